@@ -1,0 +1,263 @@
+"""Dependable calls to language models: small, independent layers around a provider transport."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lamella._attempts import Attempt, AttemptBound, OpenAttempt
+from lamella._background import Background
+from lamella._begin import begin
+from lamella._chat import ChatRequest, ChatResponse
+from lamella._chat_answer import ChatAnswer, Choice, message_events
+from lamella._clock import Clock
+from lamella._context import Context
+from lamella._embeddings import EmbeddingAnswer, EmbeddingRequest, EmbeddingResponse
+from lamella._ending import Callback, Ending, ending, outcome_of
+from lamella._errors import (
+    AttemptLimitError,
+    AttemptTimeout,
+    AuthenticationError,
+    BusyError,
+    CallEndedError,
+    CertificateError,
+    ClosedError,
+    ConfigurationError,
+    ConflictError,
+    ConnectError,
+    ConnectionLostError,
+    ConnectTimeout,
+    ContentFilteredError,
+    ContextLengthError,
+    DeadlineExceeded,
+    ErrorData,
+    FirstEventTimeout,
+    IdleTimeout,
+    InvalidRequestError,
+    LamellaError,
+    MisuseError,
+    NetworkError,
+    NotBegunError,
+    NotFoundError,
+    OrderError,
+    OverloadedError,
+    PermissionDeniedError,
+    PluginError,
+    ProtocolError,
+    ProviderError,
+    QuotaError,
+    RateLimitError,
+    RefusedError,
+    ResponseTooLargeError,
+    SecretError,
+    ServerError,
+    StillOpenError,
+    StreamTruncated,
+    TimedOutError,
+    UnknownNameError,
+    UnsupportedError,
+    WriteTimeout,
+)
+from lamella._events import (
+    Event,
+    Finish,
+    MediaDelta,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    Turn,
+    UsageReport,
+    Vector,
+)
+from lamella._handlers import (
+    ChatMiddleware,
+    ChatTransport,
+    EmbeddingMiddleware,
+    EmbeddingTransport,
+    Handler,
+    Layer,
+    Middleware,
+    Transport,
+)
+from lamella._layers import Effect, LayerInfo, Phase, middleware
+from lamella._limits import Limits
+from lamella._loops import PerLoop, Waiter
+from lamella._many import Progress
+from lamella._messages import Content, Message
+from lamella._money import Money
+from lamella._order import Doubt
+from lamella._outcomes import ErrorPhase, Outcome
+from lamella._parts import (
+    Audio,
+    File,
+    Image,
+    Opaque,
+    Part,
+    Reasoning,
+    Refusal,
+    Text,
+    ToolCall,
+    ToolResult,
+)
+from lamella._pipeline import Pipeline
+from lamella._ports import Ports
+from lamella._requests import Request
+from lamella._responses import Answer, Head, Response
+from lamella._stores import (
+    Blob,
+    BlobStore,
+    Dimension,
+    Lease,
+    LeaseStore,
+    LocalState,
+    RecordStore,
+    Stores,
+)
+from lamella._targets import Target
+from lamella._tools import Tool
+from lamella._trace import Note, Span, Trace
+from lamella._transforms import Source, Transform
+from lamella._usage import Usage
+
+__all__ = (
+    "Answer",
+    "Attempt",
+    "AttemptBound",
+    "AttemptLimitError",
+    "AttemptTimeout",
+    "Audio",
+    "AuthenticationError",
+    "Background",
+    "Blob",
+    "BlobStore",
+    "BusyError",
+    "CallEndedError",
+    "Callback",
+    "CertificateError",
+    "ChatAnswer",
+    "ChatMiddleware",
+    "ChatRequest",
+    "ChatResponse",
+    "ChatTransport",
+    "Choice",
+    "Clock",
+    "ClosedError",
+    "ConfigurationError",
+    "ConflictError",
+    "ConnectError",
+    "ConnectTimeout",
+    "ConnectionLostError",
+    "Content",
+    "ContentFilteredError",
+    "Context",
+    "ContextLengthError",
+    "DeadlineExceeded",
+    "Dimension",
+    "Doubt",
+    "Effect",
+    "EmbeddingAnswer",
+    "EmbeddingMiddleware",
+    "EmbeddingRequest",
+    "EmbeddingResponse",
+    "EmbeddingTransport",
+    "Ending",
+    "ErrorData",
+    "ErrorPhase",
+    "Event",
+    "File",
+    "Finish",
+    "FirstEventTimeout",
+    "Handler",
+    "Head",
+    "IdleTimeout",
+    "Image",
+    "InvalidRequestError",
+    "LamellaError",
+    "Layer",
+    "LayerInfo",
+    "Lease",
+    "LeaseStore",
+    "Limits",
+    "LocalState",
+    "MediaDelta",
+    "Message",
+    "Middleware",
+    "MisuseError",
+    "Money",
+    "NetworkError",
+    "NotBegunError",
+    "NotFoundError",
+    "Note",
+    "Opaque",
+    "OpenAttempt",
+    "OrderError",
+    "Outcome",
+    "OverloadedError",
+    "Part",
+    "PerLoop",
+    "PermissionDeniedError",
+    "Phase",
+    "Pipeline",
+    "PluginError",
+    "Ports",
+    "Progress",
+    "ProtocolError",
+    "ProviderError",
+    "QuotaError",
+    "RateLimitError",
+    "Reasoning",
+    "ReasoningDelta",
+    "RecordStore",
+    "Refusal",
+    "RefusalDelta",
+    "RefusedError",
+    "Request",
+    "Response",
+    "ResponseTooLargeError",
+    "SecretError",
+    "ServerError",
+    "Source",
+    "Span",
+    "StillOpenError",
+    "Stores",
+    "StreamTruncated",
+    "Target",
+    "Text",
+    "TextDelta",
+    "TimedOutError",
+    "Tool",
+    "ToolCall",
+    "ToolCallDelta",
+    "ToolResult",
+    "Trace",
+    "Transform",
+    "Transport",
+    "Turn",
+    "UnknownNameError",
+    "UnsupportedError",
+    "Usage",
+    "UsageReport",
+    "Vector",
+    "Waiter",
+    "WriteTimeout",
+    "begin",
+    "ending",
+    "message_events",
+    "middleware",
+    "outcome_of",
+)
+
+for _name in __all__:  # public objects show their public address in reprs, tracebacks and pickles
+    _public: Any = globals()[_name]
+    if getattr(_public, "__module__", "").startswith("lamella._"):
+        _public.__module__ = __name__
+del _name, _public
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib import metadata  # noqa: PLC0415 - it costs a quarter of the whole import
+
+        return metadata.version("lamella")
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)

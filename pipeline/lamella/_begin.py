@@ -1,0 +1,190 @@
+"""Commit by return: how a transport hands its events to the core."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
+
+from lamella._boundary import timed_out
+from lamella._errors import (
+    AttemptTimeout,
+    ClosedError,
+    DeadlineExceeded,
+    FirstEventTimeout,
+    IdleTimeout,
+    LamellaError,
+    TimedOutError,
+)
+from lamella._events import Event
+from lamella._loops import current_loop
+from lamella._responses import NO_HEAD, Head, Response
+from lamella._transforms import Source
+from lamella._watchdog import Alarm
+
+if TYPE_CHECKING:
+    from lamella._context import Context
+    from lamella._requests import Request
+
+R = TypeVar("R", bound=Response)
+
+
+async def begin(
+    request: Request[R], source: Source | AsyncIterator[Event], head: Head = NO_HEAD
+) -> R:
+    """The response to `request` whose events come from `source`.
+
+    It returns an *open* response as soon as the first semantic event is there, and a *complete* one
+    if the answer ends before that or the caller did not ask for a stream. In every other case it
+    closes the source under a shield and raises: such an error is uncommitted, so that layers outside
+    may try again.
+
+    Args:
+        request: As the transport got it.
+        source: Gives events and ends with `Finish`. An asynchronous generator will do.
+        head: What is known of the answer besides its events.
+
+    Raises:
+        StreamTruncated: If the source ends without `Finish`.
+        TimedOutError: If a limit of the attempt passes.
+    """
+    events = _as_source(source)
+    response = request.open(events, head, _guard(request.context, events))
+    attempt = request.context.attempt
+    kept = response._events  # noqa: SLF001 - this is the response's other half
+    while response.open:
+        await response.pull()
+        if kept[-1].semantic:
+            if attempt is not None:
+                attempt.saw_event()
+            if request.stream:
+                break
+    return response
+
+
+def _as_source(source: Source | AsyncIterator[Event]) -> Source:
+    if inspect.isasyncgen(source):
+        return _GeneratorSource(source)
+    if hasattr(source, "aclose"):
+        return source  # type: ignore[return-value] # pyright: ignore[reportReturnType]
+    return _IteratorSource(source)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
+
+class _IteratorSource:
+    """An iterator that holds nothing open, but may have to be interrupted."""
+
+    def __init__(self, iterator: AsyncIterator[Event]) -> None:
+        self._iterator = iterator
+        self._scope: anyio.CancelScope | None = None
+        self._closed = False
+
+    async def __anext__(self) -> Event:
+        if self._closed:
+            msg = "The answer's source was closed."
+            raise ClosedError(msg)
+        # An iterator cannot be closed from outside while it runs; its one step can be cancelled.
+        with anyio.CancelScope() as scope:
+            self._scope = scope
+            try:
+                return await anext(self._iterator)
+            finally:
+                self._scope = None
+        msg = "The answer's source was closed while its next event was awaited."
+        raise ClosedError(msg)
+
+    async def aclose(self) -> None:
+        self._closed = True
+        if self._scope is not None:
+            self._scope.cancel()
+
+
+class _GeneratorSource(_IteratorSource):
+    """An asynchronous generator, which is closed as well unless it is running."""
+
+    def __init__(self, generator: AsyncGenerator[Event, None]) -> None:
+        super().__init__(generator)
+        self._generator = generator
+
+    async def aclose(self) -> None:
+        running = self._scope is not None
+        await super().aclose()
+        if not running:
+            await self._generator.aclose()
+
+
+def _guard(context: Context, source: Source) -> _LimitGuard | None:
+    limits = context.limits
+    if (
+        context.deadline is None
+        and limits.attempt is None
+        and limits.idle is None
+        and limits.first_event is None
+    ):
+        return None
+    return _LimitGuard(context, source)
+
+
+class _LimitGuard:
+    """The attempt's limits on the reads of its answer; closes the source when one passes."""
+
+    __slots__ = ("_alarm", "_attempt_end", "_context", "_first_end", "_kind", "_source", "_span",
+                 "_waited")  # fmt: skip
+
+    def __init__(self, context: Context, source: Source) -> None:
+        self._context = context
+        self._source = source
+        self._alarm = Alarm(self._ring)
+        self._kind: type[TimedOutError] | None = None
+        self._span = 0.0
+        limits, attempt = context.limits, context.attempt
+        elapsed = 0.0 if attempt is None else context.trace.now() - attempt.start
+        started = context.clock.now() - elapsed
+        self._attempt_end = math.inf if limits.attempt is None else started + limits.attempt
+        self._first_end = math.inf if limits.first_event is None else started + limits.first_event
+        self._waited: float | None = None  # since when a semantic event is awaited
+
+    def arm(self) -> None:
+        now = self._context.clock.now()
+        idle = self._context.limits.idle
+        if self._waited is None:
+            self._waited = now
+        idle_end = math.inf if idle is None else self._waited + idle
+        until = min(self._first_end, self._attempt_end, self._context.deadline or math.inf, idle_end)
+        if math.isinf(until):
+            return
+        self._span = until - now
+        self._alarm.arm(self._span)
+
+    def disarm(self) -> None:
+        self._alarm.disarm()
+
+    def saw(self, event: Event) -> None:
+        if event.semantic:
+            self._waited = None
+            self._first_end = math.inf
+
+    def error(self) -> LamellaError | None:
+        if self._kind is None:
+            return None
+        limits = self._context.limits
+        spans = {
+            AttemptTimeout: limits.attempt,
+            FirstEventTimeout: limits.first_event,
+            IdleTimeout: limits.idle,
+        }
+        return timed_out(self._kind, spans.get(self._kind) or self._span).copy(phase="stream")
+
+    def _ring(self) -> None:
+        """A read is late: note which limit it was, and close the source, which ends the read."""
+        now = self._context.clock.now()
+        ends: list[tuple[float, type[TimedOutError]]] = [
+            (self._first_end, FirstEventTimeout),
+            (self._attempt_end, AttemptTimeout),
+            (self._context.deadline or math.inf, DeadlineExceeded),
+            ((self._waited or now) + (self._context.limits.idle or math.inf), IdleTimeout),
+        ]
+        self._kind = min(ends, key=lambda item: item[0])[1]
+        current_loop().spawn(self._source.aclose, "lamella late answer")

@@ -1,0 +1,141 @@
+"""Where the wire phase begins: each passage is one attempt, recorded and bounded.
+
+The attempt's limits are enforced here until the transport has returned, and by the response's guard
+afterwards, so that an attempt that ran out of time is recorded as *timed out*, not as *cancelled*, and
+so that a plain function is as bounded as the library's own transports.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
+
+from lamella._attempts import OpenAttempt
+from lamella._calls import closed_error
+from lamella._context import Context
+from lamella._ending import Ending, outcome_of
+from lamella._errors import (
+    AttemptTimeout,
+    CallEndedError,
+    DeadlineExceeded,
+    FirstEventTimeout,
+    IdleTimeout,
+    LamellaError,
+    TimedOutError,
+)
+from lamella._outcomes import Outcome
+from lamella._responses import Response
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from lamella._requests import Request
+
+R = TypeVar("R", bound=Response)
+
+
+async def attempt(
+    request: Request[R], call_next: Callable[[Request[R]], Awaitable[R]], provider: str
+) -> R:
+    """Send a request once.
+
+    Args:
+        request: What is sent.
+        call_next: The wire layers around the transport.
+        provider: The transport's name.
+
+    Raises:
+        AttemptLimitError: If the model turn has used up its attempts.
+        CallEndedError: If the call is over.
+        TimedOutError: If one of the attempt's limits passes.
+        ClosedError: If the pipeline closes meanwhile.
+    """
+    context = request.context
+    call = context.call
+    if call.ended:
+        msg = "An attempt was made on behalf of a call that has ended."
+        hint = "Work that outlives its call runs on request.detach(purpose)."
+        raise CallEndedError(msg, hint=hint)
+    if call.closing:
+        raise closed_error("an attempt was about to be made")
+    if context.left() <= 0:
+        msg = "The call's deadline had passed before this attempt could start."
+        raise DeadlineExceeded(msg, phase="local", outcome=Outcome.NOT_SENT)
+    context.bound.take()
+    record = context.trace.open_attempt(context.branch, provider, request.model)
+    scope = anyio.CancelScope(deadline=_deadline(context, stream=request.stream))
+    record.scope = scope
+    record.interruption = lambda: _why(context, record, stream=request.stream)
+    request = request.evolve(context=context.evolve(attempt=record))
+    call.enter(scope)
+    try:
+        with scope:
+            response = await call_next(request)
+        if scope.cancelled_caught:
+            raise _why(context, record, stream=request.stream) or closed_error("an attempt ran")
+    except BaseException as error:
+        record.close(outcome_of(error), error)
+        raise
+    finally:
+        call.leave(scope)
+    response = response.adopt(request)
+    record.committed = request.stream
+    await response.on_end(lambda ending: _close(record, ending))
+    return response
+
+
+def _close(record: OpenAttempt, ending: Ending) -> None:
+    if record.usage is None:
+        record.usage = ending.usage
+    record.close(ending.outcome, ending.error)
+
+
+def _deadline(context: Context, *, stream: bool) -> float:
+    """The instant, on the loop's clock, at which the attempt must have returned."""
+    limits = context.limits
+    span = context.left()
+    if limits.attempt is not None:
+        span = min(span, limits.attempt)
+    if stream and limits.first_event is not None:
+        span = min(span, limits.first_event)
+    return math.inf if math.isinf(span) else anyio.current_time() + span
+
+
+def _why(context: Context, record: OpenAttempt, *, stream: bool) -> LamellaError | None:
+    """Why the attempt's scope was cancelled, None if it was not."""
+    scope = record.scope
+    if scope is None or not scope.cancel_called:
+        return None
+    if context.call.closing:
+        return closed_error("an attempt was under way")
+    limits = context.limits
+    elapsed = context.trace.now() - record.start
+    spans: list[tuple[float, type[TimedOutError]]] = [(context.left() + elapsed, DeadlineExceeded)]
+    if limits.attempt is not None:
+        spans.append((limits.attempt, AttemptTimeout))
+    if stream and limits.first_event is not None:
+        spans.append((limits.first_event, FirstEventTimeout))
+    span, kind = min(spans, key=lambda item: item[0])
+    return timed_out(kind, span, sent=record.sent)
+
+
+def timed_out(kind: type[TimedOutError], span: float, *, sent: bool = True) -> TimedOutError:
+    """The error of a limit that has passed.
+
+    Args:
+        kind: Which limit.
+        span: The limit in seconds.
+        sent: Whether the request had left this process: then it may have been billed.
+    """
+    what = _WHAT[kind].format(span=span)
+    return kind(what, outcome=Outcome.TIMED_OUT, phase="first_event" if sent else "send")
+
+
+_WHAT: dict[type[TimedOutError], str] = {
+    AttemptTimeout: "The attempt was not over within its limit of {span:.3g} s.",
+    DeadlineExceeded: "The call's deadline passed during this attempt, after {span:.3g} s.",
+    FirstEventTimeout: "The provider sent nothing of an answer within {span:.3g} s.",
+    IdleTimeout: "The provider fell silent in the middle of its answer for {span:.3g} s.",
+}

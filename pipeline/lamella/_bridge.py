@@ -1,0 +1,168 @@
+"""Synchronous code's way in: one event loop, in one daemon thread per process.
+
+Started on first use and kept, so that connection pools, limits and breakers go on working from call to
+call. Callers wait on an ordinary future, so it works beside a running loop, from many threads, and
+inside a tool that a synchronous call runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures
+import contextvars
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from lamella._errors import MisuseError
+
+if TYPE_CHECKING:
+    from lamella._pipeline import Pipeline
+    from lamella._requests import Request
+    from lamella._responses import Response
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+_CANCEL_SECONDS = 2.0
+"""How long an interrupted caller waits for its call to clean up."""
+
+
+class Bridge:
+    """An event loop in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._serve, name="lamella", daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+    @property
+    def alive(self) -> bool:
+        """Whether its thread runs: false in the child of a fork."""
+        return self._thread.is_alive() and not self._loop.is_closed()
+
+    def call(
+        self, function: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run `function(...)` on the loop and wait for it, in the caller's context variables.
+
+        Ctrl-C in the caller cancels the work and waits, bounded, for its clean-up.
+
+        Raises:
+            MisuseError: On the loop's own thread, which would wait for itself.
+        """
+        if threading.current_thread() is self._thread:
+            msg = "A synchronous call was made on the event loop that would have to run it."
+            hint = "In async code use `await pipeline.run(...)`; in a tool, `await` it there."
+            raise MisuseError(msg, hint=hint)
+        context = contextvars.copy_context()
+        done: concurrent.futures.Future[T] = concurrent.futures.Future()
+        started: list[asyncio.Task[None]] = []
+
+        async def work() -> None:
+            try:
+                result = await function(*args, **kwargs)
+            except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
+                if not done.cancelled():
+                    done.set_exception(error)
+            else:
+                if not done.cancelled():
+                    done.set_result(result)
+
+        def start() -> None:
+            started.append(self._loop.create_task(work(), context=context))
+
+        self._loop.call_soon_threadsafe(start)
+        try:
+            return done.result()
+        except KeyboardInterrupt:
+            self._cancel(started, done)
+            raise
+
+    def _cancel(
+        self, started: list[asyncio.Task[None]], done: concurrent.futures.Future[Any]
+    ) -> None:
+        self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in started])
+        concurrent.futures.wait([done], timeout=_CANCEL_SECONDS)
+
+    def close(self) -> None:
+        """Cancel what runs, give it a moment, and stop the loop."""
+        if not self.alive or threading.current_thread() is self._thread:
+            return
+        future = asyncio.run_coroutine_threadsafe(self._cancel_all(), self._loop)
+        concurrent.futures.wait([future], timeout=_CANCEL_SECONDS)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=_CANCEL_SECONDS)
+        if not self._thread.is_alive():
+            self._loop.close()
+
+    async def _cancel_all(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._loop.shutdown_asyncgens()
+
+
+_bridge: Bridge | None = None
+_lock = threading.Lock()
+
+
+def bridge() -> Bridge:
+    """The process's bridge, started on first use."""
+    global _bridge  # noqa: PLW0603 - one a process is the point
+    with _lock:
+        if _bridge is None or not _bridge.alive:
+            _bridge = Bridge()
+        return _bridge
+
+
+def _after_fork() -> None:
+    """The child has neither the thread nor anybody who would release the lock."""
+    global _bridge, _lock  # noqa: PLW0603 - as above
+    _bridge = None
+    _lock = threading.Lock()
+
+
+def _at_exit() -> None:
+    if _bridge is not None:
+        _bridge.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+atexit.register(_at_exit)
+
+
+class SyncStreaming:
+    """The block of a streamed call in synchronous code."""
+
+    def __init__(self, pipeline: Pipeline, request: Request[Any], returns: Any) -> None:
+        self._pipeline = pipeline
+        self._request = request
+        self._returns = returns
+        self._response: Response | None = None
+        self._bridge = bridge()
+
+    def __enter__(self) -> Any:
+        response = self._bridge.call(self._pipeline.enter_stream, self._request, self._returns)
+        response.outermost(response.context.clock, self._bridge)
+        self._response = response
+        return response
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._response is not None:
+            response, self._response = self._response, None
+            self._bridge.call(self._pipeline.leave_stream, response)

@@ -1,0 +1,70 @@
+"""The life of one call: what it must clean up, and how it is interrupted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from weakref import ref
+
+import anyio
+
+from lamella._errors import ClosedError
+
+if TYPE_CHECKING:
+    from lamella._responses import Response
+    from lamella._trace import Trace
+
+
+def closed_error(what: str) -> ClosedError:
+    """The error that closing causes, whatever the interrupted work was waiting for."""
+    return ClosedError(
+        f"The pipeline was closed while {what}.",
+        hint="Give aclose() a longer `drain` if running calls should finish.",
+    )
+
+
+class Call:
+    """What the core keeps for one call while it runs.
+
+    Every open response born in the call is known here, weakly: it must not live longer for it.
+    """
+
+    __slots__ = ("__weakref__", "_born", "_scopes", "closing", "ended", "trace")
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self.ended = False
+        self.closing = False
+        self._born: list[ref[Response]] = []
+        self._scopes: set[anyio.CancelScope] = set()
+
+    def born(self, response: Response) -> None:
+        """An open response has come to be in this call."""
+        self._born.append(ref(response))
+
+    def enter(self, scope: anyio.CancelScope) -> None:
+        """Work is under way that a closing pipeline has to interrupt."""
+        self._scopes.add(scope)
+
+    def leave(self, scope: anyio.CancelScope) -> None:
+        """That work is over."""
+        self._scopes.discard(scope)
+
+    async def end(self) -> None:
+        """The call is over: close what was opened in it and not handed on."""
+        self.ended = True
+        born, self._born = self._born, []
+        for reference in born:
+            response = reference()
+            if response is not None and response.open:
+                self.trace.note("core", "leak", response=type(response).__name__)
+                await response.aclose()
+
+    async def interrupt(self) -> None:
+        """The pipeline closes: end waits and reads with `ClosedError`."""
+        self.closing = True
+        for scope in list(self._scopes):
+            scope.cancel()
+        for reference in list(self._born):
+            response = reference()
+            if response is not None and response.open:
+                await response.aclose()

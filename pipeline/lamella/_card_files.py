@@ -1,0 +1,321 @@
+"""Reading card files: TOML, or a dict of the same shape, into `ModelCard`s.
+
+A file describes the models of one provider::
+
+    provider = "acme"
+    as_of = 2026-11-21
+    source = "Acme's public price list"
+
+    [bases.chat]                     # what several models share
+    capabilities = ["streaming", "tools"]
+    billed_as = { reasoning_output = "output" }
+
+    [models."acme-1"]
+    base = "chat"
+    context_window = 128000
+
+    [[models."acme-1".prices]]       # whole units per million tokens, in quotes
+    input = "2.50"
+    output = "10"
+    services = { batch = "1/2" }
+    tiers = [{ above = 200000, input = "5", output = "15" }]
+
+A model with `amend = true` changes only what it states of the card in the layer below: for a price
+of one's own, or an ability that came later. All mistakes of a file are reported at once.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from lamella._cards import (
+    CAPABILITIES,
+    MODALITIES,
+    OPERATIONS,
+    CardPatch,
+    EmbeddingFacts,
+    ModelCard,
+)
+from lamella._checked_tables import Mistakes, Table, close_to
+from lamella._errors import ConfigurationError
+from lamella._parameter_rules import ParameterRule, Scalar
+from lamella._prices import FILE_PARTS, Price, Rates, Tier, factor, rates_of
+from lamella._rule_tables import read_rules, scalars
+
+
+@attrs.frozen
+class _Head:
+    """What a file says of all its models."""
+
+    provider: str
+    as_of: dt.date | None
+    source: str
+    currency: str
+
+
+def builtin_cards() -> tuple[ModelCard | CardPatch, ...]:
+    """The cards of this package."""
+    from importlib.resources import files
+
+    found: list[ModelCard | CardPatch] = []
+    for file in sorted(files("lamella").joinpath("cards").iterdir(), key=lambda one: one.name):
+        if file.name.endswith(".toml"):
+            tables = tomllib.loads(file.read_text("utf-8"))
+            found.extend(cards_from(tables, place=f"lamella/cards/{file.name}"))
+    return tuple(found)
+
+
+def read_toml(path: str | os.PathLike[str]) -> Mapping[str, object]:
+    """The tables of a TOML file.
+
+    Raises:
+        ConfigurationError: If it cannot be read, or is not TOML.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text("utf-8"))
+    except OSError as error:
+        raise ConfigurationError(
+            f"{os.fspath(path)}: cannot be read ({error.strerror}).",
+            hint="Check the path and its permissions.",
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"{os.fspath(path)}: not a TOML file ({error}).",
+            hint='Names with dots or slashes need quotes: [models."acme-1.5"].',
+        ) from error
+
+
+def read_card_file(path: str | os.PathLike[str]) -> tuple[ModelCard | CardPatch, ...]:
+    """The cards of a file.
+
+    Raises:
+        ConfigurationError: If it cannot be read, is not TOML, or has mistakes; all are named.
+    """
+    return cards_from(read_toml(path), place=os.fspath(path))
+
+
+def cards_from(
+    tables: Mapping[str, object], *, place: str = "cards"
+) -> tuple[ModelCard | CardPatch, ...]:
+    """The cards that the tables of a card file describe.
+
+    Args:
+        tables: What `tomllib` gives for a card file.
+        place: The name of the file in messages.
+
+    Raises:
+        ConfigurationError: If it has mistakes; all are named.
+    """
+    mistakes = Mistakes(place)
+    top = Table(tables, "", mistakes)
+    head = _Head(
+        provider=top.text("provider", required=True) or "",
+        as_of=top.day("as_of", required=True),
+        source=top.text("source", required=True) or "",
+        currency=top.text("currency") or "USD",
+    )
+    bases = dict(top.named("bases"))
+    used: set[str] = set()
+    cards = [_model(name, _based(table, bases, used), head) for name, table in top.named("models")]
+    top.finish()
+    for name, base in bases.items():
+        if name in used:
+            base.finish()
+        else:
+            mistakes.add(f"{base.path}: no model has base = {name!r}.")
+    _clashes(cards, mistakes)
+    mistakes.raise_any()
+    return tuple(cards)
+
+
+def _based(model: Table, bases: Mapping[str, Table], used: set[str]) -> Table:
+    """The model's table on its base."""
+    name = model.text("base")
+    if name is None:
+        return model
+    base = bases.get(name)
+    if base is None:
+        model.wrong("base", f"the name of a table under [bases]. {close_to(name, bases)}".rstrip())
+        return model
+    used.add(name)
+    if "base" in base.values:
+        base.wrong("base", "none: a base stands on no other")
+    based = attrs.evolve(model, base=base)
+    based.raw("base")
+    return based
+
+
+def _model(name: str, table: Table, head: _Head) -> ModelCard | CardPatch:
+    amend = table.flag("amend", default=False)
+    fields: dict[str, Any] = {
+        key: read(table, key) for key, read in _READERS.items() if table.has(key)
+    }
+    prices = _prices(table, head)
+    if prices:
+        fields["prices"] = prices
+    table.finish()
+    fields |= {"source": f"as of {head.as_of}, {head.source}", "as_of": head.as_of}
+    if amend:
+        return CardPatch(head.provider, name, fields)
+    try:
+        return ModelCard(name, head.provider, **fields)
+    except ValueError as error:
+        table.mistakes.add(f"{table.path}: {error}")
+        return ModelCard(name, head.provider)
+
+
+def _rules(table: Table, _: str) -> tuple[ParameterRule, ...]:
+    """The rules of the base, then the model's own."""
+    table.raw("rules")
+    if table.base is None or "rules" not in table.values:
+        return read_rules(table)
+    own = attrs.evolve(table, base=None)
+    return (*read_rules(table.base), *read_rules(own))
+
+
+def _scalars(table: Table, key: str) -> Mapping[str, Scalar]:
+    inner = table.table(key)
+    return {} if inner is None else scalars(inner)
+
+
+def _embedding(outer: Table, key: str) -> EmbeddingFacts | None:
+    table = outer.table(key)
+    if table is None:
+        return None
+    dimensions = table.whole("dimensions")
+    if dimensions is None and "dimensions" not in table.values:
+        table.missing("dimensions", "the length of a vector")
+    least, greatest = table.whole("min_dimensions"), table.whole("max_dimensions")
+    facts = EmbeddingFacts(
+        dimensions or 0,
+        adjustable=(least or 1, greatest) if greatest is not None else None,
+        max_batch=table.whole("max_batch"),
+        max_input_tokens=table.whole("max_input_tokens"),
+        max_request_tokens=table.whole("max_request_tokens"),
+    )
+    table.finish()
+    return facts
+
+
+_READERS: Final[Mapping[str, Callable[[Table, str], object]]] = {
+    "aliases": Table.texts,
+    "snapshots": Table.texts,
+    "prefixes": Table.texts,
+    "operations": partial(Table.names, known=OPERATIONS),
+    "input": partial(Table.names, known=MODALITIES),
+    "output": partial(Table.names, known=MODALITIES),
+    "context_window": Table.whole,
+    "max_input_tokens": Table.whole,
+    "max_output_tokens": Table.whole,
+    "tokenizer": Table.text,
+    "capabilities": partial(Table.names, known=CAPABILITIES),
+    "embedding": _embedding,
+    "rules": _rules,
+    "defaults": _scalars,
+    "retires": Table.day,
+}
+"""How each field of a card is read; each is read only where it is stated."""
+
+
+def _prices(table: Table, head: _Head) -> tuple[Price, ...]:
+    billed_as = _scalars(table, "billed_as")
+    rows = [_price(row, billed_as, head) for row in table.tables("prices")]
+    days = [row.effective_from for row in rows]
+    for day in {day for day in days if days.count(day) > 1}:
+        table.mistakes.add(f"{table.at('prices')}: two rows take effect on {day}.")
+    return tuple(rows)
+
+
+def _price(row: Table, billed_as: Mapping[str, Scalar], head: _Head) -> Price:
+    stated = _stated(row)
+    rates = _rates(row, stated, billed_as)
+    if not stated:
+        row.mistakes.add(f"{row.path} states no price: expected {', '.join(FILE_PARTS)}.")
+    services: dict[str, Fraction | Price] = {}
+    table = row.table("services")
+    for name in table.values if table is not None else ():
+        assert table is not None  # noqa: S101 -- without a table there is no name
+        value = table.raw(name)
+        if isinstance(value, Mapping):
+            service = table.table(name)
+            if service is not None:
+                own = _complete(service, stated)
+                services[name] = Price(
+                    _rates(service, own, billed_as),
+                    tiers=_tiers(service, own, billed_as),
+                    currency=head.currency,
+                )
+                service.finish()
+            continue
+        try:
+            services[name] = factor(value)
+        except ValueError:
+            table.wrong(name, "a factor in quotes such as '1/2', or a table of prices")
+    price = Price(
+        rates,
+        tiers=_tiers(row, stated, billed_as),
+        services=services,
+        currency=head.currency,
+        effective_from=row.day("from"),
+    )
+    row.finish()
+    return price
+
+
+def _stated(table: Table) -> dict[str, object]:
+    return {part: table.raw(part) for part in FILE_PARTS if table.has(part)}
+
+
+def _complete(table: Table, expected: Mapping[str, object]) -> dict[str, object]:
+    """What a tier or service states; it must leave out nothing that the row prices, but tools."""
+    stated = _stated(table)
+    for part in expected.keys() - stated.keys() - {"tools"}:
+        table.mistakes.add(
+            f"{table.path} leaves out {part!r}, which the row prices: expected it here too."
+        )
+    if "tools" in expected:
+        stated.setdefault("tools", expected["tools"])
+    return stated
+
+
+def _rates(table: Table, stated: Mapping[str, object], billed_as: Mapping[str, Scalar]) -> Rates:
+    parts = dict(stated)
+    for part, other in billed_as.items():
+        if other in stated:
+            parts.setdefault(part, other)
+    rates, wrong = rates_of(parts)
+    for key, value, expected in wrong:
+        table.mistakes.note(f"{table.path}.{key}", value, expected)
+    return rates
+
+
+def _tiers(
+    table: Table, expected: Mapping[str, object], billed_as: Mapping[str, Scalar]
+) -> Iterator[Tier]:
+    for tier in table.tables("tiers"):
+        above = tier.whole("above")
+        if above is None and "above" not in tier.values:
+            tier.missing("above", "tokens of the request")
+        yield Tier(above or 0, _rates(tier, _complete(tier, expected), billed_as))
+        tier.finish()
+
+
+def _clashes(cards: Iterable[ModelCard | CardPatch], mistakes: Mistakes) -> None:
+    """Write down names that stand for two models of one file."""
+    seen: dict[str, str] = {}
+    for card in cards:
+        aliases = card.aliases if isinstance(card, ModelCard) else ()
+        prefixes = card.prefixes if isinstance(card, ModelCard) else ()
+        for name in (card.name, *aliases, *prefixes):
+            if name in seen:
+                mistakes.add(f'models."{card.name}": {name!r} already stands for {seen[name]!r}.')
+            seen[name] = card.name

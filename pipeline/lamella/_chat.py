@@ -1,0 +1,223 @@
+"""Chat: a conversation in, the model's next message out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self
+
+import attrs
+
+from lamella._chat_answer import ChatAnswer, Choice, fold, message_events
+from lamella._events import Event, Finish, UsageReport
+from lamella._messages import Message, messages
+from lamella._parts import Audio, File, Image, Opaque, Reasoning, ToolCall
+from lamella._requests import Request
+from lamella._responses import NO_HEAD, Head, Response
+from lamella._tools import Tool, tools
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    from lamella._usage import Usage
+
+    V_co = TypeVar("V_co", covariant=True, default=None)
+else:  # typing_extensions costs more than the rest of this module, and only checkers need it
+    from typing import TypeVar
+
+    V_co = TypeVar("V_co", covariant=True)
+
+
+class ChatResponse(Response, Generic[V_co]):
+    """The model's answer to a conversation."""
+
+    operation: ClassVar[str] = "chat"
+
+    __slots__ = ("_value",)
+
+    def __init__(self, events: Sequence[Event] = (), head: Head = NO_HEAD) -> None:
+        super().__init__(events, head)
+        self._value: V_co | None = None
+
+    @classmethod
+    def of(
+        cls,
+        content: str | Message | Iterable[ToolCall],
+        *,
+        usage: Usage | None = None,
+        finish_reason: str | None = None,
+        model: str | None = None,
+    ) -> ChatResponse:
+        """A complete answer, so that a plain async function is a transport in one line.
+
+        Args:
+            content: Its text, a whole message, or tool calls.
+            usage: What it consumed.
+            finish_reason: None is `"tool_calls"` where there are some, otherwise `"stop"`.
+            model: The model that answered.
+        """
+        if isinstance(content, Message):
+            message = content
+        else:
+            parts = content if isinstance(content, str) else tuple(content)
+            message = Message("assistant", parts)
+        reason = finish_reason or ("tool_calls" if message.tool_calls else "stop")
+        events = list(message_events(message))
+        if usage is not None:
+            events.append(UsageReport(usage))
+        events.append(Finish(reason))
+        return ChatResponse(events, Head(model=model))
+
+    @classmethod
+    def _fold(cls, events: Sequence[Event]) -> ChatAnswer:
+        return fold(events)
+
+    @property
+    def answer(self) -> ChatAnswer:
+        """What all its events amount to."""
+        answer = super().answer
+        assert isinstance(answer, ChatAnswer)  # noqa: S101 - _fold gives nothing else
+        return answer
+
+    @property
+    def partial(self) -> ChatAnswer:
+        """What the events that have come so far amount to, however it ends."""
+        return self._fold(self._events)
+
+    @property
+    def text(self) -> str:
+        """The text of the last turn's message."""
+        return self.answer.message.text
+
+    @property
+    def message(self) -> Message:
+        """The last turn's message."""
+        return self.answer.message
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """All messages that the answer adds to the conversation, tool results included."""
+        return self.answer.messages
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """Every answer, where `n` asked for several."""
+        return self.answer.choices
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The tools that the last message asks for."""
+        return self.answer.message.tool_calls
+
+    @property
+    def refusal(self) -> str | None:
+        """The words in which the model declined; None if it did not."""
+        return self.answer.message.refusal
+
+    @property
+    def value(self) -> V_co:
+        """The answer as the type that `returns=` asked for; None where it was not given."""
+        self._must_be_complete()
+        return self._value  # type: ignore[return-value] # pyright: ignore[reportReturnType]
+
+
+def _stop(given: str | Iterable[str]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _at_least(low: float) -> Any:
+    def check(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
+        if value is not None and value < low:
+            msg = f"{attribute.name} must be {low:g} or more, not {value!r}."
+            raise ValueError(msg)
+
+    return check
+
+
+@attrs.frozen(slots=False, kw_only=True, hash=False)
+class ChatRequest(Request[ChatResponse]):
+    """A conversation, and how the model is to answer it.
+
+    What is None is not sent: the provider's own default holds.
+
+    Attributes:
+        messages: The conversation. Text is a user's message; OpenAI-style dicts are converted.
+        tools: What the model may call. OpenAI-style dicts are converted.
+        tool_choice: `"auto"`, `"none"`, `"required"`, or the name of the tool it must call; a dict
+            goes to the provider as it is.
+        parallel_tool_calls: Whether several tools may be asked for at once.
+        response_format: The shape of the answer, for example `{"type": "json_object"}`.
+        temperature: Randomness, 0 or more.
+        top_p: Nucleus sampling, 0 to 1.
+        max_output_tokens: The most tokens it may produce, reasoning included; at least 1.
+        stop: Texts at which it stops.
+        seed: For repeatable sampling, where the provider has it.
+        n: How many answers; at least 1.
+        presence_penalty: Penalty on what has occurred at all.
+        frequency_penalty: Penalty on what has occurred often.
+        logprobs: How many alternatives to give log probabilities for; 0 gives the chosen token's
+            only, None gives none.
+        reasoning_effort: `"low"`, `"medium"`, `"high"` or what else the model knows.
+        service_tier: The provider's class of service, which changes the price.
+        returns: The type that `response.value` is to have; given to `run`, not here.
+    """
+
+    operation: ClassVar[str] = "chat"
+    response_type: ClassVar[type[Response]] = ChatResponse
+
+    messages: tuple[Message, ...] = attrs.field(converter=messages)
+    tools: tuple[Tool | Opaque, ...] = attrs.field(default=(), converter=tools)
+    tool_choice: str | Mapping[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: Mapping[str, Any] | None = None
+    temperature: float | None = attrs.field(default=None, validator=_at_least(0))
+    top_p: float | None = attrs.field(default=None, validator=_at_least(0))
+    max_output_tokens: int | None = attrs.field(default=None, validator=_at_least(1))
+    stop: tuple[str, ...] = attrs.field(default=(), converter=_stop)
+    seed: int | None = None
+    n: int | None = attrs.field(default=None, validator=_at_least(1))
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logprobs: int | None = attrs.field(default=None, validator=_at_least(0))
+    reasoning_effort: str | None = None
+    service_tier: str | None = None
+    returns: Any = attrs.field(default=None, repr=False)
+
+    @classmethod
+    def of(
+        cls, content: str | Message | Iterable[Message | Mapping[str, Any]], **fields: Any
+    ) -> Self:
+        """A request from text, a message, or a conversation.
+
+        Args:
+            content: What to ask.
+            **fields: Any other field: `model=`, `temperature=` ...
+        """
+        return cls(messages=content, **fields)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The capabilities that it asks of a model, in the words of the model cards."""
+        found: set[str] = set()
+        if self.tools:
+            found.add("tools")
+        if self.n is not None and self.n > 1:
+            found.add("n")
+        if self.logprobs is not None:
+            found.add("logprobs")
+        if self.response_format is not None:
+            found.add(str(self.response_format.get("type", "json_object")))
+        for message in self.messages:
+            if len(message.parts) == 1 and message.role != "tool":
+                found.update(_NEEDS.get(type(message.parts[0]), ()))
+                continue
+            for part in message.parts:
+                found.update(_NEEDS.get(type(part), ()))
+        return frozenset(found - {"text"})
+
+
+_NEEDS: Mapping[type, tuple[str, ...]] = {
+    Image: ("image_input",),
+    Audio: ("audio_input",),
+    File: ("file_input",),
+    Reasoning: (),
+}

@@ -1,0 +1,162 @@
+"""The facts of a call that travel inward with the request, explicitly.
+
+Layers pass facts inward on the context and outward on the trace, never otherwise. Each step gets its
+own copy; the trace, the call and the bound on attempts are shared between the copies.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import anyio
+import attrs
+
+from lamella._attempts import AttemptBound, OpenAttempt
+from lamella._calls import closed_error
+from lamella._errors import DeadlineExceeded, NotBegunError
+from lamella._evolve import Evolvable
+from lamella._limits import NO_LIMITS, Limits
+from lamella._parts import NOTHING
+
+if TYPE_CHECKING:
+    from lamella._background import Background
+    from lamella._calls import Call
+    from lamella._clock import Clock
+    from lamella._ports import Ports
+    from lamella._trace import Trace
+
+T = TypeVar("T")
+
+
+class _NotBegun:
+    """Stands for what only a running call has; says so when it is used."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        if attribute.startswith("__"):
+            raise AttributeError(attribute)
+        msg = f"This request belongs to no call yet, so it has no {self._name}."
+        raise NotBegunError(msg, hint="Begin a call with pipeline.run(request) or .stream(request).")
+
+    def __repr__(self) -> str:
+        return "<not begun>"
+
+
+def _given_by_call(name: str) -> Any:
+    return attrs.field(default=cast("Any", _NotBegun(name)), repr=False)
+
+
+@attrs.frozen(slots=False, kw_only=True, eq=False)
+class Context(Evolvable):
+    """Who asks, what for, and by when.
+
+    The first group is the caller's to set, on `request.context`; the rest is filled in when a
+    pipeline begins a call, and using it before raises `NotBegunError`.
+
+    Attributes:
+        tenant: Whose data and limits these are. Caches and limits never mix tenants.
+        user: The end user. Not sent to providers unless a transport is told to.
+        session: The conversation this belongs to.
+        tags: Free labels for reports and budgets.
+        priority: Higher is more important; 0 is normal. Load is shed from below.
+        idempotency_key: One per logical call; reused verbatim by every retry of it.
+        attributes: Facts that layers pass inward, by name.
+        timed: Whether each layer's time is kept in `trace.spans`.
+        ports: The doors to the world; the pipeline's unless set.
+        call_id: The call's id; empty while no call has begun.
+        parent_id: The call that this one was detached from.
+        deadline: The instant on `clock` by which the call must be over; None for none.
+        limits: Limits in time on each attempt.
+        branch: The path of this request in its call, such as `/hedge2/try1/turn2`.
+        attempt: The attempt under way; None outside the wire phase.
+        bound: How many attempts this model turn may still make.
+        clock: The call's own time.
+        background: Where detached work is started.
+        trace: What has happened in the call.
+        call: The core's record of the call.
+    """
+
+    tenant: str | None = None
+    user: str | None = None
+    session: str | None = None
+    tags: Mapping[str, str] = NOTHING
+    priority: int = 0
+    idempotency_key: str | None = attrs.field(default=None, repr=False)
+    attributes: Mapping[str, Any] = attrs.field(default=NOTHING, repr=False)
+    timed: bool = False
+    ports: Ports = _given_by_call("ports")
+    call_id: str = ""
+    parent_id: str | None = None
+    deadline: float | None = None
+    limits: Limits = NO_LIMITS
+    branch: str = ""
+    attempt: OpenAttempt | None = attrs.field(default=None, repr=False)
+    bound: AttemptBound = attrs.field(factory=AttemptBound, repr=False)
+    clock: Clock = _given_by_call("clock")
+    background: Background = _given_by_call("background")
+    trace: Trace = _given_by_call("trace")
+    call: Call = _given_by_call("call")
+
+    @property
+    def begun(self) -> bool:
+        """Whether a pipeline has begun a call with it."""
+        return self.call_id != ""
+
+    def left(self) -> float:
+        """Seconds until the deadline, infinite without one; 0 or less once it has passed."""
+        if self.deadline is None:
+            return math.inf
+        return self.deadline - self.clock.now()
+
+    def note(self, layer: str, name: str, **fields: Any) -> None:
+        """Write a fact into the trace. Never prompt text, personal data or keys."""
+        self.trace.note(layer, name, **fields)
+
+    async def sleep(self, seconds: float, *, what: str = "waiting") -> None:
+        """Wait, but never past the deadline, and not at all if the wait would pass it.
+
+        Args:
+            seconds: How long.
+            what: What is waited for, for the error's message.
+
+        Raises:
+            DeadlineExceeded: At once, if less than `seconds` is left.
+            ClosedError: If the pipeline closes meanwhile.
+        """
+        left = self.left()
+        if seconds > left:
+            msg = f"{what} would take {seconds:.3g} s, and only {max(left, 0):.3g} s are left."
+            raise DeadlineExceeded(msg, phase="local", retry_after=seconds)
+        await self.wait(lambda: self.ports.sleep(seconds), what=what)
+
+    async def wait(self, function: Callable[[], Awaitable[T]], *, what: str = "waiting") -> T:
+        """Await `function()`, ended by the deadline and by a closing pipeline.
+
+        Every wait a layer makes itself goes through here: queues, leases, tools, other waiters.
+
+        Raises:
+            DeadlineExceeded: When the deadline passes.
+            ClosedError: If the pipeline closes meanwhile.
+        """
+        call = self.call
+        if call.closing:
+            raise closed_error(what)
+        left = self.left()
+        with anyio.CancelScope(deadline=anyio.current_time() + left) as scope:
+            call.enter(scope)
+            try:
+                return await function()
+            finally:
+                call.leave(scope)
+        if call.closing:
+            raise closed_error(what)
+        msg = f"The call's deadline passed while {what}."
+        raise DeadlineExceeded(msg, phase="local")
+
+
+NO_CONTEXT = Context()
+"""What a request has that nobody has said anything about. Frozen, so that all can share it."""

@@ -1,0 +1,346 @@
+"""The error tree. Every error of the library is a `LamellaError` and carries data, not only words.
+
+::
+
+    LamellaError
+      x ConfigurationError          a program, preset or file is wrong; raised at construction
+        + OrderError                layers stand in an order that leaks data or loses money
+        + UnknownNameError          no such layer, transport, preset, model ...
+        + PluginError               a distribution could not be loaded, or clashes
+        + SecretError               a secret reference names nothing
+      x MisuseError                 an object was used in a way that cannot work
+        + NotBegunError             a pipeline called as a handler outside any call
+        + StillOpenError            a complete answer was asked of an open response
+        + BusyError                 two tasks waited for the next event of one response
+        + CallEndedError            an attempt was made on a call that has ended
+      x RefusedError                refused here, before the network
+        + UnsupportedError          the model or transport cannot do this
+        + AttemptLimitError         the bound on attempts of one model turn is reached
+      x ProviderError               the provider answered with an error
+        + InvalidRequestError       400, 413, 415, 422
+          - ContextLengthError
+          - ContentFilteredError
+        + AuthenticationError       401
+        + PermissionDeniedError     403
+        + NotFoundError             404
+        + ConflictError             409
+        + RateLimitError            429
+        + QuotaError                402, and 429 `insufficient_quota`
+        + OverloadedError           503, 529
+        + ServerError               500, 502, 504 and other 5xx
+      x NetworkError                bytes did not travel
+        + ConnectError              never connected: nothing was sent
+          - CertificateError        the peer's certificate was not accepted
+        + ConnectionLostError       connected, then lost
+      x TimedOutError
+        + ConnectTimeout
+        + WriteTimeout
+        + FirstEventTimeout
+        + IdleTimeout
+        + AttemptTimeout
+        + DeadlineExceeded
+      x ProtocolError               the answer's bytes make no sense
+        + ResponseTooLargeError
+      x StreamTruncated             the answer stopped without its terminal signal
+      x ClosedError                 the pipeline, transport or response was closed
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self, TypedDict, Unpack
+
+from lamella._outcomes import ErrorPhase, Outcome
+
+if TYPE_CHECKING:
+    from lamella._attempts import Attempt
+    from lamella._responses import Answer
+    from lamella._usage import Usage
+
+
+class ErrorData(TypedDict, total=False):
+    """What an error carries besides its message; see `LamellaError` for each."""
+
+    retryable: bool
+    committed: bool
+    phase: ErrorPhase
+    status: int | None
+    code: str | None
+    retry_after: float | None
+    outcome: Outcome
+    partial: Answer | None
+    usage: Usage | None
+    attempts: tuple[Attempt, ...]
+    layer: str | None
+    hint: str | None
+    should_retry: bool | None
+    provider: str | None
+    request_id: str | None
+
+
+class LamellaError(Exception):
+    """The root of the tree.
+
+    Errors are values: nobody changes one after it was raised, and no two receivers get the same
+    object. `copy` makes a changed one.
+
+    Attributes:
+        message: What happened, without prompt text, personal data or keys.
+        retryable: Whether this *kind* of error may pass if tried again. Where it is raised says
+            whether it may be retried: never once the answer is committed.
+        committed: Whether the caller has already been given part of the answer.
+        phase: Where it arose.
+        status: The HTTP status, or the one that an in-band error maps to. None without one.
+        code: The provider's own word for it.
+        retry_after: Seconds after which another try makes sense; None if nobody said.
+        outcome: How the attempt ended.
+        partial: What had been let through at this level; None before the first event.
+        usage: Tokens known to be spent on it.
+        attempts: Every attempt of the call, set where the error leaves the outermost pipeline.
+        layer: The layer that raised it; None for transports.
+        hint: What to do about it.
+        should_retry: The provider's explicit word (`x-should-retry`); None if it said nothing.
+        provider: The provider or transport it came from.
+        request_id: The provider's id of the request, for its support.
+    """
+
+    retryable: bool = False
+    committed: bool = False
+    phase: ErrorPhase = "local"
+    status: int | None = None
+    code: str | None = None
+    retry_after: float | None = None
+    outcome: Outcome = Outcome.FAILED
+    partial: Answer | None = None
+    usage: Usage | None = None
+    attempts: tuple[Attempt, ...] = ()
+    layer: str | None = None
+    hint: str | None = None
+    should_retry: bool | None = None
+    provider: str | None = None
+    request_id: str | None = None
+
+    def __init__(self, message: str = "", /, **data: Unpack[ErrorData]) -> None:
+        super().__init__(message)
+        self.message = message
+        self.__dict__.update(data)
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}" if self.hint else self.message
+
+    def copy(self, **changes: Unpack[ErrorData]) -> Self:
+        """The same error as a new object, with `changes`; its traceback and cause are kept."""
+        new = type(self).__new__(type(self), *self.args)
+        new.args = self.args
+        new.__dict__.update(self.__dict__)
+        new.__dict__.update(changes)
+        new.__cause__ = self.__cause__
+        new.__suppress_context__ = True
+        return new.with_traceback(self.__traceback__)
+
+
+class ConfigurationError(LamellaError):
+    """Raised at construction: a program, a preset or a file is wrong."""
+
+    outcome = Outcome.NOT_SENT
+
+
+class OrderError(ConfigurationError):
+    """Raised when layers stand in an order that would leak data or lose money."""
+
+
+class UnknownNameError(ConfigurationError):
+    """Raised when a name stands for no known layer, transport, preset, store or model."""
+
+
+class PluginError(ConfigurationError):
+    """Raised when a distribution's plugin cannot be loaded, or claims a name that is taken."""
+
+
+class SecretError(ConfigurationError):
+    """Raised when a secret reference cannot be resolved. The secret itself is never shown."""
+
+
+class MisuseError(LamellaError):
+    """Raised when an object is used in a way that cannot work."""
+
+    outcome = Outcome.NOT_SENT
+
+
+class NotBegunError(MisuseError):
+    """Raised when a pipeline is called as a handler with a request that no call has begun."""
+
+
+class StillOpenError(MisuseError):
+    """Raised when a complete answer is asked of a response that is still open."""
+
+
+class BusyError(MisuseError):
+    """Raised when a second task waits for the next event of the same response."""
+
+
+class CallEndedError(MisuseError):
+    """Raised when an attempt is made on behalf of a call that has already ended."""
+
+
+class RefusedError(LamellaError):
+    """Raised when the library itself refuses a request before it reaches the network."""
+
+    outcome = Outcome.NOT_SENT
+
+
+class UnsupportedError(RefusedError):
+    """Raised when a model or transport cannot do what is asked of it."""
+
+
+class AttemptLimitError(RefusedError):
+    """Raised when a model turn has used up its bound on attempts, whoever asked for them."""
+
+
+class ProviderError(LamellaError):
+    """Raised when the provider answers with an error."""
+
+    phase = "first_event"
+
+
+class InvalidRequestError(ProviderError):
+    """The provider finds the request malformed (400, 413, 415, 422). Trying again cannot help."""
+
+
+class ContextLengthError(InvalidRequestError):
+    """The conversation is longer than the model's context window."""
+
+
+class ContentFilteredError(InvalidRequestError):
+    """The provider's content filter rejected the request."""
+
+
+class AuthenticationError(ProviderError):
+    """The provider does not accept the credential (401)."""
+
+
+class PermissionDeniedError(ProviderError):
+    """The credential may not do this (403)."""
+
+
+class NotFoundError(ProviderError):
+    """The provider does not know the model or the address (404)."""
+
+
+class ConflictError(ProviderError):
+    """The resource is locked or in an unexpected state (409)."""
+
+    retryable = True
+
+
+class RateLimitError(ProviderError):
+    """The provider's rate limit is reached (429)."""
+
+    retryable = True
+
+
+class QuotaError(ProviderError):
+    """Money or quota is used up (402, or 429 `insufficient_quota`). Waiting does not help."""
+
+
+class OverloadedError(ProviderError):
+    """The provider is overloaded (503, 529)."""
+
+    retryable = True
+
+
+class ServerError(ProviderError):
+    """The provider failed (500, 502, 504 and other 5xx)."""
+
+    retryable = True
+
+
+class NetworkError(LamellaError):
+    """Raised when bytes did not travel."""
+
+    retryable = True
+
+
+class ConnectError(NetworkError):
+    """No connection could be made: nothing was sent, nothing is billed."""
+
+    phase = "connect"
+    outcome = Outcome.NOT_SENT
+
+
+class CertificateError(ConnectError):
+    """The peer's certificate, or its TLS handshake, was not acceptable."""
+
+    retryable = False
+
+
+class ConnectionLostError(NetworkError):
+    """The connection was lost after something was sent."""
+
+    phase = "send"
+    outcome = Outcome.UNKNOWN
+
+
+class TimedOutError(LamellaError):
+    """Raised when a limit in time ends an attempt or a call."""
+
+    retryable = True
+    outcome = Outcome.TIMED_OUT
+    phase = "first_event"
+
+
+class ConnectTimeout(TimedOutError):
+    """No connection within `Limits.connect`. Nothing was sent."""
+
+    phase = "connect"
+    outcome = Outcome.NOT_SENT
+
+
+class WriteTimeout(TimedOutError):
+    """The peer took no more of the request for `Limits.write`."""
+
+    phase = "send"
+
+
+class FirstEventTimeout(TimedOutError):
+    """No semantic event within `Limits.first_event`."""
+
+
+class IdleTimeout(TimedOutError):
+    """No further semantic event within `Limits.idle`."""
+
+    phase = "stream"
+
+
+class AttemptTimeout(TimedOutError):
+    """The attempt took longer than `Limits.attempt`."""
+
+
+class DeadlineExceeded(TimedOutError):
+    """The call's deadline has passed, or a needed wait would pass it."""
+
+    retryable = False
+
+
+class ProtocolError(LamellaError):
+    """Raised when the bytes of an answer make no sense (HTML, malformed JSON, a missing choice)."""
+
+    retryable = True
+    phase = "decode"
+
+
+class ResponseTooLargeError(ProtocolError):
+    """The answer is larger than the transport's limit on size."""
+
+    retryable = False
+
+
+class StreamTruncated(LamellaError):
+    """Raised when an answer stops without its protocol's terminal signal."""
+
+    retryable = True
+    phase = "stream"
+    outcome = Outcome.TRUNCATED
+
+
+class ClosedError(LamellaError):
+    """Raised when a pipeline, transport or response is used, or was waiting, while it closed."""

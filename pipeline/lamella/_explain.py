@@ -1,0 +1,153 @@
+"""The stack as it will run, for people."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from lamella._layers import LayerInfo, name_of
+from lamella._order import Doubt
+from lamella._requests import Request
+
+if TYPE_CHECKING:
+    from lamella._pipeline import Pipeline
+
+
+@attrs.frozen
+class ExplainedLayer:
+    """One layer of an explanation.
+
+    Attributes:
+        name: What it is called.
+        phase: Where it belongs; None if it declares nothing.
+        options: Its options that differ from the defaults.
+        distribution: The distribution it came from.
+        effects: What it may do besides passing on.
+        requests: The operation it handles; None for all.
+    """
+
+    name: str
+    phase: str | None
+    options: Mapping[str, Any]
+    distribution: str
+    effects: tuple[str, ...]
+    requests: str | None
+
+
+@attrs.frozen
+class Explanation:
+    """What a pipeline consists of. `print` it.
+
+    Attributes:
+        name: The pipeline's name.
+        layers: Outermost first.
+        transport: What talks to the provider, or the pipeline that does.
+        doubts: What is unusual about the order.
+        allowed: Orders that were accepted by name.
+    """
+
+    name: str
+    layers: tuple[ExplainedLayer, ...]
+    transport: str | Explanation
+    doubts: tuple[Doubt, ...]
+    allowed: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> list[str]:
+        lines = [f"{self.name}: outermost first"]
+        width = max([len(layer.name) for layer in self.layers], default=0)
+        for number, layer in enumerate(self.layers, 1):
+            lines.append(f"{number:3}. {layer.name:<{width}}  {_about(layer)}")
+        if isinstance(self.transport, Explanation):
+            inner = self.transport._lines()  # noqa: SLF001 - its own class
+            lines += ["  -> a pipeline, in the same call:", *[f"     {line}" for line in inner]]
+        else:
+            lines.append(f"  -> {self.transport}")
+        lines += [f"  ?  {doubt.message}" for doubt in self.doubts]
+        lines += [f"  !  accepted: {allowance}" for allowance in self.allowed]
+        return lines
+
+
+def _about(layer: ExplainedLayer) -> str:
+    words = [f"[{layer.phase or 'no phase'}]"]
+    words += [f"{name}={value!r}" for name, value in layer.options.items()]
+    if layer.requests is not None:
+        words.append(f"({layer.requests} only)")
+    if layer.effects:
+        words.append(f"may: {', '.join(layer.effects)}")
+    words.append(f"from {layer.distribution}")
+    return "  ".join(words)
+
+
+def explain(pipeline: Pipeline) -> Explanation:
+    """Describe a pipeline; see `Pipeline.explain`."""
+    distributions = metadata.packages_distributions()
+    pairs = zip(pipeline.layers, pipeline.infos, strict=True)
+    return Explanation(
+        name=pipeline.name,
+        layers=tuple([_layer(layer, info, distributions) for layer, info in pairs]),
+        transport=_transport(pipeline.transport),
+        doubts=pipeline.doubts,
+        allowed=pipeline.allow,
+    )
+
+
+def _layer(
+    layer: object, info: LayerInfo, distributions: Mapping[str, list[str]]
+) -> ExplainedLayer:
+    return ExplainedLayer(
+        name=info.name,
+        phase=info.phase,
+        options=options_of(layer),
+        distribution=_distribution(layer, distributions),
+        effects=tuple(sorted(info.effects)),
+        requests=None if info.requests is Request else info.requests.operation,
+    )
+
+
+def _transport(transport: Any) -> str | Explanation:
+    explain_inner = getattr(transport, "explain", None)
+    if callable(explain_inner):
+        inner = explain_inner()
+        if isinstance(inner, Explanation):
+            return inner
+    options = "  ".join(f"{name}={value!r}" for name, value in options_of(transport).items())
+    return f"{name_of(transport)}  {options}".rstrip()
+
+
+def options_of(thing: object) -> dict[str, Any]:
+    """The options of an attrs object that are shown in its repr and differ from the defaults."""
+    if not attrs.has(type(thing)):
+        return {}
+    return {
+        field.alias or field.name: value
+        for field in attrs.fields(type(thing))
+        if field.init and field.repr
+        for value in [getattr(thing, field.name)]
+        if not _is_default(field, value)
+    }
+
+
+def _is_default(field: attrs.Attribute[Any], value: object) -> bool:
+    default = field.default
+    if isinstance(default, attrs.Factory):  # type: ignore[arg-type] # pyright: ignore
+        default = None if default.takes_self else default.factory()  # pyright: ignore
+    if default is attrs.NOTHING:
+        return False
+    converter = field.converter
+    if converter is not None and callable(converter):
+        default = converter(default)
+    return bool(default == value)
+
+
+def _distribution(thing: object, distributions: Mapping[str, list[str]]) -> str:
+    owner = thing if inspect.isroutine(thing) else type(thing)
+    module = getattr(owner, "__module__", "") or ""
+    names = distributions.get(module.partition(".")[0])
+    return ", ".join(sorted(set(names))) if names else f"module {module}"

@@ -1,0 +1,79 @@
+"""The onion: layers folded around a transport.
+
+One `reversed(...)` loop, made once for each kind of request and kept. It makes no task, no thread and
+no context switch; a layer costs one call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeAlias
+
+from lamella._boundary import attempt
+from lamella._errors import LamellaError
+from lamella._layers import LayerInfo
+from lamella._responses import Response
+from lamella._trace import Span
+
+Step: TypeAlias = Callable[[Any], Awaitable[Any]]
+"""A handler as the fold sees it: the types are checked where layers are given."""
+
+
+def fold(
+    layers: Sequence[tuple[Any, LayerInfo]], terminal: Step, provider: str | None, *, timed: bool
+) -> Step:
+    """Fold layers, outermost first, around a transport.
+
+    Args:
+        layers: Each with its declaration.
+        terminal: The transport.
+        provider: The transport's name; None where it is a pipeline, which records its own attempts.
+        timed: Whether each layer's time goes into the trace.
+    """
+    wire = len(layers)
+    while wire and layers[wire - 1][1].phase == "wire":
+        wire -= 1
+    handler = terminal
+    for depth in range(len(layers), -1, -1):
+        if depth < len(layers):
+            layer, info = layers[depth]
+            handler = _step(layer, handler, info.name)
+            if timed:
+                handler = _timed(handler, info.name, depth)
+        if depth == wire and provider is not None:
+            handler = _bounded(handler, provider)
+    return handler
+
+
+def _step(layer: Callable[[Any, Step], Awaitable[Any]], call_next: Step, name: str) -> Step:
+    def step(request: Any) -> Awaitable[Any]:
+        return layer(request, call_next)
+
+    step.__name__ = name
+    return step
+
+
+def _bounded(call_next: Step, provider: str) -> Step:
+    def step(request: Any) -> Awaitable[Any]:
+        target = request.target
+        return attempt(request, call_next, provider if target is None else target.name)
+
+    step.__name__ = getattr(call_next, "__name__", provider)
+    return step
+
+
+def _timed(call_next: Step, name: str, depth: int) -> Step:
+    async def step(request: Any) -> Response:
+        trace = request.context.trace
+        start, cause = trace.now(), None
+        try:
+            return await call_next(request)  # type: ignore[no-any-return]
+        except BaseException as error:
+            cause = error.code or type(error).__name__ if isinstance(error, LamellaError) else None
+            cause = cause or type(error).__name__
+            raise
+        finally:
+            trace.spans.append(Span(name, depth, start, trace.now(), cause))
+
+    step.__name__ = name
+    return step

@@ -1,0 +1,153 @@
+"""What a layer declares about itself: its phase, its neighbours, what it may do."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack, get_args
+
+import attrs
+
+from lamella._errors import ConfigurationError
+from lamella._parts import NOTHING
+from lamella._requests import Request
+
+Phase: TypeAlias = Literal[
+    "observe", "compose", "govern", "remember", "shape", "choose", "attempt", "wire"
+]
+"""Where in the stack a layer belongs, outermost first."""
+
+PHASES: tuple[str, ...] = get_args(Phase)
+
+Effect: TypeAlias = Literal[
+    "short-circuits", "calls again", "changes requests", "changes events", "asks a child"
+]
+"""What a layer may do besides passing on; `explain()` shows it."""
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+
+class Declared(TypedDict, total=False):
+    """The optional part of a declaration; see `LayerInfo` for each."""
+
+    name: str
+    requests: type[Request[Any]]
+    rank: int
+    outside: Mapping[str, str]
+    inside: Mapping[str, str]
+    requires: Iterable[str]
+    provides: Iterable[str]
+    once: bool
+    effects: Iterable[Effect]
+
+
+@attrs.frozen
+class LayerInfo:
+    """A layer's declaration.
+
+    Attributes:
+        name: What it is called in configuration, traces and messages.
+        phase: Where it belongs; None for a function that declares nothing: it is taken as it stands.
+        requests: The requests it handles; it is not in the chain of others.
+        rank: Its place within the phase for `arrange`, 0 outermost to 99 innermost.
+        outside: Layers that it must stand outside of, each with the reason. Breaking this leaks data
+            or loses money, so it is an error.
+        inside: Layers that it must stand inside of, each with the reason.
+        requires: Names that some layer of the stack must provide.
+        provides: Names that it provides, besides its own.
+        once: Whether a stack may hold it only once.
+        effects: What it may do besides passing on.
+    """
+
+    name: str
+    phase: Phase | None = None
+    requests: type[Request[Any]] = Request
+    rank: int = 50
+    outside: Mapping[str, str] = NOTHING
+    inside: Mapping[str, str] = NOTHING
+    requires: frozenset[str] = attrs.field(default=frozenset(), converter=frozenset)
+    provides: frozenset[str] = attrs.field(default=frozenset(), converter=frozenset)
+    once: bool = False
+    effects: frozenset[Effect] = attrs.field(default=frozenset(), converter=frozenset)
+
+
+def middleware(*, phase: Phase, **declared: Unpack[Declared]) -> Callable[[C], C]:
+    """Declare a class or an async function a middleware. Returns it unchanged.
+
+    Args:
+        phase: Where in the stack it belongs.
+        **declared: See `LayerInfo`; the name is otherwise made from the class or function.
+
+    Raises:
+        ConfigurationError: If the phase is unknown, or a function is not asynchronous.
+    """
+    if phase not in PHASES:
+        msg = f"Unknown phase {phase!r}: use one of {', '.join(PHASES)}."
+        raise ConfigurationError(msg)
+
+    def declare(layer: C) -> C:
+        rest = dict(declared)
+        name = str(rest.pop("name", None) or snake_case(getattr(layer, "__name__", "layer")))
+        if not inspect.isclass(layer):
+            must_be_async(layer, name, "middleware")
+        info = LayerInfo(name, phase, **rest)  # type: ignore[arg-type] # pyright: ignore
+        layer.__lamella_layer__ = info  # type: ignore[attr-defined] # pyright: ignore
+        return layer
+
+    return declare
+
+
+def info_of(layer: object) -> LayerInfo:
+    """What a layer declares. An instance's own `phase` overrides its class's."""
+    info = getattr(layer, "__lamella_layer__", None)
+    if not isinstance(info, LayerInfo):
+        info = LayerInfo(name_of(layer))
+    phase = getattr(layer, "phase", None)
+    if phase is None or phase == info.phase:
+        return info
+    if phase not in PHASES:
+        msg = f"Layer {info.name!r} has the unknown phase {phase!r}: use one of {', '.join(PHASES)}."
+        raise ConfigurationError(msg)
+    return attrs.evolve(info, phase=phase)
+
+
+def name_of(thing: object) -> str:
+    """What to call a layer or transport that does not say."""
+    given = getattr(thing, "name", None)
+    if isinstance(given, str) and given:
+        return given
+    while isinstance(thing, partial):
+        thing = thing.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    name = getattr(thing, "__name__", None)
+    return str(name) if isinstance(name, str) else snake_case(type(thing).__name__)
+
+
+def snake_case(name: str) -> str:
+    """`CircuitBreaker` as `circuit_breaker`; `PII` as `pii`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def must_be_async(thing: object, name: str, what: str) -> None:
+    """Refuse what cannot be awaited.
+
+    Raises:
+        ConfigurationError: If it is a class, not callable, or a plain function.
+    """
+    if inspect.isclass(thing):
+        hint = f"Make an instance of it: {thing.__name__}()."
+        msg = f"The class {thing.__name__} was given where a {what} is needed."
+        raise ConfigurationError(msg, hint=hint)
+    if not callable(thing):
+        msg = f"{thing!r} cannot be called, so it is no {what}."
+        hint = f"A {what} is an async function, or an object with `async def __call__`."
+        raise ConfigurationError(msg, hint=hint)
+    inner: Any = thing
+    while isinstance(inner, partial):
+        inner = inner.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    call = inner if inspect.isroutine(inner) else type(inner).__call__  # pyright: ignore
+    if not inspect.iscoroutinefunction(call):
+        msg = f"The {what} {name!r} is not asynchronous."
+        hint = "Write `async def`; blocking work goes through `await context.ports.thread(...)`."
+        raise ConfigurationError(msg, hint=hint)

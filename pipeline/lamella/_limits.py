@@ -1,0 +1,82 @@
+"""Limits in time on one attempt."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TypeAlias
+
+import attrs
+
+Seconds: TypeAlias = float | timedelta | None
+"""A span of time: seconds, or a timedelta; None for no limit."""
+
+
+def seconds(value: Seconds) -> float | None:
+    """As seconds, or None.
+
+    Raises:
+        ValueError: If it is negative or not a number.
+    """
+    if value is None:
+        return None
+    span = value.total_seconds() if isinstance(value, timedelta) else float(value)
+    if not span >= 0:
+        msg = f"A span of time must be 0 or more seconds, not {value!r}."
+        raise ValueError(msg)
+    return span
+
+
+def positive_seconds(value: Seconds) -> float | None:
+    """As seconds above zero, or None.
+
+    Raises:
+        ValueError: If it is zero, negative or not a number.
+    """
+    span = seconds(value)
+    if span == 0:
+        msg = "A limit of 0 seconds lets nothing pass; use None for no limit."
+        raise ValueError(msg)
+    return span
+
+
+def _limit() -> float | None:
+    return attrs.field(default=None, converter=positive_seconds)
+
+
+@attrs.frozen
+class Limits:
+    """How long the stages of one attempt may take, in seconds; None is no limit.
+
+    Attributes:
+        connect: To get a connection, TLS included.
+        write: For the peer to take the next piece of the request.
+        first_event: From the start of the attempt to the first semantic event of a stream. It does
+            not apply to an answer that is not streamed on the wire.
+        idle: Between two semantic events; pings do not count, the consumer's time does not either.
+        attempt: The whole attempt, the consumer's time excluded.
+    """
+
+    connect: float | None = _limit()
+    write: float | None = _limit()
+    first_event: float | None = _limit()
+    idle: float | None = _limit()
+    attempt: float | None = _limit()
+
+    def tighten(self, other: Limits) -> Limits:
+        """The smaller of each: a nested scope never loosens its parent's limits."""
+        return Limits(
+            connect=_smaller(self.connect, other.connect),
+            write=_smaller(self.write, other.write),
+            first_event=_smaller(self.first_event, other.first_event),
+            idle=_smaller(self.idle, other.idle),
+            attempt=_smaller(self.attempt, other.attempt),
+        )
+
+
+def _smaller(one: float | None, other: float | None) -> float | None:
+    if one is None:
+        return other
+    return one if other is None else min(one, other)
+
+
+NO_LIMITS = Limits()

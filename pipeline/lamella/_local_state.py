@@ -1,0 +1,47 @@
+"""Objects that the pipelines of one process share: retry budgets, latencies, counts."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from lamella._fork_locks import fork_safe_lock
+
+T = TypeVar("T")
+
+
+class LocalObjects:
+    """The default of `LocalState`: thread-safe and bounded.
+
+    Args:
+        max_objects: How many are kept; at least 1. Beyond that the least recently used is
+            forgotten: who holds it goes on with it, who asks again gets a new one.
+    """
+
+    def __init__(self, *, max_objects: int) -> None:
+        if max_objects < 1:
+            raise ValueError(f"LocalObjects: max_objects {max_objects!r} must be at least 1.")
+        self._max_objects = max_objects
+        self._lock = fork_safe_lock()
+        self._objects: OrderedDict[tuple[str, ...], Any] = OrderedDict()
+
+    def get(self, key: tuple[str, ...], make: Callable[[], T]) -> T:
+        """The object under `key`; see `LocalState.get`. `make` runs without any lock held."""
+        with self._lock:
+            if key in self._objects:
+                self._objects.move_to_end(key)
+                return cast("T", self._objects[key])
+        made = make()
+        with self._lock:
+            # Another thread may have been quicker: then everybody gets its object.
+            kept = self._objects.setdefault(key, made)
+            self._objects.move_to_end(key)
+            forgotten = (
+                self._objects.popitem(last=False)
+                if len(self._objects) > self._max_objects
+                else None
+            )
+        # Dropped outside the lock: its finaliser may come back here.
+        del forgotten
+        return cast("T", kept)

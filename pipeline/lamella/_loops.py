@@ -1,0 +1,195 @@
+"""The running event loop, asyncio's or trio's, behind one small face.
+
+anyio offers no way to start a task that outlives its caller, nor one to wake a loop from another
+thread that it did not start itself. This file is the only place that knows the two backends apart.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from weakref import WeakKeyDictionary, ref
+
+import anyio
+
+if TYPE_CHECKING:
+    import asyncio
+
+T = TypeVar("T")
+
+logger = logging.getLogger("lamella")
+
+
+class Loop(Protocol):
+    """One running event loop."""
+
+    def spawn(self, function: Callable[[], Awaitable[None]], name: str) -> None:
+        """Start a task that belongs to nobody. Call on the loop's own thread."""
+        ...
+
+    def call_soon(self, function: Callable[[], object]) -> bool:
+        """Run a plain function on the loop soon, from any thread; False once it is closed."""
+        ...
+
+    @property
+    def closed(self) -> bool:
+        """Whether the loop has ended for good."""
+        ...
+
+
+class AsyncioLoop:
+    """asyncio's."""
+
+    __slots__ = ("__weakref__", "_loop", "_tasks")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = ref(loop)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def spawn(self, function: Callable[[], Awaitable[None]], name: str) -> None:
+        task = sys.modules["asyncio"].get_running_loop().create_task(
+            _guarded(function, name), name=name
+        )
+        self._tasks.add(task)  # the loop itself keeps only a weak reference
+        task.add_done_callback(self._tasks.discard)
+
+    def call_soon(self, function: Callable[[], object]) -> bool:
+        loop = self._loop()
+        if loop is None:
+            return False
+        try:
+            loop.call_soon_threadsafe(function)
+        except RuntimeError:
+            return False
+        return True
+
+    @property
+    def closed(self) -> bool:
+        loop = self._loop()
+        return loop is None or loop.is_closed()
+
+
+class TrioLoop:
+    """trio's."""
+
+    __slots__ = ("__weakref__", "_lowlevel", "_token")
+
+    def __init__(self, lowlevel: Any, token: Any) -> None:
+        self._lowlevel = lowlevel
+        self._token = ref(token)
+
+    def spawn(self, function: Callable[[], Awaitable[None]], name: str) -> None:
+        self._lowlevel.spawn_system_task(_guarded, function, name, name=name)
+
+    def call_soon(self, function: Callable[[], object]) -> bool:
+        token = self._token()
+        if token is None:
+            return False
+        try:
+            token.run_sync_soon(function)
+        except RuntimeError:  # trio.RunFinishedError is one
+            return False
+        return True
+
+    @property
+    def closed(self) -> bool:
+        return not self.call_soon(lambda: None)
+
+
+async def _guarded(function: Callable[[], Awaitable[None]], name: str) -> None:
+    """Run detached work; its failure is logged, for nobody else can hear of it."""
+    try:
+        await function()
+    except Exception:
+        logger.exception("detached work %r failed", name)
+
+
+_LOOPS: WeakKeyDictionary[Any, Loop] = WeakKeyDictionary()
+
+
+def current_loop() -> Loop:
+    """The loop that this code runs on.
+
+    Raises:
+        RuntimeError: Outside any event loop.
+    """
+    # Neither backend is imported here: a program that runs one has imported it.
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        token = trio.lowlevel.current_trio_token()
+        return _LOOPS.get(token) or _remember(token, TrioLoop(trio.lowlevel, token))
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        msg = "This needs a running event loop, asyncio's or trio's."
+        raise RuntimeError(msg)
+    native = asyncio.get_running_loop()
+    return _LOOPS.get(native) or _remember(native, AsyncioLoop(native))
+
+
+def _remember(native: Any, loop: Loop) -> Loop:
+    _LOOPS[native] = loop
+    return loop
+
+
+class PerLoop(Generic[T]):
+    """A value for each event loop, made on first use and forgotten with its loop.
+
+    Args:
+        make: Makes the value; runs on the loop it is for.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._values: WeakKeyDictionary[Loop, T] = WeakKeyDictionary()
+
+    def get(self) -> T:
+        """The running loop's value."""
+        loop = current_loop()
+        try:
+            return self._values[loop]
+        except KeyError:
+            self._forget_closed()
+            value = self._values[loop] = self._make()
+            return value
+
+    def _forget_closed(self) -> None:
+        """A value may keep its loop alive (a pool's sockets do), so weak keys are not enough."""
+        for loop in list(self._values):
+            if loop.closed:
+                del self._values[loop]
+
+    def peek(self) -> T | None:
+        """The running loop's value if there is one already."""
+        return self._values.get(current_loop())
+
+    def pop(self) -> T | None:
+        """Take the running loop's value out."""
+        return self._values.pop(current_loop(), None)
+
+    def items(self) -> list[tuple[Loop, T]]:
+        """Every loop that is still alive, with its value."""
+        return list(self._values.items())
+
+    def clear(self) -> None:
+        """Forget all values."""
+        self._values = WeakKeyDictionary()
+
+
+class Waiter:
+    """Waits on one loop for a word that may come from another, or from a plain thread."""
+
+    __slots__ = ("_event", "_loop")
+
+    def __init__(self) -> None:
+        self._loop = current_loop()
+        self._event = anyio.Event()
+
+    def wake(self) -> None:
+        """End the wait, from anywhere."""
+        self._loop.call_soon(self._event.set)
+
+    async def wait(self) -> None:
+        """Wait for `wake`."""
+        await self._event.wait()

@@ -1,0 +1,78 @@
+"""Many requests at once, a bounded number at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import TypeVar
+
+import anyio
+import attrs
+
+from lamella._errors import ConfigurationError
+from lamella._requests import Request
+from lamella._responses import Response
+
+R = TypeVar("R", bound=Response)
+
+
+@attrs.frozen
+class Progress:
+    """One request of many is done.
+
+    Attributes:
+        index: Which, in the order of the requests.
+        done: How many are done by now.
+        total: How many there are; None if the iterable does not say.
+        result: Its response, or the exception it ended with.
+    """
+
+    index: int
+    done: int
+    total: int | None
+    result: Response | Exception
+
+
+async def run_many(
+    run: Callable[[Request[R]], Awaitable[R]],
+    requests: Iterable[Request[R]],
+    concurrency: int,
+    on_progress: Callable[[Progress], object] | None,
+) -> list[R | Exception]:
+    """See `Pipeline.run_many`."""
+    if concurrency < 1:
+        msg = f"concurrency={concurrency!r} would run nothing; it is 1 or more."
+        raise ConfigurationError(msg)
+    total = len(requests) if hasattr(requests, "__len__") else None  # type: ignore[arg-type] # pyright: ignore
+    results: dict[int, R | Exception] = {}
+    numbered = enumerate(requests)
+    workers = concurrency if total is None else min(concurrency, total)
+    try:
+        async with anyio.create_task_group() as group:
+            for _ in range(workers):
+                group.start_soon(_work, run, numbered, results, total, on_progress)
+    except BaseExceptionGroup as errors:
+        raise _first(errors) from None
+    return [results[index] for index in range(len(results))]
+
+
+async def _work(
+    run: Callable[[Request[R]], Awaitable[R]],
+    numbered: Iterator[tuple[int, Request[R]]],
+    results: dict[int, R | Exception],
+    total: int | None,
+    on_progress: Callable[[Progress], object] | None,
+) -> None:
+    for index, request in numbered:
+        try:
+            result: R | Exception = await run(request)
+        except Exception as error:  # noqa: BLE001 - it stands in its request's place
+            result = error
+        results[index] = result
+        if on_progress is not None:
+            on_progress(Progress(index, len(results), total, result))
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first single error of a group: no ExceptionGroup leaves the library."""
+    first = errors.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

@@ -1,0 +1,186 @@
+"""Token buckets in whole numbers, which know what a lease may still give back.
+
+Time is counted in ticks of a nanosecond, and a token in as many shares as `per` has ticks, so that
+what flows back in a tick, `capacity` shares, is whole. All arithmetic is exact: rounding happens
+only where a clock reading becomes a tick (down, by less than a nanosecond), where `per` does (up),
+and where a level is shown (down). In any window the bucket therefore lets through no more than the
+capacity and what flows back in the window lengthened by one nanosecond; nothing adds up over time.
+
+A lease gives back what the bucket would hold more now had the lease never been: not what overflowed
+in the meantime. Let D be that surplus. It begins as the amount taken, and whenever the bucket fills
+so far that the surplus would overflow, D falls to the room there is: D = min(amount, the least room
+since the lease began). The least room since each lease began is kept as sums over a stack of gaps:
+the room is their total, a lease adds its gap at the top, time fills gaps from the top, and what a
+lease gives back fills its own gap and then older ones. Then a lease's D is at most the sum of the
+gaps up to its own, also after others have given back. Each step empties a gap or ends, so the cost
+is constant on average.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+NANOS: Final = 1_000_000_000
+
+
+def ticks(seconds: float) -> int:
+    """The whole nanoseconds of a clock reading, rounded down."""
+    numerator, denominator = seconds.as_integer_ratio()
+    return numerator * NANOS // denominator
+
+
+def ticks_up(seconds: float) -> int:
+    """The whole nanoseconds of a span, rounded up: nothing flows back too early."""
+    numerator, denominator = seconds.as_integer_ratio()
+    return -(-numerator * NANOS // denominator)
+
+
+class Gap:
+    """A part of what a bucket lacks, with the leases whose surplus reaches up to it."""
+
+    __slots__ = ("leases", "newer", "older", "shares")
+
+    def __init__(self, shares: int, older: Gap | None) -> None:
+        self.shares = shares
+        self.leases = 0
+        self.older = older
+        self.newer: Gap | None = None
+
+
+class Bucket:
+    """One limit: what is there, since when, and what is out.
+
+    Args:
+        capacity: Tokens when full.
+        per: Seconds in which the capacity flows back; 0 means never.
+        now: The tick it is.
+    """
+
+    __slots__ = ("_at", "_full", "_newest", "_per", "_shares", "_unit", "capacity", "leases")
+
+    def __init__(self, capacity: int, per: float, now: int) -> None:
+        self.capacity = capacity
+        self.leases = 0
+        self._per = ticks_up(per)
+        self._unit = self._per or 1
+        self._full = capacity * self._unit
+        self._shares = self._full
+        self._at = now
+        self._newest: Gap | None = None
+
+    @property
+    def level(self) -> int:
+        """Whole tokens that are there as of the last `refill`; negative in debt."""
+        return self._shares // self._unit
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing is missing."""
+        return self._shares == self._full
+
+    @property
+    def missing(self) -> int:
+        """The shares of all gaps, which is what is missing. For tests; rates only."""
+        total, gap = 0, self._newest
+        while gap is not None:
+            total, gap = total + gap.shares, gap.older
+        return total
+
+    def refill(self, now: int) -> None:
+        """Let flow back what time has brought."""
+        if now > self._at:
+            if self._per and self._shares < self._full:
+                flow = min((now - self._at) * self.capacity, self._full - self._shares)
+                self._shares += flow
+                self._fill(self._newest, flow)
+            self._at = now
+
+    def fits(self, amount: int) -> bool:
+        """Whether the amount is there."""
+        return amount * self._unit <= self._shares
+
+    def wait(self, amount: int) -> int | None:
+        """Ticks until the amount is there; None if time does not bring it."""
+        if not self._per or amount > self.capacity:
+            return None
+        lacking = amount * self._unit - self._shares
+        return max(0, -(-lacking // self.capacity)) if self.capacity else None
+
+    def take(self, amount: int) -> Gap | None:
+        """Take what fits, on behalf of a lease; its gap is to be handed to `give_back`."""
+        self.leases += 1
+        if not amount:
+            return None
+        gap = self._lower(amount)
+        if gap is not None:
+            gap.leases += 1
+        return gap
+
+    def give_back(self, amount: int, gap: Gap | None) -> None:
+        """End a lease: return the amount, as far as it has not flowed back by itself."""
+        self.leases -= 1
+        if not self._per:
+            self._shares += amount * self._unit
+        elif (gap := _standing(gap)) is not None:
+            self._shares += self._fill(gap, amount * self._unit)
+            self._release(gap)
+
+    def owe(self, amount: int) -> None:
+        """Take more than was reserved, even what is not there."""
+        self._lower(amount)
+
+    def _lower(self, amount: int) -> Gap | None:
+        shares = amount * self._unit
+        self._shares -= shares
+        if not self._per:
+            return None
+        gap = self._newest
+        if gap is not None and not gap.leases:
+            gap.shares += shares
+            return gap
+        new = self._newest = Gap(shares, gap)
+        if gap is not None:
+            gap.newer = new
+        return new
+
+    def _fill(self, gap: Gap | None, shares: int) -> int:
+        """Fill `gap` and then older ones; how many shares it took."""
+        left = shares
+        while left and gap is not None:
+            part = min(left, gap.shares)
+            gap.shares -= part
+            left -= part
+            if not gap.shares:
+                self._unlink(gap)
+                if gap.older is not None:
+                    gap.older.leases += gap.leases
+            gap = gap.older
+        return shares - left
+
+    def _release(self, gap: Gap) -> None:
+        """Note that one lease fewer reaches up to the gap; join gaps that no lease tells apart."""
+        standing = _standing(gap)
+        if standing is None:
+            return
+        standing.leases -= 1
+        if not standing.leases and standing.newer is not None:
+            standing.newer.shares += standing.shares
+            self._unlink(standing)
+
+    def _unlink(self, gap: Gap) -> None:
+        if gap.newer is None:
+            self._newest = gap.older
+        else:
+            gap.newer.older = gap.older
+        if gap.older is not None:
+            gap.older.newer = gap.newer
+
+
+def _standing(gap: Gap | None) -> Gap | None:
+    """The gap itself or, if it has been filled, the next older that has not."""
+    start = gap
+    while gap is not None and not gap.shares:
+        gap = gap.older
+    while start is not None and not start.shares:  # the next search is short
+        start.older, start = gap, start.older
+    return gap

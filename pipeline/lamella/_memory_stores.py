@@ -1,0 +1,69 @@
+"""The memory default of the stores: one set for the process, or a fresh one.
+
+The sets are thread-safe, serve any number of event loops at once, and survive a fork. Their
+operations hold a lock only for microseconds and never suspend, except that a long purge lets the
+loop run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from lamella._fork_locks import fork_safe_lock
+from lamella._local_state import LocalObjects
+from lamella._memory_blobs import MemoryBlobs
+from lamella._memory_leases import MemoryLeases
+from lamella._memory_records import MemoryRecords
+from lamella._stores import Stores
+
+MEBIBYTE: Final = 1024 * 1024
+
+
+def memory_stores(
+    *,
+    monotonic: Callable[[], float] = time.monotonic,  # noqa: TID251 - the real port's clock
+    max_blob_bytes: int = 64 * MEBIBYTE,
+    max_entry_bytes: int = 8 * MEBIBYTE,
+    max_limits: int = 100_000,
+    max_records: int = 10_000,
+    max_objects: int = 10_000,
+) -> Stores:
+    """Make a fresh set of stores in memory, which shares nothing with any other.
+
+    Args:
+        monotonic: The clock of times to live, ages, rates and leases, in seconds.
+        max_blob_bytes: What all blobs may take together, with their keys; then the least recently
+            used go.
+        max_entry_bytes: What one blob may take; a larger one is refused with a ValueError. At most
+            `max_blob_bytes`.
+        max_limits: How many limits may be in use at a time; then reservations that need another one
+            are refused. About 1 KB each.
+        max_records: How many records of one stream are kept; then the oldest go.
+        max_objects: How many local objects are kept; then the least recently used go.
+
+    Raises:
+        ValueError: If a bound is too small to keep anything.
+    """
+    return Stores(
+        blobs=MemoryBlobs(
+            monotonic=monotonic, max_bytes=max_blob_bytes, max_entry_bytes=max_entry_bytes
+        ),
+        leases=MemoryLeases(monotonic=monotonic, max_buckets=max_limits),
+        records=MemoryRecords(max_records=max_records),
+        local=LocalObjects(max_objects=max_objects),
+    )
+
+
+_lock = fork_safe_lock()
+_process: Stores | None = None
+
+
+def process_stores() -> Stores:
+    """The stores that all pipelines of this process share, made on first use."""
+    global _process  # noqa: PLW0603 - one set a process is the point
+    with _lock:
+        if _process is None:
+            _process = memory_stores()
+        return _process

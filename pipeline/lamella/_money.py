@@ -1,0 +1,82 @@
+"""Money as integers. A float never touches an amount."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Self
+
+import attrs
+
+_NANO = 1_000_000_000
+_SIGNS = {"USD": "$", "EUR": "€", "GBP": "£"}
+
+
+@attrs.frozen(order=False)
+class Money:
+    """An amount in nano-units of a currency.
+
+    Attributes:
+        nano: Billionths of one unit: 1,500,000,000 is 1.5.
+        currency: An ISO 4217 code.
+    """
+
+    nano: int = attrs.field(validator=attrs.validators.instance_of(int))
+    currency: str = "USD"
+
+    @classmethod
+    def of(cls, amount: str | int | Decimal, currency: str = "USD") -> Self:
+        """From whole units: `Money.of("0.25")` is a quarter of a dollar.
+
+        Raises:
+            ValueError: If the amount is finer than one nano-unit, or not a finite number.
+        """
+        if isinstance(amount, float):
+            msg = f"Money.of({amount!r}): a float is not exact; pass a string such as '0.25'."
+            raise TypeError(msg)
+        nano = Decimal(amount) * _NANO
+        if not nano.is_finite() or nano != nano.to_integral_value():
+            msg = f"Money.of({amount!r}): finer than one nano-unit, or not a number."
+            raise ValueError(msg)
+        return cls(int(nano), currency)
+
+    @property
+    def amount(self) -> Decimal:
+        """The exact amount in whole units."""
+        return Decimal(self.nano) / _NANO
+
+    def __add__(self, other: Money) -> Money:
+        return Money(self.nano + self._same(other).nano, self.currency)
+
+    def __sub__(self, other: Money) -> Money:
+        return Money(self.nano - self._same(other).nano, self.currency)
+
+    def __mul__(self, factor: int) -> Money:
+        return Money(self.nano * factor, self.currency)
+
+    def __lt__(self, other: Money) -> bool:
+        return self.nano < self._same(other).nano
+
+    def __le__(self, other: Money) -> bool:
+        return self.nano <= self._same(other).nano
+
+    def __gt__(self, other: Money) -> bool:
+        return self.nano > self._same(other).nano
+
+    def __ge__(self, other: Money) -> bool:
+        return self.nano >= self._same(other).nano
+
+    def __bool__(self) -> bool:
+        return self.nano != 0
+
+    def __str__(self) -> str:
+        digits = f"{self.amount:f}"
+        if "." in digits:
+            digits = digits.rstrip("0").rstrip(".")
+        sign = _SIGNS.get(self.currency)
+        return f"{sign}{digits}" if sign else f"{digits} {self.currency}"
+
+    def _same(self, other: Money) -> Money:
+        if other.currency != self.currency:
+            msg = f"Cannot mix {self.currency} and {other.currency}: convert one of them first."
+            raise ValueError(msg)
+        return other

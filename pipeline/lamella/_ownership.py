@@ -1,0 +1,32 @@
+"""Who still uses what: an object used by several pipelines closes with the last of them."""
+
+from __future__ import annotations
+
+import threading
+from weakref import WeakSet, finalize
+
+_users: dict[int, WeakSet[object]] = {}  # by identity: equal layers are not the same layer
+_lock = threading.Lock()
+
+
+def use(thing: object, user: object) -> None:
+    """`user` works with `thing` from now on."""
+    with _lock:
+        users = _users.get(id(thing))
+        if users is None:
+            try:
+                finalize(thing, _users.pop, id(thing), None).atexit = False
+            except TypeError:  # nothing can refer to it weakly; it closes with its first user
+                return
+            users = _users[id(thing)] = WeakSet()
+        users.add(user)
+
+
+def release(thing: object, user: object) -> bool:
+    """`user` is done with `thing`; whether it was the last one."""
+    with _lock:
+        users = _users.get(id(thing))
+        if users is None:
+            return True
+        users.discard(user)
+        return not users

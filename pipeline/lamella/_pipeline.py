@@ -1,0 +1,463 @@
+"""A pipeline: layers folded around a transport, and the life of its calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+
+import anyio
+
+from lamella._attempts import DEFAULT_ATTEMPTS, AttemptBound
+from lamella._background import Background
+from lamella._calls import Call
+from lamella._clock import Clock
+from lamella._context import NO_CONTEXT
+from lamella._ending import not_a_response, outcome_of
+from lamella._errors import ClosedError, ConfigurationError, LamellaError, NotBegunError
+from lamella._fold import Step, fold
+from lamella._layers import LayerInfo, info_of, must_be_async, name_of
+from lamella._loops import Waiter
+from lamella._many import Progress, run_many
+from lamella._once import Once, Streaming
+from lamella._order import Doubt, arranged, check_order
+from lamella._outcomes import Outcome
+from lamella._ownership import release, use
+from lamella._ports import default_ports
+from lamella._requests import Request
+from lamella._responses import Response
+from lamella._trace import Trace
+
+if TYPE_CHECKING:
+    from lamella._chat import ChatRequest, ChatResponse
+    from lamella._explain import Explanation
+    from lamella._handlers import Layer, Transport
+    from lamella._health import Health
+    from lamella._ports import Ports
+
+R = TypeVar("R", bound=Response)
+T = TypeVar("T")
+
+CLOSE_SECONDS = 5.0
+"""How long closing one layer, transport or store may take."""
+
+
+class Pipeline:
+    """Layers around a transport. Itself a handler: it may be another pipeline's transport.
+
+    Made once and used by any number of tasks, threads and event loops. It needs no `async with`;
+    `aclose` releases what its layers and its transport hold open.
+
+    Args:
+        layers: Middlewares, outermost first, or names of registered ones.
+        transport: What talks to the provider, or the name of a registered transport.
+        allow: Orders accepted although they leak data or lose money: `"cost outside retry"`.
+        ports: The doors to time, chance and stores. None is the real world.
+        max_attempts: How many attempts one model turn may make, whichever layers ask for them.
+        name: What it is called in traces and health reports.
+
+    Raises:
+        ConfigurationError: If a layer or transport is none, or their order is unlawful.
+        UnknownNameError: If a name is not registered.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer] = (),
+        transport: Transport = "mock",
+        *,
+        allow: Collection[str] = (),
+        ports: Ports | None = None,
+        max_attempts: int = DEFAULT_ATTEMPTS,
+        name: str = "pipeline",
+    ) -> None:
+        if max_attempts < 1:
+            msg = f"max_attempts={max_attempts!r} would let no request out; it is 1 or more."
+            raise ConfigurationError(msg)
+        self.name = name
+        self.layers: tuple[Any, ...] = tuple([_layer(item) for item in _listed(layers)])
+        self.transport: Any = _transport(transport)
+        self.infos: tuple[LayerInfo, ...] = tuple([info_of(layer) for layer in self.layers])
+        self.doubts: tuple[Doubt, ...] = tuple(check_order(self.infos, allow))
+        self.allow = tuple(allow)
+        self.max_attempts = max_attempts
+        self._ports = ports
+        self._chains: dict[tuple[type, bool], Step] = {}
+        self._background = Background()
+        self._running: set[Call] = set()
+        self._drained: list[Waiter] = []
+        self._closed = False
+        for thing in (*self.layers, self.transport):
+            use(thing, self)
+
+    # --- running -----------------------------------------------------------------------------
+
+    @overload
+    def run(self, request: Request[R], /) -> Coroutine[Any, Any, R]: ...
+    @overload
+    def run(
+        self, request: ChatRequest, /, *, returns: type[T]
+    ) -> Coroutine[Any, Any, ChatResponse[T]]: ...
+    def run(self, request: Request[Any], /, *, returns: Any = None) -> Coroutine[Any, Any, Any]:
+        """Send a request through the layers; its complete response.
+
+        Args:
+            request: What to ask. The same object may be run many times, and at once.
+            returns: The type that `response.value` is to have; needs a layer that provides it.
+
+        Raises:
+            LamellaError: What went wrong; `error.attempts` has every attempt.
+        """
+        return Once(self._run(request, returns))
+
+    async def _run(self, request: Request[R], returns: Any) -> R:
+        request = self._begin(request, returns=returns, stream=False)
+        call = request.context.call
+        outcome = Outcome.COMPLETE
+        try:
+            response = await self._chain(request)(request)
+            if not isinstance(response, Response):
+                raise not_a_response(response, self._outermost)  # noqa: TRY301
+            if not response.complete:
+                await response.collect()
+            return cast("R", response)
+        except BaseException as error:
+            outcome = outcome_of(error)
+            if isinstance(error, LamellaError):
+                raise error.copy(attempts=call.trace.attempts) from error.__cause__
+            raise
+        finally:
+            await self._end(call, outcome)
+
+    @overload
+    def stream(self, request: Request[R], /) -> AbstractAsyncContextManager[R]: ...
+    @overload
+    def stream(
+        self, request: ChatRequest, /, *, returns: type[T]
+    ) -> AbstractAsyncContextManager[ChatResponse[T]]: ...
+    def stream(
+        self, request: Request[Any], /, *, returns: Any = None
+    ) -> AbstractAsyncContextManager[Any]:
+        """Send a request through the layers; a block in which its events can be read.
+
+        ``async with pipeline.stream(request) as response:`` gives an open response. Leaving the block
+        closes what is still open, down to the provider's socket.
+
+        Args:
+            request: What to ask.
+            returns: As for `run`.
+        """
+        return Streaming(self, request, returns)
+
+    async def enter_stream(self, request: Request[R], returns: Any) -> R:
+        """Begin a streamed call; `Streaming` pairs it with `leave_stream`."""
+        request = self._begin(request, returns=returns, stream=True)
+        context = request.context
+        try:
+            response = await self._chain(request)(request)
+            if not isinstance(response, Response):
+                raise not_a_response(response, self._outermost)  # noqa: TRY301
+        except BaseException as error:
+            await self._end(context.call, outcome_of(error))
+            if isinstance(error, LamellaError):
+                raise error.copy(attempts=context.trace.attempts) from error.__cause__
+            raise
+        response.outermost(context.clock)
+        return cast("R", response)
+
+    async def leave_stream(self, response: Response) -> None:
+        """End a streamed call."""
+        context = response.context
+        await response.aclose()
+        await self._end(context.call, response.outcome or Outcome.UNKNOWN)
+
+    async def run_many(
+        self,
+        requests: Iterable[Request[R]],
+        /,
+        *,
+        concurrency: int = 16,
+        on_progress: Callable[[Progress], object] | None = None,
+    ) -> list[R | Exception]:
+        """Run many requests at once; their responses in the order of the requests.
+
+        One that fails does not lose the others: its exception stands in its place.
+
+        Args:
+            requests: What to ask; taken from the iterable as places become free.
+            concurrency: How many may be under way at once; at least 1.
+            on_progress: Told after each, on the event loop; it should return quickly.
+        """
+        return await run_many(self.run, requests, concurrency, on_progress)
+
+    @overload
+    def run_sync(self, request: Request[R], /) -> R: ...
+    @overload
+    def run_sync(self, request: ChatRequest, /, *, returns: type[T]) -> ChatResponse[T]: ...
+    def run_sync(self, request: Request[Any], /, *, returns: Any = None) -> Any:
+        """`run` for synchronous code; see `stream_sync` for where it works."""
+        from lamella._bridge import bridge  # noqa: PLC0415 - only synchronous code needs a thread
+
+        return bridge().call(self._run, request, returns)
+
+    @overload
+    def stream_sync(self, request: Request[R], /) -> AbstractContextManager[R]: ...
+    @overload
+    def stream_sync(
+        self, request: ChatRequest, /, *, returns: type[T]
+    ) -> AbstractContextManager[ChatResponse[T]]: ...
+    def stream_sync(
+        self, request: Request[Any], /, *, returns: Any = None
+    ) -> AbstractContextManager[Any]:
+        """`stream` for synchronous code: `with pipeline.stream_sync(request) as response:`.
+
+        It works in scripts, in notebooks with a running loop, from many threads, in tools and after
+        a fork: one event loop in one daemon thread per process does the work.
+        """
+        from lamella._bridge import SyncStreaming  # noqa: PLC0415 - as above
+
+        return SyncStreaming(self, request, returns)
+
+    async def __call__(self, request: Request[R], /) -> R:
+        """Answer a request that another pipeline has begun, within its call.
+
+        Raises:
+            NotBegunError: If no pipeline has begun it.
+        """
+        if not request.context.begun:
+            msg = f"{self.name!r} was called with a request that no call has begun."
+            raise NotBegunError(msg, hint="Use `await pipeline.run(request)` or `.stream(request)`.")
+        self._refuse_if_closed()
+        return cast("R", await self._chain(request)(request))
+
+    # --- looking -----------------------------------------------------------------------------
+
+    def explain(self) -> Explanation:
+        """The stack as it will run: print it."""
+        from lamella._explain import explain  # noqa: PLC0415 - only people need it
+
+        return explain(self)
+
+    async def health(self) -> Health:
+        """Whether calls can be expected to work now. Bounded in time; never raises."""
+        from lamella._health import health  # noqa: PLC0415 - few programs ask
+
+        return await health(self, closed=self._closed, running=len(self._running))
+
+    def __repr__(self) -> str:
+        names = ", ".join(info.name for info in self.infos)
+        return f"<Pipeline [{names}] -> {name_of(self.transport)}>"
+
+    @property
+    def background(self) -> Background:
+        """Its detached work."""
+        return self._background
+
+    @property
+    def ports(self) -> Ports:
+        """Its doors to the world."""
+        return self._ports or default_ports()
+
+    # --- making ------------------------------------------------------------------------------
+
+    @classmethod
+    def arrange(
+        cls, layers: Sequence[Layer], transport: Transport = "mock", **options: Any
+    ) -> Pipeline:
+        """A pipeline whose layers are sorted by phase and constraints, in whatever order given.
+
+        Args:
+            layers: As for `Pipeline`.
+            transport: As for `Pipeline`.
+            **options: As for `Pipeline`.
+        """
+        found = [_layer(item) for item in _listed(layers)]
+        return cls(arranged([(layer, info_of(layer)) for layer in found]), transport, **options)
+
+    @classmethod
+    def preset(
+        cls, name: str | None = None, *, transport: Transport | None = None, **overrides: Any
+    ) -> Pipeline:
+        """The pipeline of a named preset.
+
+        Args:
+            name: Which. None takes the environment variable `LAMELLA_ENV`, then `"development"`.
+            transport: Replaces the preset's transport.
+            **overrides: A layer's name with its options (`retry={"attempts": 5}`), or None to leave
+                it out; or another option of `Pipeline`.
+
+        Raises:
+            UnknownNameError: If there is no such preset, layer or transport.
+            ConfigurationError: If an option is wrong; all mistakes at once.
+        """
+        from lamella._presets import build_preset  # noqa: PLC0415 - reads files
+
+        return build_preset(cls, name, transport, overrides)
+
+    # --- closing -----------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Pipeline:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self, *, drain: float = 0.0) -> None:
+        """Close: refuse new calls, end running ones, release what is held open. Idempotent.
+
+        Any task may call it. Layers close outermost first, then the transport, then stores of its
+        own; what other pipelines still use stays open. Work that closing interrupts ends with
+        `ClosedError`.
+
+        Args:
+            drain: Seconds that running calls get to finish by themselves.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        if drain > 0:
+            with anyio.move_on_after(drain):
+                await self._wait_until_drained()
+        for call in list(self._running):
+            await call.interrupt()
+        with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+            await self._wait_until_drained()
+        await self._background.aclose()
+        for thing in (*self.layers, self.transport, *self._own_stores()):
+            if release(thing, self):
+                await _close(thing)
+
+    def _own_stores(self) -> tuple[Any, ...]:
+        return () if self._ports is None else (self._ports.stores,)
+
+    async def _wait_until_drained(self) -> None:
+        while self._running:
+            waiter = Waiter()
+            self._drained.append(waiter)
+            if self._running:
+                await waiter.wait()
+
+    # --- the core's own ----------------------------------------------------------------------
+
+    def _begin(self, request: Request[R], *, returns: Any, stream: bool) -> Request[R]:
+        if not isinstance(request, Request):  # pyright: ignore[reportUnnecessaryIsInstance]
+            msg = f"A pipeline runs requests, not {type(request).__name__}."
+            raise TypeError(msg + ' Write ChatRequest.of("...", model="...").')
+        self._refuse_if_closed()
+        given = request.context
+        ports = given.ports if given.begun or "ports" in _set_by_caller(given) else self.ports
+        call_id = ports.new_id()
+        trace = Trace(call_id, monotonic=ports.monotonic, wall=ports.wall())
+        call = Call(trace)
+        context = given.evolve(
+            call_id=call_id,
+            parent_id=None,
+            deadline=None,
+            branch="",
+            attempt=None,
+            bound=AttemptBound(self.max_attempts),
+            ports=ports,
+            clock=Clock(ports.monotonic),
+            background=self._background,
+            trace=trace,
+            call=call,
+        )
+        self._running.add(call)
+        if returns is None:
+            return request.evolve(context=context, stream=stream, target=None)
+        self._must_provide_values()
+        return request.evolve(context=context, stream=stream, target=None, returns=returns)
+
+    async def _end(self, call: Call, outcome: Outcome) -> None:
+        try:
+            with anyio.CancelScope(shield=True):
+                await call.end()
+        finally:
+            call.trace.finish(outcome)
+            self._running.discard(call)
+            if not self._running and self._drained:
+                waiters, self._drained = self._drained, []
+                for waiter in waiters:
+                    waiter.wake()
+
+    def _chain(self, request: Request[Any]) -> Step:
+        key = (type(request), request.context.timed)
+        chain = self._chains.get(key)
+        if chain is None:
+            pairs = zip(self.layers, self.infos, strict=True)
+            layers = [pair for pair in pairs if issubclass(key[0], pair[1].requests)]
+            nested = isinstance(self.transport, Pipeline)
+            provider = None if nested else name_of(self.transport)
+            chain = fold(layers, _terminal(self.transport), provider, timed=key[1])
+            self._chains[key] = chain
+        return chain
+
+    @property
+    def _outermost(self) -> object:
+        return self.layers[0] if self.layers else self.transport
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            msg = f"{self.name!r} has been closed."
+            raise ClosedError(msg, hint="Make a new pipeline, or close this one later.")
+
+    def _must_provide_values(self) -> None:
+        if not any("value" in info.provides for info in self.infos):
+            msg = "`returns=` needs a layer that turns answers into values, and there is none."
+            raise ConfigurationError(msg, hint="Add Structured() to the layers.")
+
+
+def _set_by_caller(context: Any) -> frozenset[str]:
+    default = NO_CONTEXT.ports
+    return frozenset() if context.ports is default else frozenset({"ports"})
+
+
+def _listed(layers: Any) -> Sequence[Any]:
+    if isinstance(layers, str) or callable(layers):
+        msg = f"`layers` is a list, not {layers!r}."
+        raise ConfigurationError(msg, hint="Put the one layer into brackets: Pipeline([...]).")
+    return tuple(layers)
+
+
+def _layer(item: Any) -> Any:
+    if isinstance(item, str):
+        from lamella._registry import registry  # noqa: PLC0415 - only names need it
+
+        item = registry().middleware(item)()
+    if isinstance(item, Pipeline):
+        msg = "A Pipeline stands among the layers."
+        hint = "A pipeline is a handler: give it as transport=, or as a target of Fallback or Route."
+        raise ConfigurationError(msg, hint=hint)
+    must_be_async(item, name_of(item), "middleware")
+    return item
+
+
+def _transport(item: Any) -> Any:
+    if isinstance(item, str):
+        from lamella._registry import registry  # noqa: PLC0415 - only names need it
+
+        return registry().transport(item)()
+    if not isinstance(item, Pipeline):
+        must_be_async(item, name_of(item), "transport")
+    return item
+
+
+def _terminal(transport: Any) -> Step:
+    """The transport, unless a choose layer has sent the request elsewhere."""
+
+    def terminal(request: Any) -> Any:
+        target = request.target
+        if target is None or target.transport is None:
+            return transport(request)
+        return target.transport(request)
+
+    terminal.__name__ = name_of(transport)
+    return terminal
+
+
+async def _close(thing: Any) -> None:
+    close = getattr(thing, "aclose", None)
+    if close is None:
+        return
+    with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+        await close()

@@ -1,0 +1,90 @@
+"""Every door to the world outside: time, randomness, ids, threads, names, stores.
+
+Library code goes through these and nothing else, so that the real stack runs in virtual time and the
+same seed gives the same trace.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
+
+import anyio
+import anyio.to_thread
+import attrs
+
+from lamella._stores import Stores
+
+T = TypeVar("T")
+
+
+class ThreadPort(Protocol):
+    """Runs blocking work off the loop."""
+
+    async def __call__(self, function: Callable[..., T], /, *args: Any) -> T:
+        """Run `function(*args)` where it may block."""
+        ...
+
+
+async def run_in_thread(function: Callable[..., T], /, *args: Any) -> T:
+    """In a worker thread, without a cap shared with anybody.
+
+    A shared cap deadlocks as soon as such work waits for other such work (a tool that makes a
+    synchronous call that runs a tool). A cancelled caller does not wait: the thread ends by itself.
+    """
+    return await anyio.to_thread.run_sync(
+        function, *args, limiter=anyio.CapacityLimiter(math.inf), abandon_on_cancel=True
+    )
+
+
+async def resolve_host(host: str, port: int) -> list[str]:
+    """The numeric addresses of a host, as the system's resolver gives them."""
+    found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(entry[4][0]) for entry in found]
+
+
+def _process_stores() -> Stores:
+    from lamella._memory_stores import process_stores  # noqa: PLC0415 - on first use only
+
+    return process_stores()
+
+
+@attrs.frozen
+class Ports:
+    """The doors, each replaceable.
+
+    Attributes:
+        monotonic: Seconds that never go back.
+        wall: Seconds since the epoch, which may jump.
+        sleep: Waits for seconds.
+        random: The source of chance: jitter, sampling.
+        new_id: A fresh, unguessable id.
+        thread: Runs a blocking function off the loop.
+        resolve: Numeric addresses of (host, port).
+        stores: Where counted and kept things live.
+    """
+
+    monotonic: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+    sleep: Callable[[float], Awaitable[None]] = anyio.sleep
+    random: random.Random = attrs.field(factory=random.SystemRandom, repr=False)
+    new_id: Callable[[], str] = lambda: os.urandom(16).hex()
+    thread: ThreadPort = run_in_thread
+    resolve: Callable[[str, int], Awaitable[list[str]]] = resolve_host
+    stores: Stores = attrs.field(factory=_process_stores)
+
+
+_DEFAULT: Ports | None = None
+
+
+def default_ports() -> Ports:
+    """The real world's ports, made on first use and shared by the process."""
+    global _DEFAULT  # noqa: PLW0603 - one set of ports a process is the point
+    if _DEFAULT is None:
+        _DEFAULT = Ports()
+    return _DEFAULT

@@ -1,0 +1,130 @@
+"""A request: what every operation shares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar
+
+import attrs
+
+from lamella._attempts import AttemptBound
+from lamella._calls import Call
+from lamella._clock import Clock
+from lamella._context import NO_CONTEXT, Context
+from lamella._evolve import Evolvable
+from lamella._parts import NOTHING, JSONObject
+from lamella._responses import NO_HEAD, Guard, Head, Response
+from lamella._trace import Trace
+
+if TYPE_CHECKING:
+    from lamella._events import Event
+    from lamella._targets import Target
+    from lamella._transforms import Source
+
+R = TypeVar("R", bound=Response)
+R_co = TypeVar("R_co", bound=Response, covariant=True)
+
+
+@attrs.frozen(slots=False, kw_only=True)
+class Request(Evolvable, Generic[R_co]):
+    """The base of every operation's request, typed by the response it gets.
+
+    Frozen; `evolve` makes a changed copy. Freezing is shallow: nested JSON is shared, and no layer may
+    write to it. One request may be run many times, and at once.
+
+    Attributes:
+        model: The model's name as the provider spells it. None takes the transport's default.
+        extra: What only one provider knows, sent to it verbatim.
+        context: Who asks, what for, and by when.
+        target: Where a choose layer sends it; None for the pipeline's own transport.
+        stream: Whether the caller wants a stream. Set by the pipeline alone.
+    """
+
+    operation: ClassVar[str] = ""
+    response_type: ClassVar[type[Response]] = Response
+
+    model: str | None = None
+    extra: JSONObject = attrs.field(default=NOTHING, hash=False)
+    context: Context = attrs.field(default=NO_CONTEXT, repr=False, eq=False)
+    target: Target | None = attrs.field(default=None, repr=False, eq=False)
+    stream: bool = attrs.field(default=False, init=False, repr=False, eq=False)
+
+    def answer(self, events: Iterable[Event], /, head: Head = NO_HEAD) -> R_co:
+        """A complete response to this request, made of events that end with `Finish`."""
+        response = self.response_type(tuple(events), head)
+        response._context = self.context  # noqa: SLF001 - the two are made for each other
+        return response  # type: ignore[return-value] # pyright: ignore[reportReturnType]
+
+    def open(
+        self, source: Source, /, head: Head = NO_HEAD, guard: Guard | None = None
+    ) -> R_co:
+        """An open response to this request. Transports use `begin`, which ends in this."""
+        response = self.response_type.opened(source, self.context, head, guard)
+        return response  # type: ignore[return-value] # pyright: ignore[reportReturnType]
+
+    def child(self, other: Request[R], /, *, purpose: str) -> Request[R]:
+        """Place another request, of any operation, in this call.
+
+        It shares the trace, clock, deadline and tenant, has a branch and a bound on attempts of its
+        own, and is never streamed. It runs through the handler that it is given to.
+
+        Args:
+            other: What to ask.
+            purpose: Why, as a word for the branch: `"summary"`, `"judge"`.
+        """
+        context = self.context
+        bound = AttemptBound(context.bound.limit)
+        branch = f"{context.branch}/{purpose}"
+        return other.evolve(
+            context=context.evolve(branch=branch, bound=bound, attempt=None),
+            stream=False,
+            target=None,
+        )
+
+    def branch(self, name: str) -> Self:
+        """This request as one of several that a layer makes of it: `/try2`, `/hedge1`."""
+        context = self.context
+        return self.evolve(context=context.evolve(branch=f"{context.branch}/{name}"))
+
+    def turn(self, number: int) -> Self:
+        """This request as a further model turn, with a fresh bound on attempts."""
+        context = self.context
+        return self.evolve(
+            context=context.evolve(
+                branch=f"{context.branch}/turn{number}", bound=AttemptBound(context.bound.limit)
+            )
+        )
+
+    def detach(self, purpose: str) -> Self:
+        """This request as a call of its own, for work that outlives the caller's.
+
+        It is linked to this call by `parent_id`, has no deadline and a fresh trace, and is never
+        streamed. Run it in `context.background.spawn(...)`.
+        """
+        context, ports = self.context, self.context.ports
+        call_id = ports.new_id()
+        trace = Trace(
+            call_id, monotonic=ports.monotonic, wall=ports.wall(), parent_id=context.call_id
+        )
+        fresh = context.evolve(
+            call_id=call_id,
+            parent_id=context.call_id,
+            trace=trace,
+            clock=Clock(ports.monotonic),
+            call=Call(trace),
+            deadline=None,
+            branch=f"/{purpose}",
+            attempt=None,
+            bound=AttemptBound(context.bound.limit),
+        )
+        return self.evolve(context=fresh, stream=False)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The capabilities that it asks of a model, in the words of the model cards."""
+        return frozenset()
+
+    def aim(self, target: Target) -> Self:
+        """This request on its way to `target`."""
+        return self.evolve(target=target, **target.changes)
+

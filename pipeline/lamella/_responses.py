@@ -1,0 +1,549 @@
+"""An answer: open while events are still to come, complete once they are all there.
+
+Both are the same class with the same events. An open response is read through cursors; each level of
+the stack that changes events is a response of its own around the one inside it, and keeps what it let
+through, once. How it ended is decided here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+
+import anyio
+import attrs
+
+from lamella._ending import Callback, Ending, note_failure, outcome_of, tell
+from lamella._errors import (
+    BusyError,
+    ClosedError,
+    LamellaError,
+    MisuseError,
+    StillOpenError,
+    StreamTruncated,
+)
+from lamella._events import Event, Finish, UsageReport
+from lamella._loops import Loop, current_loop
+from lamella._outcomes import Outcome
+from lamella._parts import NOTHING
+from lamella._transforms import Source, Transform, TransformSource, transformed
+
+if TYPE_CHECKING:
+    from lamella._bridge import Bridge
+    from lamella._clock import Clock
+    from lamella._context import Context
+    from lamella._money import Money
+    from lamella._requests import Request
+    from lamella._trace import Trace
+    from lamella._usage import Usage
+
+CLEANUP_SECONDS = 1.0
+"""How long closing a source may take, under a shield."""
+
+
+@attrs.frozen
+class Head:
+    """What is known of an answer besides its events.
+
+    Attributes:
+        model: The model that the provider says answered.
+        provider: Which transport it came through.
+        request_id: The provider's id of the request.
+        id: The provider's id of the answer.
+        status: The HTTP status; None where there was no HTTP.
+        headers: The headers that the library understands, with lower-case names: request ids, rate
+            limits, processing times.
+        raw: The provider's answer as it came, where it was not streamed.
+        cached: Whether it was replayed rather than paid for.
+    """
+
+    model: str | None = None
+    provider: str | None = None
+    request_id: str | None = None
+    id: str | None = None
+    status: int | None = None
+    headers: Mapping[str, str] = attrs.field(default=NOTHING, repr=False)
+    raw: bytes | None = attrs.field(default=None, repr=False)
+    cached: bool = False
+
+
+NO_HEAD = Head()
+
+
+class Answer(Protocol):
+    """What the events of an answer amount to; each operation has its own."""
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the model stopped; None if it did not."""
+        ...
+
+    @property
+    def usage(self) -> Usage | None:
+        """What it consumed; None if nobody said."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """Its text; empty for operations that have none."""
+        ...
+
+
+class Guard(Protocol):
+    """Watches the reads of the innermost response for its limits in time."""
+
+    def arm(self) -> None:
+        """A read begins."""
+        ...
+
+    def disarm(self) -> None:
+        """A read has ended."""
+        ...
+
+    def saw(self, event: Event) -> None:
+        """An event has come."""
+        ...
+
+    def error(self) -> LamellaError | None:
+        """What limit has passed; None if none has."""
+        ...
+
+
+class Response:
+    """The base of every operation's response.
+
+    Iterate with `async for`; each loop starts from the first event, and events are kept. Leaving
+    `async with pipeline.stream(...)` closes what is still open.
+
+    Attributes:
+        head: What is known of the answer besides its events.
+    """
+
+    operation: ClassVar[str] = ""
+
+    __slots__ = (
+        "__weakref__", "_answer", "_bridge", "_callbacks", "_clock", "_closing", "_context",
+        "_error", "_events", "_guard", "_loop", "_outcome", "_reading", "_source", "head",
+    )  # fmt: skip
+
+    def __init__(self, events: Sequence[Event] = (), head: Head = NO_HEAD) -> None:
+        self._events: list[Event] = list(events)
+        self.head = head
+        self._source: Source | None = None
+        self._context: Context | None = None
+        self._callbacks: list[Callback] = []
+        self._outcome: Outcome | None = Outcome.COMPLETE
+        self._error: BaseException | None = None
+        self._answer: Answer | None = None
+        self._guard: Guard | None = None
+        self._clock: Clock | None = None
+        self._bridge: Bridge | None = None
+        self._loop: Loop | None = None
+        self._reading = False
+        self._closing = False
+
+    # --- making ------------------------------------------------------------------------------
+
+    @classmethod
+    def opened(
+        cls, source: Source, context: Context, head: Head = NO_HEAD, guard: Guard | None = None
+    ) -> Self:
+        """An open response over a source of events; `request.open(source)` is the usual door."""
+        response = cls((), head)
+        response._outcome = None
+        response._source = source
+        response._context = context
+        response._guard = guard
+        response._loop = current_loop()
+        context.call.born(response)
+        return response
+
+    def adopt(self, request: Request[Any]) -> Self:
+        """This response as an answer to `request`.
+
+        A complete response that a plain function made, or that answers more than one call, is
+        copied rather than shared: what a call notes of it is that call's own.
+        """
+        if self._context is not None and self._context.call_id == request.context.call_id:
+            return self
+        response = self if self._context is None and self._source is None else self._replica()
+        response._context = request.context
+        attempt = request.context.attempt
+        if attempt is not None and response.head.provider is None:
+            response.head = attrs.evolve(response.head, provider=attempt.provider)
+        return response
+
+    def _replica(self) -> Self:
+        if self.open:
+            msg = "An open response of one call was returned as the answer to another."
+            raise MisuseError(msg, hint="Collect it first, and answer with its events.")
+        response = type(self)(self._events, self.head)
+        response._answer = self._answer
+        return response
+
+    # --- state -------------------------------------------------------------------------------
+
+    @property
+    def open(self) -> bool:
+        """Whether events may still come."""
+        return self._outcome is None
+
+    @property
+    def complete(self) -> bool:
+        """Whether it has ended well."""
+        return self._outcome is Outcome.COMPLETE
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """The events that have come so far."""
+        return tuple(self._events)
+
+    @property
+    def trace(self) -> Trace:
+        """What happened in its call."""
+        return self.context.trace
+
+    @property
+    def context(self) -> Context:
+        """The context of its request, at this level."""
+        if self._context is None:
+            msg = "This response was made by hand and belongs to no call, so it has no context."
+            raise MisuseError(msg)
+        return self._context
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it ended; None while it is open."""
+        return self._outcome
+
+    @property
+    def cost(self) -> Money | None:
+        """What the call has cost: all attempts and child calls. None if a price is not known."""
+        return self.trace.cost
+
+    @property
+    def model(self) -> str | None:
+        """The model that answered, as the provider names it."""
+        return self.head.model
+
+    @property
+    def served_by(self) -> str | None:
+        """The transport that answered."""
+        return self.head.provider
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The provider's headers that the library understands."""
+        return self.head.headers
+
+    @property
+    def raw(self) -> bytes | None:
+        """The provider's answer as it came; None for streams and replays."""
+        return self.head.raw
+
+    @property
+    def usage(self) -> Usage | None:
+        """What this answer consumed; None if nobody said."""
+        return self.answer.usage
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the model stopped."""
+        return self.answer.finish_reason
+
+    @property
+    def answer(self) -> Answer:
+        """What all its events amount to.
+
+        Raises:
+            StillOpenError: While events may still come.
+            LamellaError: What ended it, if it did not end well.
+        """
+        if self._answer is None or self._outcome is not Outcome.COMPLETE:
+            self._must_be_complete()
+            self._answer = self._fold(self._events)
+        return self._answer
+
+    @property
+    def partial(self) -> Answer:
+        """What the events that have come so far amount to, however it ends."""
+        return self._fold(self._events)
+
+    @classmethod
+    def _fold(cls, events: Sequence[Event]) -> Answer:
+        raise NotImplementedError
+
+    def _must_be_complete(self) -> None:
+        if self._outcome is None:
+            msg = "The answer is still open: not all of its events have come."
+            hint = "Call `await response.collect()` first, or use `response.partial`."
+            raise StillOpenError(msg, hint=hint)
+        if isinstance(self._error, LamellaError):
+            raise self._error.copy()
+        if self._outcome is not Outcome.COMPLETE:
+            msg = f"The answer did not end well ({self._outcome}); `response.partial` has what came."
+            raise ClosedError(msg) from self._error
+
+    def __repr__(self) -> str:
+        state = "open" if self._outcome is None else str(self._outcome)
+        return f"<{type(self).__name__} {state}, {len(self._events)} events>"
+
+    # --- reading -----------------------------------------------------------------------------
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return _Cursor(self)
+
+    def __iter__(self) -> Iterator[Event]:
+        """The same for synchronous code: of complete responses, and inside `stream_sync`."""
+        index = 0
+        while True:
+            if index == len(self._events):
+                if not self.open:
+                    self._raise_if_broken()
+                    return
+                if self._bridge is None:
+                    msg = "An open response is read with `async for`."
+                    raise MisuseError(msg, hint="In synchronous code use pipeline.stream_sync().")
+                self._bridge.call(self.pull)
+                continue
+            yield self._events[index]
+            index += 1
+
+    async def collect(self) -> Self:
+        """Read to the end; the response itself, complete now.
+
+        Raises:
+            LamellaError: What ended it, if it did not end well.
+        """
+        while self._outcome is None:
+            await self.pull()
+        self._raise_if_broken()
+        return self
+
+    def collect_sync(self) -> Self:
+        """`collect` for synchronous code, inside `stream_sync`."""
+        for _ in self:
+            continue
+        return self
+
+    def _raise_if_broken(self) -> None:
+        if self._outcome is not Outcome.COMPLETE:
+            self._must_be_complete()
+
+    async def pull(self) -> None:
+        """Wait for the next event, which is then the last of `events`."""
+        if self._outcome is not None:
+            return
+        if self._reading:
+            msg = "Another task is already waiting for this response's next event."
+            hint = "Let one task read and hand events on, or iterate again once it is complete."
+            raise BusyError(msg, hint=hint)
+        guard, clock = self._guard, self._clock
+        self._reading = True
+        if clock is not None:
+            clock.release()
+        if guard is not None:
+            guard.arm()
+        try:
+            event = await self._source.__anext__()  # type: ignore[union-attr]
+        except BaseException as error:  # noqa: BLE001 - _broke raises in every case
+            if guard is not None:
+                guard.disarm()
+            await self._broke(error)
+        else:
+            if guard is not None:
+                guard.disarm()
+                guard.saw(event)
+            if type(event) is Finish:
+                self._events.append(event)
+                await self._end(Outcome.COMPLETE, None, raising=True)
+            else:
+                self._events.append(event)
+        finally:
+            self._reading = False
+            if clock is not None:
+                clock.hold()
+
+    # --- ending ------------------------------------------------------------------------------
+
+    async def _broke(self, error: BaseException) -> None:
+        """The source raised instead of giving an event: end, and raise what the reader is told."""
+        cause = self._cause(error)
+        if isinstance(cause, LamellaError):
+            cause = self._at_this_level(cause)
+        await self._end(outcome_of(cause), cause)
+        if not isinstance(error, Exception) or not isinstance(cause, LamellaError):
+            raise error  # cancellation goes on as it is; only the record says why
+        ours = isinstance(error, LamellaError | StopAsyncIteration)
+        raise cause from (error.__cause__ if ours else error)
+
+    def _cause(self, error: BaseException) -> BaseException:
+        """Why the source really stopped."""
+        if self._guard is not None and (late := self._guard.error()) is not None:
+            return late
+        if self._closing or (self._context is not None and self._context.call.closing):
+            if isinstance(error, Exception):
+                return ClosedError("The response was closed while its next event was awaited.")
+            return error
+        if isinstance(error, StopAsyncIteration):
+            return StreamTruncated(
+                "The answer stopped without the provider's terminal signal.",
+                hint="`partial` holds what came.",
+                phase="stream",
+            )
+        if not isinstance(error, Exception) and self._context is not None:
+            attempt = self._context.attempt
+            return (attempt.interrupted() if attempt is not None else None) or error
+        return error
+
+    def _at_this_level(self, error: LamellaError) -> LamellaError:
+        """The error as this level's reader sees it: with what this level had let through."""
+        partial = self._fold(self._events) if self._events else None
+        usage = error.usage or (None if partial is None else partial.usage)
+        if self._clock is not None:  # the outermost level, after the commitment
+            return error.copy(partial=partial, usage=usage, committed=True, retryable=False)
+        return error.copy(partial=partial, usage=usage)
+
+    async def aclose(self) -> None:
+        """Stop reading and close what the answer comes from. Idempotent; any task may call it.
+
+        A read that another task is waiting in raises `ClosedError`.
+        """
+        if self._outcome is not None:
+            return
+        if self._reading:
+            self._closing = True
+            await self._close_source()
+            return
+        await self._end(Outcome.LEFT, None)
+
+    async def _end(
+        self, outcome: Outcome, error: BaseException | None, *, raising: bool = False
+    ) -> None:
+        if self._outcome is not None:
+            return
+        self._outcome = outcome
+        self._error = error
+        await self._close_source()
+        self._source = None
+        callbacks, self._callbacks = self._callbacks, []
+        if not callbacks:
+            return
+        first: Exception | None = None
+        end = self._ending()
+        for callback in callbacks:
+            failure = await tell(callback, end)
+            if failure is not None:
+                first = first or failure
+                if self._context is not None:
+                    note_failure(self._context, failure)
+        if first is not None and raising:
+            raise first
+
+    def _ending(self) -> Ending:
+        reason: str | None = None
+        usage: Usage | None = None
+        for event in reversed(self._events):
+            if type(event) is Finish:
+                reason = event.reason
+            elif type(event) is UsageReport:
+                usage = event.usage
+                break
+        if usage is None and isinstance(self._error, LamellaError):
+            usage = self._error.usage
+        outcome = self._outcome or Outcome.UNKNOWN
+        return Ending(outcome, self._error, reason, usage, self._events)
+
+    async def _close_source(self) -> None:
+        source = self._source
+        if source is None:
+            return
+        failure: Exception | None = None
+        with anyio.move_on_after(CLEANUP_SECONDS, shield=True) as scope:
+            try:
+                await source.aclose()
+            except Exception as error:  # noqa: BLE001 - the answer's own end matters more
+                failure = error
+        if (failure is not None or scope.cancelled_caught) and self._context is not None:
+            name = type(failure).__name__ if failure is not None else "TimeoutError"
+            self._context.trace.note("core", "close.failed", error=name)
+
+    async def on_end(self, callback: Callback) -> None:
+        """Be told, once, how the answer ends; at once if it has already.
+
+        Inner layers are told first. A failing callback stops no other and never replaces an error
+        under way; it is raised to the reader only where the answer otherwise ended well.
+        """
+        if self._outcome is None:
+            self._callbacks.append(callback)
+            return
+        failure = await tell(callback, self._ending())
+        if failure is not None:
+            if self._context is not None:
+                note_failure(self._context, failure)
+            raise failure
+
+    def __del__(self) -> None:
+        """The net under a dropped answer: close it on its own loop, from whatever thread."""
+        if self._outcome is None and self._loop is not None and self._source is not None:
+            loop, close = self._loop, self.aclose
+            loop.call_soon(lambda: loop.spawn(close, "lamella dropped response"))
+
+    # --- changing ----------------------------------------------------------------------------
+
+    def transform(self, transform: Transform) -> Self:
+        """This answer with its events changed on the way; a complete one is changed at once.
+
+        Args:
+            transform: `feed(event)` and `flush()` return the events to let through instead.
+        """
+        if self._outcome is None:
+            assert self._context is not None  # noqa: S101 - an open response has one
+            source = TransformSource(self, transform)
+            return type(self).opened(source, self._context, self.head)
+        self._must_be_complete()
+        response = type(self)(transformed(self._events, transform), self.head)
+        response._context = self._context
+        return response
+
+    def map_text(self, function: Callable[[str], str]) -> Self:
+        """This answer with each piece of its text changed.
+
+        Args:
+            function: Must not care where the text is cut: `f(a + b) == f(a) + f(b)`.
+        """
+        from lamella._transforms import MapText  # noqa: PLC0415 - few answers need it
+
+        return self.transform(MapText(function))
+
+    def outermost(self, clock: Clock | None, bridge: Bridge | None = None) -> None:
+        """Mark the level that the caller reads; the core does this where a stream is handed out."""
+        self._clock = clock
+        self._bridge = bridge
+        if clock is not None:
+            clock.hold()
+
+
+class _Cursor:
+    """One reader's place in an answer."""
+
+    __slots__ = ("_index", "_response")
+
+    def __init__(self, response: Response) -> None:
+        self._response = response
+        self._index = 0
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        response = self._response
+        index = self._index
+        events = response._events  # noqa: SLF001 - the response's own cursor
+        while index >= len(events):
+            if response._outcome is not None:  # noqa: SLF001
+                response._raise_if_broken()  # noqa: SLF001
+                raise StopAsyncIteration
+            await response.pull()
+        self._index = index + 1
+        return events[index]

@@ -1,0 +1,248 @@
+"""The store ports: small asynchronous protocols, one per need.
+
+What is counted or kept lives in a store under keys that begin with (namespace, layer, scope), never
+in a layer, so that pipelines made per request share it. The embedded default is memory; a fleet
+plugs in a store whose decisions are atomic across processes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, Protocol, TypeVar
+
+import attrs
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class Blob:
+    """A kept value.
+
+    Attributes:
+        data: Its bytes.
+        age: Seconds since it was put.
+        tags: The tags it was put with.
+    """
+
+    data: bytes
+    age: float
+    tags: frozenset[str] = frozenset()
+
+
+class BlobStore(Protocol):
+    """Keyed bytes with a time to live (caches, vaults)."""
+
+    async def get(self, key: str) -> Blob | None:
+        """The value under `key`, or None if there is none or it has expired."""
+        ...
+
+    async def put(
+        self, key: str, data: bytes, *, ttl: float | None = None, tags: frozenset[str] = frozenset()
+    ) -> None:
+        """Keep `data`, and only these tags, replacing what was there.
+
+        Args:
+            key: Any text.
+            data: The value; may be empty.
+            ttl: Seconds to keep it. None keeps it until evicted; at 0 or less it has expired
+                already, so that nothing is left under the key.
+            tags: Words by which `purge` finds it.
+
+        Raises:
+            ValueError: If the store never keeps so large a value; what was there stays.
+        """
+        ...
+
+    async def delete(self, key: str) -> bool:
+        """Forget `key`; whether it was there."""
+        ...
+
+    async def purge(self, *, prefix: str = "", tag: str | None = None) -> int:
+        """Forget every key that begins with the prefix and has the tag, if given; how many.
+
+        The prefix is literal text, not a pattern.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Release what the store holds open."""
+        ...
+
+
+@attrs.frozen
+class Dimension:
+    """One thing to reserve.
+
+    Attributes:
+        key: What is limited, for example `("acme", "ratelimit", "tokens")`.
+        amount: How much to reserve; at least 0. 0 is always granted, even in debt, so that what
+            turned out to be owed without a lease can be settled through a fresh one.
+        capacity: The most that may be out at once: the burst of a rate, or a total; at least 0.
+        per: Seconds in which the whole capacity flows back. 0 means that nothing flows back by
+            itself: only a settlement or a refund returns it (concurrency, a total budget).
+        held: Whether a settlement gives everything back (concurrency) rather than what was not
+            used (tokens, money).
+
+    Raises:
+        ValueError: If a number is negative, or `per` not finite.
+        TypeError: If an amount or capacity is not an integer.
+    """
+
+    key: tuple[str, ...]
+    amount: int
+    capacity: int
+    per: float = 0.0
+    held: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse numbers that no store could count exactly."""
+        if type(self.amount) is not int or type(self.capacity) is not int:
+            raise TypeError(
+                f"Dimension: amount {self.amount!r} and capacity {self.capacity!r} must be whole "
+                "numbers: count money in nano-units, time in milliseconds."
+            )
+        if self.amount < 0 or self.capacity < 0 or not 0 <= self.per < math.inf:
+            raise ValueError(
+                f"Dimension: amount {self.amount!r}, capacity {self.capacity!r} and per "
+                f"{self.per!r} must be 0 or more, and per finite."
+            )
+
+
+@attrs.frozen
+class Lease:
+    """The store's answer to a reservation.
+
+    Attributes:
+        granted: Whether all dimensions were reserved; if not, none was.
+        retry_after: Seconds after which it succeeds by the passing of time alone, if nobody else
+            reserves; 0 when granted. None when time alone will not do: somebody must give back,
+            or, where `refused.amount` is above `refused.capacity`, it never will.
+        refused: The dimension that stands in the way longest: one that never will fit, else one
+            that time alone does not mend, else the one with the longest wait; the first of equals.
+        remaining: What is left of each dimension, in order; negative while in debt.
+    """
+
+    granted: bool
+    retry_after: float | None = 0.0
+    refused: Dimension | None = None
+    remaining: tuple[int, ...] = ()
+
+
+class LeaseStore(Protocol):
+    """Atomic reservations over several dimensions: all of them or none.
+
+    Every operation is idempotent by lease id: a repeated one, after a lost reply, changes nothing
+    and gives the same answer. A refusal leaves nothing behind, so its id may be tried again. A
+    lease that has expired is forgotten.
+
+    What is given back is given back as if it had never been reserved: of a rate, therefore, not
+    what has flowed back by itself meanwhile. Otherwise old leases that end together would let
+    through a second burst. Whatever leases do, in any window no more is taken than the capacity and
+    what flows back during the window, debts apart.
+    """
+
+    async def reserve(self, lease_id: str, dimensions: Sequence[Dimension], *, ttl: float) -> Lease:
+        """Reserve all dimensions or none.
+
+        Args:
+            lease_id: Fresh for each reservation.
+            dimensions: What to reserve. One that occurs twice must fit twice.
+            ttl: Seconds after which an unsettled lease counts as refunded (its holder died);
+                above 0 and finite.
+
+        Raises:
+            ValueError: If `ttl` is not such a number.
+        """
+        ...
+
+    async def settle(self, lease_id: str, amounts: Sequence[int]) -> bool:
+        """Replace the reserved amounts by the real ones, in the order reserved.
+
+        What was over comes back; what is missing becomes debt that later requests wait out.
+        Of a held dimension everything comes back, whatever its amount says.
+        Whether there was such a lease to settle: False once it was refunded or has expired, and
+        then nothing is charged.
+
+        Raises:
+            ValueError: If there is not one amount, 0 or more, for each dimension; nothing changes.
+        """
+        ...
+
+    async def refund(self, lease_id: str) -> bool:
+        """Give everything back, as if it had not been reserved. Whether there was such a lease."""
+        ...
+
+    async def renew(self, lease_id: str, *, ttl: float) -> bool:
+        """Let the lease live `ttl` seconds from now. Whether it was still there.
+
+        Raises:
+            ValueError: If `ttl` is not above 0 and finite.
+        """
+        ...
+
+    async def level(self, dimension: Dimension) -> int:
+        """What could be reserved of the dimension now; negative while in debt."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release what the store holds open."""
+        ...
+
+
+class RecordStore(Protocol):
+    """Records that are appended and never changed (spend, audit)."""
+
+    async def append(self, stream: str, records: Sequence[tuple[str, Mapping[str, Any]]]) -> int:
+        """Append (id, record) pairs; an id that is there already is skipped. How many were new.
+
+        Args:
+            stream: Its name. A stream begins with its first record, whose number is 1.
+            records: The records hold JSON values (None, bool, int, finite float, str, lists,
+                mappings with str keys) and are copied. They are appended together or not at all.
+
+        Raises:
+            TypeError: If a record holds something else.
+            ValueError: If a record holds a float that is not finite.
+        """
+        ...
+
+    def read(self, stream: str, *, after: int = 0) -> AsyncIterator[tuple[int, Mapping[str, Any]]]:
+        """The records of a stream in order, each with its number, those above `after`.
+
+        Numbers rise by 1. A gap means that a bounded store has dropped what was there.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Release what the store holds open."""
+        ...
+
+
+class LocalState(Protocol):
+    """State of this process that layers of many pipelines share: retry budgets, latencies."""
+
+    def get(self, key: tuple[str, ...], make: Callable[[], T]) -> T:
+        """The object under `key`, made on first use. Bounded: the least recently used goes.
+
+        All callers get the same one; of several that threads make at the same time one is kept.
+        """
+        ...
+
+
+@attrs.frozen
+class Stores:
+    """One store for each need."""
+
+    blobs: BlobStore
+    leases: LeaseStore
+    records: RecordStore
+    local: LocalState
+
+    async def aclose(self) -> None:
+        """Close all of them, even if one fails to close."""
+        async with AsyncExitStack() as stack:
+            for store in (self.records, self.leases, self.blobs):
+                stack.push_async_callback(store.aclose)

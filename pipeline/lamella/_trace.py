@@ -1,0 +1,162 @@
+"""What happened during one call.
+
+Layers never know each other; they know the trace. They write facts here, and observers (logging,
+metrics, tracing, audit, debugging) read them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from lamella._attempts import Attempt, OpenAttempt
+from lamella._money import Money
+from lamella._outcomes import Outcome
+from lamella._usage import Usage
+
+
+@attrs.frozen
+class Note:
+    """One fact, noted by a layer.
+
+    Attributes:
+        layer: Who noted it.
+        name: What it is, for example `"retry.wait"`.
+        fields: Its particulars. Never prompt text, personal data or keys.
+        at: Seconds since the call began.
+    """
+
+    layer: str
+    name: str
+    fields: Mapping[str, Any]
+    at: float
+
+
+@attrs.frozen
+class Span:
+    """The time one layer had the request in hand, the layers inside it included.
+
+    Attributes:
+        layer: Its name.
+        depth: How deep it stands, 0 outermost.
+        start: Seconds since the call began.
+        end: When it returned its response or raised; for an open response that is the first event.
+        error: The class of the error that it raised.
+    """
+
+    layer: str
+    depth: int
+    start: float
+    end: float
+    error: str | None = None
+
+
+class Trace:
+    """The ordered facts of one call.
+
+    Attributes:
+        call_id: The call's id.
+        parent_id: The call that this one was detached from; None for most.
+        started: Wall time of its beginning, in seconds since the epoch.
+        notes: What layers noted, in order.
+        spans: Each layer's time; only where the call asked for it (`Context(timed=True)`).
+        content: What observers may see of prompts and answers; only a redacting layer fills it.
+        outcome: How the call ended; None while it is under way.
+        duration: Seconds it took; None while it is under way.
+    """
+
+    def __init__(
+        self,
+        call_id: str,
+        *,
+        monotonic: Callable[[], float],
+        wall: float,
+        parent_id: str | None = None,
+    ) -> None:
+        self.call_id = call_id
+        self.parent_id = parent_id
+        self.started = wall
+        self.notes: list[Note] = []
+        self.spans: list[Span] = []
+        self.content: dict[str, Any] = {}
+        self.outcome: Outcome | None = None
+        self.duration: float | None = None
+        self._monotonic = monotonic
+        self._origin = monotonic()
+        self._attempts: list[OpenAttempt] = []
+
+    def __repr__(self) -> str:
+        return f"<Trace {self.call_id} attempts={len(self._attempts)} notes={len(self.notes)}>"
+
+    def now(self) -> float:
+        """Seconds since the call began."""
+        return self._monotonic() - self._origin
+
+    def note(self, layer: str, name: str, **fields: Any) -> None:
+        """Write a fact down."""
+        self.notes.append(Note(layer, name, fields, self.now()))
+
+    def open_attempt(self, branch: str, provider: str, model: str | None) -> OpenAttempt:
+        """Begin the record of an attempt; the core does this where the wire phase begins."""
+        attempt = OpenAttempt(len(self._attempts), branch, provider, model, self.now)
+        self._attempts.append(attempt)
+        return attempt
+
+    def finish(self, outcome: Outcome) -> None:
+        """The call has ended."""
+        if self.outcome is None:
+            self.outcome = outcome
+            self.duration = self.now()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the call has ended; nothing is written to it any more."""
+        return self.outcome is not None
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """Every attempt in the order opened: tries, hedges, losers, child calls."""
+        return tuple([attempt.record() for attempt in self._attempts])
+
+    @property
+    def usage(self) -> Usage:
+        """What all attempts consumed together, as far as known."""
+        total = Usage()
+        for attempt in self._attempts:
+            if attempt.usage is not None:
+                total += attempt.usage
+        return total
+
+    @property
+    def cost(self) -> Money | None:
+        """What the call has cost: all attempts, losers and child calls included.
+
+        None if an attempt was billed and its price is not known (a note says which), or if the
+        attempts were billed in several currencies (`costs` has each).
+        """
+        billed = [a for a in self._attempts if a.outcome is not Outcome.NOT_SENT]
+        if any(attempt.cost is None for attempt in billed):
+            return None
+        costs = self.costs
+        if len(costs) > 1:
+            return None
+        return next(iter(costs.values()), Money(0))
+
+    @property
+    def costs(self) -> dict[str, Money]:
+        """The known costs by currency."""
+        sums: dict[str, Money] = {}
+        for attempt in self._attempts:
+            cost = attempt.cost
+            if cost is not None:
+                known = sums.get(cost.currency)
+                sums[cost.currency] = cost if known is None else known + cost
+        return sums
+
+    def draw(self) -> str:
+        """The call as text: its layers, attempts and notes, each with its time."""
+        from lamella._drawing import draw  # noqa: PLC0415 - only people who look at it pay for it
+
+        return draw(self)

@@ -1,0 +1,127 @@
+"""Changing events on their way, one level of an answer at a time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import attrs
+
+from lamella._events import Event, Finish, TextDelta, Turn
+from lamella._parts import Text
+
+if TYPE_CHECKING:
+    from lamella._messages import Message
+
+
+class Source(Protocol):
+    """Where the events of an open response come from.
+
+    `aclose` may be called from another task while `__anext__` is waiting, and must make it raise. A
+    source is read by one task at a time and ends with `Finish`; ending without one is a truncation.
+    """
+
+    async def __anext__(self) -> Event:
+        """The next event."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release what it holds open. Idempotent."""
+        ...
+
+
+class Transform(Protocol):
+    """Changes events. Synchronous, and made anew for each answer."""
+
+    def feed(self, event: Event, /) -> Iterable[Event]:
+        """The events to let through in place of `event`; never called with `Finish`."""
+        ...
+
+    def flush(self) -> Iterable[Event]:
+        """What was held back, at the end of the answer, good or bad."""
+        ...
+
+
+class _Readable(Protocol):
+    """What a transform reads: a response."""
+
+    def __aiter__(self) -> AsyncIterator[Event]: ...
+
+    async def aclose(self) -> None: ...
+
+
+class TransformSource:
+    """The events of an inner response, changed."""
+
+    __slots__ = ("_cursor", "_error", "_inner", "_pending", "_transform")
+
+    def __init__(self, inner: _Readable, transform: Transform) -> None:
+        self._inner = inner
+        self._cursor = aiter(inner)
+        self._transform = transform
+        self._pending: deque[Event] = deque()
+        self._error: Exception | None = None
+
+    async def __anext__(self) -> Event:
+        pending = self._pending
+        while not pending:
+            if self._error is not None:
+                raise self._error
+            try:
+                event = await anext(self._cursor)
+            except Exception as error:  # noqa: BLE001 - raised once what was held back is out
+                # Even a truncated or failed answer gives up what was held back first.
+                self._error = error
+                pending.extend(self._transform.flush())
+                continue
+            if type(event) is Finish:
+                pending.extend(self._transform.flush())
+                pending.append(event)
+            else:
+                pending.extend(self._transform.feed(event))
+        return pending.popleft()
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+def transformed(events: Sequence[Event], transform: Transform) -> list[Event]:
+    """The events of a complete answer, changed."""
+    changed: list[Event] = []
+    for event in events:
+        if type(event) is Finish:
+            changed.extend(transform.flush())
+            changed.append(event)
+        else:
+            changed.extend(transform.feed(event))
+    return changed
+
+
+class MapText:
+    """Applies a function to each piece of text."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[[str], str]) -> None:
+        self._function = function
+
+    def feed(self, event: Event) -> Iterable[Event]:
+        if type(event) is TextDelta:
+            text = self._function(event.text)
+            return (attrs.evolve(event, text=text),) if text else ()
+        if type(event) is Turn:
+            return (Turn(tuple([self._message(message) for message in event.messages])),)
+        return (event,)
+
+    def flush(self) -> Iterable[Event]:
+        return ()
+
+    def _message(self, message: Message) -> Message:
+        if message.role != "assistant":
+            return message
+        parts: list[Any] = [
+            attrs.evolve(part, text=self._function(part.text)) if type(part) is Text else part
+            for part in message.parts
+        ]
+        return attrs.evolve(message, parts=parts)

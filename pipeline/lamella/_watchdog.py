@@ -1,0 +1,100 @@
+"""One timer for all limits on reads of a loop.
+
+A scope for each read of each stream costs more than the read. Here a guarded read only writes down
+when it becomes late; a single task per loop sleeps until the earliest such instant, and looks again.
+An instant that moved on meanwhile, as it does with every event that arrives, just goes back into
+the queue, so a stream of a thousand events arms the timer a handful of times.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections.abc import Callable
+
+import anyio
+
+from lamella._loops import PerLoop, current_loop
+
+
+class Alarm:
+    """A thing to do if it is not disarmed in time.
+
+    Args:
+        ring: Plain function, run on the loop when the instant has passed.
+    """
+
+    __slots__ = ("_expiry", "_queued", "_watchdog", "ring")
+
+    def __init__(self, ring: Callable[[], object]) -> None:
+        self.ring = ring
+        self._expiry = math.inf
+        self._queued = math.inf  # the instant it stands under in the queue
+        self._watchdog = _WATCHDOGS.get()
+
+    def arm(self, seconds: float) -> None:
+        """Ring in `seconds` from now unless armed anew or disarmed before."""
+        watchdog = self._watchdog
+        expiry = self._expiry = anyio.current_time() + max(0.0, seconds)
+        if expiry < self._queued:
+            self._queued = expiry
+            watchdog.queue(self, expiry)
+
+    def disarm(self) -> None:
+        """Do not ring."""
+        self._expiry = math.inf
+
+    def look(self, instant: float, now: float) -> float | None:
+        """Ring if it is time; otherwise the instant to look again, None for never."""
+        if instant != self._queued:
+            return None  # armed for an earlier instant since: that entry stands for it
+        if self._expiry <= now:
+            self._queued = math.inf
+            self._expiry = math.inf
+            self.ring()
+            return None
+        self._queued = self._expiry
+        return None if math.isinf(self._expiry) else self._expiry
+
+
+class _Watchdog:
+    """The timer of one loop. Its task runs only while something is queued."""
+
+    def __init__(self) -> None:
+        self._queue: list[tuple[float, int, Alarm]] = []
+        self._order = itertools.count()
+        self._running = False
+        self._wake: anyio.Event | None = None
+        self._until = math.inf
+
+    def queue(self, alarm: Alarm, expiry: float) -> None:
+        heapq.heappush(self._queue, (expiry, next(self._order), alarm))
+        if not self._running:
+            self._running = True
+            current_loop().spawn(self._watch, "lamella watchdog")
+        elif expiry < self._until and self._wake is not None:
+            self._wake.set()
+
+    async def _watch(self) -> None:
+        try:
+            while self._queue:
+                self._wake = anyio.Event()
+                self._until = self._queue[0][0]
+                with anyio.CancelScope(deadline=self._until):
+                    await self._wake.wait()
+                self._look()
+        finally:
+            self._running = False
+            self._until = math.inf
+
+    def _look(self) -> None:
+        now = anyio.current_time()
+        while self._queue and self._queue[0][0] <= now:
+            instant, _, alarm = heapq.heappop(self._queue)
+            again = alarm.look(instant, now)
+            if again is not None:
+                heapq.heappush(self._queue, (again, next(self._order), alarm))
+
+
+_WATCHDOGS: PerLoop[_Watchdog] = PerLoop(_Watchdog)
