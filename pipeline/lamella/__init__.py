@@ -247,16 +247,21 @@ __all__ = (
     "outcome_of",
 )
 
-for _name in __all__:  # public objects show their public address in reprs, tracebacks and pickles
-    _public: Any = globals()[_name]
-    if getattr(_public, "__module__", "").startswith("lamella._"):
-        _public.__module__ = __name__
-del _name, _public
+
+def _show_public_addresses() -> None:
+    """Public objects show their public address in reprs, tracebacks and pickles."""
+    for name in __all__:
+        public: Any = globals()[name]
+        if getattr(public, "__module__", "").startswith("lamella._"):
+            public.__module__ = __name__
+
+
+_show_public_addresses()
 
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib import metadata  # noqa: PLC0415 - it costs a quarter of the whole import
+        from importlib import metadata
 
         return metadata.version("lamella")
     msg = f"module {__name__!r} has no attribute {name!r}"

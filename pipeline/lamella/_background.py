@@ -50,7 +50,7 @@ class Background:
         if self._closed:
             msg = "Background work cannot start: the pipeline has been closed."
             raise ClosedError(msg)
-        title = name or getattr(function, "__name__", "background work")
+        title = str(name or getattr(function, "__name__", "background work"))
         work = _Work(title, current_loop(), anyio.CancelScope(), anyio.Event())
         self._running.add(work)
 

@@ -1,11 +1,13 @@
 """Commit by return: how a transport hands its events to the core."""
 
+# pyright: reportPrivateUsage=false
+# A response, its cursors and its makers are one thing in several classes; ruff marks each access.
 from __future__ import annotations
 
 import inspect
 import math
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import anyio
 
@@ -39,8 +41,8 @@ async def begin(
 
     It returns an *open* response as soon as the first semantic event is there, and a *complete* one
     if the answer ends before that or the caller did not ask for a stream. In every other case it
-    closes the source under a shield and raises: such an error is uncommitted, so that layers outside
-    may try again.
+    closes the source under a shield and raises: such an error is uncommitted, so that layers
+    outside may try again.
 
     Args:
         request: As the transport got it.
@@ -67,10 +69,10 @@ async def begin(
 
 def _as_source(source: Source | AsyncIterator[Event]) -> Source:
     if inspect.isasyncgen(source):
-        return _GeneratorSource(source)
+        return _GeneratorSource(cast("AsyncGenerator[Event, None]", source))
     if hasattr(source, "aclose"):
-        return source  # type: ignore[return-value] # pyright: ignore[reportReturnType]
-    return _IteratorSource(source)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        return cast("Source", source)
+    return _IteratorSource(source)
 
 
 class _IteratorSource:
@@ -152,7 +154,9 @@ class _LimitGuard:
         if self._waited is None:
             self._waited = now
         idle_end = math.inf if idle is None else self._waited + idle
-        until = min(self._first_end, self._attempt_end, self._context.deadline or math.inf, idle_end)
+        until = min(
+            self._first_end, self._attempt_end, self._context.deadline or math.inf, idle_end
+        )
         if math.isinf(until):
             return
         self._span = until - now
@@ -170,7 +174,7 @@ class _LimitGuard:
         if self._kind is None:
             return None
         limits = self._context.limits
-        spans = {
+        spans: dict[type[TimedOutError], float | None] = {
             AttemptTimeout: limits.attempt,
             FirstEventTimeout: limits.first_event,
             IdleTimeout: limits.idle,

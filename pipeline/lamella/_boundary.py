@@ -1,8 +1,8 @@
 """Where the wire phase begins: each passage is one attempt, recorded and bounded.
 
 The attempt's limits are enforced here until the transport has returned, and by the response's guard
-afterwards, so that an attempt that ran out of time is recorded as *timed out*, not as *cancelled*, and
-so that a plain function is as bounded as the library's own transports.
+afterwards, so that an attempt that ran out of time is recorded as *timed out*, not as *cancelled*,
+and so that a plain function is as bounded as the library's own transports.
 """
 
 from __future__ import annotations
@@ -70,10 +70,11 @@ async def attempt(
     record.interruption = lambda: _why(context, record, stream=request.stream)
     request = request.evolve(context=context.evolve(attempt=record))
     call.enter(scope)
+    response: R | None = None
     try:
         with scope:
             response = await call_next(request)
-        if scope.cancelled_caught:
+        if response is None:
             raise _why(context, record, stream=request.stream) or closed_error("an attempt ran")
     except BaseException as error:
         record.close(outcome_of(error), error)

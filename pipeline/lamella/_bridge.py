@@ -1,8 +1,8 @@
 """Synchronous code's way in: one event loop, in one daemon thread per process.
 
-Started on first use and kept, so that connection pools, limits and breakers go on working from call to
-call. Callers wait on an ordinary future, so it works beside a running loop, from many threads, and
-inside a tool that a synchronous call runs.
+Started on first use and kept, so that connection pools, limits and breakers go on working from
+call to call. Callers wait on an ordinary future, so it works beside a running loop, from many
+threads, and inside a tool that a synchronous call runs.
 """
 
 from __future__ import annotations
@@ -104,7 +104,8 @@ class Bridge:
             self._loop.close()
 
     async def _cancel_all(self) -> None:
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+        me = asyncio.current_task()
+        tasks = [task for task in asyncio.all_tasks() if task is not me]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

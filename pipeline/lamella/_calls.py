@@ -49,15 +49,15 @@ class Call:
         """That work is over."""
         self._scopes.discard(scope)
 
-    async def end(self) -> None:
-        """The call is over: close what was opened in it and not handed on."""
+    def end(self) -> list[Response]:
+        """The call is over; what was opened in it and neither closed nor read to its end."""
         self.ended = True
         born, self._born = self._born, []
-        for reference in born:
-            response = reference()
-            if response is not None and response.open:
-                self.trace.note("core", "leak", response=type(response).__name__)
-                await response.aclose()
+        found = [response for reference in born if (response := reference()) is not None]
+        leaks = [response for response in found if response.open]
+        for leak in leaks:
+            self.trace.note("core", "leak", response=type(leak).__name__)
+        return leaks
 
     async def interrupt(self) -> None:
         """The pipeline closes: end waits and reads with `ClosedError`."""

@@ -26,71 +26,63 @@ CardSource: TypeAlias = (
 )
 """A card file's path, its parsed tables, or a function that gives cards. Called or read once."""
 
-Find: TypeAlias = Callable[[str, str], ModelCard | None]
-
 _REMEMBERED: Final = 4096
+"""Models remembered for each provider. Names come from requests, so that there must be a bound."""
+
+_PROVIDERS: Final = 256
+"""Providers remembered."""
+
 _DIGIT: Final = re.compile(r"[0-9]")
 
 
 @attrs.frozen
 class _Index:
-    """The cards of all layers, by (provider, name)."""
+    """The cards that one provider has in all layers, by name."""
 
-    cards: Mapping[tuple[str, str], ModelCard]
-    aliases: Mapping[tuple[str, str], str]
-    snapshots: Mapping[str, tuple[re.Pattern[str], ...]]
-    prefixes: Mapping[str, tuple[tuple[str, str], ...]]
+    cards: Mapping[str, ModelCard]
+    aliases: Mapping[str, str]
+    snapshots: tuple[re.Pattern[str], ...]
+    prefixes: tuple[tuple[str, str], ...]
 
-    def find(self, provider: str, model: str) -> ModelCard | None:
-        card = self._named(provider, model)
+    def find(self, model: str) -> ModelCard | None:
+        card = self._named(model)
         if card is not None:
             return card
         # The shortest suffix first: it leaves the longest name.
-        for pattern in self.snapshots.get(provider, ()):
+        for pattern in self.snapshots:
             match = pattern.search(model)
             if match is not None:
-                card = self._named(provider, model[: match.start()])
+                card = self._named(model[: match.start()])
                 if card is not None and _DIGIT.sub("#", match[0]) in card.snapshots:
                     return card
-        for prefix, name in self.prefixes.get(provider, ()):
+        for prefix, name in self.prefixes:
             if model.startswith(prefix):
-                return self.cards[provider, name]
+                return self.cards[name]
         return None
 
-    def _named(self, provider: str, name: str) -> ModelCard | None:
-        card = self.cards.get((provider, name))
-        if card is None:
-            meant = self.aliases.get((provider, name))
-            card = None if meant is None else self.cards.get((provider, meant))
-        return card
+    def _named(self, name: str) -> ModelCard | None:
+        return self.cards.get(self.aliases.get(name, name))
 
 
 def _index(layers: Iterable[Iterable[Entry]]) -> _Index:
     """Put layers together, the lowest first; each replaces what those below it say of a name."""
-    cards: dict[tuple[str, str], ModelCard] = {}
-    aliases: dict[tuple[str, str], str] = {}
+    cards: dict[str, ModelCard] = {}
+    aliases: dict[str, str] = {}
     for layer in layers:
         for entry in layer:
-            key = (entry.provider, entry.name)
-            card = entry if isinstance(entry, ModelCard) else entry.applied_to(cards.get(key))
-            cards[key] = card
-            aliases.pop(key, None)
+            below = cards.get(entry.name)
+            card = entry if isinstance(entry, ModelCard) else entry.applied_to(below)
+            cards[card.name] = card
+            aliases.pop(card.name, None)
             for alias in card.aliases:
-                cards.pop((card.provider, alias), None)
-                aliases[card.provider, alias] = card.name
-    shapes: dict[str, set[str]] = {}
-    prefixes: dict[str, list[tuple[str, str]]] = {}
-    for card in cards.values():
-        shapes.setdefault(card.provider, set()).update(card.snapshots)
-        prefixes.setdefault(card.provider, []).extend((one, card.name) for one in card.prefixes)
+                cards.pop(alias, None)
+                aliases[alias] = card.name
+    prefixes = [(prefix, card.name) for card in cards.values() for prefix in card.prefixes]
     return _Index(
         cards,
         aliases,
-        {provider: _patterns(found) for provider, found in shapes.items()},
-        {
-            provider: tuple(sorted(pairs, key=lambda pair: -len(pair[0])))
-            for provider, pairs in prefixes.items()
-        },
+        _patterns({shape for card in cards.values() for shape in card.snapshots}),
+        tuple(sorted(prefixes, key=lambda pair: -len(pair[0]))),
     )
 
 
@@ -103,11 +95,11 @@ def _patterns(shapes: Iterable[str]) -> tuple[re.Pattern[str], ...]:
 
 @attrs.frozen
 class _Opened:
-    """What a book knows, and how many registered cards that takes into account."""
+    """What a book knows of one provider, and how many registered cards that takes into account."""
 
     registered: int
     index: _Index
-    find: Find
+    find: Callable[[str], ModelCard | None]
 
 
 class CardBook:
@@ -137,7 +129,7 @@ class CardBook:
         self._registered: list[Entry] = []
         self._layers: tuple[tuple[Entry, ...], ...] | None = None
         self._problems: tuple[ConfigurationError, ...] = ()
-        self._opened: _Opened | None = None
+        self._opened: dict[str, _Opened] = {}
 
     def register(self, *cards: Entry) -> None:
         """Add cards above all files. A card replaces what was known of its name."""
@@ -153,7 +145,10 @@ class CardBook:
         Raises:
             ConfigurationError: If a file of the user's cannot be read, or has mistakes.
         """
-        return self._open().find(provider, model)
+        opened = self._opened.get(provider)
+        if opened is None or opened.registered != len(self._registered):
+            opened = self._open(provider)
+        return opened.find(model)
 
     def cards(self, provider: str | None = None) -> tuple[ModelCard, ...]:
         """All cards, or those of one provider, by provider and name.
@@ -161,29 +156,38 @@ class CardBook:
         Raises:
             ConfigurationError: If a file of the user's cannot be read, or has mistakes.
         """
-        found = self._open().index.cards
-        return tuple(found[key] for key in sorted(found) if provider in {None, key[0]})
+        providers = {provider} if provider is not None else self._providers()
+        found = [self._open(one).index.cards for one in sorted(providers)]
+        return tuple(cards[name] for cards in found for name in sorted(cards))
 
     @property
     def problems(self) -> tuple[ConfigurationError, ...]:
         """What was wrong with plugins' cards, once a card has been asked for."""
         return self._problems
 
-    def _open(self) -> _Opened:
-        opened = self._opened
-        if opened is None or opened.registered != len(self._registered):
-            registered = tuple(self._registered)
-            index = _index((*self._read(), registered))
-            remember = lru_cache(maxsize=_REMEMBERED)(index.find)
-            opened = self._opened = _Opened(len(registered), index, remember)
+    def _providers(self) -> set[str]:
+        from lamella._card_files import builtin_providers
+
+        layers = (*self._read(), self._registered)
+        stated = {entry.provider for layer in layers for entry in layer}
+        return stated | set(builtin_providers()) if self._builtin else stated
+
+    def _open(self, provider: str) -> _Opened:
+        from lamella._card_files import builtin_cards
+
+        registered = tuple(self._registered)
+        lowest = builtin_cards(provider) if self._builtin else ()
+        layers = (lowest, *self._read(), registered)
+        index = _index([entry for entry in one if entry.provider == provider] for one in layers)
+        opened = _Opened(len(registered), index, lru_cache(maxsize=_REMEMBERED)(index.find))
+        if len(self._opened) >= _PROVIDERS:
+            self._opened = {}
+        self._opened[provider] = opened
         return opened
 
     def _read(self) -> tuple[tuple[Entry, ...], ...]:
         layers = self._layers
         if layers is None:
-            from lamella._card_files import builtin_cards
-
-            lowest = (builtin_cards(),) if self._builtin else ()
             problems: list[ConfigurationError] = []
             from_plugins: list[tuple[Entry, ...]] = []
             for source in self._plugins:
@@ -191,7 +195,7 @@ class CardBook:
                     from_plugins.append(_entries(source))
                 except ConfigurationError as error:
                     problems.append(error)
-            layers = (*lowest, *from_plugins, *map(_entries, self._files))
+            layers = (*from_plugins, *map(_entries, self._files))
             self._layers, self._problems = layers, tuple(problems)
         return layers
 

@@ -20,7 +20,8 @@ A file describes the models of one provider::
     services = { batch = "1/2" }
     tiers = [{ above = 200000, input = "5", output = "15" }]
 
-A model with `amend = true` changes only what it states of the card in the layer below: for a price
+A model has its base's keys where it states none of its own, and its base's rules for parameters of
+which its own say nothing. One with `amend = true` changes only what it states of the card in the layer below: for a price
 of one's own, or an ability that came later. All mistakes of a file are reported at once.
 """
 
@@ -32,6 +33,8 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
 from functools import partial
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,16 +65,22 @@ class _Head:
     currency: str
 
 
-def builtin_cards() -> tuple[ModelCard | CardPatch, ...]:
-    """The cards of this package."""
-    from importlib.resources import files
+def builtin_providers() -> tuple[str, ...]:
+    """The providers that this package has cards of: a file each, with the provider's name."""
+    found = (file.name for file in _cards_folder().iterdir())
+    return tuple(sorted(name.removesuffix(".toml") for name in found if name.endswith(".toml")))
 
-    found: list[ModelCard | CardPatch] = []
-    for file in sorted(files("lamella").joinpath("cards").iterdir(), key=lambda one: one.name):
-        if file.name.endswith(".toml"):
-            tables = tomllib.loads(file.read_text("utf-8"))
-            found.extend(cards_from(tables, place=f"lamella/cards/{file.name}"))
-    return tuple(found)
+
+def builtin_cards(provider: str) -> tuple[ModelCard | CardPatch, ...]:
+    """This package's cards of one provider; empty if it has none."""
+    if provider not in builtin_providers():
+        return ()
+    file = _cards_folder().joinpath(f"{provider}.toml")
+    return cards_from(tomllib.loads(file.read_text("utf-8")), place=f"lamella/cards/{file.name}")
+
+
+def _cards_folder() -> Traversable:
+    return files("lamella").joinpath("cards")
 
 
 def read_toml(path: str | os.PathLike[str]) -> Mapping[str, object]:
@@ -174,12 +183,13 @@ def _model(name: str, table: Table, head: _Head) -> ModelCard | CardPatch:
 
 
 def _rules(table: Table, _: str) -> tuple[ParameterRule, ...]:
-    """The rules of the base, then the model's own."""
+    """The model's own rules, after those of its base for other parameters."""
     table.raw("rules")
     if table.base is None or "rules" not in table.values:
         return read_rules(table)
-    own = attrs.evolve(table, base=None)
-    return (*read_rules(table.base), *read_rules(own))
+    own = read_rules(attrs.evolve(table, base=None))
+    stated = {rule.parameter for rule in own}
+    return (*(rule for rule in read_rules(table.base) if rule.parameter not in stated), *own)
 
 
 def _scalars(table: Table, key: str) -> Mapping[str, Scalar]:

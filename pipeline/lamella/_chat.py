@@ -192,7 +192,7 @@ class ChatRequest(Request[ChatResponse]):
             content: What to ask.
             **fields: Any other field: `model=`, `temperature=` ...
         """
-        return cls(messages=content, **fields)
+        return cls(messages=content, **cls.known(fields))
 
     @property
     def needs(self) -> frozenset[str]:

@@ -95,14 +95,13 @@ def fold(events: Sequence[Event]) -> ChatAnswer:
     finish: Finish | None = None
     usage: Usage | None = None
     for event in events:
-        kind = type(event)
-        if kind is Turn:
-            earlier.extend(event.messages)  # type: ignore[union-attr] # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownArgumentType]
+        if isinstance(event, Turn):
+            earlier.extend(event.messages)
             builders.clear()
-        elif kind is Finish:
-            finish = event  # type: ignore[assignment] # pyright: ignore[reportAssignmentType]
-        elif kind is UsageReport:
-            usage = event.usage  # type: ignore[union-attr] # pyright: ignore[reportAttributeAccessIssue]
+        elif isinstance(event, Finish):
+            finish = event
+        elif isinstance(event, UsageReport):
+            usage = event.usage
         else:
             builder = builders.get(event.choice)
             if builder is None:
@@ -161,11 +160,12 @@ class _Builder:
         self.logprobs: list[Mapping[str, Any]] = []
 
     def add(self, event: Event) -> None:
-        kind = type(event)
-        if kind is TextDelta or kind is RefusalDelta:
-            self._last(event, same=True).texts.append(event.text)  # type: ignore[union-attr] # pyright: ignore
-            if kind is TextDelta and event.logprobs is not None:  # type: ignore[union-attr] # pyright: ignore
-                self.logprobs.extend(event.logprobs)  # type: ignore[union-attr] # pyright: ignore
+        if isinstance(event, TextDelta):
+            self._last(event, same=True).texts.append(event.text)
+            if event.logprobs is not None:
+                self.logprobs.extend(event.logprobs)
+        elif isinstance(event, RefusalDelta):
+            self._last(event, same=True).texts.append(event.text)
         elif isinstance(event, ToolCallDelta):
             self._tool_call(event)
         elif isinstance(event, ReasoningDelta):
@@ -277,7 +277,13 @@ def message_events(message: Message, choice: int = 0) -> Iterator[Event]:
             yield MediaDelta("image", part.data, part.media_type, index=index, choice=choice)
         elif isinstance(part, Audio):
             yield MediaDelta(
-                "audio", part.data or b"", part.format, part.transcript or "", part.id, index, choice
+                "audio",
+                part.data or b"",
+                part.format,
+                part.transcript or "",
+                part.id,
+                index,
+                choice,
             )
         elif isinstance(part, Opaque):
             yield attrs.evolve(part, content=True, choice=choice)

@@ -1,7 +1,7 @@
 """The call's own time.
 
-It runs with the monotonic clock and stands still while the consumer of the outermost answer holds an
-event: a person who reads slowly must not use up the deadline of the next model turn.
+It runs with the monotonic clock and stands still while the consumer of the outermost answer holds
+an event: a person who reads slowly must not use up the deadline of the next model turn.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The facts of a call that travel inward with the request, explicitly.
 
-Layers pass facts inward on the context and outward on the trace, never otherwise. Each step gets its
-own copy; the trace, the call and the bound on attempts are shared between the copies.
+Layers pass facts inward on the context and outward on the trace, never otherwise. Each step gets
+its own copy; the trace, the call and the bound on attempts are shared between the copies.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ class _NotBegun:
         if attribute.startswith("__"):
             raise AttributeError(attribute)
         msg = f"This request belongs to no call yet, so it has no {self._name}."
-        raise NotBegunError(msg, hint="Begin a call with pipeline.run(request) or .stream(request).")
+        raise NotBegunError(
+            msg, hint="Begin a call with pipeline.run(request) or .stream(request)."
+        )
 
     def __repr__(self) -> str:
         return "<not begun>"

@@ -17,11 +17,10 @@ def draw(trace: Trace) -> str:
     """Draw a trace; see `Trace.draw`."""
     total = trace.duration if trace.duration is not None else trace.now()
     lines = [_headline(trace, total)]
-    for span in sorted(trace.spans, key=lambda span: (span.start, span.depth)):
-        lines.append(_span(span, total))
+    spans = sorted(trace.spans, key=lambda span: (span.start, span.depth))
+    lines += [_span(span, total) for span in spans]
     depth = max([span.depth for span in trace.spans], default=-1) + 1
-    for attempt in trace.attempts:
-        lines.append(_attempt(attempt, depth, total))
+    lines += [_attempt(attempt, depth, total) for attempt in trace.attempts]
     lines += [_note(note) for note in trace.notes]
     return "\n".join(lines)
 
@@ -41,7 +40,9 @@ def _headline(trace: Trace, total: float) -> str:
 def _span(span: Span, total: float) -> str:
     name = f"{'  ' * span.depth}{span.layer}"
     ending = f"  raised {span.error}" if span.error else ""
-    return f"  {name:<26} {_bar(span.start, span.end, total)} {_time(span.end - span.start)}{ending}"
+    return (
+        f"  {name:<26} {_bar(span.start, span.end, total)} {_time(span.end - span.start)}{ending}"
+    )
 
 
 def _attempt(attempt: Attempt, depth: int, total: float) -> str:

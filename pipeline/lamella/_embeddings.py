@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import attrs
 
@@ -11,9 +11,6 @@ from lamella._events import Event, Finish, UsageReport, Vector
 from lamella._requests import Request
 from lamella._responses import NO_HEAD, Head, Response
 from lamella._usage import Usage
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 @attrs.frozen
@@ -52,9 +49,7 @@ class EmbeddingResponse(Response):
         model: str | None = None,
     ) -> EmbeddingResponse:
         """A complete answer, so that a plain async function is a transport in one line."""
-        events: list[Event] = [
-            Vector(index, tuple(values)) for index, values in enumerate(vectors)
-        ]
+        events: list[Event] = [Vector(index, tuple(values)) for index, values in enumerate(vectors)]
         if usage is not None:
             events.append(UsageReport(usage))
         events.append(Finish("stop"))
@@ -92,7 +87,11 @@ class EmbeddingResponse(Response):
 
 
 def _inputs(given: str | Iterable[str]) -> tuple[str, ...]:
-    return (given,) if isinstance(given, str) else tuple(given)
+    inputs = (given,) if isinstance(given, str) else tuple(given)
+    if not inputs:
+        msg = "An EmbeddingRequest needs at least one input."
+        raise ValueError(msg)
+    return inputs
 
 
 @attrs.frozen(slots=False, kw_only=True, hash=False)
@@ -110,16 +109,10 @@ class EmbeddingRequest(Request[EmbeddingResponse]):
     inputs: tuple[str, ...] = attrs.field(converter=_inputs)
     dimensions: int | None = None
 
-    @inputs.validator
-    def _not_empty(self, _: attrs.Attribute[Any], value: tuple[str, ...]) -> None:
-        if not value:
-            msg = "An EmbeddingRequest needs at least one input."
-            raise ValueError(msg)
-
     @classmethod
     def of(cls, inputs: str | Iterable[str], **fields: Any) -> Self:
         """A request from one text or several."""
-        return cls(inputs=inputs, **fields)
+        return cls(inputs=inputs, **cls.known(fields))
 
     def split(self, size: int = 1) -> tuple[Self, ...]:
         """Smaller requests of at most `size` inputs, together the same; `merge` joins answers."""

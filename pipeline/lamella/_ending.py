@@ -45,7 +45,7 @@ class Ending:
 
 
 Callback: TypeAlias = Callable[[Ending], Awaitable[None] | None]
-"""Told of an ending, once. A plain function costs a call; an asynchronous one runs under a shield."""
+"""Told of an ending, once. A plain function costs a call; an asynchronous one is shielded."""
 
 
 async def ending(

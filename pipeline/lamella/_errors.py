@@ -285,7 +285,7 @@ class TimedOutError(LamellaError):
 
     retryable = True
     outcome = Outcome.TIMED_OUT
-    phase = "first_event"
+    phase: ErrorPhase = "first_event"
 
 
 class ConnectTimeout(TimedOutError):

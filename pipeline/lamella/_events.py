@@ -1,7 +1,7 @@
 """What an answer is made of while it is on its way.
 
-An answer, streamed or not, is a sequence of these and ends with exactly one `Finish`. Those that say
-something (`semantic`) commit the answer: once the first of them is out, nothing is retried.
+An answer, streamed or not, is a sequence of these and ends with exactly one `Finish`. Those that
+say something (`semantic`) commit the answer: once the first of them is out, nothing is retried.
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ class TextDelta:
     semantic: ClassVar[bool] = True
     text: str
     choice: int = 0
-    logprobs: Sequence[Mapping[str, Any]] | None = attrs.field(
-        default=None, hash=False, repr=False
-    )
+    logprobs: Sequence[Mapping[str, Any]] | None = attrs.field(default=None, hash=False, repr=False)
 
 
 @attrs.frozen
@@ -155,7 +153,8 @@ class Finish:
     """The end of a good answer, and always its last event.
 
     Attributes:
-        reason: `"stop"`, `"length"`, `"tool_calls"`, `"content_filter"`, or the provider's own word.
+        reason: `"stop"`, `"length"`, `"tool_calls"`, `"content_filter"`, or the provider's
+            own word.
         reasons: One for each choice where there are several.
     """
 

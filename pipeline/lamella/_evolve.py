@@ -1,14 +1,14 @@
 """Changed copies of frozen records.
 
-Layers copy requests and contexts at nearly every step. Copying the `__dict__` and converting only what
-changed is several times cheaper than `attrs.evolve`, which runs the whole constructor.
+Layers copy requests and contexts at nearly every step. Copying the `__dict__` and converting only
+what changed is several times cheaper than `attrs.evolve`, which runs the whole constructor.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import attrs
 
@@ -35,6 +35,19 @@ class Evolvable:
             fields[name] = value if check is None else check(new, value)
         return new
 
+    @classmethod
+    def known(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        """The fields as given.
+
+        Raises:
+            TypeError: If a name is no field, naming the closest one.
+        """
+        checks = _CHECKS.get(cls) or _learn(cls)
+        for name in fields:
+            if name not in checks:
+                raise _unknown(cls, name)
+        return fields
+
 
 _CHECKS: dict[type, dict[str, Callable[[Any, Any], Any] | None]] = {}
 
@@ -47,7 +60,8 @@ def _learn(cls: type) -> dict[str, Callable[[Any, Any], Any] | None]:
 
 
 def _check(attribute: attrs.Attribute[Any]) -> Callable[[Any, Any], Any] | None:
-    convert, validate = attribute.converter, attribute.validator
+    convert = cast("Any", attribute.converter)
+    validate: Any = attribute.validator
     if convert is None and validate is None:
         return None
 

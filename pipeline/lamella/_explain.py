@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
@@ -123,24 +123,28 @@ def _transport(transport: Any) -> str | Explanation:
 
 def options_of(thing: object) -> dict[str, Any]:
     """The options of an attrs object that are shown in its repr and differ from the defaults."""
-    if not attrs.has(type(thing)):
+    cls: Any = type(thing)
+    if not attrs.has(cls):
         return {}
     return {
         field.alias or field.name: value
-        for field in attrs.fields(type(thing))
+        for field in attrs.fields(cls)
         if field.init and field.repr
         for value in [getattr(thing, field.name)]
         if not _is_default(field, value)
     }
 
 
+_FACTORY: Any = attrs.Factory  # a class that checkers see as a function
+
+
 def _is_default(field: attrs.Attribute[Any], value: object) -> bool:
-    default = field.default
-    if isinstance(default, attrs.Factory):  # type: ignore[arg-type] # pyright: ignore
-        default = None if default.takes_self else default.factory()  # pyright: ignore
+    default: Any = field.default
+    if isinstance(default, _FACTORY):
+        default = None if default.takes_self else default.factory()
     if default is attrs.NOTHING:
         return False
-    converter = field.converter
+    converter = cast("Any", field.converter)
     if converter is not None and callable(converter):
         default = converter(default)
     return bool(default == value)

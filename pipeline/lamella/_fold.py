@@ -1,7 +1,7 @@
 """The onion: layers folded around a transport.
 
-One `reversed(...)` loop, made once for each kind of request and kept. It makes no task, no thread and
-no context switch; a layer costs one call.
+One `reversed(...)` loop, made once for each kind of request and kept. It makes no task, no thread
+and no context switch; a layer costs one call.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The one idea: everything is a handler, `async (Request) -> Response`.
 
 A transport is a handler that talks to a provider. A middleware is given the handler inside it. A
-pipeline is middlewares folded around a transport, and is itself a handler. Plain async functions will
-do for all of them; no base class is needed.
+pipeline is middlewares folded around a transport, and is itself a handler. Plain async functions
+will do for all of them; no base class is needed.
 """
 
 from __future__ import annotations
@@ -37,9 +37,7 @@ class Middleware(Protocol):
 ChatMiddleware: TypeAlias = Callable[[ChatRequest, Handler], Awaitable[ChatResponse]]
 """A middleware for chat only."""
 
-EmbeddingMiddleware: TypeAlias = Callable[
-    [EmbeddingRequest, Handler], Awaitable[EmbeddingResponse]
-]
+EmbeddingMiddleware: TypeAlias = Callable[[EmbeddingRequest, Handler], Awaitable[EmbeddingResponse]]
 """A middleware for embeddings only."""
 
 ChatTransport: TypeAlias = Callable[[ChatRequest], Awaitable[ChatResponse]]

@@ -10,6 +10,7 @@ import anyio
 import attrs
 
 from lamella._layers import name_of
+from lamella._parts import NOTHING
 
 if TYPE_CHECKING:
     from lamella._pipeline import Pipeline
@@ -30,7 +31,7 @@ class PartHealth:
     """
 
     well: bool | None
-    detail: Mapping[str, Any] = attrs.field(factory=dict)
+    detail: Mapping[str, Any] = NOTHING
 
 
 @attrs.frozen

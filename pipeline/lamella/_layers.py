@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack, get_args
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack, cast, get_args
 
 import attrs
 
@@ -27,6 +27,8 @@ Effect: TypeAlias = Literal[
 """What a layer may do besides passing on; `explain()` shows it."""
 
 C = TypeVar("C", bound=Callable[..., Any])
+
+_DECLARATION = "__lamella_layer__"
 
 
 class Declared(TypedDict, total=False):
@@ -49,11 +51,12 @@ class LayerInfo:
 
     Attributes:
         name: What it is called in configuration, traces and messages.
-        phase: Where it belongs; None for a function that declares nothing: it is taken as it stands.
+        phase: Where it belongs; None for a function that declares nothing: it is taken as it
+            stands.
         requests: The requests it handles; it is not in the chain of others.
         rank: Its place within the phase for `arrange`, 0 outermost to 99 innermost.
-        outside: Layers that it must stand outside of, each with the reason. Breaking this leaks data
-            or loses money, so it is an error.
+        outside: Layers that it must stand outside of, each with the reason. Breaking this leaks
+            data or loses money, so it is an error.
         inside: Layers that it must stand inside of, each with the reason.
         requires: Names that some layer of the stack must provide.
         provides: Names that it provides, besides its own.
@@ -92,23 +95,24 @@ def middleware(*, phase: Phase, **declared: Unpack[Declared]) -> Callable[[C], C
         name = str(rest.pop("name", None) or snake_case(getattr(layer, "__name__", "layer")))
         if not inspect.isclass(layer):
             must_be_async(layer, name, "middleware")
-        info = LayerInfo(name, phase, **rest)  # type: ignore[arg-type] # pyright: ignore
-        layer.__lamella_layer__ = info  # type: ignore[attr-defined] # pyright: ignore
-        return layer
+        setattr(layer, _DECLARATION, LayerInfo(name, phase, **cast("Any", rest)))
+        return cast("C", layer)
 
     return declare
 
 
 def info_of(layer: object) -> LayerInfo:
     """What a layer declares. An instance's own `phase` overrides its class's."""
-    info = getattr(layer, "__lamella_layer__", None)
+    info = getattr(layer, _DECLARATION, None)
     if not isinstance(info, LayerInfo):
         info = LayerInfo(name_of(layer))
     phase = getattr(layer, "phase", None)
     if phase is None or phase == info.phase:
         return info
     if phase not in PHASES:
-        msg = f"Layer {info.name!r} has the unknown phase {phase!r}: use one of {', '.join(PHASES)}."
+        msg = (
+            f"Layer {info.name!r} has the unknown phase {phase!r}: use one of {', '.join(PHASES)}."
+        )
         raise ConfigurationError(msg)
     return attrs.evolve(info, phase=phase)
 
@@ -146,7 +150,7 @@ def must_be_async(thing: object, name: str, what: str) -> None:
     inner: Any = thing
     while isinstance(inner, partial):
         inner = inner.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    call = inner if inspect.isroutine(inner) else type(inner).__call__  # pyright: ignore
+    call: Any = inner if inspect.isroutine(inner) else type(inner).__call__
     if not inspect.iscoroutinefunction(call):
         msg = f"The {what} {name!r} is not asynchronous."
         hint = "Write `async def`; blocking work goes through `await context.ports.thread(...)`."

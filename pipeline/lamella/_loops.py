@@ -49,8 +49,10 @@ class AsyncioLoop:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def spawn(self, function: Callable[[], Awaitable[None]], name: str) -> None:
-        task = sys.modules["asyncio"].get_running_loop().create_task(
-            _guarded(function, name), name=name
+        task = (
+            sys.modules["asyncio"]
+            .get_running_loop()
+            .create_task(_guarded(function, name), name=name)
         )
         self._tasks.add(task)  # the loop itself keeps only a weak reference
         task.add_done_callback(self._tasks.discard)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sized
 from typing import TypeVar
 
 import anyio
@@ -42,7 +42,7 @@ async def run_many(
     if concurrency < 1:
         msg = f"concurrency={concurrency!r} would run nothing; it is 1 or more."
         raise ConfigurationError(msg)
-    total = len(requests) if hasattr(requests, "__len__") else None  # type: ignore[arg-type] # pyright: ignore
+    total = len(requests) if isinstance(requests, Sized) else None
     results: dict[int, R | Exception] = {}
     numbered = enumerate(requests)
     workers = concurrency if total is None else min(concurrency, total)
@@ -75,4 +75,6 @@ async def _work(
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     """The first single error of a group: no ExceptionGroup leaves the library."""
     first = errors.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+    if isinstance(first, BaseExceptionGroup):
+        return _first(first)
+    return first

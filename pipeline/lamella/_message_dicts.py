@@ -1,8 +1,8 @@
 """Messages as OpenAI-style dicts, both ways without loss.
 
 What the chat dialect has no word for (reasoning with a signature, a tool call between texts) is
-written as a content part of our own `type`, so that a stored conversation comes back as it was. Absent
-and null values are the same thing here.
+written as a content part of our own `type`, so that a stored conversation comes back as it was.
+Absent and null values are the same thing here.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, cast
 
 import attrs
 
@@ -31,19 +31,20 @@ def _parts(content: Content | None) -> tuple[Part, ...]:
     if content is None:
         return ()
     if isinstance(content, PART_TYPES):
-        return (content,)  # type: ignore[return-value]
+        return (cast("Part", content),)
     if isinstance(content, Mapping):
-        return (_part(content),)
-    return tuple([_part(item) for item in content])
+        return (_part(cast("object", content)),)
+    items = cast("Iterable[object]", content)
+    return tuple([_part(item) for item in items])
 
 
 def _part(item: object) -> Part:
     if isinstance(item, PART_TYPES):
-        return item  # type: ignore[return-value]
+        return cast("Part", item)
     if isinstance(item, str):
         return Text(item)
     if isinstance(item, Mapping):
-        from lamella._message_dicts import part_from_dict  # noqa: PLC0415 - it imports this module
+        from lamella._message_dicts import part_from_dict
 
         return part_from_dict(item)  # pyright: ignore[reportUnknownArgumentType]
     msg = (
@@ -72,9 +73,7 @@ class Message:
     role: str
     parts: tuple[Part, ...] = attrs.field(default=(), converter=_parts)
     name: str | None = attrs.field(default=None, kw_only=True)
-    extra: JSONObject = attrs.field(
-        default=NOTHING, hash=False, repr=False, kw_only=True
-    )
+    extra: JSONObject = attrs.field(default=NOTHING, hash=False, repr=False, kw_only=True)
     listed: bool = attrs.field(default=False, eq=False, repr=False, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
@@ -82,9 +81,7 @@ class Message:
         if role not in ROLES:
             msg = f"Unknown role {role!r}: use one of {', '.join(ROLES)}."
             raise ValueError(msg)
-        if role == "tool" and not (
-            len(self.parts) == 1 and isinstance(self.parts[0], ToolResult)
-        ):
+        if role == "tool" and not (len(self.parts) == 1 and isinstance(self.parts[0], ToolResult)):
             msg = (
                 "A message of role 'tool' holds exactly one ToolResult; "
                 "use Message.tool(call_id, content)."
@@ -116,13 +113,13 @@ class Message:
         """The message itself, or the one an OpenAI-style dict describes."""
         if isinstance(message, Message):
             return message
-        from lamella._message_dicts import message_from_dict  # noqa: PLC0415 - as above
+        from lamella._message_dicts import message_from_dict
 
         return message_from_dict(message)
 
     def to_dict(self) -> dict[str, Any]:
         """As an OpenAI-style dict; `Message.of` turns it back without loss."""
-        from lamella._message_dicts import message_to_dict  # noqa: PLC0415 - as above
+        from lamella._message_dicts import message_to_dict
 
         return message_to_dict(self)
 
@@ -162,5 +159,5 @@ def messages(
     if isinstance(given, str):
         return (Message("user", given),)
     if isinstance(given, Message | Mapping):
-        return (Message.of(given),)
+        return (Message.of(cast("Message | Mapping[str, Any]", given)),)
     return tuple([Message.of(item) for item in given])

@@ -90,4 +90,3 @@ class Streaming:
         msg = "pipeline.stream(...) is a block, so that leaving it closes the connection."
         hint = "Write `async with pipeline.stream(request) as response:` and iterate over response."
         raise MisuseError(msg, hint=hint)
-

@@ -41,8 +41,8 @@ def check_order(infos: Sequence[LayerInfo], allow: Collection[str] = ()) -> list
         What is doubtful, but lawful.
 
     Raises:
-        OrderError: If an order leaks data or loses money, a needed layer is missing, or a layer that
-            may stand only once stands twice. All findings are in one message.
+        OrderError: If an order leaks data or loses money, a needed layer is missing, or a layer
+            that may stand only once stands twice. All findings are in one message.
     """
     found = [*_wrong_sides(infos, allow), *_missing(infos), *_repeated(infos)]
     if found:

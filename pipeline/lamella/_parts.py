@@ -1,5 +1,7 @@
-"""What a message is made of. Each part is frozen; nested JSON in `extra` and `data` is shared and
-must not be written to."""
+"""What a message is made of.
+
+Each part is frozen; nested JSON in `extra` and `data` is shared and must not be written to.
+"""
 
 from __future__ import annotations
 
@@ -173,9 +175,7 @@ class Opaque:
         return self.content
 
 
-Part: TypeAlias = (
-    Text | Image | Audio | File | ToolCall | ToolResult | Reasoning | Refusal | Opaque
-)
+Part: TypeAlias = Text | Image | Audio | File | ToolCall | ToolResult | Reasoning | Refusal | Opaque
 PART_TYPES: tuple[type, ...] = (
     Text, Image, Audio, File, ToolCall, ToolResult, Reasoning, Refusal, Opaque,
 )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 
 import anyio
 
@@ -117,7 +117,7 @@ class Pipeline:
         try:
             response = await self._chain(request)(request)
             if not isinstance(response, Response):
-                raise not_a_response(response, self._outermost)  # noqa: TRY301
+                raise not_a_response(response, self._outermost)
             if not response.complete:
                 await response.collect()
             return cast("R", response)
@@ -140,8 +140,8 @@ class Pipeline:
     ) -> AbstractAsyncContextManager[Any]:
         """Send a request through the layers; a block in which its events can be read.
 
-        ``async with pipeline.stream(request) as response:`` gives an open response. Leaving the block
-        closes what is still open, down to the provider's socket.
+        ``async with pipeline.stream(request) as response:`` gives an open response. Leaving the
+        block closes what is still open, down to the provider's socket.
 
         Args:
             request: What to ask.
@@ -156,7 +156,7 @@ class Pipeline:
         try:
             response = await self._chain(request)(request)
             if not isinstance(response, Response):
-                raise not_a_response(response, self._outermost)  # noqa: TRY301
+                raise not_a_response(response, self._outermost)
         except BaseException as error:
             await self._end(context.call, outcome_of(error))
             if isinstance(error, LamellaError):
@@ -196,7 +196,7 @@ class Pipeline:
     def run_sync(self, request: ChatRequest, /, *, returns: type[T]) -> ChatResponse[T]: ...
     def run_sync(self, request: Request[Any], /, *, returns: Any = None) -> Any:
         """`run` for synchronous code; see `stream_sync` for where it works."""
-        from lamella._bridge import bridge  # noqa: PLC0415 - only synchronous code needs a thread
+        from lamella._bridge import bridge
 
         return bridge().call(self._run, request, returns)
 
@@ -214,7 +214,7 @@ class Pipeline:
         It works in scripts, in notebooks with a running loop, from many threads, in tools and after
         a fork: one event loop in one daemon thread per process does the work.
         """
-        from lamella._bridge import SyncStreaming  # noqa: PLC0415 - as above
+        from lamella._bridge import SyncStreaming
 
         return SyncStreaming(self, request, returns)
 
@@ -226,7 +226,9 @@ class Pipeline:
         """
         if not request.context.begun:
             msg = f"{self.name!r} was called with a request that no call has begun."
-            raise NotBegunError(msg, hint="Use `await pipeline.run(request)` or `.stream(request)`.")
+            raise NotBegunError(
+                msg, hint="Use `await pipeline.run(request)` or `.stream(request)`."
+            )
         self._refuse_if_closed()
         return cast("R", await self._chain(request)(request))
 
@@ -234,13 +236,13 @@ class Pipeline:
 
     def explain(self) -> Explanation:
         """The stack as it will run: print it."""
-        from lamella._explain import explain  # noqa: PLC0415 - only people need it
+        from lamella._explain import explain
 
         return explain(self)
 
     async def health(self) -> Health:
         """Whether calls can be expected to work now. Bounded in time; never raises."""
-        from lamella._health import health  # noqa: PLC0415 - few programs ask
+        from lamella._health import health
 
         return await health(self, closed=self._closed, running=len(self._running))
 
@@ -290,13 +292,13 @@ class Pipeline:
             UnknownNameError: If there is no such preset, layer or transport.
             ConfigurationError: If an option is wrong; all mistakes at once.
         """
-        from lamella._presets import build_preset  # noqa: PLC0415 - reads files
+        from lamella._presets import build_preset
 
         return build_preset(cls, name, transport, overrides)
 
     # --- closing -----------------------------------------------------------------------------
 
-    async def __aenter__(self) -> Pipeline:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -370,8 +372,11 @@ class Pipeline:
 
     async def _end(self, call: Call, outcome: Outcome) -> None:
         try:
-            with anyio.CancelScope(shield=True):
-                await call.end()
+            leaks = call.end()
+            if leaks:
+                with anyio.CancelScope(shield=True):
+                    for leak in leaks:
+                        await leak.aclose()
         finally:
             call.trace.finish(outcome)
             self._running.discard(call)
@@ -421,12 +426,14 @@ def _listed(layers: Any) -> Sequence[Any]:
 
 def _layer(item: Any) -> Any:
     if isinstance(item, str):
-        from lamella._registry import registry  # noqa: PLC0415 - only names need it
+        from lamella._registry import registry
 
         item = registry().middleware(item)()
     if isinstance(item, Pipeline):
         msg = "A Pipeline stands among the layers."
-        hint = "A pipeline is a handler: give it as transport=, or as a target of Fallback or Route."
+        hint = (
+            "A pipeline is a handler: give it as transport=, or as a target of Fallback or Route."
+        )
         raise ConfigurationError(msg, hint=hint)
     must_be_async(item, name_of(item), "middleware")
     return item
@@ -434,7 +441,7 @@ def _layer(item: Any) -> Any:
 
 def _transport(item: Any) -> Any:
     if isinstance(item, str):
-        from lamella._registry import registry  # noqa: PLC0415 - only names need it
+        from lamella._registry import registry
 
         return registry().transport(item)()
     if not isinstance(item, Pipeline):

@@ -1,7 +1,7 @@
 """Every door to the world outside: time, randomness, ids, threads, names, stores.
 
-Library code goes through these and nothing else, so that the real stack runs in virtual time and the
-same seed gives the same trace.
+Library code goes through these and nothing else, so that the real stack runs in virtual time and
+the same seed gives the same trace.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ async def resolve_host(host: str, port: int) -> list[str]:
 
 
 def _process_stores() -> Stores:
-    from lamella._memory_stores import process_stores  # noqa: PLC0415 - on first use only
+    from lamella._memory_stores import process_stores
 
     return process_stores()
 
@@ -79,12 +79,12 @@ class Ports:
     stores: Stores = attrs.field(factory=_process_stores)
 
 
-_DEFAULT: Ports | None = None
+_default: Ports | None = None
 
 
 def default_ports() -> Ports:
     """The real world's ports, made on first use and shared by the process."""
-    global _DEFAULT  # noqa: PLW0603 - one set of ports a process is the point
-    if _DEFAULT is None:
-        _DEFAULT = Ports()
-    return _DEFAULT
+    global _default  # noqa: PLW0603 - one set of ports a process is the point
+    if _default is None:
+        _default = Ports()
+    return _default

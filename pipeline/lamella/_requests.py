@@ -1,9 +1,11 @@
 """A request: what every operation shares."""
 
+# pyright: reportPrivateUsage=false
+# A response, its cursors and its makers are one thing in several classes; ruff marks each access.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar, cast
 
 import attrs
 
@@ -29,8 +31,8 @@ R_co = TypeVar("R_co", bound=Response, covariant=True)
 class Request(Evolvable, Generic[R_co]):
     """The base of every operation's request, typed by the response it gets.
 
-    Frozen; `evolve` makes a changed copy. Freezing is shallow: nested JSON is shared, and no layer may
-    write to it. One request may be run many times, and at once.
+    Frozen; `evolve` makes a changed copy. Freezing is shallow: nested JSON is shared, and no layer
+    may write to it. One request may be run many times, and at once.
 
     Attributes:
         model: The model's name as the provider spells it. None takes the transport's default.
@@ -53,14 +55,11 @@ class Request(Evolvable, Generic[R_co]):
         """A complete response to this request, made of events that end with `Finish`."""
         response = self.response_type(tuple(events), head)
         response._context = self.context  # noqa: SLF001 - the two are made for each other
-        return response  # type: ignore[return-value] # pyright: ignore[reportReturnType]
+        return cast("R_co", response)
 
-    def open(
-        self, source: Source, /, head: Head = NO_HEAD, guard: Guard | None = None
-    ) -> R_co:
+    def open(self, source: Source, /, head: Head = NO_HEAD, guard: Guard | None = None) -> R_co:
         """An open response to this request. Transports use `begin`, which ends in this."""
-        response = self.response_type.opened(source, self.context, head, guard)
-        return response  # type: ignore[return-value] # pyright: ignore[reportReturnType]
+        return cast("R_co", self.response_type.opened(source, self.context, head, guard))
 
     def child(self, other: Request[R], /, *, purpose: str) -> Request[R]:
         """Place another request, of any operation, in this call.
@@ -127,4 +126,3 @@ class Request(Evolvable, Generic[R_co]):
     def aim(self, target: Target) -> Self:
         """This request on its way to `target`."""
         return self.evolve(target=target, **target.changes)
-

@@ -1,10 +1,12 @@
 """An answer: open while events are still to come, complete once they are all there.
 
-Both are the same class with the same events. An open response is read through cursors; each level of
-the stack that changes events is a response of its own around the one inside it, and keeps what it let
-through, once. How it ended is decided here and nowhere else.
+Both are the same class with the same events. An open response is read through cursors; each level
+of the stack that changes events is a response of its own around the one inside it, and keeps what
+it let through, once. How it ended is decided here and nowhere else.
 """
 
+# pyright: reportPrivateUsage=false
+# A response, its cursors and its makers are one thing in several classes; ruff marks each access.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -167,7 +169,7 @@ class Response:
         if self._context is not None and self._context.call_id == request.context.call_id:
             return self
         response = self if self._context is None and self._source is None else self._replica()
-        response._context = request.context
+        response._context = request.context  # noqa: SLF001 - its own class
         attempt = request.context.attempt
         if attempt is not None and response.head.provider is None:
             response.head = attrs.evolve(response.head, provider=attempt.provider)
@@ -178,7 +180,7 @@ class Response:
             msg = "An open response of one call was returned as the answer to another."
             raise MisuseError(msg, hint="Collect it first, and answer with its events.")
         response = type(self)(self._events, self.head)
-        response._answer = self._answer
+        response._answer = self._answer  # noqa: SLF001 - its own class
         return response
 
     # --- state -------------------------------------------------------------------------------
@@ -281,7 +283,9 @@ class Response:
         if isinstance(self._error, LamellaError):
             raise self._error.copy()
         if self._outcome is not Outcome.COMPLETE:
-            msg = f"The answer did not end well ({self._outcome}); `response.partial` has what came."
+            msg = (
+                f"The answer did not end well ({self._outcome}); `response.partial` has what came."
+            )
             raise ClosedError(msg) from self._error
 
     def __repr__(self) -> str:
@@ -503,7 +507,7 @@ class Response:
             return type(self).opened(source, self._context, self.head)
         self._must_be_complete()
         response = type(self)(transformed(self._events, transform), self.head)
-        response._context = self._context
+        response._context = self._context  # noqa: SLF001 - its own class
         return response
 
     def map_text(self, function: Callable[[str], str]) -> Self:
@@ -512,7 +516,7 @@ class Response:
         Args:
             function: Must not care where the text is cut: `f(a + b) == f(a) + f(b)`.
         """
-        from lamella._transforms import MapText  # noqa: PLC0415 - few answers need it
+        from lamella._transforms import MapText
 
         return self.transform(MapText(function))
 

@@ -31,7 +31,8 @@ class Tool:
     def of(cls, given: Tool | Opaque | Mapping[str, Any]) -> Tool | Opaque:
         """The tool itself, or the one that an OpenAI-style dict describes.
 
-        A dict of a kind that we do not know (a provider's hosted tool) is kept verbatim as `Opaque`.
+        A dict of a kind that we do not know (a provider's hosted tool) is kept verbatim as
+        `Opaque`.
         """
         if isinstance(given, Tool | Opaque):
             return given

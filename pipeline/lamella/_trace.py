@@ -157,6 +157,6 @@ class Trace:
 
     def draw(self) -> str:
         """The call as text: its layers, attempts and notes, each with its time."""
-        from lamella._drawing import draw  # noqa: PLC0415 - only people who look at it pay for it
+        from lamella._drawing import draw
 
         return draw(self)

@@ -1,8 +1,8 @@
 """What a model consumed and produced, in parts that never overlap.
 
 Providers disagree: OpenAI's cached tokens are *included* in its prompt tokens, Anthropic's are
-*added* to its input tokens. Here every token stands in exactly one part, so that totals are sums and
-a price can be put on each part.
+*added* to its input tokens. Here every token stands in exactly one part, so that totals are sums
+and a price can be put on each part.
 """
 
 from __future__ import annotations
@@ -64,9 +64,7 @@ class Usage:
     def input_tokens(self) -> int:
         """All tokens of the request, cached ones included."""
         written = sum(self.cache_write.values())
-        return (
-            self.uncached_input + self.cache_read + written + self.audio_input + self.image_input
-        )
+        return self.uncached_input + self.cache_read + written + self.audio_input + self.image_input
 
     @property
     def output_tokens(self) -> int:

@@ -1,9 +1,9 @@
 """One timer for all limits on reads of a loop.
 
 A scope for each read of each stream costs more than the read. Here a guarded read only writes down
-when it becomes late; a single task per loop sleeps until the earliest such instant, and looks again.
-An instant that moved on meanwhile, as it does with every event that arrives, just goes back into
-the queue, so a stream of a thousand events arms the timer a handful of times.
+when it becomes late; a single task per loop sleeps until the earliest such instant, and looks
+again. An instant that moved on meanwhile, as it does with every event that arrives, just goes back
+into the queue, so a stream of a thousand events arms the timer a handful of times.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from lamella.testing._faults import MALFORMED, Faults
 from lamella.testing._plan import Plan
 
@@ -17,7 +18,9 @@ _some = st.fixed_dictionaries(
     {},
     optional={
         "status": st.integers(100, 999),
-        "headers": st.lists(st.tuples(st.sampled_from(["retry-after", "Server", "delays"]), _latin)),
+        "headers": st.lists(
+            st.tuples(st.sampled_from(["retry-after", "Server", "delays"]), _latin)
+        ),
         "body": st.binary(max_size=30),
         "delay": _times,
         "hold_headers": st.booleans(),
@@ -45,7 +48,7 @@ def test_text_round_trips(values: dict[str, object]) -> None:
 
 
 def test_text_of_verbs_and_headers() -> None:
-    """A name with a dash that is no verb is a header; times take 'forever'; dashes do for underscores."""
+    """A name with a dash that is no verb is a header; times take 'forever'; - does for _."""
     faults = Faults.parse("status=429; retry-after=2; header.Server=x; hold-headers; stall=forever")
     assert faults == Faults(
         status=429, headers=(("retry-after", "2"), ("Server", "x")), hold_headers=True

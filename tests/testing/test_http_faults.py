@@ -14,6 +14,7 @@ import pytest
 import trio.testing
 from anyio import BrokenResourceError, EndOfStream
 from anyio.abc import SocketAttribute, SocketStream
+
 from lamella.testing._faults import MALFORMED, Faults
 from lamella.testing._http_body import Body, Pause
 from lamella.testing._http_connection import Early
@@ -89,8 +90,10 @@ async def read(client: SocketStream, enough: Callable[[bytes], bool] = lambda _:
     return data
 
 
-async def ask(faults: Faults | None, body: Body = CHUNKS, request: bytes = GET) -> tuple[str, bytes]:
-    """Return the head and the raw rest of the answer, up to the message's end or the connection's."""
+async def ask(
+    faults: Faults | None, body: Body = CHUNKS, request: bytes = GET
+) -> tuple[str, bytes]:
+    """Return the head and the raw rest, up to the end of the message or the connection."""
     async with serving(faults, body) as server, await connect(server) as client:
         await client.send(request)
         data = await read(client, _whole)
@@ -155,7 +158,9 @@ async def test_times(faults: Faults, before_head: float, before_body: float, who
         assert anyio.current_time() - start == pytest.approx(before_head, abs=0.01)
         if data.endswith(b"\r\n\r\n"):
             data += await client.receive()
-            assert anyio.current_time() - start == pytest.approx(before_head + before_body, abs=0.01)
+            assert anyio.current_time() - start == pytest.approx(
+                before_head + before_body, abs=0.01
+            )
         data += await read(client, lambda more: (data + more).endswith(b"0\r\n\r\n"))
         assert anyio.current_time() - start == pytest.approx(whole, abs=0.01)
 
@@ -163,7 +168,10 @@ async def test_times(faults: Faults, before_head: float, before_body: float, who
 async def test_jitter() -> None:
     """Jitter spreads the delay within its bounds, never below 0."""
     spent: list[float] = []
-    async with serving(Faults(delay=10, jitter=20), b"x") as server, await connect(server) as client:
+    async with (
+        serving(Faults(delay=10, jitter=20), b"x") as server,
+        await connect(server) as client,
+    ):
         for _ in range(60):
             start = anyio.current_time()
             await client.send(GET)
@@ -214,7 +222,7 @@ async def test_slices() -> None:
 
 @pytest.mark.parametrize("at", range(14))
 async def test_limit_and_reset_at_every_byte(at: int) -> None:
-    """A cut comes after exactly so many bytes of the body: as FIN, as RST, or as an end in good form."""
+    """A cut comes after exactly so many bytes of the body: as FIN, as RST, or in good form."""
     whole = b"".join(CHUNKS)
     _, cut = await ask(Faults(limit_data=at))
     _, reset = await ask(Faults(reset_at=at))
@@ -241,7 +249,7 @@ def _unchunked(data: bytes) -> bytes:
 
 
 async def test_limit_of_a_plain_body() -> None:
-    """A plain body that is cut has announced its full length, or its true one if it is to end well."""
+    """A plain body that is cut has announced its full length, or its true one to end well."""
     head, rest = await ask(Faults(limit_data=3), b"plain")
     assert ("Content-Length: 5" in head, rest) == (True, b"pla")
     head, rest = await ask(Faults(limit_data=3, limit_clean=True), b"plain")
@@ -328,7 +336,7 @@ async def test_an_asynchronous_body_is_shaped_alike() -> None:
 
 
 async def test_malformed_and_insert() -> None:
-    """Chunks are replaced and bytes inserted by chunk number; too high a number inserts at the end."""
+    """Chunks are replaced and bytes inserted by chunk number; too high a one inserts at the end."""
     _, rest = await ask(Faults(malformed_at=1, insert=[(0, b": ping\n\n"), (9, b"late")]))
     assert rest == framed(b": ping\n\n", b"one;", MALFORMED, b"end;", b"late")
 
@@ -343,7 +351,7 @@ async def test_until_close() -> None:
 
 
 async def test_close_idle() -> None:
-    """A kept connection is closed unannounced, at once or when the next request has been written."""
+    """A kept connection is closed unannounced, at once or when the next request is written."""
     async with serving(Faults(close_idle="now"), b"x") as server, await connect(server) as client:
         await client.send(GET)
         data = await read(client)

@@ -1,14 +1,15 @@
-"""The textual form of faults: ``status=429; retry-after=2; body="slow\\ndown"``.
+r"""The textual form of faults: ``status=429; retry-after=2; body="slow\ndown"``.
 
-Items are separated by ``;``. A value is bare (everything up to the next separator, taken as it is) or
-double-quoted, where ``\\n``, ``\\r``, ``\\t``, ``\\"``, ``\\\\`` and ``\\xHH`` are escapes. The form is pure
-ASCII when written, so that it fits in a command line and in a request header.
+Items are separated by ``;``. A value is bare (everything up to the next separator, taken as it is)
+or double-quoted, where ``\n``, ``\r``, ``\t``, ``\"``, ``\\`` and ``\xHH`` are escapes. The
+form is pure ASCII when written, so that it fits in a command line and in a request header.
 """
 
 import difflib
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import cast
 
 import attrs
 
@@ -26,7 +27,7 @@ _FOREVER = ("forever", "inf", "true")
 
 @attrs.frozen
 class Item:
-    """One ``name=value`` of a text; ``value`` is None for a bare name, ``end`` is what followed it."""
+    """One ``name=value`` of a text; ``value`` is None for a bare name, ``end`` what followed."""
 
     name: str
     value: str | None
@@ -129,43 +130,29 @@ _EXPECTED = {
 
 
 def _read(kind: str, value: str | None) -> object:
-    if kind == "flag":
-        return _flag(value)
-    if kind == "seconds":
-        return math.inf if value is None or value.lower() in _FOREVER else float(value)
-    if kind == "count" and value is None:
-        return 1
-    if kind == "idle":
-        return "now" if value is None else value
     if value is None:
-        reason = "it needs a value"
-        raise ValueError(reason)
-    if kind in {"integer", "count"}:
-        return int(value)
-    if kind == "number":
-        return float(value)
-    if kind == "text":
-        return decode(value).decode("latin-1")
-    if kind == "at":
-        return _at(value)
-    return decode(value)
+        defaults = {"flag": True, "seconds": math.inf, "count": 1, "idle": "now"}
+        if kind not in defaults:
+            reason = "it needs a value"
+            raise ValueError(reason)
+        return defaults[kind]
+    return _READERS[kind](value)
 
 
-def _flag(value: str | None) -> bool:
-    known = {
-        None: True,
-        "true": True,
-        "1": True,
-        "yes": True,
-        "false": False,
-        "0": False,
-        "no": False,
-    }
-    key = None if value is None else value.lower()
-    if key not in known:
+def _seconds(value: str) -> float:
+    return math.inf if value.lower() in _FOREVER else float(value)
+
+
+def _flag(value: str) -> bool:
+    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if value.lower() not in known:
         reason = "neither true nor false"
         raise ValueError(reason)
-    return known[key]
+    return known[value.lower()]
+
+
+def _text(value: str) -> str:
+    return decode(value).decode("latin-1")
 
 
 def _at(value: str) -> tuple[int, bytes | None]:
@@ -173,18 +160,31 @@ def _at(value: str) -> tuple[int, bytes | None]:
     return int(index), decode(data) if colon else None
 
 
-def write(kind: str, value: object) -> Iterator[str | None]:
-    """Write a field's value; several texts for a verb that may be repeated, None for a bare name."""
-    match kind, value:
-        case "flag", _:
+_READERS: dict[str, Callable[[str], object]] = {
+    "flag": _flag,
+    "seconds": _seconds,
+    "integer": int,
+    "count": int,
+    "number": float,
+    "idle": str,
+    "text": _text,
+    "bytes": decode,
+    "at": _at,
+}
+
+
+def write(value: object) -> Iterator[str | None]:
+    """Write a field's value: several texts for a repeated verb, None for a bare name."""
+    match value:
+        case bool():
             yield None
-        case (("seconds" | "number" | "integer" | "count"), (int() | float() as number)):
-            yield "forever" if math.isinf(number) else repr(number).removesuffix(".0")
-        case "at", tuple() as pairs:
-            for index, data in pairs:  # pyright: ignore[reportUnknownVariableType]
-                yield f"{index}:{encode(data, bare=False)}"  # pyright: ignore[reportUnknownArgumentType]
-        case _, bytes():
+        case int() | float():
+            yield "forever" if math.isinf(value) else repr(value).removesuffix(".0")
+        case bytes():
             yield encode(value)
+        case tuple():
+            for index, data in cast("tuple[tuple[int, bytes], ...]", value):
+                yield f"{index}:{encode(data, bare=False)}"
         case _:
             yield encode(str(value).encode("latin-1"))
 
@@ -195,7 +195,7 @@ def unknown(name: str, known: Iterable[str]) -> ValueError:
     near = difflib.get_close_matches(name.replace("-", "_"), verbs, n=1)
     guess = f" Did you mean {near[0]!r}?" if near else ""
     message = (
-        f"Unknown faults verb {name!r}.{guess} Known verbs: {', '.join(verbs)}. A response header is "
-        "written with its dash (retry-after=2) or as header.NAME=value."
+        f"Unknown faults verb {name!r}.{guess} Known verbs: {', '.join(verbs)}. A response header "
+        "is written with its dash (retry-after=2) or as header.NAME=value."
     )
     return ValueError(message)

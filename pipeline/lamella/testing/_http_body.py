@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import AsyncIterable, Iterable, Iterator
 
 import anyio
-import anyio.lowlevel
 import attrs
 
 from lamella.testing._faults import Faults
@@ -46,7 +45,8 @@ def zeros(count: int) -> Iterator[bytes]:
 class Shape:
     """Turns the chunks that were meant to be sent into those that are.
 
-    Order: the last chunks are left out, then stalls, insertions and replacements by chunk number, then compression.
+    Order: the last chunks are left out, then stalls, insertions and replacements by chunk number,
+        then compression.
     """
 
     def __init__(self, faults: Faults) -> None:

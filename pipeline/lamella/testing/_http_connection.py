@@ -1,4 +1,4 @@
-"""One connection of the server: requests in, replies out, and a watch on whether the client is still there."""
+"""One connection: requests in, replies out, and a watch on whether the client is still there."""
 
 import ssl
 from collections.abc import Awaitable, Callable
@@ -33,12 +33,15 @@ def _nothing(_: object) -> None:
 class Early:
     """Faults that must be known before there is a whole request to answer.
 
-    Of the verbs, ``delay``, ``reset_before_headers``, ``blackhole`` and ``no_read`` have a meaning here; the others
-    are ignored, so that the same faults may be given here and again with the reply.
+    Of the verbs, ``delay``, ``reset_before_headers``, ``blackhole`` and ``no_read`` have a meaning
+    here; the others are ignored, so that the same faults may be given here and again with the
+    reply.
 
     Attributes:
-        connection: asked with the number of each new connection, before anything is read (and before TLS).
-        head: asked with each request whose headers have been read, before its body is (``body`` is still empty).
+        connection: asked with the number of each new connection, before anything is read (and
+            before TLS).
+        head: asked with each request whose headers have been read, before its body is (``body`` is
+            still empty).
     """
 
     connection: Callable[[int], Faults | None] = _nothing
@@ -218,7 +221,8 @@ class Connection:
         self._traffic.changed()
         body = f"{error.reason}\n".encode()
         await self._stream.send(
-            b"HTTP/1.1 %d %s\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"
+            b"HTTP/1.1 %d %s\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n"
+            b"Connection: close\r\n\r\n%s"
             % (error.status, HTTPStatus(error.status).phrase.encode(), len(body), body)
         )
         self._socket.shutdown()

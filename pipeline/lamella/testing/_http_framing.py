@@ -3,6 +3,7 @@
 import enum
 from collections.abc import AsyncIterable, Iterable, Mapping
 from http import HTTPStatus
+from typing import cast
 
 import attrs
 
@@ -14,7 +15,9 @@ _Fields = tuple[tuple[str, str], ...]
 
 
 def _pairs(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> _Fields:
-    return tuple(headers.items() if isinstance(headers, Mapping) else headers)
+    if isinstance(headers, Mapping):
+        headers = cast("Mapping[str, str]", headers).items()
+    return tuple(headers)
 
 
 def _not_text(_: object, __: object, body: object) -> None:
@@ -29,10 +32,11 @@ class Reply:
 
     Attributes:
         status: the status code.
-        headers: (name, value) pairs or a mapping. Content-Length, Transfer-Encoding and Connection are added as
-            the body needs; giving one of the first two overrides the framing, right or wrong.
-        body: bytes, sent with their Content-Length; or chunks (an iterable or an asynchronous one) of bytes and
-            `Pause`, each sent when its turn comes, in the chunked coding.
+        headers: (name, value) pairs or a mapping. Content-Length, Transfer-Encoding and Connection
+            are added as the body needs; giving one of the first two overrides the framing, right or
+            wrong.
+        body: bytes, sent with their Content-Length; or chunks (an iterable or an asynchronous one)
+            of bytes and `Pause`, each sent when its turn comes, in the chunked coding.
         faults: what goes wrong with it; None for nothing.
     """
 
@@ -57,8 +61,8 @@ class ReplyPlan:
 
     Attributes:
         head: status line and headers, as sent.
-        chunks: the body: bytes to send at once with the head; or chunks already shaped; or, when asynchronous,
-            chunks that ``shape`` has still to turn into those that are sent.
+        chunks: the body: bytes to send at once with the head; or chunks already shaped; or, when
+            asynchronous, chunks that ``shape`` has still to turn into those that are sent.
         shape: see there.
         framing: what stands between and after the chunks.
         length: the length that was announced, if one was.
@@ -92,7 +96,7 @@ def make_plan(reply: Reply, faults: Faults, request: Received) -> ReplyPlan:
         headers, length, request, close=faults.until_close, empty=empty
     )
     headers += added
-    named = dict((name.lower(), value.lower()) for name, value in headers)
+    named = {name.lower(): value.lower() for name, value in headers}
     close = not request.keep_alive or faults.slow_close > 0 or framing is Framing.CLOSE
     if close and "connection" not in named:
         headers = (*headers, ("Connection", "close"))

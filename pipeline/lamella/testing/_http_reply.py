@@ -4,7 +4,6 @@ import enum
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
-    AsyncIterator,
     Callable,
     Generator,
     Iterable,
@@ -42,7 +41,7 @@ class Replier:
     def __init__(
         self, stream: anyio.abc.ByteStream, random: Random, progress: Callable[[int], None]
     ) -> None:
-        """Write to the stream; ``progress`` is told each number of body bytes handed to the system."""
+        """Write to the stream; ``progress`` is told of body bytes handed to the system."""
         self._stream = stream
         self._random = random
         self._progress = progress
@@ -147,7 +146,7 @@ class Replier:
         self._progress(number)
 
     async def _end(self, plan: ReplyPlan) -> End:
-        # A message of known length is over with its last byte; any other when its end has been sent.
+        # A message of known length is over with its last byte, any other with what marks its end.
         known = plan.framing in {Framing.NONE, Framing.RAW}
         fits = plan.framing is not Framing.RAW or plan.length == self.body_bytes
         self.complete = known and fits
@@ -167,7 +166,7 @@ def _least(*limits: int | None) -> int | None:
 
 
 @asynccontextmanager
-async def _closing(body: Body) -> AsyncIterator[None]:
+async def _closing(body: Body) -> AsyncGenerator[None]:
     """Close a body that is a generator, however its sending ends."""
     try:
         yield

@@ -1,7 +1,8 @@
 """A byte-level HTTP/1.1 server on the loopback that goes wrong exactly as asked.
 
-It knows bytes only: a handler turns each `Received` into a `Reply`, whose `Faults` say how the wire misbehaves. All
-waiting goes through anyio, so that it runs on asyncio and trio and under a virtual clock; there are no threads.
+It knows bytes only: a handler turns each `Received` into a `Reply`, whose `Faults` say how the wire
+misbehaves. All waiting goes through anyio, so that it runs on asyncio and trio and under a virtual
+clock; there are no threads.
 """
 
 import socket
@@ -24,10 +25,11 @@ from lamella.testing._sockets import SocketStream, accept, close_listener, liste
 class HTTPServer(Traffic):
     """Serves HTTP/1.1 on a local port until it is closed.
 
-    Use it as ``async with HTTPServer(handler) as server:`` and send requests to ``server.url``. The block must be left by
-    the task that entered it; where another task has to end it, run `serve_forever` in a task group of your own and
-    call `aclose` from anywhere. Leaving the block closes the port and all connections, and then raises what the
-    handler raised, as an ``ExceptionGroup``, unless an exception is already on its way.
+    Use it as ``async with HTTPServer(handler) as server:`` and send requests to ``server.url``. The
+    block must be left by the task that entered it; where another task has to end it, run
+    `serve_forever` in a task group of your own and call `aclose` from anywhere. Leaving the block
+    closes the port and all connections, and then raises what the handler raised, as an
+    ``ExceptionGroup``, unless an exception is already on its way.
 
     A client that closes its sending side counts as gone: the reply under way is cancelled.
     """
@@ -95,12 +97,13 @@ class HTTPServer(Traffic):
         return f"{scheme}://{host}:{self.port}"
 
     async def serve_forever(
-        self, *, task_status: anyio.abc.TaskStatus[Self] = anyio.TASK_STATUS_IGNORED
+        self, *, task_status: anyio.abc.TaskStatus["HTTPServer"] = anyio.TASK_STATUS_IGNORED
     ) -> None:
         """Listen and serve until cancelled or closed; then close the port and all connections.
 
         Args:
-            task_status: told the server once it listens, for ``await task_group.start(server.serve_forever)``.
+            task_status: told the server once it listens, for ``await
+                task_group.start(server.serve_forever)``.
 
         Raises:
             OSError: the address cannot be listened on.
@@ -181,7 +184,7 @@ class HTTPServer(Traffic):
             self._scope.cancel()
 
     async def aclose(self) -> None:
-        """Close the port and all connections and wait until they are closed, from any task; may be repeated."""
+        """Close the port and all connections and wait until they are; any task may, repeatedly."""
         self.close()
         if self._listener is not None:
             await self.until(lambda server: server._ended)  # noqa: SLF001 - its own

@@ -59,8 +59,9 @@ class Traffic:
     async def until(self, predicate: Callable[[Self], object]) -> None:
         """Wait until the predicate is true of this object.
 
-        It is asked at once and then after each change, so nothing is polled and no clock is read. A condition that
-        lasts less than one turn of the event loop may be missed: ask for counts that only grow.
+        It is asked at once and then after each change, so nothing is polled and no clock is read. A
+        condition that lasts less than one turn of the event loop may be missed: ask for counts that
+        only grow.
 
         Raises:
             RuntimeError: the server has ended and the predicate is not true, so it never will be.

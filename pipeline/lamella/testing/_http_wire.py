@@ -1,7 +1,7 @@
 """HTTP/1.1 requests read from a byte stream (RFC 9110, RFC 9112), strictly and within bounds.
 
-Whatever two parties could read in two ways (both a length and chunks, two lengths, bare line feeds, folded headers)
-is refused, so that nothing can be smuggled past the side that reads it.
+Whatever two parties could read in two ways (both a length and chunks, two lengths, bare line feeds,
+folded headers) is refused, so that nothing can be smuggled past the side that reads it.
 """
 
 import json
@@ -31,13 +31,16 @@ class Limits:
     Attributes:
         header_bytes: largest request line and headers together; more is answered with 431.
         body_bytes: largest request body; more is answered with 413.
-        ahead_bytes: how much of a client's next requests is read while a reply is under way. With more, the server
-            stops reading, and then notices only when it writes that the client has left.
-        received: how many of the latest requests ``HTTPServer.received`` keeps; likewise its other records.
-        connections: how many connections may be open at once; more wait in the system's queue. None is no bound.
+        ahead_bytes: how much of a client's next requests is read while a reply is under way. With
+            more, the server stops reading, and then notices only when it writes that the client has
+            left.
+        received: how many of the latest requests ``HTTPServer.received`` keeps; likewise its other
+            records.
+        connections: how many connections may be open at once; more wait in the system's queue. None
+            is no bound.
         backlog: length of the system's queue of connections not yet accepted.
-        receive_buffer: size of the system's receive buffer of each connection; small ones make an unread body
-            block its sender early. None leaves the system's.
+        receive_buffer: size of the system's receive buffer of each connection; small ones make an
+            unread body block its sender early. None leaves the system's.
     """
 
     header_bytes: int = 64 * 1024
@@ -50,7 +53,7 @@ class Limits:
 
 
 class Headers(Mapping[str, str]):
-    """HTTP headers: looked up without regard to case, kept in the order and spelling of the wire."""
+    """HTTP headers: looked up without regard to case, kept in the wire's order and spelling."""
 
     __slots__ = ("raw",)
 
@@ -118,7 +121,10 @@ class Received:
         try:
             return json.loads(self.body)
         except ValueError as error:
-            message = f"{self.method} {self.path!r}: the body of {len(self.body)} bytes is not JSON ({error})"
+            message = (
+                f"{self.method} {self.path!r}: the body of {len(self.body)} bytes is not JSON "
+                f"({error})"
+            )
             raise ValueError(message) from error
 
     @property
@@ -188,7 +194,8 @@ def parse_head(data: bytes) -> Head:
     """Parse a request line and headers, the empty line excluded.
 
     Raises:
-        RequestError: it is not well-formed HTTP/1.x, or frames its body in a way that is not safe to follow.
+        RequestError: it is not well-formed HTTP/1.x, or frames its body in a way that is not safe
+            to follow.
     """
     text = data.decode("latin-1")
     first, *lines = text.split("\r\n")
@@ -265,8 +272,8 @@ class Reader:
         """
         searched = 0
         while True:
-            while (
-                self._buffer[:2] == b"\r\n"
+            while self._buffer.startswith(
+                b"\r\n"
             ):  # RFC 9112, 2.2: empty lines before a request are skipped
                 del self._buffer[:2]
             end = _HEAD_END.search(self._buffer, max(0, searched - 3))

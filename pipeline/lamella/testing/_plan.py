@@ -25,7 +25,8 @@ class Plan:
         """Make a plan.
 
         Args:
-            steps: the faults of each request in turn; None is a request without any. It may be endless.
+            steps: the faults of each request in turn; None is a request without any. It may be
+                endless.
             then: what every request after the last step meets. None is no faults.
         """
         self._draw: Callable[[], Faults | None] = chain(iter(steps), repeat(then)).__next__
@@ -43,7 +44,8 @@ class Plan:
         """Draw for each request, independently, with the given weights.
 
         Args:
-            choices: pairs of faults (None for no faults) and weight; weights are 0 or more, of any sum above 0.
+            choices: pairs of faults (None for no faults) and weight; weights are 0 or more, of any
+                sum above 0.
             random: the source of chance; the same seed gives the same plan.
 
         Raises:
@@ -76,7 +78,7 @@ class Plan:
 
     @classmethod
     def parse(cls, text: str, then: Faults | None = None) -> "Plan":
-        """Read a plan whose steps are separated by ``|``, as in ``status=429; retry-after=1 | ok | reset_at=9``.
+        """Read a plan whose steps stand between bars: ``status=429; retry-after=1 | ok | delay=9``.
 
         Each step is a text as `Faults.parse` reads it; ``ok`` is a request without faults.
 

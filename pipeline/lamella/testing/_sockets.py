@@ -1,7 +1,8 @@
 """TCP sockets whose every byte and every end is ours to decide.
 
-anyio's own socket streams read ahead on asyncio and cannot reset a connection; these keep nothing back, so that
-a reply can stop reading (zero window), stop in the middle of a byte count, close (FIN) or reset (RST).
+anyio's own socket streams read ahead on asyncio and cannot reset a connection; these keep nothing
+back, so that a reply can stop reading (zero window), stop in the middle of a byte count, close
+(FIN) or reset (RST).
 """
 
 import socket
@@ -78,7 +79,7 @@ class SocketStream(anyio.abc.ByteStream):
         """Wrap a connected, non-blocking socket; the stream owns it from here on."""
         self._socket = connection
         self.deaf = False
-        """True makes `receive` report the end of the stream; lets TLS say goodbye without waiting."""
+        """True makes `receive` report the end of the stream, so that TLS ends without waiting."""
 
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
@@ -163,7 +164,7 @@ class SocketStream(anyio.abc.ByteStream):
         await anyio.lowlevel.checkpoint()
 
     def _discard(self) -> None:
-        # A close with unread bytes makes the system send RST, which would turn a clean end into a failure.
+        # A close with unread bytes makes the system send RST: a clean end would be a failure.
         for _ in range(_DRAIN_AT_MOST // 65536):
             try:
                 if not self._socket.recv(65536):

@@ -1,0 +1,165 @@
+"""The rules that every `BlobStore` obeys."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+
+from lamella._stores import BlobStore
+from lamella.testing._store_conformance import Advance, Make, Rules, expect, no, yes
+
+_rules: Rules[BlobStore] = Rules("BlobStore")
+_ODD_KEYS = ("", " ", "a\nb", "ключ", "a*", "a?[b]", "a%_b", "a:b:", "\U0001f511", "a\\b", "a{b}")
+
+
+async def check_blob_store(make: Make[BlobStore], advance: Advance | None = None) -> None:
+    """Check that a blob store keeps every rule of `BlobStore`.
+
+    Args:
+        make: Makes an empty store; may be asynchronous. It is called once for each rule.
+        advance: Moves the store's clock by seconds, in all about 15, and may sleep to do so. None
+            leaves out the rules about time.
+
+    Raises:
+        AssertionError: If the store breaks a rule; it says which.
+    """
+    await _rules.check(make, advance)
+
+
+async def _data(store: BlobStore, key: str) -> bytes | None:
+    blob = await store.get(key)
+    return None if blob is None else blob.data
+
+
+@_rules.rule("A key that was never put is absent.")
+async def _absent(store: BlobStore) -> None:
+    expect(await store.get("absent"), None, "get of it")
+    no(await store.delete("absent"), "delete of it")
+    expect(await store.purge(), 0, "purge of an empty store")
+
+
+@_rules.rule("A value comes back as it was put, with its tags and its age.")
+async def _round_trip(store: BlobStore) -> None:
+    for data in (b"", b"\x00\xff\r\n", bytes(range(256)) * 256):
+        await store.put("key", data, tags=frozenset({"red", "grün"}))
+        blob = await store.get("key")
+        if blob is None:
+            raise AssertionError(f"get after put of {len(data)} bytes: saw None.")
+        expect(type(blob.data), bytes, "type of the data")
+        yes(blob.data == data, f"data of {len(data)} bytes is the same")
+        expect(blob.tags, frozenset({"red", "grün"}), "its tags")
+        yes(0 <= blob.age < 60, f"age {blob.age!r} is 0 or a little more")
+
+
+@_rules.rule("A put replaces the value and the tags that were there.")
+async def _replace(store: BlobStore) -> None:
+    await store.put("key", b"old", tags=frozenset({"old"}))
+    await store.put("key", b"new", tags=frozenset({"new"}))
+    expect(await _data(store, "key"), b"new", "the value")
+    expect(await store.purge(tag="old"), 0, "purge of the old tag")
+    expect(await store.purge(tag="new"), 1, "purge of the new tag")
+
+
+@_rules.rule("A deleted key is absent; deleting says whether it was there.")
+async def _delete(store: BlobStore) -> None:
+    await store.put("key", b"1", tags=frozenset({"tag"}))
+    await store.put("other", b"2")
+    yes(await store.delete("key"), "delete")
+    no(await store.delete("key"), "delete again")
+    expect(await store.get("key"), None, "get")
+    expect(await store.purge(tag="tag"), 0, "purge of its tag")
+    expect(await _data(store, "other"), b"2", "another key")
+
+
+@_rules.rule("Keys are any text, and no two of them are the same entry.")
+async def _odd_keys(store: BlobStore) -> None:
+    for number, key in enumerate(_ODD_KEYS):
+        await store.put(key, str(number).encode())
+    for number, key in enumerate(_ODD_KEYS):
+        expect(await _data(store, key), str(number).encode(), f"value of key {key!r}")
+
+
+@_rules.rule("A purge forgets the keys that begin with the prefix, taken literally, and no others.")
+async def _purge_prefix(store: BlobStore) -> None:
+    for prefix in _ODD_KEYS:
+        await store.purge()
+        for key in _ODD_KEYS:
+            await store.put(key, b"")
+        begin = [key for key in _ODD_KEYS if key.startswith(prefix)]
+        expect(await store.purge(prefix=prefix), len(begin), f"purge of prefix {prefix!r}")
+        left = [key for key in _ODD_KEYS if await store.get(key) is not None]
+        expect(left, [key for key in _ODD_KEYS if key not in begin], f"keys after {prefix!r}")
+
+
+@_rules.rule("A purge by prefix and tag forgets only what has both.")
+async def _purge_both(store: BlobStore) -> None:
+    await store.put("a1", b"", tags=frozenset({"x", "y"}))
+    await store.put("a2", b"", tags=frozenset({"y"}))
+    await store.put("b1", b"", tags=frozenset({"x"}))
+    expect(await store.purge(prefix="a", tag="x"), 1, "purge of prefix 'a' and tag 'x'")
+    expect(await store.get("a1"), None, "what has both")
+    expect(await _data(store, "a2"), b"", "what has the prefix only")
+    expect(await _data(store, "b1"), b"", "what has the tag only")
+    expect(await store.purge(tag="y"), 1, "purge of the tag 'y'")
+    expect(await store.purge(tag="none"), 0, "purge of a tag that nothing has")
+
+
+@_rules.rule("A time to live of 0 or less leaves nothing under the key.")
+async def _expired_already(store: BlobStore) -> None:
+    for ttl in (0.0, -1.0):
+        await store.put("key", b"old")
+        await store.put("key", b"new", ttl=ttl)
+        expect(await store.get("key"), None, f"get after put with ttl {ttl!r}")
+        no(await store.delete("key"), "delete")
+
+
+@_rules.rule("Concurrent puts of one key leave one of the values, whole.")
+async def _concurrent(store: BlobStore) -> None:
+    values = [bytes([number]) * 1000 for number in range(20)]
+    async with anyio.create_task_group() as group:
+        for value in values:
+            group.start_soon(store.put, "key", value)
+    yes(await _data(store, "key") in values, "the value is one of those put")
+    expect(await store.purge(), 1, "number of entries")
+
+
+@_rules.timed_rule("After its time to live a value is absent, for get, delete and purge.")
+async def _expiry(store: BlobStore, advance: Callable[[float], Awaitable[None]]) -> None:
+    for key in ("get", "delete", "purge"):
+        await store.put(key, b"", ttl=2.0, tags=frozenset({"tag"}))
+    await advance(1.0)
+    expect(await _data(store, "get"), b"", "get before its end")
+    await advance(1.5)
+    no(await store.delete("delete"), "delete after its end")
+    expect(await store.purge(tag="tag"), 0, "purge by tag after its end")
+    expect(await store.purge(), 0, "purge after its end")
+    expect(await store.get("get"), None, "get after its end")
+
+
+@_rules.timed_rule("A put begins a new time to live; None ends it.")
+async def _new_expiry(store: BlobStore, advance: Callable[[float], Awaitable[None]]) -> None:
+    await store.put("longer", b"", ttl=2.0)
+    await store.put("for ever", b"", ttl=2.0)
+    await advance(1.0)
+    await store.put("longer", b"", ttl=4.0)
+    await store.put("for ever", b"", ttl=None)
+    await advance(2.0)
+    expect(await _data(store, "longer"), b"", "get before the new end")
+    expect(await _data(store, "for ever"), b"", "get after the old end")
+    await advance(2.5)
+    expect(await store.get("longer"), None, "get after the new end")
+    expect(await _data(store, "for ever"), b"", "get long after the old end")
+
+
+@_rules.timed_rule("The age is the time since the put.")
+async def _age(store: BlobStore, advance: Callable[[float], Awaitable[None]]) -> None:
+    await store.put("key", b"old")
+    await advance(2.0)
+    blob = await store.get("key")
+    age = -1.0 if blob is None else blob.age
+    yes(1.99 <= age < 3.0, f"age {age!r} after 2 seconds is about 2")
+    await store.put("key", b"new")
+    blob = await store.get("key")
+    age = -1.0 if blob is None else blob.age
+    yes(0.0 <= age < 1.0, f"age {age!r} after a new put is about 0")

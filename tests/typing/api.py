@@ -1,0 +1,129 @@
+"""The public types, checked by mypy and pyright and never run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from typing_extensions import assert_type
+
+from lamella import (
+    ChatRequest,
+    ChatResponse,
+    EmbeddingRequest,
+    EmbeddingResponse,
+    Handler,
+    Pipeline,
+    Request,
+    Response,
+    Source,
+    begin,
+    ending,
+    middleware,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TypeVar
+
+    from lamella import Ending
+
+    R = TypeVar("R", bound=Response)
+
+
+class Person:
+    """What an answer may be turned into."""
+
+
+class Generic:
+    """A class for every operation."""
+
+    async def __call__(self, request: Request[R], call_next: Handler) -> R:
+        return await ending(call_next, request, self.over)
+
+    def over(self, ending: Ending) -> None:
+        """Account for it."""
+
+
+async def generic(request: Request[R], call_next: Handler) -> R:
+    """A function for every operation."""
+    answer = await call_next(request)
+    child = await call_next(request.child(EmbeddingRequest.of("x"), purpose="search"))
+    assert_type(child, EmbeddingResponse)
+    return answer
+
+
+@middleware(phase="shape", requests=ChatRequest)
+async def chat_only(request: ChatRequest, call_next: Handler) -> ChatResponse:
+    """A function for chat."""
+    response = await call_next(request)
+    assert_type(response, ChatResponse)
+    return response.map_text(str.upper)
+
+
+class ChatOnly:
+    """A class for chat."""
+
+    async def __call__(self, request: ChatRequest, call_next: Handler) -> ChatResponse:
+        return await call_next(request.evolve(temperature=0.0))
+
+
+async def embeddings_only(request: EmbeddingRequest, call_next: Handler) -> EmbeddingResponse:
+    """A function for embeddings."""
+    return await call_next(request)
+
+
+async def chat_transport(request: ChatRequest) -> ChatResponse:
+    """A transport for chat, in one line."""
+    return ChatResponse.of("hello", model=request.model)
+
+
+class Universal:
+    """A transport for every operation."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    async def __call__(self, request: Request[R]) -> R:
+        return await begin(request, self.source)
+
+
+async def calls(source: Source) -> None:
+    """What run, stream and their synchronous forms give."""
+    inner = Pipeline([generic], Universal(source))
+    pipeline = Pipeline(
+        [Generic(), generic, chat_only, ChatOnly(), embeddings_only, "retry"], inner
+    )
+    chat, embed = ChatRequest.of("hi"), EmbeddingRequest.of("hi")
+
+    assert_type(await pipeline.run(chat), ChatResponse)
+    assert_type((await pipeline.run(chat)).text, str)
+    assert_type(await pipeline.run(embed), EmbeddingResponse)
+    assert_type((await pipeline.run(embed)).vectors, tuple[tuple[float, ...], ...])
+    assert_type(await pipeline.run(chat, returns=Person), ChatResponse[Person])
+    assert_type((await pipeline.run(chat, returns=Person)).value, Person)
+    assert_type((await pipeline.run(chat, returns=list[Person])).value, list[Person])
+    assert_type((await pipeline.run(chat)).value, None)
+    async with pipeline.stream(chat) as response:
+        assert_type(response, ChatResponse)
+        assert_type(await response.collect(), ChatResponse)
+    async with pipeline.stream(chat, returns=Person) as typed:
+        assert_type(typed, ChatResponse[Person])
+
+    assert_type(pipeline.run_sync(chat), ChatResponse)
+    assert_type(pipeline.run_sync(embed), EmbeddingResponse)
+    with pipeline.stream_sync(embed) as vectors:
+        assert_type(vectors, EmbeddingResponse)
+    many: Sequence[ChatResponse | Exception] = await pipeline.run_many([chat, chat])
+    assert_type(Pipeline([], chat_transport), Pipeline)
+    assert_type(chat.evolve(seed=1), ChatRequest)
+    assert many
+
+
+async def wrong(source: Source) -> None:
+    """What must not pass; an ignore that ignores nothing is an error itself."""
+    pipeline = Pipeline([], Universal(source))
+    await pipeline.run("hi")  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, reportArgumentType]
+    await pipeline.run(EmbeddingRequest.of("hi"), returns=Person)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, reportArgumentType]
+    Pipeline([3])  # type: ignore[list-item] # pyright: ignore[reportArgumentType]
+    Pipeline([], transport=len)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    (await pipeline.run(EmbeddingRequest.of("hi"))).text  # type: ignore[attr-defined] # noqa: B018 # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
