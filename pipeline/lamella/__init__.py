@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from lamella._attempts import Attempt, AttemptBound, OpenAttempt
 from lamella._background import Background
@@ -119,6 +120,35 @@ from lamella._trace import Note, Span, Trace
 from lamella._transforms import Source, Transform
 from lamella._usage import Usage
 
+if TYPE_CHECKING:
+    from lamella._card_book import CardBook
+    from lamella._cards import CardPatch, ModelCard
+    from lamella._explain import ExplainedLayer, Explanation
+    from lamella._health import Health, PartHealth
+    from lamella._parameter_rules import ParameterRule
+    from lamella._presets import Preset
+    from lamella._prices import Price, UnpricedError
+    from lamella._registry import Registry, registry
+    from lamella._secrets import Secret
+
+_LAZY = {
+    "CardBook": "_card_book",
+    "CardPatch": "_cards",
+    "ExplainedLayer": "_explain",
+    "Explanation": "_explain",
+    "Health": "_health",
+    "ModelCard": "_cards",
+    "ParameterRule": "_parameter_rules",
+    "PartHealth": "_health",
+    "Preset": "_presets",
+    "Price": "_prices",
+    "Registry": "_registry",
+    "Secret": "_secrets",
+    "UnpricedError": "_prices",
+    "registry": "_registry",
+}
+"""Public names that few programs need, by the module that is loaded when one is used."""
+
 __all__ = (
     "Answer",
     "Attempt",
@@ -133,6 +163,8 @@ __all__ = (
     "BusyError",
     "CallEndedError",
     "Callback",
+    "CardBook",
+    "CardPatch",
     "CertificateError",
     "ChatAnswer",
     "ChatMiddleware",
@@ -164,11 +196,14 @@ __all__ = (
     "ErrorData",
     "ErrorPhase",
     "Event",
+    "ExplainedLayer",
+    "Explanation",
     "File",
     "Finish",
     "FirstEventTimeout",
     "Handler",
     "Head",
+    "Health",
     "IdleTimeout",
     "Image",
     "InvalidRequestError",
@@ -183,6 +218,7 @@ __all__ = (
     "Message",
     "Middleware",
     "MisuseError",
+    "ModelCard",
     "Money",
     "NetworkError",
     "NotBegunError",
@@ -193,13 +229,17 @@ __all__ = (
     "OrderError",
     "Outcome",
     "OverloadedError",
+    "ParameterRule",
     "Part",
+    "PartHealth",
     "PerLoop",
     "PermissionDeniedError",
     "Phase",
     "Pipeline",
     "PluginError",
     "Ports",
+    "Preset",
+    "Price",
     "Progress",
     "ProtocolError",
     "ProviderError",
@@ -211,9 +251,11 @@ __all__ = (
     "Refusal",
     "RefusalDelta",
     "RefusedError",
+    "Registry",
     "Request",
     "Response",
     "ResponseTooLargeError",
+    "Secret",
     "SecretError",
     "ServerError",
     "Source",
@@ -234,6 +276,7 @@ __all__ = (
     "Transport",
     "Turn",
     "UnknownNameError",
+    "UnpricedError",
     "UnsupportedError",
     "Usage",
     "UsageReport",
@@ -245,24 +288,33 @@ __all__ = (
     "message_events",
     "middleware",
     "outcome_of",
+    "registry",
 )
 
 
-def _show_public_addresses() -> None:
-    """Public objects show their public address in reprs, tracebacks and pickles."""
-    for name in __all__:
-        public: Any = globals()[name]
-        if getattr(public, "__module__", "").startswith("lamella._"):
-            public.__module__ = __name__
+def _show_public_address(public: Any) -> None:
+    """A public object shows its public address in reprs, tracebacks and pickles."""
+    if getattr(public, "__module__", "").startswith(f"{__name__}._"):
+        public.__module__ = __name__
 
 
-_show_public_addresses()
+for _name in __all__:
+    if _name not in _LAZY:
+        _show_public_address(globals()[_name])
 
 
 def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        public = getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+        _show_public_address(public)
+        globals()[name] = public
+        return public
     if name == "__version__":
-        from importlib import metadata
-
+        metadata = importlib.import_module("importlib.metadata")  # a quarter of the whole import
         return metadata.version("lamella")
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

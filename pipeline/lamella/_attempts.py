@@ -13,7 +13,9 @@ from lamella._outcomes import Outcome
 from lamella._usage import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from lamella._events import Event
 
 DEFAULT_ATTEMPTS = 10
 
@@ -75,12 +77,14 @@ class OpenAttempt:
         cost: What it costs, as far as known.
         request_id: The provider's id of it.
         sent: Whether any byte of it left this process; the transport sets it.
+        received: The events that have come, while it is under way: what was delivered is known even
+            of an attempt that is cancelled before its answer is handed on.
     """
 
     __slots__ = (
         "_now", "branch", "committed", "cost", "end", "error", "first_event", "index",
-        "interruption", "model", "outcome", "provider", "request_id", "scope", "sent", "start",
-        "usage",
+        "interruption", "model", "outcome", "provider", "received", "request_id", "scope", "sent",
+        "start", "usage",
     )  # fmt: skip
 
     def __init__(
@@ -100,6 +104,7 @@ class OpenAttempt:
         self.cost: Money | None = None
         self.request_id: str | None = None
         self.sent = False
+        self.received: Sequence[Event] = ()
         self.error: BaseException | None = None
         self.scope: anyio.CancelScope | None = None
         self.interruption: Callable[[], LamellaError | None] | None = None
@@ -115,6 +120,7 @@ class OpenAttempt:
             self.end = self._now()
             self.outcome = outcome
             self.error = error
+            self.received = ()
 
     def interrupted(self) -> LamellaError | None:
         """Why the attempt's own limits, or a closing pipeline, cancelled it; None if not."""

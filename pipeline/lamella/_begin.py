@@ -7,7 +7,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import anyio
 
@@ -57,6 +57,8 @@ async def begin(
     response = request.open(events, head, _guard(request.context, events))
     attempt = request.context.attempt
     kept = response._events  # noqa: SLF001 - this is the response's other half
+    if attempt is not None:
+        attempt.received = kept
     while response.open:
         await response.pull()
         if kept[-1].semantic:
@@ -72,7 +74,8 @@ def _as_source(source: Source | AsyncIterator[Event]) -> Source:
         return _GeneratorSource(cast("AsyncGenerator[Event, None]", source))
     if hasattr(source, "aclose"):
         return cast("Source", source)
-    return _IteratorSource(source)
+    iterator: Any = source
+    return _IteratorSource(iterator)
 
 
 class _IteratorSource:

@@ -21,8 +21,9 @@ A file describes the models of one provider::
     tiers = [{ above = 200000, input = "5", output = "15" }]
 
 A model has its base's keys where it states none of its own, and its base's rules for parameters of
-which its own say nothing. One with `amend = true` changes only what it states of the card in the layer below: for a price
-of one's own, or an ability that came later. All mistakes of a file are reported at once.
+which its own say nothing. One with `amend = true` changes only what it states of the card in the
+layer below: for a price of one's own, or an ability that came later. All mistakes of a file are
+reported at once.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ from lamella._cards import (
     EmbeddingFacts,
     ModelCard,
 )
-from lamella._checked_tables import Mistakes, Table, close_to
+from lamella._checked_tables import Mistakes, Table, on_bases
 from lamella._errors import ConfigurationError
 from lamella._parameter_rules import ParameterRule, Scalar
 from lamella._prices import FILE_PARTS, Price, Rates, Tier, factor, rates_of
@@ -132,35 +133,11 @@ def cards_from(
         source=top.text("source", required=True) or "",
         currency=top.text("currency") or "USD",
     )
-    bases = dict(top.named("bases"))
-    used: set[str] = set()
-    cards = [_model(name, _based(table, bases, used), head) for name, table in top.named("models")]
+    cards = [_model(name, table, head) for name, table in on_bases(top, "models")]
     top.finish()
-    for name, base in bases.items():
-        if name in used:
-            base.finish()
-        else:
-            mistakes.add(f"{base.path}: no model has base = {name!r}.")
-    _clashes(cards, mistakes)
+    _clashes(cards, top)
     mistakes.raise_any()
     return tuple(cards)
-
-
-def _based(model: Table, bases: Mapping[str, Table], used: set[str]) -> Table:
-    """The model's table on its base."""
-    name = model.text("base")
-    if name is None:
-        return model
-    base = bases.get(name)
-    if base is None:
-        model.wrong("base", f"the name of a table under [bases]. {close_to(name, bases)}".rstrip())
-        return model
-    used.add(name)
-    if "base" in base.values:
-        base.wrong("base", "none: a base stands on no other")
-    based = attrs.evolve(model, base=base)
-    based.raw("base")
-    return based
 
 
 def _model(name: str, table: Table, head: _Head) -> ModelCard | CardPatch:
@@ -183,13 +160,7 @@ def _model(name: str, table: Table, head: _Head) -> ModelCard | CardPatch:
 
 
 def _rules(table: Table, _: str) -> tuple[ParameterRule, ...]:
-    """The model's own rules, after those of its base for other parameters."""
-    table.raw("rules")
-    if table.base is None or "rules" not in table.values:
-        return read_rules(table)
-    own = read_rules(attrs.evolve(table, base=None))
-    stated = {rule.parameter for rule in own}
-    return (*(rule for rule in read_rules(table.base) if rule.parameter not in stated), *own)
+    return read_rules(table)
 
 
 def _scalars(table: Table, key: str) -> Mapping[str, Scalar]:
@@ -240,8 +211,9 @@ def _prices(table: Table, head: _Head) -> tuple[Price, ...]:
     billed_as = _scalars(table, "billed_as")
     rows = [_price(row, billed_as, head) for row in table.tables("prices")]
     days = [row.effective_from for row in rows]
-    for day in {day for day in days if days.count(day) > 1}:
-        table.mistakes.add(f"{table.at('prices')}: two rows take effect on {day}.")
+    for day in dict.fromkeys(day for day in days if days.count(day) > 1):
+        begin = f"on {day}" if day is not None else "without `from`"
+        table.mistakes.add(f"{table.at('prices')}: several rows take effect {begin}.")
     return tuple(rows)
 
 
@@ -285,15 +257,21 @@ def _stated(table: Table) -> dict[str, object]:
     return {part: table.raw(part) for part in FILE_PARTS if table.has(part)}
 
 
-def _complete(table: Table, expected: Mapping[str, object]) -> dict[str, object]:
-    """What a tier or service states; it must leave out nothing that the row prices, but tools."""
+def _complete(table: Table, row: Mapping[str, object]) -> dict[str, object]:
+    """What a tier or service states, and what holds in it as in its row.
+
+    It must state every price anew but those of hosted tools and of parts that are billed as others:
+    a price that is left out would be the wrong one, or none.
+    """
     stated = _stated(table)
-    for part in expected.keys() - stated.keys() - {"tools"}:
-        table.mistakes.add(
-            f"{table.path} leaves out {part!r}, which the row prices: expected it here too."
-        )
-    if "tools" in expected:
-        stated.setdefault("tools", expected["tools"])
+    for part, value in row.items():
+        if part in stated:
+            continue
+        billed_as = isinstance(value, str) and value in FILE_PARTS
+        if part == "tools" or (billed_as and value in stated):
+            stated[part] = value
+        elif not billed_as:  # else it is the other part that is left out
+            table.mistakes.add(f"{table.path} leaves out {part!r}: expected it as in the row.")
     return stated
 
 
@@ -319,13 +297,14 @@ def _tiers(
         tier.finish()
 
 
-def _clashes(cards: Iterable[ModelCard | CardPatch], mistakes: Mistakes) -> None:
+def _clashes(cards: Iterable[ModelCard | CardPatch], top: Table) -> None:
     """Write down names that stand for two models of one file."""
+    models = Table({}, "models", top.mistakes)
     seen: dict[str, str] = {}
     for card in cards:
         aliases = card.aliases if isinstance(card, ModelCard) else ()
         prefixes = card.prefixes if isinstance(card, ModelCard) else ()
         for name in (card.name, *aliases, *prefixes):
             if name in seen:
-                mistakes.add(f'models."{card.name}": {name!r} already stands for {seen[name]!r}.')
+                top.mistakes.add(f"{models.at(card.name)}: {name!r} already means {seen[name]!r}.")
             seen[name] = card.name

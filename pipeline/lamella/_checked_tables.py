@@ -54,7 +54,8 @@ class Mistakes:
         shown = repr(value)
         if len(shown) > _SHOWN:
             shown = f"{shown[:_SHOWN]}…"
-        self.add(f"{path} = {shown}: expected {expected}.")
+        stop = "" if expected.endswith("?") else "."
+        self.add(f"{path} = {shown}: expected {expected}{stop}")
 
     def add(self, sentence: str) -> None:
         """Write down a mistake, once: a base is read with every table that stands on it."""
@@ -71,10 +72,7 @@ class Mistakes:
             return
         count = "1 mistake" if len(self.found) == 1 else f"{len(self.found)} mistakes"
         lines = "".join(f"\n  {one}" for one in self.found)
-        raise ConfigurationError(
-            f"{self.place}: {count}.{lines}",
-            hint="\nCorrect the file and start again.",
-        )
+        raise ConfigurationError(f"{self.place}: {count}.{lines}")
 
 
 @attrs.define
@@ -229,8 +227,39 @@ class Table:
         self.mistakes.add(f"{self.at(key)} is missing: expected {expected}.")
 
     def finish(self) -> None:
-        """Write down the keys that nobody has asked for."""
+        """Write down the keys that nobody has asked for, in this table and its base.
+
+        Everything that stands on one base is read in one way, so that the first table knows.
+        """
+        if self.base is not None:
+            self.base.finish()
         for key in self.values:
             if key not in self._asked:
                 offer = close_to(key, self._asked) or f"Known are {', '.join(sorted(self._asked))}."
                 self.mistakes.add(f"{self.at(key)} is not a known key. {offer}")
+
+
+def on_bases(top: Table, key: str) -> list[tuple[str, Table]]:
+    """The named tables under `key`, each on the table under `bases` that its `base` names.
+
+    A base that nothing stands on is a mistake.
+    """
+    bases = dict(top.named("bases"))
+    found: list[tuple[str, Table]] = []
+    used: set[str] = set()
+    for name, table in top.named(key):
+        chosen = table.text("base")
+        base = bases.get(chosen) if chosen is not None else None
+        if base is not None and chosen is not None:
+            used.add(chosen)
+            table.base = base
+        elif chosen is not None:
+            offer = close_to(chosen, bases)
+            table.wrong("base", f"the name of a table under [bases]. {offer}".rstrip(" ."))
+        found.append((name, table))
+    for name, base in bases.items():
+        if "base" in base.values:
+            base.wrong("base", "none: a base stands on no other")
+        if name not in used:
+            top.mistakes.add(f"{base.path}: nothing has base = {name!r}.")
+    return found

@@ -160,5 +160,10 @@ class Context(Evolvable):
         raise DeadlineExceeded(msg, phase="local")
 
 
+def is_given(port: object) -> bool:
+    """Whether a context's field has been set, by a call or by the caller."""
+    return not isinstance(port, _NotBegun)
+
+
 NO_CONTEXT = Context()
 """What a request has that nobody has said anything about. Frozen, so that all can share it."""

@@ -16,6 +16,7 @@
       x RefusedError                refused here, before the network
         + UnsupportedError          the model or transport cannot do this
         + AttemptLimitError         the bound on attempts of one model turn is reached
+      x UnpricedError               something that was used has no price
       x ProviderError               the provider answered with an error
         + InvalidRequestError       400, 413, 415, 422
           - ContextLengthError

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import attrs
 
@@ -60,7 +60,7 @@ def _learn(cls: type) -> dict[str, Callable[[Any, Any], Any] | None]:
 
 
 def _check(attribute: attrs.Attribute[Any]) -> Callable[[Any, Any], Any] | None:
-    convert = cast("Any", attribute.converter)
+    convert = getattr(attribute, "converter", None)
     validate: Any = attribute.validator
     if convert is None and validate is None:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -144,7 +144,7 @@ def _is_default(field: attrs.Attribute[Any], value: object) -> bool:
         default = None if default.takes_self else default.factory()
     if default is attrs.NOTHING:
         return False
-    converter = cast("Any", field.converter)
+    converter = getattr(field, "converter", None)
     if converter is not None and callable(converter):
         default = converter(default)
     return bool(default == value)

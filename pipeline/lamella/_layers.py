@@ -93,10 +93,10 @@ def middleware(*, phase: Phase, **declared: Unpack[Declared]) -> Callable[[C], C
     def declare(layer: C) -> C:
         rest = dict(declared)
         name = str(rest.pop("name", None) or snake_case(getattr(layer, "__name__", "layer")))
-        if not inspect.isclass(layer):
-            must_be_async(layer, name, "middleware")
-        setattr(layer, _DECLARATION, LayerInfo(name, phase, **cast("Any", rest)))
-        return cast("C", layer)
+        must_be_async(layer, name, "middleware", classes=True)
+        info: Any = LayerInfo(name, phase, **cast("Any", rest))
+        setattr(layer, _DECLARATION, info)
+        return layer
 
     return declare
 
@@ -133,13 +133,15 @@ def snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
-def must_be_async(thing: object, name: str, what: str) -> None:
-    """Refuse what cannot be awaited.
+def must_be_async(thing: object, name: str, what: str, *, classes: bool = False) -> None:
+    """Refuse what cannot be awaited. With `classes`, a class will do: its instances are checked.
 
     Raises:
         ConfigurationError: If it is a class, not callable, or a plain function.
     """
     if inspect.isclass(thing):
+        if classes:
+            return
         hint = f"Make an instance of it: {thing.__name__}()."
         msg = f"The class {thing.__name__} was given where a {what} is needed."
         raise ConfigurationError(msg, hint=hint)

@@ -51,7 +51,8 @@ async def run_many(
             for _ in range(workers):
                 group.start_soon(_work, run, numbered, results, total, on_progress)
     except BaseExceptionGroup as errors:
-        raise _first(errors) from None
+        group_of: BaseExceptionGroup[BaseException] = errors
+        raise _first(group_of) from None
     return [results[index] for index in range(len(results))]
 
 

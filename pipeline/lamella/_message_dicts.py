@@ -152,7 +152,7 @@ def _read_image(given: JSON) -> Part | None:
     body: JSON = dict(inner)  # pyright: ignore[reportUnknownArgumentType]
     url, detail = body.pop("url"), body.pop("detail", None)
     rest = _nested(given, "image_url", body)
-    decoded = _from_data_url(url)
+    decoded = from_data_url(url)
     if decoded is None:
         return Image(url=url, detail=detail, **rest)
     return Image(data=decoded[1], media_type=decoded[0], detail=detail, **rest)
@@ -183,7 +183,7 @@ def _read_file(given: JSON) -> Part | None:
         return File(id=value, filename=filename, **rest)
     if given_by[0] == "file_url":
         return File(url=value, filename=filename, **rest)
-    decoded = _from_data_url(value)
+    decoded = from_data_url(value)
     if decoded is None:
         return None
     return File(data=decoded[1], media_type=decoded[0], filename=filename, **rest)
@@ -226,7 +226,7 @@ def _nested(given: JSON, key: str, inner: JSON) -> JSON:
     return {"extra": rest} if rest else {}
 
 
-def _from_data_url(url: Any) -> tuple[str, bytes] | None:
+def from_data_url(url: Any) -> tuple[str, bytes] | None:
     """Media type and bytes of a base64 data URL that we would write the same way, else None."""
     if not isinstance(url, str) or not url.startswith("data:"):
         return None

@@ -6,13 +6,13 @@ Each part is frozen; nested JSON in `extra` and `data` is shared and must not be
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, ClassVar, TypeAlias
 
 import attrs
 
+from lamella._nothing import NOTHING
+
 JSONObject: TypeAlias = Mapping[str, Any]
-NOTHING: JSONObject = MappingProxyType({})
 
 
 def extra() -> JSONObject:

@@ -12,7 +12,7 @@ from lamella._attempts import DEFAULT_ATTEMPTS, AttemptBound
 from lamella._background import Background
 from lamella._calls import Call
 from lamella._clock import Clock
-from lamella._context import NO_CONTEXT
+from lamella._context import is_given
 from lamella._ending import not_a_response, outcome_of
 from lamella._errors import ClosedError, ConfigurationError, LamellaError, NotBegunError
 from lamella._fold import Step, fold
@@ -347,7 +347,7 @@ class Pipeline:
             raise TypeError(msg + ' Write ChatRequest.of("...", model="...").')
         self._refuse_if_closed()
         given = request.context
-        ports = given.ports if given.begun or "ports" in _set_by_caller(given) else self.ports
+        ports = given.ports if is_given(given.ports) else self.ports
         call_id = ports.new_id()
         trace = Trace(call_id, monotonic=ports.monotonic, wall=ports.wall())
         call = Call(trace)
@@ -410,11 +410,6 @@ class Pipeline:
         if not any("value" in info.provides for info in self.infos):
             msg = "`returns=` needs a layer that turns answers into values, and there is none."
             raise ConfigurationError(msg, hint="Add Structured() to the layers.")
-
-
-def _set_by_caller(context: Any) -> frozenset[str]:
-    default = NO_CONTEXT.ports
-    return frozenset() if context.ports is default else frozenset({"ports"})
 
 
 def _listed(layers: Any) -> Sequence[Any]:

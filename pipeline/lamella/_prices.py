@@ -390,9 +390,11 @@ def _table(value: object) -> Mapping[str, object] | None:
 
 
 def _amount(key: str, value: object, parts: Mapping[str, object], wrong: list[Wrong]) -> int | None:
-    stated = parts.get(value) if isinstance(value, str) and value in FILE_PARTS else value
+    other = parts.get(value) if isinstance(value, str) and value in FILE_PARTS else None
     try:
-        return rate(cast("str", stated))
+        return rate(cast("str", value if other is None else other))
     except (TypeError, ValueError):
-        wrong.append((key, value, _EXPECTED))
+        # What is wrong with the other part is said there.
+        if not isinstance(other, str | int | float) or other in FILE_PARTS:
+            wrong.append((key, value, _EXPECTED))
         return None

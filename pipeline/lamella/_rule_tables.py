@@ -13,7 +13,20 @@ APIS: Final = frozenset({"chat", "responses", "embeddings"})
 
 
 def read_rules(table: Table) -> tuple[ParameterRule, ...]:
-    """The rules under `rules`; what is wrong with one is written down, and it is left out."""
+    """The table's own rules, after those of its base for other parameters.
+
+    What is wrong with a rule is written down, and it is left out.
+    """
+    table.raw("rules")
+    own = _own_rules(table) if "rules" in table.values else ()
+    if table.base is None:
+        return own
+    stated = {rule.parameter for rule in own}
+    inherited = (rule for rule in read_rules(table.base) if rule.parameter not in stated)
+    return (*inherited, *own)
+
+
+def _own_rules(table: Table) -> tuple[ParameterRule, ...]:
     found = (_rule(one) for one in table.tables("rules"))
     return tuple(rule for rule in found if rule is not None)
 

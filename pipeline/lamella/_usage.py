@@ -8,11 +8,11 @@ and a price can be put on each part.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 import attrs
 
-_NOTHING: Mapping[str, int] = MappingProxyType({})
+from lamella._nothing import NOTHING
+
 
 
 def _not_negative(_: object, attribute: attrs.Attribute[int], value: int) -> None:
@@ -26,7 +26,7 @@ def _count() -> int:
 
 
 def _counts() -> Mapping[str, int]:
-    return attrs.field(default=_NOTHING, hash=False)
+    return attrs.field(default=NOTHING, hash=False)
 
 
 @attrs.frozen

@@ -285,6 +285,17 @@ async def test_blackhole_from_the_start() -> None:
             assert (await read(client, _whole)).endswith(b"x")
 
 
+async def test_the_same_faults_early_and_with_the_reply() -> None:
+    """Faults given for the head of a request and again with its reply happen once."""
+    faults = Faults(delay=10, no_read=100)
+    early = Early(head=lambda _: faults)
+    async with serving(faults, b"x", early=early) as server, await connect(server) as client:
+        start = anyio.current_time()
+        await client.send(GET)
+        assert (await read(client, _whole)).endswith(b"x")
+        assert anyio.current_time() - start == pytest.approx(110, abs=0.01)
+
+
 async def test_reset_from_the_start() -> None:
     """A connection can be reset before anything is read."""
     early = Early(connection=lambda _: Faults(reset_before_headers=True))

@@ -325,6 +325,21 @@ async def test_what_a_body_raises() -> None:
     assert caught.group_contains(OSError)
 
 
+async def test_what_early_raises() -> None:
+    """An exception in an early hook ends its connection only, and is raised at the end."""
+
+    def head(received: Received) -> None:
+        if received.path == "/bad":
+            raise LookupError
+
+    with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012 - raised by leaving the block
+        async with HTTPServer(echo, early=Early(head=head)) as server:
+            assert await exchange(server, GET.replace(b"/ ", b"/bad ")) == b""
+            ok = await exchange(server, GET.replace(b"Host", b"Connection: close\r\nHost"))
+            assert ok.startswith(b"HTTP/1.1 200")
+    assert caught.group_contains(LookupError)
+
+
 async def test_an_exception_in_the_block_wins() -> None:
     """What the block raises comes out as it is."""
     with pytest.raises(ZeroDivisionError):

@@ -33,9 +33,9 @@ def _nothing(_: object) -> None:
 class Early:
     """Faults that must be known before there is a whole request to answer.
 
-    Of the verbs, ``delay``, ``reset_before_headers``, ``blackhole`` and ``no_read`` have a meaning
-    here; the others are ignored, so that the same faults may be given here and again with the
-    reply.
+    Of the verbs, ``no_read`` and ``blackhole`` count here, and for a connection also ``delay`` and
+    ``reset_before_headers``. The others are left to the reply, so that the faults of one
+    request may be given as a whole both for its head and with its reply.
 
     Attributes:
         connection: asked with the number of each new connection, before anything is read (and
@@ -77,16 +77,28 @@ class Connection:
     async def serve(self) -> None:
         """Serve requests one after the other."""
         try:
-            faults = self._service.early.connection(self._number)
-            if (faults is None or await self._early(faults)) and await self._secure():
+            if await self._welcome() and await self._secure():
                 while await self._exchange():
                     pass
                 await self._farewell()
         except BrokenResourceError:
             return  # the client has gone while it was told why it is refused
+        except Exception as error:  # noqa: BLE001 - recorded, and raised when the server ends
+            self._traffic.failed(error)
         finally:
             self._socket.finish()
             self._traffic.closed()
+
+    async def _welcome(self) -> bool:
+        """Carry out the faults of the connection itself; False when they end it."""
+        faults = self._service.early.connection(self._number)
+        if faults is None:
+            return True
+        await wait(faults.delay)
+        if faults.reset_before_headers:
+            self._socket.reset()
+            return False
+        return await self._early(faults)
 
     async def _secure(self) -> bool:
         if self._service.tls is None:
@@ -104,11 +116,7 @@ class Connection:
         return True
 
     async def _early(self, faults: Faults) -> bool:
-        """Carry out what comes before the request is read; False when that was all."""
-        await wait(faults.delay)
-        if faults.reset_before_headers:
-            self._socket.reset()
-            return False
+        """Carry out what concerns reading; False when nothing is to be read at all."""
         await wait(faults.no_read)
         if faults.blackhole:
             await self._while_connected(lambda: wait(faults.blackhole), discard=True)

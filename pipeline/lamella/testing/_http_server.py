@@ -101,6 +101,8 @@ class HTTPServer(Traffic):
     ) -> None:
         """Listen and serve until cancelled or closed; then close the port and all connections.
 
+        What the handler raises is kept in ``errors`` and not raised here.
+
         Args:
             task_status: told the server once it listens, for ``await
                 task_group.start(server.serve_forever)``.

@@ -1,0 +1,8 @@
+"""Retry: try again what may pass, and nothing else."""
+
+from __future__ import annotations
+
+from lamella_middlewares.retry._budget import RetryBudget
+from lamella_middlewares.retry._middleware import Retry
+
+__all__ = ("Retry", "RetryBudget")

@@ -1,0 +1,172 @@
+"""Which failures deserve another try."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias, cast
+
+import attrs
+
+from lamella import (
+    ChatRequest,
+    ClosedError,
+    ConfigurationError,
+    ConnectError,
+    LamellaError,
+    MisuseError,
+    Opaque,
+    Outcome,
+    OverloadedError,
+    ProtocolError,
+    ProviderError,
+    RateLimitError,
+    RefusedError,
+    Request,
+    StreamTruncated,
+    TimedOutError,
+)
+
+Foreign: TypeAlias = Callable[[Exception], bool]
+"""Whether an exception that is not the library's own may be retried."""
+
+RETRYABLE_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+"""For provider errors that no transport has classified."""
+
+_OURS = (RefusedError, MisuseError, ConfigurationError, ClosedError)
+"""Said by this process, not by the provider: asking again gives the same answer."""
+
+_UNSURE = frozenset({Outcome.UNKNOWN, Outcome.TIMED_OUT, Outcome.TRUNCATED})
+_UNSURE_STATUSES = frozenset({408, 504})
+
+_STATEFUL_FIELDS = ("store", "background", "previous_response_id", "conversation")
+_STATEFUL_OPERATIONS = frozenset({"video"})
+
+
+@attrs.frozen
+class Verdict:
+    """What is to be done about a failure.
+
+    Attributes:
+        again: Whether it may pass if tried again.
+        reason: Why, in a word for the trace.
+        throttled: Whether the provider asked for fewer requests.
+        free: Whether nothing has left this process, so that a try costs nobody anything.
+    """
+
+    again: bool
+    reason: str
+    throttled: bool = False
+    free: bool = False
+
+
+_FINAL = Verdict(again=False, reason="final")
+_STATEFUL = Verdict(again=False, reason="stateful")
+
+
+def judge(error: Exception, request: Request[Any], foreign: Foreign | None) -> Verdict:
+    """What is to be done about an error that `await call_next(request)` raised.
+
+    Args:
+        error: The error. It is uncommitted, or it would not have come that way.
+        request: What was sent; a request that changes something at the provider is not repeated
+            where nobody knows whether it was processed.
+        foreign: The caller's word on exceptions that are not the library's own.
+    """
+    if not isinstance(error, LamellaError):
+        if foreign is None or not foreign(error):
+            return _FINAL
+        return Verdict(again=True, reason="foreign") if repeatable(request) else _STATEFUL
+    if error.committed or isinstance(error, _OURS):
+        return _FINAL
+    if error.should_retry is not None:
+        return _verdict(error, "asked") if error.should_retry else _FINAL
+    if not _retryable(error):
+        return _FINAL
+    if error.outcome is Outcome.NOT_SENT:
+        return Verdict(again=True, reason="not_sent", free=True)
+    if _unsure(error) and not repeatable(request):
+        return _STATEFUL
+    return _verdict(error, _reason(error))
+
+
+def _verdict(error: LamellaError, reason: str) -> Verdict:
+    throttled = isinstance(error, RateLimitError | OverloadedError) or error.status == 429
+    return Verdict(again=True, reason=reason, throttled=throttled)
+
+
+def _retryable(error: LamellaError) -> bool:
+    if error.retryable:
+        return True
+    return type(error) is ProviderError and error.status in RETRYABLE_STATUSES
+
+
+def _unsure(error: LamellaError) -> bool:
+    """Whether the provider may have processed the request nevertheless."""
+    return (
+        error.outcome in _UNSURE or error.phase == "decode" or error.status in _UNSURE_STATUSES
+    )
+
+
+def _reason(error: LamellaError) -> str:
+    for kind, word in _REASONS.items():
+        if isinstance(error, kind):
+            return word
+    return "server_error" if isinstance(error, ProviderError) else "network"
+
+
+_REASONS: Mapping[type[LamellaError], str] = {
+    RateLimitError: "rate_limited",
+    OverloadedError: "overloaded",
+    ConnectError: "not_sent",
+    TimedOutError: "timed_out",
+    StreamTruncated: "truncated",
+    ProtocolError: "malformed",
+}
+
+
+def repeatable(request: Request[Any]) -> bool:
+    """Whether sending it twice does no more than sending it once.
+
+    Plain generation is. What the provider stores, runs in the background or does with tools of its
+    own is not, unless an idempotency key tells it that the two are one.
+    """
+    if request.context.idempotency_key is not None:
+        return True
+    if request.operation in _STATEFUL_OPERATIONS:
+        return False
+    if any(request.extra.get(name) for name in _STATEFUL_FIELDS):
+        return False
+    seen: object = request
+    return not isinstance(seen, ChatRequest) or not any(
+        isinstance(tool, Opaque) for tool in seen.tools
+    )
+
+
+def foreign_predicate(on: object) -> Foreign | None:
+    """The predicate that `Retry(on=...)` asks for.
+
+    Raises:
+        ConfigurationError: If it is neither exception types nor a plain function, or names the
+            library's own errors, which know themselves whether they may be retried.
+    """
+    if on is None:
+        return None
+    if isinstance(on, type):
+        on = (on,)
+    if callable(on):
+        return cast("Foreign", on)
+    hint = "Give exception types, such as on=(ConnectionError,), or a function of the exception."
+    if not isinstance(on, Iterable):
+        raise ConfigurationError(f"Retry(on={on!r}) cannot be understood.", hint=hint)
+    types = tuple(cast("Iterable[object]", on))
+    for kind in types:
+        if not isinstance(kind, type) or not issubclass(kind, Exception):
+            raise ConfigurationError(f"Retry(on=...): {kind!r} is no exception type.", hint=hint)
+        if issubclass(kind, LamellaError):
+            raise ConfigurationError(
+                f"Retry(on=...): {kind.__name__} is the library's own, and knows itself whether it "
+                "may be retried.",
+                hint="Give only exceptions of other libraries.",
+            )
+    kinds = cast("tuple[type[Exception], ...]", types)
+    return lambda error: isinstance(error, kinds)

@@ -1,0 +1,80 @@
+"""What to do about a plugin that does not load: the command that installs what is missing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint, PackageNotFoundError, version
+from typing import Final
+
+from lamella._versions import unmet
+
+_CORE: Final = "lamella"
+_REQUIRED: Final = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
+_EXTRA: Final = re.compile(r"extra\s*==\s*['\"]([^'\"]+)['\"]")
+
+
+def distribution_of(entry_point: EntryPoint) -> tuple[str, str]:
+    """The name and version of the distribution that an entry point belongs to."""
+    found = entry_point.dist
+    return (entry_point.module, "") if found is None else (found.name, found.version)
+
+
+def requirements_of(entry_point: EntryPoint) -> tuple[str, ...]:
+    """What the distribution that an entry point belongs to requires."""
+    return tuple((entry_point.dist and entry_point.dist.requires) or ())
+
+
+def version_problem(entry_point: EntryPoint) -> tuple[str, str] | None:
+    """Why a distribution does not go with the installed library, and the remedy; None if it does."""
+    installed = _installed()
+    for requirement in _on(requirements_of(entry_point), _CORE):
+        missed = unmet(requirement, installed) if installed else ()
+        if missed:
+            name = distribution_of(entry_point)[0]
+            return (
+                f"it needs {_CORE}{','.join(missed)}, and {_CORE} {installed} is installed",
+                f"Install versions that go together: pip install --upgrade {_CORE} {name}",
+            )
+    return None
+
+
+def how_to_mend(error: BaseException, distribution: str, requirements: Iterable[str]) -> str:
+    """One sentence on what to do about an error that came of importing a plugin's module.
+
+    Args:
+        error: The error.
+        distribution: The plugin's distribution.
+        requirements: What that requires, as its metadata have it.
+    """
+    missing = getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None
+    if missing and missing.partition(".")[0] != distribution.replace("-", "_"):
+        top = missing.partition(".")[0]
+        for requirement in _on(requirements, top):
+            extra = _EXTRA.search(requirement)
+            if extra is not None:
+                return f"Install its extra: pip install '{distribution}[{extra[1]}]'"
+            return f"Install what it needs: pip install '{requirement.partition(';')[0].strip()}'"
+        return f"The module {top!r} is missing. Reinstall: pip install --force-reinstall {distribution}"
+    upgrade = f"pip install --upgrade {distribution}"
+    if isinstance(error, ImportError):
+        return f"It may be made for another version of {_CORE} than {_installed()}: {upgrade}"
+    return f"Upgrade it ({upgrade}), uninstall it, or leave it out of LAMELLA_PLUGINS."
+
+
+def _on(requirements: Iterable[str], name: str) -> list[str]:
+    """Those that ask for the distribution `name`, or for the one that has the module `name`."""
+    wanted = _normal(name)
+    matches = [(each, _REQUIRED.match(each)) for each in requirements]
+    return [each for each, match in matches if match is not None and _normal(match[1]) == wanted]
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _installed() -> str:
+    try:
+        return version(_CORE)
+    except PackageNotFoundError:  # run from its sources, which no installer knows
+        return ""

@@ -1,0 +1,67 @@
+"""What the embedded provider says: honest sentences about the question, and nothing it cannot know."""
+
+from __future__ import annotations
+
+from lamella._mock_tokens import Draw
+
+QUOTED = 240
+"""How many characters of the question are repeated at most."""
+
+_ASKED = ("You asked: “{0}”", "Your question was: “{0}”", "The question is: “{0}”")
+_WROTE = ("You wrote: “{0}”", "Your message was: “{0}”", "This is what came in: “{0}”")
+_WHO = (
+    "This answer comes from Lamella's embedded provider. It was made on your own machine, "
+    "and no language model has read the question.",
+    "I am the provider embedded in Lamella, not a language model, so I cannot know the answer; "
+    "nothing has left your machine.",
+    "There is no language model behind these words: Lamella's embedded provider makes them "
+    "here, out of your own.",
+)
+_BUT = (
+    "All the rest is real, from the layers that it passed to the tokens that were counted.",
+    "It went through every layer of your pipeline, as an answer from a model would.",
+    "The same request gets these same words each time, which is what tests are glad of.",
+)
+_NEXT = 'To ask a model, choose another transport, such as transport="openai".'
+_THOUGHTS = (
+    "The question has to be read first: “{0}”",
+    "There is no model here that could know more than what was written.",
+    "An honest answer says where it comes from and repeats what was asked.",
+    "Nothing else needs to be looked up, so it can be written down now.",
+)
+REFUSAL = "I'm sorry, but I can't help with that. The message told the embedded provider to refuse."
+
+
+def quoted(text: str) -> str:
+    """A text on one line, shortened at a word to what may be repeated."""
+    line = " ".join(text.split())
+    if len(line) <= QUOTED:
+        return line
+    return f"{line[:QUOTED].rpartition(' ')[0] or line[:QUOTED]}…"
+
+
+def about_question(question: str, draw: Draw) -> str:
+    """The answer to a user's message."""
+    line = quoted(question)
+    if not line:
+        opening = "Your message has no text in it."
+    else:
+        opening = draw.pick("opening", _ASKED if line.endswith("?") else _WROTE).format(line)
+    return " ".join((opening, draw.pick("who", _WHO), draw.pick("but", _BUT), _NEXT))
+
+
+def about_results(results: list[tuple[str, str]], draw: Draw) -> str:
+    """The answer to what tools have said: pairs of tool and result."""
+    said = [f"The tool {name or 'that was called'} answered: “{quoted(text)}”" for name, text in results]
+    return " ".join((*said, draw.pick("who", _WHO)))
+
+
+def thoughts(question: str, sentences: int) -> str:
+    """What the reasoning model thinks first."""
+    return " ".join(_THOUGHTS[:sentences]).format(quoted(question))
+
+
+def filled(text: str, words: int) -> str:
+    """A text brought to so many words, by repeating it or cutting it."""
+    given = text.split() or ["word"]
+    return " ".join((given * (words // len(given) + 1))[:words])

@@ -1,0 +1,88 @@
+"""Checks of a layer's options, made when the layer is made.
+
+A wrong option must not wait for the first request to show itself, and its message says which layer,
+which option, what was given, and what to give instead. Use the functions as attrs converters and
+validators; the class that the option belongs to is named by itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, TypeAlias
+
+import attrs
+
+from lamella._errors import ConfigurationError
+
+Check: TypeAlias = Callable[[Any, "attrs.Attribute[Any]", Any], None]
+
+
+def seconds(value: float | timedelta) -> float:
+    """A span of time given as seconds or as a timedelta, in seconds."""
+    return value.total_seconds() if isinstance(value, timedelta) else value
+
+
+def optional_seconds(value: float | timedelta | None) -> float | None:
+    """The same where None stands for no limit."""
+    return value.total_seconds() if isinstance(value, timedelta) else value
+
+
+def refused(
+    layer: object, option: attrs.Attribute[Any], value: object, want: str
+) -> ConfigurationError:
+    """The error of an option that cannot be."""
+    name = option.alias or option.name
+    return ConfigurationError(f"{type(layer).__name__}({name}={value!r}): give {want}.")
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a finite number; True and False are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def span(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
+    """A span of time above zero, in seconds."""
+    if not is_number(value) or value <= 0:
+        raise refused(layer, option, value, "seconds above 0, or a timedelta")
+
+
+def span_or_none(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
+    """A span of time above zero, in seconds, or None for no limit."""
+    if value is not None and (not is_number(value) or value <= 0):
+        want = "seconds above 0, a timedelta, or None for no limit (0 would let nothing pass)"
+        raise refused(layer, option, value, want)
+
+
+def number(low: float, high: float = math.inf) -> Check:
+    """A number from `low` to `high`."""
+
+    def check(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
+        if not is_number(value) or not low <= value <= high:
+            want = f"a number from {low:g} to {high:g}" if high < math.inf else f"{low:g} or more"
+            raise refused(layer, option, value, want)
+
+    return check
+
+
+def whole(low: int, high: int | None = None) -> Check:
+    """A whole number from `low` to `high`."""
+
+    def check(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
+        right = isinstance(value, int) and not isinstance(value, bool)
+        if not right or value < low or (high is not None and value > high):
+            most = "" if high is None else f", and at most {high}"
+            raise refused(layer, option, value, f"a whole number, {low} or more{most}")
+
+    return check
+
+
+def one_of(*words: str) -> Check:
+    """One of some words."""
+
+    def check(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
+        if value not in words:
+            raise refused(layer, option, value, f"one of {', '.join(map(repr, words))}")
+
+    return check

@@ -1,0 +1,378 @@
+"""The registry: what stands behind a name, and which distribution it came from.
+
+Nothing is loaded before the first name is asked for, and then only the plugins' lists of names;
+naming one layer imports that layer only. No lock is held while a plugin is imported, because an
+import holds one of its own: two threads that ask at once may both read the lists, and agree.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, get_args
+
+import attrs
+
+from lamella._errors import ConfigurationError, PluginError, UnknownNameError
+from lamella._mistakes import Misfit, Mistakes, Place
+from lamella._parts import NOTHING
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from lamella._plugins import Plugin
+    from lamella._presets import Preset
+
+Kind: TypeAlias = Literal[
+    "commands",
+    "middlewares",
+    "model_cards",
+    "presets",
+    "price_sources",
+    "secret_sources",
+    "stores",
+    "tokenizers",
+    "transports",
+]
+"""What can be registered under a name."""
+
+KINDS: Final[tuple[str, ...]] = get_args(Kind)
+
+PROGRAM: Final = "this program"
+"""Where names come from that `Registry.add` was given."""
+
+_loading: ContextVar[bool] = ContextVar("lamella_loading", default=False)
+
+
+@attrs.frozen
+class Claim:
+    """A name that somebody has registered something under.
+
+    Attributes:
+        name: As it was registered.
+        value: The object, or the import path that leads to it.
+        origin: The distribution and its version.
+        plugin: The plugin; None for what the program itself has added.
+    """
+
+    name: str
+    value: Any
+    origin: str
+    plugin: Plugin | None = None
+
+
+@attrs.frozen
+class _Catalogue:
+    """What all plugins contribute."""
+
+    plugins: tuple[Plugin, ...]
+    claims: Mapping[str, Mapping[str, tuple[Claim, ...]]]
+
+
+class Registry:
+    """Names and what they stand for. Any thread may use it.
+
+    Args:
+        entry_points: Where plugins are; None takes those of all installed distributions.
+        allow: The distributions that may load, besides this one. None takes them from the
+            environment variable `LAMELLA_PLUGINS` (names with commas between; empty lets none
+            load), or else from `allow` under `[plugins]` in `lamella.toml`, or else lets all load.
+    """
+
+    def __init__(
+        self,
+        entry_points: Iterable[EntryPoint] | None = None,
+        *,
+        allow: Collection[str] | None = None,
+    ) -> None:
+        self._entry_points = None if entry_points is None else tuple(entry_points)
+        self._allow = None if allow is None else frozenset(allow)
+        self._added: dict[str, dict[str, Claim]] = {kind: {} for kind in KINDS}
+        self._catalogue: _Catalogue | None = None
+        self._objects: dict[tuple[str, str], tuple[Claim, Any]] = {}
+
+    # --- by name -----------------------------------------------------------------------------
+
+    def middleware(self, name: str) -> Callable[..., Any]:
+        """What makes the middleware of that name; see `get` for the errors."""
+        return self._factory("middlewares", name)
+
+    def transport(self, name: str) -> Callable[..., Any]:
+        """What makes the transport of that name; see `get` for the errors."""
+        return self._factory("transports", name)
+
+    def store(self, name: str) -> Callable[..., Any]:
+        """What makes the store of that name; see `get` for the errors."""
+        return self._factory("stores", name)
+
+    def preset(self, name: str) -> Preset:
+        """The preset of that name, from the program or a plugin; see `get` for the errors."""
+        return cast("Preset", self.get("presets", name))
+
+    def get(self, kind: Kind, name: str) -> Any:
+        """The object of that kind and name. `-`, `_` and capitals make no difference.
+
+        Raises:
+            UnknownNameError: If there is none; the hint has near names, and plugins that may have it.
+            PluginError: If it cannot be imported, or two plugins claim the name.
+        """
+        claim = self.claim(kind, name)
+        key = (kind, _key(name))
+        held = self._objects.get(key)
+        if held is None or held[0] is not claim:
+            held = self._objects[key] = (claim, self._object(kind, claim))
+        return held[1]
+
+    def make(self, kind: Kind, name: str, options: Mapping[str, object] = NOTHING) -> Any:
+        """A middleware, transport or store made with these options.
+
+        Raises:
+            UnknownNameError: As for `get`.
+            PluginError: As for `get`.
+            ConfigurationError: If options are unknown, missing or wrong; all of them are named.
+        """
+        from lamella._structuring import build  # noqa: PLC0415 - by name only
+
+        mistakes = Mistakes()
+        made = None
+        try:
+            made = build(self._factory(kind, name), options)
+        except Misfit as misfit:
+            mistakes.add(Place(f"{kind.removesuffix('s')} {name!r}"), *misfit.findings)
+        mistakes.raise_any()
+        return made
+
+    # --- looking -----------------------------------------------------------------------------
+
+    def has(self, kind: Kind, name: str) -> bool:
+        """Whether somebody has registered that name."""
+        key = _key(name)
+        return key in self._added[_known(kind)] or key in self._loaded().claims[kind]
+
+    def names(self, kind: Kind) -> tuple[str, ...]:
+        """All names of a kind, sorted."""
+        claims = self._loaded().claims[_known(kind)]
+        first = {key: claimed[0].name for key, claimed in claims.items()}
+        first.update({key: claim.name for key, claim in self._added[kind].items()})
+        return tuple(sorted(first.values()))
+
+    def origin(self, kind: Kind, name: str) -> str:
+        """The distribution that a name comes from, and its version; see `get` for the errors."""
+        return self.claim(kind, name).origin
+
+    def plugins(self) -> tuple[Plugin, ...]:
+        """All plugins that are installed, those that failed or may not load included."""
+        loaded = self._loaded()
+        return _with_clashes(loaded.plugins, loaded.claims)
+
+    def claim(self, kind: Kind, name: str, *, added: bool = True) -> Claim:
+        """Who registered what under a name; `added=False` looks at plugins only."""
+        key = _key(name)
+        own = self._added[_known(kind)].get(key) if added else None
+        if own is not None:
+            return own
+        catalogue = self._loaded()
+        claims = catalogue.claims[kind].get(key, ())
+        if not claims:
+            raise _unknown(kind, name, self.names(kind), catalogue.plugins)
+        if len(claims) > 1:
+            raise _clash(kind, claims)
+        return claims[0]
+
+    # --- making ------------------------------------------------------------------------------
+
+    def add(self, **contributions: Mapping[str, Any]) -> None:
+        """Register names from code: `registry().add(presets={"mine": Preset(...)})`.
+
+        They stand before plugins' names, and before those that were added earlier.
+
+        Args:
+            **contributions: What a plugin's hooks return, by kind.
+
+        Raises:
+            ConfigurationError: If there is no such kind.
+        """
+        for kind, named in contributions.items():
+            _known(kind)
+            for name, value in named.items():
+                self._added[kind][_key(name)] = Claim(name, value, PROGRAM)
+
+    def restricted(self, allow: Collection[str]) -> Registry:
+        """A registry with the same program's names, in which only these distributions may load."""
+        new = Registry(self._entry_points, allow=allow)
+        new._added = self._added
+        return new
+
+    def _factory(self, kind: Kind, name: str) -> Callable[..., Any]:
+        found = self.get(kind, name)
+        if isinstance(found, Mapping):
+            return self._with_options(kind, name, cast("Mapping[str, Any]", found))
+        if _is_ready(found):
+            return partial(_ready, found)
+        return cast("Callable[..., Any]", found)
+
+    def _with_options(self, kind: Kind, name: str, table: Mapping[str, Any]) -> Callable[..., Any]:
+        options = dict(table)
+        use = options.pop("use", None)
+        if not isinstance(use, str) or isinstance(self.get(kind, use), Mapping):
+            origin = self.origin(kind, name)
+            msg = f"{_word(kind)} {name!r} of {origin} is a table whose `use` names no other one."
+            raise PluginError(msg, hint='Write {"use": "openai", ...}, naming one that is no table.')
+        return partial(self._factory(kind, use), **options)
+
+    def _object(self, kind: Kind, claim: Claim) -> Any:
+        found = claim.value
+        if isinstance(found, str):
+            found = _import(kind, claim)
+        if kind == "presets":
+            from lamella._preset_records import preset_of  # noqa: PLC0415 - presets only
+
+            return preset_of(found, Place(f"preset {claim.name!r} of {claim.origin}"))
+        return found
+
+    def _loaded(self) -> _Catalogue:
+        found = self._catalogue
+        if found is None:
+            if _loading.get():
+                msg = "A plugin asked for names while the plugins were being loaded."
+                raise PluginError(msg, hint="Ask for them in a function, not at its module's top.")
+            token = _loading.set(True)
+            try:
+                found, whole = self._load()
+            finally:
+                _loading.reset(token)
+            if whole:
+                self._catalogue = found
+        return found
+
+    def _load(self) -> tuple[_Catalogue, bool]:
+        from lamella._configuration import allowed_distributions  # noqa: PLC0415 - as below
+        from lamella._plugins import StillImportingError, discovered, load_plugins  # noqa: PLC0415
+
+        allow = allowed_distributions() if self._allow is None else self._allow
+        points = discovered() if self._entry_points is None else self._entry_points
+        plugins = load_plugins(points, allow)
+        claims: dict[str, dict[str, tuple[Claim, ...]]] = {kind: {} for kind in KINDS}
+        for plugin in plugins:
+            for kind, named in plugin.contributes.items():
+                for name, value in named.items():
+                    claim = Claim(name, value, str(plugin), plugin)
+                    claims[kind][_key(name)] = (*claims[kind].get(_key(name), ()), claim)
+        causes = [error.__cause__ for plugin in plugins for error in plugin.problems]
+        whole = not any(isinstance(cause, StillImportingError) for cause in causes)
+        return _Catalogue(plugins, claims), whole
+
+
+_current: Registry | None = None
+
+
+def registry() -> Registry:
+    """The process's registry, made on first use."""
+    global _current  # noqa: PLW0603 - one registry a process is the point
+    if _current is None:
+        _current = Registry()
+    return _current
+
+
+@contextmanager
+def using(other: Registry) -> Iterator[Registry]:
+    """Let `other` be the process's registry within the block, in all threads. For tests."""
+    global _current  # noqa: PLW0603 - as above
+    before, _current = _current, other
+    try:
+        yield other
+    finally:
+        _current = before
+
+
+def _key(name: str) -> str:
+    return name.strip().replace("-", "_").lower()
+
+
+def _known(kind: str) -> str:
+    if kind not in KINDS:
+        msg = f"{kind!r} is no kind of thing that has names."
+        raise ConfigurationError(msg, hint=f"There are {', '.join(KINDS)}.")
+    return kind
+
+
+def _word(kind: str) -> str:
+    return kind.removesuffix("s").replace("_", " ").capitalize()
+
+
+def _is_ready(found: object) -> bool:
+    """Whether it is a middleware or transport itself, and not what makes one."""
+    if inspect.isclass(found):
+        return False
+    call = found if inspect.isroutine(found) else getattr(type(found), "__call__", None)  # noqa: B004
+    return inspect.iscoroutinefunction(call) or hasattr(found, "__lamella_layer__")
+
+
+def _ready(found: Any) -> Any:
+    return found
+
+
+def _import(kind: str, claim: Claim) -> Any:
+    from importlib.metadata import EntryPoint  # noqa: PLC0415 - by name only
+
+    from lamella._mending import how_to_mend  # noqa: PLC0415 - by name only
+
+    try:
+        if ":" not in claim.value:
+            raise ValueError(f"{claim.value!r} is no import path, 'package.module:attribute'")
+        return EntryPoint(claim.name, claim.value, "lamella").load()
+    except (Exception, SystemExit) as error:
+        plugin = claim.plugin
+        what = f"{type(error).__name__}: {error}"
+        msg = f"{_word(kind)} {claim.name!r} of {claim.origin} could not be loaded: {what}."
+        if plugin is None:
+            hint = "Correct what Registry.add was given."
+        else:
+            hint = how_to_mend(error, plugin.distribution, plugin.requirements)
+        raise PluginError(msg, hint=hint) from error
+
+
+def _unknown(
+    kind: str, name: str, known: Collection[str], plugins: Iterable[Plugin]
+) -> UnknownNameError:
+    from lamella._checked_tables import close_to  # noqa: PLC0415 - errors only
+
+    hints = [close_to(name.lower(), known)]
+    hints.append(f"Known are {', '.join(known)}." if known else "There are none at all.")
+    broken = "; ".join(str(error) for plugin in plugins for error in plugin.problems)
+    if broken:
+        hints.append(f"It may be missing because of this: {broken}")
+    barred = sorted({plugin.distribution for plugin in plugins if not plugin.allowed})
+    if barred:
+        hints.append(f"LAMELLA_PLUGINS, or [plugins] allow, keeps out {', '.join(barred)}.")
+    if not known and not any(plugin.distribution == "lamella" for plugin in plugins):
+        hints.append("This library is not installed, so that nothing is found: pip install lamella")
+    hint = " ".join(each for each in hints if each)
+    return UnknownNameError(f"There is no {_word(kind).lower()} {name!r}.", hint=hint)
+
+
+def _clash(kind: str, claims: Iterable[Claim]) -> PluginError:
+    both = list(claims)
+    who = " and ".join(claim.origin for claim in both)
+    msg = f"{_word(kind)} {both[0].name!r} is claimed by {who}."
+    hint = "Uninstall one of them, or name the others in LAMELLA_PLUGINS or [plugins] allow."
+    return PluginError(msg, hint=hint)
+
+
+def _with_clashes(
+    plugins: Iterable[Plugin], claims: Mapping[str, Mapping[str, tuple[Claim, ...]]]
+) -> tuple[Plugin, ...]:
+    """The plugins, with clashes among their problems."""
+    found: list[Plugin] = []
+    for plugin in plugins:
+        clashes = [
+            _clash(kind, claimed)
+            for kind, named in claims.items()
+            for claimed in named.values()
+            if len(claimed) > 1 and any(claim.plugin is plugin for claim in claimed)
+        ]
+        found.append(attrs.evolve(plugin, problems=(*plugin.problems, *clashes)))
+    return tuple(found)

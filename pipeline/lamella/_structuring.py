@@ -1,0 +1,167 @@
+"""Plain values, as a file or a call gives them, into the arguments of a class or function.
+
+The target's own annotations say what is expected: there is no second description of options to keep
+in step. Nothing is coerced: `"5"` is no integer, and 1 is not true. Every mistake is found, not the
+first only.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, cast
+
+import attrs
+
+from lamella._checked_tables import close_to
+from lamella._errors import ConfigurationError
+from lamella._mistakes import Finding, Misfit
+
+_CONVERTERS_THAT_CHECK = (bool, int, float, str)
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+@attrs.frozen
+class Parameters:
+    """What a class or function can be called with.
+
+    Attributes:
+        types: The type of each option by name; `Any` where it is not known.
+        required: Those without a default.
+        open: Whether it takes options of any other name too.
+    """
+
+    types: Mapping[str, Any]
+    required: tuple[str, ...]
+    open: bool
+
+
+def build(factory: Callable[..., Any], options: Mapping[str, object]) -> Any:
+    """Call `factory` with options that have the shape its annotations ask for.
+
+    Args:
+        factory: A class, or a function that makes something.
+        options: Plain values by name. `_` and `-` in names are alike. Objects that only code can
+            give pass as they are if their type fits.
+
+    Raises:
+        Misfit: With every option that is unknown, missing or of the wrong shape; or with what the
+            factory itself objected to.
+    """
+    known = parameters_of(factory)
+    findings: list[Finding] = []
+    arguments: dict[str, Any] = {}
+    for given, value in options.items():
+        name = given if given in known.types else given.replace("-", "_")
+        if name not in known.types and not known.open:
+            findings.append(Finding((given,), _unknown(name, known)))
+            continue
+        try:
+            arguments[name] = fit(value, known.types.get(name, Any))
+        except Misfit as misfit:
+            findings.extend(misfit.under(given))
+    for name in known.required:
+        if name not in arguments and not any(finding.path[0] == name for finding in findings):
+            findings.append(Finding((name,), f"is missing, expected {_expected(known.types[name])}"))
+    if findings:
+        raise Misfit(findings)
+    try:
+        return factory(**arguments)
+    except Exception as error:  # a stranger's class may object with anything
+        raise Misfit([Finding((), _objection(error), error=error)]) from error
+
+
+def fit(value: object, wanted: Any) -> Any:
+    """`value` in the shape of the type `wanted`.
+
+    Raises:
+        Misfit: If it has another.
+    """
+    if wanted is Any or wanted is object:
+        return value
+    from lamella._option_shapes import structure  # noqa: PLC0415 - cattrs is heavy
+
+    return structure(value, wanted)
+
+
+def parameters_of(factory: Callable[..., Any]) -> Parameters:
+    """What `factory` can be called with."""
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):  # some of those that are written in C do not say
+        return Parameters({}, (), open=True)
+    hints = _hints_of(factory)
+    named = [each for each in signature.parameters.values() if each.kind in _NAMED]
+    return Parameters(
+        types={each.name: hints.get(each.name, Any) for each in named},
+        required=tuple(each.name for each in named if each.default is inspect.Parameter.empty),
+        open=any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values()),
+    )
+
+
+def _hints_of(factory: Any) -> dict[str, Any]:
+    while isinstance(factory, partial):
+        factory = cast("Any", factory.func)  # pyright: ignore[reportUnknownMemberType]
+    if not inspect.isclass(factory):
+        return _resolved(factory)
+    if not attrs.has(factory):
+        return _resolved(factory.__init__)
+    hints: dict[str, Any] = {}
+    for base in reversed(factory.__mro__):
+        hints.update(_resolved(base))
+    fields = attrs.fields(factory)
+    return {field.alias or field.name: _field_type(field, hints) for field in fields if field.init}
+
+
+def _field_type(field: attrs.Attribute[Any], hints: Mapping[str, Any]) -> Any:
+    """The type that a field takes: where it has a converter, what that takes."""
+    declared = hints.get(field.name, Any if isinstance(field.type, str) else field.type or Any)
+    converter: Any = field.converter
+    if isinstance(converter, attrs.Converter):
+        converter = cast("Any", converter).converter
+    if converter is None or converter in _CONVERTERS_THAT_CHECK:
+        return converter or declared
+    if inspect.isclass(converter):  # frozenset, tuple: they take less than they could
+        return declared
+    takes = [hint for name, hint in _resolved(converter).items() if name != "return"]
+    return takes[0] if takes else Any
+
+
+def _resolved(owner: Any) -> dict[str, Any]:
+    """An object's own annotations, evaluated one by one; `Any` for what is not there at run time."""
+    annotations: Mapping[str, Any] = vars(owner).get("__annotations__", {}) if (
+        inspect.isclass(owner)
+    ) else getattr(owner, "__annotations__", {})
+    module = sys.modules.get(getattr(owner, "__module__", None) or "")
+    names = getattr(owner, "__globals__", None) or (vars(module) if module is not None else {})
+    hints: dict[str, Any] = {}
+    for name, annotation in annotations.items():
+        holder: Any = types.SimpleNamespace(__annotations__={name: annotation})
+        try:
+            hints[name] = typing.get_type_hints(holder, dict(names))[name]
+        except Exception:  # noqa: BLE001 - a name for checkers only: the owner judges the value
+            hints[name] = Any
+    return hints
+
+
+def _unknown(name: str, known: Parameters) -> str:
+    if not known.types:
+        return "is no option: there are none"
+    offer = close_to(name, known.types)
+    return f"is no option. {offer or 'There are ' + ', '.join(sorted(known.types)) + '.'}"
+
+
+def _expected(wanted: Any) -> str:
+    from lamella._option_shapes import expected  # noqa: PLC0415 - cattrs is heavy
+
+    return expected(wanted)
+
+
+def _objection(error: Exception) -> str:
+    if isinstance(error, ConfigurationError | TypeError | ValueError):
+        return str(error) or type(error).__name__
+    return f"could not be made: {type(error).__name__}: {error}"

@@ -1,0 +1,102 @@
+"""Virtual time for asyncio: an event loop whose clock jumps instead of waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import selectors
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from contextvars import Context
+from typing import Any, TypeVar, TypeVarTuple, Unpack
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+_RESOLUTION = time.get_clock_info("monotonic").resolution
+
+_Ready = list[tuple[selectors.SelectorKey, int]]
+
+
+class _Selector(selectors.DefaultSelector):
+    """A selector that lets time pass where the ordinary one waits."""
+
+    def __init__(self, grace: float) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.threads = 0
+        self.ticked: Callable[[], bool] | None = None
+        self._grace = grace
+
+    def select(self, timeout: float | None = None) -> _Ready:
+        if self.ticked is not None and self.ticked():
+            return super().select(0)
+        ready = super().select(0)
+        if ready or (timeout is not None and timeout <= 0):
+            return ready
+        if timeout is None or self.threads:
+            # No timer is set, or a thread works that knows nothing of virtual time.
+            return super().select(timeout if timeout is None else self._grace)
+        if len(self.get_map()) > 1:  # more than the loop's own wake-up socket
+            ready = super().select(self._grace)  # bytes may be on their way
+            if ready:
+                return ready
+        self._jump(timeout)
+        return []
+
+    def _jump(self, seconds: float) -> None:
+        now = self.now + seconds
+        # A timer is due when it is earlier than now plus the clock's resolution. After half a year
+        # a float no longer holds that sum, so the clock has to be past the timer itself.
+        self.now = now if now + _RESOLUTION > now else math.nextafter(now, math.inf)
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop in virtual time. It starts at 0.
+
+    When nothing can run, its clock jumps to the next timer. Sockets work: while any is open the
+    loop really waits `grace` seconds for bytes on their way before it jumps. So does the executor
+    of `loop.run_in_executor`; other threads are not seen.
+
+    Args:
+        grace: Real seconds to wait for the peer on this machine before a jump.
+    """
+
+    def __init__(self, grace: float) -> None:
+        self._virtual = _Selector(grace)
+        super().__init__(self._virtual)
+
+    def time(self) -> float:
+        """Seconds since the loop was made, of virtual time."""
+        return self._virtual.now
+
+    def on_tick(self, ticked: Callable[[], bool] | None) -> None:
+        """Call a function whenever all that was ready has run, before time may jump.
+
+        Args:
+            ticked: Returns whether it has made something ready. None ends it.
+        """
+        self._virtual.ticked = ticked
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: Unpack[Ts],
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        if math.isinf(when):  # a timer that never fires would let time jump for ever
+            return asyncio.TimerHandle(when, callback, args, self, context)
+        return super().call_at(when, callback, *args, context=context)
+
+    def run_in_executor(  # type: ignore[override] # pyright: ignore[reportIncompatibleMethodOverride]
+        self, executor: Executor | None, func: Callable[..., T], *args: Any
+    ) -> asyncio.Future[T]:
+        future = super().run_in_executor(executor, func, *args)
+        self._virtual.threads += 1
+        future.add_done_callback(self._thread_is_done)
+        return future
+
+    def _thread_is_done(self, _: object) -> None:
+        self._virtual.threads -= 1

@@ -1,0 +1,1 @@
+"""Transports: handlers that talk to providers."""

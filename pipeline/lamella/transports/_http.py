@@ -1,0 +1,183 @@
+"""The HTTP port: what a transport needs of HTTP, and no library's types.
+
+Request bytes go in; status, headers and a closable stream of bytes come out. Transports, plugins and
+the fast client all use this port, so that one can be exchanged for another. An implementation raises
+the library's own errors and no others, retries nothing but a request that was certainly not taken
+on a kept connection, follows no redirect and keeps no cookie.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import attrs
+
+from lamella._errors import ConfigurationError
+from lamella._limits import Seconds, positive_seconds
+
+MEBIBYTE = 1024 * 1024
+
+
+@attrs.frozen(kw_only=True)
+class HTTPRequest:
+    """A request as bytes.
+
+    Attributes:
+        method: `POST`, `GET` ...
+        url: Absolute, `http` or `https`. It must hold no secret: errors name its host.
+        headers: Names and values; `host` and `content-length` are added.
+        body: The whole body.
+        provider: Who is asked, for messages.
+        connect: Seconds to get a connection, a free place in the pool, TLS and proxies included;
+            None for no limit.
+        write: Seconds for the peer to take the next piece of the request; None for no limit.
+        on_sent: Called once, when the first byte is about to leave this process. It is not called
+            if no connection could be made.
+    """
+
+    method: str
+    url: str
+    headers: tuple[tuple[bytes, bytes], ...] = attrs.field(default=(), repr=False)
+    body: bytes = attrs.field(default=b"", repr=False)
+    provider: str = "the provider"
+    connect: float | None = None
+    write: float | None = None
+    on_sent: Callable[[], None] | None = attrs.field(default=None, repr=False)
+
+
+class HTTPReply(Protocol):
+    """An answer whose body is still to be read, by one task at a time.
+
+    It must be closed, read to its end or not. Reading to the end gives the connection back;
+    closing it earlier closes the connection at once.
+    """
+
+    @property
+    def status(self) -> int:
+        """The status code."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Its headers, with lower-case names; values of repeated ones are joined by `, `."""
+        ...
+
+    async def __anext__(self) -> bytes:
+        """The next bytes of the body, decompressed; never empty.
+
+        Raises:
+            StopAsyncIteration: At the body's proper end.
+            StreamTruncated: If the peer closed in an orderly way before that end.
+            ConnectionLostError: If the connection broke.
+            ResponseTooLargeError: If the body is larger than the client's limit.
+            ProtocolError: If the bytes are no HTTP.
+            ClosedError: If the reply, or the client, was closed.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Release the connection. Idempotent; any task may call it, even while another reads.
+
+        The read that is under way then raises `ClosedError`.
+        """
+        ...
+
+
+class HTTPClient(Protocol):
+    """Sends requests. One serves all event loops and threads of a process."""
+
+    async def send(self, request: HTTPRequest) -> HTTPReply:
+        """Send a request; its answer as soon as status and headers are there.
+
+        Raises:
+            ConnectError: If no connection could be made: nothing was sent.
+            CertificateError: If the peer's certificate, or TLS, was not acceptable.
+            ConnectTimeout: If `request.connect` passed.
+            WriteTimeout: If `request.write` passed.
+            ConnectionLostError: If the connection broke after something was sent.
+            ProtocolError: If the answer is no HTTP, or its headers are too large.
+            ClosedError: If the client is closed.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close all connections, those of other event loops on their loops. Idempotent."""
+        ...
+
+
+def _count(_: object, attribute: attrs.Attribute[int], value: int) -> None:
+    if value < 1:
+        raise ValueError(f"HTTPOptions.{attribute.name} must be at least 1, not {value!r}.")
+
+
+def _count_or_none(_: object, attribute: attrs.Attribute[int], value: int) -> None:
+    if value < 0:
+        raise ValueError(f"HTTPOptions.{attribute.name} must be 0 or more, not {value!r}.")
+
+
+@attrs.frozen(kw_only=True)
+class HTTPOptions:
+    """How a transport's HTTP client behaves.
+
+    Attributes:
+        max_connections: Connections open at once, for each event loop; at least 1. More requests
+            wait for one, which counts as connecting. Below HTTP/2 a connection serves one request
+            at a time, so this bounds the requests under way.
+        max_idle: Connections kept open for later; 0 keeps none. The pool looks at each of them on
+            every request, so that very many make requests slow.
+        idle_expiry: Seconds after which an unused connection is closed; None for never. Keep it
+            below the server's own, which closes without a word.
+        http2: Whether to speak HTTP/2 where the server does. Needs `pip install 'lamella[http2]'`.
+        proxy: `http://`, `https://` or `socks5://` address of a proxy, with `user:password@` if it
+            asks for one. None takes the environment's (`HTTPS_PROXY`, `ALL_PROXY` ...) if
+            `trust_env` holds.
+        trust_env: Whether proxies of the environment are used, `NO_PROXY` included.
+        verify: True checks certificates against the system's (openai 3) or certifi's (openai 2)
+            authorities; a path is a file or folder of authorities in PEM; a context is used as it
+            is. False checks nothing: for tests only, keys can then be stolen.
+        client_cert: Path of a PEM file with a client certificate and its key; None for none.
+        local_address: The local address to connect from; None leaves it to the system.
+        tcp_keepalive: Seconds of silence after which the system probes whether the peer is alive:
+            some networks forget connections that wait long for an answer. None sends no probes.
+        max_body_bytes: The most bytes of an answer's body, decompressed; at least 1.
+        max_header_bytes: The most bytes of an answer's headers; at least 1. The library beneath
+            gives up at 100 KiB in any case.
+        max_message_bytes: The most bytes of one message of a stream; at least 1.
+    """
+
+    max_connections: int = attrs.field(default=1000, validator=_count)
+    max_idle: int = attrs.field(default=100, validator=_count_or_none)
+    idle_expiry: float | None = attrs.field(default=30.0)
+    http2: bool = attrs.field(default=False)
+    proxy: str | None = attrs.field(default=None, repr=False)
+    trust_env: bool = True
+    verify: bool | str | ssl.SSLContext = True
+    client_cert: str | None = None
+    local_address: str | None = None
+    tcp_keepalive: Seconds = attrs.field(default=60.0, converter=positive_seconds)
+    max_body_bytes: int = attrs.field(default=64 * MEBIBYTE, validator=_count)
+    max_header_bytes: int = attrs.field(default=64 * 1024, validator=_count)
+    max_message_bytes: int = attrs.field(default=16 * MEBIBYTE, validator=_count)
+
+    @proxy.validator
+    def _known_proxy(self, _: attrs.Attribute[str | None], value: str | None) -> None:
+        if value is not None and value.partition("://")[0].lower() not in _PROXY_SCHEMES:
+            schemes = ", ".join(f"{scheme}://" for scheme in _PROXY_SCHEMES)
+            msg = "HTTPOptions.proxy is no address of a proxy that is understood."
+            raise ConfigurationError(msg, hint=f"It begins with one of {schemes}.")
+
+    @http2.validator
+    def _http2_installed(self, _: attrs.Attribute[bool], value: bool) -> None:  # noqa: FBT001
+        if not value:
+            return
+        from importlib.util import find_spec
+
+        if find_spec("h2") is None:
+            msg = "HTTPOptions(http2=True) needs the package h2, which is not installed."
+            raise ConfigurationError(msg, hint="Install it with: pip install 'lamella[http2]'")
+
+
+_PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
+DEFAULT_HTTP_OPTIONS = HTTPOptions()

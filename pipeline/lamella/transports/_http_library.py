@@ -1,0 +1,126 @@
+"""Which HTTP library is there, and how it is set up.
+
+openai 2 brings httpx and httpcore, openai 3 brings httpx2 and httpcore2: the same libraries by the
+same people under two names. Both are imported on first use, here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import ssl
+import sys
+from functools import cache
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import attrs
+
+from lamella._errors import ConfigurationError
+from lamella.transports._http import HTTPOptions
+
+
+@attrs.frozen
+class HTTPLibrary:
+    """The two modules.
+
+    Attributes:
+        httpx: `httpx` or `httpx2`.
+        core: `httpcore` or `httpcore2`, the connections beneath.
+    """
+
+    httpx: Any
+    core: Any
+
+
+@cache
+def http_library() -> HTTPLibrary:
+    """The library that the installed openai brings.
+
+    Raises:
+        ConfigurationError: If openai is not installed.
+    """
+    try:
+        major = int(version("openai").partition(".")[0])
+    except (PackageNotFoundError, ValueError):
+        msg = "The package openai, which brings the HTTP client, is not installed."
+        raise ConfigurationError(msg, hint="Install it with: pip install lamella") from None
+    suffix = "2" if major >= 3 else ""
+    return HTTPLibrary(import_module(f"httpx{suffix}"), import_module(f"httpcore{suffix}"))
+
+
+def loaded() -> bool:
+    """Whether the import is behind us; it takes a good part of a second."""
+    return "openai" in sys.modules
+
+
+def ssl_context(options: HTTPOptions) -> ssl.SSLContext:
+    """The TLS settings that options ask for. Reads files: call it where that may block.
+
+    Raises:
+        ConfigurationError: If a file is missing or is no PEM.
+    """
+    verify = options.verify
+    if isinstance(verify, ssl.SSLContext):
+        context = verify
+    elif isinstance(verify, str):
+        context = _from_path(verify)
+    else:
+        context = http_library().httpx.create_ssl_context(verify=verify)
+    if options.client_cert is not None:
+        _load(lambda: context.load_cert_chain(options.client_cert or ""), options.client_cert)
+    return context
+
+
+def _from_path(path: str) -> ssl.SSLContext:
+    folder = Path(path).is_dir()
+    return _load(
+        lambda: ssl.create_default_context(
+            cafile=None if folder else path, capath=path if folder else None
+        ),
+        path,
+    )
+
+
+def _load(read: Any, path: str) -> Any:
+    try:
+        return read()
+    except (OSError, ssl.SSLError) as error:
+        msg = f"The certificate file {path!r} of HTTPOptions cannot be used."
+        hint = f"It must exist and hold PEM ({type(error).__name__})."
+        raise ConfigurationError(msg, hint=hint) from error
+
+
+@attrs.frozen
+class Proxy:
+    """Where a proxy is, and who we are to it."""
+
+    url: str
+    user: str | None = None
+    password: str | None = attrs.field(default=None, repr=False)
+
+
+def proxy_for(scheme: str, host: str, options: HTTPOptions) -> Proxy | None:
+    """The proxy for an origin: the option's, or else the environment's."""
+    address = options.proxy
+    if address is None and options.trust_env:
+        address = _proxy_of_environment(scheme, host)
+    if address is None:
+        return None
+    parts = urlsplit(address)
+    port = f":{parts.port}" if parts.port else ""
+    bare = f"{parts.scheme}://{parts.hostname}{port}"
+    if parts.username is None:
+        return Proxy(bare)
+    return Proxy(bare, unquote(parts.username), unquote(parts.password or ""))
+
+
+def _proxy_of_environment(scheme: str, host: str) -> str | None:
+    from urllib.request import getproxies_environment, proxy_bypass_environment
+
+    found = getproxies_environment()
+    address = found.get(scheme) or found.get("all")
+    if not address or proxy_bypass_environment(host, found):
+        return None
+    return address if "://" in address else f"http://{address}"

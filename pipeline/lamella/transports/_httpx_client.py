@@ -1,0 +1,327 @@
+"""The HTTP port over the connection pools that the installed openai brings (httpx2 or httpx).
+
+One client serves every event loop: each has pools of its own, made on first use. A request goes to
+the pool itself, past the library's cookies, redirects, hooks and second layer of objects.
+"""
+
+from __future__ import annotations
+
+import math
+import ssl
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+
+import anyio
+import attrs
+
+from lamella._errors import (
+    CertificateError,
+    ClosedError,
+    ConfigurationError,
+    ConnectError,
+    ConnectionLostError,
+    ConnectTimeout,
+    LamellaError,
+    MisuseError,
+    ProtocolError,
+    ResponseTooLargeError,
+    WriteTimeout,
+)
+from lamella._loops import PerLoop, current_loop
+from lamella._ports import ThreadPort, run_in_thread
+from lamella.transports._http import DEFAULT_HTTP_OPTIONS, HTTPOptions, HTTPReply, HTTPRequest
+from lamella.transports._http_library import Proxy, http_library, proxy_for, ssl_context
+from lamella.transports._http_network import NetworkBackend, blames_certificate, went_unanswered
+from lamella.transports._http_reply import PooledReply
+
+_PIECE_BYTES = 64 * 1024
+_REFUSED_STREAM = 7
+
+
+@attrs.frozen
+class _Target:
+    """A parsed URL."""
+
+    url: Any
+    scheme: str
+    host: str
+    authority: bytes
+
+
+@lru_cache(maxsize=256)
+def _target(address: str) -> _Target:
+    parts = urlsplit(address)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        msg = f"{parts.scheme or 'An address without scheme'!r} is no address of HTTP."
+        raise ConfigurationError(msg, hint="A base URL begins with https:// (or http://).")
+    core = http_library().core
+    host = parts.hostname.encode("idna" if not parts.hostname.isascii() else "ascii")
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    url = core.URL(
+        scheme=parts.scheme.encode(), host=host, port=parts.port, target=path.encode("ascii")
+    )
+    shown = b"[%b]" % host if b":" in host else host
+    authority = shown if parts.port is None else b"%b:%d" % (shown, parts.port)
+    return _Target(url, parts.scheme, parts.hostname, authority)
+
+
+class _Body:
+    """A request's body in pieces, so that the limit on writing means progress, not size."""
+
+    def __init__(self, request: HTTPRequest, scope: anyio.CancelScope) -> None:
+        self._request = request
+        self._scope = scope
+        self._pieces = self._cut()
+        self.started = False
+
+    def _cut(self) -> Iterator[bytes]:
+        body = self._request.body
+        for start in range(0, len(body), _PIECE_BYTES):
+            yield body[start : start + _PIECE_BYTES]
+
+    def __aiter__(self) -> _Body:
+        # The library asks for the body once it has a connection.
+        self.started = True
+        self._scope.deadline = math.inf
+        if self._request.on_sent is not None:
+            self._request.on_sent()
+        return self
+
+    async def __anext__(self) -> bytes:
+        for piece in self._pieces:
+            return piece
+        raise StopAsyncIteration
+
+
+class _LoopPools:
+    """One event loop's connections."""
+
+    def __init__(self, options: HTTPOptions) -> None:
+        self._options = options
+        self._pools: dict[tuple[Proxy | None, bool], Any] = {}
+        self.sending: set[anyio.CancelScope] = set()
+
+    def get(self, proxy: Proxy | None, context: ssl.SSLContext | None, *, fresh: bool) -> Any:
+        """The pool of connections through a proxy. A fresh one keeps no connection."""
+        pool = self._pools.get((proxy, fresh))
+        if pool is None:
+            pool = self._pools[proxy, fresh] = self._make(proxy, context, fresh=fresh)
+        return pool
+
+    def _make(self, proxy: Proxy | None, context: ssl.SSLContext | None, *, fresh: bool) -> Any:
+        options, core = self._options, http_library().core
+        shared: dict[str, Any] = {
+            "ssl_context": context,
+            "max_connections": options.max_connections,
+            "max_keepalive_connections": 0 if fresh else options.max_idle,
+            "keepalive_expiry": options.idle_expiry,
+            "http2": options.http2,
+            "network_backend": NetworkBackend(_as_float(options.tcp_keepalive)),
+        }
+        if proxy is None:
+            return core.AsyncConnectionPool(local_address=options.local_address, **shared)
+        auth = None if proxy.user is None else (proxy.user, proxy.password or "")
+        if not proxy.url.startswith("socks5"):
+            return core.AsyncHTTPProxy(proxy.url, proxy_auth=auth, **shared)
+        try:
+            return core.AsyncSOCKSProxy(proxy.url, proxy_auth=auth, **shared)
+        except (ImportError, RuntimeError) as error:
+            msg = "A SOCKS proxy needs the package socksio, which is not installed."
+            raise ConfigurationError(msg, hint="Install it with: pip install socksio") from error
+
+    async def aclose(self) -> None:
+        for scope in list(self.sending):
+            scope.cancel()
+        pools, self._pools = list(self._pools.values()), {}
+        for pool in pools:
+            await pool.aclose()
+
+
+class PooledHTTPClient:
+    """Sends requests over pooled connections; see `HTTPClient`.
+
+    Args:
+        options: Bounds, proxies, TLS.
+        thread: Where files of certificates are read.
+    """
+
+    def __init__(
+        self, options: HTTPOptions = DEFAULT_HTTP_OPTIONS, *, thread: ThreadPort = run_in_thread
+    ) -> None:
+        self._options = options
+        self._thread = thread
+        self._context: ssl.SSLContext | None = None
+        self._pools: PerLoop[_LoopPools] = PerLoop(lambda: _LoopPools(options))
+        self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
+
+    async def send(self, request: HTTPRequest) -> HTTPReply:
+        if self._closed:
+            raise self._closed_error(request)
+        target = _target(request.url)
+        if target.scheme == "https" and self._context is None:
+            self._context = await self._thread(ssl_context, self._options)
+        pools = self._pools.get()
+        deadline = math.inf if request.connect is None else anyio.current_time() + request.connect
+        with anyio.CancelScope(deadline=deadline) as scope:
+            pools.sending.add(scope)
+            try:
+                return await self._send(request, target, pools, scope)
+            finally:
+                pools.sending.discard(scope)
+        if self._closed:
+            raise self._closed_error(request)
+        raise _connect_timeout(request, target)
+
+    async def _send(
+        self, request: HTTPRequest, target: _Target, pools: _LoopPools, scope: anyio.CancelScope
+    ) -> HTTPReply:
+        proxy = proxy_for(target.scheme, target.host, self._options)
+        body = _Body(request, scope)
+        try:
+            pool = pools.get(proxy, self._context, fresh=False)
+            return await self._exchange(pool, request, target, body)
+        except Exception as error:
+            if not _certainly_not_taken(error):
+                raise self._typed(error, request, target, sent=body.started) from error
+        # Once, on a connection that nobody has used, and without counting it as an attempt.
+        body = _Body(request, scope)
+        try:
+            pool = pools.get(proxy, self._context, fresh=True)
+            return await self._exchange(pool, request, target, body)
+        except Exception as error:
+            raise self._typed(error, request, target, sent=True) from error
+
+    async def _exchange(
+        self, pool: Any, request: HTTPRequest, target: _Target, body: _Body
+    ) -> HTTPReply:
+        headers = [(b"Host", target.authority), *request.headers]
+        if request.body or request.method not in {"GET", "HEAD", "DELETE"}:
+            headers.append((b"Content-Length", b"%d" % len(request.body)))
+        response = await pool.handle_async_request(
+            http_library().core.Request(
+                request.method,
+                target.url,
+                headers=headers,
+                content=body,
+                extensions={"timeout": {"write": request.write}},
+            )
+        )
+        limit = self._options.max_header_bytes
+        size = sum(len(name) + len(value) + 4 for name, value in response.headers)
+        reply = PooledReply(
+            response,
+            provider=request.provider,
+            max_bytes=self._options.max_body_bytes,
+            client_closed=lambda: self._closed,
+        )
+        if size > limit:
+            await reply.aclose()
+            msg = f"The headers of {request.provider}'s answer are larger than {limit} bytes."
+            hint = "If that is to be expected, raise HTTPOptions.max_header_bytes."
+            raise ResponseTooLargeError(msg, hint=hint, provider=request.provider)
+        return reply
+
+    def _typed(
+        self, error: Exception, request: HTTPRequest, target: _Target, *, sent: bool
+    ) -> LamellaError:
+        """The library's error in place of the HTTP library's, by name: there are two of those."""
+        if isinstance(error, LamellaError):
+            return error
+        if self._closed:
+            return self._closed_error(request)
+        kind, where = type(error).__name__, target.authority.decode("latin-1")
+        who = request.provider
+        if kind in {"ConnectTimeout", "PoolTimeout"}:
+            return _connect_timeout(request, target)
+        if kind == "WriteTimeout":
+            msg = f"{who} took no more of the request for {request.write:.3g} s."
+            return WriteTimeout(msg, provider=who)
+        if kind == "ProxyError":
+            msg = f"The proxy refused to connect to {where}."
+            hint = "Check HTTPOptions.proxy, or the proxy variables of the environment."
+            return ConnectError(msg, hint=hint, provider=who, retryable=False)
+        if kind == "LocalProtocolError":
+            # Its text may quote a header, and one of them is the key.
+            msg = "A header of the request holds what no header can hold."
+            hint = "Keys, names and ids must be one line of printable ASCII."
+            return MisuseError(msg, hint=hint, provider=who)
+        if not sent:
+            return _connect_error(error, who, where)
+        if kind == "RemoteProtocolError" and not _hung_up(error):
+            return ProtocolError(f"What {who} sent is no HTTP.", provider=who)
+        msg = f"The connection to {who} ({where}) was lost before it answered."
+        return ConnectionLostError(msg, provider=who)
+
+    @staticmethod
+    def _closed_error(request: HTTPRequest) -> ClosedError:
+        return ClosedError(
+            f"The transport of {request.provider} was closed.",
+            hint="Make a new one; a closed transport stays closed.",
+            provider=request.provider,
+        )
+
+    async def aclose(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        here = current_loop()
+        for loop, pools in self._pools.items():
+            if loop is here:
+                await pools.aclose()
+            else:
+                close, its = pools.aclose, loop
+                its.call_soon(lambda its=its, close=close: its.spawn(close, "lamella http close"))
+        self._pools.clear()
+
+
+def _connect_timeout(request: HTTPRequest, target: _Target) -> ConnectTimeout:
+    where = target.authority.decode("latin-1")
+    limit = "the limit" if request.connect is None else f"{request.connect:.3g} s"
+    return ConnectTimeout(
+        f"No connection to {request.provider} ({where}) within {limit}.",
+        hint="If the machine is busy, HTTPOptions.max_connections may be too small.",
+        provider=request.provider,
+    )
+
+
+def _connect_error(error: Exception, who: str, where: str) -> LamellaError:
+    if blames_certificate(error):
+        msg = f"The certificate or TLS of {who} ({where}) was not accepted."
+        hint = "Check the address; a private authority is given by HTTPOptions(verify='ca.pem')."
+        return CertificateError(msg, hint=hint, provider=who)
+    msg = f"No connection to {who} ({where}) could be made."
+    return ConnectError(msg, hint="Check the address, the network and proxies.", provider=who)
+
+
+def _certainly_not_taken(error: Exception) -> bool:
+    """Whether the provider surely did not begin to work on the request.
+
+    A kept connection that was closed in the meantime, or an HTTP/2 peer that says so itself.
+    """
+    if went_unanswered(error):
+        return True
+    event = error.args[0] if error.args else None
+    name = type(event).__name__
+    if name == "StreamReset":
+        return getattr(event, "error_code", None) == _REFUSED_STREAM
+    # With a last stream that is not 0, the pool itself finds another connection.
+    return name == "ConnectionTerminated" and getattr(event, "last_stream_id", None) == 0
+
+
+def _hung_up(error: Exception) -> bool:
+    """Whether the peer closed, rather than sent nonsense."""
+    if not error.args:
+        return True
+    event = error.args[0]
+    return not isinstance(event, str) or "disconnected" in event or "closed connection" in event
+
+
+def _as_float(value: Any) -> float | None:
+    return None if value is None else float(value)

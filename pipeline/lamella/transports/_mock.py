@@ -1,0 +1,330 @@
+"""The embedded provider: no network, no key, and the same answer each time.
+
+It is the default transport, so that a pipeline answers before anything is configured, and a test
+needs no server. `lamella.testing.MockServer` says the same over HTTP.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from json import dumps
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import anyio
+import anyio.lowlevel
+import attrs
+
+from lamella._begin import begin
+from lamella._chat import ChatRequest
+from lamella._embeddings import EmbeddingRequest
+from lamella._errors import (
+    ClosedError,
+    ConfigurationError,
+    ConnectionLostError,
+    LamellaError,
+    ProtocolError,
+    UnsupportedError,
+)
+from lamella._events import Event, Finish, UsageReport
+from lamella._mock_answers import Answer, chat_events, embedding_events
+from lamella._mock_rejections import Rejection, error_body, in_band_body
+from lamella._mock_tokens import Draw
+from lamella._parts import Opaque
+from lamella._requests import Request
+from lamella._responses import Head, Response
+from lamella._usage import Usage
+
+if TYPE_CHECKING:
+    from lamella._ports import Ports
+    from lamella.testing._mock_faults import MockFaults, Script, Steps
+
+R = TypeVar("R", bound=Response)
+
+_WIRE_VERBS = frozenset(
+    {"status", "headers", "body", "delay", "jitter", "hold_headers", "delay_after_headers",
+     "stall_at", "stall", "reset_before_headers", "blackhole", "malformed_at"}
+)  # fmt: skip
+_EVENT_VERBS = frozenset({"truncate", "reset", "error_at", "error", "finish", "usage", "unknown"})
+
+
+def _seconds(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
+    if not 0 <= value < math.inf:
+        msg = f"Mock({attribute.name}={value!r}): it is a number of seconds, 0 or more."
+        raise ConfigurationError(msg)
+
+
+def _script(mock: Mock) -> Script | None:
+    if mock.script is None and mock.faults is None:
+        return None
+    from lamella.testing._mock_faults import Script
+
+    try:
+        return Script(mock.script, mock.faults)
+    except ValueError as error:
+        raise ConfigurationError(f"Mock: {error}") from None
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Mock:
+    """Answers chat and embedding requests itself, deterministically, and goes wrong as told.
+
+    The model's name may be anything; one with `reasoning` in it thinks first. Faults may also stand
+    in the name, after a semicolon: `model="mock;status=503"`.
+
+    Attributes:
+        model: The model of requests that name none.
+        latency: Seconds until the first event of an answer.
+        latency_per_token: Seconds before each further event.
+        script: What goes wrong with the first request, the second, and so on: a list of texts such
+            as `"status=429; retry-after=2"`, None being a request without faults; one text with
+            bars between the steps; or a `Plan`. What is left of the verbs without a network is
+            listed in the guide; others are refused.
+        faults: What goes wrong with every request after the script.
+        answer: Gives the answer instead: a function of the request that returns text, a message, a
+            response, or None to leave it to the embedded provider.
+
+    Raises:
+        ConfigurationError: If an option is out of range, or a text is not that of faults.
+    """
+
+    name: ClassVar[str] = "mock"
+
+    model: str = "mock"
+    latency: float = attrs.field(default=0.0, validator=_seconds)
+    latency_per_token: float = attrs.field(default=0.0, validator=_seconds)
+    script: Steps | None = None
+    faults: Steps | None = None
+    answer: Answer | None = None
+    _steps: Script | None = attrs.field(
+        init=False, repr=False, default=attrs.Factory(_script, takes_self=True)
+    )
+
+    async def __call__(self, request: Request[R], /) -> R:
+        """Answer one request.
+
+        Raises:
+            LamellaError: What the script says, as a transport over a network would raise it.
+            UnsupportedError: If the operation is neither chat nor embeddings.
+            ConfigurationError: If the script uses a verb that has no meaning without a network.
+        """
+        model, faults = self._aimed(request)
+        ports = request.context.ports
+        request_id = f"req_{ports.new_id()}"
+        attempt = request.context.attempt
+        if attempt is not None:
+            attempt.sent = True
+            attempt.request_id = request_id
+        told: Request[Any] = request.evolve(model=model)
+        if faults is not None:
+            await _before(faults, ports, request_id)
+        try:
+            events = self._events(told)
+        except Rejection as rejection:
+            raise _status_error(rejection.status, rejection.body, {}, request_id) from None
+        source = MockSource(
+            _broken(events, faults), ports.sleep, pace=self._pace(faults), eager=not request.stream
+        )
+        identity = Draw.of(request_id).word("answer")
+        head = Head(
+            model=model,
+            provider=self.name,
+            request_id=request_id,
+            id=f"chatcmpl-{identity}" if isinstance(told, ChatRequest) else None,
+        )
+        return await begin(request, source, head)
+
+    def _aimed(self, request: Request[Any]) -> tuple[str, MockFaults | None]:
+        """The model that is meant, and what goes wrong."""
+        default = "mock-embedding" if isinstance(request, EmbeddingRequest) else self.model
+        model, semicolon, text = (request.model or default).partition(";")
+        faults = self._steps.next() if self._steps is not None else None
+        if semicolon:
+            from lamella.testing._mock_faults import MockFaults
+
+            try:
+                faults = MockFaults.of(text)
+            except ValueError as error:
+                raise ConfigurationError(f"Mock, model {request.model!r}: {error}") from None
+        if faults is not None:
+            _must_be_possible(faults)
+        return model, faults
+
+    def _events(self, request: Request[Any]) -> tuple[Event, ...]:
+        if isinstance(request, ChatRequest):
+            return chat_events(request, self.answer)
+        if isinstance(request, EmbeddingRequest):
+            return embedding_events(request)
+        msg = f"The mock provider cannot answer {request.operation or type(request).__name__!r}."
+        raise UnsupportedError(msg, hint="It answers chat and embeddings.", provider=self.name)
+
+    def _pace(self, faults: MockFaults | None) -> Callable[[int], float]:
+        """How long to wait before the event with a number."""
+        latency, each = self.latency, self.latency_per_token
+        stall_at = None if faults is None else faults.wire.stall_at
+        stall = 0.0 if faults is None else faults.wire.stall
+
+        def wait(number: int) -> float:
+            return (each if number else latency) + (stall if number == stall_at else 0.0)
+
+        return wait
+
+    def health(self) -> bool:
+        """It can always be reached."""
+        return True
+
+
+class MockSource:
+    """Gives events at a pace; an exception among them is raised in its turn.
+
+    Args:
+        events: What to give.
+        sleep: Waits for seconds.
+        pace: Seconds to wait before the event with a number, from 0.
+        eager: Whether other tasks get a turn only at the beginning and not before each event.
+    """
+
+    def __init__(
+        self,
+        events: Sequence[Event | Exception],
+        sleep: Callable[[float], Awaitable[None]],
+        *,
+        pace: Callable[[int], float],
+        eager: bool,
+    ) -> None:
+        self._events = events
+        self._sleep = sleep
+        self._pace = pace
+        self._eager = eager
+        self._next = 0
+        self._scope: anyio.CancelScope | None = None
+        self._closed = False
+
+    async def __anext__(self) -> Event:
+        """The next event."""
+        number = self._next
+        seconds = self._pace(number)
+        if seconds > 0:
+            await self._wait(seconds)
+        elif number == 0 or not self._eager:
+            await anyio.lowlevel.checkpoint()
+        if self._closed:
+            msg = "The mock provider's answer was closed while its next event was awaited."
+            raise ClosedError(msg)
+        if number == len(self._events):
+            raise StopAsyncIteration
+        self._next += 1
+        event = self._events[number]
+        if isinstance(event, Exception):
+            raise event
+        return event
+
+    async def _wait(self, seconds: float) -> None:
+        with anyio.CancelScope() as scope:
+            self._scope = scope
+            try:
+                await _sleep(self._sleep, seconds)
+            finally:
+                self._scope = None
+
+    async def aclose(self) -> None:
+        """Wake a waiting read, and give nothing more."""
+        self._closed = True
+        if self._scope is not None:
+            self._scope.cancel()
+
+
+async def _sleep(sleep: Callable[[float], Awaitable[None]], seconds: float) -> None:
+    if math.isinf(seconds):
+        await anyio.sleep_forever()
+    elif seconds > 0:
+        await sleep(seconds)
+
+
+def _must_be_possible(faults: MockFaults) -> None:
+    asked = {*faults.wire.active()} - _WIRE_VERBS | {*faults.active()} - _EVENT_VERBS
+    if faults.usage in {"twice", "with_finish"}:
+        asked.add(f"usage={faults.usage}")
+    if asked:
+        raise ConfigurationError(
+            f"The mock transport has no bytes with which it could do {', '.join(sorted(asked))}.",
+            hint="Serve it over HTTP: `lamella mock`, or lamella.testing.MockServer.",
+        )
+
+
+async def _before(faults: MockFaults, ports: Ports, request_id: str) -> None:
+    """What happens before the first event: waits, and errors instead of an answer."""
+    wire = faults.wire
+    jitter = ports.random.uniform(-wire.jitter, wire.jitter) if wire.jitter else 0.0
+    for seconds in (wire.delay + jitter, wire.hold_headers, wire.blackhole):
+        await _sleep(ports.sleep, seconds)
+    if wire.reset_before_headers or wire.blackhole:
+        raise _lost("before it answered", request_id)
+    status = wire.status or 200
+    if status >= 400:
+        body = error_body(status) if wire.body is None else wire.body
+        raise _status_error(status, body, dict(wire.headers), request_id)
+    await _sleep(ports.sleep, wire.delay_after_headers)
+    if wire.body is not None:
+        raise _nonsense(request_id)
+
+
+def _broken(events: Sequence[Event], faults: MockFaults | None) -> Sequence[Event | Exception]:
+    """The events as the faults leave them."""
+    if faults is None:
+        return events
+    found: list[Event | Exception] = [
+        kept for event in events if (kept := _changed(event, faults)) is not None
+    ]
+    if faults.unknown:
+        found.insert(0, Opaque({"type": "mock.unknown"}, "mock", content=False))
+    ends: list[tuple[int, Exception | None]] = []
+    if faults.truncate is not None:
+        ends.append((faults.truncate, None))
+    if faults.reset is not None:
+        ends.append((faults.reset, _lost("in the middle of its answer", None, phase="stream")))
+    if (failing := faults.failing_event) is not None:
+        ends.append((failing, _in_band(faults.error or "server_error")))
+    if faults.wire.malformed_at:
+        ends.append((min(place for place, _ in faults.wire.malformed_at), _nonsense(None)))
+    if faults.finish == "none":
+        ends.append((len(found), None))
+    if not ends:
+        return found
+    place, error = min(ends, key=lambda end: end[0])
+    place = min(place, len(found) - (error is None))  # a cut after the end would be none
+    return found[:place] if error is None else [*found[:place], error]
+
+
+def _changed(event: Event, faults: MockFaults) -> Event | None:
+    if isinstance(event, Finish) and faults.finish is not None:
+        return None if faults.finish == "none" else Finish(faults.finish)
+    if isinstance(event, UsageReport) and faults.usage is not None:
+        return None if faults.usage == "none" else UsageReport(Usage())
+    return event
+
+
+def _status_error(
+    status: int, body: dict[str, Any] | bytes, headers: dict[str, str], request_id: str
+) -> LamellaError:
+    from lamella.transports._http_errors import status_error
+
+    content = body if isinstance(body, bytes) else dumps(body).encode()
+    sent = {"x-request-id": request_id, **{name.lower(): text for name, text in headers.items()}}
+    return status_error(status, content, sent, provider="mock")
+
+
+def _in_band(code: str) -> LamellaError:
+    from lamella.transports._http_errors import in_band_error
+
+    return in_band_error(in_band_body(code)["error"], provider="mock")
+
+
+def _lost(when: str, request_id: str | None, **data: Any) -> ConnectionLostError:
+    msg = f"The mock provider reset the connection {when}, as its script says."
+    return ConnectionLostError(msg, provider="mock", request_id=request_id, **data)
+
+
+def _nonsense(request_id: str | None) -> ProtocolError:
+    msg = "The mock provider sent bytes that make no sense, as its script says."
+    return ProtocolError(msg, provider="mock", request_id=request_id)

@@ -1,0 +1,65 @@
+"""OpenAI's Chat Completions API, and what calls itself compatible with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import attrs
+
+from lamella._chat import ChatRequest
+from lamella._events import Event
+from lamella._responses import Head
+from lamella.transports._dialect import DialectOptions
+from lamella.transports._openai_chat_answer import ChatDecoder
+from lamella.transports._openai_chat_request import chat_body
+from lamella.transports._openai_parts import JSON
+
+
+@attrs.frozen
+class OpenAIChat:
+    """The chat dialect.
+
+    Quirks that it understands, beside the fields of `DialectOptions`: `send_reasoning` (whether the
+    endpoint takes its models' thinking back in `reasoning_field`; default False, as OpenAI refuses
+    the field).
+
+    Attributes:
+        provider: Whose answers these are: it stands in errors and on provider-bound parts, which go
+            back to nobody else.
+    """
+
+    path: ClassVar[str] = "/chat/completions"
+    operation: ClassVar[str] = "chat"
+
+    provider: str = "openai"
+
+    def encode(self, request: ChatRequest, *, stream: bool, options: DialectOptions) -> JSON:
+        """The body of a request. `request.extra` is merged last and wins over typed fields.
+
+        Raises:
+            UnsupportedError: If the API has no words for something that is asked.
+        """
+        return chat_body(request, stream=stream, options=options, provider=self.provider)
+
+    def decode(
+        self, body: bytes, request: ChatRequest | None = None
+    ) -> tuple[Sequence[Event], Head]:
+        """The events of a complete answer, and its head.
+
+        Args:
+            body: The answer.
+            request: What was asked. With it, usage that the provider left out is estimated; without
+                it, there is none.
+
+        Raises:
+            ProtocolError: If the bytes are no answer.
+            LamellaError: The provider's own error, where the body is one.
+        """
+        decoder = ChatDecoder(self.provider, request)
+        events = decoder.whole(body)
+        return events, decoder.head
+
+    def decoder(self, request: ChatRequest) -> ChatDecoder:
+        """A fresh reader for the stream that answers `request`."""
+        return ChatDecoder(self.provider, request)

@@ -1,0 +1,250 @@
+"""Chat Completions: one choice of an answer in the making."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from lamella._events import (
+    Event,
+    MediaDelta,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+)
+from lamella._message_dicts import from_data_url
+from lamella._parts import Opaque
+from lamella.transports._openai_json import mapping_of, nonsense, objects_of, text_of
+from lamella.transports._openai_tool_calls import ToolCalls
+
+KEPT_FIELDS = ("reasoning_details", "extra_content", "thinking_blocks")
+"""Fields beside the content that hold state which the provider wants back."""
+
+_DELTA_FIELDS = {
+    "role", "content", "refusal", "reasoning_content", "reasoning", "audio", "images",
+    "tool_calls", "function_call", *KEPT_FIELDS,
+}  # fmt: skip
+_REASONS = {"function_call": "tool_calls"}
+
+
+class ChoiceReader:
+    """Turns the deltas of one choice, or its whole message, into events."""
+
+    __slots__ = (
+        "_asides", "_kept", "_logprobs", "_provider", "_sound", "_sound_format", "calls", "filters", "index",
+        "reason", "sound_bytes", "spoke", "texts", "thoughts",
+    )  # fmt: skip
+
+    def __init__(self, index: int, provider: str, sound_format: str | None = None) -> None:
+        self.index = index
+        self._provider = provider
+        self._sound_format = sound_format
+        self.reason: str | None = None
+        self.spoke = False
+        self.texts: list[str] = []
+        self.thoughts: list[str] = []
+        self.sound_bytes = 0
+        self.calls = ToolCalls(index, provider)
+        self.filters: Any = None
+        self._logprobs: list[Any] = []
+        self._sound = ""
+        self._kept: dict[str, Any] = {}
+        self._asides: dict[str, Any] = {}
+
+    def read(self, delta: Mapping[str, Any], logprobs: Any, *, whole: bool) -> list[Event]:
+        """The events of a delta, or of a whole message."""
+        events: list[Event] = []
+        self._reasoning(delta, events)
+        if isinstance(logprobs, dict):
+            self._logprobs += logprobs.get("content") or ()  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+            if refused := logprobs.get("refusal"):  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+                events.append(self._aside({"logprobs": {"refusal": refused}}))
+        self._content(delta.get("content"), events)
+        refusal = text_of(delta, "refusal")
+        if refusal is not None:
+            self.texts.append(refusal)
+            events.append(RefusalDelta(refusal, self.index))
+        self._audio(delta, events)
+        for number, image in enumerate(objects_of(delta, "images")):
+            self._image(number, image, events)
+        self._tools(delta, events, whole=whole)
+        for name in KEPT_FIELDS:
+            if name in delta:
+                self._keep(name, delta[name])
+        self.asides(delta, _DELTA_FIELDS, events)
+        self.spoke = self.spoke or any(event.semantic for event in events)
+        return events
+
+    def asides(self, given: Mapping[str, Any], known: set[str], events: list[Event]) -> None:
+        """Pass on fields that we do not know, once for each value they take."""
+        if given.keys() <= known:
+            return
+        for name, value in given.items():
+            if name not in known and value not in (None, "", [], {}):
+                if self._asides.get(name) != value:
+                    self._asides[name] = value
+                    events.append(self._aside({name: value}))
+
+    def end(self, answer_id: str | None) -> list[Event]:
+        """What could only be said at the end."""
+        events: list[Event] = list(self.calls.missing_ids(answer_id))
+        if self._sound:
+            events += self._sounded(self._sound + "=" * (-len(self._sound) % 4), None, "")
+        events += [
+            Opaque({name: value}, self._provider, choice=self.index)
+            for name, value in self._kept.items()
+        ]
+        if self._logprobs:  # of tokens that made no text
+            events.append(self._aside({"logprobs": {"content": self._logprobs}}))
+        return events
+
+    def finish_reason(self) -> str:
+        """Why it stopped, in the library's words where it has one, else the provider's own.
+
+        Where there are tool calls, `stop` means `tool_calls`: a forced call ends so at OpenAI, and any
+        call at some compatible servers.
+        """
+        reason = self.reason or "stop"
+        if reason == "stop" and self.calls:
+            return "tool_calls"
+        return _REASONS.get(reason, reason)
+
+    # --- the fields of a delta ---------------------------------------------------------------
+
+    def _reasoning(self, delta: Mapping[str, Any], events: list[Event]) -> None:
+        # Servers that are renaming the one to the other send both, with the same text.
+        text = text_of(delta, "reasoning_content") or text_of(delta, "reasoning")
+        if text is not None:
+            self.thoughts.append(text)
+            events.append(ReasoningDelta(text, self.index))
+
+    def _content(self, content: Any, events: list[Event]) -> None:
+        if content is None:
+            return
+        self.spoke = True
+        if isinstance(content, str):
+            self._text(content, events)
+        elif isinstance(content, list):
+            for item in content:  # pyright: ignore[reportUnknownVariableType]
+                self._item(item, events)
+        else:
+            raise nonsense("content", f"a {type(content).__name__}", provider=self._provider)
+
+    def _text(self, text: str, events: list[Event]) -> None:
+        if text:
+            self.texts.append(text)
+            events.append(TextDelta(text, self.index, tuple(self._logprobs) or None))
+            self._logprobs = []
+
+    def _item(self, item: Any, events: list[Event]) -> None:
+        """An entry of a content list; Mistral's reasoning models answer with these."""
+        if isinstance(item, str):
+            self._text(item, events)
+        elif not isinstance(item, dict):
+            raise nonsense("content", "a list of neither text nor objects", provider=self._provider)
+        elif item.get("type") == "text" and isinstance(item.get("text"), str):  # pyright: ignore[reportUnknownMemberType]
+            self._text(item["text"], events)  # pyright: ignore[reportUnknownArgumentType]
+        elif item.get("type") == "thinking":  # pyright: ignore[reportUnknownMemberType]
+            self._thinking(item["thinking"] if "thinking" in item else "", events)
+        else:
+            events.append(Opaque(item, self._provider, choice=self.index))  # pyright: ignore[reportUnknownArgumentType]
+
+    def _thinking(self, given: Any, events: list[Event]) -> None:
+        pieces: list[Any] = given if isinstance(given, list) else [{"text": given}]  # pyright: ignore[reportUnknownVariableType]
+        for piece in pieces:
+            text = text_of(piece, "text") if isinstance(piece, dict) else None  # pyright: ignore[reportUnknownArgumentType]
+            if text is not None:
+                self.thoughts.append(text)
+                events.append(ReasoningDelta(text, self.index))
+
+    def _audio(self, delta: Mapping[str, Any], events: list[Event]) -> None:
+        audio = mapping_of(delta, "audio")
+        if not audio:
+            return
+        encoded = self._sound + "".join((text_of(audio, "data") or "").split())
+        usable = len(encoded) - len(encoded) % 4  # pieces may be cut within a group of four
+        self._sound = encoded[usable:]
+        transcript, sound_id = text_of(audio, "transcript") or "", text_of(audio, "id")
+        if transcript:
+            self.texts.append(transcript)
+        events += self._sounded(encoded[:usable], sound_id, transcript)
+        if "expires_at" in audio:
+            events.append(self._aside({"audio": {"expires_at": audio["expires_at"]}}))
+
+    def _sounded(self, encoded: str, sound_id: str | None, transcript: str) -> list[Event]:
+        data = self._base64(encoded, "sound")
+        self.sound_bytes += len(data)
+        if not (data or sound_id or transcript):
+            return []
+        return [
+            MediaDelta(
+                "audio", data, self._sound_format, transcript, sound_id, choice=self.index
+            ),
+        ]
+
+    def _image(self, number: int, image: Mapping[str, Any], events: list[Event]) -> None:
+        url = text_of(mapping_of(image, "image_url"), "url")
+        decoded = from_data_url(url)
+        if decoded is None:
+            events.append(Opaque(image, self._provider, choice=self.index))
+        else:
+            media_type, data = decoded
+            events.append(
+                MediaDelta("image", data, media_type, index=number, choice=self.index)
+            )
+
+    def _base64(self, encoded: str, what: str) -> bytes:
+        try:
+            return base64.b64decode(encoded, validate=True)
+        except (binascii.Error, ValueError):
+            raise nonsense(what, "malformed base64", provider=self._provider) from None
+
+    def _tools(self, delta: Mapping[str, Any], events: list[Event], *, whole: bool) -> None:
+        calls = objects_of(delta, "tool_calls")
+        legacy = mapping_of(delta, "function_call")
+        if legacy and not calls:
+            calls = ({"index": 0, "function": legacy},)
+        for call in calls:
+            event = self.calls.piece(call, whole=whole)
+            if event is not None:
+                events.append(event)
+
+    def _keep(self, name: str, value: Any) -> None:
+        before = self._kept.get(name)
+        if value is None or value in ([], {}):
+            return
+        if isinstance(before, list) and isinstance(value, list):
+            self._kept[name] = _joined([*before, *value])
+        elif isinstance(before, dict) and isinstance(value, dict):
+            self._kept[name] = {**before, **value}
+        else:
+            self._kept[name] = value
+
+    def _aside(self, data: Mapping[str, Any]) -> Opaque:
+        return Opaque(data, self._provider, content=False, choice=self.index)
+
+
+def _joined(entries: list[Any]) -> list[Any]:
+    """Entries of `reasoning_details`, those of one (type, index) made one again."""
+    whole: list[Any] = []
+    for entry in entries:
+        last = whole[-1] if whole else None
+        if not (
+            isinstance(entry, dict)
+            and isinstance(last, dict)
+            and "index" in entry
+            and (entry.get("type"), entry["index"]) == (last.get("type"), last.get("index"))  # pyright: ignore
+        ):
+            whole.append(entry)
+            continue
+        texts = {
+            name: last[name] + entry[name]
+            for name in ("text", "summary", "data")
+            if isinstance(last.get(name), str) and isinstance(entry.get(name), str)  # pyright: ignore
+        }
+        whole[-1] = {**last, **{k: v for k, v in entry.items() if v is not None}, **texts}  # pyright: ignore
+    return whole

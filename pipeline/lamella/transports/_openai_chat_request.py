@@ -1,0 +1,283 @@
+"""Chat Completions: how a request is written.
+
+What the API has no words for is refused before the network. What is left out without an error:
+reasoning, unless the endpoint's quirk `send_reasoning` says that it takes it back in
+`reasoning_field`; signatures, always; and what another provider's answer brought (`Opaque` parts and
+`extra` of an earlier assistant message), which is that provider's own state.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+from lamella._chat import ChatRequest
+from lamella._message_dicts import data_url, tool_call_to_dict
+from lamella._messages import Message
+from lamella._parts import (
+    Audio,
+    File,
+    Image,
+    Opaque,
+    Part,
+    Reasoning,
+    Refusal,
+    Text,
+    ToolCall,
+    ToolResult,
+)
+from lamella._tools import Tool
+from lamella.transports._dialect import DialectOptions
+from lamella.transports._openai_parts import (
+    JSON,
+    chosen_tool,
+    file_name,
+    foreign,
+    image_url,
+    merge_extra,
+    own_extra,
+    told_failure,
+    unsupported,
+)
+
+_AS_IT_IS = (
+    "temperature", "top_p", "n", "seed", "presence_penalty", "frequency_penalty",
+    "parallel_tool_calls", "response_format", "reasoning_effort", "service_tier",
+)  # fmt: skip
+_CHOICES = ("auto", "none", "required")
+_CHAT = "in a chat request"
+
+
+def chat_body(
+    request: ChatRequest, *, stream: bool, options: DialectOptions, provider: str
+) -> JSON:
+    """The body of a chat request.
+
+    Raises:
+        UnsupportedError: If the API has no words for a part or a value.
+    """
+    writer = _Writer(options, provider)
+    body: JSON = {} if request.model is None else {"model": request.model}
+    body["messages"] = [writer.message(message) for message in request.messages]
+    given = request.__dict__
+    for name in _AS_IT_IS:
+        value = given[name]
+        if value is not None:
+            body[name] = value
+    if request.max_output_tokens is not None:
+        body[options.max_tokens_name] = request.max_output_tokens
+    if request.stop:
+        body["stop"] = list(request.stop)
+    if request.logprobs is not None:
+        body["logprobs"] = True
+        if request.logprobs:
+            body["top_logprobs"] = request.logprobs
+    if request.tools:
+        body["tools"] = [
+            tool.to_dict() if isinstance(tool, Tool) else _opaque(tool, provider)
+            for tool in request.tools
+        ]
+    if request.tool_choice is not None:
+        body["tool_choice"] = _tool_choice(request, provider)
+    if options.send_user and request.context.user is not None:
+        body["user"] = request.context.user
+    if stream:
+        body["stream"] = True
+        if options.stream_usage:
+            body["stream_options"] = {"include_usage": True}
+    if request.extra:
+        merge_extra(body, request, provider=provider)
+    return body
+
+
+def _tool_choice(request: ChatRequest, provider: str) -> Any:
+    choice = request.tool_choice
+    if not isinstance(choice, str) or choice in _CHOICES:
+        return choice
+    kind, name = chosen_tool(request, choice, provider=provider)
+    return {"type": kind, kind: {"name": name}} if name else {"type": kind}
+
+
+def _opaque(part: Opaque, provider: str) -> Mapping[str, Any]:
+    if foreign(part, provider):
+        raise unsupported(
+            f"An Opaque part of {part.provider!r}",
+            f"to {provider!r}",
+            "Take it out of the request, or send the request to the provider that made it.",
+            provider=provider,
+        )
+    return part.data
+
+
+class _Writer:
+    """Writes messages for one endpoint."""
+
+    __slots__ = ("_developer", "_provider", "_reasoning")
+
+    def __init__(self, options: DialectOptions, provider: str) -> None:
+        self._provider = provider
+        self._developer = options.developer_role
+        sends = options.quirks.get("send_reasoning", False)
+        self._reasoning = options.reasoning_field if sends else None
+
+    def message(self, message: Message) -> JSON:
+        """A message as it goes over the wire."""
+        role, parts = message.role, message.parts
+        if role == "system" or role == "developer":  # noqa: PLR1714 - a set is slower on the way of every call
+            role = "developer" if self._developer else "system"
+        out: JSON = {"role": role, "content": None}
+        if len(parts) == 1 and type(parts[0]) is Text and not parts[0].extra:
+            out["content"] = parts[0].text
+            if message.listed:
+                out["content"] = [{"type": "text", "text": parts[0].text}]
+        elif role == "assistant":
+            self._assistant(message, out)
+        elif role == "tool":
+            self._tool(parts[0], out)
+        else:
+            out["content"] = [self._part(part) for part in parts] if parts else ""
+        if message.name is not None:
+            out["name"] = message.name
+        if message.extra:
+            out.update(message.extra)
+        return out
+
+    def _tool(self, result: Part, out: JSON) -> None:
+        assert isinstance(result, ToolResult)  # noqa: S101 - a Message of role tool holds nothing else
+        content = told_failure(result)
+        for part in content:
+            if not isinstance(part, Text | Opaque):
+                raise unsupported(
+                    part,
+                    "as a tool's result in a chat request",
+                    'Send it in a user message after the result, or use `api="responses"`.',
+                    provider=self._provider,
+                )
+        out["tool_call_id"] = result.call_id
+        out["content"] = self._text_content(content, listed=result.listed)
+        out.update(own_extra(result.extra, self._provider))
+
+    def _text_content(self, parts: tuple[Part, ...], *, listed: bool) -> Any:
+        """A string where one text says all, otherwise a list."""
+        if not parts and not listed:
+            return ""
+        if not listed and len(parts) == 1 and isinstance(parts[0], Text) and not parts[0].extra:
+            return parts[0].text
+        return [self._part(part) for part in parts]
+
+    # --- an assistant's message: some of its parts stand beside the content ------------------
+
+    def _assistant(self, message: Message, out: JSON) -> None:
+        content: list[Part] = []
+        thoughts: list[str] = []
+        for part in message.parts:
+            if isinstance(part, Text):
+                content.append(part)
+            elif isinstance(part, ToolCall):
+                out.setdefault("tool_calls", []).append(self._tool_call(part))
+            elif isinstance(part, Reasoning):
+                thoughts.append(part.text)
+            elif isinstance(part, Audio) and part.id is not None:
+                out["audio"] = {"id": part.id}
+            elif isinstance(part, Opaque):
+                self._assistant_opaque(part, content, out)
+            elif isinstance(part, Refusal):
+                content.append(part)
+            else:
+                raise unsupported(
+                    part,
+                    "in an assistant's message of a chat request",
+                    "Put it into a user message, or leave it out of the conversation.",
+                    provider=self._provider,
+                )
+        if len(content) == 1 and type(content[0]) is Refusal and not content[0].extra:
+            out["refusal"] = content[0].text
+        elif content or message.listed:
+            out["content"] = self._said(content, listed=message.listed)
+        elif not out.keys() - {"role", "content"}:
+            out["content"] = ""
+        if self._reasoning is not None and any(thoughts):
+            out[self._reasoning] = "".join(thoughts)
+
+    def _said(self, content: list[Part], *, listed: bool) -> Any:
+        """What the model said before: one string where it is only text, as many servers want."""
+        texts = [part.text for part in content if isinstance(part, Text) and not part.extra]
+        if len(texts) == len(content) and not listed:
+            return "".join(texts)
+        return [self._part(part) for part in content]
+
+    def _assistant_opaque(self, part: Opaque, content: list[Part], out: JSON) -> None:
+        if foreign(part, self._provider):
+            return  # another provider's own state; see the module's docstring
+        if "type" in part.data:
+            content.append(part)
+        else:
+            out.update(part.data)  # a field that stood beside the content, such as reasoning_details
+
+    def _tool_call(self, call: ToolCall) -> JSON:
+        arguments = call.arguments
+        if call.kind == "function" and not arguments.strip():
+            arguments = "{}"  # servers parse it, and some models write nothing for no arguments
+        if not call.extra:
+            words = "arguments" if call.kind == "function" else "input"
+            body = {"name": call.name, words: arguments}
+            return {"id": call.id, "type": call.kind, call.kind: body}
+        extra = own_extra(call.extra, self._provider)
+        return tool_call_to_dict(ToolCall(call.id, call.name, arguments, call.kind, extra))
+
+    # --- parts -------------------------------------------------------------------------------
+
+    def _part(self, part: Part) -> Any:
+        match part:
+            case Text():
+                return {"type": "text", "text": part.text, **own_extra(part.extra, self._provider)}
+            case Image():
+                body: JSON = {"url": image_url(part, provider=self._provider)}
+                if part.detail is not None:
+                    body["detail"] = part.detail
+                return self._nested("image_url", body, part)
+            case Audio():
+                return self._nested("input_audio", self._sound(part), part)
+            case File():
+                return self._nested("file", self._file(part), part)
+            case Opaque():
+                return _opaque(part, self._provider)
+            case Refusal():
+                return {"type": "refusal", "refusal": part.text}
+            case _:
+                hint = "It belongs into an assistant's message."
+                if isinstance(part, ToolResult):
+                    hint = "Send each result as a message of its own: Message.tool(call_id, content)."
+                where = "in a system or user message of a chat request"
+                raise unsupported(part, where, hint, provider=self._provider)
+
+    def _nested(self, key: str, body: JSON, part: Image | Audio | File) -> JSON:
+        extra = own_extra(part.extra, self._provider)
+        if not extra:
+            return {"type": key, key: body}
+        outer = {name: value for name, value in extra.items() if name != key}
+        return {"type": key, key: {**body, **extra.get(key, {})}, **outer}
+
+    def _sound(self, part: Audio) -> JSON:
+        if part.data is None or part.format is None:
+            missing = "format" if part.data is not None else "data"
+            raise unsupported(
+                f"An Audio part without `{missing}`",
+                _CHAT,
+                "Give its bytes and their format: Audio(data=..., format='wav').",
+                provider=self._provider,
+            )
+        return {"data": base64.b64encode(part.data).decode(), "format": part.format}
+
+    def _file(self, part: File) -> JSON:
+        if part.id is not None:
+            return {"file_id": part.id}
+        if part.url is not None:
+            raise unsupported(
+                "A File with a `url`",
+                _CHAT,
+                'Give its `data`, upload it and give its `id`, or use `api="responses"`.',
+                provider=self._provider,
+            )
+        return {"filename": file_name(part), "file_data": data_url(part.media_type, part.data)}

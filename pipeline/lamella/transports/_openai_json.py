@@ -1,0 +1,128 @@
+"""Provider JSON, read so that no decoder's own error ever gets out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from lamella._errors import LamellaError, ProtocolError
+from lamella._parts import NOTHING
+from lamella._usage import Usage
+from lamella.transports._http_errors import in_band_error
+
+_DECODER = msgspec.json.Decoder()
+
+
+def json_object(data: bytes, what: str, *, provider: str) -> Mapping[str, Any]:
+    """A JSON object out of an answer.
+
+    A lone half of a surrogate pair (`\\ud800`) is valid JSON but no text, and cannot be written
+    anywhere; it becomes U+FFFD.
+
+    Args:
+        data: The bytes.
+        what: What they are, for the message: `an answer`, `a stream event`.
+        provider: Who sent them.
+
+    Raises:
+        ProtocolError: If they are HTML, malformed, not UTF-8, or no object.
+    """
+    try:
+        value = _DECODER.decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        value = _leniently(data, what, provider)
+    if isinstance(value, list) and len(value) == 1:  # pyright: ignore[reportUnknownArgumentType]
+        value = value[0]  # Google's compatible endpoint wraps its errors
+    if not isinstance(value, dict):
+        raise nonsense(what, f"a JSON {_kind(value)} instead of an object", provider=provider)
+    return value  # pyright: ignore[reportUnknownVariableType]
+
+
+def nonsense(
+    what: str, found: str, *, provider: str, usage: Usage | None = None, hint: str | None = None
+) -> ProtocolError:
+    """The error for bytes that make no sense. `found` must quote nothing of the answer."""
+    return ProtocolError(
+        f"{provider} sent {found} as {what}.", provider=provider, usage=usage, hint=hint
+    )
+
+
+def raise_in_band(given: Mapping[str, Any], *, provider: str, event: str | None = None) -> None:
+    """Raise the provider's own error where a body or a stream event is one.
+
+    Known shapes: `{"error": {...}}`, `{"error": "text"}`, `{"object": "error", ...}`, an event of
+    type `error`, and a bare `{"message": ..., ...}` without any answer beside it.
+    """
+    error = given.get("error")
+    bare = (
+        given.get("object") == "error"
+        or given.get("type") == "error"
+        or event == "error"
+        or ("message" in given and not given.keys() & {"choices", "output", "data", "type"})
+    )
+    if not error and not bare:
+        return
+    if isinstance(error, Mapping):
+        found: Mapping[str, Any] = error  # pyright: ignore[reportUnknownVariableType]
+    elif error:
+        found = {**given, "message": str(error)}
+    else:
+        found = given
+    raise in_band_error(found, provider=provider)
+
+
+def with_usage(error: LamellaError, usage: Usage | None) -> LamellaError:
+    """An error that says what was spent on it."""
+    return error if usage is None else error.copy(usage=usage)
+
+
+def text_of(given: Mapping[str, Any], name: str) -> str | None:
+    """A field that holds text; None where it is absent, empty or something else."""
+    value = given.get(name)
+    return value if isinstance(value, str) and value else None
+
+
+def mapping_of(given: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A field that holds an object; empty where it is absent or something else."""
+    value = given.get(name)
+    return value if isinstance(value, dict) else NOTHING  # pyright: ignore[reportUnknownVariableType]
+
+
+def objects_of(given: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
+    """The objects of a field that holds a list of them; empty where it is absent."""
+    value = given.get(name)
+    if not isinstance(value, list):
+        return ()
+    return [item for item in value if isinstance(item, dict)]  # pyright: ignore
+
+
+def _leniently(data: bytes, what: str, provider: str) -> Any:
+    start = data.lstrip()[:1]
+    if start == b"<":
+        hint = "Check the base URL, and whether a proxy or a login page answers in its place."
+        raise nonsense(what, "HTML or XML", provider=provider, hint=hint)
+    if not start:
+        raise nonsense(what, "nothing", provider=provider)
+    try:
+        return _mended(json.loads(data))
+    except (ValueError, RecursionError):
+        # Not `from`: the decoder's error would carry the answer's text.
+        raise nonsense(what, "malformed JSON", provider=provider) from None
+
+
+def _mended(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_mended(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(value, dict):
+        return {_mended(key): _mended(item) for key, item in value.items()}  # pyright: ignore
+    return value
+
+
+def _kind(value: object) -> str:
+    names = {list: "array", str: "string", bool: "boolean", int: "number", float: "number"}
+    return names.get(type(value), "null")

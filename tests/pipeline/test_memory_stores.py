@@ -1,0 +1,692 @@
+"""The memory stores keep the rules of the ports, within their bounds, from any thread and loop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import attrs
+import pytest
+
+from lamella._errors import MisuseError
+from lamella._local_state import LocalObjects
+from lamella._memory_blobs import ENTRY_OVERHEAD, MemoryBlobs
+from lamella._memory_leases import MemoryLeases
+from lamella._memory_records import MemoryRecords
+from lamella._memory_stores import memory_stores, process_stores
+from lamella._stores import Dimension, Lease, Stores
+from lamella.testing._blob_conformance import check_blob_store
+from lamella.testing._lease_conformance import check_lease_store
+from lamella.testing._record_conformance import check_record_store
+
+pytestmark = pytest.mark.anyio
+
+
+@attrs.define
+class ManualClock:
+    """A monotonic clock that a test moves."""
+
+    seconds: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def advance(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """A clock that stands still until it is moved."""
+    return ManualClock()
+
+
+def blobs_of(clock: ManualClock, entries: int = 3, size: int = 100) -> MemoryBlobs:
+    """Room for so many entries of so many bytes, key included."""
+    each = ENTRY_OVERHEAD + size
+    return MemoryBlobs(monotonic=clock, max_bytes=entries * each, max_entry_bytes=each)
+
+
+def leases_of(clock: Callable[[], float], max_buckets: int = 100) -> MemoryLeases:
+    """A lease store with room for so many limits."""
+    return MemoryLeases(monotonic=clock, max_buckets=max_buckets)
+
+
+class TestConformance:
+    async def test_memory_blobs_conform(self, clock: ManualClock) -> None:
+        """The blobs keep every rule of the port."""
+        await check_blob_store(lambda: memory_stores(monotonic=clock).blobs, clock.advance)
+
+    async def test_memory_leases_conform(self, clock: ManualClock) -> None:
+        """The leases keep every rule of the port."""
+        await check_lease_store(lambda: memory_stores(monotonic=clock).leases, clock.advance)
+
+    async def test_memory_records_conform(self) -> None:
+        """The records keep every rule of the port."""
+        await check_record_store(lambda: memory_stores().records)
+
+    async def test_make_and_advance_may_be_asynchronous(self, clock: ManualClock) -> None:
+        """A store may take a round trip to be made, and its clock one to be moved."""
+
+        async def make() -> MemoryLeases:
+            await anyio.lowlevel.checkpoint()
+            return leases_of(clock)
+
+        async def advance(seconds: float) -> None:
+            await anyio.lowlevel.checkpoint()
+            clock.advance(seconds)
+
+        await check_lease_store(make, advance)
+
+    async def test_without_advance_time_is_left_out(self, clock: ManualClock) -> None:
+        """A store whose clock stands still passes the rules that are not about time."""
+        await check_blob_store(lambda: blobs_of(clock, 100, 70_000))
+        await check_lease_store(lambda: leases_of(clock))
+
+
+class GrantsInPart(MemoryLeases):
+    """Keeps the dimensions before the one that stood in the way."""
+
+    async def reserve(self, lease_id: str, dimensions: Sequence[Dimension], *, ttl: float) -> Lease:
+        lease = await super().reserve(lease_id, dimensions, ttl=ttl)
+        if not lease.granted and dimensions[0] != lease.refused:
+            await super().reserve(lease_id + "+", dimensions[:1], ttl=ttl)
+        return lease
+
+
+class ReservesAnew(MemoryLeases):
+    """Takes a repeated reserve for a new one."""
+
+    async def reserve(self, lease_id: str, dimensions: Sequence[Dimension], *, ttl: float) -> Lease:
+        if lease_id in self._held:
+            return await super().reserve(lease_id + "'", dimensions, ttl=ttl)
+        return await super().reserve(lease_id, dimensions, ttl=ttl)
+
+
+class GivesBackTwice(MemoryLeases):
+    """Refunds what has flowed back already: a second burst."""
+
+    async def refund(self, lease_id: str) -> bool:
+        held = self._held.get(lease_id)
+        for dimension in held.dimensions if held else ():
+            await self.level(dimension)
+        before = [bucket._shares for bucket, _ in held.parts] if held else []
+        buckets = [bucket for bucket, _ in held.parts] if held else []
+        known = await super().refund(lease_id)
+        for index, bucket in enumerate(buckets):
+            amount = held.dimensions[index].amount if held else 0
+            bucket._shares = min(bucket._full, before[index] + amount * bucket._unit)
+        return known
+
+
+class ForgetsDebt(MemoryLeases):
+    """Charges no more than was reserved."""
+
+    async def settle(self, lease_id: str, amounts: Sequence[int]) -> bool:
+        held = self._held.get(lease_id)
+        if held is not None and len(amounts) == len(held.dimensions):
+            amounts = [min(a, d.amount) for a, d in zip(amounts, held.dimensions, strict=True)]
+        return await super().settle(lease_id, amounts)
+
+
+class NeverExpires(MemoryLeases):
+    """Keeps the leases of dead holders."""
+
+    async def reserve(self, lease_id: str, dimensions: Sequence[Dimension], *, ttl: float) -> Lease:
+        return await super().reserve(lease_id, dimensions, ttl=ttl if not ttl > 0 else ttl * 1e9)
+
+
+class PurgesAnywhere(MemoryBlobs):
+    """Takes a tag for enough."""
+
+    async def purge(self, *, prefix: str = "", tag: str | None = None) -> int:
+        return await super().purge(prefix=prefix if tag is None else "", tag=tag)
+
+
+class KeepsForEver(MemoryBlobs):
+    """Knows no time to live."""
+
+    async def put(
+        self, key: str, data: bytes, *, ttl: float | None = None, tags: frozenset[str] = frozenset()
+    ) -> None:
+        await super().put(key, data, ttl=None if ttl is not None and ttl > 0 else ttl, tags=tags)
+
+
+class AppendsTwice(MemoryRecords):
+    """Does not know its ids."""
+
+    async def append(self, stream: str, records: Sequence[tuple[str, Mapping[str, Any]]]) -> int:
+        fresh = [(os.urandom(8).hex(), record) for _, record in records]
+        return await super().append(stream, fresh)
+
+
+class TestConformanceFinds:
+    @pytest.mark.parametrize(
+        ("broken", "rule"),
+        [
+            (GrantsInPart, "A refusal takes nothing"),
+            (ReservesAnew, "A repeated reserve takes nothing more"),
+            (GivesBackTwice, "What has flowed back already is not given back again"),
+            (ForgetsDebt, "takes what was used beyond the lease"),
+            (NeverExpires, "A lease that is not settled in time counts as refunded"),
+        ],
+    )
+    async def test_broken_leases(
+        self, clock: ManualClock, broken: type[MemoryLeases], rule: str
+    ) -> None:
+        """A lease store that breaks a rule is told which."""
+        with pytest.raises(AssertionError, match=rule):
+            await check_lease_store(lambda: broken(monotonic=clock, max_buckets=100), clock.advance)
+
+    @pytest.mark.parametrize(
+        ("broken", "rule"),
+        [
+            (PurgesAnywhere, "A purge by prefix and tag"),
+            (KeepsForEver, "After its time to live a value is absent"),
+        ],
+    )
+    async def test_broken_blobs(
+        self, clock: ManualClock, broken: type[MemoryBlobs], rule: str
+    ) -> None:
+        """A blob store that breaks a rule is told which."""
+
+        def make() -> MemoryBlobs:
+            return broken(monotonic=clock, max_bytes=2**20, max_entry_bytes=2**20)
+
+        with pytest.raises(AssertionError, match=rule):
+            await check_blob_store(make, clock.advance)
+
+    async def test_broken_records(self) -> None:
+        """A record store that breaks a rule is told which."""
+        with pytest.raises(AssertionError, match="An id that is there already is skipped"):
+            await check_record_store(lambda: AppendsTwice(max_records=100))
+
+    async def test_an_error_says_the_rule(self, clock: ManualClock) -> None:
+        """What a store raises of itself passes through, with the rule noted on it."""
+        with pytest.raises(MisuseError) as caught:
+            await check_record_store(lambda: MemoryRecords(max_records=100, max_streams=1))
+        assert "Streams are independent" in caught.value.__notes__[0]
+
+
+class TestBlobs:
+    async def test_the_least_recently_used_go_first(self, clock: ManualClock) -> None:
+        """Beyond the bytes, what was not read or written for longest makes room."""
+        blobs = blobs_of(clock)
+        for key in ("a", "b", "c"):
+            await blobs.put(key, b"x" * 99)
+        await blobs.get("a")
+        await blobs.put("d", b"x" * 99)
+        assert [key for key in "abcd" if await blobs.get(key)] == ["a", "c", "d"]
+
+    async def test_keys_and_tags_count(self, clock: ManualClock) -> None:
+        """The bound holds for all that an entry takes, not for its data alone."""
+        blobs = blobs_of(clock, entries=2, size=100)
+        await blobs.put("k" * 50, b"", tags=frozenset({"t" * 50}))
+        assert blobs.size == ENTRY_OVERHEAD + 100
+        with pytest.raises(ValueError, match="above max_entry_bytes 612"):
+            await blobs.put("k" * 50, b"x", tags=frozenset({"t" * 50}))
+        with pytest.raises(ValueError, match="keep less"):
+            await blobs.put("ключ", b"x" * 85)
+
+    async def test_a_value_too_large_changes_nothing(self, clock: ManualClock) -> None:
+        """What is refused leaves what was there, and the message does not show the key."""
+        blobs = blobs_of(clock)
+        await blobs.put("secret", b"old")
+        with pytest.raises(ValueError, match="an entry of") as caught:
+            await blobs.put("secret", b"x" * 101)
+        assert "secret" not in str(caught.value)
+        blob = await blobs.get("secret")
+        assert blob is not None
+        assert blob.data == b"old"
+
+    async def test_what_has_expired_makes_room_before_what_lives(self, clock: ManualClock) -> None:
+        """An expired entry is removed, with its bytes, before a living one is evicted."""
+        blobs = blobs_of(clock)
+        await blobs.put("living", b"x" * 90)
+        for key in ("b", "c"):
+            await blobs.put(key, b"x" * 90, ttl=1.0, tags=frozenset({"t"}))
+        clock.advance(1.0)
+        await blobs.put("d", b"x" * 90)
+        assert await blobs.get("living") is not None
+        assert blobs.size == 2 * ENTRY_OVERHEAD + 90 + 6 + 90 + 1
+
+    async def test_the_size_comes_back_to_nothing(self, clock: ManualClock) -> None:
+        """Replacing, deleting, purging and expiring each give their bytes back."""
+        blobs = blobs_of(clock, entries=2000)
+        for number in range(1500):
+            await blobs.put(f"{number}", b"x", ttl=1.0 if number % 3 else None)
+            await blobs.put(f"{number}", b"yy", tags=frozenset({f"{number % 7}"}))
+        await blobs.delete("3")
+        await blobs.purge(tag="1")
+        clock.advance(2.0)
+        assert await blobs.purge() > 1000  # in chunks, letting the loop run between them
+        assert blobs.size == 0
+        assert not blobs._tagged
+
+    async def test_a_purge_spares_what_is_put_after_it_began(self, clock: ManualClock) -> None:
+        """A long purge forgets what was there when it was asked for."""
+        blobs = blobs_of(clock, entries=2000)
+        for number in range(1200):
+            await blobs.put(f"{number}", b"old")
+        async with anyio.create_task_group() as group:
+            group.start_soon(blobs.purge)
+            while await blobs.get("0"):
+                await anyio.lowlevel.checkpoint()
+            await blobs.put("1199", b"new")
+        blob = await blobs.get("1199")
+        assert blob is not None
+        assert blob.data == b"new"
+
+    async def test_a_ttl_that_is_no_number_is_refused(self, clock: ManualClock) -> None:
+        """NaN would neither keep nor expire."""
+        with pytest.raises(ValueError, match="ttl is nan"):
+            await blobs_of(clock).put("key", b"", ttl=float("nan"))
+
+    def test_bounds_must_make_sense(self, clock: ManualClock) -> None:
+        """An entry must fit the store, and something must fit an entry."""
+        for max_bytes, max_entry in ((1000, 2000), (2000, ENTRY_OVERHEAD)):
+            with pytest.raises(ValueError, match="max_entry_bytes"):
+                MemoryBlobs(monotonic=clock, max_bytes=max_bytes, max_entry_bytes=max_entry)
+
+
+class TestLeases:
+    async def test_idle_limits_make_room(self, clock: ManualClock) -> None:
+        """Limits that are full again are forgotten, so that a bound holds any number of keys."""
+        leases = leases_of(clock, max_buckets=10)
+        for number in range(100):
+            dimension = Dimension((str(number),), 1, 10, per=1.0)
+            assert (await leases.reserve(str(number), [dimension], ttl=60)).granted
+            await leases.settle(str(number), [1])
+            clock.advance(0.2)
+        assert len(leases._buckets) <= 10
+
+    async def test_limits_in_use_are_not_forgotten(
+        self, clock: ManualClock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """With no room for a limit it is refused, told once in the log, until one is idle."""
+        leases = leases_of(clock, max_buckets=3)
+        spent = [Dimension((str(number),), 1, 1) for number in range(5)]
+        for number in range(3):
+            assert (await leases.reserve(str(number), [spent[number]], ttl=60)).granted
+        with caplog.at_level(logging.WARNING, logger="lamella"):
+            for number in (3, 4):
+                lease = await leases.reserve(str(number), [spent[number]], ttl=60)
+                assert (lease.granted, lease.retry_after) == (False, None)
+                assert lease.refused == spent[number]
+        assert [record.message[:32] for record in caplog.records] == [
+            "MemoryLeases: max_buckets 3 limi"
+        ]
+        assert [await leases.level(each) for each in spent] == [0, 0, 0, 1, 1]
+        await leases.refund("1")
+        assert (await leases.reserve("3", [spent[3]], ttl=60)).granted
+
+    async def test_an_id_means_one_reservation(self, clock: ManualClock) -> None:
+        """An id used for other dimensions is a mistake that is told, not a lease shared."""
+        leases = leases_of(clock)
+        await leases.reserve("a", [Dimension(("x",), 1, 5)], ttl=60)
+        with pytest.raises(ValueError, match="'a' was used for other dimensions"):
+            await leases.reserve("a", [Dimension(("x",), 2, 5)], ttl=60)
+
+    async def test_the_memory_of_ended_leases_is_bounded(self, clock: ManualClock) -> None:
+        """Only so many ended leases are remembered, and nothing else of them is left."""
+        leases = MemoryLeases(monotonic=clock, max_buckets=10, max_ended=5)
+        for number in range(1000):
+            await leases.reserve(str(number), [Dimension(("x",), 1, 5, per=60)], ttl=60)
+            await leases.refund(str(number))
+        assert (len(leases._ended), len(leases._held)) == (5, 0)
+        assert len(leases._expiries._heap) < 100
+        assert await leases.refund("999")
+        assert not await leases.refund("1")
+
+    async def test_gaps_are_joined(self, clock: ManualClock) -> None:
+        """What a bucket remembers grows with the leases that are out, not with those that were."""
+        leases = leases_of(clock)
+        dimension = Dimension(("x",), 1, 10_000, per=86_400)
+        for number in range(500):
+            await leases.reserve(str(number), [dimension], ttl=60)
+            if number >= 3:
+                await leases.settle(str(number - 3), [1])
+            clock.advance(0.001)
+        (bucket,) = leases._buckets.values()
+        count, gap = 0, bucket._newest
+        while gap is not None:
+            count, gap = count + 1, gap.older
+        assert count <= 5
+
+    async def test_a_clock_that_steps_back_stands_still(self, clock: ManualClock) -> None:
+        """Nothing flows back twice when the clock repeats a span."""
+        leases = leases_of(clock)
+        dimension = Dimension(("x",), 10, 10, per=10.0)
+        await leases.reserve("a", [dimension], ttl=600)
+        clock.advance(5.0)
+        assert await leases.level(dimension) == 5
+        clock.advance(-5.0)
+        assert await leases.level(dimension) == 5
+        clock.advance(5.0)
+        assert await leases.level(dimension) == 5
+
+    async def test_after_a_long_pause_the_burst_is_the_capacity(self, clock: ManualClock) -> None:
+        """Ten minutes of suspension are worth no more than a full bucket."""
+        leases = leases_of(clock)
+        dimension = Dimension(("x",), 10, 10, per=10.0)
+        await leases.reserve("a", [dimension], ttl=6000)
+        clock.advance(600.0)
+        assert await leases.level(dimension) == 10
+
+    async def test_extreme_numbers_are_exact(self, clock: ManualClock) -> None:
+        """Neither a tiny rate over an age nor money of any size is rounded."""
+        leases = leases_of(clock)
+        for capacity, per in ((1, 1e300), (10**30, 86_400.0), (10**30, 0.0), (7, 1e-12)):
+            dimension = Dimension(("x",), capacity, capacity, per=per)
+            await leases.reserve(f"{capacity}{per}", [dimension], ttl=60)
+            assert await leases.level(dimension) == 0
+            one = attrs.evolve(dimension, amount=1)
+            assert not (await leases.reserve("one", [one], ttl=60)).granted
+
+    @pytest.mark.parametrize(
+        ("values", "error"),
+        [
+            ({"amount": -1}, ValueError),
+            ({"capacity": -1}, ValueError),
+            ({"per": -1.0}, ValueError),
+            ({"per": float("nan")}, ValueError),
+            ({"per": float("inf")}, ValueError),
+            ({"amount": 1.5}, TypeError),
+        ],
+    )
+    def test_a_dimension_must_make_sense(
+        self, values: dict[str, Any], error: type[Exception]
+    ) -> None:
+        """Numbers that no store could count are refused where they are written down."""
+        with pytest.raises(error, match="Dimension: amount"):
+            attrs.evolve(Dimension(("x",), 1, 10), **values)
+
+
+class TestRecords:
+    async def test_the_oldest_are_dropped_and_counted(self) -> None:
+        """A full stream drops its oldest records; numbers go on, so a reader sees the gap."""
+        records = MemoryRecords(max_records=3)
+        for number in range(1, 6):
+            await records.append("s", [(str(number), {"n": number})])
+        assert [number async for number, _ in records.read("s")] == [3, 4, 5]
+        assert (records.dropped("s"), records.dropped("other")) == (2, 0)
+        assert await records.append("s", [("5", {})]) == 0
+        assert await records.append("s", [("1", {})]) == 1
+
+    async def test_a_slow_reader_goes_on_behind_the_gap(self) -> None:
+        """What is dropped under a reader is skipped, and the rest is read."""
+        records = MemoryRecords(max_records=2)
+        await records.append("s", [("a", {}), ("b", {})])
+        reader = records.read("s")
+        assert (await anext(reader))[0] == 1
+        await records.append("s", [("c", {}), ("d", {})])
+        assert [number async for number, _ in reader] == [3, 4]
+
+    async def test_streams_are_bounded(self) -> None:
+        """One stream too many is refused with what to do; those there go on."""
+        records = MemoryRecords(max_records=2, max_streams=1)
+        await records.append("a", [("1", {})])
+        with pytest.raises(MisuseError, match="Use fewer streams"):
+            await records.append("b", [("1", {})])
+        assert await records.append("a", [("2", {})]) == 1
+
+    async def test_an_error_shows_no_content(self) -> None:
+        """What cannot be kept is named by its type: a record may hold what is personal."""
+        records = MemoryRecords(max_records=2)
+        with pytest.raises(TypeError, match="a value of type bytes") as caught:
+            await records.append("s", [("1", {"name": b"Jo"})])
+        assert "Jo" not in str(caught.value)
+        with pytest.raises(TypeError, match="a key of type int"):
+            await records.append("s", [("1", {"deep": [{1: 2}]})])
+
+    def test_bounds_must_make_sense(self) -> None:
+        """A stream that keeps nothing is a mistake."""
+        with pytest.raises(ValueError, match="at least 1"):
+            MemoryRecords(max_records=0)
+
+
+class TestLocalObjects:
+    def test_an_object_is_made_once(self) -> None:
+        """All who ask for a key get the object that the first asking made."""
+        local = LocalObjects(max_objects=10)
+        first = local.get(("a", "b"), list[int])
+        assert local.get(("a", "b"), list[int]) is first
+        assert local.get(("a", "c"), list[int]) is not first
+
+    def test_the_least_recently_used_goes(self) -> None:
+        """Beyond the bound the object that was not asked for longest is made anew."""
+        local = LocalObjects(max_objects=2)
+        a, b = (local.get((key,), list[int]) for key in "ab")
+        local.get(("a",), list[int])
+        local.get(("c",), list[int])
+        assert local.get(("a",), list[int]) is a
+        assert local.get(("b",), list[int]) is not b
+
+    def test_making_may_ask_for_others(self) -> None:
+        """An object may be made of others from the same place: no lock is held meanwhile."""
+        local = LocalObjects(max_objects=10)
+        outer = local.get(("outer",), lambda: [local.get(("inner",), list[int])])
+        assert outer[0] is local.get(("inner",), list[int])
+
+    def test_what_fails_to_be_made_is_not_kept(self) -> None:
+        """An error while making reaches the one who asked, and the next one tries anew."""
+        local = LocalObjects(max_objects=10)
+        with pytest.raises(ZeroDivisionError):
+            local.get(("a",), lambda: 1 / 0)
+        assert local.get(("a",), lambda: 5) == 5
+
+    def test_bounds_must_make_sense(self) -> None:
+        """A place that keeps nothing is a mistake."""
+        with pytest.raises(ValueError, match="at least 1"):
+            LocalObjects(max_objects=0)
+
+
+@pytest.fixture
+def eager_threads() -> Iterator[None]:
+    """Threads take turns every few microseconds, so that races show."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def in_threads(count: int, work: Callable[[int], None]) -> None:
+    """Run `work(number)` in so many threads at once; the first error is raised here."""
+    errors: list[BaseException] = []
+    start = threading.Barrier(count)
+
+    def run(number: int) -> None:
+        start.wait()
+        try:
+            work(number)
+        except BaseException as error:  # noqa: BLE001 - raised below, on the test's own thread
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+@pytest.mark.usefixtures("eager_threads")
+class TestThreads:
+    def test_no_dimension_is_over_admitted(self, clock: ManualClock, anyio_backend: str) -> None:
+        """Eight loops in eight threads on one dimension get exactly what there is."""
+        leases = leases_of(clock)
+        dimension = Dimension(("x",), 1, 3000, per=3600.0)
+        granted: list[str] = []
+        start = threading.Barrier(8)
+
+        async def reserve(number: int) -> None:
+            start.wait()
+            for each in range(500):
+                lease_id = f"{number}-{each}"
+                if (await leases.reserve(lease_id, [dimension], ttl=60)).granted:
+                    granted.append(lease_id)
+
+        in_threads(8, lambda number: anyio.run(reserve, number, backend=anyio_backend))
+        assert len(granted) == 3000
+
+    def test_what_is_given_back_is_not_lost(self, clock: ManualClock, anyio_backend: str) -> None:
+        """After threads have reserved, settled, refunded and renewed, the count is exact."""
+        leases = leases_of(clock)
+        rate = Dimension(("rate",), 3, 40, per=3600.0)
+        slots = Dimension(("slots",), 1, 10, held=True)
+        used: list[int] = []
+
+        async def work(number: int) -> None:
+            for each in range(100):
+                lease_id = f"{number}-{each}"
+                if not (await leases.reserve(lease_id, [rate, slots], ttl=60)).granted:
+                    continue
+                assert await leases.level(slots) >= 0
+                assert await leases.renew(lease_id, ttl=60)
+                if each % 10 == 0:
+                    assert await leases.settle(lease_id, [1, 1])
+                    used.append(1)
+                else:
+                    assert await leases.refund(lease_id)
+
+        in_threads(6, lambda number: anyio.run(work, number, backend=anyio_backend))
+        level = 40 - len(used)
+        assert (await_now(leases.level(rate)), await_now(leases.level(slots))) == (level, 10)
+
+    def test_blobs_and_records_stay_whole(self, clock: ManualClock, anyio_backend: str) -> None:
+        """Sizes, tags, ids and numbers agree after threads have worked on the same keys."""
+        blobs, records = blobs_of(clock, entries=20), MemoryRecords(max_records=1000)
+
+        async def work(number: int) -> None:
+            for each in range(60):
+                await blobs.put(f"{each % 30}", bytes(each), tags=frozenset({str(each % 3)}))
+                await blobs.get(f"{(each + number) % 30}")
+                await records.append("s", [(f"{each}", {"by": number})])
+            await blobs.purge(tag="1")
+
+        in_threads(6, lambda number: anyio.run(work, number, backend=anyio_backend))
+        await_now(blobs.purge())
+        assert (blobs.size, blobs._tagged) == (0, {})
+        kept = records._streams["s"]
+        assert (kept.last, sorted(kept.numbers, key=int)) == (60, [str(n) for n in range(60)])
+
+    def test_all_threads_share_one_object(self) -> None:
+        """Threads that make an object at the same time all get the same one."""
+        local = LocalObjects(max_objects=100)
+        got: list[tuple[int, object]] = []
+
+        def work(number: int) -> None:
+            got.extend((key, local.get((str(key),), object)) for key in range(50))
+
+        in_threads(6, work)
+        assert len(set(got)) == 50
+
+    def test_the_process_has_one_set(self) -> None:
+        """Every thread sees the same process-wide stores, and no test changes them."""
+        got: list[Stores] = []
+        in_threads(6, lambda _: got.append(process_stores()))
+        assert all(stores is got[0] for stores in got)
+        assert memory_stores() is not got[0]
+
+
+def await_now(awaitable: Awaitable[Any]) -> Any:
+    """The result of what never suspends, without a loop."""
+    try:
+        awaitable.__await__().send(None)
+    except StopIteration as stop:
+        return stop.value
+    raise AssertionError("it suspended")
+
+
+class TestStores:
+    async def test_closing_keeps_what_others_share(self) -> None:
+        """The stores may be closed by one pipeline while another goes on with them."""
+        stores = memory_stores()
+        await stores.blobs.put("key", b"kept")
+        await stores.aclose()
+        await stores.aclose()
+        assert await stores.blobs.get("key") is not None
+
+    async def test_closing_closes_all_even_if_one_fails(self, clock: ManualClock) -> None:
+        """A store that fails to close keeps none of the others open."""
+        closed: list[str] = []
+
+        class Failing(MemoryBlobs):
+            async def aclose(self) -> None:
+                closed.append("blobs")
+                raise OSError("unreachable")
+
+        class Recording(MemoryRecords):
+            async def aclose(self) -> None:
+                closed.append("records")
+
+        stores = attrs.evolve(
+            memory_stores(),
+            blobs=Failing(monotonic=clock, max_bytes=1000, max_entry_bytes=1000),
+            records=Recording(max_records=1),
+        )
+        with pytest.raises(OSError, match="unreachable"):
+            await stores.aclose()
+        assert sorted(closed) == ["blobs", "records"]
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
+    def test_a_forked_child_finds_the_stores_open(self, tmp_path: Path) -> None:
+        """A fork while other threads use the stores leaves no lock shut in the child."""
+        script = tmp_path / "forking.py"
+        script.write_text(FORKING)
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore::DeprecationWarning", script],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (0, "60 children\n"), done.stderr
+
+
+FORKING = """
+import os, signal, sys, threading
+from lamella._memory_stores import process_stores
+
+sys.setswitchinterval(1e-6)
+stores = process_stores()
+stop = False
+
+def now(coroutine):
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+
+def busy(number):
+    while not stop:
+        now(stores.blobs.put(f"{number}", b"x" * 100, tags=frozenset({"t"})))
+        now(stores.records.append("s", [(os.urandom(4).hex(), {"n": number})]))
+
+threads = [threading.Thread(target=busy, args=(n,)) for n in range(3)]
+for thread in threads:
+    thread.start()
+children = 0
+for _ in range(60):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(10)
+        now(stores.blobs.put("child", b"x"))
+        now(stores.records.append("s", [("child", {})]))
+        process_stores()
+        os._exit(0)
+    children += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+stop = True
+for thread in threads:
+    thread.join()
+print(children, "children")
+"""
