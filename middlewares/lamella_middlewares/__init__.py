@@ -1,1 +1,39 @@
-"""x."""
+"""The standard layers. Each is imported when it is first asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from lamella_middlewares._plugin import LAYERS as _LAYERS
+
+if TYPE_CHECKING:
+    from lamella_middlewares.cost import Cost
+    from lamella_middlewares.deadline import Deadline
+    from lamella_middlewares.log import Log
+    from lamella_middlewares.retry import Retry
+    from lamella_middlewares.timeout import Timeout
+    from lamella_middlewares.watch import Watch
+
+__all__ = (
+    "Cost",
+    "Deadline",
+    "Log",
+    "Retry",
+    "Timeout",
+    "Watch",
+)
+
+
+def __getattr__(name: str) -> Any:
+    module = _LAYERS.get(name)
+    if module is None:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    layer = getattr(import_module(f"{__name__}.{module}"), name)
+    globals()[name] = layer  # so that the next time costs nothing
+    return layer
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -28,9 +28,9 @@ class Timeout:
     """Bounds each attempt, stage by stage; `Deadline` bounds the call.
 
     It puts limits on the request's context and holds nothing while the answer is read: connect and
-    write are kept by the client, the others by the core, so that an attempt which ran out of time is
-    recorded as timed out. Limits only ever tighten those that are there already. The time for which
-    the consumer of a stream holds an event never counts.
+    write are kept by the client, the others by the core, so that an attempt which ran out of time
+    is recorded as timed out. Limits only ever tighten those that are there already. The time for
+    which the consumer of a stream holds an event never counts.
 
     Args:
         connect: Seconds to get a connection, TLS included.

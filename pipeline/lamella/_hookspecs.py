@@ -16,45 +16,45 @@ hookspec = pluggy.HookspecMarker("lamella")
 
 
 @hookspec
-def lamella_middlewares() -> Mapping[str, Any]:  # type: ignore[empty-body] # pyright: ignore
+def lamella_middlewares() -> Mapping[str, Any]:  # type: ignore[empty-body]
     """Layers: a class whose arguments are its options, or a middleware that has none."""
 
 
 @hookspec
-def lamella_transports() -> Mapping[str, Any]:  # type: ignore[empty-body] # pyright: ignore
+def lamella_transports() -> Mapping[str, Any]:  # type: ignore[empty-body]
     """Transports, likewise; a table `{"use": "openai", ...}` is another one with options given."""
 
 
 @hookspec
-def lamella_stores() -> Mapping[str, Any]:  # type: ignore[empty-body] # pyright: ignore
+def lamella_stores() -> Mapping[str, Any]:  # type: ignore[empty-body]
     """Stores: classes or functions that make `Stores`, or one of its parts."""
 
 
 @hookspec
-def lamella_tokenizers() -> Mapping[str, Any]:  # type: ignore[empty-body] # pyright: ignore
+def lamella_tokenizers() -> Mapping[str, Any]:  # type: ignore[empty-body]
     """Tokenizers, by the name that model cards use."""
 
 
 @hookspec
-def lamella_price_sources() -> Mapping[str, Any]:  # type: ignore[empty-body] # pyright: ignore
+def lamella_price_sources() -> Mapping[str, Any]:  # type: ignore[empty-body]
     """Where prices that change come from."""
 
 
 @hookspec
-def lamella_secret_sources() -> Mapping[str, Any]:  # type: ignore[empty-body] # pyright: ignore
+def lamella_secret_sources() -> Mapping[str, Any]:  # type: ignore[empty-body]
     """Functions, plain or async, from what stands behind `SCHEME:` to the secret, by scheme."""
 
 
 @hookspec
-def lamella_presets() -> Mapping[str, Any]:  # type: ignore[empty-body] # pyright: ignore
+def lamella_presets() -> Mapping[str, Any]:  # type: ignore[empty-body]
     """Presets: `Preset` records, or tables of the shape that `lamella.toml` has."""
 
 
 @hookspec
-def lamella_model_cards() -> Mapping[str, Any]:  # type: ignore[empty-body] # pyright: ignore
+def lamella_model_cards() -> Mapping[str, Any]:  # type: ignore[empty-body]
     """Model cards: card files' paths, their tables, or functions that give cards."""
 
 
 @hookspec
-def lamella_commands() -> Mapping[str, Any]:  # type: ignore[empty-body] # pyright: ignore
+def lamella_commands() -> Mapping[str, Any]:  # type: ignore[empty-body]
     """Commands of the command line: functions whose parameters are the command's."""

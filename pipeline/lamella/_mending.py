@@ -26,7 +26,7 @@ def requirements_of(entry_point: EntryPoint) -> tuple[str, ...]:
 
 
 def version_problem(entry_point: EntryPoint) -> tuple[str, str] | None:
-    """Why a distribution does not go with the installed library, and the remedy; None if it does."""
+    """Why a distribution does not go with the installed library, and the remedy; or None."""
     installed = _installed()
     for requirement in _on(requirements_of(entry_point), _CORE):
         missed = unmet(requirement, installed) if installed else ()
@@ -55,7 +55,8 @@ def how_to_mend(error: BaseException, distribution: str, requirements: Iterable[
             if extra is not None:
                 return f"Install its extra: pip install '{distribution}[{extra[1]}]'"
             return f"Install what it needs: pip install '{requirement.partition(';')[0].strip()}'"
-        return f"The module {top!r} is missing. Reinstall: pip install --force-reinstall {distribution}"
+        reinstall = f"pip install --force-reinstall {distribution}"
+        return f"The module {top!r} is missing. Install it, or all that belongs here: {reinstall}"
     upgrade = f"pip install --upgrade {distribution}"
     if isinstance(error, ImportError):
         return f"It may be made for another version of {_CORE} than {_installed()}: {upgrade}"

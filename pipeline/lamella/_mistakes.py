@@ -85,12 +85,18 @@ class Finding:
         return f"got {shown[:_SHOWN] + '…' if len(shown) > _SHOWN else shown}, expected {self.text}"
 
 
-class Misfit(Exception):
-    """Raised when a value does not have the shape that is needed. Never leaves the library."""
+class Misfit(ConfigurationError):
+    """Raised when a value does not have the shape that is needed.
+
+    Whoever reads a file or a call adds the findings to those of the rest.
+    """
 
     def __init__(self, findings: Iterable[Finding]) -> None:
-        super().__init__()
         self.findings = tuple(findings)
+        lines = [f"{Place('', finding.path)}" for finding in self.findings]
+        sentences = [finding.sentence(finding.path) for finding in self.findings]
+        pairs = zip(lines, sentences, strict=True)
+        super().__init__("\n".join(f"{line}: {what}".lstrip(": ") for line, what in pairs))
 
     def under(self, *steps: Step) -> Iterator[Finding]:
         """Its mistakes, seen from further out."""
@@ -101,7 +107,7 @@ class Misfit(Exception):
 class Mistakes:
     """All that is wrong with what is being read, from however many files."""
 
-    _lines: dict[str, Exception | None] = attrs.field(factory=lambda: dict[str, Exception | None]())
+    _lines: dict[str, Exception | None] = attrs.field(factory=dict[str, Exception | None])
 
     def add(self, place: Place, *findings: Finding) -> None:
         """Write mistakes down, once each: a base is read with every preset that extends it."""

@@ -13,7 +13,7 @@ A line of the last user's message that begins with `mock:` tells it what to do:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate, zip_longest
 from json import dumps
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -69,7 +69,9 @@ def chat_events(request: ChatRequest, answer: Answer | None = None) -> tuple[Eve
     """
     used = input_usage(request)
     if used.input_tokens > CONTEXT_TOKENS:
-        message = f"The context holds {CONTEXT_TOKENS} tokens; the messages have {used.input_tokens}."
+        message = (
+            f"The context holds {CONTEXT_TOKENS} tokens; the messages have {used.input_tokens}."
+        )
         raise Rejection(400, "context_length_exceeded", message, "messages")
     if not request.messages:
         raise Rejection(400, None, "There must be at least one message.", "messages")
@@ -185,7 +187,9 @@ def _orders(question: str) -> dict[str, str]:
             raise Rejection(400, None, message, "messages")
         found[name] = rest.strip()[len(name) :].strip(" \t=")
     if "words" in found and not found["words"].isdecimal():
-        message = f"The order 'words' takes a whole number, as in words=200, not {found['words']!r}."
+        message = (
+            f"The order 'words' takes a whole number, as in words=200, not {found['words']!r}."
+        )
         raise Rejection(400, None, message, "messages")
     return found
 
@@ -222,7 +226,7 @@ def _formatted(request: ChatRequest, text: str, question: str, draw: Draw) -> st
     wanted = request.response_format or {}
     match wanted.get("type"):
         case "json_schema":
-            inner: dict[str, Any] = wanted.get("json_schema") or wanted
+            inner: Mapping[str, Any] = wanted.get("json_schema") or wanted
             made = sample(inner.get("schema") or {"type": "object"}, draw, question)
             return dumps(made, ensure_ascii=False)
         case "json_object":

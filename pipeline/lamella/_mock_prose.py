@@ -1,4 +1,4 @@
-"""What the embedded provider says: honest sentences about the question, and nothing it cannot know."""
+"""What the embedded provider says: honest sentences about the question, and no answer to it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ QUOTED = 240
 _ASKED = ("You asked: “{0}”", "Your question was: “{0}”", "The question is: “{0}”")
 _WROTE = ("You wrote: “{0}”", "Your message was: “{0}”", "This is what came in: “{0}”")
 _WHO = (
-    "This answer comes from Lamella's embedded provider. It was made on your own machine, "
-    "and no language model has read the question.",
-    "I am the provider embedded in Lamella, not a language model, so I cannot know the answer; "
-    "nothing has left your machine.",
-    "There is no language model behind these words: Lamella's embedded provider makes them "
-    "here, out of your own.",
+    "Lamella's embedded provider says this, on your own machine: no language model has read it.",
+    "I am Lamella's embedded provider, not a language model: nothing has left your machine.",
+    "There is no language model behind these words: Lamella's embedded provider made them here.",
 )
 _BUT = (
     "All the rest is real, from the layers that it passed to the tokens that were counted.",
@@ -52,7 +49,9 @@ def about_question(question: str, draw: Draw) -> str:
 
 def about_results(results: list[tuple[str, str]], draw: Draw) -> str:
     """The answer to what tools have said: pairs of tool and result."""
-    said = [f"The tool {name or 'that was called'} answered: “{quoted(text)}”" for name, text in results]
+    said = [
+        f"The tool {name or 'that was called'} answered: “{quoted(text)}”" for name, text in results
+    ]
     return " ".join((*said, draw.pick("who", _WHO)))
 
 

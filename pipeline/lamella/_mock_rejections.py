@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-class Rejection(Exception):  # noqa: N818 - not raised to callers: a transport or server tells it
+class Rejection(Exception):
     """The provider's own error, before a transport or a server has put it into its form.
 
     Attributes:

@@ -74,20 +74,22 @@ class _Sampler:
                 return self._object(schema, path, depth)
             case "array":
                 return self._array(schema, path, depth)
-            case "integer" | "number":
-                hint = self._hint(path)
-                low, high = _bounds(schema, whole=kind == "integer")
-                number = _number(hint, whole=kind == "integer")
-                if number is not None and low <= number <= high:
-                    return number
-                return _multiple(schema, low + self.draw.number(path, int(high - low) + 1), low)
-            case "boolean":
-                hint = self._hint(path)
-                return hint.lower() == "true" if hint else self.draw.number(path, 2) == 1
             case "null":
                 return None
             case _:
-                return self._text(schema, path)
+                return self._simple(schema, path, kind)
+
+    def _simple(self, schema: Mapping[str, Any], path: str, kind: str) -> str | float | bool:
+        hint = self._hint(path)
+        if kind == "boolean":
+            return hint.lower() == "true" if hint else self.draw.number(path, 2) == 1
+        if kind not in {"integer", "number"}:
+            return self._text(schema, path, hint)
+        low, high = _bounds(schema, whole=kind == "integer")
+        number = _number(hint, whole=kind == "integer")
+        if number is not None and low <= number <= high:
+            return number
+        return _multiple(schema, low + self.draw.number(path, int(high - low) + 1), low)
 
     def _resolved(self, schema: Mapping[str, Any], depth: int) -> Mapping[str, Any]:
         """The schema without references and alternatives."""
@@ -111,10 +113,11 @@ class _Sampler:
         merged: dict[str, Any] = {key: value for key, value in schema.items() if key != "allOf"}
         for each in _list(schema["allOf"]):
             item = self._resolved(_object(each), depth)
-            merged |= item | {
-                "properties": {**_object(merged.get("properties")), **_object(item.get("properties"))},
-                "required": [*_list(merged.get("required")), *_list(item.get("required"))],
-            }
+            properties = {**_object(merged.get("properties")), **_object(item.get("properties"))}
+            required = [*_list(merged.get("required")), *_list(item.get("required"))]
+            merged.update(item)
+            if properties:
+                merged.update(properties=properties, required=required)
         return merged
 
     def _object(self, schema: Mapping[str, Any], path: str, depth: int) -> dict[str, Any]:
@@ -137,12 +140,12 @@ class _Sampler:
             for place in range(length)
         ]
 
-    def _text(self, schema: Mapping[str, Any], path: str) -> str:
+    def _text(self, schema: Mapping[str, Any], path: str, hint: str) -> str:
         least = int(schema.get("minLength", 0))
         most = int(schema.get("maxLength", max(least, 1_000)))
-        name = next((step for step in reversed(path.split("/")) if step and not step.isdecimal()), "")
+        names = [step for step in path.split("/") if step and not step.isdecimal()]
         text = _FORMATS.get(str(schema.get("format")), "")
-        text = text or self._hint(path) or f"example {name or 'text'}".replace("_", " ")
+        text = text or hint or f"example {names[-1] if names else 'text'}".replace("_", " ")
         pattern = schema.get("pattern")
         if isinstance(pattern, str):
             text = _fitting(pattern, text)
@@ -172,7 +175,7 @@ def _kind(schema: Mapping[str, Any], depth: int) -> str:
 
 
 def _pointed(root: Mapping[str, Any], pointer: str) -> Mapping[str, Any]:
-    """What a reference inside the schema (`#/$defs/Name`) stands for; nothing if it is elsewhere."""
+    """What a reference inside the schema (`#/$defs/Name`) stands for; `{}` if it is elsewhere."""
     found: Any = root
     for step in pointer.removeprefix("#").split("/")[1:]:
         found = _object(found).get(step.replace("~1", "/").replace("~0", "~"))

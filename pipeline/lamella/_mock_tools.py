@@ -51,7 +51,9 @@ def wanted_calls(request: ChatRequest, text: str, draw: Draw) -> tuple[ToolCall,
         found = [(next(iter(offered)), None)]
     if request.parallel_tool_calls is False:
         del found[1:]
-    return tuple([_call(offered[name], given, text, draw, n) for n, (name, given) in enumerate(found)])
+    return tuple(
+        [_call(offered[name], given, text, draw, n) for n, (name, given) in enumerate(found)]
+    )
 
 
 def _choice(given: str | Mapping[str, Any] | None) -> str:

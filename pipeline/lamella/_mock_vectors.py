@@ -18,8 +18,9 @@ _PLACES = 8
 def embed(text: str, dimensions: int = DIMENSIONS) -> tuple[float, ...]:
     """The vector of a text, of length 1.
 
-    Each word counts once for each time it occurs, and a quarter as much for each three letters in
-    it, so that `cat` and `cats` are near. Upper and lower case are the same.
+    Each word counts once for each time it occurs, less if it has fewer than five letters, and half
+    as much for each three letters in it, so that `cloud` and `clouds` are near. Upper and lower
+    case are the same.
 
     Args:
         text: What to embed; one without words is embedded by its characters.
@@ -28,10 +29,11 @@ def embed(text: str, dimensions: int = DIMENSIONS) -> tuple[float, ...]:
     values = [0.0] * dimensions
     words = Counter(_WORD.findall(text.lower())) or Counter(text or " ")
     for word, times in words.items():
-        _add(values, word, float(times))
+        weight = times * min(len(word), 5) / 5
+        _add(values, word, weight)
         framed = f"^{word}$"
         for start in range(len(framed) - 2):
-            _add(values, f"/{framed[start : start + 3]}", times / 4)
+            _add(values, f"/{framed[start : start + 3]}", weight / 2)
     length = math.sqrt(sum(value * value for value in values))
     if length == 0.0:  # everything cancelled out, which takes very few dimensions
         return (1.0, *[0.0] * (dimensions - 1))

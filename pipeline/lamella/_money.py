@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from fractions import Fraction
 from typing import Self
 
 import attrs
@@ -33,16 +34,18 @@ class Money:
         if isinstance(amount, float):
             msg = f"Money.of({amount!r}): a float is not exact; pass a string such as '0.25'."
             raise TypeError(msg)
-        nano = Decimal(amount) * _NANO
-        if not nano.is_finite() or nano != nano.to_integral_value():
+        exact = Decimal(amount)
+        # Fractions, because Decimal arithmetic rounds to the context's 28 digits.
+        nano = Fraction(exact) * _NANO if exact.is_finite() else None
+        if nano is None or nano.denominator != 1:
             msg = f"Money.of({amount!r}): finer than one nano-unit, or not a number."
             raise ValueError(msg)
-        return cls(int(nano), currency)
+        return cls(nano.numerator, currency)
 
     @property
     def amount(self) -> Decimal:
         """The exact amount in whole units."""
-        return Decimal(self.nano) / _NANO
+        return Decimal(f"{self.nano}E-9")
 
     def __add__(self, other: Money) -> Money:
         return Money(self.nano + self._same(other).nano, self.currency)

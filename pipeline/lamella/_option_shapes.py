@@ -1,12 +1,12 @@
-"""The shapes of options: one cattrs converter, strict, and what each shape is called in messages."""
+"""The shapes of options: one cattrs converter, strict, and what each is called in messages."""
 
 from __future__ import annotations
 
-import collections.abc as abc
 import dataclasses
 import datetime as dt
 import inspect
 import types
+from collections import abc
 from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import cache

@@ -184,7 +184,7 @@ def _contributions(manager: _Manager, plugin: Plugin, name: str) -> Plugin:
                 contributes[kind] = _checked(hook.function())
             except (Exception, SystemExit) as error:  # noqa: BLE001 - as above
                 message = f"{PREFIX}{kind}() of {plugin} failed: {type(error).__name__}: {error}."
-                hint = f"Upgrade it (pip install --upgrade {plugin.distribution}), or tell its authors."
+                hint = f"Upgrade it: pip install --upgrade {plugin.distribution}"
                 problems.append(_caused(PluginError(message, hint=hint), error))
     return attrs.evolve(plugin, contributes=contributes, problems=tuple(problems))
 

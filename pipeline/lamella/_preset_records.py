@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import attrs
@@ -26,27 +26,36 @@ class Use:
     options: Mapping[str, Any] = attrs.field(default=NOTHING, hash=False)
 
 
-def _uses(given: Any) -> tuple[Any, ...] | None:
+def _layers(given: Any) -> tuple[Any, ...] | None:
     if given is None:
         return None
-    if isinstance(given, str | Mapping | Use) or not hasattr(given, "__iter__"):
-        raise Misfit([Finding((), "a list of layers", given)])
+    if not isinstance(given, list | tuple):
+        raise Misfit([Finding(("layers",), "a list of layers", given)])
     findings: list[Finding] = []
-    uses: list[Any] = []
-    for index, item in enumerate(cast("list[Any]", given)):
+    layers: list[Any] = []
+    for index, item in enumerate(cast("Sequence[Any]", given)):
         try:
-            uses.append(_use(item))
+            layers.append(use_of(item))
         except Misfit as misfit:
-            findings.extend(misfit.under(index))
+            findings.extend(misfit.under("layers", index))
     if findings:
         raise Misfit(findings)
-    return tuple(uses)
+    return tuple(layers)
 
 
-def _use(given: Any) -> Any:
-    """What stands for one layer or transport; an object is one itself."""
-    if given is None or isinstance(given, Use):
-        return given
+def _transport(given: Any) -> Any:
+    try:
+        return None if given is None else use_of(given)
+    except Misfit as misfit:
+        raise Misfit(misfit.under("transport")) from None
+
+
+def use_of(given: Any) -> Any:
+    """What stands for one layer or transport: a `Use`, or an object that is one itself.
+
+    Raises:
+        Misfit: If it is neither.
+    """
     if isinstance(given, str) and given:
         return Use(given)
     if isinstance(given, Mapping):
@@ -57,15 +66,9 @@ def _use(given: Any) -> Any:
         if use is None:
             raise Misfit([Finding(("use",), "is missing, expected a name")])
         raise Misfit([Finding(("use",), "a name", use)])
-    if not callable(given):
-        raise Misfit([Finding((), "a name, or a table such as { use = 'retry', attempts = 5 }", given)])
-    return given
-
-
-def _overrides(given: Any) -> Mapping[str, Any]:
-    if not isinstance(given, Mapping):
-        raise Misfit([Finding((), "a table of layers", given)])
-    return cast("Mapping[str, Any]", given)
+    if isinstance(given, Use) or callable(given):
+        return given
+    raise Misfit([Finding((), "a name, or a table such as { use = 'retry', attempts = 5 }", given)])
 
 
 @attrs.frozen
@@ -89,8 +92,8 @@ class Preset:
     Attributes:
         layers: The layers, outermost first: names, tables with `use` and options, or in code layers
             themselves. None takes those of `extends`, or none.
-        transport: A name, a table with `use` and options, or in code a transport. None takes that of
-            `extends`.
+        transport: A name, a table with `use` and options, or in code a transport. None takes that
+            of `extends`.
         extends: The preset that says what this one does not. Its own name means the one that it
             replaces.
         overrides: Changes to the layers, by name: options to set, true to add it with its defaults,
@@ -100,13 +103,11 @@ class Preset:
         name: What the pipeline is called. None calls it after the preset.
     """
 
-    layers: tuple[Any, ...] | None = attrs.field(default=None, converter=_uses)
-    transport: Any = attrs.field(default=None, converter=_use)
+    layers: tuple[Any, ...] | None = attrs.field(default=None, converter=_layers)
+    transport: Any = attrs.field(default=None, converter=_transport)
     extends: str | None = None
-    overrides: Mapping[str, Any] = attrs.field(default=NOTHING, converter=_overrides, hash=False)
-    allow: tuple[str, ...] | None = attrs.field(
-        default=None, converter=attrs.converters.optional(tuple)
-    )
+    overrides: Mapping[str, Any] = attrs.field(default=NOTHING, hash=False)
+    allow: Sequence[str] | None = None
     max_attempts: int | None = None
     name: str | None = None
 
@@ -117,7 +118,7 @@ def preset_of(given: object, place: Place) -> Preset:
     Raises:
         ConfigurationError: If it is none; all mistakes are named.
     """
-    from lamella._structuring import fit  # noqa: PLC0415 - by name only
+    from lamella._structuring import fit
 
     mistakes = Mistakes()
     preset = Preset()

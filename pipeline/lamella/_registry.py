@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
     from lamella._plugins import Plugin
-    from lamella._presets import Preset
+    from lamella._preset_records import Preset
 
 Kind: TypeAlias = Literal[
     "commands",
@@ -98,29 +98,34 @@ class Registry:
 
     def middleware(self, name: str) -> Callable[..., Any]:
         """What makes the middleware of that name; see `get` for the errors."""
-        return self._factory("middlewares", name)
+        return self.factory("middlewares", name)
 
     def transport(self, name: str) -> Callable[..., Any]:
         """What makes the transport of that name; see `get` for the errors."""
-        return self._factory("transports", name)
+        return self.factory("transports", name)
 
     def store(self, name: str) -> Callable[..., Any]:
         """What makes the store of that name; see `get` for the errors."""
-        return self._factory("stores", name)
+        return self.factory("stores", name)
 
     def preset(self, name: str) -> Preset:
         """The preset of that name, from the program or a plugin; see `get` for the errors."""
         return cast("Preset", self.get("presets", name))
 
-    def get(self, kind: Kind, name: str) -> Any:
+    def get(self, kind: Kind, name: str, *, added: bool = True) -> Any:
         """The object of that kind and name. `-`, `_` and capitals make no difference.
 
+        Args:
+            kind: What kind of thing.
+            name: Its name.
+            added: Whether what the program has added counts; otherwise plugins alone do.
+
         Raises:
-            UnknownNameError: If there is none; the hint has near names, and plugins that may have it.
+            UnknownNameError: If there is none; the hint has near names, and what may have it.
             PluginError: If it cannot be imported, or two plugins claim the name.
         """
-        claim = self.claim(kind, name)
-        key = (kind, _key(name))
+        claim = self._claim(kind, name, added=added)
+        key = (kind, key_of(name))
         held = self._objects.get(key)
         if held is None or held[0] is not claim:
             held = self._objects[key] = (claim, self._object(kind, claim))
@@ -134,12 +139,12 @@ class Registry:
             PluginError: As for `get`.
             ConfigurationError: If options are unknown, missing or wrong; all of them are named.
         """
-        from lamella._structuring import build  # noqa: PLC0415 - by name only
+        from lamella._structuring import build
 
         mistakes = Mistakes()
         made = None
         try:
-            made = build(self._factory(kind, name), options)
+            made = build(self.factory(kind, name), options)
         except Misfit as misfit:
             mistakes.add(Place(f"{kind.removesuffix('s')} {name!r}"), *misfit.findings)
         mistakes.raise_any()
@@ -149,7 +154,7 @@ class Registry:
 
     def has(self, kind: Kind, name: str) -> bool:
         """Whether somebody has registered that name."""
-        key = _key(name)
+        key = key_of(name)
         return key in self._added[_known(kind)] or key in self._loaded().claims[kind]
 
     def names(self, kind: Kind) -> tuple[str, ...]:
@@ -159,28 +164,25 @@ class Registry:
         first.update({key: claim.name for key, claim in self._added[kind].items()})
         return tuple(sorted(first.values()))
 
-    def origin(self, kind: Kind, name: str) -> str:
-        """The distribution that a name comes from, and its version; see `get` for the errors."""
-        return self.claim(kind, name).origin
+    def origin(self, kind: Kind, name: str, *, added: bool = True) -> str:
+        """The distribution that a name comes from, and its version; see `get` for the rest."""
+        return self._claim(kind, name, added=added).origin
 
     def plugins(self) -> tuple[Plugin, ...]:
         """All plugins that are installed, those that failed or may not load included."""
         loaded = self._loaded()
         return _with_clashes(loaded.plugins, loaded.claims)
 
-    def claim(self, kind: Kind, name: str, *, added: bool = True) -> Claim:
-        """Who registered what under a name; `added=False` looks at plugins only."""
-        key = _key(name)
-        own = self._added[_known(kind)].get(key) if added else None
-        if own is not None:
-            return own
-        catalogue = self._loaded()
-        claims = catalogue.claims[kind].get(key, ())
-        if not claims:
-            raise _unknown(kind, name, self.names(kind), catalogue.plugins)
-        if len(claims) > 1:
-            raise _clash(kind, claims)
-        return claims[0]
+    def unknown(self, kind: Kind, name: str, *, also: Iterable[str] = ()) -> UnknownNameError:
+        """The error that says that a name is not known, and what may be meant.
+
+        Args:
+            kind: What kind of thing.
+            name: The name that is not known.
+            also: Names that are known besides those registered here.
+        """
+        known = sorted({*self.names(kind), *also})
+        return _unknown(kind, name, known, self._loaded().plugins)
 
     # --- making ------------------------------------------------------------------------------
 
@@ -198,7 +200,7 @@ class Registry:
         for kind, named in contributions.items():
             _known(kind)
             for name, value in named.items():
-                self._added[kind][_key(name)] = Claim(name, value, PROGRAM)
+                self._added[kind][key_of(name)] = Claim(name, value, PROGRAM)
 
     def restricted(self, allow: Collection[str]) -> Registry:
         """A registry with the same program's names, in which only these distributions may load."""
@@ -206,7 +208,8 @@ class Registry:
         new._added = self._added
         return new
 
-    def _factory(self, kind: Kind, name: str) -> Callable[..., Any]:
+    def factory(self, kind: Kind, name: str) -> Callable[..., Any]:
+        """What makes the middleware, transport or store of that name; see `get` for the errors."""
         found = self.get(kind, name)
         if isinstance(found, Mapping):
             return self._with_options(kind, name, cast("Mapping[str, Any]", found))
@@ -214,21 +217,35 @@ class Registry:
             return partial(_ready, found)
         return cast("Callable[..., Any]", found)
 
+    def _claim(self, kind: Kind, name: str, *, added: bool = True) -> Claim:
+        key = key_of(name)
+        own = self._added[_known(kind)].get(key) if added else None
+        if own is not None:
+            return own
+        claims = self._loaded().claims[kind].get(key, ())
+        if not claims:
+            raise self.unknown(kind, name)
+        if len(claims) > 1:
+            raise _clash(kind, claims)
+        return claims[0]
+
     def _with_options(self, kind: Kind, name: str, table: Mapping[str, Any]) -> Callable[..., Any]:
         options = dict(table)
         use = options.pop("use", None)
         if not isinstance(use, str) or isinstance(self.get(kind, use), Mapping):
             origin = self.origin(kind, name)
             msg = f"{_word(kind)} {name!r} of {origin} is a table whose `use` names no other one."
-            raise PluginError(msg, hint='Write {"use": "openai", ...}, naming one that is no table.')
-        return partial(self._factory(kind, use), **options)
+            raise PluginError(
+                msg, hint='Write {"use": "openai", ...}, naming one that is no table.'
+            )
+        return partial(self.factory(kind, use), **options)
 
     def _object(self, kind: Kind, claim: Claim) -> Any:
         found = claim.value
         if isinstance(found, str):
             found = _import(kind, claim)
         if kind == "presets":
-            from lamella._preset_records import preset_of  # noqa: PLC0415 - presets only
+            from lamella._preset_records import preset_of
 
             return preset_of(found, Place(f"preset {claim.name!r} of {claim.origin}"))
         return found
@@ -249,8 +266,8 @@ class Registry:
         return found
 
     def _load(self) -> tuple[_Catalogue, bool]:
-        from lamella._configuration import allowed_distributions  # noqa: PLC0415 - as below
-        from lamella._plugins import StillImportingError, discovered, load_plugins  # noqa: PLC0415
+        from lamella._configuration import allowed_distributions
+        from lamella._plugins import StillImportingError, discovered, load_plugins
 
         allow = allowed_distributions() if self._allow is None else self._allow
         points = discovered() if self._entry_points is None else self._entry_points
@@ -260,7 +277,7 @@ class Registry:
             for kind, named in plugin.contributes.items():
                 for name, value in named.items():
                     claim = Claim(name, value, str(plugin), plugin)
-                    claims[kind][_key(name)] = (*claims[kind].get(_key(name), ()), claim)
+                    claims[kind][key_of(name)] = (*claims[kind].get(key_of(name), ()), claim)
         causes = [error.__cause__ for plugin in plugins for error in plugin.problems]
         whole = not any(isinstance(cause, StillImportingError) for cause in causes)
         return _Catalogue(plugins, claims), whole
@@ -288,7 +305,8 @@ def using(other: Registry) -> Iterator[Registry]:
         _current = before
 
 
-def _key(name: str) -> str:
+def key_of(name: str) -> str:
+    """The name as names are compared."""
     return name.strip().replace("-", "_").lower()
 
 
@@ -316,9 +334,9 @@ def _ready(found: Any) -> Any:
 
 
 def _import(kind: str, claim: Claim) -> Any:
-    from importlib.metadata import EntryPoint  # noqa: PLC0415 - by name only
+    from importlib.metadata import EntryPoint
 
-    from lamella._mending import how_to_mend  # noqa: PLC0415 - by name only
+    from lamella._mending import how_to_mend
 
     try:
         if ":" not in claim.value:
@@ -338,7 +356,7 @@ def _import(kind: str, claim: Claim) -> Any:
 def _unknown(
     kind: str, name: str, known: Collection[str], plugins: Iterable[Plugin]
 ) -> UnknownNameError:
-    from lamella._checked_tables import close_to  # noqa: PLC0415 - errors only
+    from lamella._checked_tables import close_to
 
     hints = [close_to(name.lower(), known)]
     hints.append(f"Known are {', '.join(known)}." if known else "There are none at all.")

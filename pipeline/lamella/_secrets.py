@@ -114,7 +114,7 @@ class Secret:
         value = self._near()
         if value is not None:
             return value
-        from lamella._ports import default_ports  # noqa: PLC0415 - plugins' sources only
+        from lamella._ports import default_ports
 
         now = default_ports().monotonic()
         if self._kept is not None and now < self._until:
@@ -184,7 +184,7 @@ class Secret:
         return value
 
     def _source(self) -> SecretSource:
-        from lamella._registry import registry  # noqa: PLC0415 - plugins' schemes only
+        from lamella._registry import registry
 
         scheme = (self._reference or "").partition(":")[0]
         return cast("SecretSource", registry().get("secret_sources", scheme))
@@ -217,7 +217,9 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
-        return self is other or (self._reference is not None and self._reference == other._reference)
+        return self is other or (
+            self._reference is not None and self._reference == other._reference
+        )
 
     def __hash__(self) -> int:
         return id(self) if self._reference is None else hash(self._reference)
@@ -250,7 +252,7 @@ def _check(reference: object) -> None:
         raise SecretError(msg, hint="Write the variable's name there, not its value.")
     if scheme in {"env", "file"}:
         return
-    from lamella._registry import registry  # noqa: PLC0415 - plugins' schemes only
+    from lamella._registry import registry
 
     if not registry().has("secret_sources", scheme):
         schemes = ", ".join(["env", "file", *registry().names("secret_sources")])

@@ -66,11 +66,15 @@ def build(factory: Callable[..., Any], options: Mapping[str, object]) -> Any:
             findings.extend(misfit.under(given))
     for name in known.required:
         if name not in arguments and not any(finding.path[0] == name for finding in findings):
-            findings.append(Finding((name,), f"is missing, expected {_expected(known.types[name])}"))
+            findings.append(
+                Finding((name,), f"is missing, expected {_expected(known.types[name])}")
+            )
     if findings:
         raise Misfit(findings)
     try:
         return factory(**arguments)
+    except Misfit:  # it reads options of its own
+        raise
     except Exception as error:  # a stranger's class may object with anything
         raise Misfit([Finding((), _objection(error), error=error)]) from error
 
@@ -83,7 +87,7 @@ def fit(value: object, wanted: Any) -> Any:
     """
     if wanted is Any or wanted is object:
         return value
-    from lamella._option_shapes import structure  # noqa: PLC0415 - cattrs is heavy
+    from lamella._option_shapes import structure
 
     return structure(value, wanted)
 
@@ -132,10 +136,12 @@ def _field_type(field: attrs.Attribute[Any], hints: Mapping[str, Any]) -> Any:
 
 
 def _resolved(owner: Any) -> dict[str, Any]:
-    """An object's own annotations, evaluated one by one; `Any` for what is not there at run time."""
-    annotations: Mapping[str, Any] = vars(owner).get("__annotations__", {}) if (
-        inspect.isclass(owner)
-    ) else getattr(owner, "__annotations__", {})
+    """An object's own annotations, evaluated one by one; `Any` for what cannot be."""
+    annotations: Mapping[str, Any] = (
+        vars(owner).get("__annotations__", {})
+        if (inspect.isclass(owner))
+        else getattr(owner, "__annotations__", {})
+    )
     module = sys.modules.get(getattr(owner, "__module__", None) or "")
     names = getattr(owner, "__globals__", None) or (vars(module) if module is not None else {})
     hints: dict[str, Any] = {}
@@ -156,7 +162,7 @@ def _unknown(name: str, known: Parameters) -> str:
 
 
 def _expected(wanted: Any) -> str:
-    from lamella._option_shapes import expected  # noqa: PLC0415 - cattrs is heavy
+    from lamella._option_shapes import expected
 
     return expected(wanted)
 

@@ -1,7 +1,7 @@
 """Whether a plugin's requirement on this library fits the version that is installed.
 
-Installers see to that, unless they are told not to. Only clauses that are plain to judge are judged:
-comparisons of release numbers. Whatever else a requirement says, it passes.
+Installers see to that, unless they are told not to. Only clauses that are plain to judge are
+judged: comparisons of release numbers. Whatever else a requirement says passes.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from fractions import Fraction
 from typing import Any, TypeVar
 
 import attrs
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -277,7 +277,9 @@ TestLeases = LeaseMachine.TestCase
 """The store agrees with the replay under random operations."""
 
 
-@settings(max_examples=300, deadline=None, database=None)
+@settings(max_examples=1000, deadline=None, database=None)
+@example([("reserve", 0, 1)] * 3 + [("refund", 1, 0), ("refund", 0, 0)])
+@example([("reserve", 0, 7), ("wait", 7, 0), ("wait", 7, 0), ("reserve", 0, 6), ("refund", 0, 0)])
 @given(
     st.lists(
         st.tuples(

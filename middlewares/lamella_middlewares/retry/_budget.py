@@ -111,9 +111,7 @@ class Balance:
             self._retries -= retries
 
 
-def balance_of(
-    budget: RetryBudget | None, request: Request[Any], provider: str
-) -> Balance | None:
+def balance_of(budget: RetryBudget | None, request: Request[Any], provider: str) -> Balance | None:
     """The count that a request shares with all others of its provider and operation."""
     if budget is None:
         return None

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any, TypeVar
 
 import attrs
 
-from lamella import ConfigurationError, Handler, MisuseError, Request, Response, middleware
+from lamella import Handler, MisuseError, Request, Response, middleware
 from lamella._options import number, one_of, refused, seconds, span, whole
 from lamella_middlewares.retry._budget import RetryBudget, balance_of
 from lamella_middlewares.retry._predicate import Foreign, foreign_predicate
@@ -36,21 +35,14 @@ def _sane_multiplier(retry: Any, option: attrs.Attribute[Any], value: Any) -> No
     number(1 if retry.strategy == "exponential" else 0)(retry, option, value)
 
 
-def _plain_function(retry: Any, option: attrs.Attribute[Any], value: Any) -> None:
-    called = value if inspect.isroutine(value) else getattr(value, "__call__", None)  # noqa: B004
-    if inspect.iscoroutinefunction(called):
-        msg = "Retry(on=...) was given an async function."
-        raise ConfigurationError(msg, hint="Give a plain function of the exception.")
-
-
 @middleware(phase="attempt", rank=0, effects=("calls again",))
 @attrs.frozen
 class Retry:
     """Tries again what may pass if tried again: `error.retryable`, the provider's word first.
 
-    Only what `await call_next(request)` raises is retried, which is never an answer that the caller
-    has seen part of. The server's `retry_after` is never undercut and never slept past the deadline.
-    Each try is a branch (`/try2`) of its own. Calls that succeed pay for none of it.
+    Only what `await call_next(request)` raises is retried, which is never an answer that the
+    caller has seen part of. The server's `retry_after` is never undercut and never slept past the
+    deadline. Each try is a branch (`/try2`) of its own. Calls that succeed pay for none of it.
 
     Args:
         attempts: How many tries in all, the first included; 1 or more. 1 never retries. One failure
@@ -84,7 +76,7 @@ class Retry:
     jitter: Jitter = attrs.field(default="full", validator=one_of("full", "equal", "none"))
     min_useful: float = attrs.field(default=0.1, converter=seconds, validator=number(0))
     budget: RetryBudget | None = attrs.field(factory=RetryBudget)
-    on: Any = attrs.field(default=None, validator=_plain_function)
+    on: Any = None
     mint_idempotency_key: bool = False
     foreign: Foreign | None = attrs.field(
         init=False, eq=False, repr=False, default=attrs.Factory(_predicate_of, takes_self=True)

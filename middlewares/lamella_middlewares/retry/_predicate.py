@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias, cast
 
@@ -102,9 +103,7 @@ def _retryable(error: LamellaError) -> bool:
 
 def _unsure(error: LamellaError) -> bool:
     """Whether the provider may have processed the request nevertheless."""
-    return (
-        error.outcome in _UNSURE or error.phase == "decode" or error.status in _UNSURE_STATUSES
-    )
+    return error.outcome in _UNSURE or error.phase == "decode" or error.status in _UNSURE_STATUSES
 
 
 def _reason(error: LamellaError) -> str:
@@ -154,6 +153,10 @@ def foreign_predicate(on: object) -> Foreign | None:
     if isinstance(on, type):
         on = (on,)
     if callable(on):
+        called = on if inspect.isroutine(on) else type(on).__call__
+        if inspect.iscoroutinefunction(called):
+            msg = "Retry(on=...) was given an async function."
+            raise ConfigurationError(msg, hint="Give a plain function of the exception.")
         return cast("Foreign", on)
     hint = "Give exception types, such as on=(ConnectionError,), or a function of the exception."
     if not isinstance(on, Iterable):

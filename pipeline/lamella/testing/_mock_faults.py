@@ -1,7 +1,7 @@
 """What can go wrong with an answer of the embedded provider: faults of bytes and faults of events.
 
 `Faults` speaks of bytes; this adds the verbs that need to know what an event is. Both are written
-in one text: ``status=429; retry-after=2``, ``truncate=5``, ``reset``, ``error_at=0; error=overloaded``.
+in one text: ``status=429; retry-after=2``, ``truncate=5``, ``reset``, ``error=overloaded_error``.
 """
 
 from __future__ import annotations
@@ -140,7 +140,8 @@ class MockFaults:
         """The text that `parse` reads back; empty when there are no faults."""
         parts = [str(self.wire)] if self.wire.active() else []
         for name, value in self.active().items():
-            parts += [name if each is None else f"{name}={each}" for each in fault_text.write(value)]
+            texts = fault_text.write(value)
+            parts += [name if each is None else f"{name}={each}" for each in texts]
         return "; ".join(parts)
 
     @property
@@ -196,10 +197,10 @@ class Script:
     """
 
     def __init__(self, script: Steps | None = None, faults: Steps | None = None) -> None:
-        steps = [] if script is None else _in_turn(script)
         always = _always(faults)
-        more = [] if faults is None or always is not None else _in_turn(faults)
-        self._draw = chain(steps, more, repeat(always)).__next__
+        in_turn = [script, None if always is not None else faults]
+        steps: list[Iterable[Step]] = [_in_turn(given) for given in in_turn if given is not None]
+        self._draw = chain(*steps, repeat(always)).__next__
 
     def next(self) -> MockFaults | None:
         """The faults of the next request; None for none. Never runs out."""

@@ -1,29 +1,38 @@
 """A transport that answers from a script, and remembers what it was asked.
 
-It goes through the same door as a real one, `begin`, with a source that knows whether it was closed.
+It goes through the same door as a real one, `begin`, with sources that know whether they were
+closed.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import attrs
 
 from lamella._begin import begin
 from lamella._chat import ChatResponse
-from lamella._errors import ClosedError, LamellaError
-from lamella._events import Event, Finish, TextDelta
-from lamella._limits import seconds
+from lamella._errors import ClosedError
+from lamella._events import Finish, TextDelta
+from lamella._limits import Seconds, seconds
 from lamella._messages import Message
 from lamella._parts import ToolCall
 from lamella._requests import Request
 from lamella._responses import NO_HEAD, Head, Response
-from lamella.testing._scripted_source import Item, ScriptedSource
+from lamella.testing._scripted_source import Item, ScriptedSource, raised
 
 R = TypeVar("R", bound=Response)
+
+
+def _pieces(items: Iterable[Item]) -> tuple[Item, ...]:
+    return tuple(items)
+
+
+def _time(value: Seconds) -> float:
+    return seconds(value) or 0.0
 
 
 @attrs.frozen
@@ -31,28 +40,35 @@ class ScriptedAnswer:
     """One answer in every detail.
 
     Attributes:
-        items: Its events in order. A number is a pause of so many seconds (`math.inf` never ends),
-            text is a `TextDelta`, an exception is raised in that place. Without `Finish` at its
-            end the answer breaks off.
-        delay: Seconds until the head of the answer is there.
-        gap: Seconds before each event.
+        items: Its events in order. Text is a `TextDelta`, a number is a pause of so many seconds
+            (`math.inf` never ends), an exception is raised in that place. Without a `Finish` at
+            its end the answer breaks off.
+        delay: Seconds until the head of the answer is there; 0 or more.
+        gap: Seconds before each event; 0 or more.
         head: What is known of the answer besides its events.
     """
 
-    items: tuple[Item, ...] = attrs.field(converter=tuple)
-    delay: float = attrs.field(default=0.0, converter=lambda value: seconds(value) or 0.0)
-    gap: float = attrs.field(default=0.0, converter=lambda value: seconds(value) or 0.0)
+    items: tuple[Item, ...] = attrs.field(converter=_pieces)
+    delay: float = attrs.field(default=0.0, converter=_time)
+    gap: float = attrs.field(default=0.0, converter=_time)
     head: Head = NO_HEAD
 
 
 Step: TypeAlias = (
-    "str | Message | ToolCall | Response | ScriptedAnswer | BaseException | type[BaseException]"
-    " | Sequence[Item] | Callable[[Any], Any]"
+    str
+    | Message
+    | ToolCall
+    | Response
+    | ScriptedAnswer
+    | BaseException
+    | type[BaseException]
+    | Sequence[Item]
+    | Callable[[Any], Any]
 )
 """What `Scripted` can be given for one request; see there."""
 
 
-class ScriptExhausted(AssertionError):
+class ScriptExhaustedError(AssertionError):
     """Raised when a `Scripted` transport is asked more often than it has answers."""
 
 
@@ -62,18 +78,18 @@ class Scripted:
     A step of the script is one of:
 
     - text: a good answer, streamed word by word;
-    - a `Message`, a `ToolCall`, or a complete response of any operation, whose events are played;
+    - a `Message`, a `ToolCall`, or a complete response of any operation: its events are played;
     - an exception, or its class: raised before anything is committed;
-    - a list of events, pauses and exceptions, played as it stands; without a `Finish` at its end
-      the answer breaks off there (see `ScriptedAnswer`, which also has delays);
+    - a list of events, pauses and exceptions: played as it stands, so that without a `Finish` at
+      its end the answer breaks off there;
+    - a `ScriptedAnswer`: such a list with delays and a head;
     - a function, plain or async, that is called with the request and returns any of these.
 
     Args:
-        script: One step for each request; a single step may be given without a list around it only
-            if it is text, an exception or a response.
+        script: One step for each request.
         repeat: Whether the script begins again when it is through.
-        delay: Seconds until the head of an answer is there, on the ports' clock.
-        gap: Seconds before each event.
+        delay: Seconds until the head of an answer is there, on the ports' clock; 0 or more.
+        gap: Seconds before each event; 0 or more.
         name: What the transport is called in traces.
 
     Attributes:
@@ -82,26 +98,27 @@ class Scripted:
         closed: Whether the pipeline has closed it.
 
     Raises:
+        TypeError: If the script is a single step instead of a list.
         ValueError: If the script is empty, or a time is negative.
     """
 
     def __init__(
         self,
-        script: Iterable[Step] | str | BaseException | Response,
+        script: Iterable[Step],
         *,
         repeat: bool = False,
-        delay: float = 0.0,
-        gap: float = 0.0,
+        delay: Seconds = 0.0,
+        gap: Seconds = 0.0,
         name: str = "scripted",
     ) -> None:
         if isinstance(script, str | BaseException | Response):
-            script = [script]
+            raise TypeError(f"Scripted takes a list of answers: write Scripted([{script!r}]).")
         self._steps: tuple[Step, ...] = tuple(script)
         if not self._steps:
             raise ValueError("Scripted: the script has no answer; give it one for each request.")
         self._repeat = repeat
-        self._delay = seconds(delay) or 0.0
-        self._gap = seconds(gap) or 0.0
+        self._delay = _time(delay)
+        self._gap = _time(gap)
         self.name = name
         self.requests: list[Request[Any]] = []
         self.sources: list[ScriptedSource] = []
@@ -109,7 +126,7 @@ class Scripted:
 
     @property
     def open_sources(self) -> int:
-        """How many answers it began have not been closed: 0 once all is over."""
+        """How many answers that it began are not closed; 0 once all is over."""
         return sum(not source.closed for source in self.sources)
 
     @property
@@ -121,25 +138,25 @@ class Scripted:
         """Answer as the next step says.
 
         Raises:
-            ScriptExhausted: If there is no next step.
+            ScriptExhaustedError: If there is no next step.
             ClosedError: If it has been closed.
         """
         if self.closed:
             raise ClosedError(f"{self.name!r} was asked after it had been closed.")
         self.requests.append(request)
-        step = self._next_step()
-        while not isinstance(step, type) and callable(step) and not isinstance(step, Response):
-            found = step(request)
-            step = await found if inspect.isawaitable(found) else found
+        step: Any = self._next_step()
+        while callable(step) and not isinstance(step, type):
+            step = step(request)
+            if inspect.isawaitable(step):
+                step = await step
         answer = self._answer(step)
-        attempt = request.context.attempt
-        if attempt is not None:
-            attempt.sent = True
-        await request.context.ports.sleep(answer.delay)
-        first = answer.items[0] if answer.items else None
-        if not isinstance(step, ScriptedAnswer | list | tuple) and is_error(first):
-            raise raised(first)
-        source = ScriptedSource(answer.items, answer.gap, request.context.ports.sleep)
+        if request.context.attempt is not None:
+            request.context.attempt.sent = True
+        sleep = request.context.ports.sleep
+        await sleep(answer.delay)
+        if isinstance(step, BaseException | type):
+            raise raised(step)
+        source = ScriptedSource(answer.items, answer.gap, sleep)
         self.sources.append(source)
         return await begin(request, source, answer.head)
 
@@ -148,20 +165,41 @@ class Scripted:
         self.closed = True
 
     def __repr__(self) -> str:
-        return f"<Scripted {self.name!r}: {len(self.requests)} of {len(self._steps)} answered>"
+        return f"<Scripted {self.name!r}: asked {len(self.requests)}, has {len(self._steps)}>"
 
     def _next_step(self) -> Step:
         index, count = len(self.requests) - 1, len(self._steps)
         if index >= count and not self._repeat:
-            raise ScriptExhausted(
-                f"{self.name!r} has a script of {count} and was asked {index + 1} times. Give it "
-                "more answers, repeat=True, or find out who asks again."
+            raise ScriptExhaustedError(
+                f"{self.name!r} has {count} answers and was asked {index + 1} times. Give it more "
+                "answers, or repeat=True, or find out which layer asks again."
             )
         return self._steps[index % count]
 
     def _answer(self, step: Any) -> ScriptedAnswer:
         if isinstance(step, ScriptedAnswer):
-            return attrs.evolve(
-                step, delay=step.delay or self._delay, gap=step.gap or self._gap
-            )
-        return ScriptedAnswer(_items(step), self._delay, self._gap, _head(step))
+            return attrs.evolve(step, delay=step.delay or self._delay, gap=step.gap or self._gap)
+        head = step.head if isinstance(step, Response) else NO_HEAD
+        return ScriptedAnswer(_items(step), self._delay, self._gap, head)
+
+
+def _items(step: Any) -> Sequence[Item]:
+    if isinstance(step, str):
+        words = re.findall(r"\s*\S+\s*?(?=\s|$)|\s+", step)
+        return [*map(TextDelta, words), Finish("stop")]
+    if isinstance(step, Message):
+        step = ChatResponse.of(step)
+    elif isinstance(step, ToolCall):
+        step = ChatResponse.of([step])
+    if isinstance(step, Response):
+        if step.open:
+            raise ValueError("Scripted: an open response cannot be played; collect it first.")
+        return step.events
+    if isinstance(step, list | tuple):
+        return step  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(step, BaseException | type):
+        return ()
+    raise TypeError(
+        f"Scripted: {step!r} is no answer. Use text, a Message, a ToolCall, a response, an "
+        "exception, a list of events, a ScriptedAnswer, or a function that returns one of these."
+    )

@@ -11,6 +11,7 @@ import itertools
 import math
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from ipaddress import ip_address
@@ -86,7 +87,7 @@ def virtual_backends(*, seed: int = 0, grace: float = GRACE) -> list[tuple[str, 
 
 def run_virtual(
     function: Callable[[Unpack[Ts]], Awaitable[T]],
-    *args: Unpack[Ts],
+    *args: *Ts,
     backend: str = "asyncio",
     seed: int = 0,
     limit: float = TEN_YEARS,
@@ -106,7 +107,8 @@ def run_virtual(
         Exception: What the function raises.
     """
     name, options = virtual_backend(backend, seed=seed)
-    return anyio.run(_within, limit, partial(function, *args), backend=name, backend_options=options)
+    bound = partial(function, *args)
+    return anyio.run(_within, limit, bound, backend=name, backend_options=options)
 
 
 async def _within(limit: float, function: Callable[[], Awaitable[T]]) -> T:
@@ -125,10 +127,8 @@ class _Monotonic:
         self._last = 0.0
 
     def __call__(self) -> float:
-        try:
+        with suppress(RuntimeError):  # no loop runs
             self._last = anyio.current_time()
-        except anyio.NoEventLoopError:
-            pass
         return self._last
 
 
@@ -138,7 +138,7 @@ async def _inline(function: Callable[..., T], /, *args: Any) -> T:
     return function(*args)
 
 
-async def _resolve(host: str, port: int) -> list[str]:
+async def _resolve(host: str, _port: int) -> list[str]:
     """Numeric addresses as they are, and the loopback by name; nothing else exists."""
     await anyio.lowlevel.checkpoint()
     if host == "localhost":

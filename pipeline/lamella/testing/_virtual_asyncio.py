@@ -6,8 +6,9 @@ import asyncio
 import math
 import selectors
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from contextvars import Context
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
@@ -83,7 +84,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self,
         when: float,
         callback: Callable[[Unpack[Ts]], object],
-        *args: Unpack[Ts],
+        *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         if math.isinf(when):  # a timer that never fires would let time jump for ever
@@ -100,3 +101,53 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def _thread_is_done(self, _: object) -> None:
         self._virtual.threads -= 1
+
+
+@contextmanager
+def ticking(tick: Callable[[], bool]) -> Iterator[None]:
+    """Call `tick` after every round of the running loop; it returns whether it readied anything."""
+    loop = asyncio.get_running_loop()
+    if not isinstance(loop, VirtualLoop):
+        raise TypeError(f"Steps are counted on a loop in virtual time, not on {loop!r}.")
+    loop.on_tick(tick)
+    try:
+        yield
+    finally:
+        loop.on_tick(None)
+
+
+@contextmanager
+def unhandled() -> Iterator[list[str]]:
+    """What the running loop reports meanwhile: errors of tasks that nobody awaits."""
+    loop = asyncio.get_running_loop()
+    reports: list[str] = []
+
+    def report(_: asyncio.AbstractEventLoop, found: dict[str, Any]) -> None:
+        reports.append(f"{found.get('message')} {found.get('exception')!r}")
+
+    before = loop.get_exception_handler()
+    loop.set_exception_handler(report)
+    try:
+        yield reports
+    finally:
+        loop.set_exception_handler(before)
+
+
+async def in_task(
+    function: Callable[[], Awaitable[object]], tick: Callable[[Callable[[], object]], bool]
+) -> None:
+    """Run an async function as a task of its own, which `tick` may cancel after every round.
+
+    Args:
+        function: What to run. Its cancellation ends here.
+        tick: Called with what cancels the task; returns whether it did.
+    """
+
+    async def run() -> None:
+        with ticking(lambda: tick(task.cancel)):
+            await function()
+
+    task = asyncio.get_running_loop().create_task(run())
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.result()

@@ -6,6 +6,8 @@ before every jump; this one waits only while sockets are open.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import trio
@@ -83,8 +85,8 @@ class _Chance(Instrument):
 
 
 def _somebody_waits_until_all_are_blocked() -> bool:
-    runner: Any = scheduler.GLOBAL_RUN_CONTEXT.runner
-    return bool(runner.waiting_for_idle)
+    module: Any = scheduler
+    return bool(module.GLOBAL_RUN_CONTEXT.runner.waiting_for_idle)
 
 
 def _sockets_are_open() -> bool:
@@ -94,3 +96,22 @@ def _sockets_are_open() -> bool:
         for name in ("tasks_waiting_read", "tasks_waiting_write", "tasks_waiting")
     )
     return waiting > 1  # one is trio's own wake-up socket
+
+
+@contextmanager
+def ticking(tick: Callable[[], object]) -> Iterator[None]:
+    """Call `tick` after every step of any task of this run."""
+    watch = _Ticks(tick)
+    trio.lowlevel.add_instrument(watch)
+    try:
+        yield
+    finally:
+        trio.lowlevel.remove_instrument(watch)
+
+
+class _Ticks(Instrument):
+    def __init__(self, tick: Callable[[], object]) -> None:
+        self._tick = tick
+
+    def after_task_step(self, task: Any) -> None:
+        self._tick()

@@ -25,8 +25,8 @@ class DialectOptions:
         stream_usage: Whether to ask for usage at the end of a stream
             (`stream_options.include_usage`); some compatible servers refuse it.
         developer_role: Whether system messages go out with the role `developer`.
-        reasoning_field: The field of a delta or message that holds the model's thinking, such as
-            `reasoning_content`; None where there is none.
+        reasoning_field: The field of a message in which a model's earlier thinking is sent back,
+            such as `reasoning_content`; None where there is none.
         send_user: Whether `context.user` is sent to the provider.
         quirks: Anything else that a dialect understands, by name.
     """
@@ -101,8 +101,12 @@ class Dialect(Protocol):
         """
         ...
 
-    def decode(self, body: bytes) -> tuple[Sequence[Event], Head]:
+    def decode(self, body: bytes, request: Any = None) -> tuple[Sequence[Event], Head]:
         """The events of a complete answer, ending with `Finish`, and what is known besides.
+
+        Args:
+            body: The answer.
+            request: What was asked, so that usage can be estimated where nobody states it.
 
         Raises:
             ProtocolError: If the bytes are no answer: HTML, malformed JSON, no choice.

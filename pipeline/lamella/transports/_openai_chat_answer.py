@@ -211,9 +211,7 @@ class ChatDecoder:
             events += self._read_choice(choice, position, whole=whole)  # pyright: ignore[reportUnknownArgumentType]
         return events
 
-    def _read_choice(
-        self, choice: Mapping[str, Any], position: int, *, whole: bool
-    ) -> list[Event]:
+    def _read_choice(self, choice: Mapping[str, Any], position: int, *, whole: bool) -> list[Event]:
         if choice.get("error"):
             self._raise_in_band(choice, None)
         reader = self._reader(choice.get("index"), position if whole else 0)
@@ -230,7 +228,9 @@ class ChatDecoder:
         number = position if index is None else index
         if not isinstance(number, int) or not 0 <= number < MAX_CHOICES:
             raise nonsense(
-                "a choice", f"an `index` that is not 0 to {MAX_CHOICES - 1}", provider=self._provider
+                "a choice",
+                f"an `index` that is not 0 to {MAX_CHOICES - 1}",
+                provider=self._provider,
             )
         reader = self._choices.get(number)
         if reader is None:

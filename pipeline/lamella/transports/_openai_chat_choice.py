@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping
 from typing import Any
-
-import msgspec
 
 from lamella._events import (
     Event,
@@ -18,7 +14,7 @@ from lamella._events import (
 )
 from lamella._message_dicts import from_data_url
 from lamella._parts import Opaque
-from lamella.transports._openai_json import mapping_of, nonsense, objects_of, text_of
+from lamella.transports._openai_json import base64_of, mapping_of, nonsense, objects_of, text_of
 from lamella.transports._openai_tool_calls import ToolCalls
 
 KEPT_FIELDS = ("reasoning_details", "extra_content", "thinking_blocks")
@@ -176,14 +172,12 @@ class ChoiceReader:
             events.append(self._aside({"audio": {"expires_at": audio["expires_at"]}}))
 
     def _sounded(self, encoded: str, sound_id: str | None, transcript: str) -> list[Event]:
-        data = self._base64(encoded, "sound")
+        data = base64_of(encoded, provider=self._provider)
         self.sound_bytes += len(data)
         if not (data or sound_id or transcript):
             return []
         return [
-            MediaDelta(
-                "audio", data, self._sound_format, transcript, sound_id, choice=self.index
-            ),
+            MediaDelta("audio", data, self._sound_format, transcript, sound_id, choice=self.index),
         ]
 
     def _image(self, number: int, image: Mapping[str, Any], events: list[Event]) -> None:
@@ -193,15 +187,7 @@ class ChoiceReader:
             events.append(Opaque(image, self._provider, choice=self.index))
         else:
             media_type, data = decoded
-            events.append(
-                MediaDelta("image", data, media_type, index=number, choice=self.index)
-            )
-
-    def _base64(self, encoded: str, what: str) -> bytes:
-        try:
-            return base64.b64decode(encoded, validate=True)
-        except (binascii.Error, ValueError):
-            raise nonsense(what, "malformed base64", provider=self._provider) from None
+            events.append(MediaDelta("image", data, media_type, index=number, choice=self.index))
 
     def _tools(self, delta: Mapping[str, Any], events: list[Event], *, whole: bool) -> None:
         calls = objects_of(delta, "tool_calls")

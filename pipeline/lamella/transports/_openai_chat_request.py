@@ -213,7 +213,9 @@ class _Writer:
         if "type" in part.data:
             content.append(part)
         else:
-            out.update(part.data)  # a field that stood beside the content, such as reasoning_details
+            out.update(
+                part.data
+            )  # a field that stood beside the content, such as reasoning_details
 
     def _tool_call(self, call: ToolCall) -> JSON:
         arguments = call.arguments
@@ -248,7 +250,9 @@ class _Writer:
             case _:
                 hint = "It belongs into an assistant's message."
                 if isinstance(part, ToolResult):
-                    hint = "Send each result as a message of its own: Message.tool(call_id, content)."
+                    hint = (
+                        "Send each result as a message of its own: Message.tool(call_id, content)."
+                    )
                 where = "in a system or user message of a chat request"
                 raise unsupported(part, where, hint, provider=self._provider)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -97,6 +99,20 @@ def objects_of(given: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any
     if not isinstance(value, list):
         return ()
     return [item for item in value if isinstance(item, dict)]  # pyright: ignore
+
+
+def base64_of(given: object, *, provider: str) -> bytes:
+    """The bytes of a base64 text; empty where there is none.
+
+    Raises:
+        ProtocolError: If it is malformed.
+    """
+    if not isinstance(given, str):
+        return b""
+    try:
+        return base64.b64decode(given, validate=True)
+    except (binascii.Error, ValueError):
+        raise nonsense("binary content", "malformed base64", provider=provider) from None
 
 
 def _leniently(data: bytes, what: str, provider: str) -> Any:

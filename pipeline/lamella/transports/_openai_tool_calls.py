@@ -89,16 +89,12 @@ class ToolCalls:
         for call in self._calls:
             if call.id is None:
                 call.id = f"call_{answer_id or 'unnamed'}_{self._choice}_{call.index}"
-                made.append(
-                    ToolCallDelta(call.index, call.id, choice=self._choice, kind=call.kind)
-                )
+                made.append(ToolCallDelta(call.index, call.id, choice=self._choice, kind=call.kind))
         return made
 
     def words(self) -> list[str]:
         """All that the model wrote for its calls."""
-        return [
-            piece for call in self._calls for piece in (call.name or "", *call.words) if piece
-        ]
+        return [piece for call in self._calls for piece in (call.name or "", *call.words) if piece]
 
     def _find(
         self,

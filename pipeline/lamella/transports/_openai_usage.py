@@ -103,9 +103,7 @@ class _Rest:
 def _take_inputs(inputs: _Rest, stated: Mapping[str, Any]) -> None:
     details = _details(stated, _INPUT_DETAILS)
     cached = _count(details, "cached_tokens")
-    inputs.taken["cache_read"] = inputs.take(
-        _count(stated, *_CACHED) if cached is None else cached
-    )
+    inputs.taken["cache_read"] = inputs.take(_count(stated, *_CACHED) if cached is None else cached)
     written: dict[str, int] = {}
     by_lifetime = _details(details, ("cache_write_tokens_details",))
     for name, lifetime in _LIFETIMES.items():

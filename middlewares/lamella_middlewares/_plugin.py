@@ -1,0 +1,31 @@
+"""The layers and presets of this package, registered as anybody's are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+LAYERS: Final = {
+    "Cost": "cost",
+    "Deadline": "deadline",
+    "Log": "log",
+    "Retry": "retry",
+    "Timeout": "timeout",
+    "Watch": "watch",
+}
+"""Each layer's class, and the module it is in, which is also its name."""
+
+
+def lamella_middlewares() -> Mapping[str, str]:
+    """Layers by name; a layer is imported when it is named."""
+    return {module: f"{__package__}.{module}:{layer}" for layer, module in LAYERS.items()}
+
+
+def lamella_presets() -> Mapping[str, str]:
+    """The presets for the usual environments."""
+    return {
+        "cost": f"{__package__}._presets:COST",
+        "development": f"{__package__}._presets:DEVELOPMENT",
+        "production": f"{__package__}._presets:PRODUCTION",
+        "test": f"{__package__}._presets:TEST",
+    }

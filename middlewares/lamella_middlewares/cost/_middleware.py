@@ -1,0 +1,217 @@
+"""The layer: one meter for each attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal, TypeVar
+
+import attrs
+
+from lamella import (
+    CardBook,
+    ContentFilteredError,
+    Ending,
+    Handler,
+    Head,
+    Money,
+    OpenAttempt,
+    Outcome,
+    Price,
+    ProviderError,
+    RefusedError,
+    Request,
+    Response,
+    UnpricedError,
+    Usage,
+    ending,
+    middleware,
+)
+from lamella._options import one_of
+from lamella_middlewares.cost import _estimate as estimate
+from lamella_middlewares.cost._price_list import PriceList, own_prices
+
+R = TypeVar("R", bound=Response)
+
+NO_HEAD = Head()
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+_LOSES = (
+    "what {} discards is paid for as well, and Cost outside it sees only the answer that is kept"
+)
+
+_PROCESSED = frozenset({408, 504})
+"""Statuses with which a provider, or a proxy before it, gives up on work that it has begun."""
+
+
+def _list_of(cost: Any) -> PriceList:
+    return PriceList(own_prices(cost.prices), cost.book)
+
+
+@middleware(
+    phase="wire",
+    rank=90,
+    effects=("short-circuits",),
+    inside={
+        "retry": _LOSES.format("Retry"),
+        "fallback": _LOSES.format("Fallback"),
+        "hedge": _LOSES.format("Hedge"),
+        "route": "Cost outside Route does not know which model it has to price",
+        "cache": "Cost outside Cache would be asked to price answers that nobody pays for",
+    },
+)
+@attrs.frozen(eq=False)
+class Cost:
+    """Writes into the trace what each attempt consumed and what it costs.
+
+    The provider's own counts are priced exactly, in integers. An attempt that ends without them
+    (cancelled, left, broken off, timed out) gets an estimate that is marked as one, prompt included
+    and not below what was delivered. What was never sent, what the provider refused before it
+    began, and what a cache replayed costs nothing.
+
+    Args:
+        prices: Prices of the program's own, by `"model"` or `"provider/model"`: a `Price`, or a
+            table such as `{"input": "0.50", "output": "1.50"}` in whole units per million tokens.
+            They win over the model cards.
+        unknown: What to do about a model without a price. `"note"` sends the request; its cost is
+            then None, never 0, and the trace has a note. `"refuse"` does not send it.
+        provider: Whose model cards hold, where the transport's name does not say it: `"openai"` for
+            an Azure deployment. None takes the name of the transport.
+        book: The model cards. None takes those of the library and its plugins.
+    """
+
+    prices: Mapping[str, Any] = attrs.field(default=NOTHING, repr=False)
+    unknown: Literal["note", "refuse"] = attrs.field(
+        default="note", validator=one_of("note", "refuse")
+    )
+    provider: str | None = None
+    book: CardBook | None = attrs.field(default=None, repr=False)
+    _list: PriceList = attrs.field(
+        init=False, repr=False, default=attrs.Factory(_list_of, takes_self=True)
+    )
+
+    async def __call__(self, request: Request[R], call_next: Handler) -> R:
+        """Send the request on and meter the attempt.
+
+        Raises:
+            RefusedError: With `unknown="refuse"`, if the model has no price; nothing is sent.
+        """
+        attempt = request.context.attempt
+        if attempt is None:
+            request.context.note("cost", "cost.skipped", why="no attempt is under way here")
+            return await call_next(request)
+        # Before anything is sent: whatever is wrong with a card file must not cost an answer.
+        price = self.price(request, attempt.provider, request.model)
+        if self.unknown == "refuse":
+            self._must_have(price, request, attempt)
+        meter = _Meter(self, request, call_next, price)
+        return await ending(meter, request, meter.settle)
+
+    def price(self, request: Request[Any], provider: str, model: str | None) -> Price | None:
+        """The price that holds for a request now; None if there is none."""
+        if model is None:
+            return None
+        wall = request.context.ports.wall()
+        return self._list.find(self.provider or provider, model, wall)
+
+    def _must_have(self, price: Price | None, request: Request[Any], attempt: OpenAttempt) -> None:
+        service = _service(request)
+        if price is not None and not price.unpriced(Usage(), service=service):
+            return
+        what = f"the model {request.model!r}" if price is None else f"the service {service!r}"
+        raise RefusedError(
+            f"Cost refuses {what} of {self.provider or attempt.provider!r}: it has no price.",
+            hint='State one with Cost(prices=...), or accept it with Cost(unknown="note").',
+            code="unpriced",
+            layer="cost",
+        )
+
+
+class _Meter:
+    """Watches one attempt. As a handler it passes on, and remembers the head of the answer."""
+
+    __slots__ = ("__name__", "_asked", "_call_next", "_cost", "_head", "_request")
+
+    def __init__(
+        self, cost: Cost, request: Request[Any], call_next: Handler, asked: Price | None
+    ) -> None:
+        self.__name__ = getattr(call_next, "__name__", "transport")
+        self._cost = cost
+        self._request = request
+        self._call_next = call_next
+        self._asked = asked
+        self._head = NO_HEAD
+
+    async def __call__(self, request: Request[R], /) -> R:
+        response = await self._call_next(request)
+        self._head = getattr(response, "head", NO_HEAD)
+        return response
+
+    def settle(self, end: Ending) -> None:
+        """Write down what the attempt consumed and what that costs."""
+        attempt = self._request.context.attempt
+        if attempt is None:
+            return
+        price = self._price(attempt)
+        if self._head.cached:
+            attempt.usage = Usage()
+            attempt.cost = Money(0, self._currency(price))
+        elif end.outcome is Outcome.NOT_SENT or _refused_unread(end):
+            attempt.cost = Money(0, self._currency(price))
+        else:
+            attempt.usage = self._usage(end, attempt)
+            if attempt.cost is None:  # otherwise the provider has stated it
+                self._bill(attempt, price)
+
+    def _bill(self, attempt: OpenAttempt, price: Price | None) -> None:
+        if attempt.usage is None:
+            self._note(attempt, "nobody says what it consumed")
+        elif price is None:
+            self._note(attempt, "no price is known")
+        else:
+            try:
+                attempt.cost = price.cost(attempt.usage, service=_service(self._request))
+            except UnpricedError as error:
+                self._note(attempt, f"no price for {', '.join(error.parts)}")
+
+    def _price(self, attempt: OpenAttempt) -> Price | None:
+        """The price of the model that answered, or else of the one that was asked."""
+        served = self._head.model
+        if served is None or served == self._request.model:
+            return self._asked
+        return self._cost.price(self._request, attempt.provider, served) or self._asked
+
+    def _usage(self, end: Ending, attempt: OpenAttempt) -> Usage | None:
+        reported = end.usage or attempt.usage
+        if reported is not None and end.outcome is Outcome.COMPLETE:
+            return reported
+        delivered = estimate.of_events(end.events or attempt.received)
+        if reported is not None:
+            return estimate.at_least(reported, delivered)
+        prompt = estimate.of_request(self._request)
+        return None if prompt is None else prompt + delivered
+
+    def _currency(self, price: Price | None) -> str:
+        if price is not None:
+            return price.currency
+        return next(iter(self._request.context.trace.costs), "USD")
+
+    def _note(self, attempt: OpenAttempt, why: str) -> None:
+        model = self._head.model or self._request.model
+        self._request.context.note(
+            "cost", "cost.unpriced", why=why, provider=attempt.provider, model=model
+        )
+
+
+def _refused_unread(end: Ending) -> bool:
+    """Whether the provider refused the request before it began to work on it: that is free."""
+    error = end.error
+    if not isinstance(error, ProviderError) or isinstance(error, ContentFilteredError):
+        return False
+    begun = bool(end.events) or end.usage is not None or error.partial is not None
+    return not begun and error.status not in _PROCESSED
+
+
+def _service(request: Request[Any]) -> str | None:
+    service: str | None = getattr(request, "service_tier", None)
+    return service

@@ -1,0 +1,89 @@
+"""Where prices come from: the program's own table first, then the model cards."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, cast
+
+from lamella import CardBook, ConfigurationError, PluginError, Price, registry
+
+
+@cache
+def shared_book() -> CardBook:
+    """The cards of this package and of plugins, read on first use, once a process."""
+    sources: list[Any] = []
+    known = registry()
+    for name in known.names("model_cards"):
+        try:
+            sources.append(known.get("model_cards", name))
+        except PluginError:
+            continue  # `lamella plugins` shows it; models that it describes have no price here
+    return CardBook(plugins=sources)
+
+
+class PriceList:
+    """Finds the price of a model.
+
+    Args:
+        own: The program's own prices by `"model"` or `"provider/model"`. They win.
+        book: The model cards. None takes the shared ones.
+    """
+
+    def __init__(self, own: Mapping[str, Price], book: CardBook | None) -> None:
+        self._own = own
+        self._book = book
+
+    def find(self, provider: str, model: str, wall: float) -> Price | None:
+        """The price on the day of `wall`, seconds since the epoch; None if there is none.
+
+        Raises:
+            ConfigurationError: If a card file of the user's cannot be read.
+        """
+        own = self._own
+        if own:
+            price = own.get(f"{provider}/{model}") or own.get(model)
+            if price is not None:
+                return price
+        card = (self._book or shared_book()).find(provider, model)
+        if card is None:
+            return None
+        prices = card.prices
+        if len(prices) == 1 and prices[0].effective_from is None:
+            return prices[0]
+        return card.price(dt.datetime.fromtimestamp(wall, dt.UTC).date())
+
+
+def own_prices(given: Mapping[str, Any]) -> Mapping[str, Price]:
+    """Prices from what `Cost(prices=...)` takes.
+
+    Raises:
+        ConfigurationError: If an entry is no price; all such entries are named.
+    """
+    if not isinstance(cast("object", given), Mapping):
+        raise ConfigurationError(
+            f"Cost(prices=...) is a table of prices by model, not {type(given).__name__}.",
+            hint='Write prices={"my-model": {"input": "0.50", "output": "1.50"}}.',
+        )
+    table: dict[str, Price] = {}
+    wrong: list[str] = []
+    for model, entry in given.items():
+        try:
+            table[model] = _price(entry)
+        except (TypeError, ValueError) as error:
+            wrong.append(f"{model!r}: {error}")
+    if wrong:
+        raise ConfigurationError(
+            f"Cost(prices=...) has entries that are no price: {' '.join(wrong)}",
+            hint='Write {"input": "0.50", "output": "1.50"}: per million tokens, in quotes.',
+        )
+    return table
+
+
+def _price(entry: object) -> Price:
+    if isinstance(entry, Price):
+        return entry
+    if isinstance(entry, Mapping):
+        return Price.of(**cast("Mapping[str, Any]", entry))
+    raise TypeError(f"{entry!r} is neither a Price nor a table.")

@@ -1,0 +1,172 @@
+"""Reading `lamella.toml`: presets, and which plugins may load.
+
+The file is the one that `LAMELLA_CONFIG` names, or else `lamella.toml` in the working directory, if
+there is one. It is read when a preset or a name is first asked for, and again when it has changed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from lamella._errors import ConfigurationError
+from lamella._mistakes import Misfit, Mistakes, Place
+from lamella._parts import NOTHING
+from lamella._preset_records import Preset
+from lamella._structuring import fit
+
+FILE: Final = "lamella.toml"
+FILE_VARIABLE: Final = "LAMELLA_CONFIG"
+PLUGINS_VARIABLE: Final = "LAMELLA_PLUGINS"
+
+_POSITION: Final = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)\Z")
+
+
+@attrs.frozen
+class PluginSettings:
+    """The table `[plugins]`.
+
+    Attributes:
+        allow: The distributions that may load, besides this one. None lets all load.
+    """
+
+    allow: tuple[str, ...] | None = None
+
+
+@attrs.frozen
+class Configuration:
+    """What a file says.
+
+    Attributes:
+        presets: Presets by name.
+        plugins: Which plugins may load.
+    """
+
+    presets: Mapping[str, Preset] = attrs.field(default=NOTHING, hash=False)
+    plugins: PluginSettings = PluginSettings()
+
+
+@attrs.frozen
+class ConfigurationFile:
+    """A file and what it says.
+
+    Attributes:
+        source: The file as it was named; empty without one.
+        settings: What it says.
+    """
+
+    source: str
+    settings: Configuration
+
+
+def read_configuration(path: str | os.PathLike[str] | None = None) -> ConfigurationFile:
+    """Read the configuration.
+
+    Args:
+        path: The file. None looks where the module's docstring says; without a file there is
+            nothing to say.
+
+    Raises:
+        ConfigurationError: If the file cannot be read, is no TOML, or has mistakes; all are named.
+    """
+    found = _find(path)
+    if found is None:
+        return ConfigurationFile("", Configuration())
+    return ConfigurationFile(str(found), _read(found, _stamp(found)))
+
+
+def allowed_distributions() -> frozenset[str] | None:
+    """The distributions that may load; None for all.
+
+    The environment variable stands above the file.
+
+    Raises:
+        ConfigurationError: If the file that would say so is no TOML, or its `[plugins]` is wrong.
+            Mistakes elsewhere in it do not matter here.
+    """
+    listed = os.environ.get(PLUGINS_VARIABLE)
+    if listed is not None:
+        return frozenset(name.strip() for name in listed.split(",") if name.strip())
+    found = _find(None)
+    if found is None:
+        return None
+    tables = _tables(found, _stamp(found))
+    settings = _fitted(tables.get("plugins", {}), PluginSettings, Place(str(found), ("plugins",)))
+    return None if settings.allow is None else frozenset(settings.allow)
+
+
+def _find(path: str | os.PathLike[str] | None) -> Path | None:
+    if path is not None:
+        return Path(path).expanduser()
+    named = os.environ.get(FILE_VARIABLE)
+    if named:
+        return Path(named).expanduser()
+    here = Path(FILE)
+    return here if here.is_file() else None
+
+
+def _stamp(path: Path) -> tuple[str, int, int, int]:
+    """What changes when the file does."""
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return str(path.absolute()), state.st_ino, state.st_mtime_ns, state.st_size
+
+
+@lru_cache(maxsize=16)
+def _read(path: Path, stamp: tuple[str, int, int, int]) -> Configuration:
+    return _fitted(_tables(path, stamp), Configuration, Place(str(path)))
+
+
+@lru_cache(maxsize=16)
+def _tables(path: Path, _: tuple[str, int, int, int]) -> Mapping[str, Any]:
+    try:
+        text = path.read_bytes().decode()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except UnicodeDecodeError as error:
+        msg = f"{path}: byte {error.start + 1} is no UTF-8."
+        raise ConfigurationError(msg, hint="TOML files are UTF-8 text.") from error
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        place, reason = _where(str(error), text)
+        msg = f"{path}: {place}: {reason}."
+        raise ConfigurationError(msg, hint="Correct the TOML there.") from error
+
+
+def _where(message: str, text: str) -> tuple[str, str]:
+    """Line and column, and the reason, out of what the parser says."""
+    found = _POSITION.search(message)
+    if found is None:
+        return "somewhere", message
+    reason = message[: found.start()]
+    if found[1] is None:
+        lines = text.split("\n")
+        return f"line {len(lines)}, column {len(lines[-1]) + 1}", f"{reason} (end of the file)"
+    return f"line {found[1]}, column {found[2]}", reason
+
+
+def _unreadable(path: Path, error: OSError) -> ConfigurationError:
+    asked = f" ({FILE_VARIABLE} names it)" if os.environ.get(FILE_VARIABLE) == str(path) else ""
+    msg = f"{path}{asked} cannot be read: {error.strerror or type(error).__name__}."
+    return ConfigurationError(msg, hint="Give the path of a file that can be read.")
+
+
+def _fitted(tables: Any, wanted: type[Any], place: Place) -> Any:
+    mistakes = Mistakes()
+    made = wanted()
+    try:
+        made = fit(tables, wanted)
+    except Misfit as misfit:
+        mistakes.add(place, *misfit.findings)
+    mistakes.raise_any()
+    return made

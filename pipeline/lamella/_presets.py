@@ -1,0 +1,194 @@
+"""Pipelines from presets: finding what a name stands for, and building it.
+
+A name is looked for in the file, then among those that the program has added, then in plugins. All
+that is wrong with a stack is reported at once, each mistake with the file or call that made it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import attrs
+
+from lamella._checked_tables import close_to
+from lamella._configuration import PLUGINS_VARIABLE, ConfigurationFile, read_configuration
+from lamella._errors import ConfigurationError, LamellaError, UnknownNameError
+from lamella._mistakes import Finding, Misfit, Mistakes, Place
+from lamella._preset_records import Preset, use_of
+from lamella._preset_stacks import Slot, Stack
+from lamella._registry import PROGRAM, Registry, key_of, registry
+
+if TYPE_CHECKING:
+    from lamella._pipeline import Pipeline
+
+P = TypeVar("P", bound="Pipeline")
+
+ENVIRONMENT_VARIABLE: Final = "LAMELLA_ENV"
+DEFAULT_PRESET: Final = "development"
+
+_OPTIONS: Final = ("allow", "max_attempts", "name", "ports")
+"""What `Pipeline` takes besides layers and a transport."""
+
+_FILE, _PROGRAM, _PLUGINS = range(3)
+
+
+def build_preset(
+    pipeline: type[P], name: str | Preset | None, transport: Any, overrides: Mapping[str, Any]
+) -> P:
+    """The pipeline of a preset; see `Pipeline.preset`."""
+    changes = dict(overrides)
+    book = _book(changes.pop("config", None))
+    options = {each: changes.pop(each) for each in _OPTIONS if each in changes}
+    preset = name if isinstance(name, Preset) else None
+    called = _called(name)
+    call = Place("Pipeline.preset(...)" if preset is not None else f"Pipeline.preset({called!r})")
+    mistakes = Mistakes()
+
+    if preset is not None:
+        stack = book.with_base(preset, Place("Preset"), _FILE, mistakes)
+    else:
+        stack = book.stack(called, mistakes)
+    _transport_given(stack, transport, call, mistakes)
+    stack.override(
+        _layers_of(changes, stack, book.names, call, mistakes), call, book.names, mistakes
+    )
+
+    layers = stack.layers(book.names, mistakes)
+    chosen = None
+    if stack.transport is None:
+        hint = "pass transport='openai', or 'mock' for answers without a network"
+        mistakes.add(call, Finding((), f"nothing names a transport; {hint}"))
+    else:
+        chosen = stack.transport.made("transports", book.names, mistakes)
+    mistakes.raise_any()
+    options["allow"] = (*stack.allow, *options.get("allow", ()))
+    options.setdefault("name", (preset.name if preset is not None else None) or called)
+    if stack.max_attempts is not None:
+        options.setdefault("max_attempts", stack.max_attempts)
+    return pipeline(layers, chosen, **options)
+
+
+def preset_names(config: str | os.PathLike[str] | None = None) -> Mapping[str, str]:
+    """All presets by name, each with where it comes from: a file, this program, a distribution.
+
+    Args:
+        config: The file; None as for `Pipeline.preset`.
+    """
+    book = _book(config)
+    found = {name: book.names.origin("presets", name) for name in book.names.names("presets")}
+    taken = {key_of(name): name for name in found}
+    for name in book.file.settings.presets:
+        found.pop(taken.get(key_of(name), ""), None)
+        found[name] = book.file.source
+    return dict(sorted(found.items()))
+
+
+def _book(config: str | os.PathLike[str] | None) -> _Book:
+    file = read_configuration(config)
+    names = registry()
+    allow = file.settings.plugins.allow
+    if config is not None and allow is not None and PLUGINS_VARIABLE not in os.environ:
+        names = names.restricted(allow)
+    return _Book(file, names)
+
+
+def _called(name: str | Preset | None) -> str:
+    if isinstance(name, Preset):
+        return name.name or "preset"
+    return name or os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT_PRESET
+
+
+@attrs.frozen
+class _Book:
+    """Where presets are looked up."""
+
+    file: ConfigurationFile
+    names: Registry
+
+    def stack(self, name: str, mistakes: Mistakes) -> Stack:
+        """The stack of a preset, on top of those that it extends.
+
+        Raises:
+            UnknownNameError: If there is none of that name.
+        """
+        return self._stack(name, _FILE, (), mistakes)
+
+    def with_base(
+        self,
+        preset: Preset,
+        place: Place,
+        level: int,
+        mistakes: Mistakes,
+        above: tuple[tuple[str, int], ...] = (),
+    ) -> Stack:
+        """What a preset says, on top of what it extends, which is looked for from `level` on."""
+        stack = Stack()
+        if preset.extends is not None:
+            try:
+                stack = self._stack(preset.extends, level, above, mistakes)
+            except LamellaError as error:
+                mistakes.add(place.at("extends"), Finding((), str(error), error=error))
+        stack.extend(preset, place)
+        stack.override(preset.overrides, place.at("overrides"), self.names, mistakes)
+        return stack
+
+    def _stack(
+        self, name: str, level: int, above: tuple[tuple[str, int], ...], mistakes: Mistakes
+    ) -> Stack:
+        preset, place, found = self._find(name, level)
+        here = (key_of(name), found)
+        if here in above:
+            names = " -> ".join([each for each, _ in above[above.index(here) :]] + [key_of(name)])
+            raise ConfigurationError(f"These presets extend each other: {names}.")
+        replaced = preset.extends is not None and key_of(preset.extends) == key_of(name)
+        below = found + 1 if replaced else _FILE
+        return self.with_base(preset, place, below, mistakes, (*above, here))
+
+    def _find(self, name: str, level: int) -> tuple[Preset, Place, int]:
+        key = key_of(name)
+        if level <= _FILE:
+            for each, preset in self.file.settings.presets.items():
+                if key_of(each) == key:
+                    return preset, Place(self.file.source, ("presets", each)), _FILE
+        if level > _PLUGINS or not self.names.has("presets", name):
+            raise self._unknown(name)
+        added = level <= _PROGRAM
+        origin = self.names.origin("presets", name, added=added)
+        preset = self.names.get("presets", name, added=added)
+        place = Place(f"preset {name!r} of {origin}")
+        return preset, place, _PROGRAM if origin == PROGRAM else _PLUGINS
+
+    def _unknown(self, name: str) -> UnknownNameError:
+        error = self.names.unknown("presets", name, also=self.file.settings.presets)
+        if os.environ.get(ENVIRONMENT_VARIABLE) == name:
+            hint = f"{ENVIRONMENT_VARIABLE} names it. {error.hint}"
+            return error.copy(hint=hint)
+        return error
+
+
+def _transport_given(stack: Stack, transport: Any, call: Place, mistakes: Mistakes) -> None:
+    if transport is None:
+        return
+    try:
+        stack.transport = Slot.of(use_of(transport), call.at("transport"))
+    except Misfit as misfit:
+        mistakes.add(call.at("transport"), *misfit.findings)
+
+
+def _layers_of(
+    changes: Mapping[str, Any], stack: Stack, names: Registry, call: Place, mistakes: Mistakes
+) -> Mapping[str, Any]:
+    """The overrides that mean a layer; of the others it is written down that they mean nothing."""
+    there = {slot.name for slot in (*stack.slots, *stack.added)}
+    meant: dict[str, Any] = {}
+    for name, change in changes.items():
+        if key_of(name) in there or names.has("middlewares", name):
+            meant[name] = change
+            continue
+        known = (*_OPTIONS, "config", "transport", *there, *names.names("middlewares"))
+        offer = close_to(name, known) or f"Known are {', '.join(sorted(set(known)))}."
+        error = UnknownNameError(f"is neither a layer nor an option of Pipeline. {offer}")
+        mistakes.add(call.at(name), Finding((), str(error), error=error))
+    return meant

@@ -1,0 +1,106 @@
+"""The key of a transport: given, referred to, fetched, or found in the environment.
+
+A key is read whenever it is used, so that a rotated one is taken up, and shows in no message.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+import attrs
+
+from lamella._errors import ConfigurationError, SecretError
+from lamella._secrets import Secret
+
+Key: TypeAlias = str | Secret | Callable[[], str | Awaitable[str]]
+"""A key itself, a reference such as `env:NAME`, or a function, plain or async, that gives one."""
+
+
+@attrs.frozen
+class Credential:
+    """Where a key comes from.
+
+    Attributes:
+        source: What gives it; None if there is none, and none is needed.
+        origin: What it is called in messages: an option or a variable.
+    """
+
+    source: Secret | Callable[[], str | Awaitable[str]] | None = attrs.field(repr=False)
+    origin: str
+
+    async def fetch(self) -> str | None:
+        """The key now; None if there is none.
+
+        Raises:
+            SecretError: If it cannot be had, or is no key.
+        """
+        source = self.source
+        if source is None:
+            return None
+        if isinstance(source, Secret):
+            value = await source.fetch()
+        else:
+            found = source()
+            value = await found if inspect.isawaitable(found) else found
+        return _checked(value, self.origin)
+
+
+NO_CREDENTIAL = Credential(None, "no key")
+
+
+def credential(given: Key | None, option: str) -> Credential | None:
+    """Where a key comes from that was given as an option; None if none was."""
+    if given is None:
+        return None
+    if isinstance(given, Secret):
+        return Credential(given, f"{option} ({given!r})")
+    if isinstance(given, str):
+        if _is_reference(given):
+            return Credential(Secret(given), f"{option} ({given})")
+        return Credential(Secret.of_value(_checked(given, option)), option)
+    if not callable(given):  # pyright: ignore[reportUnnecessaryComparison]
+        msg = f"{option} is a {type(given).__name__}."
+        hint = "Give a key, a reference such as 'env:NAME', or a function that returns a key."
+        raise ConfigurationError(msg, hint=hint)
+    return Credential(given, option)
+
+
+def from_environment(names: tuple[str, ...]) -> Credential | None:
+    """The first of some variables that is set; None if none is."""
+    for name in names:
+        if os.environ.get(name):
+            return Credential(Secret(f"env:{name}"), f"the environment variable {name}")
+    return None
+
+
+def missing_key(provider: str, option: str, names: tuple[str, ...]) -> ConfigurationError:
+    """The error of a transport that needs a key and has none."""
+    variables = " or ".join(names)
+    hint = f"Set {variables}, or give {option}=." if names else f"Give {option}=."
+    return ConfigurationError(
+        f"The transport {provider!r} has no key.", hint=hint, provider=provider, code="no_key"
+    )
+
+
+def _is_reference(text: str) -> bool:
+    scheme, colon, _ = text.partition(":")
+    if not colon:
+        return False
+    if scheme in {"env", "file"}:
+        return True
+    from lamella._registry import registry
+
+    return registry().has("secret_sources", scheme)
+
+
+def _checked(value: object, origin: str) -> str:
+    key = value.strip() if isinstance(value, str) else ""
+    if not key:
+        raise SecretError(f"The key from {origin} is empty or no text.")
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        msg = f"The key from {origin} holds characters that no header can hold."
+        raise SecretError(msg, hint="A key is one line of ASCII without spaces: copy it again.")
+    return key

@@ -1,0 +1,188 @@
+"""One request and its answer over the HTTP port, in any dialect.
+
+The provider may answer a request for a stream with a complete answer, and one for a complete answer
+with a stream; the content type says which came. Whatever goes wrong, the reply is closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import anyio
+import attrs
+import msgspec
+
+from lamella._begin import begin
+from lamella._errors import LamellaError, MisuseError, ProtocolError
+from lamella._events import Finish
+from lamella._requests import Request
+from lamella._responses import CLEANUP_SECONDS, Head, Response
+from lamella.transports._dialect import DEFAULT_OPTIONS, Dialect, DialectOptions
+from lamella.transports._http import HTTPClient, HTTPReply, HTTPRequest
+from lamella.transports._http_errors import request_id, status_error
+from lamella.transports._sse import MAX_MESSAGE_BYTES, EventReader
+from lamella.transports._stream_source import StreamSource, read_all, read_some
+
+R = TypeVar("R", bound=Response)
+
+ERROR_BYTES = 64 * 1024
+ERROR_SECONDS = 5.0
+"""How much of an error's body is read, and for how long."""
+
+_KEPT = ("x-ratelimit-", "anthropic-ratelimit-", "ratelimit-")
+_KEPT_NAMES = frozenset(
+    {
+        "x-request-id",
+        "request-id",
+        "apim-request-id",
+        "x-ms-request-id",
+        "cf-ray",
+        "retry-after",
+        "retry-after-ms",
+        "x-should-retry",
+        "openai-processing-ms",
+        "openai-version",
+        "x-ms-region",
+        "date",
+    }
+)
+
+
+@attrs.frozen(kw_only=True)
+class Exchange:
+    """What one request over HTTP needs besides the request itself.
+
+    Attributes:
+        client: The HTTP port.
+        provider: The transport's name, for errors and the answer's head.
+        dialect: Writes the request and reads the answer.
+        options: The endpoint's quirks.
+        url: Where the request goes.
+        headers: What goes with it: key, content type, user agent.
+        max_message_bytes: The bound on one message of a stream.
+    """
+
+    client: HTTPClient
+    provider: str
+    dialect: Dialect
+    url: str
+    options: DialectOptions = DEFAULT_OPTIONS
+    headers: tuple[tuple[bytes, bytes], ...] = attrs.field(default=(), repr=False)
+    max_message_bytes: int = MAX_MESSAGE_BYTES
+
+    async def run(self, request: Request[R], *, stream: bool) -> R:
+        """Send a request; its response, complete or open.
+
+        Args:
+            request: What is asked, begun by a pipeline.
+            stream: Whether the answer is asked for as server-sent events.
+
+        Raises:
+            LamellaError: Whatever goes wrong before the answer is committed.
+        """
+        reply = await self._send(request, stream=stream)
+        try:
+            return await self._answer(request, reply)
+        except BaseException:
+            with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
+                await reply.aclose()
+            raise
+
+    async def _send(self, request: Request[R], *, stream: bool) -> HTTPReply:
+        context = request.context
+        limits, attempt = context.limits, context.attempt
+        body = self.dialect.encode(request, stream=stream, options=self.options)
+
+        def sent() -> None:
+            if attempt is not None:
+                attempt.sent = True
+
+        return await self.client.send(
+            HTTPRequest(
+                method="POST",
+                url=self.url,
+                headers=(*self.headers, *_STREAM) if stream else (*self.headers, *_WHOLE),
+                body=_encoded(body),
+                provider=self.provider,
+                connect=limits.connect,
+                write=limits.write,
+                on_sent=sent,
+            )
+        )
+
+    async def _answer(self, request: Request[R], reply: HTTPReply) -> R:
+        headers, attempt = reply.headers, request.context.attempt
+        known = request_id(headers)
+        if attempt is not None:
+            attempt.request_id = known
+        if not 200 <= reply.status < 300:
+            body = await read_some(reply, ERROR_BYTES, ERROR_SECONDS)
+            now = request.context.ports.wall()
+            raise status_error(reply.status, body, headers, provider=self.provider, now=now)
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind == "text/event-stream" or (request.stream and kind not in _COMPLETE_KINDS):
+            return await self._streamed(request, reply, known)
+        try:
+            raw = await read_all(reply)
+            events, learned = self.dialect.decode(raw, request)
+        except LamellaError as error:
+            raise error.copy(request_id=known) from error.__cause__
+        if not events or type(events[-1]) is not Finish:
+            msg = f"{self.provider} sent an answer that does not say that it has ended."
+            raise ProtocolError(msg, provider=self.provider, request_id=known)
+        if attempt is not None:
+            attempt.saw_event()
+        head = self._head(reply, known)
+        return request.answer(
+            events, attrs.evolve(head, model=learned.model, id=learned.id, raw=raw)
+        )
+
+    async def _streamed(self, request: Request[R], reply: HTTPReply, known: str | None) -> R:
+        decoder = self.dialect.decoder(request)
+        reader = EventReader(max_message_bytes=self.max_message_bytes)
+        source = StreamSource(reply, decoder, reader, known)
+        response = await begin(request, source, self._head(reply, known))
+        learned = decoder.head
+        response.head = attrs.evolve(response.head, model=learned.model, id=learned.id)
+        return response
+
+    def _head(self, reply: HTTPReply, known: str | None) -> Head:
+        return Head(
+            provider=self.provider,
+            request_id=known,
+            status=reply.status,
+            headers=_kept(reply.headers),
+        )
+
+
+_STREAM = ((b"Accept", b"text/event-stream"), (b"Accept-Encoding", b"identity"))
+_WHOLE = ((b"Accept", b"application/json"), (b"Accept-Encoding", b"gzip, deflate"))
+_COMPLETE_KINDS = frozenset({"application/json", "text/html", "text/plain"})
+
+
+def _kept(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers that the library understands."""
+    return {
+        name: value
+        for name, value in headers.items()
+        if name in _KEPT_NAMES or name.startswith(_KEPT)
+    }
+
+
+def _encoded(body: dict[str, Any]) -> bytes:
+    try:
+        return msgspec.json.encode(body, enc_hook=_plain)
+    except (TypeError, ValueError, UnicodeEncodeError, RecursionError) as error:
+        # Its text may quote the request.
+        msg = f"The request holds something that JSON cannot say ({type(error).__name__})."
+        hint = "Look at `extra`, tool schemas and response_format; text must be valid Unicode."
+        raise MisuseError(msg, hint=hint) from None
+
+
+def _plain(value: object) -> object:
+    """What msgspec does not know and JSON does."""
+    if isinstance(value, Mapping):
+        return dict(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    msg = f"a {type(value).__name__}"
+    raise TypeError(msg)

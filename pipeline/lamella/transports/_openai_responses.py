@@ -1,0 +1,71 @@
+"""OpenAI's Responses API."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import attrs
+
+from lamella._chat import ChatRequest
+from lamella._events import Event
+from lamella._responses import Head
+from lamella.transports._dialect import DialectOptions
+from lamella.transports._openai_parts import JSON
+from lamella.transports._openai_responses_events import ResponsesDecoder
+from lamella.transports._openai_responses_request import responses_body
+
+
+@attrs.frozen
+class OpenAIResponses:
+    """The Responses dialect of the chat operation.
+
+    Quirks that it understands, beside the fields of `DialectOptions`: `encrypted_reasoning` (whether
+    to ask for reasoning in its encrypted form, so that it can go back with the next turn; by default
+    where the request sets a `reasoning_effort`, as models that do not reason refuse it).
+
+    Attributes:
+        provider: Whose answers these are; stands in errors.
+    """
+
+    path: ClassVar[str] = "/responses"
+    operation: ClassVar[str] = "chat"
+
+    provider: str = "openai"
+
+    @property
+    def origin(self) -> str:
+        """The mark on parts that only this API of this provider understands."""
+        return f"{self.provider}-responses"
+
+    def encode(self, request: ChatRequest, *, stream: bool, options: DialectOptions) -> JSON:
+        """The body of a request. `request.extra` is merged last and wins over typed fields.
+
+        Raises:
+            UnsupportedError: If the API has no words for something that is asked.
+        """
+        return responses_body(
+            request, stream=stream, options=options, provider=self.provider, origin=self.origin
+        )
+
+    def decode(
+        self, body: bytes, request: ChatRequest | None = None
+    ) -> tuple[Sequence[Event], Head]:
+        """The events of a complete answer, and its head.
+
+        Args:
+            body: The answer.
+            request: What was asked. With it, usage that the provider left out is estimated; without
+                it, there is none.
+
+        Raises:
+            ProtocolError: If the bytes are no answer.
+            LamellaError: The provider's own error, where the body is one.
+        """
+        decoder = ResponsesDecoder(self.provider, self.origin, request)
+        events = decoder.whole(body)
+        return events, decoder.head
+
+    def decoder(self, request: ChatRequest) -> ResponsesDecoder:
+        """A fresh reader for the stream that answers `request`."""
+        return ResponsesDecoder(self.provider, self.origin, request)

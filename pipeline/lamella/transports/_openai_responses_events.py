@@ -1,0 +1,396 @@
+"""The Responses API: how an answer is read, streamed or whole.
+
+Deltas are delivered as they come. Each `…done` event, each finished item and the final response say
+the same again, so that they only fill in what no delta has said: some servers send no deltas at all.
+
+The items of hosted tools (a web search, an MCP call, a generated image) are part of the message when
+they are finished (`Opaque`, `content=True`) and go back verbatim; their progress, annotations and
+every event that we do not know are only passed on (`content=False`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import attrs
+import msgspec
+
+from lamella._chat import ChatRequest
+from lamella._errors import LamellaError
+from lamella._events import (
+    Event,
+    Finish,
+    MediaDelta,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    UsageReport,
+)
+from lamella._parts import Opaque
+from lamella._responses import NO_HEAD, Head
+from lamella._usage import Usage
+from lamella.transports._http_errors import in_band_error
+from lamella.transports._openai_json import (
+    base64_of,
+    json_object,
+    mapping_of,
+    nonsense,
+    objects_of,
+    raise_in_band,
+    text_of,
+    with_usage,
+)
+from lamella.transports._openai_responses_items import (
+    CALLS,
+    HostedTools,
+    call_event,
+    content_events,
+    reasoning_event,
+)
+from lamella.transports._openai_usage import estimated_usage, usage_of
+
+_REASONS = {"max_output_tokens": "length", "max_tokens": "length"}
+_MAYBE_JSON_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError)
+
+
+class _TextPiece(msgspec.Struct, tag_field="type", tag="response.output_text.delta", gc=False):
+    delta: str
+    output_index: int = 0
+    content_index: int = 0
+    logprobs: list[Any] | None = None
+
+
+_TEXT = msgspec.json.Decoder(_TextPiece)
+
+
+class _Call:
+    __slots__ = ("index", "kind", "named", "words")
+
+    def __init__(self, index: int, kind: str) -> None:
+        self.index = index
+        self.kind = kind
+        self.named = False
+        self.words: list[str] = []
+
+
+class ResponsesDecoder:
+    """Reads one answer. It ends well with `response.completed` or `response.incomplete` only.
+
+    Attributes:
+        head: The model and the id of the answer, once known.
+        done: Whether the protocol said that it is over.
+    """
+
+    __slots__ = (
+        "_calls", "_items", "_origin", "_provider", "_reason", "_request", "_sound_bytes", "_spoken",
+        "_stated", "_texts", "_thinking", "_thoughts", "_tools", "done", "head",
+    )  # fmt: skip
+
+    def __init__(self, provider: str, origin: str, request: ChatRequest | None = None) -> None:
+        self.head: Head = NO_HEAD
+        self.done = False
+        self._provider = provider
+        self._origin = origin
+        self._request = request
+        self._reason: str | None = None
+        self._stated: Any = None
+        self._spoken: set[tuple[int, int]] = set()
+        self._thinking: dict[int, tuple[str, int]] = {}
+        self._calls: dict[int, _Call] = {}
+        self._items: set[int] = set()
+        self._tools = HostedTools()
+        self._texts: list[str] = []
+        self._thoughts: list[str] = []
+        self._sound_bytes = 0
+
+    def feed(self, event: str | None, data: bytes) -> Sequence[Event]:
+        """What one message of the stream says.
+
+        Raises:
+            ProtocolError: If it makes no sense.
+            LamellaError: The provider's own error, where the message brings one.
+        """
+        try:
+            piece = _TEXT.decode(data)
+        except _MAYBE_JSON_ERRORS:
+            return self._feed_any(event, data)
+        self._spoken.add((piece.output_index, piece.content_index))
+        if not piece.delta:
+            return ()
+        self._texts.append(piece.delta)
+        return (TextDelta(piece.delta, 0, piece.logprobs or None),)
+
+    def finish(self) -> Sequence[Event]:
+        """The last events; empty if no terminal event has come."""
+        if self._reason is None:
+            return ()
+        usage = self._usage() or self._estimated_usage()
+        report = [UsageReport(usage)] if usage is not None else []
+        return [*report, Finish(self._reason)]
+
+    def whole(self, body: bytes) -> Sequence[Event]:
+        """All events of a complete answer.
+
+        Raises:
+            ProtocolError: If it makes no sense.
+            LamellaError: The provider's own error, where the body is one.
+        """
+        answer = json_object(body, "an answer", provider=self._provider)
+        if answer.get("status") != "failed":
+            raise_in_band(answer, provider=self._provider)
+        if not isinstance(answer.get("output"), list) and answer.get("status") != "failed":
+            raise nonsense("an answer", "no `output`", provider=self._provider)
+        events = self._end(answer)
+        self.head = attrs.evolve(self.head, raw=body)
+        return [*events, *self.finish()]
+
+    # --- the general way ---------------------------------------------------------------------
+
+    def _feed_any(self, event: str | None, data: bytes) -> Sequence[Event]:
+        if data.strip() == b"[DONE]":
+            return ()
+        given = json_object(data, "a stream event", provider=self._provider)
+        raise_in_band(given, provider=self._provider, event=event)
+        kind = given.get("type") or event
+        handler = self._HANDLERS.get(str(kind))
+        if handler is not None:
+            return handler(self, given)
+        return (Opaque(given, self._origin, content=False),)
+
+    def _progress(self, given: Mapping[str, Any]) -> Sequence[Event]:
+        self._learn(mapping_of(given, "response"))
+        return ()
+
+    def _nothing(self, given: Mapping[str, Any]) -> Sequence[Event]:
+        """What a finished item says again, and better."""
+        return ()
+
+    def _learn(self, response: Mapping[str, Any]) -> None:
+        self.head = Head(
+            model=text_of(response, "model") or self.head.model,
+            id=text_of(response, "id") or self.head.id,
+        )
+        if isinstance(response.get("usage"), dict):
+            self._stated = response["usage"]
+
+    # --- messages ----------------------------------------------------------------------------
+
+    def _text_done(self, given: Mapping[str, Any]) -> Sequence[Event]:
+        return self._content_done(given, {**given, "type": "output_text"})
+
+    def _refusal(self, given: Mapping[str, Any]) -> Sequence[Event]:
+        self._spoken.add((_index(given), _index(given, "content_index")))
+        return self._noted([RefusalDelta(text)] if (text := text_of(given, "delta")) else [])
+
+    def _refusal_done(self, given: Mapping[str, Any]) -> Sequence[Event]:
+        return self._content_done(given, {**given, "type": "refusal"})
+
+    def _content_done(self, given: Mapping[str, Any], part: Mapping[str, Any]) -> Sequence[Event]:
+        place = (_index(given), _index(given, "content_index"))
+        if place in self._spoken:
+            return ()
+        self._spoken.add(place)
+        return self._noted(list(content_events(part, self._origin)))
+
+    # --- reasoning ---------------------------------------------------------------------------
+
+    def _thought(self, given: Mapping[str, Any]) -> Sequence[Event]:
+        text = text_of(given, "delta")
+        if text is None:
+            return ()
+        index = _index(given)
+        name = "summary_index" if "summary_index" in given else "content_index"
+        place, before = (name, _index(given, name)), self._thinking.get(index)
+        self._thinking[index] = place
+        if before is not None and before != place:
+            text = f"\n\n{text}"  # the next paragraph of the summary
+        item_id = text_of(given, "item_id") if before is None else None
+        return self._noted([ReasoningDelta(text, 0, index, id=item_id)])
+
+    # --- tool calls --------------------------------------------------------------------------
+
+    def _call(self, index: int, kind: str) -> _Call:
+        call = self._calls.get(index)
+        if call is None:
+            call = self._calls[index] = _Call(len(self._calls), kind)
+        return call
+
+    def _words(self, given: Mapping[str, Any]) -> Sequence[Event]:
+        words = text_of(given, "delta")
+        custom = str(given.get("type")).startswith("response.custom")
+        call = self._call(_index(given), "custom" if custom else "function")
+        if words is None:
+            return ()
+        call.words.append(words)
+        return (ToolCallDelta(call.index, arguments=words, kind=call.kind),)
+
+    def _words_done(self, given: Mapping[str, Any]) -> Sequence[Event]:
+        call = self._calls.get(_index(given))
+        if call is not None and call.words:
+            return ()
+        words = text_of(given, "arguments") or text_of(given, "input")
+        return self._words({**given, "delta": words})
+
+    def _named(self, index: int, item: Mapping[str, Any]) -> Sequence[Event]:
+        """What a call's item adds to its deltas."""
+        kind, field = CALLS[item["type"]]
+        call = self._call(index, kind)
+        words = "" if call.words else text_of(item, field) or ""
+        if call.named and not words:
+            return ()
+        if words:
+            call.words.append(words)
+        if call.named:
+            return (ToolCallDelta(call.index, arguments=words, kind=kind),)
+        call.named = True
+        return (call_event(item, call.index, self._origin, words),)
+
+    # --- items -------------------------------------------------------------------------------
+
+    def _item_added(self, given: Mapping[str, Any]) -> Sequence[Event]:
+        item = mapping_of(given, "item")
+        kind = item.get("type")
+        if kind in CALLS:
+            return self._named(_index(given), item)
+        if kind in {"message", "reasoning"}:
+            return ()
+        return (Opaque(given, self._origin, content=False),)
+
+    def _item_done(self, given: Mapping[str, Any]) -> Sequence[Event]:
+        item, index = mapping_of(given, "item"), _index(given)
+        kind = item.get("type")
+        self._items.add(index)
+        if kind in CALLS:
+            return self._named(index, item)
+        if kind == "message":
+            events: list[Event] = []
+            for place, part in enumerate(objects_of(item, "content")):
+                events += self._content_done({"output_index": index, "content_index": place}, part)
+            return events
+        if kind == "reasoning":
+            said = index in self._thinking
+            event = reasoning_event(item, index, self._origin, said=said)
+            return self._noted([event] if event is not None else [])
+        self._tools.count(item)
+        return (Opaque(item, self._origin),)
+
+    # --- sound -------------------------------------------------------------------------------
+
+    def _sound(self, given: Mapping[str, Any]) -> Sequence[Event]:
+        data = base64_of(given.get("delta"), provider=self._provider)
+        self._sound_bytes += len(data)
+        return (MediaDelta("audio", data),) if data else ()
+
+    def _transcript(self, given: Mapping[str, Any]) -> Sequence[Event]:
+        words = text_of(given, "delta")
+        if words is None:
+            return ()
+        self._texts.append(words)
+        return (MediaDelta("audio", transcript=words),)
+
+    # --- the end -----------------------------------------------------------------------------
+
+    def _ended(self, given: Mapping[str, Any]) -> Sequence[Event]:
+        return self._end(mapping_of(given, "response"), str(given.get("type")).rpartition(".")[2])
+
+    def _end(self, response: Mapping[str, Any], status: str = "completed") -> Sequence[Event]:
+        self._learn(response)
+        status = text_of(response, "status") or status
+        self._check(response, status)
+        events: list[Event] = []
+        output = objects_of(response, "output")
+        if not (self._items or self._spoken or self._calls or self._thinking):
+            for index, item in enumerate(output):
+                events += self._item_done({"output_index": index, "item": item})
+            if not output and status == "completed" and not self._sound_bytes:
+                raise nonsense(
+                    "an answer", "no content", provider=self._provider, usage=self._usage()
+                )
+        self.done = True
+        if status == "incomplete":
+            reason = text_of(mapping_of(response, "incomplete_details"), "reason")
+            self._reason = _REASONS.get(reason or "", reason or "incomplete")
+        else:
+            self._reason = "tool_calls" if self._calls else "stop"
+        return events
+
+    def _check(self, response: Mapping[str, Any], status: str) -> None:
+        """Raise unless an answer has come to a good end."""
+        if status in {"completed", "incomplete"}:
+            return
+        error: LamellaError
+        if status in {"failed", "cancelled"}:
+            said = mapping_of(response, "error") or {"code": f"response_{status}"}
+            error = in_band_error(said, provider=self._provider)
+        else:
+            error = nonsense(
+                "an answer",
+                "one that is not finished",
+                provider=self._provider,
+                hint="Ask without `background`; answers that are fetched later are not supported.",
+            )
+        raise with_usage(error, self._usage())
+
+    def _noted(self, events: list[Event]) -> list[Event]:
+        """Keep what is delivered, for an estimate."""
+        for event in events:
+            if isinstance(event, ReasoningDelta):
+                self._thoughts.append(event.text)
+            elif isinstance(event, TextDelta | RefusalDelta):
+                self._texts.append(event.text)
+        return events
+
+    def _usage(self) -> Usage | None:
+        return usage_of(self._stated, self._tools.units)
+
+    def _estimated_usage(self) -> Usage | None:
+        if self._request is None:
+            return None
+        words = [*self._texts, *(word for call in self._calls.values() for word in call.words)]
+        return estimated_usage(
+            self._request,
+            words,
+            self._thoughts,
+            sound_bytes=self._sound_bytes,
+            tool_units=self._tools.units,
+        )
+
+    _HANDLERS: ClassVar[
+        Mapping[str, Callable[[ResponsesDecoder, Mapping[str, Any]], Sequence[Event]]]
+    ] = {
+        "response.created": _progress,
+        "response.in_progress": _progress,
+        "response.queued": _progress,
+        "response.output_item.added": _item_added,
+        "response.output_item.done": _item_done,
+        "response.content_part.added": _nothing,
+        "response.content_part.done": _nothing,
+        "response.output_text.done": _text_done,
+        "response.refusal.delta": _refusal,
+        "response.refusal.done": _refusal_done,
+        "response.reasoning_summary_part.added": _nothing,
+        "response.reasoning_summary_part.done": _nothing,
+        "response.reasoning_summary_text.delta": _thought,
+        "response.reasoning_summary_text.done": _nothing,
+        "response.reasoning_text.delta": _thought,
+        "response.reasoning_text.done": _nothing,
+        "response.function_call_arguments.delta": _words,
+        "response.function_call_arguments.done": _words_done,
+        "response.custom_tool_call_input.delta": _words,
+        "response.custom_tool_call_input.done": _words_done,
+        "response.audio.delta": _sound,
+        "response.audio.done": _nothing,
+        "response.audio.transcript.delta": _transcript,
+        "response.audio.transcript.done": _nothing,
+        "response.completed": _ended,
+        "response.incomplete": _ended,
+        "response.failed": _ended,
+        "response.cancelled": _ended,
+    }
+
+
+def _index(given: Mapping[str, Any], name: str = "output_index") -> int:
+    value = given.get(name)
+    return value if isinstance(value, int) else 0

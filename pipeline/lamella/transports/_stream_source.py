@@ -1,0 +1,134 @@
+"""The events of a streamed answer, from the bytes of its body."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+import anyio
+
+from lamella._errors import ClosedError, ConnectionLostError, LamellaError, StreamTruncated
+from lamella._events import Event
+from lamella.transports._dialect import StreamDecoder
+from lamella.transports._http import HTTPReply
+from lamella.transports._sse import EventReader, Message
+
+DRAIN_SECONDS = 0.05
+"""How long the end of the HTTP message may follow the end of the answer. The last bytes usually
+come together; where they do not, a new connection is cheaper than a wait."""
+
+
+class StreamSource:
+    """Reads a reply's server-sent events; see `Source`.
+
+    The verdict on the end is the decoder's alone: a reply that breaks off after the protocol's
+    terminal signal has ended well, one that ends properly without it has not.
+
+    Args:
+        reply: The answer, closed with this.
+        decoder: Of the answer's dialect.
+        reader: Cuts the bytes into messages.
+        request_id: The provider's id of the request, for errors inside the stream.
+    """
+
+    __slots__ = ("_decoder", "_error", "_over", "_pending", "_reader", "_reply", "_request_id")
+
+    def __init__(
+        self,
+        reply: HTTPReply,
+        decoder: StreamDecoder,
+        reader: EventReader,
+        request_id: str | None,
+    ) -> None:
+        self._reply = reply
+        self._decoder = decoder
+        self._reader = reader
+        self._request_id = request_id
+        self._pending: deque[Event] = deque()
+        self._error: Exception | None = None
+        self._over = False
+
+    async def __anext__(self) -> Event:
+        pending = self._pending
+        while not pending:
+            if self._error is not None:
+                raise self._error
+            if self._over:
+                raise StopAsyncIteration
+            try:
+                data = await self._reply.__anext__()
+            except StopAsyncIteration:
+                self._end(self._reader.finish())
+            except (ConnectionLostError, StreamTruncated) as error:
+                self._broken(error)
+            else:
+                self._take(self._reader.feed(data))
+        return pending.popleft()
+
+    def _take(self, messages: Iterable[Message]) -> None:
+        decoder, pending = self._decoder, self._pending
+        try:
+            for event, data in messages:
+                pending.extend(decoder.feed(event, data))
+                if decoder.done:
+                    self._over = True
+                    pending.extend(decoder.finish())
+                    return
+        except LamellaError as error:
+            # What came before it in the same bytes is handed out first.
+            known = error.request_id or self._request_id
+            self._error = error.copy(request_id=known)
+
+    def _end(self, messages: Iterable[Message]) -> None:
+        self._take(messages)
+        if not self._over and self._error is None:
+            self._over = True
+            self._pending.extend(self._decoder.finish())
+
+    def _broken(self, error: LamellaError) -> None:
+        self._end(self._reader.finish() if isinstance(error, StreamTruncated) else ())
+        if not self._pending and self._error is None:
+            self._error = error.copy(request_id=self._request_id)
+
+    async def aclose(self) -> None:
+        if self._decoder.done and self._error is None:
+            await self._drain()
+        await self._reply.aclose()
+
+    async def _drain(self) -> None:
+        """Let the HTTP message end, so that its connection can serve again."""
+        with anyio.move_on_after(DRAIN_SECONDS):
+            try:
+                while True:
+                    await self._reply.__anext__()
+            except (StopAsyncIteration, LamellaError):
+                return
+
+
+async def read_all(reply: HTTPReply) -> bytes:
+    """The whole body.
+
+    Raises:
+        LamellaError: As `HTTPReply.__anext__`.
+    """
+    pieces: list[bytes] = []
+    try:
+        while True:
+            pieces.append(await reply.__anext__())
+    except StopAsyncIteration:
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+async def read_some(reply: HTTPReply, max_bytes: int, seconds: float) -> bytes:
+    """As much of the body as comes within bounds: of an error, the beginning says enough."""
+    pieces: list[bytes] = []
+    size = 0
+    with anyio.move_on_after(seconds):
+        try:
+            while size < max_bytes:
+                pieces.append(await reply.__anext__())
+                size += len(pieces[-1])
+        except (StopAsyncIteration, LamellaError) as error:
+            if isinstance(error, ClosedError):
+                raise
+    return b"".join(pieces)

@@ -1,0 +1,198 @@
+"""The conformance suites pass the memory stores and name the rule that a broken store breaks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import anyio.lowlevel
+import attrs
+import pytest
+
+from lamella._errors import MisuseError
+from lamella._memory_blobs import MemoryBlobs
+from lamella._memory_leases import MemoryLeases
+from lamella._memory_records import MemoryRecords
+from lamella._memory_stores import memory_stores
+from lamella._stores import Dimension, Lease, LeaseStore
+from lamella.testing._blob_conformance import check_blob_store
+from lamella.testing._lease_conformance import check_lease_store
+from lamella.testing._record_conformance import check_record_store
+
+pytestmark = pytest.mark.anyio
+
+
+@attrs.define
+class ManualClock:
+    """A monotonic clock that a test moves."""
+
+    seconds: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def advance(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """A clock that stands still until it is moved."""
+    return ManualClock()
+
+
+class TestConformance:
+    async def test_memory_blobs_conform(self, clock: ManualClock) -> None:
+        """The blobs keep every rule of the port."""
+        await check_blob_store(lambda: memory_stores(monotonic=clock).blobs, clock.advance)
+
+    async def test_memory_leases_conform(self, clock: ManualClock) -> None:
+        """The leases keep every rule of the port."""
+        await check_lease_store(lambda: memory_stores(monotonic=clock).leases, clock.advance)
+
+    async def test_memory_records_conform(self) -> None:
+        """The records keep every rule of the port."""
+        await check_record_store(lambda: memory_stores().records)
+
+    async def test_make_and_advance_may_be_asynchronous(self, clock: ManualClock) -> None:
+        """A store may take a round trip to be made, and its clock one to be moved."""
+
+        async def make() -> LeaseStore:
+            await anyio.lowlevel.checkpoint()
+            return memory_stores(monotonic=clock).leases
+
+        async def advance(seconds: float) -> None:
+            await anyio.lowlevel.checkpoint()
+            clock.advance(seconds)
+
+        await check_lease_store(make, advance)
+
+    async def test_without_advance_time_is_left_out(self, clock: ManualClock) -> None:
+        """A store whose clock stands still passes the rules that are not about time."""
+        await check_blob_store(lambda: memory_stores(monotonic=clock).blobs)
+        await check_lease_store(lambda: memory_stores(monotonic=clock).leases)
+
+
+class GrantsInPart(MemoryLeases):
+    """Keeps the dimensions before the one that stood in the way."""
+
+    async def reserve(self, lease_id: str, dimensions: Sequence[Dimension], *, ttl: float) -> Lease:
+        lease = await super().reserve(lease_id, dimensions, ttl=ttl)
+        if not lease.granted and dimensions[0] != lease.refused:
+            await super().reserve(lease_id + "+", dimensions[:1], ttl=ttl)
+        return lease
+
+
+class ReservesAnew(MemoryLeases):
+    """Takes a repeated reserve for a new one."""
+
+    async def reserve(self, lease_id: str, dimensions: Sequence[Dimension], *, ttl: float) -> Lease:
+        if lease_id in self._held:
+            return await super().reserve(lease_id + "'", dimensions, ttl=ttl)
+        return await super().reserve(lease_id, dimensions, ttl=ttl)
+
+
+class GivesBackTwice(MemoryLeases):
+    """Refunds what has flowed back already: a second burst."""
+
+    async def refund(self, lease_id: str) -> bool:
+        held = self._held.get(lease_id)
+        for dimension in held.dimensions if held else ():
+            await self.level(dimension)
+        before = [bucket._shares for bucket, _ in held.parts] if held else []
+        buckets = [bucket for bucket, _ in held.parts] if held else []
+        known = await super().refund(lease_id)
+        for index, bucket in enumerate(buckets):
+            amount = held.dimensions[index].amount if held else 0
+            bucket._shares = min(bucket._full, before[index] + amount * bucket._unit)
+        return known
+
+
+class ForgetsDebt(MemoryLeases):
+    """Charges no more than was reserved."""
+
+    async def settle(self, lease_id: str, amounts: Sequence[int]) -> bool:
+        held = self._held.get(lease_id)
+        if held is not None and len(amounts) == len(held.dimensions):
+            amounts = [min(a, d.amount) for a, d in zip(amounts, held.dimensions, strict=True)]
+        return await super().settle(lease_id, amounts)
+
+
+class NeverExpires(MemoryLeases):
+    """Keeps the leases of dead holders."""
+
+    async def reserve(self, lease_id: str, dimensions: Sequence[Dimension], *, ttl: float) -> Lease:
+        return await super().reserve(lease_id, dimensions, ttl=ttl if not ttl > 0 else ttl * 1e9)
+
+
+class PurgesAnywhere(MemoryBlobs):
+    """Takes a tag for enough."""
+
+    async def purge(self, *, prefix: str = "", tag: str | None = None) -> int:
+        return await super().purge(prefix=prefix if tag is None else "", tag=tag)
+
+
+class KeepsForEver(MemoryBlobs):
+    """Knows no time to live."""
+
+    async def put(
+        self, key: str, data: bytes, *, ttl: float | None = None, tags: frozenset[str] = frozenset()
+    ) -> None:
+        await super().put(key, data, ttl=None if ttl is not None and ttl > 0 else ttl, tags=tags)
+
+
+class AppendsTwice(MemoryRecords):
+    """Does not know its ids."""
+
+    async def append(self, stream: str, records: Sequence[tuple[str, Mapping[str, Any]]]) -> int:
+        fresh = [(os.urandom(8).hex(), record) for _, record in records]
+        return await super().append(stream, fresh)
+
+
+class TestConformanceFinds:
+    @pytest.mark.parametrize(
+        ("broken", "rule"),
+        [
+            (GrantsInPart, "A refusal takes nothing"),
+            (ReservesAnew, "A repeated reserve takes nothing more"),
+            (GivesBackTwice, "What has flowed back already is not given back again"),
+            (ForgetsDebt, "takes what was used beyond the lease"),
+            (NeverExpires, "A lease that is not settled in time counts as refunded"),
+        ],
+    )
+    async def test_broken_leases(
+        self, clock: ManualClock, broken: type[MemoryLeases], rule: str
+    ) -> None:
+        """A lease store that breaks a rule is told which."""
+        with pytest.raises(AssertionError, match=rule):
+            await check_lease_store(lambda: broken(monotonic=clock, max_buckets=100), clock.advance)
+
+    @pytest.mark.parametrize(
+        ("broken", "rule"),
+        [
+            (PurgesAnywhere, "A purge by prefix and tag"),
+            (KeepsForEver, "After its time to live a value is absent"),
+        ],
+    )
+    async def test_broken_blobs(
+        self, clock: ManualClock, broken: type[MemoryBlobs], rule: str
+    ) -> None:
+        """A blob store that breaks a rule is told which."""
+
+        def make() -> MemoryBlobs:
+            return broken(monotonic=clock, max_bytes=2**20, max_entry_bytes=2**20)
+
+        with pytest.raises(AssertionError, match=rule):
+            await check_blob_store(make, clock.advance)
+
+    async def test_broken_records(self) -> None:
+        """A record store that breaks a rule is told which."""
+        with pytest.raises(AssertionError, match="An id that is there already is skipped"):
+            await check_record_store(lambda: AppendsTwice(max_records=100))
+
+    async def test_an_error_says_the_rule(self, clock: ManualClock) -> None:
+        """What a store raises of itself passes through, with the rule noted on it."""
+        with pytest.raises(MisuseError) as caught:
+            await check_record_store(lambda: MemoryRecords(max_records=100, max_streams=1))
+        assert "Streams are independent" in caught.value.__notes__[0]

@@ -1,0 +1,103 @@
+"""Money, usage, limits and changed copies."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lamella import ChatRequest, EmbeddingRequest, Limits, Money, RateLimitError, Usage
+
+amounts = st.decimals(allow_nan=False, allow_infinity=False, places=9, max_value=10**9)
+counts = st.integers(min_value=0, max_value=10**9)
+usages = st.builds(
+    Usage,
+    uncached_input=counts,
+    cache_read=counts,
+    cache_write=st.dictionaries(st.sampled_from(["5m", "1h", ""]), counts),
+    text_output=counts,
+    reasoning_output=counts,
+    tool_units=st.dictionaries(st.sampled_from(["search"]), counts),
+    estimated=st.booleans(),
+)
+
+
+@given(amounts)
+def test_money_keeps_amounts_exactly(amount: Decimal) -> None:
+    """Any amount down to a billionth goes in and out unchanged."""
+    assert Money.of(amount).amount == amount
+    assert Decimal(str(Money.of(amount, "XXX")).split()[0]) == amount
+
+
+def test_money_refuses_floats_and_other_currencies() -> None:
+    """What cannot be exact, or cannot be added, is refused with the remedy."""
+    with pytest.raises(TypeError, match="pass a string"):
+        Money.of(0.1)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="convert one of them"):
+        Money.of("1") + Money.of("1", "EUR")
+
+
+@given(usages, usages)
+def test_usage_adds_up_part_by_part(one: Usage, other: Usage) -> None:
+    """Totals of a sum are sums of totals, and an estimate stays an estimate."""
+    both = one + other
+
+    assert both.total_tokens == one.total_tokens + other.total_tokens
+    assert both.input_tokens + both.output_tokens == both.total_tokens
+    assert both.estimated == (one.estimated or other.estimated)
+
+
+def test_usage_refuses_negative_counts() -> None:
+    """A count of tokens cannot be negative."""
+    with pytest.raises(ValueError, match=r"Usage.cache_read is -1"):
+        Usage(cache_read=-1)
+
+
+def test_limits_take_seconds_and_timedeltas_and_refuse_zero() -> None:
+    """None is no limit; zero would let nothing pass."""
+    assert Limits(idle=timedelta(seconds=90)).idle == 90.0
+    assert Limits(idle=20).tighten(Limits(idle=5, connect=1)) == Limits(idle=5, connect=1)
+    with pytest.raises(ValueError, match="use None for no limit"):
+        Limits(connect=0)
+
+
+def test_evolve_converts_checks_and_leaves_the_original() -> None:
+    """A changed copy is made as by the constructor, and the original is as it was."""
+    request = ChatRequest.of("one", model="m")
+
+    changed = request.evolve(messages="two", temperature=0.5)
+
+    assert (request.messages[0].text, changed.messages[0].text) == ("one", "two")
+    assert changed.model == "m"
+    with pytest.raises(ValueError, match="temperature must be 0 or more"):
+        request.evolve(temperature=-1)
+    with pytest.raises(TypeError, match="Did you mean 'temperature'"):
+        request.evolve(temprature=1)
+    with pytest.raises(TypeError, match="Did you mean 'model'"):
+        ChatRequest.of("one", modle="m")
+
+
+def test_requests_and_errors_travel_between_processes() -> None:
+    """Records and errors survive pickling and copying."""
+    request = ChatRequest.of("hi", model="m", temperature=0)
+    error = RateLimitError("slow down", retry_after=2.0)
+
+    assert pickle.loads(pickle.dumps(request)) == request  # noqa: S301 - our own bytes
+    assert copy.deepcopy(request) == request
+    assert pickle.loads(pickle.dumps(error)).retry_after == 2.0  # noqa: S301 - our own bytes
+
+
+def test_embedding_requests_split_and_merge() -> None:
+    """A batch is cut into pieces, and their answers joined, in order."""
+    request = EmbeddingRequest.of(["a", "b", "c"])
+
+    pieces = request.split(2)
+
+    assert [piece.inputs for piece in pieces] == [("a", "b"), ("c",)]
+    with pytest.raises(ValueError, match="at least one input"):
+        EmbeddingRequest.of([])
