@@ -18,7 +18,7 @@ import attrs
 
 from lamella._errors import ConfigurationError
 from lamella._mistakes import Misfit, Mistakes, Place
-from lamella._parts import NOTHING
+from lamella._nothing import NOTHING
 from lamella._preset_records import Preset
 from lamella._structuring import fit
 
@@ -123,7 +123,8 @@ def _stamp(path: Path) -> tuple[str, int, int, int]:
 
 @lru_cache(maxsize=16)
 def _read(path: Path, stamp: tuple[str, int, int, int]) -> Configuration:
-    return _fitted(_tables(path, stamp), Configuration, Place(str(path)))
+    settings: Configuration = _fitted(_tables(path, stamp), Configuration, Place(str(path)))
+    return settings
 
 
 @lru_cache(maxsize=16)

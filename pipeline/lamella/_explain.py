@@ -87,7 +87,7 @@ def _about(layer: ExplainedLayer) -> str:
 
 def explain(pipeline: Pipeline) -> Explanation:
     """Describe a pipeline; see `Pipeline.explain`."""
-    distributions = metadata.packages_distributions()
+    distributions = _distributions()
     pairs = zip(pipeline.layers, pipeline.infos, strict=True)
     return Explanation(
         name=pipeline.name,
@@ -96,6 +96,17 @@ def explain(pipeline: Pipeline) -> Explanation:
         doubts=pipeline.doubts,
         allowed=pipeline.allow,
     )
+
+
+def _distributions() -> dict[str, list[str]]:
+    """Which distributions each top-level package came from."""
+    found = {name: list(names) for name, names in metadata.packages_distributions().items()}
+    # An editable installation does not list its packages; its entry points name them.
+    for entry_point in metadata.entry_points(group="lamella"):
+        if entry_point.dist is not None:
+            package = entry_point.module.partition(".")[0]
+            found.setdefault(package, []).append(entry_point.dist.name)
+    return found
 
 
 def _layer(

@@ -8,7 +8,7 @@ held for microseconds, and both processes open them again.
 from __future__ import annotations
 
 import os
-import threading  # noqa: TID251 - the locks of what threads share
+import threading
 from weakref import WeakSet
 
 _guard = threading.Lock()

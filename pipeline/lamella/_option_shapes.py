@@ -23,7 +23,7 @@ from lamella._structuring import build, fit
 
 Hook: TypeAlias = Callable[[Any, Any], Any]
 
-_PLAIN: Final = (str, bytes, bool, int, float, list, tuple, dict, dt.date, dt.time)
+_PLAIN: Final = (str, bytes, bool, int, float, list, tuple, dict, dt.date, dt.datetime, dt.time)
 """What a file can hold, besides nothing."""
 
 _LISTS: Final[Mapping[Any, Callable[[Any], Any]]] = {
@@ -72,7 +72,10 @@ def expected(wanted: Any) -> str:
         return words
     arguments = get_args(wanted)
     if _is_union(wanted):
-        return " or ".join(expected(each) for each in arguments if each is not type(None))
+        spans = dt.timedelta in arguments  # then a number is one of seconds
+        left = [each for each in arguments if each is not type(None)]
+        left = [each for each in left if not (spans and each in (int, float))]
+        return " or ".join(dict.fromkeys(expected(each) for each in left))
     if get_origin(wanted) is Literal:
         return _one_of(arguments)
     if _is_list(wanted):
@@ -159,7 +162,7 @@ def _union(value: Any, wanted: Any) -> Any:
     members = get_args(wanted)
     if value is None and type(None) in members:
         return None
-    exact = type(value)
+    exact: Any = type(value)
     deepest: Misfit | None = None
     for member in sorted(members, key=lambda each: each is not exact):
         if member is type(None):
@@ -173,7 +176,7 @@ def _union(value: Any, wanted: Any) -> Any:
 
 
 def _list(value: Any, wanted: Any) -> Any:
-    if isinstance(value, str | bytes | Mapping) or not isinstance(value, abc.Collection):
+    if not isinstance(value, list | tuple | set | frozenset):
         raise _misfit(value, wanted)
     items = list(cast("abc.Collection[Any]", value))
     arguments = get_args(wanted)
@@ -215,13 +218,13 @@ def _record(value: Any, wanted: Any) -> Any:
     return build(wanted, cast("Mapping[str, object]", value))
 
 
-def _object(value: Any, wanted: Any) -> Any:
+def _object(value: object, wanted: Any) -> object:
     """What only code can give. Its type is checked as far as that can be done."""
     kind = get_origin(wanted) or wanted
     try:
         fits = isinstance(value, kind)
     except TypeError:  # a protocol, say: it would take the parts of the object to tell
-        fits = not isinstance(value, _PLAIN) and value is not None
+        fits = value is not None and type(value) not in _PLAIN
     if fits:
         return value
     raise _misfit(value, wanted)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from weakref import WeakSet, finalize
 
+from lamella._fork_locks import fork_safe_lock
+
 _users: dict[int, WeakSet[object]] = {}  # by identity: equal layers are not the same layer
-_lock = threading.Lock()
+_lock = fork_safe_lock()
 
 
 def use(thing: object, user: object) -> None:

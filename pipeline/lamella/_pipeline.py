@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lamella._handlers import Layer, Transport
     from lamella._health import Health
     from lamella._ports import Ports
+    from lamella._preset_records import Preset
 
 R = TypeVar("R", bound=Response)
 T = TypeVar("T")
@@ -278,15 +279,24 @@ class Pipeline:
 
     @classmethod
     def preset(
-        cls, name: str | None = None, *, transport: Transport | None = None, **overrides: Any
+        cls,
+        name: str | Preset | None = None,
+        *,
+        transport: Transport | Mapping[str, Any] | None = None,
+        **overrides: Any,
     ) -> Pipeline:
         """The pipeline of a named preset.
 
         Args:
-            name: Which. None takes the environment variable `LAMELLA_ENV`, then `"development"`.
-            transport: Replaces the preset's transport.
-            **overrides: A layer's name with its options (`retry={"attempts": 5}`), or None to leave
-                it out; or another option of `Pipeline`.
+            name: Which, or the preset itself. None takes the environment variable `LAMELLA_ENV`,
+                then `"development"`. It is looked for in `lamella.toml` (in the working directory,
+                or where `LAMELLA_CONFIG` says), then among those added in code, then in plugins.
+            transport: Replaces the preset's transport: as for `Pipeline`, or a table such as
+                `{"use": "azure", "resource": "acme"}`.
+            **overrides: A layer's name with options to set (`retry={"attempts": 5}`), with a layer
+                that takes its place, with True to add it where its phase belongs, or with None to
+                leave it out; another option of `Pipeline`; or `config`, the path of a file to read
+                instead of `lamella.toml`.
 
         Raises:
             UnknownNameError: If there is no such preset, layer or transport.
@@ -423,7 +433,7 @@ def _layer(item: Any) -> Any:
     if isinstance(item, str):
         from lamella._registry import registry
 
-        item = registry().middleware(item)()
+        item = registry().make("middlewares", item)
     if isinstance(item, Pipeline):
         msg = "A Pipeline stands among the layers."
         hint = (
@@ -438,7 +448,7 @@ def _transport(item: Any) -> Any:
     if isinstance(item, str):
         from lamella._registry import registry
 
-        return registry().transport(item)()
+        return registry().make("transports", item)
     if not isinstance(item, Pipeline):
         must_be_async(item, name_of(item), "transport")
     return item

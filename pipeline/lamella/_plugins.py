@@ -27,6 +27,7 @@ from lamella._mending import (
     requirements_of,
     version_problem,
 )
+from lamella._nothing import NOTHING
 
 GROUP: Final = "lamella"
 """The entry-point group, and the project's name in pluggy."""
@@ -59,7 +60,7 @@ class Plugin:
     version: str
     entry_point: str
     allowed: bool = True
-    contributes: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict, repr=False)
+    contributes: Mapping[str, Mapping[str, Any]] = attrs.field(default=NOTHING, repr=False)
     requirements: tuple[str, ...] = attrs.field(default=(), repr=False)
     problems: tuple[PluginError, ...] = ()
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 import attrs
 
 from lamella._mistakes import Finding, Misfit, Mistakes, Place
-from lamella._parts import NOTHING
+from lamella._nothing import NOTHING
 
 
 @attrs.frozen
@@ -104,7 +104,7 @@ class Preset:
     """
 
     layers: tuple[Any, ...] | None = attrs.field(default=None, converter=_layers)
-    transport: Any = attrs.field(default=None, converter=_transport)
+    transport: Any = attrs.field(default=None, converter=_transport)  # pyright: ignore
     extends: str | None = None
     overrides: Mapping[str, Any] = attrs.field(default=NOTHING, hash=False)
     allow: Sequence[str] | None = None

@@ -28,7 +28,7 @@ class Slot:
 
     given: Any
     place: Place
-    options: dict[str, tuple[Any, Place]] = attrs.field(factory=dict)
+    options: dict[str, tuple[Any, Place]] = attrs.field(factory=dict[str, tuple[Any, Place]])
 
     @classmethod
     def of(cls, given: Any, place: Place) -> Slot:

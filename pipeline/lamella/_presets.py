@@ -56,7 +56,7 @@ def build_preset(
     )
 
     layers = stack.layers(book.names, mistakes)
-    chosen = None
+    chosen: Any = None
     if stack.transport is None:
         hint = "pass transport='openai', or 'mock' for answers without a network"
         mistakes.add(call, Finding((), f"nothing names a transport; {hint}"))

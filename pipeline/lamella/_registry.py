@@ -8,7 +8,7 @@ import holds one of its own: two threads that ask at once may both read the list
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -18,7 +18,7 @@ import attrs
 
 from lamella._errors import ConfigurationError, PluginError, UnknownNameError
 from lamella._mistakes import Misfit, Mistakes, Place
-from lamella._parts import NOTHING
+from lamella._nothing import NOTHING
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -160,7 +160,7 @@ class Registry:
     def names(self, kind: Kind) -> tuple[str, ...]:
         """All names of a kind, sorted."""
         claims = self._loaded().claims[_known(kind)]
-        first = {key: claimed[0].name for key, claimed in claims.items()}
+        first = {key: claim.name for key, claimed in claims.items() for claim in claimed}
         first.update({key: claim.name for key, claim in self._added[kind].items()})
         return tuple(sorted(first.values()))
 
@@ -295,7 +295,7 @@ def registry() -> Registry:
 
 
 @contextmanager
-def using(other: Registry) -> Iterator[Registry]:
+def using(other: Registry) -> Generator[Registry]:
     """Let `other` be the process's registry within the block, in all threads. For tests."""
     global _current  # noqa: PLW0603 - as above
     before, _current = _current, other

@@ -67,7 +67,8 @@ class Secret:
         Raises:
             SecretError: If the value is empty or no string.
         """
-        if not isinstance(value, str) or not value:  # pyright: ignore[reportUnnecessaryIsInstance]
+        given: object = value
+        if not isinstance(given, str) or not given:
             msg = "Secret.of_value was given no text."
             raise SecretError(msg, hint="Give the key itself, or a reference: Secret('env:NAME').")
         secret = cls("env:GIVEN")
@@ -121,7 +122,7 @@ class Secret:
             return self._kept
         try:
             found = self._source()(self._rest)
-            value = self._found(await found if inspect.isawaitable(found) else cast("str", found))
+            value = self._found(await found if inspect.isawaitable(found) else found)
         except Exception as error:
             problem = self._failed(error)
             if self._kept is None:

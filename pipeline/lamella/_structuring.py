@@ -76,7 +76,7 @@ def build(factory: Callable[..., Any], options: Mapping[str, object]) -> Any:
     except Misfit:  # it reads options of its own
         raise
     except Exception as error:  # a stranger's class may object with anything
-        raise Misfit([Finding((), _objection(error), error=error)]) from error
+        raise Misfit(_objections(factory, arguments, known, error)) from error
 
 
 def fit(value: object, wanted: Any) -> Any:
@@ -107,9 +107,14 @@ def parameters_of(factory: Callable[..., Any]) -> Parameters:
     )
 
 
-def _hints_of(factory: Any) -> dict[str, Any]:
+def _innermost(factory: Any) -> Any:
     while isinstance(factory, partial):
         factory = cast("Any", factory.func)  # pyright: ignore[reportUnknownMemberType]
+    return factory
+
+
+def _hints_of(factory: Any) -> dict[str, Any]:
+    factory = _innermost(factory)
     if not inspect.isclass(factory):
         return _resolved(factory)
     if not attrs.has(factory):
@@ -123,8 +128,8 @@ def _hints_of(factory: Any) -> dict[str, Any]:
 
 def _field_type(field: attrs.Attribute[Any], hints: Mapping[str, Any]) -> Any:
     """The type that a field takes: where it has a converter, what that takes."""
-    declared = hints.get(field.name, Any if isinstance(field.type, str) else field.type or Any)
-    converter: Any = field.converter
+    declared = hints.get(field.name, Any)
+    converter: Any = field.converter  # pyright: ignore[reportUnknownMemberType]
     if isinstance(converter, attrs.Converter):
         converter = cast("Any", converter).converter
     if converter is None or converter in _CONVERTERS_THAT_CHECK:
@@ -167,7 +172,37 @@ def _expected(wanted: Any) -> str:
     return expected(wanted)
 
 
-def _objection(error: Exception) -> str:
-    if isinstance(error, ConfigurationError | TypeError | ValueError):
-        return str(error) or type(error).__name__
-    return f"could not be made: {type(error).__name__}: {error}"
+def _objections(
+    factory: Callable[..., Any], arguments: Mapping[str, Any], known: Parameters, error: Exception
+) -> list[Finding]:
+    """What a class has against its arguments.
+
+    It raises for the first one that it refuses. A record is made without side effects, so that each
+    can be tried by itself.
+    """
+    findings: list[Finding] = []
+    if attrs.has(_innermost(factory)):
+        needed = {name: arguments[name] for name in known.required}
+        alone = _refusal(factory, needed)
+        if alone is not None:
+            return [_objection(tuple(needed) if len(needed) == 1 else (), alone)]
+        for name, value in arguments.items():
+            refusal = _refusal(factory, {**needed, name: value})
+            if refusal is not None:
+                findings.append(_objection((name,), refusal))
+    return findings or [_objection((), error)]
+
+
+def _refusal(factory: Callable[..., Any], arguments: Mapping[str, Any]) -> Exception | None:
+    try:
+        factory(**arguments)
+    except Exception as error:  # noqa: BLE001 - reported by the caller
+        return error
+    return None
+
+
+def _objection(path: tuple[str, ...], error: Exception) -> Finding:
+    text = str(error) or type(error).__name__
+    if not isinstance(error, ConfigurationError | TypeError | ValueError):
+        text = f"could not be made: {type(error).__name__}: {error}"
+    return Finding(path, text, error=error)

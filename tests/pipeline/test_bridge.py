@@ -35,10 +35,12 @@ HELLO = ChatRequest.of("hello")
 
 
 async def echo(request: ChatRequest) -> ChatResponse:
+    """Say it back."""
     return ChatResponse.of(request.messages[-1].text)
 
 
 async def words(request: ChatRequest) -> ChatResponse:
+    """Three words, streamed."""
     async def events() -> AsyncIterator[Event]:
         for word in ("one ", "two ", "three"):
             yield TextDelta(word)
@@ -132,7 +134,7 @@ def test_on_the_loops_own_thread_it_names_the_remedy() -> None:
     async def wrong(request: ChatRequest) -> ChatResponse:
         return Pipeline([], echo).run_sync(request)
 
-    with pytest.raises(MisuseError, match="await pipeline.run"):
+    with pytest.raises(MisuseError, match=r"await pipeline\.run"):
         Pipeline([], wrong).run_sync(HELLO)
 
 
@@ -158,6 +160,7 @@ HELLO = ChatRequest.of("hello")
 
 
 def run_program(body: str) -> subprocess.CompletedProcess[str]:
+    """Run a program of its own, warnings as errors."""
     program = PROGRAM + textwrap.dedent(body)
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
@@ -215,5 +218,3 @@ def test_a_program_ends_with_its_bridge_running() -> None:
     """)
 
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "hello", "")
-
-

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 
 def layer(name: str, phase: Phase, **declared: Any) -> Any:
+    """A layer that only declares."""
+
     @middleware(phase=phase, name=name, **declared)
     async def step(request: Any, call_next: Any) -> Any:
         return await call_next(request)
@@ -21,6 +23,7 @@ def layer(name: str, phase: Phase, **declared: Any) -> Any:
 
 
 def names(pipeline: Pipeline) -> list[str]:
+    """The layers' names, outermost first."""
     return [info.name for info in pipeline.infos]
 
 

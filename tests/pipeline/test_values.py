@@ -87,9 +87,9 @@ def test_requests_and_errors_travel_between_processes() -> None:
     request = ChatRequest.of("hi", model="m", temperature=0)
     error = RateLimitError("slow down", retry_after=2.0)
 
-    assert pickle.loads(pickle.dumps(request)) == request  # noqa: S301 - our own bytes
+    assert pickle.loads(pickle.dumps(request)) == request
     assert copy.deepcopy(request) == request
-    assert pickle.loads(pickle.dumps(error)).retry_after == 2.0  # noqa: S301 - our own bytes
+    assert pickle.loads(pickle.dumps(error)).retry_after == 2.0
 
 
 def test_embedding_requests_split_and_merge() -> None:

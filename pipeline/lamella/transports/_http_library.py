@@ -7,7 +7,6 @@ same people under two names. Both are imported on first use, here and nowhere el
 from __future__ import annotations
 
 import ssl
-import sys
 from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -48,11 +47,6 @@ def http_library() -> HTTPLibrary:
         raise ConfigurationError(msg, hint="Install it with: pip install lamella") from None
     suffix = "2" if major >= 3 else ""
     return HTTPLibrary(import_module(f"httpx{suffix}"), import_module(f"httpcore{suffix}"))
-
-
-def loaded() -> bool:
-    """Whether the import is behind us; it takes a good part of a second."""
-    return "openai" in sys.modules
 
 
 def ssl_context(options: HTTPOptions) -> ssl.SSLContext:

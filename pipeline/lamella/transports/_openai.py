@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 from urllib.parse import urlsplit
 
-import anyio
 import attrs
 
-from lamella._errors import ConfigurationError, UnsupportedError
+from lamella._errors import ConfigurationError
 from lamella._parts import NOTHING
 from lamella._ports import run_in_thread
 from lamella._requests import Request
@@ -23,10 +22,19 @@ from lamella.transports._credentials import (
     from_environment,
     missing_key,
 )
-from lamella.transports._dialect import Dialect, DialectOptions
-from lamella.transports._exchange import Exchange
-from lamella.transports._http import DEFAULT_HTTP_OPTIONS, HTTPClient, HTTPOptions, HTTPRequest
-from lamella.transports._stream_source import read_some
+from lamella.transports._dialect import DialectOptions
+from lamella.transports._http import DEFAULT_HTTP_OPTIONS, HTTPClient, HTTPOptions
+from lamella.transports._parameters import process_cards
+from lamella.transports._place import (
+    API,
+    Headers,
+    Place,
+    closed_error,
+    dialect_options,
+    encoded_headers,
+    static_headers,
+)
+from lamella.transports._sdk import import_sdk, sdk_client, sdk_imported
 
 if TYPE_CHECKING:
     from lamella._card_book import CardBook
@@ -36,10 +44,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=Response)
 
-API: TypeAlias = Literal["chat", "responses"]
-
-HEALTH_SECONDS = 3.0
-"""How long an endpoint may take to answer `health` before it counts as unreachable."""
+_ALL_APIS = frozenset({"chat", "responses", "embeddings", "models"})
 
 
 @attrs.frozen(kw_only=True)
@@ -114,10 +119,13 @@ class OpenAI:
         self.api = api
         self._given_url = _checked_url(base_url)
         self.endpoint = _endpoint_of(endpoint, self._given_url)
-        self.name = self.options.name or self._default_name(endpoint)
+        self.name = self.options.name or self._default_name()
+        self._named = endpoint is not None
         self._check_api()
         self._key = credential(api_key, "api_key")
-        self._wire: Any = None
+        self._client = self.options.client
+        self._place: Place | None = None
+        self._sdk: Any = None
         self._closed = False
 
     async def __call__(self, request: Request[R]) -> R:
@@ -126,5 +134,180 @@ class OpenAI:
         Raises:
             LamellaError: Whatever goes wrong before the answer is committed.
         """
-        wire = self._wire or await self._prepare(request.context.ports.thread)
-        return await wire.run(request)
+        place = self._place or await self._open(request.context.ports.thread)
+        return await place.run(request)
+
+    async def health(self) -> PartHealth:
+        """Whether the endpoint can be reached and takes the key. Costs nothing; never raises."""
+        from lamella._health import PartHealth
+
+        try:
+            place = self._place or await self._open(run_in_thread)
+        except Exception as error:  # noqa: BLE001 - a health report never raises
+            return PartHealth(well=False, detail={"error": type(error).__name__})
+        return await place.health()
+
+    async def sdk(self) -> Any:
+        """The openai SDK's own client, for what Lamella has no words for (files, batches ...).
+
+        It uses this transport's connections and key, retries nothing, and is closed with it.
+
+        Raises:
+            ConfigurationError: If there is no key.
+        """
+        place = self._place or await self._open(run_in_thread)
+        await place.authenticate()
+        return self._sdk
+
+    async def aclose(self) -> None:
+        """Close all connections; calls under way end with `ClosedError`. Idempotent."""
+        self._closed = True
+        if self._client is not None:
+            await self._client.aclose()
+
+    def __repr__(self) -> str:
+        return f"<OpenAI {self.name!r} api={self.api!r}>"
+
+    # --- what the constructor decides --------------------------------------------------------
+
+    def _check_api(self) -> None:
+        if self.api not in get_args(API):
+            msg = f"OpenAI(api={self.api!r}): there is no such API."
+            raise ConfigurationError(msg, hint="Use 'chat' (Chat Completions) or 'responses'.")
+        row = self.endpoint
+        if row is not None and self.api not in row.apis:
+            msg = f"The endpoint {row.name!r} has no API {self.api!r}."
+            raise ConfigurationError(msg, hint=f"It has {', '.join(sorted(row.apis))}.")
+
+    def _default_name(self) -> str:
+        if self.endpoint is not None:
+            return self.endpoint.name
+        return urlsplit(self._given_url or "").netloc.rpartition("@")[2]
+
+    # --- what the first request opens --------------------------------------------------------
+
+    async def _open(self, thread: ThreadPort) -> Place:
+        """Import, read the environment, and prepare what stays the same from request to request."""
+        if self._closed:
+            raise closed_error(self.name)
+        if not sdk_imported():
+            await thread(import_sdk)
+        base_url = self._address()
+        client = self._client
+        if client is None:
+            from lamella.transports._httpx_client import PooledHTTPClient
+
+            client = self._client = PooledHTTPClient(self.options.http, thread=thread)
+        own = _is_openai(base_url)
+        given = self.options
+        organization = given.organization or (os.environ.get("OPENAI_ORG_ID") if own else None)
+        project = given.project or (os.environ.get("OPENAI_PROJECT_ID") if own else None)
+        if self._sdk is None:
+            self._sdk = sdk_client(
+                client,
+                provider=self.name,
+                base_url=base_url,
+                organization=organization or None,
+                project=project or None,
+            )
+        extra = {"OpenAI-Organization": organization, "OpenAI-Project": project, **given.headers}
+        place = Place(
+            name=self.name,
+            client=client,
+            api=self.api,
+            apis=_ALL_APIS if self.endpoint is None else self.endpoint.apis,
+            model=self.model,
+            dialect=given.dialect or dialect_options(self.endpoint, send_user=given.send_user),
+            cards=given.cards or process_cards(),
+            card_provider=self._card_provider(),
+            endpoint=self.endpoint,
+            locate=_locator(str(self._sdk.base_url).rstrip("/")),
+            authenticate=self._authenticator(self._credential(base_url)),
+            headers=static_headers(extra),
+            attempt_header=given.attempt_header,
+            max_message_bytes=given.http.max_message_bytes,
+        )
+        self._place = place
+        return place
+
+    def _address(self) -> str:
+        if self._given_url is not None:
+            return self._given_url
+        row = self.endpoint
+        assert row is not None  # noqa: S101 - without base_url there is always a row
+        if self._named or row.name != "openai":
+            # OPENAI_BASE_URL is nobody's word where an endpoint was asked for by name.
+            named = attrs.evolve(row, url_variables=()) if row.name == "openai" else row
+            return named.url(os.environ)
+        return row.url(os.environ)
+
+    def _card_provider(self) -> str | None:
+        if self.options.card_provider is not None or self.endpoint is None:
+            return self.options.card_provider
+        return self.endpoint.card_provider
+
+    def _credential(self, base_url: str) -> Credential:
+        """The key: as given, or of the endpoint's own variable."""
+        if self._key is not None:
+            return self._key
+        row = self.endpoint
+        if row is None:
+            return NO_CREDENTIAL
+        found = from_environment(row.key_variables)
+        if found is None and row.key_required:
+            raise missing_key(self.name, "api_key", row.key_variables)
+        return found or NO_CREDENTIAL
+
+    def _authenticator(self, key: Credential) -> Callable[[], Awaitable[Headers]]:
+        header = "Authorization" if self.endpoint is None else self.endpoint.key_header
+        sdk = self._sdk
+        known: tuple[str, Headers] = ("", ())
+
+        async def authenticate() -> Headers:
+            nonlocal known
+            value = await key.fetch()
+            if value is None:
+                return ()
+            if value != known[0]:
+                sdk.api_key = value
+                fields = sdk.auth_headers if header == "Authorization" else {header: value}
+                known = (value, encoded_headers(fields))
+            return known[1]
+
+        return authenticate
+
+
+def _checked_url(given: str | None) -> str | None:
+    if given is None:
+        return None
+    parts = urlsplit(given)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        msg = f"OpenAI(base_url=...) must begin with https:// or http://, not {parts.scheme!r}."
+        raise ConfigurationError(msg, hint="For example: base_url='https://api.openai.com/v1'.")
+    if parts.username is not None or parts.query:
+        msg = "OpenAI(base_url=...) holds a user or a query, which would show in messages."
+        raise ConfigurationError(msg, hint="Give keys by api_key= or OpenAIOptions(headers=...).")
+    return given.rstrip("/")
+
+
+def _endpoint_of(name: str | None, base_url: str | None) -> Endpoint | None:
+    """The row of an endpoint by name or by its address; None for an address that nobody knows."""
+    from lamella.transports._endpoints import endpoints, find_endpoint
+
+    if name is not None:
+        return find_endpoint(name)
+    if base_url is None:
+        return find_endpoint("openai")
+    for row in endpoints().values():
+        if row.base_url.rstrip("/") == base_url:
+            return row
+    return None
+
+
+def _is_openai(base_url: str) -> bool:
+    host = urlsplit(base_url).hostname or ""
+    return host == "api.openai.com" or host.endswith(".api.openai.com")
+
+
+def _locator(base_url: str) -> Callable[[str, str], str]:
+    return lambda path, model: base_url + path

@@ -1,12 +1,13 @@
 """Chat Completions: how an answer is read, whole or in pieces, by the same code.
 
 Nearly every message of a stream is a plain piece of text or reasoning. `_PLAIN` is the type of just
-those, and msgspec checks it while it reads; whatever does not fit takes the general way below, which
-is the one for complete answers too. So both give the same events.
+those, and msgspec checks it while it reads; whatever does not fit takes the general way below,
+which is the one for complete answers too. So both give the same events.
 
-What has no field of its own is passed on as `Opaque`: entries of a content list that we do not know,
-and `reasoning_details`, are part of the message (`content=True`) and go back to the same provider;
-annotations, citations, filter results and other fields beside the content are not (`content=False`).
+What has no field of its own is passed on as `Opaque`: entries of a content list that we do not
+know, and `reasoning_details`, are part of the message (`content=True`) and go back to the same
+provider; annotations, citations, filter results and other fields beside the content are not
+(`content=False`).
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ import msgspec
 from lamella._chat import ChatRequest
 from lamella._errors import LamellaError
 from lamella._events import Event, Finish, ReasoningDelta, TextDelta, UsageReport
-from lamella._parts import NOTHING, Opaque
+from lamella._nothing import NOTHING
+from lamella._parts import Opaque
 from lamella._responses import NO_HEAD, Head
 from lamella._usage import Usage
 from lamella.transports._openai_chat_choice import ChoiceReader
 from lamella.transports._openai_json import (
+    is_list,
+    is_object,
     json_object,
     mapping_of,
     nonsense,
@@ -85,9 +89,10 @@ _PLAIN = msgspec.json.Decoder(_PlainChunk)
 class ChatDecoder:
     """Reads one answer.
 
-    A stream ends well when each choice has its `finish_reason`, and either `[DONE]` has come or there
-    are as many choices as were asked for. Usage may come in a chunk without choices, with one, more
-    than once (the last one counts), or not at all; then it is estimated from request and answer.
+    A stream ends well when each choice has its `finish_reason`, and either `[DONE]` has come or
+    there are as many choices as were asked for. Usage may come in a chunk without choices, with
+    one, more than once (the last one counts), or not at all; then it is estimated from request and
+    answer.
 
     Attributes:
         head: The model and the id of the answer, once known.
@@ -200,15 +205,15 @@ class ChatDecoder:
                 id=self.head.id or text_of(chunk, "id"),
             )
         events = self._unknown_fields(chunk)
-        choices = chunk.get("choices")
-        if choices is None:
-            choices = ()
-        if not isinstance(choices, list | tuple):
+        choices: object = chunk.get("choices") or ()
+        if choices == ():
+            return events
+        if not is_list(choices):
             raise nonsense("`choices`", f"a {type(choices).__name__}", provider=self._provider)
-        for position, choice in enumerate(choices):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-            if not isinstance(choice, dict):
+        for position, choice in enumerate(choices):
+            if not is_object(choice):
                 raise nonsense("a choice", "no object", provider=self._provider)
-            events += self._read_choice(choice, position, whole=whole)  # pyright: ignore[reportUnknownArgumentType]
+            events += self._read_choice(choice, position, whole=whole)
         return events
 
     def _read_choice(self, choice: Mapping[str, Any], position: int, *, whole: bool) -> list[Event]:

@@ -14,7 +14,15 @@ from lamella._events import (
 )
 from lamella._message_dicts import from_data_url
 from lamella._parts import Opaque
-from lamella.transports._openai_json import base64_of, mapping_of, nonsense, objects_of, text_of
+from lamella.transports._openai_json import (
+    base64_of,
+    is_list,
+    is_object,
+    mapping_of,
+    nonsense,
+    objects_of,
+    text_of,
+)
 from lamella.transports._openai_tool_calls import ToolCalls
 
 KEPT_FIELDS = ("reasoning_details", "extra_content", "thinking_blocks")
@@ -55,9 +63,9 @@ class ChoiceReader:
         """The events of a delta, or of a whole message."""
         events: list[Event] = []
         self._reasoning(delta, events)
-        if isinstance(logprobs, dict):
-            self._logprobs += logprobs.get("content") or ()  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
-            if refused := logprobs.get("refusal"):  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        if is_object(logprobs):
+            self._logprobs += logprobs.get("content") or ()
+            if refused := logprobs.get("refusal"):
                 events.append(self._aside({"logprobs": {"refusal": refused}}))
         self._content(delta.get("content"), events)
         refusal = text_of(delta, "refusal")
@@ -80,10 +88,10 @@ class ChoiceReader:
         if given.keys() <= known:
             return
         for name, value in given.items():
-            if name not in known and value not in (None, "", [], {}):
-                if self._asides.get(name) != value:
-                    self._asides[name] = value
-                    events.append(self._aside({name: value}))
+            unknown = name not in known and value not in (None, "", [], {})
+            if unknown and self._asides.get(name) != value:
+                self._asides[name] = value
+                events.append(self._aside({name: value}))
 
     def end(self, answer_id: str | None) -> list[Event]:
         """What could only be said at the end."""
@@ -101,8 +109,8 @@ class ChoiceReader:
     def finish_reason(self) -> str:
         """Why it stopped, in the library's words where it has one, else the provider's own.
 
-        Where there are tool calls, `stop` means `tool_calls`: a forced call ends so at OpenAI, and any
-        call at some compatible servers.
+        Where there are tool calls, `stop` means `tool_calls`: a forced call ends so at OpenAI, and
+        any call at some compatible servers.
         """
         reason = self.reason or "stop"
         if reason == "stop" and self.calls:
@@ -124,8 +132,8 @@ class ChoiceReader:
         self.spoke = True
         if isinstance(content, str):
             self._text(content, events)
-        elif isinstance(content, list):
-            for item in content:  # pyright: ignore[reportUnknownVariableType]
+        elif is_list(content):
+            for item in content:
                 self._item(item, events)
         else:
             raise nonsense("content", f"a {type(content).__name__}", provider=self._provider)
@@ -140,19 +148,18 @@ class ChoiceReader:
         """An entry of a content list; Mistral's reasoning models answer with these."""
         if isinstance(item, str):
             self._text(item, events)
-        elif not isinstance(item, dict):
+        elif not is_object(item):
             raise nonsense("content", "a list of neither text nor objects", provider=self._provider)
-        elif item.get("type") == "text" and isinstance(item.get("text"), str):  # pyright: ignore[reportUnknownMemberType]
-            self._text(item["text"], events)  # pyright: ignore[reportUnknownArgumentType]
-        elif item.get("type") == "thinking":  # pyright: ignore[reportUnknownMemberType]
-            self._thinking(item["thinking"] if "thinking" in item else "", events)
+        elif item.get("type") == "text" and isinstance(item.get("text"), str):
+            self._text(item["text"], events)
+        elif item.get("type") == "thinking":
+            self._thinking(item.get("thinking"), events)
         else:
-            events.append(Opaque(item, self._provider, choice=self.index))  # pyright: ignore[reportUnknownArgumentType]
+            events.append(Opaque(item, self._provider, choice=self.index))
 
     def _thinking(self, given: Any, events: list[Event]) -> None:
-        pieces: list[Any] = given if isinstance(given, list) else [{"text": given}]  # pyright: ignore[reportUnknownVariableType]
-        for piece in pieces:
-            text = text_of(piece, "text") if isinstance(piece, dict) else None  # pyright: ignore[reportUnknownArgumentType]
+        for piece in given if is_list(given) else [{"text": given}]:
+            text = text_of(piece, "text") if is_object(piece) else None
             if text is not None:
                 self.thoughts.append(text)
                 events.append(ReasoningDelta(text, self.index))
@@ -218,19 +225,18 @@ def _joined(entries: list[Any]) -> list[Any]:
     """Entries of `reasoning_details`, those of one (type, index) made one again."""
     whole: list[Any] = []
     for entry in entries:
-        last = whole[-1] if whole else None
-        if not (
-            isinstance(entry, dict)
-            and isinstance(last, dict)
-            and "index" in entry
-            and (entry.get("type"), entry["index"]) == (last.get("type"), last.get("index"))  # pyright: ignore
-        ):
+        last: Any = whole[-1] if whole else None
+        if not (is_object(entry) and is_object(last) and _continues(entry, last)):
             whole.append(entry)
             continue
-        texts = {
-            name: last[name] + entry[name]
-            for name in ("text", "summary", "data")
-            if isinstance(last.get(name), str) and isinstance(entry.get(name), str)  # pyright: ignore
-        }
-        whole[-1] = {**last, **{k: v for k, v in entry.items() if v is not None}, **texts}  # pyright: ignore
+        joined = {**last, **{name: value for name, value in entry.items() if value is not None}}
+        for name in ("text", "summary", "data"):
+            if isinstance(last.get(name), str) and isinstance(entry.get(name), str):
+                joined[name] = last[name] + entry[name]
+        whole[-1] = joined
     return whole
+
+
+def _continues(entry: dict[str, Any], last: dict[str, Any]) -> bool:
+    place = entry.get("index")
+    return place is not None and (entry.get("type"), place) == (last.get("type"), last.get("index"))

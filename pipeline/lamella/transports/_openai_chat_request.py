@@ -2,8 +2,8 @@
 
 What the API has no words for is refused before the network. What is left out without an error:
 reasoning, unless the endpoint's quirk `send_reasoning` says that it takes it back in
-`reasoning_field`; signatures, always; and what another provider's answer brought (`Opaque` parts and
-`extra` of an earlier assistant message), which is that provider's own state.
+`reasoning_field`; signatures, always; and what another provider's answer brought (`Opaque` parts
+and `extra` of an earlier assistant message), which is that provider's own state.
 """
 
 from __future__ import annotations
@@ -73,13 +73,8 @@ def chat_body(
         body["logprobs"] = True
         if request.logprobs:
             body["top_logprobs"] = request.logprobs
-    if request.tools:
-        body["tools"] = [
-            tool.to_dict() if isinstance(tool, Tool) else _opaque(tool, provider)
-            for tool in request.tools
-        ]
-    if request.tool_choice is not None:
-        body["tool_choice"] = _tool_choice(request, provider)
+    if request.tools or request.tool_choice is not None:
+        _add_tools(body, request, provider)
     if options.send_user and request.context.user is not None:
         body["user"] = request.context.user
     if stream:
@@ -89,6 +84,16 @@ def chat_body(
     if request.extra:
         merge_extra(body, request, provider=provider)
     return body
+
+
+def _add_tools(body: JSON, request: ChatRequest, provider: str) -> None:
+    if request.tools:
+        body["tools"] = [
+            tool.to_dict() if isinstance(tool, Tool) else _opaque(tool, provider)
+            for tool in request.tools
+        ]
+    if request.tool_choice is not None:
+        body["tool_choice"] = _tool_choice(request, provider)
 
 
 def _tool_choice(request: ChatRequest, provider: str) -> Any:

@@ -13,9 +13,11 @@ from lamella._embeddings import EmbeddingRequest
 from lamella._errors import UnsupportedError
 from lamella._events import Event, Finish, UsageReport, Vector
 from lamella._responses import Head
+from lamella._usage import Usage
 from lamella.transports._dialect import DialectOptions, StreamDecoder
 from lamella.transports._openai_json import (
     base64_of,
+    is_list,
     json_object,
     nonsense,
     objects_of,
@@ -24,7 +26,6 @@ from lamella.transports._openai_json import (
 )
 from lamella.transports._openai_parts import JSON, merge_extra
 from lamella.transports._openai_usage import estimated_tokens, usage_of
-from lamella._usage import Usage
 
 
 @attrs.frozen
@@ -118,9 +119,9 @@ class OpenAIEmbeddings:
     def _values(self, given: Any) -> tuple[float, ...]:
         if isinstance(given, str):
             return self._unpacked(given)
-        if isinstance(given, list) and given:
+        if is_list(given) and given:
             try:
-                return tuple([float(value) for value in given])  # pyright: ignore
+                return tuple([float(value) for value in given])
             except (TypeError, ValueError):
                 pass
         raise nonsense("a vector", "something else than numbers", provider=self.provider)

@@ -6,12 +6,12 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
 from lamella._errors import LamellaError, ProtocolError
-from lamella._parts import NOTHING
+from lamella._nothing import NOTHING
 from lamella._usage import Usage
 from lamella.transports._http_errors import in_band_error
 
@@ -19,9 +19,9 @@ _DECODER = msgspec.json.Decoder()
 
 
 def json_object(data: bytes, what: str, *, provider: str) -> Mapping[str, Any]:
-    """A JSON object out of an answer.
+    r"""A JSON object out of an answer.
 
-    A lone half of a surrogate pair (`\\ud800`) is valid JSON but no text, and cannot be written
+    A lone half of a surrogate pair (`\ud800`) is valid JSON but no text, and cannot be written
     anywhere; it becomes U+FFFD.
 
     Args:
@@ -36,11 +36,11 @@ def json_object(data: bytes, what: str, *, provider: str) -> Mapping[str, Any]:
         value = _DECODER.decode(data)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         value = _leniently(data, what, provider)
-    if isinstance(value, list) and len(value) == 1:  # pyright: ignore[reportUnknownArgumentType]
+    if is_list(value) and len(value) == 1:
         value = value[0]  # Google's compatible endpoint wraps its errors
-    if not isinstance(value, dict):
+    if not is_object(value):
         raise nonsense(what, f"a JSON {_kind(value)} instead of an object", provider=provider)
-    return value  # pyright: ignore[reportUnknownVariableType]
+    return value
 
 
 def nonsense(
@@ -67,18 +67,27 @@ def raise_in_band(given: Mapping[str, Any], *, provider: str, event: str | None 
     )
     if not error and not bare:
         return
-    if isinstance(error, Mapping):
-        found: Mapping[str, Any] = error  # pyright: ignore[reportUnknownVariableType]
+    found = given
+    if is_object(error):
+        found = error
     elif error:
         found = {**given, "message": str(error)}
-    else:
-        found = given
     raise in_band_error(found, provider=provider)
 
 
 def with_usage(error: LamellaError, usage: Usage | None) -> LamellaError:
     """An error that says what was spent on it."""
     return error if usage is None else error.copy(usage=usage)
+
+
+def is_object(value: object) -> TypeGuard[dict[str, Any]]:
+    """Whether a decoded value is a JSON object."""
+    return isinstance(value, dict)
+
+
+def is_list(value: object) -> TypeGuard[list[Any]]:
+    """Whether a decoded value is a JSON array."""
+    return isinstance(value, list)
 
 
 def text_of(given: Mapping[str, Any], name: str) -> str | None:
@@ -90,15 +99,13 @@ def text_of(given: Mapping[str, Any], name: str) -> str | None:
 def mapping_of(given: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """A field that holds an object; empty where it is absent or something else."""
     value = given.get(name)
-    return value if isinstance(value, dict) else NOTHING  # pyright: ignore[reportUnknownVariableType]
+    return value if is_object(value) else NOTHING
 
 
 def objects_of(given: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
     """The objects of a field that holds a list of them; empty where it is absent."""
     value = given.get(name)
-    if not isinstance(value, list):
-        return ()
-    return [item for item in value if isinstance(item, dict)]  # pyright: ignore
+    return [item for item in value if is_object(item)] if is_list(value) else ()
 
 
 def base64_of(given: object, *, provider: str) -> bytes:
@@ -132,13 +139,14 @@ def _leniently(data: bytes, what: str, provider: str) -> Any:
 def _mended(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, list):
-        return [_mended(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
-    if isinstance(value, dict):
-        return {_mended(key): _mended(item) for key, item in value.items()}  # pyright: ignore
+    if is_list(value):
+        return [_mended(item) for item in value]
+    if is_object(value):
+        return {_mended(key): _mended(item) for key, item in value.items()}
     return value
 
 
 def _kind(value: object) -> str:
-    names = {list: "array", str: "string", bool: "boolean", int: "number", float: "number"}
-    return names.get(type(value), "null")
+    if value is None:
+        return "null"
+    return "array" if is_list(value) else "string" if isinstance(value, str) else "number"

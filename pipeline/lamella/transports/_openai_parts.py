@@ -1,4 +1,4 @@
-"""What OpenAI's dialects share in writing a request: errors, provenance, tools' failures, `extra`."""
+"""What OpenAI's dialects share in writing a request: errors, origins, failed tools, `extra`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from lamella._chat import ChatRequest
 from lamella._errors import UnsupportedError
 from lamella._message_dicts import data_url
 from lamella._messages import Message
-from lamella._parts import NOTHING, File, Image, JSONObject, Opaque, Part, Text, ToolResult
+from lamella._nothing import NOTHING
+from lamella._parts import File, Image, JSONObject, Opaque, Part, Text, ToolResult
 from lamella._requests import Request
 from lamella._tools import Tool
+from lamella.transports._openai_json import is_list
 
 JSON = dict[str, Any]
 
 ORIGIN = "provider"
-"""The key in the `extra` of a part that came in an answer: who gave it, and whom it may go back to."""
+"""In the `extra` of a part that came in an answer: who gave it, and whom it may go back to."""
 
 _RESERVED = {
     "stream": "use `pipeline.stream(request)` or `pipeline.run(request)`",
@@ -121,22 +123,22 @@ def chosen_tool(request: ChatRequest, name: str, *, provider: str) -> tuple[str,
 def merge_extra(body: JSON, request: Request[Any], *, provider: str) -> None:
     """Add `request.extra` to a body, verbatim and last, so that it wins over typed fields.
 
-    What would make the answer unreadable, or pass by the layers that look at the request, is refused.
+    What would make the answer unreadable, or pass by layers that look at the request, is refused.
     `stream_options` and `include` are joined with what is there already.
     """
     for name, value in request.extra.items():
         if name in _RESERVED:
             raise UnsupportedError(
-                f"`extra` may not hold {name!r}: layers and transport go by the request's own field.",
+                f"`extra` may not hold {name!r}: layers go by the request's own field.",
                 hint=f"Instead, {_RESERVED[name]}.",
                 code="unsupported_parameter",
                 provider=provider,
             )
-        before = body.get(name)
+        before: Any = body.get(name)
         if name == "stream_options" and isinstance(before, dict) and isinstance(value, Mapping):
             body[name] = {**before, **value}
-        elif name == "include" and isinstance(before, list) and isinstance(value, list | tuple):
-            body[name] = list(dict.fromkeys([*before, *value]))  # pyright: ignore
+        elif name == "include" and is_list(before) and is_list(value):
+            body[name] = list(dict.fromkeys([*before, *value]))
         else:
             body[name] = value
 

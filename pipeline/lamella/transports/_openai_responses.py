@@ -20,9 +20,9 @@ from lamella.transports._openai_responses_request import responses_body
 class OpenAIResponses:
     """The Responses dialect of the chat operation.
 
-    Quirks that it understands, beside the fields of `DialectOptions`: `encrypted_reasoning` (whether
-    to ask for reasoning in its encrypted form, so that it can go back with the next turn; by default
-    where the request sets a `reasoning_effort`, as models that do not reason refuse it).
+    Quirks that it understands, beside the fields of `DialectOptions`: `encrypted_reasoning`
+    (whether to ask for reasoning in its encrypted form, so that it can go back with the next turn;
+    by default where the request sets a `reasoning_effort`, as models that do not reason refuse it).
 
     Attributes:
         provider: Whose answers these are; stands in errors.

@@ -1,11 +1,12 @@
 """The Responses API: how an answer is read, streamed or whole.
 
 Deltas are delivered as they come. Each `…done` event, each finished item and the final response say
-the same again, so that they only fill in what no delta has said: some servers send no deltas at all.
+the same again, so that they only fill in what no delta has said: some servers send no deltas at
+all.
 
-The items of hosted tools (a web search, an MCP call, a generated image) are part of the message when
-they are finished (`Opaque`, `content=True`) and go back verbatim; their progress, annotations and
-every event that we do not know are only passed on (`content=False`).
+The items of hosted tools (a web search, an MCP call, a generated image) are part of the message
+when they are finished (`Opaque`, `content=True`) and go back verbatim; their progress, annotations
+and every event that we do not know are only passed on (`content=False`).
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class _Call:
 
 
 class ResponsesDecoder:
-    """Reads one answer. It ends well with `response.completed` or `response.incomplete` only.
+    """Reads one answer. It ends well only with `response.completed` or `response.incomplete`.
 
     Attributes:
         head: The model and the id of the answer, once known.
@@ -357,9 +358,7 @@ class ResponsesDecoder:
             tool_units=self._tools.units,
         )
 
-    _HANDLERS: ClassVar[
-        Mapping[str, Callable[[ResponsesDecoder, Mapping[str, Any]], Sequence[Event]]]
-    ] = {
+    _HANDLERS: ClassVar[Mapping[str, Callable[[Any, Mapping[str, Any]], Sequence[Event]]]] = {
         "response.created": _progress,
         "response.in_progress": _progress,
         "response.queued": _progress,

@@ -97,7 +97,7 @@ class HostedTools:
         self._containers: set[str] = set()
 
     def count(self, item: Mapping[str, Any]) -> None:
-        """Count one finished item; opening a found page is no search, and a container counts once."""
+        """Count a finished item; opening a found page is no search, and a container counts once."""
         name = _UNITS.get(str(item.get("type")))
         if name is None or item.get("status") == "failed":
             return

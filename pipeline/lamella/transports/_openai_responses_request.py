@@ -1,9 +1,9 @@
 """The Responses API: how a request is written.
 
-A conversation becomes a list of items, in order: messages, reasoning, tool calls, their outputs. Only
-what came from this API through the same provider goes back as it was: reasoning in its encrypted form
-and the items of hosted tools. Other reasoning, and other providers' own items, are left out, as are
-signatures of others. What the API has no words for is refused before the network.
+A conversation becomes a list of items, in order: messages, reasoning, tool calls, their outputs.
+Only what came from this API through the same provider goes back as it was: reasoning in its
+encrypted form and the items of hosted tools. Other reasoning, and other providers' own items, are
+left out, as are signatures of others. What the API has no words for is refused before the network.
 """
 
 from __future__ import annotations

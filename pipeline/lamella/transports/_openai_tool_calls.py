@@ -1,8 +1,8 @@
 """Which call a piece of a tool call belongs to, in streams that leave it open.
 
-The API says: by `index`. In practice one index serves two calls (told apart by `id`, or by nothing but
-a second name), `index` or `id` are missing, come late or are empty strings, pieces of parallel calls
-alternate, and a whole call may come in one piece. Each call gets an index of our own, so that
+The API says: by `index`. In practice one index serves two calls (told apart by `id`, or by nothing
+but a second name), `index` or `id` are missing, come late or are empty strings, pieces of parallel
+calls alternate, and a whole call may come in one piece. Each call gets an index of our own, so that
 whoever reads the events needs no such rules.
 """
 
@@ -117,11 +117,11 @@ class ToolCalls:
             current = self._calls[-1] if call_id is None else None
         if current is None or (call_id is not None and current.id is not None):
             return None
-        if name is not None and current.words and current.name is not None:
-            # A second name without a second id: another call, or the same name said again.
-            if name != current.name or (words and _complete(current.words)):
-                return None
-        return current
+        if name is None or current.name is None or not current.words:
+            return current
+        # A second name without a second id: another call, or the same name said again.
+        another = name != current.name or (words and _complete(current.words))
+        return None if another else current
 
     def _extra(
         self, given: Mapping[str, Any], inner: Mapping[str, Any], kind: str, words: str
@@ -138,7 +138,7 @@ class ToolCalls:
 
 
 def _longer(call: _Call, name: str | None) -> str | None:
-    """The call's name if a piece changes it: some servers send it in pieces, some again and again."""
+    """The call's name if a piece changes it: servers send it in pieces, or again and again."""
     if name is None or name == call.name:
         return None
     call.name = (call.name or "") + name

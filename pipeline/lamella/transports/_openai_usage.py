@@ -1,23 +1,23 @@
 """What an OpenAI-style answer consumed, in disjoint parts.
 
-Chat Completions counts `prompt_tokens` and `completion_tokens`, the Responses API `input_tokens` and
-`output_tokens`; in both, the details (cached, written to the cache, audio, image, reasoning) are
-*included* in those totals. Here each detail is taken out of its total and the text is what remains,
-so that the parts always add up to the provider's totals. Details that cannot be true (larger than
-their total) are cut down and the usage is flagged `estimated`: the answer was paid for, so a strange
-count must not lose it.
+Chat Completions counts `prompt_tokens` and `completion_tokens`, the Responses API `input_tokens`
+and `output_tokens`; in both, the details (cached, written to the cache, audio, image, reasoning)
+are *included* in those totals. Here each detail is taken out of its total and the text is what
+remains, so that the parts always add up to the provider's totals. Details that cannot be true
+(larger than their total) are cut down and the usage is flagged `estimated`: the answer was paid
+for, so a strange count must not lose it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from lamella._chat import ChatRequest
+from lamella._nothing import NOTHING
 from lamella._parts import (
-    NOTHING,
     Audio,
     File,
     Image,
@@ -238,4 +238,6 @@ def _json_tokens(value: object) -> int:
 
 def _plain(value: object) -> object:
     """What of a request's JSON msgspec does not know: a mapping that is no dict."""
-    return dict(value) if isinstance(value, Mapping) else repr(value)  # pyright: ignore
+    if isinstance(value, Mapping):
+        return dict(cast("Mapping[str, Any]", value))
+    return repr(value)

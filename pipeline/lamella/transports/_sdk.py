@@ -6,7 +6,9 @@ the same pool of connections. It retries nothing.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
+from importlib import import_module
 from typing import Any
 
 from lamella._errors import (
@@ -23,12 +25,20 @@ from lamella.transports._http_library import http_library
 _DROPPED = frozenset({"host", "content-length", "connection", "accept-encoding"})
 
 
+def sdk_imported() -> bool:
+    """Whether the import is behind us."""
+    return "openai" in sys.modules
+
+
+def import_sdk() -> None:
+    """Import openai, which takes a good part of a second: call it where that may block."""
+    import_module("openai")
+
+
 def sdk_client(
     port: HTTPClient, *, provider: str, base_url: str, organization: str | None, project: str | None
 ) -> Any:
-    """A client of the SDK over an HTTP port. Imports openai, which takes a good part of a second.
-
-    Its key is empty; whoever uses it sets `api_key` first.
+    """A client of the SDK over an HTTP port. It has no key yet: set `api_key` before it is used.
     """
     import openai
 

@@ -1,0 +1,86 @@
+"""Records as lines on a text stream: structlog renders them, with a logger of our own.
+
+The program's own structlog configuration is neither read nor changed.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol, TypeAlias, cast
+
+Format: TypeAlias = Literal["json", "console", "auto"]
+
+
+class TextStream(Protocol):
+    """Where lines go: an open text file, `sys.stderr`, `io.StringIO`."""
+
+    def write(self, text: str, /) -> object:
+        """Take some text."""
+        ...
+
+
+class Lines:
+    """Writes records as lines. Called by the writer's thread only.
+
+    Args:
+        stream: Where to; `"stderr"` and `"stdout"` are looked up for each line, so that they may be
+            replaced meanwhile.
+        format: `"json"`, `"console"`, or `"auto"`: console on a terminal, else JSON.
+    """
+
+    def __init__(self, stream: TextStream | str, format: Format) -> None:  # noqa: A002
+        self._given = stream
+        self._format = format
+        self._loggers: dict[bool, Any] = {}
+
+    def __call__(self, record: Mapping[str, Any]) -> None:
+        """Write one record, and see that it leaves this process."""
+        stream = self._stream()
+        fields = dict(record)
+        level, event = fields.pop("level"), fields.pop("event")
+        instant = dt.datetime.fromtimestamp(fields.pop("at"), dt.UTC)
+        stamp = instant.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        terminal = _is_terminal(stream)
+        logger = self._loggers.get(terminal) or self._made(terminal=terminal)
+        line: str = getattr(logger, level)(event, timestamp=stamp, **fields)
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        # A character that the stream cannot write must not cost the record.
+        stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        flush = getattr(stream, "flush", None)
+        if flush is not None:
+            flush()
+
+    def _stream(self) -> TextStream:
+        if isinstance(self._given, str):
+            return cast("TextStream", getattr(sys, self._given))
+        return self._given
+
+    def _made(self, *, terminal: bool) -> Any:
+        import structlog
+
+        renderer: Any
+        if self._format == "json" or (self._format == "auto" and not terminal):
+            renderer = structlog.processors.JSONRenderer(default=str)
+        else:
+            renderer = structlog.dev.ConsoleRenderer(
+                colors=terminal,
+                exception_formatter=structlog.dev.plain_traceback,
+                sort_keys=False,
+                pad_event_to=0,
+            )
+        logger = structlog.wrap_logger(
+            structlog.ReturnLogger(),
+            processors=[structlog.processors.add_log_level, renderer],
+            wrapper_class=structlog.BoundLogger,
+            context_class=dict,
+            cache_logger_on_first_use=False,
+        )
+        self._loggers[terminal] = logger
+        return logger
+
+
+def _is_terminal(stream: object) -> bool:
+    ask = getattr(stream, "isatty", None)
+    return bool(ask is not None and ask())

@@ -1,0 +1,93 @@
+"""The last resort: what must not be in a log is taken out of every text that goes there.
+
+Records hold no message of an error and no content in the first place. But a provider's word for an
+error, a model's name, a tag or a note may still carry a key, an address with a token in it, or a line
+break that would forge a record.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final, cast
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+GONE: Final = "[removed]"
+
+ALLOWED_QUERY: Final = frozenset({"api-version", "alt", "version", "v", "limit", "order"})
+"""Parameters of an address whose values may be seen; all others are removed."""
+
+_SECRET: Final = re.compile(
+    r"""(?ix)
+      \b(?:sk|pk|rk|gsk|xai|xox[abprs]|ghp|gho|ghs|github_pat|glpat|hf|pplx|r8|key|AIza|ya29)
+        [-_.]?[A-Za-z0-9_\-.]{16,}                     # keys by their well-known beginnings
+    | \bA(?:KIA|SIA)[A-Z0-9]{16}\b                     # AWS key ids
+    | \beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]+)?   # JSON web tokens
+    | -----BEGIN[ ][A-Z ]*PRIVATE[ ]KEY-----.*?(?:-----END[ ][A-Z ]*KEY-----|\Z)
+    """,
+    re.DOTALL,
+)
+_STATED: Final = re.compile(
+    r"""(?ix)
+    \b((?:x-)?(?:api[-_ ]?key|authorization|access[-_]?token|refresh[-_]?token|client[-_]?secret
+      |secret|token|password|passwd|pwd|cookie|signature|sig)["']?\s*[:=]\s*["']?)
+      (?:(?:bearer|basic)\s+)?[^\s"',;&}\]]+
+    | \b(bearer|basic)\s+[A-Za-z0-9+/=._~-]{8,}
+    """
+)
+_ADDRESS: Final = re.compile(r"""\b[a-z][a-z0-9+.-]*://[^\s"'<>\])}]+""", re.IGNORECASE)
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_SECRET_NAMES: Final = re.compile(
+    r"(?i)(api[-_]?key|authorization|secret|password|passwd|cookie|credential|access[-_]?token)"
+)
+_LONGEST: Final = 10_000
+_DEEPEST: Final = 8
+
+
+def scrubbed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record whose texts hold no keys, no values of addresses' queries, no control characters."""
+    return {_text(str(name)): _value(str(name), value, 0) for name, value in record.items()}
+
+
+def _value(name: str, value: object, depth: int) -> Any:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if _SECRET_NAMES.search(name):
+        return GONE
+    if depth >= _DEEPEST:
+        return "..."
+    if isinstance(value, Mapping):
+        pairs = cast("Mapping[object, object]", value).items()
+        return {_text(str(key)): _value(str(key), item, depth + 1) for key, item in pairs}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_value(name, item, depth + 1) for item in cast("list[object]", value)]
+    return _text(str(value))
+
+
+def _text(text: str) -> str:
+    if len(text) > _LONGEST:
+        text = f"{text[:_LONGEST]}... ({len(text)} characters)"
+    text = _ADDRESS.sub(_address, text)
+    text = _SECRET.sub(GONE, text)
+    text = _STATED.sub(lambda found: (found[1] or f"{found[2]} ") + GONE, text)
+    return _CONTROL.sub(_escaped, text)
+
+
+def _address(found: re.Match[str]) -> str:
+    """The address without who asks (user and password) and without what a query may hold."""
+    try:
+        parts = urlsplit(found[0])
+        host = parts.netloc.rpartition("@")[2]
+        shown = [
+            (name, value if name.lower() in ALLOWED_QUERY else GONE)
+            for name, value in parse_qsl(parts.query, keep_blank_values=True)
+        ]
+    except ValueError:
+        return GONE
+    query = urlencode(shown, safe="[]")
+    return urlunsplit((parts.scheme, host, parts.path, query, GONE if parts.fragment else ""))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

@@ -1,0 +1,181 @@
+"""A bounded queue with a thread behind it, so that a slow sink never holds a request up.
+
+The thread is a daemon, begins with the first record and ends when there has been nothing to do for
+a while. When the queue is full the oldest record goes, and is counted. It is the only thread that
+the layers start: the request path must not wait for a disk, a pipe, or somebody's function.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading  # noqa: TID251 - see above
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+from weakref import WeakValueDictionary
+
+from lamella._fork_locks import fork_safe_lock
+
+Sink: TypeAlias = Callable[[Mapping[str, Any]], object]
+
+IDLE_SECONDS = 2.0
+"""After so long without a record the thread ends; the next record starts another."""
+EXIT_SECONDS = 1.0
+"""How long the end of the process waits for records that are still queued."""
+
+
+class Writer:
+    """Hands records to a sink, in order, in its own thread.
+
+    Args:
+        sink: Takes one record. What it raises is counted and goes no further.
+        limit: How many records may wait; at least 1.
+    """
+
+    def __init__(self, sink: Sink, limit: int) -> None:
+        self.sink = sink
+        self._limit = limit
+        self._lock = fork_safe_lock()
+        self._begin()
+        self.written = 0
+        self.dropped = 0
+        self.failed = 0
+        self.last_failure: str | None = None
+
+    def _begin(self) -> None:
+        """A fresh queue: also in a forked child, which has no thread and must not repeat records."""
+        self._process = os.getpid()
+        self._queue: deque[Mapping[str, Any] | threading.Event] = deque()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._unreported = 0
+
+    @property
+    def queued(self) -> int:
+        """How many records wait."""
+        return len(self._queue)
+
+    def put(self, record: Mapping[str, Any]) -> None:
+        """Queue a record; never waits, never raises."""
+        with self._lock:
+            self._in_this_process()
+            if len(self._queue) >= self._limit:
+                self._drop_oldest()
+            self._queue.append(record)
+            self._ensure_thread()
+        self._wake.set()
+
+    def flush(self, timeout: float = EXIT_SECONDS) -> bool:
+        """Wait, at most `timeout` seconds, until what is queued now has been written.
+
+        Returns:
+            Whether it has.
+        """
+        done = threading.Event()
+        with self._lock:
+            self._in_this_process()
+            if not self._queue and not self._busy():
+                return True
+            self._queue.append(done)
+            started = self._ensure_thread()
+        self._wake.set()
+        if not started:  # the interpreter is ending: threads cannot start any more
+            self._drain()
+        return done.wait(timeout)
+
+    def drained(self) -> bool:
+        """Whether nothing is queued or being written."""
+        return not self._queue and not self._busy()
+
+    # --- below here with the lock held, or in the thread ------------------------------------------
+
+    def _in_this_process(self) -> None:
+        if self._process != os.getpid():
+            self._begin()
+
+    def _busy(self) -> bool:
+        return self._thread is not None and not self._idle
+
+    _idle = True
+
+    def _drop_oldest(self) -> None:
+        oldest = self._queue.popleft()
+        if isinstance(oldest, threading.Event):
+            oldest.set()
+            return
+        self.dropped += 1
+        self._unreported += 1
+
+    def _ensure_thread(self) -> bool:
+        if self._thread is not None and self._thread.is_alive():
+            return True
+        thread = threading.Thread(target=self._run, name="lamella log", daemon=True)
+        _flush_at_exit()
+        try:
+            thread.start()
+        except RuntimeError:
+            self._thread = None
+            return False
+        self._thread = thread
+        return True
+
+    def _run(self) -> None:
+        while True:
+            self._drain()
+            if self._wake.wait(IDLE_SECONDS):
+                self._wake.clear()
+                continue
+            with self._lock:
+                if not self._queue:
+                    self._thread = None
+                    return
+
+    def _drain(self) -> None:
+        while True:
+            with self._lock:
+                self._idle = not self._queue
+                if self._idle:
+                    return
+                item = self._queue.popleft()
+                unreported, self._unreported = self._unreported, 0
+            if isinstance(item, threading.Event):
+                item.set()
+            else:
+                self._write({**item, "dropped": unreported} if unreported else item)
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        try:
+            self.sink(record)
+        except Exception as error:  # noqa: BLE001 - a broken sink must not end the thread
+            self.failed += 1
+            self.last_failure = type(error).__name__
+        else:
+            self.written += 1
+
+
+_writers: WeakValueDictionary[tuple[object, ...], Writer] = WeakValueDictionary()
+_lock = fork_safe_lock()
+_registered = False
+
+
+def writer_for(key: tuple[object, ...], make: Callable[[], Writer]) -> Writer:
+    """The writer under a key: layers that write to one place share its thread and its order."""
+    with _lock:
+        writer = _writers.get(key)
+        if writer is None:
+            writer = _writers[key] = make()
+        return writer
+
+
+def _flush_at_exit() -> None:
+    global _registered  # noqa: PLW0603 - once a process
+    if not _registered:
+        _registered = True
+        atexit.register(flush_all)
+
+
+def flush_all() -> None:
+    """Write what all writers have queued, within a bounded time."""
+    for writer in list(_writers.values()):
+        writer.flush(EXIT_SECONDS)
