@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import attrs
 
 from lamella import Handler, Limits, Request, Response, middleware
+from lamella._limits import NO_LIMITS
 from lamella._options import optional_seconds, span_or_none
 
 R = TypeVar("R", bound=Response)
@@ -65,5 +66,7 @@ class Timeout:
     async def __call__(self, request: Request[R], call_next: Handler) -> R:
         """Pass the request on with its limits."""
         context = request.context
-        limits = context.limits.tighten(self._limits)
+        limits = self._limits
+        if context.limits is not NO_LIMITS:
+            limits = context.limits.tighten(limits)
         return await call_next(request.evolve(context=context.evolve(limits=limits)))

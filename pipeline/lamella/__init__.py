@@ -126,7 +126,7 @@ if TYPE_CHECKING:
     from lamella._explain import ExplainedLayer, Explanation
     from lamella._health import Health, PartHealth
     from lamella._parameter_rules import ParameterRule
-    from lamella._presets import Preset
+    from lamella._preset_records import Preset
     from lamella._prices import Price, UnpricedError
     from lamella._registry import Registry, registry
     from lamella._secrets import Secret
@@ -140,7 +140,7 @@ _LAZY = {
     "ModelCard": "_cards",
     "ParameterRule": "_parameter_rules",
     "PartHealth": "_health",
-    "Preset": "_presets",
+    "Preset": "_preset_records",
     "Price": "_prices",
     "Registry": "_registry",
     "Secret": "_secrets",

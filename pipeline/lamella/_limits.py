@@ -39,10 +39,6 @@ def positive_seconds(value: Seconds) -> float | None:
     return span
 
 
-def _limit() -> float | None:
-    return attrs.field(default=None, converter=positive_seconds)
-
-
 @attrs.frozen
 class Limits:
     """How long the stages of one attempt may take, in seconds; None is no limit.
@@ -56,11 +52,11 @@ class Limits:
         attempt: The whole attempt, the consumer's time excluded.
     """
 
-    connect: float | None = _limit()
-    write: float | None = _limit()
-    first_event: float | None = _limit()
-    idle: float | None = _limit()
-    attempt: float | None = _limit()
+    connect: float | None = attrs.field(default=None, converter=positive_seconds)
+    write: float | None = attrs.field(default=None, converter=positive_seconds)
+    first_event: float | None = attrs.field(default=None, converter=positive_seconds)
+    idle: float | None = attrs.field(default=None, converter=positive_seconds)
+    attempt: float | None = attrs.field(default=None, converter=positive_seconds)
 
     def tighten(self, other: Limits) -> Limits:
         """The smaller of each: a nested scope never loosens its parent's limits."""

@@ -47,16 +47,17 @@ def how_to_mend(error: BaseException, distribution: str, requirements: Iterable[
         distribution: The plugin's distribution.
         requirements: What that requires, as its metadata have it.
     """
-    missing = getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None
-    if missing and missing.partition(".")[0] != distribution.replace("-", "_"):
-        top = missing.partition(".")[0]
-        for requirement in _on(requirements, top):
+    missing = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
+    reinstall = f"pip install --force-reinstall {distribution}"
+    if "." in missing:  # the package is there, and a part of it is not
+        return f"It is not whole. Install it again: {reinstall}"
+    if missing:
+        for requirement in _on(requirements, missing):
             extra = _EXTRA.search(requirement)
             if extra is not None:
                 return f"Install its extra: pip install '{distribution}[{extra[1]}]'"
             return f"Install what it needs: pip install '{requirement.partition(';')[0].strip()}'"
-        reinstall = f"pip install --force-reinstall {distribution}"
-        return f"The module {top!r} is missing. Install it, or all that belongs here: {reinstall}"
+        return f"Install what has the module {missing!r}, or all that belongs here: {reinstall}"
     upgrade = f"pip install --upgrade {distribution}"
     if isinstance(error, ImportError):
         return f"It may be made for another version of {_CORE} than {_installed()}: {upgrade}"

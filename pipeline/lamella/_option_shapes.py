@@ -40,6 +40,8 @@ _LISTS: Final[Mapping[Any, Callable[[Any], Any]]] = {
 }
 _TABLES: Final = (dict, abc.Mapping, abc.MutableMapping)
 
+_FROM_CODE: Final = ", from code"
+
 _WORDS: Final[Mapping[Any, str]] = {
     bool: "true or false",
     int: "an integer",
@@ -75,6 +77,7 @@ def expected(wanted: Any) -> str:
         spans = dt.timedelta in arguments  # then a number is one of seconds
         left = [each for each in arguments if each is not type(None)]
         left = [each for each in left if not (spans and each in (int, float))]
+        left = [each for each in left if not expected(each).endswith(_FROM_CODE)] or left
         return " or ".join(dict.fromkeys(expected(each) for each in left))
     if get_origin(wanted) is Literal:
         return _one_of(arguments)
@@ -86,7 +89,7 @@ def expected(wanted: Any) -> str:
     if inspect.isclass(wanted) and issubclass(wanted, Enum):
         return _one_of([each.value for each in wanted])
     name = getattr(wanted, "__name__", None) or str(wanted)
-    return f"a table of {name}'s options" if _is_record(wanted) else f"a {name}, from code"
+    return f"a table of {name}'s options" if _is_record(wanted) else f"a {name}{_FROM_CODE}"
 
 
 def _one_of(values: abc.Sequence[object]) -> str:
@@ -162,9 +165,8 @@ def _union(value: Any, wanted: Any) -> Any:
     members = get_args(wanted)
     if value is None and type(None) in members:
         return None
-    exact: Any = type(value)
     deepest: Misfit | None = None
-    for member in sorted(members, key=lambda each: each is not exact):
+    for member in sorted(members, key=lambda each: each is not type(value)):
         if member is type(None):
             continue
         try:
@@ -186,7 +188,8 @@ def _list(value: Any, wanted: Any) -> Any:
             raise Misfit([Finding((), f"a list of {len(arguments)}", value)])
         return tuple(_each(list(enumerate(items)), arguments))
     of = arguments[0] if arguments else Any
-    return _LISTS[kind](_each(list(enumerate(items)), [of] * len(items)))
+    make = cast("Callable[[Any], Any]", _LISTS[kind])
+    return make(_each(list(enumerate(items)), [of] * len(items)))
 
 
 def _table(value: Any, wanted: Any) -> Any:

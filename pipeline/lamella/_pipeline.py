@@ -424,7 +424,8 @@ class Pipeline:
 
 def _listed(layers: Any) -> Sequence[Any]:
     if isinstance(layers, str) or callable(layers):
-        msg = f"`layers` is a list, not {layers!r}."
+        given = layers if isinstance(layers, str) else name_of(layers)
+        msg = f"`layers` is a list, not {given!r}."
         raise ConfigurationError(msg, hint="Put the one layer into brackets: Pipeline([...]).")
     return tuple(layers)
 

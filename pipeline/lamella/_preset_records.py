@@ -26,9 +26,7 @@ class Use:
     options: Mapping[str, Any] = attrs.field(default=NOTHING, hash=False)
 
 
-def _layers(given: Any) -> tuple[Any, ...] | None:
-    if given is None:
-        return None
+def _layers(given: Any) -> tuple[Any, ...]:
     if not isinstance(given, list | tuple):
         raise Misfit([Finding(("layers",), "a list of layers", given)])
     findings: list[Finding] = []
@@ -80,34 +78,34 @@ class Preset:
         [presets.production]
         extends = "production"
         transport = { use = "azure", resource = "acme" }
-        layers = ["log", { use = "retry", attempts = 5 }]
-        allow = ["retry outside log"]
-
-        [presets.production.overrides]
-        deadline = { seconds = 30 }
-        cost = false
+        layers = [{ use = "retry", attempts = 5 }]
+        without = ["timeout"]
 
     is in code `Preset(extends="production", transport={"use": "azure", "resource": "acme"}, ...)`.
 
     Attributes:
-        layers: The layers, outermost first: names, tables with `use` and options, or in code layers
-            themselves. None takes those of `extends`, or none.
+        layers: Names, tables with `use` and options, or in code layers themselves. Without
+            `extends` they are the stack, outermost first. With it they are changes: a layer that is
+            there gets these options and keeps its others and its place, or is replaced by the layer
+            given; one that is not is added where its phase belongs.
+        without: Layers of `extends` to leave out.
         transport: A name, a table with `use` and options, or in code a transport. None takes that
             of `extends`.
         extends: The preset that says what this one does not. Its own name means the one that it
             replaces.
-        overrides: Changes to the layers, by name: options to set, true to add it with its defaults,
-            false to leave it out.
-        allow: As for `Pipeline`. None takes that of `extends`, unless there are other layers.
+        allow: As for `Pipeline`; added to that of `extends`.
         max_attempts: As for `Pipeline`. None takes that of `extends`.
-        name: What the pipeline is called. None calls it after the preset.
+        name: What the pipeline is called. None takes that of `extends`, or calls it after the
+            preset.
     """
 
-    layers: tuple[Any, ...] | None = attrs.field(default=None, converter=_layers)
-    transport: Any = attrs.field(default=None, converter=_transport)  # pyright: ignore
+    layers: tuple[Any, ...] = attrs.field(default=(), converter=_layers)
+    transport: Any = attrs.field(  # pyright: ignore[reportUnknownVariableType]
+        default=None, converter=_transport
+    )
     extends: str | None = None
-    overrides: Mapping[str, Any] = attrs.field(default=NOTHING, hash=False)
-    allow: Sequence[str] | None = None
+    without: Sequence[str] = ()
+    allow: Sequence[str] = ()
     max_attempts: int | None = None
     name: str | None = None
 

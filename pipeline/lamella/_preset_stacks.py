@@ -81,6 +81,7 @@ class Stack:
         transport: The transport; None if nobody has named one.
         allow: As for `Pipeline`.
         max_attempts: As for `Pipeline`; None for its default.
+        name: What the pipeline is called; None calls it after the preset.
     """
 
     slots: list[Slot] = attrs.field(factory=list[Slot])
@@ -88,46 +89,74 @@ class Stack:
     transport: Slot | None = None
     allow: tuple[str, ...] = ()
     max_attempts: int | None = None
+    name: str | None = None
 
-    def extend(self, preset: Preset, place: Place) -> None:
-        """Let a preset say what it says; what it does not stays."""
-        if preset.layers is not None:
-            at = place.at("layers")
-            self.slots = [Slot.of(given, at.at(i)) for i, given in enumerate(preset.layers)]
-            self.added = []
-            self.allow = ()
-        if preset.transport is not None:
-            self.transport = Slot.of(preset.transport, place.at("transport"))
-        if preset.allow is not None:
-            self.allow = tuple(preset.allow)
-        if preset.max_attempts is not None:
-            self.max_attempts = preset.max_attempts
-
-    def override(
-        self, changes: Mapping[str, Any], place: Place, names: Registry, mistakes: Mistakes
-    ) -> None:
-        """Change layers by name.
+    def extend(self, preset: Preset, place: Place, names: Registry, mistakes: Mistakes) -> None:
+        """Let a preset say what it says; what it does not stays.
 
         Args:
-            changes: By name: options to set, True to add it, None or False to leave it out, or a
-                layer to put in its place.
-            place: Where the changes were written.
+            preset: The preset.
+            place: Where it was written.
             names: What names stand for.
             mistakes: Where mistakes are written down.
         """
-        for name, change in changes.items():
-            there = [slot for slot in (*self.slots, *self.added) if slot.name == key_of(name)]
-            if not there and not names.has("middlewares", name):
-                error = names.unknown("middlewares", name)
-                mistakes.add(place.at(name), Finding((), str(error), error=error))
-            elif change is None or change is False:
-                self._leave_out(there, name)
-            elif len(there) > 1:
-                text = f"stands in the stack {len(there)} times; write the layers out instead"
-                mistakes.add(place.at(name), Finding((), text))
-            else:
-                slot = there[0] if there else None
-                mistakes.add(place.at(name), *self._change(slot, name, change, place.at(name)))
+        at = place.at("layers")
+        slots = [Slot.of(given, at.at(index)) for index, given in enumerate(preset.layers)]
+        if preset.extends is None:
+            self.slots = slots
+            if preset.without:
+                text = "there is nothing to leave out without `extends`"
+                mistakes.add(place.at("without"), Finding((), text))
+        else:
+            for index, name in enumerate(preset.without):
+                self.change(name, None, place.at("without", index), names, mistakes)
+            self._merge(slots, names, mistakes)
+        if preset.transport is not None:
+            self.transport = Slot.of(preset.transport, place.at("transport"))
+        if preset.max_attempts is not None:
+            self.max_attempts = preset.max_attempts
+        if preset.name is not None:
+            self.name = preset.name
+        self.allow = (*self.allow, *preset.allow)
+
+    def _merge(self, slots: list[Slot], names: Registry, mistakes: Mistakes) -> None:
+        seen: set[str] = set()
+        for slot in slots:
+            if slot.name in seen:
+                text = f"{slot.name!r} stands here twice; a stack with both is written out whole"
+                mistakes.add(slot.place, Finding((), f"{text}, without `extends`"))
+                continue
+            seen.add(slot.name)
+            given = slot.given
+            change = (given.options or True) if isinstance(given, Use) else given
+            name = given.use if isinstance(given, Use) else slot.name
+            self.change(name, change, slot.place, names, mistakes)
+
+    def change(
+        self, name: str, change: Any, place: Place, names: Registry, mistakes: Mistakes
+    ) -> None:
+        """Change one layer.
+
+        Args:
+            name: Its name.
+            change: Options to set, True to have it, None or False to leave it out, or a layer to
+                put in its place.
+            place: Where the change was written.
+            names: What names stand for.
+            mistakes: Where mistakes are written down.
+        """
+        there = [slot for slot in (*self.slots, *self.added) if slot.name == key_of(name)]
+        replaces = callable(change)
+        if not there and not replaces and not names.has("middlewares", name):
+            error = names.unknown("middlewares", name)
+            mistakes.add(place, Finding((), str(error), error=error))
+        elif change is None or change is False:
+            self._leave_out(there, name)
+        elif len(there) > 1:
+            text = f"{name!r} stands in the stack {len(there)} times; write the stack out instead"
+            mistakes.add(place, Finding((), text))
+        else:
+            mistakes.add(place, *self._change(there[0] if there else None, name, change, place))
 
     def _leave_out(self, there: list[Slot], name: str) -> None:
         self.slots = [slot for slot in self.slots if slot not in there]

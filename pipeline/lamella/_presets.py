@@ -51,9 +51,8 @@ def build_preset(
     else:
         stack = book.stack(called, mistakes)
     _transport_given(stack, transport, call, mistakes)
-    stack.override(
-        _layers_of(changes, stack, book.names, call, mistakes), call, book.names, mistakes
-    )
+    for layer, change in _layers_of(changes, stack, book.names, call, mistakes).items():
+        stack.change(layer, change, call.at(layer), book.names, mistakes)
 
     layers = stack.layers(book.names, mistakes)
     chosen: Any = None
@@ -64,7 +63,7 @@ def build_preset(
         chosen = stack.transport.made("transports", book.names, mistakes)
     mistakes.raise_any()
     options["allow"] = (*stack.allow, *options.get("allow", ()))
-    options.setdefault("name", (preset.name if preset is not None else None) or called)
+    options.setdefault("name", stack.name or called)
     if stack.max_attempts is not None:
         options.setdefault("max_attempts", stack.max_attempts)
     return pipeline(layers, chosen, **options)
@@ -130,8 +129,7 @@ class _Book:
                 stack = self._stack(preset.extends, level, above, mistakes)
             except LamellaError as error:
                 mistakes.add(place.at("extends"), Finding((), str(error), error=error))
-        stack.extend(preset, place)
-        stack.override(preset.overrides, place.at("overrides"), self.names, mistakes)
+        stack.extend(preset, place, self.names, mistakes)
         return stack
 
     def _stack(
@@ -184,11 +182,11 @@ def _layers_of(
     there = {slot.name for slot in (*stack.slots, *stack.added)}
     meant: dict[str, Any] = {}
     for name, change in changes.items():
-        if key_of(name) in there or names.has("middlewares", name):
+        if key_of(name) in there or names.has("middlewares", name) or callable(change):
             meant[name] = change
             continue
-        known = (*_OPTIONS, "config", "transport", *there, *names.names("middlewares"))
-        offer = close_to(name, known) or f"Known are {', '.join(sorted(set(known)))}."
+        known = {*_OPTIONS, "config", "transport", *there, *names.names("middlewares")}
+        offer = close_to(name, known) or f"Known are {', '.join(sorted(known))}."
         error = UnknownNameError(f"is neither a layer nor an option of Pipeline. {offer}")
         mistakes.add(call.at(name), Finding((), str(error), error=error))
     return meant

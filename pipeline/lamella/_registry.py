@@ -222,12 +222,10 @@ class Registry:
         own = self._added[_known(kind)].get(key) if added else None
         if own is not None:
             return own
-        claims = self._loaded().claims[kind].get(key, ())
-        if not claims:
-            raise self.unknown(kind, name)
-        if len(claims) > 1:
-            raise _clash(kind, claims)
-        return claims[0]
+        claims: tuple[Claim, ...] = self._loaded().claims[kind].get(key, ())
+        if len(claims) == 1:
+            return claims[0]
+        raise _clash(kind, claims) if claims else self.unknown(kind, name)
 
     def _with_options(self, kind: Kind, name: str, table: Mapping[str, Any]) -> Callable[..., Any]:
         options = dict(table)

@@ -125,7 +125,8 @@ class Response:
 
     __slots__ = (
         "__weakref__", "_answer", "_bridge", "_callbacks", "_clock", "_closing", "_context",
-        "_error", "_events", "_guard", "_loop", "_outcome", "_reading", "_source", "head",
+        "_error", "_events", "_guard", "_loop", "_outcome", "_read_over", "_reading", "_source",
+        "head",
     )  # fmt: skip
 
     def __init__(self, events: Sequence[Event] = (), head: Head = NO_HEAD) -> None:
@@ -142,6 +143,7 @@ class Response:
         self._bridge: Bridge | None = None
         self._loop: Loop | None = None
         self._reading = False
+        self._read_over: anyio.Event | None = None
         self._closing = False
 
     # --- making ------------------------------------------------------------------------------
@@ -358,15 +360,17 @@ class Response:
             if guard is not None:
                 guard.disarm()
                 guard.saw(event)
+            self._events.append(event)
             if type(event) is Finish:
-                self._events.append(event)
-                await self._end(Outcome.COMPLETE, None, raising=True)
-            else:
-                self._events.append(event)
+                await self._end(Outcome.COMPLETE, None)
+                if clock is not None and self._context is not None:
+                    self._context.call.raise_failure()
         finally:
             self._reading = False
             if clock is not None:
                 clock.hold()
+            if self._read_over is not None:
+                self._read_over.set()
 
     # --- ending ------------------------------------------------------------------------------
 
@@ -376,6 +380,9 @@ class Response:
         if isinstance(cause, LamellaError):
             cause = self._at_this_level(cause)
         await self._end(outcome_of(cause), cause)
+        if self._clock is not None and isinstance(cause, LamellaError):
+            # The outermost level; only now have the attempts ended.
+            self._error = cause = cause.copy(attempts=self.trace.attempts)
         if not isinstance(error, Exception) or not isinstance(cause, LamellaError):
             raise error  # cancellation goes on as it is; only the record says why
         ours = isinstance(error, LamellaError | StopAsyncIteration)
@@ -385,9 +392,13 @@ class Response:
         """Why the source really stopped."""
         if self._guard is not None and (late := self._guard.error()) is not None:
             return late
-        if self._closing or (self._context is not None and self._context.call.closing):
+        shut = self._context is not None and self._context.call.closing
+        if self._closing or shut:
             if isinstance(error, Exception):
-                return ClosedError("The response was closed while its next event was awaited.")
+                return ClosedError(
+                    "The response was closed while its next event was awaited.",
+                    outcome=Outcome.CANCELLED if shut else Outcome.LEFT,
+                )
             return error
         if isinstance(error, StopAsyncIteration):
             return StreamTruncated(
@@ -415,34 +426,46 @@ class Response:
         """
         if self._outcome is not None:
             return
-        if self._reading:
-            self._closing = True
-            await self._close_source()
+        if not self._reading:
+            await self._end(Outcome.LEFT, None)
             return
-        await self._end(Outcome.LEFT, None)
+        self._closing = True
+        interruption = await self._close_source()
+        if self._read_over is None:
+            self._read_over = anyio.Event()
+        with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
+            await self._read_over.wait()
+        if interruption is not None:
+            raise interruption
 
-    async def _end(
-        self, outcome: Outcome, error: BaseException | None, *, raising: bool = False
-    ) -> None:
+    async def _end(self, outcome: Outcome, error: BaseException | None) -> None:
         if self._outcome is not None:
             return
         self._outcome = outcome
         self._error = error
-        await self._close_source()
+        interruption = await self._close_source()
         self._source = None
         callbacks, self._callbacks = self._callbacks, []
-        if not callbacks:
-            return
-        first: Exception | None = None
-        end = self._ending()
-        for callback in callbacks:
-            failure = await tell(callback, end)
-            if failure is not None:
-                first = first or failure
-                if self._context is not None:
-                    note_failure(self._context, failure)
-        if first is not None and raising:
-            raise first
+        if callbacks:
+            end = self._ending()
+            for callback in callbacks:
+                try:
+                    failure = await tell(callback, end)
+                except BaseException as stronger:  # noqa: BLE001 - raised below
+                    # Task.cancel() of asyncio goes through shields; the others are told first.
+                    interruption = interruption or stronger
+                    continue
+                if failure is not None:
+                    self._callback_failed(failure)
+        if interruption is not None:
+            raise interruption
+
+    def _callback_failed(self, failure: Exception) -> None:
+        if self._context is None:
+            raise failure
+        note_failure(self._context, failure)
+        if self._outcome is Outcome.COMPLETE:
+            self._context.call.failed(failure)
 
     def _ending(self) -> Ending:
         reason: str | None = None
@@ -458,34 +481,41 @@ class Response:
         outcome = self._outcome or Outcome.UNKNOWN
         return Ending(outcome, self._error, reason, usage, self._events)
 
-    async def _close_source(self) -> None:
+    async def _close_source(self) -> BaseException | None:
+        """Close the source; what interrupted that, although it stands under a shield."""
         source = self._source
         if source is None:
-            return
+            return None
         failure: Exception | None = None
         with anyio.move_on_after(CLEANUP_SECONDS, shield=True) as scope:
             try:
                 await source.aclose()
             except Exception as error:  # noqa: BLE001 - the answer's own end matters more
                 failure = error
+            except BaseException as error:
+                if scope.cancel_called:
+                    raise
+                # Task.cancel() of asyncio goes through shields: a task of its own closes it.
+                current_loop().spawn(source.aclose, "lamella interrupted close")
+                return error
         if (failure is not None or scope.cancelled_caught) and self._context is not None:
             name = type(failure).__name__ if failure is not None else "TimeoutError"
             self._context.trace.note("core", "close.failed", error=name)
+        return None
 
     async def on_end(self, callback: Callback) -> None:
         """Be told, once, how the answer ends; at once if it has already.
 
         Inner layers are told first. A failing callback stops no other and never replaces an error
-        under way; it is raised to the reader only where the answer otherwise ended well.
+        under way; it is raised to the consumer, at the end of the call, only where the answer
+        otherwise ended well.
         """
         if self._outcome is None:
             self._callbacks.append(callback)
             return
         failure = await tell(callback, self._ending())
         if failure is not None:
-            if self._context is not None:
-                note_failure(self._context, failure)
-            raise failure
+            self._callback_failed(failure)
 
     def __del__(self) -> None:
         """The net under a dropped answer: close it on its own loop, from whatever thread."""

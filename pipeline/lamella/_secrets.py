@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final, NoReturn, TypeAlias, cast
+from typing import Any, Final, NoReturn, TypeAlias, TypeGuard, cast
 
 from lamella._errors import LamellaError, SecretError
 
@@ -67,8 +67,7 @@ class Secret:
         Raises:
             SecretError: If the value is empty or no string.
         """
-        given: object = value
-        if not isinstance(given, str) or not given:
+        if not _is_text(value):
             msg = "Secret.of_value was given no text."
             raise SecretError(msg, hint="Give the key itself, or a reference: Secret('env:NAME').")
         secret = cls("env:GIVEN")
@@ -191,7 +190,7 @@ class Secret:
         return cast("SecretSource", registry().get("secret_sources", scheme))
 
     def _found(self, value: object) -> str:
-        if isinstance(value, str) and value:
+        if _is_text(value):
             return value
         msg = f"The source of {self!r} gave no text."
         raise SecretError(msg, hint="Look whether the secret exists there and is not empty.")
@@ -239,6 +238,10 @@ class Secret:
     def _refuse_pickling(self) -> NoReturn:
         msg = "A secret that was given by value is not pickled, as that would write it out."
         raise SecretError(msg, hint=f"Give it by reference where it is needed: {_FORMS}.")
+
+
+def _is_text(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and value != ""
 
 
 def _check(reference: object) -> None:

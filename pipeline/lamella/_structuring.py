@@ -129,7 +129,7 @@ def _hints_of(factory: Any) -> dict[str, Any]:
 def _field_type(field: attrs.Attribute[Any], hints: Mapping[str, Any]) -> Any:
     """The type that a field takes: where it has a converter, what that takes."""
     declared = hints.get(field.name, Any)
-    converter: Any = field.converter  # pyright: ignore[reportUnknownMemberType]
+    converter = cast("Any", field.converter)  # pyright: ignore[reportUnknownMemberType]
     if isinstance(converter, attrs.Converter):
         converter = cast("Any", converter).converter
     if converter is None or converter in _CONVERTERS_THAT_CHECK:

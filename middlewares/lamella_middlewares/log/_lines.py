@@ -30,7 +30,7 @@ class Lines:
         format: `"json"`, `"console"`, or `"auto"`: console on a terminal, else JSON.
     """
 
-    def __init__(self, stream: TextStream | str, format: Format) -> None:  # noqa: A002
+    def __init__(self, stream: TextStream | str, format: Format) -> None:
         self._given = stream
         self._format = format
         self._loggers: dict[bool, Any] = {}
@@ -68,7 +68,6 @@ class Lines:
                 colors=terminal,
                 exception_formatter=structlog.dev.plain_traceback,
                 sort_keys=False,
-                pad_event_to=0,
             )
         logger = structlog.wrap_logger(
             structlog.ReturnLogger(),
@@ -76,7 +75,7 @@ class Lines:
             wrapper_class=structlog.BoundLogger,
             context_class=dict,
             cache_logger_on_first_use=False,
-        )
+        ).bind()
         self._loggers[terminal] = logger
         return logger
 

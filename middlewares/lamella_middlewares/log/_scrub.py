@@ -1,8 +1,8 @@
 """The last resort: what must not be in a log is taken out of every text that goes there.
 
-Records hold no message of an error and no content in the first place. But a provider's word for an
-error, a model's name, a tag or a note may still carry a key, an address with a token in it, or a line
-break that would forge a record.
+Records hold no message of an error and no content in the first place. But a provider's word for
+an error, a model's name, a tag or a note may still carry a key, an address with a token in it, or a
+line break that would forge a record.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ ALLOWED_QUERY: Final = frozenset({"api-version", "alt", "version", "v", "limit",
 """Parameters of an address whose values may be seen; all others are removed."""
 
 _SECRET: Final = re.compile(
-    r"""(?ix)
-      \b(?:sk|pk|rk|gsk|xai|xox[abprs]|ghp|gho|ghs|github_pat|glpat|hf|pplx|r8|key|AIza|ya29)
-        [-_.]?[A-Za-z0-9_\-.]{16,}                     # keys by their well-known beginnings
+    r"""(?x)
+      \b(?i:sk|pk|rk|gsk|xai|xox[abprs]|gh[opsu]|github_pat|glpat|hf|pplx|r8)
+        [-_][A-Za-z0-9_.-]{16,}                        # keys by their well-known beginnings
+    | \bAIza[A-Za-z0-9_-]{20,}
+    | \bya29\.[A-Za-z0-9_-]{16,}
     | \bA(?:KIA|SIA)[A-Z0-9]{16}\b                     # AWS key ids
     | \beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]+)?   # JSON web tokens
     | -----BEGIN[ ][A-Z ]*PRIVATE[ ]KEY-----.*?(?:-----END[ ][A-Z ]*KEY-----|\Z)
@@ -35,8 +37,13 @@ _STATED: Final = re.compile(
     | \b(bearer|basic)\s+[A-Za-z0-9+/=._~-]{8,}
     """
 )
-_ADDRESS: Final = re.compile(r"""\b[a-z][a-z0-9+.-]*://[^\s"'<>\])}]+""", re.IGNORECASE)
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_ADDRESS: Final = re.compile(r"""\b[a-z][a-z0-9+.-]*://[^\s"'<>]+""", re.IGNORECASE)
+_CONTROL: Final = re.compile(
+    # control characters, line separators, marks that turn the writing direction, lone surrogates
+    r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+# Too short for any key above, and nothing in it that could state one: most words of a record.
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_.-]{0,17}|[0-9a-f]{32}")
 _SECRET_NAMES: Final = re.compile(
     r"(?i)(api[-_]?key|authorization|secret|password|passwd|cookie|credential|access[-_]?token)"
 )
@@ -45,26 +52,40 @@ _DEEPEST: Final = 8
 
 
 def scrubbed(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record whose texts hold no keys, no values of addresses' queries, no control characters."""
-    return {_text(str(name)): _value(str(name), value, 0) for name, value in record.items()}
+    """A record whose texts hold no keys, no values of addresses' queries, no control characters.
+
+    The record's own names are ours; names further inside are scrubbed as well.
+    """
+    return {
+        name: value
+        if value is None or isinstance(value, bool | int | float)
+        else (_text(value) if type(value) is str else _value(value, 0))
+        for name, value in record.items()
+    }
 
 
-def _value(name: str, value: object, depth: int) -> Any:
+def _value(value: object, depth: int) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
-    if _SECRET_NAMES.search(name):
-        return GONE
     if depth >= _DEEPEST:
         return "..."
     if isinstance(value, Mapping):
         pairs = cast("Mapping[object, object]", value).items()
-        return {_text(str(key)): _value(str(key), item, depth + 1) for key, item in pairs}
+        return {_text(str(key)): _named(str(key), item, depth + 1) for key, item in pairs}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_value(name, item, depth + 1) for item in cast("list[object]", value)]
+        return [_value(item, depth + 1) for item in cast("list[object]", value)]
     return _text(str(value))
 
 
+def _named(name: str, value: object, depth: int) -> Any:
+    if isinstance(value, str | bytes) and _SECRET_NAMES.search(name):
+        return GONE
+    return _value(value, depth)
+
+
 def _text(text: str) -> str:
+    if _PLAIN.fullmatch(text):
+        return text
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]}... ({len(text)} characters)"
     text = _ADDRESS.sub(_address, text)

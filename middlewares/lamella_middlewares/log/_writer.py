@@ -21,6 +21,8 @@ Sink: TypeAlias = Callable[[Mapping[str, Any]], object]
 
 IDLE_SECONDS = 2.0
 """After so long without a record the thread ends; the next record starts another."""
+GATHER_SECONDS = 0.01
+"""How long the thread lets records gather: waking it for each would cost more than writing it."""
 EXIT_SECONDS = 1.0
 """How long the end of the process waits for records that are still queued."""
 
@@ -44,11 +46,13 @@ class Writer:
         self.last_failure: str | None = None
 
     def _begin(self) -> None:
-        """A fresh queue: also in a forked child, which has no thread and must not repeat records."""
+        """A fresh queue; also for a forked child, which has no thread and repeats no records."""
         self._process = os.getpid()
         self._queue: deque[Mapping[str, Any] | threading.Event] = deque()
         self._wake = threading.Event()
+        self._hurry = threading.Event()
         self._thread: threading.Thread | None = None
+        self._idle = True
         self._unreported = 0
 
     @property
@@ -64,7 +68,8 @@ class Writer:
                 self._drop_oldest()
             self._queue.append(record)
             self._ensure_thread()
-        self._wake.set()
+        if not self._wake.is_set():
+            self._wake.set()
 
     def flush(self, timeout: float = EXIT_SECONDS) -> bool:
         """Wait, at most `timeout` seconds, until what is queued now has been written.
@@ -75,10 +80,11 @@ class Writer:
         done = threading.Event()
         with self._lock:
             self._in_this_process()
-            if not self._queue and not self._busy():
+            if not self._queue and self._idle:
                 return True
             self._queue.append(done)
             started = self._ensure_thread()
+        self._hurry.set()
         self._wake.set()
         if not started:  # the interpreter is ending: threads cannot start any more
             self._drain()
@@ -86,18 +92,13 @@ class Writer:
 
     def drained(self) -> bool:
         """Whether nothing is queued or being written."""
-        return not self._queue and not self._busy()
+        return not self._queue and self._idle
 
-    # --- below here with the lock held, or in the thread ------------------------------------------
+    # --- with the lock held, or in the thread ----------------------------------------------------
 
     def _in_this_process(self) -> None:
         if self._process != os.getpid():
             self._begin()
-
-    def _busy(self) -> bool:
-        return self._thread is not None and not self._idle
-
-    _idle = True
 
     def _drop_oldest(self) -> None:
         oldest = self._queue.popleft()
@@ -108,7 +109,7 @@ class Writer:
         self._unreported += 1
 
     def _ensure_thread(self) -> bool:
-        if self._thread is not None and self._thread.is_alive():
+        if self._thread is not None:
             return True
         thread = threading.Thread(target=self._run, name="lamella log", daemon=True)
         _flush_at_exit()
@@ -121,10 +122,13 @@ class Writer:
         return True
 
     def _run(self) -> None:
+        wake, hurry = self._wake, self._hurry
         while True:
-            self._drain()
-            if self._wake.wait(IDLE_SECONDS):
-                self._wake.clear()
+            if wake.wait(IDLE_SECONDS):
+                hurry.wait(GATHER_SECONDS)
+                hurry.clear()
+                wake.clear()  # before the queue is looked at: what comes later wakes again
+                self._drain()
                 continue
             with self._lock:
                 if not self._queue:
@@ -161,11 +165,9 @@ _registered = False
 
 def writer_for(key: tuple[object, ...], make: Callable[[], Writer]) -> Writer:
     """The writer under a key: layers that write to one place share its thread and its order."""
+    made = make()  # it makes a lock, which must not happen with another one held
     with _lock:
-        writer = _writers.get(key)
-        if writer is None:
-            writer = _writers[key] = make()
-        return writer
+        return _writers.setdefault(key, made)
 
 
 def _flush_at_exit() -> None:

@@ -17,7 +17,6 @@ _SAME = ("model", "messages", "tools", "tool_choice", "parallel_tool_calls", "re
          "reasoning_effort", "service_tier")  # fmt: skip
 _NOT_WHILE_REASONING = ("max_tokens", "stop", "logprobs", "top_logprobs")
 _FIXED_WHILE_REASONING = ("temperature", "top_p")
-_ITEM_PARTS = {"input_text": "text", "output_text": "text", "refusal": "refusal"}
 
 
 def chat_request(body: JSON) -> ChatRequest:
@@ -165,13 +164,13 @@ def _add_item(found: list[JSON], item: JSON, place: str) -> None:
 def _content(given: Any) -> Any:
     if not isinstance(given, list):
         return given
-    return [_content_part(_object(part)) for part in _list(cast("object", given))]
+    return [_content_part(_object(part)) for part in _list(given)]
 
 
 def _content_part(part: JSON) -> JSON:
     kind = str(part.get("type"))
-    if kind in _ITEM_PARTS:
-        return {"type": _ITEM_PARTS[kind], "text": part.get("text"), **_refusal(part)}
+    if kind in {"input_text", "output_text"}:
+        return {"type": "text", "text": part.get("text")}
     if kind == "input_image":
         url: JSON = {"url": part.get("image_url"), "detail": part.get("detail")}
         return {"type": "image_url", "image_url": {k: v for k, v in url.items() if v is not None}}
@@ -179,10 +178,6 @@ def _content_part(part: JSON) -> JSON:
         names = ("file_id", "file_data", "file_url", "filename")
         return {"type": "file", "file": {name: part[name] for name in names if part.get(name)}}
     return part
-
-
-def _refusal(part: JSON) -> JSON:
-    return {"refusal": part["refusal"]} if "refusal" in part else {}
 
 
 def _tool(given: Any) -> JSON:
@@ -214,7 +209,7 @@ def _object(given: Any) -> JSON:
 
 
 def _list(given: Any) -> list[Any]:
-    return cast("list[Any]", given) if isinstance(given, list) else []
+    return list(cast("Sequence[Any]", given)) if isinstance(given, list) else []
 
 
 def _wrong(message: str, param: str | None) -> Rejection:

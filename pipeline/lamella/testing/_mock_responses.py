@@ -28,10 +28,11 @@ from lamella.testing._mock_faults import MockFaults
 from lamella.testing._mock_requests import JSON
 from lamella.testing._mock_sse import Frame, json_text
 
-_REPEATED = {
+_REPEATED: JSON = {
     "background": False, "instructions": None, "max_output_tokens": None, "metadata": {},
     "parallel_tool_calls": True, "previous_response_id": None, "reasoning": None,
-    "service_tier": "default", "store": True, "temperature": 1.0, "text": {"format": {"type": "text"}},
+    "service_tier": "default", "store": True, "temperature": 1.0,
+    "text": {"format": {"type": "text"}},
     "tool_choice": "auto", "tools": [], "top_logprobs": 0, "top_p": 1.0, "truncation": "disabled",
 }  # fmt: skip
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -131,7 +132,7 @@ class ResponseWriter:
             case _:
                 raise TypeError(f"MockServer has no words for {type(event).__name__} in responses")
 
-    def _open(self, kind: str, prefix: str, id: str | None = None, **fields: Any) -> JSON:  # noqa: A002
+    def _open(self, kind: str, prefix: str, id: str | None = None, **fields: Any) -> JSON:
         self._close("completed")
         place = len(self._output)
         item = {"id": id or f"{prefix}_{self._draw.word(f'item {place}')}", "type": kind, **fields}
@@ -241,8 +242,8 @@ class ResponseWriter:
             place = self._place()
             self._say("response.custom_tool_call_input.done", **place, input=item["input"])
         item["status"] = status
-        place = len(self._output) - 1
-        self._say("response.output_item.done", output_index=place, item=deepcopy(item))
+        last = len(self._output) - 1
+        self._say("response.output_item.done", output_index=last, item=deepcopy(item))
         self._item = None
 
 

@@ -7,12 +7,12 @@ state, so that one serves every request; what a stream needs to remember lives i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import attrs
 
 from lamella._events import Event
-from lamella._parts import NOTHING
+from lamella._nothing import NOTHING
 from lamella._responses import Head
 
 
@@ -76,17 +76,15 @@ class StreamDecoder(Protocol):
 
 
 class Dialect(Protocol):
-    """One API of a provider. Stateless."""
+    """One API of a provider. Stateless.
 
-    @property
-    def path(self) -> str:
-        """Where requests go, after the base URL: `/chat/completions`."""
-        ...
+    Attributes:
+        path: Where requests go, after the base URL: `/chat/completions`.
+        operation: Which operation it speaks: `chat`.
+    """
 
-    @property
-    def operation(self) -> str:
-        """Which operation it speaks: `chat`."""
-        ...
+    path: ClassVar[str]
+    operation: ClassVar[str]
 
     def encode(self, request: Any, *, stream: bool, options: DialectOptions) -> dict[str, Any]:
         """The body of a request, ready to be written as JSON.

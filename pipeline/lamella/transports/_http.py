@@ -1,9 +1,9 @@
 """The HTTP port: what a transport needs of HTTP, and no library's types.
 
-Request bytes go in; status, headers and a closable stream of bytes come out. Transports, plugins and
-the fast client all use this port, so that one can be exchanged for another. An implementation raises
-the library's own errors and no others, retries nothing but a request that was certainly not taken
-on a kept connection, follows no redirect and keeps no cookie.
+Request bytes go in; status, headers and a closable stream of bytes come out. Transports, plugins
+and the fast client all use this port, so that one can be exchanged for another. An implementation
+raises the library's own errors and no others, retries nothing but a request that was certainly not
+taken on a kept connection, follows no redirect and keeps no cookie.
 """
 
 from __future__ import annotations
@@ -117,6 +117,26 @@ def _count_or_none(_: object, attribute: attrs.Attribute[int], value: int) -> No
         raise ValueError(f"HTTPOptions.{attribute.name} must be 0 or more, not {value!r}.")
 
 
+_PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
+
+
+def _known_proxy(_: object, __: object, value: str | None) -> None:
+    if value is not None and value.partition("://")[0].lower() not in _PROXY_SCHEMES:
+        schemes = ", ".join(f"{scheme}://" for scheme in _PROXY_SCHEMES)
+        msg = "HTTPOptions.proxy is no address of a proxy that is understood."
+        raise ConfigurationError(msg, hint=f"It begins with one of {schemes}.")
+
+
+def _http2_installed(_: object, __: object, value: bool) -> None:  # noqa: FBT001 - attrs' signature
+    if not value:
+        return
+    from importlib.util import find_spec
+
+    if find_spec("h2") is None:
+        msg = "HTTPOptions(http2=True) needs the package h2, which is not installed."
+        raise ConfigurationError(msg, hint="Install it with: pip install 'lamella[http2]'")
+
+
 @attrs.frozen(kw_only=True)
 class HTTPOptions:
     """How a transport's HTTP client behaves.
@@ -149,9 +169,9 @@ class HTTPOptions:
 
     max_connections: int = attrs.field(default=1000, validator=_count)
     max_idle: int = attrs.field(default=100, validator=_count_or_none)
-    idle_expiry: float | None = attrs.field(default=30.0)
-    http2: bool = attrs.field(default=False)
-    proxy: str | None = attrs.field(default=None, repr=False)
+    idle_expiry: Seconds = attrs.field(default=30.0, converter=positive_seconds)
+    http2: bool = attrs.field(default=False, validator=_http2_installed)
+    proxy: str | None = attrs.field(default=None, validator=_known_proxy, repr=False)
     trust_env: bool = True
     verify: bool | str | ssl.SSLContext = True
     client_cert: str | None = None
@@ -161,23 +181,5 @@ class HTTPOptions:
     max_header_bytes: int = attrs.field(default=64 * 1024, validator=_count)
     max_message_bytes: int = attrs.field(default=16 * MEBIBYTE, validator=_count)
 
-    @proxy.validator
-    def _known_proxy(self, _: attrs.Attribute[str | None], value: str | None) -> None:
-        if value is not None and value.partition("://")[0].lower() not in _PROXY_SCHEMES:
-            schemes = ", ".join(f"{scheme}://" for scheme in _PROXY_SCHEMES)
-            msg = "HTTPOptions.proxy is no address of a proxy that is understood."
-            raise ConfigurationError(msg, hint=f"It begins with one of {schemes}.")
 
-    @http2.validator
-    def _http2_installed(self, _: attrs.Attribute[bool], value: bool) -> None:  # noqa: FBT001
-        if not value:
-            return
-        from importlib.util import find_spec
-
-        if find_spec("h2") is None:
-            msg = "HTTPOptions(http2=True) needs the package h2, which is not installed."
-            raise ConfigurationError(msg, hint="Install it with: pip install 'lamella[http2]'")
-
-
-_PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 DEFAULT_HTTP_OPTIONS = HTTPOptions()

@@ -1,16 +1,16 @@
 """From what a provider answered to an error of the library's tree.
 
 An error is told by its status and by its code, and the code counts more: a 429 with
-`insufficient_quota` is no rate limit, an `overloaded_error` inside a stream is a 529. The provider's
-own sentence may quote the prompt or the key, so that it is read to tell errors apart and never
-repeated; status, code, type and request id are, if they look like identifiers.
+`insufficient_quota` is no rate limit, an `overloaded_error` inside a stream is a 529. The
+provider's own sentence may quote the prompt or the key, so that it is read to tell errors apart and
+never repeated; status, code, type and request id are, if they look like identifiers.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import attrs
 import msgspec
@@ -33,7 +33,9 @@ from lamella._errors import (
 from lamella.transports._retry_hints import retry_after, should_retry, stated_in
 
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_.\-\[\]]{0,63}")
-_SECRET = re.compile(r"(?i)\b(?:sk|pk|rk|key|gsk|xai|AKIA|eyJ)[-_A-Za-z0-9]*\d[-_A-Za-z0-9]{8,}")
+_SECRET = re.compile(r"(?i)(?:sk|pk|rk|gsk|xai|key|bearer)[-_]|AKIA|eyJ")
+
+_MOST_DIGITS = 3
 
 _QUOTA = frozenset(
     {
@@ -104,7 +106,7 @@ _QUOTA_WORDS = ("credit balance", "exceeded your current quota", "insufficient b
 _FILTER_WORDS = ("content management policy", "content filtering", "safety system")
 _HINTS: Final[Mapping[type[LamellaError], str]] = {
     AuthenticationError: "Check the key, and that it belongs to this endpoint.",
-    PermissionDeniedError: "The key is known, but it may not do this: check its project and rights.",
+    PermissionDeniedError: "The key is known but may not do this: check its project and rights.",
     NotFoundError: "Check the model's name and base_url; the endpoint knows no such thing.",
     QuotaError: "Waiting does not help: check the account's billing and quota.",
     ContextLengthError: "Shorten the conversation, or choose a model with a larger window.",
@@ -228,7 +230,7 @@ _BY_STATUS: Final[Mapping[int, type[LamellaError]]] = {
 
 
 def _retryable(kind: type[LamellaError], status: int) -> bool:
-    # 408 (the server waited too long for the request) and 425 (too early) have no class of their own.
+    # 408 (the server waited too long for the request) and 425 (too early) have no class.
     return kind.retryable or status in {408, 425}
 
 
@@ -270,8 +272,8 @@ def _read(body: bytes) -> _Said:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _Said()
     if isinstance(found, list) and found:  # Google's compatible endpoint sends a list of one
-        found = found[0]
-    return _said(found) if isinstance(found, dict) else _Said()
+        found = found[0]  # pyright: ignore[reportUnknownVariableType]
+    return _said(cast("dict[str, Any]", found)) if isinstance(found, dict) else _Said()
 
 
 def _said(found: Mapping[str, Any]) -> _Said:
@@ -281,11 +283,13 @@ def _said(found: Mapping[str, Any]) -> _Said:
         return _Said(kind=_identifier(found.get("type")), message=f"{inner} {found.get('message')}")
     if not isinstance(inner, Mapping):
         return _Said()
-    error: Mapping[str, Any] = inner
+    error = cast("Mapping[str, Any]", inner)
     code, kind, status = error.get("code"), error.get("type"), error.get("status")
     deeper = error.get("innererror")
     if kind is None and isinstance(deeper, Mapping):
-        kind = deeper.get("code")  # Azure says here that a filter was at work
+        kind = cast("Mapping[str, Any]", deeper).get(
+            "code"
+        )  # Azure says here that a filter was at work
     numbers = (_status(value) for value in (error.get("status_code"), status, code))
     detail = found.get("detail")
     message = error.get("message") or (detail if isinstance(detail, str) else "")
@@ -306,10 +310,12 @@ def _status(value: object) -> int | None:
 
 
 def _identifier(value: object, *, digits_first: bool = False) -> str | None:
-    """A word of the provider's that may be repeated; None for what may be a sentence or a secret."""
+    """A word of the provider's that may be repeated; None for what may be a sentence or secret."""
     if not isinstance(value, str):
         return None
     checked = f"x{value}" if digits_first else value
-    if _IDENTIFIER.fullmatch(checked) is None or _SECRET.search(value) is not None:
+    if _IDENTIFIER.fullmatch(checked) is None or _SECRET.match(value) is not None:
         return None
+    if not digits_first and sum(letter.isdigit() for letter in value) > _MOST_DIGITS:
+        return None  # codes are words; what is full of digits is a number of somebody's
     return value

@@ -1,7 +1,7 @@
 """Compressed bodies, taken apart a bounded piece at a time.
 
-A few kilobytes can hold gigabytes. Nothing is decompressed further than the next piece that is asked
-for, so that the limit on a body's size ends a bomb long before it is a problem.
+A few kilobytes can hold gigabytes. Nothing is decompressed further than the next piece that is
+asked for, so that the limit on a body's size ends a bomb long before it is a problem.
 """
 
 from __future__ import annotations

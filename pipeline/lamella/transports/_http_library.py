@@ -7,17 +7,20 @@ same people under two names. Both are imported on first use, here and nowhere el
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import attrs
 
 from lamella._errors import ConfigurationError
 from lamella.transports._http import HTTPOptions
+
+T = TypeVar("T")
 
 
 @attrs.frozen
@@ -56,14 +59,16 @@ def ssl_context(options: HTTPOptions) -> ssl.SSLContext:
         ConfigurationError: If a file is missing or is no PEM.
     """
     verify = options.verify
+    context: ssl.SSLContext
     if isinstance(verify, ssl.SSLContext):
         context = verify
     elif isinstance(verify, str):
         context = _from_path(verify)
     else:
         context = http_library().httpx.create_ssl_context(verify=verify)
-    if options.client_cert is not None:
-        _load(lambda: context.load_cert_chain(options.client_cert or ""), options.client_cert)
+    certificate = options.client_cert
+    if certificate is not None:
+        _load(lambda: context.load_cert_chain(certificate), certificate)
     return context
 
 
@@ -77,7 +82,7 @@ def _from_path(path: str) -> ssl.SSLContext:
     )
 
 
-def _load(read: Any, path: str) -> Any:
+def _load(read: Callable[[], T], path: str) -> T:
     try:
         return read()
     except (OSError, ssl.SSLError) as error:
@@ -111,10 +116,12 @@ def proxy_for(scheme: str, host: str, options: HTTPOptions) -> Proxy | None:
 
 
 def _proxy_of_environment(scheme: str, host: str) -> str | None:
-    from urllib.request import getproxies_environment, proxy_bypass_environment
+    from urllib import request
 
-    found = getproxies_environment()
+    found: dict[str, str] = request.getproxies_environment()
     address = found.get(scheme) or found.get("all")
-    if not address or proxy_bypass_environment(host, found):
+    # The standard library has documented this function's rules, but not put it into its stubs.
+    bypassed: Any = vars(request)["proxy_bypass_environment"]
+    if not address or bypassed(host, found):
         return None
     return address if "://" in address else f"http://{address}"

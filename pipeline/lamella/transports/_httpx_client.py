@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,7 +29,7 @@ from lamella._errors import (
     ResponseTooLargeError,
     WriteTimeout,
 )
-from lamella._loops import PerLoop, current_loop
+from lamella._loops import Loop, PerLoop, current_loop
 from lamella._ports import ThreadPort, run_in_thread
 from lamella.transports._http import DEFAULT_HTTP_OPTIONS, HTTPOptions, HTTPReply, HTTPRequest
 from lamella.transports._http_library import Proxy, http_library, proxy_for, ssl_context
@@ -116,7 +116,7 @@ class _LoopPools:
             "ssl_context": context,
             "max_connections": options.max_connections,
             "max_keepalive_connections": 0 if fresh else options.max_idle,
-            "keepalive_expiry": options.idle_expiry,
+            "keepalive_expiry": _as_float(options.idle_expiry),
             "http2": options.http2,
             "network_backend": NetworkBackend(_as_float(options.tcp_keepalive)),
         }
@@ -236,23 +236,19 @@ class PooledHTTPClient:
             return error
         if self._closed:
             return self._closed_error(request)
-        kind, where = type(error).__name__, target.authority.decode("latin-1")
-        who = request.provider
+        kind, who = type(error).__name__, request.provider
         if kind in {"ConnectTimeout", "PoolTimeout"}:
             return _connect_timeout(request, target)
         if kind == "WriteTimeout":
             msg = f"{who} took no more of the request for {request.write:.3g} s."
             return WriteTimeout(msg, provider=who)
-        if kind == "ProxyError":
-            msg = f"The proxy refused to connect to {where}."
-            hint = "Check HTTPOptions.proxy, or the proxy variables of the environment."
-            return ConnectError(msg, hint=hint, provider=who, retryable=False)
         if kind == "LocalProtocolError":
             # Its text may quote a header, and one of them is the key.
             msg = "A header of the request holds what no header can hold."
             hint = "Keys, names and ids must be one line of printable ASCII."
             return MisuseError(msg, hint=hint, provider=who)
-        if not sent:
+        where = target.authority.decode("latin-1")
+        if not sent or kind == "ProxyError":
             return _connect_error(error, who, where)
         if kind == "RemoteProtocolError" and not _hung_up(error):
             return ProtocolError(f"What {who} sent is no HTTP.", provider=who)
@@ -276,9 +272,12 @@ class PooledHTTPClient:
             if loop is here:
                 await pools.aclose()
             else:
-                close, its = pools.aclose, loop
-                its.call_soon(lambda its=its, close=close: its.spawn(close, "lamella http close"))
+                loop.call_soon(_spawner(loop, pools))
         self._pools.clear()
+
+
+def _spawner(loop: Loop, pools: _LoopPools) -> Callable[[], None]:
+    return lambda: loop.spawn(pools.aclose, "lamella http close")
 
 
 def _connect_timeout(request: HTTPRequest, target: _Target) -> ConnectTimeout:
@@ -296,6 +295,10 @@ def _connect_error(error: Exception, who: str, where: str) -> LamellaError:
         msg = f"The certificate or TLS of {who} ({where}) was not accepted."
         hint = "Check the address; a private authority is given by HTTPOptions(verify='ca.pem')."
         return CertificateError(msg, hint=hint, provider=who)
+    if type(error).__name__ == "ProxyError":
+        msg = f"The proxy refused to connect to {where}."
+        hint = "Check HTTPOptions.proxy, or the proxy variables of the environment."
+        return ConnectError(msg, hint=hint, provider=who, retryable=False)
     msg = f"No connection to {who} ({where}) could be made."
     return ConnectError(msg, hint="Check the address, the network and proxies.", provider=who)
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from lamella._errors import ConfigurationError
-from lamella._parts import NOTHING
+from lamella._nothing import NOTHING
 from lamella._ports import run_in_thread
 from lamella._requests import Request
 from lamella._responses import Response
@@ -116,7 +116,7 @@ class OpenAI:
     ) -> None:
         self.options = options or _NO_OPTIONS
         self.model = model
-        self.api = api
+        self._api: API = api
         self._given_url = _checked_url(base_url)
         self.endpoint = _endpoint_of(endpoint, self._given_url)
         self.name = self.options.name or self._default_name()
@@ -166,17 +166,17 @@ class OpenAI:
             await self._client.aclose()
 
     def __repr__(self) -> str:
-        return f"<OpenAI {self.name!r} api={self.api!r}>"
+        return f"<OpenAI {self.name!r} api={self._api!r}>"
 
     # --- what the constructor decides --------------------------------------------------------
 
     def _check_api(self) -> None:
-        if self.api not in get_args(API):
-            msg = f"OpenAI(api={self.api!r}): there is no such API."
+        if self._api not in get_args(API):
+            msg = f"OpenAI(api={self._api!r}): there is no such API."
             raise ConfigurationError(msg, hint="Use 'chat' (Chat Completions) or 'responses'.")
         row = self.endpoint
-        if row is not None and self.api not in row.apis:
-            msg = f"The endpoint {row.name!r} has no API {self.api!r}."
+        if row is not None and self._api not in row.apis:
+            msg = f"The endpoint {row.name!r} has no API {self._api!r}."
             raise ConfigurationError(msg, hint=f"It has {', '.join(sorted(row.apis))}.")
 
     def _default_name(self) -> str:
@@ -214,7 +214,7 @@ class OpenAI:
         place = Place(
             name=self.name,
             client=client,
-            api=self.api,
+            api=self._api,
             apis=_ALL_APIS if self.endpoint is None else self.endpoint.apis,
             model=self.model,
             dialect=given.dialect or dialect_options(self.endpoint, send_user=given.send_user),
@@ -310,4 +310,4 @@ def _is_openai(base_url: str) -> bool:
 
 
 def _locator(base_url: str) -> Callable[[str, str], str]:
-    return lambda path, model: base_url + path
+    return lambda path, _: base_url + path

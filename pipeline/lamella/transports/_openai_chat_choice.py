@@ -39,8 +39,8 @@ class ChoiceReader:
     """Turns the deltas of one choice, or its whole message, into events."""
 
     __slots__ = (
-        "_asides", "_kept", "_logprobs", "_provider", "_sound", "_sound_format", "calls", "filters", "index",
-        "reason", "sound_bytes", "spoke", "texts", "thoughts",
+        "_asides", "_kept", "_logprobs", "_provider", "_sound", "_sound_format", "calls", "filters",
+        "index", "reason", "sound_bytes", "spoke", "texts", "thoughts",
     )  # fmt: skip
 
     def __init__(self, index: int, provider: str, sound_format: str | None = None) -> None:

@@ -15,7 +15,7 @@ from lamella._nothing import NOTHING
 from lamella._parts import File, Image, JSONObject, Opaque, Part, Text, ToolResult
 from lamella._requests import Request
 from lamella._tools import Tool
-from lamella.transports._openai_json import is_list
+from lamella.transports._openai_json import is_list, is_object
 
 JSON = dict[str, Any]
 
@@ -135,7 +135,7 @@ def merge_extra(body: JSON, request: Request[Any], *, provider: str) -> None:
                 provider=provider,
             )
         before: Any = body.get(name)
-        if name == "stream_options" and isinstance(before, dict) and isinstance(value, Mapping):
+        if name == "stream_options" and is_object(before) and is_object(value):
             body[name] = {**before, **value}
         elif name == "include" and is_list(before) and is_list(value):
             body[name] = list(dict.fromkeys([*before, *value]))

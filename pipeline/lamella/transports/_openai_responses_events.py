@@ -85,8 +85,8 @@ class ResponsesDecoder:
     """
 
     __slots__ = (
-        "_calls", "_items", "_origin", "_provider", "_reason", "_request", "_sound_bytes", "_spoken",
-        "_stated", "_texts", "_thinking", "_thoughts", "_tools", "done", "head",
+        "_calls", "_items", "_origin", "_provider", "_reason", "_request", "_sound_bytes",
+        "_spoken", "_stated", "_texts", "_thinking", "_thoughts", "_tools", "done", "head",
     )  # fmt: skip
 
     def __init__(self, provider: str, origin: str, request: ChatRequest | None = None) -> None:

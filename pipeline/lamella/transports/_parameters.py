@@ -138,14 +138,11 @@ def _written_back(
         else:
             changes[name] = value
     if "max_output_tokens" in changes and changes["max_output_tokens"] is None:
-        name = _new_name(before, sent)
-        if name is not None:
+        renamed = _new_name(before, sent)
+        if renamed is not None:
             # The dialect writes it, so that whoever looks at the request still finds it.
-            del changes["max_output_tokens"]
-            value = extra.pop(name)
-            if value != before["max_output_tokens"]:
-                changes["max_output_tokens"] = value
-            options = attrs.evolve(options, max_tokens_name=name)
+            changes["max_output_tokens"] = extra.pop(renamed)
+            options = attrs.evolve(options, max_tokens_name=renamed)
     if extra != request.extra:
         changes["extra"] = extra
     return (request.evolve(**changes) if changes else request), options

@@ -51,6 +51,7 @@ class Place:
         headers: Headers that are always the same.
         attempt_header: Whether the attempt's number is sent.
         max_message_bytes: The bound on one message of a stream.
+        wire_model: What a model is called there; None for its own name.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Place:
     headers: Headers = attrs.field(repr=False)
     attempt_header: bool
     max_message_bytes: int
+    wire_model: Callable[[str], str] | None = None
 
     async def run(self, request: Request[R]) -> R:
         """Answer a request.
@@ -85,6 +87,9 @@ class Place:
             stream = stream and ("streaming" in card.capabilities or not card.capabilities)
         rules = (card, self.endpoint)
         request, options = fit(request, api, self.dialect, rules, layer=self.name)
+        if self.wire_model is not None:
+            model = self.wire_model(model)
+            request = request.evolve(model=model)
         dialect = dialect_of(api, self.name)
         exchange = Exchange(
             client=self.client,

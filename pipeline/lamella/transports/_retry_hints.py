@@ -16,8 +16,8 @@ from email.utils import parsedate_to_datetime
 
 _LIMIT = re.compile(r"x-ratelimit-(?:remaining-(?P<of>.+)|remaining)")
 _ANTHROPIC_LIMIT = re.compile(r"anthropic-ratelimit-(?P<of>.+)-remaining")
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|us|µs|ns|h|m|s|d))+")  # noqa: RUF001 - Go's sign
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|h|m|s|d)")  # noqa: RUF001 - Go's sign
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|us|µs|ns|h|m|s|d))+")
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|h|m|s|d)")
 _UNITS = {
     "d": 86_400.0,
     "h": 3_600.0,
@@ -25,11 +25,12 @@ _UNITS = {
     "s": 1.0,
     "ms": 1e-3,
     "us": 1e-6,
-    "µs": 1e-6,  # noqa: RUF001 - Go's sign
+    "µs": 1e-6,
     "ns": 1e-9,
 }
 _WORDS = re.compile(
-    r"(?:try again|retry) (?:in|after) (\d+(?:\.\d+)?)\s*(ms|milliseconds?|s|sec|seconds?|m|minutes?)\b",
+    r"(?:try again|retry) (?:in|after) (\d+(?:\.\d+)?)\s*"
+    r"(ms|milliseconds?|s|sec|seconds?|m|minutes?)\b",
     re.IGNORECASE,
 )
 _EPOCH_LEAST = 1e9  # as seconds to wait that would be thirty years; so it is an instant
@@ -57,7 +58,7 @@ def stated_in(message: str) -> float | None:
     unit = found[2].lower()
     scale = 1e-3 if unit.startswith("mil") or unit == "ms" else 60.0 if unit[0] == "m" else 1.0
     seconds = float(found[1]) * scale
-    return seconds if 0 < seconds and math.isfinite(seconds) else None
+    return seconds if seconds > 0 and math.isfinite(seconds) else None
 
 
 def should_retry(headers: Mapping[str, str]) -> bool | None:

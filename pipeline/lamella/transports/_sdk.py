@@ -38,8 +38,7 @@ def import_sdk() -> None:
 def sdk_client(
     port: HTTPClient, *, provider: str, base_url: str, organization: str | None, project: str | None
 ) -> Any:
-    """A client of the SDK over an HTTP port. It has no key yet: set `api_key` before it is used.
-    """
+    """A client of the SDK over an HTTP port. It has no key yet: set `api_key` before it is used."""
     import openai
 
     httpx = http_library().httpx
@@ -57,7 +56,7 @@ def sdk_client(
     for name in ("admin_api_key", "webhook_secret"):
         if hasattr(client, name):
             setattr(client, name, None)
-    client._custom_headers = {}  # noqa: SLF001 - OPENAI_CUSTOM_HEADERS has no other switch
+    client.__dict__["_custom_headers"] = {}  # OPENAI_CUSTOM_HEADERS has no other switch
     return client
 
 
@@ -65,7 +64,7 @@ def _transport(port: HTTPClient, provider: str) -> Any:
     """The port as a transport of the HTTP library, whose classes are known only at run time."""
     httpx = http_library().httpx
 
-    class Stream(httpx.AsyncByteStream):  # type: ignore[misc, name-defined] # pyright: ignore
+    class Stream(httpx.AsyncByteStream):  # type: ignore[misc, name-defined] # pyright: ignore[reportUntypedBaseClass]
         def __init__(self, reply: HTTPReply) -> None:
             self._reply = reply
 
@@ -82,7 +81,7 @@ def _transport(port: HTTPClient, provider: str) -> Any:
         async def aclose(self) -> None:
             await self._reply.aclose()
 
-    class Transport(httpx.AsyncBaseTransport):  # type: ignore[misc, name-defined] # pyright: ignore
+    class Transport(httpx.AsyncBaseTransport):  # type: ignore[misc, name-defined] # pyright: ignore[reportUntypedBaseClass]
         async def handle_async_request(self, request: Any) -> Any:
             limits = request.extensions.get("timeout", {})
             headers = [pair for pair in request.headers.raw if _passes(pair)]

@@ -1,8 +1,8 @@
 """Server-sent events: bytes in, messages out.
 
-Follows the WHATWG HTML standard, section 9.2, with two differences that providers ask for. A message
-whose data is empty is not a message: some send such as a sign of life. And at the end of the bytes a
-message counts if its last line was complete, for some leave out the empty line after it.
+Follows the WHATWG HTML standard, section 9.2, with two differences that providers ask for. A
+message whose data is empty is not a message: some send such as a sign of life. And at the end of
+the bytes a message counts if its last line was complete: some leave out the empty line after it.
 
 Where the bytes are cut makes no difference. Data stay bytes and messages are cut out whole, so that
 a character is never split.

@@ -1,0 +1,178 @@
+"""The layer: it writes down how each request ended, and holds none of them up."""
+
+from __future__ import annotations
+
+import inspect
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeAlias, TypeVar
+
+import anyio
+import attrs
+
+from lamella import Ending, Handler, Outcome, Request, Response, ending, middleware
+from lamella._options import number, one_of, refused, whole
+from lamella_middlewares.log._lines import Format, Lines, TextStream
+from lamella_middlewares.log._record import LEVELS, level_of, notes_of, record_of
+from lamella_middlewares.log._scrub import scrubbed
+from lamella_middlewares.log._writer import EXIT_SECONDS, Writer, writer_for
+
+R = TypeVar("R", bound=Response)
+
+Sink: TypeAlias = Callable[[dict[str, Any]], object] | TextStream | str
+"""Where records go: `"stderr"`, `"stdout"`, a text stream, or a plain function of the record."""
+
+Level: TypeAlias = Literal["debug", "info", "warning", "error"]
+
+
+def _usable_sink(log: Any, option: attrs.Attribute[Any], value: object) -> None:
+    want = "'stderr', 'stdout', an open text stream, or a plain function of the record"
+    if isinstance(value, str):
+        if value not in {"stderr", "stdout"}:
+            raise refused(log, option, value, want)
+    elif not hasattr(value, "write"):
+        if not callable(value):
+            raise refused(log, option, value, want)
+        called = value if inspect.isroutine(value) else type(value).__call__
+        if inspect.iscoroutinefunction(called):
+            why = "it is called in a thread of its own, so it may block, but it cannot be awaited"
+            raise refused(log, option, value, f"{want}; {why}")
+
+
+def _writer_of(log: Any) -> Writer:
+    sink: Any = log.sink
+    place = sink if isinstance(sink, str) else id(sink)  # the writer keeps the sink, so ids stay
+    write = sink if callable(sink) else Lines(sink, log.format)
+    key = (place, log.format, log.queue)
+    # The sink is kept beside the function made of it, or its id could be given to another object.
+    return writer_for(key, lambda: Writer(_Scrubbing(write, sink), log.queue))
+
+
+@attrs.frozen(eq=False)
+class _Scrubbing:
+    """A sink that sees only what may be logged."""
+
+    write: Callable[[dict[str, Any]], object]
+    kept: object
+
+    def __call__(self, record: Mapping[str, Any]) -> None:
+        self.write(scrubbed(record))
+
+
+@middleware(phase="observe", rank=10)
+@attrs.frozen(eq=False)
+class Log:
+    """Writes exactly one record for each request: completed, failed, cancelled or left.
+
+    A record holds facts of the call (who, which model, how it ended, how long, attempts, tokens,
+    cost, the class and status of an error), never an error's message and never content, unless
+    asked for. Records are queued and written by a thread of their own.
+
+    Args:
+        format: How lines look on a text stream: `"json"`, `"console"`, or `"auto"`, which is
+            console on a terminal and JSON elsewhere.
+        level: The quietest records that are written. Endings are `info`, what the library itself
+            refused is `warning`, what failed is `error`. With `"debug"`, records have the notes of
+            the trace.
+        content: Whether records have `content`: what the redacting layer lets observers see of
+            prompts and answers (`trace.content`). Without such a layer that is nothing.
+        sample: Which part of the requests is written, 0 to 1; the call's id decides, so that all
+            processes agree about a call.
+        keep_errors: Whether warnings and errors are written whatever `sample` says.
+        sink: Where to: `"stderr"`, `"stdout"`, an open text stream, or a plain function of the
+            record, a dict. The function is called in the writer's thread; what it raises is
+            counted (see `health`).
+        queue: How many records may wait for the sink, at least 1. Then the oldest goes; the next
+            record says how many went (`dropped`).
+    """
+
+    format: Format = attrs.field(default="auto", validator=one_of("json", "console", "auto"))
+    level: Level = attrs.field(default="info", validator=one_of(*LEVELS))
+    content: bool = False
+    sample: float = attrs.field(default=1.0, validator=number(0, 1))
+    keep_errors: bool = True
+    sink: Any = attrs.field(default="stderr", validator=_usable_sink)
+    queue: int = attrs.field(default=1000, validator=whole(1))
+    _writer: Writer = attrs.field(
+        init=False, repr=False, default=attrs.Factory(_writer_of, takes_self=True)
+    )
+
+    async def __call__(self, request: Request[R], call_next: Handler) -> R:
+        """Pass the request on, and write down how it ended."""
+        call = _Call(self, request, call_next)
+        return await ending(call, request, call.ended)
+
+    def flush(self, timeout: float = EXIT_SECONDS) -> bool:
+        """Wait until what is queued now has been written. Blocks; for the end of a program.
+
+        Args:
+            timeout: Seconds to wait at most.
+
+        Returns:
+            Whether all of it has been written.
+        """
+        return self._writer.flush(timeout)
+
+    async def aclose(self) -> None:
+        """Wait, at most a second, until what is queued has been written."""
+        with anyio.move_on_after(EXIT_SECONDS):
+            while not self._writer.drained():  # noqa: ASYNC110 - a thread, which sets no anyio.Event
+                await anyio.sleep(0.001)
+
+    def health(self) -> Mapping[str, Any]:
+        """How many records wait, were written, were dropped, and made the sink fail."""
+        writer = self._writer
+        found = {
+            "queued": writer.queued,
+            "written": writer.written,
+            "dropped": writer.dropped,
+            "failed": writer.failed,
+        }
+        return found if writer.last_failure is None else found | {"error": writer.last_failure}
+
+    def wants(self, outcome: Outcome, call_id: str) -> bool:
+        """Whether a call that ended so is written."""
+        level = level_of(outcome)
+        if LEVELS[level] < LEVELS[self.level]:
+            return False
+        if self.sample >= 1 or (self.keep_errors and LEVELS[level] > LEVELS["info"]):
+            return True
+        return zlib.crc32(call_id.encode()) < self.sample * 2**32
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Queue a record."""
+        self._writer.put(record)
+
+
+class _Call:
+    """One request on its way. As a handler it passes on, and remembers the answer."""
+
+    __slots__ = ("__name__", "_began", "_call_next", "_log", "_request", "_response")
+
+    def __init__(self, log: Log, request: Request[Any], call_next: Handler) -> None:
+        self.__name__ = getattr(call_next, "__name__", "transport")
+        self._log = log
+        self._request = request
+        self._call_next = call_next
+        self._response: Response | None = None
+        self._began = request.context.trace.now()
+
+    async def __call__(self, request: Request[R], /) -> R:
+        response = await self._call_next(request)
+        self._response = response
+        return response
+
+    def ended(self, end: Ending) -> None:
+        """Queue the record."""
+        context, log = self._request.context, self._log
+        if not log.wants(end.outcome, context.call_id):
+            return
+        try:
+            record = record_of(self._request, self._response, end, self._began)
+            if log.level == "debug":
+                record["notes"] = notes_of(context.trace.notes)
+            if log.content and context.trace.content:
+                record["content"] = dict(context.trace.content)
+            log.write(record)
+        except Exception as error:  # noqa: BLE001 - a record must never cost an answer
+            context.note("log", "log.failed", error=type(error).__name__)

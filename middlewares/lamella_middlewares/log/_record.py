@@ -1,0 +1,137 @@
+"""What the record of a request says: facts of the trace, no message of an error, no content."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lamella import (
+    Attempt,
+    Ending,
+    LamellaError,
+    MisuseError,
+    Note,
+    Outcome,
+    Request,
+    Response,
+    Trace,
+)
+
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+_QUIET = frozenset({Outcome.COMPLETE, Outcome.LEFT, Outcome.CANCELLED})
+"""A caller who stops, or is cancelled, has not failed."""
+
+
+def level_of(outcome: Outcome) -> str:
+    """How loud an ending is: `warning` for what was refused here, `error` for what failed."""
+    if outcome in _QUIET:
+        return "info"
+    return "warning" if outcome is Outcome.NOT_SENT else "error"
+
+
+def record_of(
+    request: Request[Any], response: Response | None, end: Ending, began: float
+) -> dict[str, Any]:
+    """The record of a request that has ended; what is not known is left out.
+
+    Args:
+        request: As it came to this layer.
+        response: The answer; None if there was none.
+        end: How it ended.
+        began: When it came here, in seconds since the call began.
+    """
+    context = request.context
+    trace, now = context.trace, context.trace.now()
+    attempts = trace.attempts
+    served = _served(response, attempts)
+    facts: dict[str, Any] = {
+        "level": level_of(end.outcome),
+        "event": "call",
+        "at": trace.started + now,
+        "call_id": context.call_id,
+        "parent_id": context.parent_id,
+        "branch": context.branch or None,
+        "tenant": context.tenant,
+        "operation": request.operation,
+        "stream": request.stream,
+        "model": request.model,
+        "served_model": None if response is None else response.head.model,
+        "provider": _provider(response, served),
+        "outcome": str(end.outcome),
+        "finish_reason": end.finish_reason,
+        "duration": round(now - began, 6),
+        "time_to_first_event": _first_event(served, began),
+        "cached": True if response is not None and response.head.cached else None,
+        "attempts": len(attempts),
+        **_spent(trace, attempts),
+        **_failure(end.error),
+    }
+    if facts["served_model"] == facts["model"]:
+        del facts["served_model"]
+    return {name: fact for name, fact in facts.items() if fact is not None}
+
+
+def _served(response: Response | None, attempts: Sequence[Attempt]) -> Attempt | None:
+    """The attempt whose answer the caller got; without an answer, the last one."""
+    if response is None:
+        return attempts[-1] if attempts else None
+    try:
+        attempt = response.context.attempt
+    except MisuseError:
+        return None  # some layer has made it by hand
+    return attempts[attempt.index] if attempt is not None else None
+
+
+def _provider(response: Response | None, served: Attempt | None) -> str | None:
+    if response is not None and response.head.provider is not None:
+        return response.head.provider
+    return None if served is None else served.provider
+
+
+def _first_event(served: Attempt | None, began: float) -> float | None:
+    if served is None or served.first_event is None:
+        return None
+    return round(served.first_event - began, 6)
+
+
+def _spent(trace: Trace, attempts: Sequence[Attempt]) -> dict[str, Any]:
+    """What the call has consumed and cost: all its attempts, losers and child calls included."""
+    cost = trace.cost if attempts else None
+    usage = attempts[0].usage if len(attempts) == 1 else trace.usage
+    facts: dict[str, Any] = {}
+    if usage is not None and usage.total_tokens:
+        facts = {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
+        if usage.cache_read:
+            facts["cache_read_tokens"] = usage.cache_read
+        if usage.reasoning_output:
+            facts["reasoning_tokens"] = usage.reasoning_output
+        if usage.estimated:
+            facts["estimated"] = True
+    if cost is not None:
+        facts |= {"cost": f"{cost.amount.normalize():f}", "currency": cost.currency}
+    return facts
+
+
+def _failure(error: BaseException | None) -> dict[str, Any]:
+    if error is None or not isinstance(error, Exception):
+        return {}
+    facts: dict[str, Any] = {"error": type(error).__name__}
+    if isinstance(error, LamellaError):
+        facts |= {
+            "status": error.status,
+            "code": error.code,
+            "phase": error.phase,
+            "retry_after": error.retry_after,
+            "request_id": error.request_id,
+            "refused_by": error.layer,
+        }
+    return facts
+
+
+def notes_of(notes: Sequence[Note]) -> list[dict[str, Any]]:
+    """The trace's notes, which never hold content."""
+    return [
+        {"note": note.name, "layer": note.layer, "at": round(note.at, 6), **note.fields}
+        for note in notes
+    ]

@@ -1,0 +1,168 @@
+"""The commands, and what happens around each of them.
+
+Only the command that is asked for is imported; all of them are for the list that `--help` prints.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any, Final
+
+from cyclopts import App, CycloptsError, Parameter
+
+from lamella._errors import LamellaError
+from lamella.cli._errors import EXIT_CODES, USAGE, exit_code, exit_code_of_signal, report
+from lamella.cli._output import be_quiet, is_terminal, prepare
+
+SIGINT: Final = 2
+SIGPIPE: Final = 13
+SIGTERM: Final = 15
+
+_ABOUT: Final = f"""\
+Dependable calls to language models.
+
+{EXIT_CODES}
+
+With --debug, anywhere on the line, failures show where they come from."""
+
+_NO_NEGATIVES: Final = Parameter(negative=())
+
+_BUILT_IN: Final[Mapping[str, str]] = {
+    "run": "_run:run",
+    "chat": "_chat:chat",
+    "explain": "_explain:explain",
+    "models": "_models:models",
+    "plugins": "_plugins:plugins",
+    "test-config": "_test_config:check_configuration",
+    "mock": "_mock:mock",
+}
+
+
+def is_built_in(name: str) -> bool:
+    """Whether a command of that name is one of the program's own."""
+    return name in _BUILT_IN
+
+
+def run_program(arguments: Sequence[str]) -> int:
+    """Run one command.
+
+    Args:
+        arguments: The command line without the program's name.
+
+    Returns:
+        The exit code.
+    """
+    prepare()
+    tokens, debug = _without_debug(arguments)
+    try:
+        code = _run(tokens)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        be_quiet()
+        return exit_code_of_signal(SIGPIPE)
+    except OSError as error:  # standard output on a full disk, or a file that cannot be read
+        be_quiet()
+        report(error, debug=debug)
+        return exit_code(error)
+    except Exception as error:  # noqa: BLE001 - a person is told of every failure, in a sentence
+        report(error, debug=debug)
+        return exit_code(error)
+    return code
+
+
+def _without_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """The command line, and whether `--debug` stood on it before any `--`."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    options = [each for each in arguments[:end] if each != "--debug"]
+    return [*options, *arguments[end:]], len(options) < end
+
+
+def _run(tokens: list[str]) -> int:
+    app = _app(tokens)
+    if tokens[:1] == ["run"]:
+        from lamella.cli._run import STDIN
+
+        tokens = [STDIN if token == "-" else token for token in tokens]
+    try:
+        command, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        return _refused(error, tokens)
+    done = command(*bound.args, **bound.kwargs)
+    if inspect.isawaitable(done):
+        done = _awaited(done)
+    return done if isinstance(done, int) else 0
+
+
+def _awaited(done: Awaitable[Any]) -> Any:
+    from lamella.cli._interrupts import run
+
+    async def wait(_: object) -> Any:
+        return await done
+
+    return run(wait)
+
+
+def _refused(error: CycloptsError, tokens: Sequence[str]) -> int:
+    from lamella.cli._output import say
+
+    error.verbose = False
+    command = f" {tokens[0]}" if tokens and is_built_in(tokens[0]) else ""
+    say(f"lamella: {error} See lamella{command} --help.", style="red")
+    return USAGE
+
+
+def _app(tokens: Sequence[str]) -> App:
+    app = App(
+        name="lamella",
+        help=_ABOUT,
+        help_format="plaintext",
+        help_formatter="default" if is_terminal(sys.stdout) else "plain",
+        version=_version,
+        result_action="return_value",
+    )
+    asked = tokens[0] if tokens else ""
+    for name in [asked] if is_built_in(asked) else _BUILT_IN:
+        app.command(_built_in(name), name=name, default_parameter=_NO_NEGATIVES)
+    if not is_built_in(asked) and asked != "--version":
+        _add_plugins_commands(app)
+    return app
+
+
+def _built_in(name: str) -> Callable[..., Any]:
+    module, _, function = _BUILT_IN[name].partition(":")
+    found: Callable[..., Any] = getattr(import_module(f"lamella.cli.{module}"), function)
+    return found
+
+
+def _version() -> str:
+    from lamella import __version__
+
+    return str(__version__)
+
+
+def _add_plugins_commands(app: App) -> None:
+    """Add what plugins contribute. One that is broken is listed as such, and says why when run."""
+    from lamella._registry import registry
+
+    try:
+        names = registry().names("commands")
+    except LamellaError as error:
+        report(error)
+        return
+    for name in names:
+        if is_built_in(name):
+            continue
+        try:
+            app.command(registry().get("commands", name), name=name)
+        except Exception as error:  # noqa: BLE001 - a stranger's command must not break the others
+            app.command(_broken(error), name=name, help="Cannot be loaded; run it to see why.")
+
+
+def _broken(error: Exception) -> Callable[..., Any]:
+    def broken(*_: str) -> None:
+        raise error
+
+    return broken

@@ -1,0 +1,96 @@
+"""Failures as a person reads them, and as the shell sees them.
+
+| exit code | meaning |
+|---|---|
+| 0 | all is well |
+| 1 | the call failed, or the check did |
+| 2 | the command line, a preset or a file is wrong; nothing was sent |
+| 3 | the provider does not accept the key, or the account may not do this |
+| 128 + n | ended by signal n: 130 Ctrl-C, 141 nobody reads the output any more, 143 SIGTERM |
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Final
+
+from lamella._errors import (
+    AuthenticationError,
+    ConfigurationError,
+    LamellaError,
+    PermissionDeniedError,
+    QuotaError,
+    UnsupportedError,
+)
+
+OK: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+REFUSED: Final = 3
+
+EXIT_CODES: Final = """\
+Exit codes:
+
+  0    all is well
+  1    the call failed, or the check did
+  2    the command line, a preset or a file is wrong; nothing was sent
+  3    the provider does not accept the key, or the account may not do this
+  130  ended by Ctrl-C; 143 by SIGTERM, 141 because nobody reads the output"""
+
+_REFUSALS: Final = (AuthenticationError, PermissionDeniedError, QuotaError)
+_SEE_DEBUG: Final = "Add --debug to see where it comes from."
+
+
+class UsageError(ConfigurationError):
+    """Raised when the command line asks for something that cannot be meant."""
+
+
+def exit_code_of_signal(number: int) -> int:
+    """The exit code that shells give to what a signal has ended."""
+    return 128 + number
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code for an error that has ended a command."""
+    if isinstance(error, _REFUSALS):
+        return REFUSED
+    return USAGE if isinstance(error, ConfigurationError | UnsupportedError) else FAILED
+
+
+def paragraph(error: BaseException) -> str:
+    """What went wrong and what to do about it, in one paragraph."""
+    if isinstance(error, LamellaError):
+        return " ".join([str(error).strip(), *_particulars(error)])
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}."
+    words = str(error).strip().rstrip(".")
+    what = f"{type(error).__name__}: {words}" if words else type(error).__name__
+    return f"An error that the library does not know: {what}. {_SEE_DEBUG}"
+
+
+def _particulars(error: LamellaError) -> list[str]:
+    """What a person who asks for help will be asked for."""
+    found: list[str] = []
+    if len(error.attempts) > 1:
+        found.append(f"({len(error.attempts)} attempts were made.)")
+    if error.retry_after is not None and error.retryable:
+        found.append(f"(It may work again in {error.retry_after:g} s.)")
+    if error.request_id is not None:
+        found.append(f"(Request {error.request_id}.)")
+    return found
+
+
+def report(error: BaseException, *, debug: bool = False) -> None:
+    """Tell standard error of an error that has ended a command.
+
+    Args:
+        error: What has ended it.
+        debug: Whether to show the traceback too.
+    """
+    from lamella.cli._output import say
+
+    if debug:
+        traceback.print_exception(error, file=sys.stderr)
+    say(f"lamella: {paragraph(error)}", style="red")

@@ -1,0 +1,108 @@
+"""Ctrl-C and SIGTERM: the work under way is cancelled, cleans up, and has a bounded time for it.
+
+The event loop's own handling would end the whole program. Here a signal cancels the innermost scope
+that has asked for it: in a conversation Ctrl-C stops the answer and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading  # noqa: TID251 - the bound must hold even while the event loop is blocked
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
+
+from lamella._loops import Loop, current_loop
+from lamella.cli._errors import exit_code_of_signal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+T = TypeVar("T")
+
+GRACE_SECONDS = 5.0
+"""How long cleaning up may take after the first signal. Then the process ends as it is."""
+
+
+class Terminated(BaseException):
+    """Raised when SIGTERM has ended the work, as `KeyboardInterrupt` is by Ctrl-C."""
+
+
+class Interrupts:
+    """What signals do while an event loop runs. Made by `run`."""
+
+    def __init__(self, loop: Loop, whole: anyio.CancelScope) -> None:
+        self._loop = loop
+        self._scopes = [whole]
+        self._timer: threading.Timer | None = None
+        self.received: int | None = None
+
+    @contextmanager
+    def stopping(self) -> Iterator[anyio.CancelScope]:
+        """Within the block Ctrl-C cancels the block, and not the program."""
+        with anyio.CancelScope() as scope:
+            self._scopes.append(scope)
+            try:
+                yield scope
+            finally:
+                self._scopes.remove(scope)
+
+    def handle(self, number: int, _: FrameType | None) -> None:
+        """Take a signal. A second one, while the first is being obeyed, ends at once."""
+        inner = len(self._scopes) > 1 and number == signal.SIGINT
+        if inner and not self._scopes[-1].cancel_called:
+            self._loop.call_soon(self._scopes[-1].cancel)
+            return
+        if self.received is not None:
+            raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+        self.received = number
+        self._timer = threading.Timer(GRACE_SECONDS, os._exit, [exit_code_of_signal(number)])
+        self._timer.daemon = True
+        self._timer.start()
+        self._loop.call_soon(self._scopes[0].cancel)
+
+    def done(self) -> None:
+        """The work has ended: nothing is to be bounded any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+def run(work: Callable[[Interrupts], Awaitable[T]]) -> T:
+    """Run asynchronous work to its end, or until a signal.
+
+    Args:
+        work: Given the `Interrupts`, in case part of it may be stopped alone.
+
+    Raises:
+        KeyboardInterrupt: After Ctrl-C, once the work has cleaned up.
+        Terminated: After SIGTERM, likewise.
+    """
+
+    async def main() -> T:
+        with anyio.CancelScope() as scope:
+            interrupts = Interrupts(current_loop(), scope)
+            with _handled_by(interrupts):
+                return await work(interrupts)
+        raise KeyboardInterrupt if interrupts.received == signal.SIGINT else Terminated
+
+    return anyio.run(main, backend="asyncio")
+
+
+@contextmanager
+def _handled_by(interrupts: Interrupts) -> Iterator[None]:
+    before: Mapping[int, object] = {}
+    if threading.current_thread() is threading.main_thread():  # elsewhere signals cannot be taken
+        before = {
+            number: signal.signal(number, interrupts.handle)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+    try:
+        yield
+    finally:
+        interrupts.done()
+        for number, handler in before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type] # pyright: ignore

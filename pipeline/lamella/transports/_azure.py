@@ -1,0 +1,314 @@
+"""Azure OpenAI: the same APIs at addresses, and with keys, of one's own resources."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+import attrs
+
+from lamella._errors import (
+    AttemptLimitError,
+    CertificateError,
+    ConfigurationError,
+    DeadlineExceeded,
+    FirstEventTimeout,
+    LamellaError,
+    NetworkError,
+    TimedOutError,
+)
+from lamella._limits import Seconds, positive_seconds
+from lamella._nothing import NOTHING
+from lamella._ports import run_in_thread
+from lamella._requests import Request
+from lamella._responses import Response
+from lamella.transports._azure_address import (
+    AzureBackup,
+    Deployments,
+    key_of,
+    locator,
+    root_of,
+    wire_model,
+)
+from lamella.transports._credentials import Credential, Key
+from lamella.transports._dialect import DialectOptions
+from lamella.transports._http import DEFAULT_HTTP_OPTIONS, HTTPClient, HTTPOptions
+from lamella.transports._parameters import process_cards
+from lamella.transports._place import (
+    API,
+    Headers,
+    Place,
+    closed_error,
+    dialect_options,
+    encoded_headers,
+    static_headers,
+)
+
+if TYPE_CHECKING:
+    from lamella._card_book import CardBook
+    from lamella._health import PartHealth
+    from lamella._ports import ThreadPort
+
+R = TypeVar("R", bound=Response)
+
+__all__ = ["AzureBackup", "AzureOpenAI", "AzureOptions"]
+
+_MOVES_ON = frozenset({408, 503, 504})
+
+
+def _span(value: Seconds) -> float | None:
+    return positive_seconds(value)
+
+
+@attrs.frozen(kw_only=True)
+class AzureOptions:
+    """What is rarely said of an `AzureOpenAI` transport.
+
+    Attributes:
+        token: An Entra token, a reference to it, or a function, plain or async, that gives one for
+            each request (azure-identity's token providers do). In place of a key.
+        api_version: The API's version (`2024-10-21`); None takes `OPENAI_API_VERSION`.
+        form: `"v1"` (`/openai/v1/...`) or `"deployment"` (`/openai/deployments/NAME/...`). None is
+            the deployment form if an API version is known, otherwise v1.
+        api: Which API answers chat requests: `"chat"` or `"responses"`.
+        model: The model of requests that name none.
+        patience: Seconds that a resource has to begin its answer before the next backup is tried;
+            None leaves it to the attempt's own limits, which end the whole attempt.
+        name: What it is called in traces and as `served_by`.
+        send_user: Whether `context.user` is sent to the provider.
+        attempt_header: Whether the attempt's number in its call is sent as `X-Lamella-Attempt`.
+        headers: Further headers of every request; they replace ours of the same name.
+        dialect: How requests are written; None is Azure's own way.
+        cards: Where model cards are looked up; None is those built in and of plugins.
+        card_provider: Whose cards hold (`"openai"`, if deployments go by their models' names); None
+            is nobody's, as a deployment may be called anything.
+        http: Connections, proxies, TLS and bounds on sizes.
+        client: Sends requests in place of a client made with `http`; closed with the transport.
+    """
+
+    token: Key | None = attrs.field(default=None, repr=False)
+    api_version: str | None = None
+    form: Any = None
+    api: API = "chat"
+    model: str | None = None
+    patience: Seconds = attrs.field(default=None, converter=_span)
+    name: str = "azure"
+    send_user: bool = False
+    attempt_header: bool = False
+    headers: Mapping[str, str] = attrs.field(default=NOTHING, repr=False)
+    dialect: DialectOptions | None = None
+    cards: CardBook | None = None
+    card_provider: str | None = None
+    http: HTTPOptions = DEFAULT_HTTP_OPTIONS
+    client: HTTPClient | None = None
+
+
+class AzureOpenAI:
+    """The transport to Azure OpenAI resources.
+
+    Nothing is opened, read or imported before the first request.
+
+    **Backups.** If a resource answers 503, 408 or 504, times out, or cannot be reached, before
+    anything of its answer was handed on, the next one is tried; never after an error of
+    authentication, quota or the request. All of this is *one* attempt of the call, since wire
+    layers run once around a transport: the ledger has the resource that answered, each failure
+    before it is a note `backup` in the trace, and each try counts towards the bound on attempts.
+    Where each try must have its own entry and price, use the Fallback layer with a transport for
+    each resource.
+
+    Args:
+        api_key: The key, a reference (`"env:NAME"`, `"file:PATH"`), or a function, plain or async,
+            that returns it. None takes `AZURE_OPENAI_AD_TOKEN`, `AZURE_OPENAI_API_KEY` or
+            `AZURE_API_KEY`, for Azure's hosts only.
+        endpoint: The resource's address, such as `https://NAME.openai.azure.com`. None takes
+            `resource`, `AZURE_OPENAI_ENDPOINT` or `AZURE_RESOURCE_NAME`.
+        resource: The resource's name, in place of `endpoint`.
+        deployment: The deployment that answers; a mapping has one for each model. None takes the
+            request's model as the deployment's name.
+        backups: Further resources, in order, as `AzureBackup` records or mappings of their fields.
+        options: What is rarely said.
+
+    Raises:
+        ConfigurationError: If something given cannot be meant, or does not fit together.
+    """
+
+    def __init__(
+        self,
+        api_key: Key | None = None,
+        *,
+        endpoint: str | None = None,
+        resource: str | None = None,
+        deployment: Deployments = None,
+        backups: Iterable[AzureBackup | Mapping[str, Any]] = (),
+        options: AzureOptions | None = None,
+    ) -> None:
+        self.options = options or AzureOptions()
+        self.name = self.options.name
+        first = AzureBackup(
+            name=self.name,
+            endpoint=endpoint,
+            resource=resource,
+            deployment=deployment,
+            api_key=api_key,
+            token=self.options.token,
+            api_version=self.options.api_version,
+            form=self.options.form,
+        )
+        others = [_backup(given).inheriting(first) for given in backups]
+        self.resources = (first, *others)
+        self._client = self.options.client
+        self._places: tuple[Place, ...] = ()
+        self._closed = False
+
+    async def __call__(self, request: Request[R]) -> R:
+        """Answer a request.
+
+        Raises:
+            LamellaError: Whatever goes wrong before the answer is committed.
+        """
+        places = self._places or self._open(request.context.ports.thread)
+        last = len(places) - 1
+        for index in range(last):
+            try:
+                return await self._patiently(places[index], request)
+            except LamellaError as error:
+                if not _moves_on(error) or not self._may_move(places, index, request, error):
+                    raise
+        return await self._at(places[last], request)
+
+    async def health(self) -> PartHealth:
+        """Whether any of the resources can be reached and takes its key. Never raises."""
+        from lamella._health import PartHealth
+
+        try:
+            places = self._places or self._open(run_in_thread)
+        except LamellaError as error:
+            return PartHealth(well=False, detail={"error": type(error).__name__})
+        found: dict[str, PartHealth] = {}
+
+        async def ask(place: Place) -> None:
+            found[place.name] = await place.health()
+
+        async with anyio.create_task_group() as group:
+            for place in places:
+                group.start_soon(ask, place)
+        well = any(part.well for part in found.values())
+        return PartHealth(well=well, detail={name: dict(p.detail) for name, p in found.items()})
+
+    async def aclose(self) -> None:
+        """Close all connections; calls under way end with `ClosedError`. Idempotent."""
+        self._closed = True
+        if self._client is not None:
+            await self._client.aclose()
+
+    def __repr__(self) -> str:
+        return f"<AzureOpenAI {self.name!r} resources={len(self.resources)}>"
+
+    # --- one after the other -----------------------------------------------------------------
+
+    async def _patiently(self, place: Place, request: Request[R]) -> R:
+        patience = _span(self.options.patience)
+        if patience is None:
+            return await self._at(place, request)
+        with anyio.CancelScope(deadline=anyio.current_time() + patience):
+            return await self._at(place, request)
+        msg = f"{place.name} had not begun its answer after {patience:.3g} s."
+        raise FirstEventTimeout(msg, provider=place.name)
+
+    async def _at(self, place: Place, request: Request[R]) -> R:
+        attempt = request.context.attempt
+        if attempt is not None:
+            attempt.provider = place.name
+        return await place.run(request)
+
+    def _may_move(
+        self, places: tuple[Place, ...], index: int, request: Request[Any], error: LamellaError
+    ) -> bool:
+        """Count and note one more try, unless the bound on attempts is reached."""
+        context = request.context
+        try:
+            context.bound.take()
+        except AttemptLimitError:
+            return False
+        context.note(
+            self.name,
+            "backup",
+            failed=places[index].name,
+            error=type(error).__name__,
+            status=error.status,
+            outcome=str(error.outcome),
+            next=places[index + 1].name,
+        )
+        return True
+
+    # --- what the first request opens --------------------------------------------------------
+
+    def _open(self, thread: ThreadPort) -> tuple[Place, ...]:
+        if self._closed:
+            raise closed_error(self.name)
+        if self._client is None:
+            from lamella.transports._httpx_client import PooledHTTPClient
+
+            self._client = PooledHTTPClient(self.options.http, thread=thread)
+        self._places = tuple(
+            [self._place(index, one, self._client) for index, one in enumerate(self.resources)]
+        )
+        return self._places
+
+    def _place(self, index: int, resource: AzureBackup, client: HTTPClient) -> Place:
+        from lamella.transports._endpoints import find_endpoint
+
+        given = self.options
+        name = resource.name or f"{self.name}-backup{index}"
+        root = root_of(resource)
+        row = attrs.evolve(find_endpoint("azure-ai"), name=name)
+        return Place(
+            name=name,
+            client=client,
+            api=given.api,
+            apis=row.apis,
+            model=given.model or _only(resource.deployment),
+            dialect=given.dialect or dialect_options(row, send_user=given.send_user),
+            cards=given.cards or process_cards(),
+            card_provider=given.card_provider,
+            endpoint=row,
+            locate=locator(resource, root),
+            authenticate=_authenticator(*key_of(resource, root, name)),
+            headers=static_headers(given.headers),
+            attempt_header=given.attempt_header,
+            max_message_bytes=given.http.max_message_bytes,
+            wire_model=wire_model(resource.deployment),
+        )
+
+
+def _authenticator(header: str, key: Credential) -> Callable[[], Awaitable[Headers]]:
+    async def authenticate() -> Headers:
+        value = await key.fetch()
+        if value is None:
+            return ()
+        return encoded_headers({header: f"Bearer {value}" if header == "Authorization" else value})
+
+    return authenticate
+
+
+def _backup(given: AzureBackup | Mapping[str, Any]) -> AzureBackup:
+    if isinstance(given, AzureBackup):
+        return given
+    known = [field.name for field in attrs.fields(AzureBackup)]
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        msg = f"AzureOpenAI(backups=...) has no option {', '.join(map(repr, unknown))}."
+        raise ConfigurationError(msg, hint=f"A backup has: {', '.join(known)}.")
+    return AzureBackup(**given)
+
+
+def _only(deployment: Deployments) -> str | None:
+    return deployment if isinstance(deployment, str) else None
+
+
+def _moves_on(error: LamellaError) -> bool:
+    """Whether another resource may do better: this one is away, busy or late."""
+    if isinstance(error, CertificateError | DeadlineExceeded):
+        return False
+    return isinstance(error, NetworkError | TimedOutError) or error.status in _MOVES_ON
