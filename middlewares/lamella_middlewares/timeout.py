@@ -14,6 +14,7 @@ R = TypeVar("R", bound=Response)
 
 
 def _limits_of(layer: Any) -> Limits:
+    attrs.validate(layer)  # attrs itself does so only once all fields are there
     return Limits(
         connect=layer.connect,
         write=layer.write,

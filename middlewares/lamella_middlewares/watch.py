@@ -23,14 +23,14 @@ from lamella import (
     Response,
     middleware,
 )
-from lamella._options import refused
+from lamella._options import is_async, refused
 
 R = TypeVar("R", bound=Response)
 
-RequestWatcher: TypeAlias = Callable[[Request[Any]], Awaitable[object] | object]
+RequestWatcher: TypeAlias = Callable[[Any], Awaitable[object] | object]
 EventWatcher: TypeAlias = Callable[[Event], object]
-ResponseWatcher: TypeAlias = Callable[[Response], Awaitable[object] | object]
-ErrorWatcher: TypeAlias = Callable[[Exception], Awaitable[object] | object]
+ResponseWatcher: TypeAlias = Callable[[Any], Awaitable[object] | object]
+ErrorWatcher: TypeAlias = Callable[[Any], Awaitable[object] | object]
 
 WATCH_SECONDS = 0.5
 """How long an async watcher may take; then it is cancelled, and the request goes on."""
@@ -45,8 +45,7 @@ def _callable(watch: Any, option: attrs.Attribute[Any], value: Any) -> None:
 
 def _plain(watch: Any, option: attrs.Attribute[Any], value: object) -> None:
     _callable(watch, option, value)
-    called = value if value is None or inspect.isroutine(value) else type(value).__call__
-    if inspect.iscoroutinefunction(called):
+    if is_async(value):
         raise ConfigurationError(
             "Watch(on_event=...) was given an async function. Events pass synchronously: waiting "
             "for a watcher at each of them would hold up the stream.",

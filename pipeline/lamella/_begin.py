@@ -23,6 +23,7 @@ from lamella._errors import (
 )
 from lamella._events import Event
 from lamella._loops import current_loop
+from lamella._outcomes import ErrorPhase
 from lamella._responses import NO_HEAD, Head, Response
 from lamella._transforms import Source
 from lamella._watchdog import Alarm
@@ -135,8 +136,8 @@ def _guard(context: Context, source: Source) -> _LimitGuard | None:
 class _LimitGuard:
     """The attempt's limits on the reads of its answer; closes the source when one passes."""
 
-    __slots__ = ("_alarm", "_attempt_end", "_context", "_first_end", "_kind", "_source", "_span",
-                 "_waited")  # fmt: skip
+    __slots__ = ("_alarm", "_attempt_end", "_context", "_deadline", "_first_end", "_idle", "_kind",
+                 "_phase", "_source", "_span", "_waited")  # fmt: skip
 
     def __init__(self, context: Context, source: Source) -> None:
         self._context = context
@@ -149,16 +150,17 @@ class _LimitGuard:
         started = context.clock.now() - elapsed
         self._attempt_end = math.inf if limits.attempt is None else started + limits.attempt
         self._first_end = math.inf if limits.first_event is None else started + limits.first_event
+        self._deadline = math.inf if context.deadline is None else context.deadline
+        self._idle = math.inf  # counts between semantic events, so from the first one on
         self._waited: float | None = None  # since when a semantic event is awaited
+        self._phase: ErrorPhase = "first_event"
 
     def arm(self) -> None:
         now = self._context.clock.now()
-        idle = self._context.limits.idle
         if self._waited is None:
             self._waited = now
-        idle_end = math.inf if idle is None else self._waited + idle
         until = min(
-            self._first_end, self._attempt_end, self._context.deadline or math.inf, idle_end
+            self._first_end, self._attempt_end, self._deadline, self._waited + self._idle
         )
         if math.isinf(until):
             return
@@ -171,7 +173,12 @@ class _LimitGuard:
     def saw(self, event: Event) -> None:
         if event.semantic:
             self._waited = None
+            if self._phase == "stream":
+                return
+            self._phase = "stream"
             self._first_end = math.inf
+            idle = self._context.limits.idle
+            self._idle = math.inf if idle is None else idle
 
     def error(self) -> LamellaError | None:
         if self._kind is None:
@@ -182,16 +189,16 @@ class _LimitGuard:
             FirstEventTimeout: limits.first_event,
             IdleTimeout: limits.idle,
         }
-        return timed_out(self._kind, spans.get(self._kind) or self._span).copy(phase="stream")
+        return timed_out(self._kind, spans.get(self._kind) or self._span).copy(phase=self._phase)
 
     def _ring(self) -> None:
         """A read is late: note which limit it was, and close the source, which ends the read."""
-        now = self._context.clock.now()
+        waited = math.inf if self._waited is None else self._waited
         ends: list[tuple[float, type[TimedOutError]]] = [
             (self._first_end, FirstEventTimeout),
             (self._attempt_end, AttemptTimeout),
-            (self._context.deadline or math.inf, DeadlineExceeded),
-            ((self._waited or now) + (self._context.limits.idle or math.inf), IdleTimeout),
+            (self._deadline, DeadlineExceeded),
+            (waited + self._idle, IdleTimeout),
         ]
         self._kind = min(ends, key=lambda item: item[0])[1]
         current_loop().spawn(self._source.aclose, "lamella late answer")

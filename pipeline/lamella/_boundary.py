@@ -15,7 +15,7 @@ import anyio
 from lamella._attempts import OpenAttempt
 from lamella._calls import closed_error
 from lamella._context import Context
-from lamella._ending import Ending, outcome_of
+from lamella._ending import Ending, not_a_response, outcome_of
 from lamella._errors import (
     AttemptTimeout,
     CallEndedError,
@@ -74,9 +74,13 @@ async def attempt(
     try:
         with scope:
             response = await call_next(request)
-        if response is None:
+        if scope.cancelled_caught:
             raise _why(context, record, stream=request.stream) or closed_error("an attempt ran")
+        if not isinstance(response, Response):
+            raise not_a_response(response, call_next)
     except BaseException as error:
+        if record.usage is None and isinstance(error, LamellaError):
+            record.usage = error.usage
         record.close(outcome_of(error), error)
         raise
     finally:

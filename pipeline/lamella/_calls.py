@@ -8,6 +8,8 @@ from weakref import ref
 import anyio
 
 from lamella._errors import ClosedError
+from lamella._loops import current_loop
+from lamella._outcomes import Outcome
 
 if TYPE_CHECKING:
     from lamella._responses import Response
@@ -19,6 +21,7 @@ def closed_error(what: str) -> ClosedError:
     return ClosedError(
         f"The pipeline was closed while {what}.",
         hint="Give aclose() a longer `drain` if running calls should finish.",
+        outcome=Outcome.CANCELLED,
     )
 
 
@@ -28,14 +31,18 @@ class Call:
     Every open response born in the call is known here, weakly: it must not live longer for it.
     """
 
-    __slots__ = ("__weakref__", "_born", "_scopes", "closing", "ended", "trace")
+    __slots__ = (
+        "__weakref__", "_born", "_failure", "_scopes", "closing", "ended", "loop", "trace",
+    )  # fmt: skip
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
+        self.loop = current_loop()
         self.ended = False
         self.closing = False
         self._born: list[ref[Response]] = []
         self._scopes: set[anyio.CancelScope] = set()
+        self._failure: Exception | None = None
 
     def born(self, response: Response) -> None:
         """An open response has come to be in this call."""
@@ -49,6 +56,16 @@ class Call:
         """That work is over."""
         self._scopes.discard(scope)
 
+    def failed(self, failure: Exception) -> None:
+        """A callback failed on an answer that ended well; the first one reaches the consumer."""
+        self._failure = self._failure or failure
+
+    def raise_failure(self) -> None:
+        """Raise what a callback raised, once; the core does this where an answer is handed out."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
     def end(self) -> list[Response]:
         """The call is over; what was opened in it and neither closed nor read to its end."""
         self.ended = True
@@ -59,12 +76,19 @@ class Call:
             self.trace.note("core", "leak", response=type(leak).__name__)
         return leaks
 
-    async def interrupt(self) -> None:
-        """The pipeline closes: end waits and reads with `ClosedError`."""
+    def interrupt(self) -> bool:
+        """The pipeline closes: end waits and reads with `ClosedError`, soon, on the call's loop.
+
+        Returns:
+            False if that loop has ended, and the call with it.
+        """
         self.closing = True
+        return self.loop.call_soon(self._interrupt)
+
+    def _interrupt(self) -> None:
         for scope in list(self._scopes):
             scope.cancel()
         for reference in list(self._born):
             response = reference()
             if response is not None and response.open:
-                await response.aclose()
+                self.loop.spawn(response.aclose, "lamella closing response")

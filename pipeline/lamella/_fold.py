@@ -20,14 +20,19 @@ Step: TypeAlias = Callable[[Any], Awaitable[Any]]
 
 
 def fold(
-    layers: Sequence[tuple[Any, LayerInfo]], terminal: Step, provider: str | None, *, timed: bool
+    layers: Sequence[tuple[Any, LayerInfo]],
+    terminal: Step,
+    provider: Callable[[Any], str | None],
+    *,
+    timed: bool,
 ) -> Step:
     """Fold layers, outermost first, around a transport.
 
     Args:
         layers: Each with its declaration.
         terminal: The transport.
-        provider: The transport's name; None where it is a pipeline, which records its own attempts.
+        provider: The name of the transport that a request goes to; None where that is a pipeline,
+            which records its own attempts.
         timed: Whether each layer's time goes into the trace.
     """
     wire = len(layers)
@@ -40,7 +45,7 @@ def fold(
             handler = _step(layer, handler, info.name)
             if timed:
                 handler = _timed(handler, info.name, depth)
-        if depth == wire and provider is not None:
+        if depth == wire:
             handler = _bounded(handler, provider)
     return handler
 
@@ -53,12 +58,12 @@ def _step(layer: Callable[[Any, Step], Awaitable[Any]], call_next: Step, name: s
     return step
 
 
-def _bounded(call_next: Step, provider: str) -> Step:
+def _bounded(call_next: Step, provider: Callable[[Any], str | None]) -> Step:
     def step(request: Any) -> Awaitable[Any]:
-        target = request.target
-        return attempt(request, call_next, provider if target is None else target.name)
+        name = provider(request)
+        return call_next(request) if name is None else attempt(request, call_next, name)
 
-    step.__name__ = getattr(call_next, "__name__", provider)
+    step.__name__ = call_next.__name__
     return step
 
 

@@ -158,9 +158,9 @@ class PerLoop(Generic[T]):
 
     def _forget_closed(self) -> None:
         """A value may keep its loop alive (a pool's sockets do), so weak keys are not enough."""
-        for loop in list(self._values):
+        for loop, _ in self.items():
             if loop.closed:
-                del self._values[loop]
+                self._values.pop(loop, None)
 
     def peek(self) -> T | None:
         """The running loop's value if there is one already."""
@@ -172,7 +172,10 @@ class PerLoop(Generic[T]):
 
     def items(self) -> list[tuple[Loop, T]]:
         """Every loop that is still alive, with its value."""
-        return list(self._values.items())
+        values = self._values
+        # keyrefs() is a copy made in one go: another thread's loop may add itself meanwhile.
+        loops = [loop for reference in values.keyrefs() if (loop := reference()) is not None]
+        return [(loop, values[loop]) for loop in loops if loop in values]
 
     def clear(self) -> None:
         """Forget all values."""

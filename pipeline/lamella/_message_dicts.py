@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from lamella._messages import ROLES, Message
+from lamella._nothing import NOTHING
 from lamella._parts import (
     Audio,
     File,
@@ -55,10 +57,12 @@ def message_from_dict(given: Mapping[str, Any]) -> Message:
     listed = isinstance(content, list | tuple)
     parts = _content(content)
     if role == "tool":
+        extra = rest.pop("tool_result", None)
         result = ToolResult(
             call_id=str(rest.pop("tool_call_id", "")),
             content=parts,
             error=bool(rest.pop("is_error", False)),
+            extra=extra if isinstance(extra, Mapping) else NOTHING,
             listed=listed,
         )
         return Message(role, result, name=name, extra=rest)
@@ -93,14 +97,12 @@ def _assistant(parts: tuple[Part, ...], rest: JSON) -> tuple[Part, ...]:
     after: list[Part] = []
     for field in REASONING_FIELDS:
         if isinstance(rest.get(field), str):
-            text = rest.pop(field)
-            mark = {} if field == REASONING_FIELDS[0] else {"field": field}
-            before.append(Reasoning(text, extra=mark) if mark else Reasoning(text))
+            before.append(_beside_content(field, rest.pop(field)))
     if isinstance(rest.get("refusal"), str):
         after.append(Refusal(rest.pop("refusal")))
-    audio = rest.get("audio")
-    if isinstance(audio, Mapping) and set(audio) == {"id"}:  # pyright: ignore[reportUnknownArgumentType]
-        after.append(Audio(id=str(rest.pop("audio")["id"])))
+    audio: Any = rest.get("audio")
+    if isinstance(audio, Mapping) and set(audio) == {"id"} and isinstance(audio["id"], str):  # pyright: ignore[reportUnknownArgumentType]
+        after.append(Audio(id=rest.pop("audio")["id"]))
     calls = rest.get("tool_calls")
     if isinstance(calls, list | tuple):
         del rest["tool_calls"]
@@ -108,29 +110,34 @@ def _assistant(parts: tuple[Part, ...], rest: JSON) -> tuple[Part, ...]:
     return (*before, *parts, *after)
 
 
-def _tool_call(call: Any) -> Part:
-    kind = call.get("type", "function") if isinstance(call, Mapping) else None  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-    inner = call.get(kind) if kind in {"function", "custom"} else None  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+def _tool_call(given: Any) -> Part:
+    if not isinstance(given, Mapping):
+        msg = f"A tool call must be a dict, not {type(given).__name__}."
+        raise ValueError(msg)  # noqa: TRY004 - as for every other dict that is no message
+    call: Mapping[str, Any] = given  # pyright: ignore[reportUnknownVariableType]
+    kind = call.get("type") or "function"
+    inner = call.get(kind) if kind in ("function", "custom") else None
     if not isinstance(inner, Mapping):
-        return Opaque(call)  # pyright: ignore[reportUnknownArgumentType]
+        return Opaque({"type": "tool_call", "tool_call": call})
     body: JSON = dict(inner)  # pyright: ignore[reportUnknownArgumentType]
     words = body.pop("arguments" if kind == "function" else "input", None)
-    extra = {k: v for k, v in call.items() if k not in {"id", "type", kind}}  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+    extra: JSON = {k: v for k, v in call.items() if k not in {"id", "type", kind}}
     name = body.pop("name", "")
     if body:
-        extra[str(kind)] = body  # pyright: ignore[reportUnknownArgumentType]
+        extra[kind] = body
     return ToolCall(
-        id=str(call.get("id") or ""),  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+        id=str(call.get("id") or ""),
         name=str(name),
-        arguments=words if isinstance(words, str) else "",
-        kind=str(kind),  # pyright: ignore[reportUnknownArgumentType]
-        **({"extra": extra} if extra else {}),  # pyright: ignore[reportUnknownArgumentType]
+        arguments=words if isinstance(words, str) else "" if words is None else json.dumps(words),
+        kind=kind,
+        **({"extra": extra} if extra else {}),
     )
 
 
 def part_from_dict(given: Mapping[str, Any]) -> Part:
     """The part that a content dict describes; `Opaque` where we do not know its kind or shape."""
-    reader = _READERS.get(given.get("type", ""))
+    kind = given.get("type")
+    reader = _READERS.get(kind) if isinstance(kind, str) else None
     part = reader(dict(given)) if reader else None
     return Opaque(given) if part is None else part
 
@@ -151,11 +158,12 @@ def _read_image(given: JSON) -> Part | None:
         return None
     body: JSON = dict(inner)  # pyright: ignore[reportUnknownArgumentType]
     url, detail = body.pop("url"), body.pop("detail", None)
-    rest = _nested(given, "image_url", body)
     decoded = from_data_url(url)
+    media_type = body.pop("media_type", None) if decoded is None else decoded[0]
+    rest = _nested(given, "image_url", body)
     if decoded is None:
-        return Image(url=url, detail=detail, **rest)
-    return Image(data=decoded[1], media_type=decoded[0], detail=detail, **rest)
+        return Image(url=url, media_type=media_type, detail=detail, **rest)
+    return Image(data=decoded[1], media_type=media_type, detail=detail, **rest)
 
 
 def _read_audio(given: JSON) -> Part | None:
@@ -163,10 +171,12 @@ def _read_audio(given: JSON) -> Part | None:
     if not isinstance(inner, dict):
         return None
     body: JSON = dict(inner)  # pyright: ignore[reportUnknownArgumentType]
-    data, audio_format = _from_base64(body.pop("data", None)), body.pop("format", None)
-    if data is None:
+    data = _from_base64(body.get("data"))
+    if not body.keys() & {"data", "id", "transcript"} or (data is None and "data" in body):
         return None
-    return Audio(data=data, format=audio_format, **_nested(given, "input_audio", body))
+    body.pop("data", None)
+    fields = {name: body.pop(name, None) for name in ("format", "id", "transcript")}
+    return Audio(data=data, **fields, **_nested(given, "input_audio", body))
 
 
 def _read_file(given: JSON) -> Part | None:
@@ -175,17 +185,19 @@ def _read_file(given: JSON) -> Part | None:
         return None
     body: JSON = dict(inner)  # pyright: ignore[reportUnknownArgumentType]
     given_by = [key for key in ("file_id", "file_data", "file_url") if key in body]
-    if len(given_by) != 1:
+    if len(given_by) != 1 or not isinstance(body[given_by[0]], str):
         return None
     value, filename = body.pop(given_by[0]), body.pop("filename", None)
-    rest = _nested(given, "file", body)
-    if given_by[0] == "file_id":
-        return File(id=value, filename=filename, **rest)
-    if given_by[0] == "file_url":
-        return File(url=value, filename=filename, **rest)
+    if given_by[0] != "file_data":
+        media_type = body.pop("media_type", None)
+        rest = _nested(given, "file", body)
+        if given_by[0] == "file_id":
+            return File(id=value, filename=filename, media_type=media_type, **rest)
+        return File(url=value, filename=filename, media_type=media_type, **rest)
     decoded = from_data_url(value)
     if decoded is None:
         return None
+    rest = _nested(given, "file", body)
     return File(data=decoded[1], media_type=decoded[0], filename=filename, **rest)
 
 
@@ -203,6 +215,15 @@ def _read_tool_call(given: JSON) -> Part | None:
     return part if isinstance(part, ToolCall) else None
 
 
+def _read_opaque(given: JSON) -> Part | None:
+    known = {"type", "data", "provider", "content", "choice"}
+    data: Any = given.get("data")
+    if not isinstance(data, Mapping) or given.keys() - known:
+        return None
+    fields = {key: given[key] for key in ("provider", "content", "choice") if key in given}
+    return Opaque(data, **fields)  # pyright: ignore[reportUnknownArgumentType]
+
+
 _READERS: Mapping[str, Callable[[JSON], Part | None]] = {
     "text": _read_text,
     "refusal": _read_refusal,
@@ -211,6 +232,7 @@ _READERS: Mapping[str, Callable[[JSON], Part | None]] = {
     "file": _read_file,
     "reasoning": _read_reasoning,
     "tool_call": _read_tool_call,
+    "opaque": _read_opaque,
 }
 
 
@@ -226,16 +248,16 @@ def _nested(given: JSON, key: str, inner: JSON) -> JSON:
     return {"extra": rest} if rest else {}
 
 
-def from_data_url(url: Any) -> tuple[str, bytes] | None:
+def from_data_url(url: Any) -> tuple[str | None, bytes] | None:
     """Media type and bytes of a base64 data URL that we would write the same way, else None."""
     if not isinstance(url, str) or not url.startswith("data:"):
         return None
     head, comma, body = url[5:].partition(",")
     media_type, mark, tail = head.partition(";base64")
     data = _from_base64(body)
-    if not comma or not mark or tail or not media_type or data is None:
+    if not comma or not mark or tail or data is None:
         return None
-    return media_type, data
+    return media_type or None, data
 
 
 def _from_base64(text: Any) -> bytes | None:
@@ -252,17 +274,21 @@ def _from_base64(text: Any) -> bytes | None:
 
 
 def message_to_dict(message: Message) -> JSON:
-    """The OpenAI-style dict of a message."""
+    """The OpenAI-style dict of a message.
+
+    Raises:
+        ValueError: If a `ToolResult` stands anywhere but in a message of role `tool`.
+    """
     parts = message.parts
+    if message.role == "tool":
+        return _named(_tool_result(parts[0]), message)
     if len(parts) == 1 and not message.listed:
         only = parts[0]
         if type(only) is Text and not only.extra:
             return _named({"role": message.role, "content": only.text}, message)
-        if type(only) is ToolResult:
-            return _named(_tool_result(only), message)
     out: JSON = {"role": message.role, "content": None}
     if message.role == "assistant":
-        parts = _beside(parts, out, listed=message.listed)
+        parts = _beside(parts, out)
     if parts or message.listed:
         out["content"] = content_to_wire(parts, listed=message.listed)
     return _named(out, message)
@@ -276,12 +302,15 @@ def _named(out: JSON, message: Message) -> JSON:
     return out
 
 
-def _tool_result(result: ToolResult) -> JSON:
+def _tool_result(result: Part) -> JSON:
+    assert isinstance(result, ToolResult)  # noqa: S101 - a Message of role tool holds nothing else
     content = content_to_wire(result.content, listed=result.listed)
     out: JSON = {"role": "tool", "tool_call_id": result.call_id, "content": content}
     if result.error:
         out["is_error"] = True
-    return {**out, **result.extra} if result.extra else out
+    if result.extra:
+        out["tool_result"] = dict(result.extra)
+    return out
 
 
 def content_to_wire(parts: tuple[Part, ...], *, listed: bool) -> Any:
@@ -295,33 +324,44 @@ def content_to_wire(parts: tuple[Part, ...], *, listed: bool) -> Any:
     return [part_to_dict(part) for part in parts]
 
 
-def _beside(parts: tuple[Part, ...], out: JSON, *, listed: bool) -> tuple[Part, ...]:
+def _beside(parts: tuple[Part, ...], out: JSON) -> tuple[Part, ...]:
     """Write what an assistant's message keeps beside its content; the parts that remain."""
-    end = len(parts)
-    while end and isinstance(parts[end - 1], ToolCall):
-        end -= 1
-    if end < len(parts):
-        out["tool_calls"] = [tool_call_to_dict(part) for part in parts[end:]]  # type: ignore[arg-type]
-    parts = parts[:end]
-    if parts and isinstance(parts[-1], Audio) and parts[-1].id is not None:
-        out["audio"] = {"id": parts[-1].id}
+    calls: list[Any] = []
+    while parts and (call := _as_tool_call(parts[-1])) is not None:
+        calls.insert(0, call)
         parts = parts[:-1]
-    if parts and type(parts[-1]) is Refusal and not parts[-1].extra and not listed:
-        out["refusal"] = parts[-1].text
+    if calls:
+        out["tool_calls"] = calls
+    last = parts[-1] if parts else None
+    if isinstance(last, Audio) and last.id is not None and last == Audio(id=last.id):
+        out["audio"] = {"id": last.id}
         parts = parts[:-1]
-    if parts and type(parts[0]) is Reasoning and _is_plain(parts[0]):
-        out[parts[0].extra.get("field", REASONING_FIELDS[0])] = parts[0].text
-        parts = parts[1:]
+    last = parts[-1] if parts else None
+    if isinstance(last, Refusal) and not last.extra:
+        out["refusal"] = last.text
+        parts = parts[:-1]
+    for field in REASONING_FIELDS:
+        first = parts[0] if parts else None
+        if isinstance(first, Reasoning) and first == _beside_content(field, first.text):
+            out[field] = first.text
+            parts = parts[1:]
     return parts
 
 
-def _is_plain(part: Reasoning) -> bool:
-    return (
-        part.signature is None
-        and part.id is None
-        and not part.redacted
-        and not set(part.extra) - {"field"}
-    )
+def _as_tool_call(part: Part) -> Any:
+    """A part as it stands in `tool_calls`; None if it does not."""
+    if isinstance(part, ToolCall):
+        return tool_call_to_dict(part)
+    if isinstance(part, Opaque) and part.data.get("type") == "tool_call":
+        call = part.data.get("tool_call")
+        if isinstance(call, Mapping) and _tool_call(call) == part:
+            return call  # pyright: ignore[reportUnknownVariableType]
+    return None
+
+
+def _beside_content(field: str, text: str) -> Reasoning:
+    """Reasoning that was read from a field beside the content."""
+    return Reasoning(text) if field == REASONING_FIELDS[0] else Reasoning(text, extra={"field": field})
 
 
 def tool_call_to_dict(call: ToolCall) -> JSON:
@@ -343,16 +383,12 @@ def part_to_dict(part: Part) -> JSON:
         case Text():
             return {"type": "text", "text": part.text, **part.extra}
         case Image():
-            url = part.url or data_url(part.media_type, part.data)
-            body = {"url": url} if part.detail is None else {"url": url, "detail": part.detail}
-            return _with_nested("image_url", body, part.extra)
+            body: JSON = {"url": part.url if part.data is None else _stored(part)}
+            if part.detail is not None:
+                body["detail"] = part.detail
+            return _with_nested("image_url", _typed(body, part), part.extra)
         case Audio():
-            sound: JSON = {"data": base64.b64encode(part.data or b"").decode()}
-            if part.id is not None:
-                sound = {"id": part.id}
-            if part.format is not None:
-                sound["format"] = part.format
-            return _with_nested("input_audio", sound, part.extra)
+            return _with_nested("input_audio", _audio_to_dict(part), part.extra)
         case File():
             return _with_nested("file", _file_to_dict(part), part.extra)
         case Refusal():
@@ -365,7 +401,18 @@ def part_to_dict(part: Part) -> JSON:
             msg = "A ToolResult stands alone in a message of role 'tool'; use Message.tool(...)."
             raise ValueError(msg)
         case Opaque():
-            return dict(part.data)
+            return _opaque_to_dict(part)
+
+
+def _audio_to_dict(part: Audio) -> JSON:
+    body: JSON = {}
+    if part.data is not None:
+        body["data"] = base64.b64encode(part.data).decode()
+    for name in ("format", "id", "transcript"):
+        value = getattr(part, name)
+        if value is not None:
+            body[name] = value
+    return body
 
 
 def _file_to_dict(part: File) -> JSON:
@@ -374,10 +421,39 @@ def _file_to_dict(part: File) -> JSON:
     elif part.url is not None:
         body = {"file_url": part.url}
     else:
-        body = {"file_data": data_url(part.media_type, part.data)}
+        body = {"file_data": _stored(part)}
     if part.filename is not None:
         body["filename"] = part.filename
+    return _typed(body, part)
+
+
+def _stored(part: Image | File) -> str:
+    """Bytes as a data URL; without a media type where there is none, so that none comes back."""
+    if part.media_type is not None:
+        return data_url(part.media_type, part.data)
+    return f"data:;base64,{base64.b64encode(part.data or b'').decode()}"
+
+
+def _typed(body: JSON, part: Image | File) -> JSON:
+    """Say the media type where no data URL says it."""
+    if part.data is None and part.media_type is not None:
+        body["media_type"] = part.media_type
     return body
+
+
+def _opaque_to_dict(part: Opaque) -> JSON:
+    """The provider's own object where it would be read as this very part; else in a wrapper."""
+    given = dict(part.data)
+    if part_from_dict(given) == part:
+        return given
+    out: JSON = {"type": "opaque", "data": given}
+    if part.provider:
+        out["provider"] = part.provider
+    if not part.content:
+        out["content"] = False
+    if part.choice:
+        out["choice"] = part.choice
+    return out
 
 
 def _reasoning_to_dict(part: Reasoning) -> JSON:

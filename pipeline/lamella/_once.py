@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Generator
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -76,6 +77,13 @@ class Streaming:
         if self._response is not None:
             response, self._response = self._response, None
             await self._pipeline.leave_stream(response)
+
+    def __del__(self) -> None:
+        """The net under a block that was entered and dropped: leave it, on its own loop."""
+        if self._response is not None:
+            leave = partial(self._pipeline.leave_stream, self._response)
+            loop = self._response.context.call.loop
+            loop.call_soon(lambda: loop.spawn(leave, "lamella dropped stream"))
 
     def __aiter__(self) -> NoReturn:
         self._explain()

@@ -26,7 +26,7 @@ Hook: TypeAlias = Callable[[Any, Any], Any]
 _PLAIN: Final = (str, bytes, bool, int, float, list, tuple, dict, dt.date, dt.datetime, dt.time)
 """What a file can hold, besides nothing."""
 
-_LISTS: Final[Mapping[Any, Callable[[Any], Any]]] = {
+_LISTS: Final[Mapping[Any, Any]] = {
     list: list,
     abc.MutableSequence: list,
     tuple: tuple,
@@ -165,10 +165,11 @@ def _union(value: Any, wanted: Any) -> Any:
     members = get_args(wanted)
     if value is None and type(None) in members:
         return None
+    others = [member for member in members if member is not type(None)]
+    if len(others) == 1:
+        return fit(value, others[0])
     deepest: Misfit | None = None
-    for member in sorted(members, key=lambda each: each is not type(value)):
-        if member is type(None):
-            continue
+    for member in sorted(others, key=lambda each: each is not type(value)):
         try:
             return fit(value, member)
         except Misfit as misfit:
@@ -188,8 +189,7 @@ def _list(value: Any, wanted: Any) -> Any:
             raise Misfit([Finding((), f"a list of {len(arguments)}", value)])
         return tuple(_each(list(enumerate(items)), arguments))
     of = arguments[0] if arguments else Any
-    make = cast("Callable[[Any], Any]", _LISTS[kind])
-    return make(_each(list(enumerate(items)), [of] * len(items)))
+    return _LISTS[kind](_each(list(enumerate(items)), [of] * len(items)))
 
 
 def _table(value: Any, wanted: Any) -> Any:

@@ -7,6 +7,7 @@ validators; the class that the option belongs to is named by itself.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from datetime import timedelta
@@ -35,6 +36,14 @@ def refused(
     """The error of an option that cannot be."""
     name = option.alias or option.name
     return ConfigurationError(f"{type(layer).__name__}({name}={value!r}): give {want}.")
+
+
+def is_async(function: object) -> bool:
+    """Whether calling it gives a coroutine: an async function, or an object with such a call."""
+    called: object = (
+        function if inspect.isroutine(function) else getattr(function, "__call__", None)
+    )  # noqa: B004
+    return inspect.iscoroutinefunction(called)
 
 
 def is_number(value: object) -> bool:

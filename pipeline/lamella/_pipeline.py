@@ -119,8 +119,10 @@ class Pipeline:
             response = await self._chain(request)(request)
             if not isinstance(response, Response):
                 raise not_a_response(response, self._outermost)
+            response = response.adopt(request)
             if not response.complete:
                 await response.collect()
+            call.raise_failure()
             return cast("R", response)
         except BaseException as error:
             outcome = outcome_of(error)
@@ -158,6 +160,9 @@ class Pipeline:
             response = await self._chain(request)(request)
             if not isinstance(response, Response):
                 raise not_a_response(response, self._outermost)
+            response = response.adopt(request)
+            if response.complete:
+                context.call.raise_failure()
         except BaseException as error:
             await self._end(context.call, outcome_of(error))
             if isinstance(error, LamellaError):
@@ -168,9 +173,10 @@ class Pipeline:
 
     async def leave_stream(self, response: Response) -> None:
         """End a streamed call."""
-        context = response.context
-        await response.aclose()
-        await self._end(context.call, response.outcome or Outcome.UNKNOWN)
+        try:
+            await response.aclose()
+        finally:
+            await self._end(response.context.call, response.outcome or Outcome.UNKNOWN)
 
     async def run_many(
         self,
@@ -231,6 +237,8 @@ class Pipeline:
                 msg, hint="Use `await pipeline.run(request)` or `.stream(request)`."
             )
         self._refuse_if_closed()
+        if request.target is not None:  # it was a target of the stack outside
+            request = request.evolve(target=None)
         return cast("R", await self._chain(request)(request))
 
     # --- looking -----------------------------------------------------------------------------
@@ -295,8 +303,8 @@ class Pipeline:
                 `{"use": "azure", "resource": "acme"}`.
             **overrides: A layer's name with options to set (`retry={"attempts": 5}`), with a layer
                 that takes its place, with True to add it where its phase belongs, or with None to
-                leave it out; another option of `Pipeline`; or `config`, the path of a file to read
-                instead of `lamella.toml`.
+                leave it out; `allow`, `max_attempts` or `ports` as for `Pipeline`; or `config`, the
+                path of a file to read instead of `lamella.toml`.
 
         Raises:
             UnknownNameError: If there is no such preset, layer or transport.
@@ -331,7 +339,8 @@ class Pipeline:
             with anyio.move_on_after(drain):
                 await self._wait_until_drained()
         for call in list(self._running):
-            await call.interrupt()
+            if not call.interrupt():
+                self._running.discard(call)
         with anyio.move_on_after(CLOSE_SECONDS, shield=True):
             await self._wait_until_drained()
         await self._background.aclose()
@@ -401,9 +410,8 @@ class Pipeline:
         if chain is None:
             pairs = zip(self.layers, self.infos, strict=True)
             layers = [pair for pair in pairs if issubclass(key[0], pair[1].requests)]
-            nested = isinstance(self.transport, Pipeline)
-            provider = None if nested else name_of(self.transport)
-            chain = fold(layers, _terminal(self.transport), provider, timed=key[1])
+            terminal, provider = _terminal(self.transport), _provider(self.transport)
+            chain = fold(layers, terminal, provider, timed=key[1])
             self._chains[key] = chain
         return chain
 
@@ -453,6 +461,22 @@ def _transport(item: Any) -> Any:
     if not isinstance(item, Pipeline):
         must_be_async(item, name_of(item), "transport")
     return item
+
+
+def _provider(transport: Any) -> Callable[[Any], str | None]:
+    """Finds the transport that a request goes to: its name, None if it is a pipeline."""
+    own = None if isinstance(transport, Pipeline) else name_of(transport)
+
+    def provider(request: Any) -> str | None:
+        target = request.target
+        if target is None:
+            return own
+        pipeline = (
+            own is None if target.transport is None else isinstance(target.transport, Pipeline)
+        )
+        return None if pipeline else target.name
+
+    return provider
 
 
 def _terminal(transport: Any) -> Step:

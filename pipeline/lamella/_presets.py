@@ -28,8 +28,8 @@ P = TypeVar("P", bound="Pipeline")
 ENVIRONMENT_VARIABLE: Final = "LAMELLA_ENV"
 DEFAULT_PRESET: Final = "development"
 
-_OPTIONS: Final = ("allow", "max_attempts", "name", "ports")
-"""What `Pipeline` takes besides layers and a transport."""
+_OPTIONS: Final = ("allow", "max_attempts", "ports")
+"""What `Pipeline` takes besides layers and a transport; its name is that of the preset."""
 
 _FILE, _PROGRAM, _PLUGINS = range(3)
 
@@ -40,7 +40,7 @@ def build_preset(
     """The pipeline of a preset; see `Pipeline.preset`."""
     changes = dict(overrides)
     book = _book(changes.pop("config", None))
-    options = {each: changes.pop(each) for each in _OPTIONS if each in changes}
+    options: dict[str, Any] = {each: changes.pop(each) for each in _OPTIONS if each in changes}
     preset = name if isinstance(name, Preset) else None
     called = _called(name)
     call = Place("Pipeline.preset(...)" if preset is not None else f"Pipeline.preset({called!r})")
@@ -63,7 +63,7 @@ def build_preset(
         chosen = stack.transport.made("transports", book.names, mistakes)
     mistakes.raise_any()
     options["allow"] = (*stack.allow, *options.get("allow", ()))
-    options.setdefault("name", stack.name or called)
+    options["name"] = stack.name or called
     if stack.max_attempts is not None:
         options.setdefault("max_attempts", stack.max_attempts)
     return pipeline(layers, chosen, **options)

@@ -168,10 +168,10 @@ class Response:
         A complete response that a plain function made, or that answers more than one call, is
         copied rather than shared: what a call notes of it is that call's own.
         """
-        if self._context is not None and self._context.call_id == request.context.call_id:
-            return self
-        response = self if self._context is None and self._source is None else self._replica()
-        response._context = request.context  # noqa: SLF001 - its own class
+        response = self
+        if self._context is None or self._context.call_id != request.context.call_id:
+            response = self if self._context is None and self._source is None else self._replica()
+            response._context = request.context  # noqa: SLF001 - its own class
         attempt = request.context.attempt
         if attempt is not None and response.head.provider is None:
             response.head = attrs.evolve(response.head, provider=attempt.provider)

@@ -69,14 +69,13 @@ def build(factory: Callable[..., Any], options: Mapping[str, object]) -> Any:
             findings.append(
                 Finding((name,), f"is missing, expected {_expected(known.types[name])}")
             )
-    if findings:
-        raise Misfit(findings)
-    try:
-        return factory(**arguments)
-    except Misfit:  # it reads options of its own
-        raise
-    except Exception as error:  # a stranger's class may object with anything
-        raise Misfit(_objections(factory, arguments, known, error)) from error
+    objected: Exception | None = None
+    if not findings:
+        try:
+            return factory(**arguments)
+        except Exception as error:  # noqa: BLE001 - a stranger's class may object with anything
+            objected = error
+    raise Misfit([*findings, *_objections(factory, arguments, known, objected)]) from objected
 
 
 def fit(value: object, wanted: Any) -> Any:
@@ -173,7 +172,10 @@ def _expected(wanted: Any) -> str:
 
 
 def _objections(
-    factory: Callable[..., Any], arguments: Mapping[str, Any], known: Parameters, error: Exception
+    factory: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    known: Parameters,
+    error: Exception | None,
 ) -> list[Finding]:
     """What a class has against its arguments.
 
@@ -181,16 +183,16 @@ def _objections(
     can be tried by itself.
     """
     findings: list[Finding] = []
-    if attrs.has(_innermost(factory)):
+    if attrs.has(_innermost(factory)) and all(name in arguments for name in known.required):
         needed = {name: arguments[name] for name in known.required}
         alone = _refusal(factory, needed)
         if alone is not None:
-            return [_objection(tuple(needed) if len(needed) == 1 else (), alone)]
+            return _objection(tuple(needed) if len(needed) == 1 else (), alone)
         for name, value in arguments.items():
             refusal = _refusal(factory, {**needed, name: value})
             if refusal is not None:
-                findings.append(_objection((name,), refusal))
-    return findings or [_objection((), error)]
+                findings.extend(_objection((name,), refusal))
+    return findings if findings or error is None else _objection((), error)
 
 
 def _refusal(factory: Callable[..., Any], arguments: Mapping[str, Any]) -> Exception | None:
@@ -201,8 +203,10 @@ def _refusal(factory: Callable[..., Any], arguments: Mapping[str, Any]) -> Excep
     return None
 
 
-def _objection(path: tuple[str, ...], error: Exception) -> Finding:
+def _objection(path: tuple[str, ...], error: Exception) -> list[Finding]:
+    if isinstance(error, Misfit):  # it reads options of its own
+        return list(error.findings)
     text = str(error) or type(error).__name__
     if not isinstance(error, ConfigurationError | TypeError | ValueError):
         text = f"could not be made: {type(error).__name__}: {error}"
-    return Finding(path, text, error=error)
+    return [Finding(path, text, error=error)]

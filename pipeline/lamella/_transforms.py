@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
@@ -73,7 +74,8 @@ class TransformSource:
             except Exception as error:  # noqa: BLE001 - raised once what was held back is out
                 # Even a truncated or failed answer gives up what was held back first.
                 self._error = error
-                pending.extend(self._transform.flush())
+                with suppress(Exception):  # never replaces the error under way
+                    pending.extend(self._transform.flush())
                 continue
             if type(event) is Finish:
                 pending.extend(self._transform.flush())

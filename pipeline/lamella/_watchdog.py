@@ -3,7 +3,9 @@
 A scope for each read of each stream costs more than the read. Here a guarded read only writes down
 when it becomes late; a single task per loop sleeps until the earliest such instant, and looks
 again. An instant that moved on meanwhile, as it does with every event that arrives, just goes back
-into the queue, so a stream of a thousand events arms the timer a handful of times.
+into the queue, so a stream of a thousand events arms the timer a handful of times. Entries of alarms
+that were disarmed go when they are due or when they outnumber the others: they must not keep the
+answers of the last ten minutes in memory.
 """
 
 from __future__ import annotations
@@ -57,6 +59,15 @@ class Alarm:
         self._queued = self._expiry
         return None if math.isinf(self._expiry) else self._expiry
 
+    @property
+    def idle(self) -> bool:
+        """Whether it is disarmed."""
+        return math.isinf(self._expiry)
+
+    def unqueue(self) -> None:
+        """Its entry has left the queue."""
+        self._queued = math.inf
+
 
 class _Watchdog:
     """The timer of one loop. Its task runs only while something is queued."""
@@ -67,8 +78,11 @@ class _Watchdog:
         self._running = False
         self._wake: anyio.Event | None = None
         self._until = math.inf
+        self._room = _ROOM
 
     def queue(self, alarm: Alarm, expiry: float) -> None:
+        if len(self._queue) >= self._room:
+            self._tidy()
         heapq.heappush(self._queue, (expiry, next(self._order), alarm))
         if not self._running:
             self._running = True
@@ -88,6 +102,16 @@ class _Watchdog:
             self._running = False
             self._until = math.inf
 
+    def _tidy(self) -> None:
+        """Drop the entries of disarmed alarms; the cost is spread over as many new entries."""
+        kept = [entry for entry in self._queue if not entry[2].idle]
+        for *_, alarm in self._queue:
+            if alarm.idle:
+                alarm.unqueue()
+        heapq.heapify(kept)
+        self._queue = kept
+        self._room = max(_ROOM, 2 * len(kept))
+
     def _look(self) -> None:
         now = anyio.current_time()
         while self._queue and self._queue[0][0] <= now:
@@ -96,5 +120,8 @@ class _Watchdog:
             if again is not None:
                 heapq.heappush(self._queue, (again, next(self._order), alarm))
 
+
+_ROOM = 64
+"""How many entries the queue may have before disarmed ones are looked for."""
 
 _WATCHDOGS: PerLoop[_Watchdog] = PerLoop(_Watchdog)

@@ -152,8 +152,8 @@ async def test_leaving_the_block_waits_for_a_read_of_another_task() -> None:
         async with pipeline.stream(HELLO) as response:
             group.start_soon(read, response)
             await anyio.sleep(0.5)
-        assert [(end.outcome, late) for end, late in endings] == [(Outcome.FAILED, False)]
-        assert response.trace.outcome is Outcome.FAILED
+        assert [(end.outcome, late) for end, late in endings] == [(Outcome.LEFT, False)]
+        assert response.trace.outcome is Outcome.LEFT
 
 
 async def test_leaving_closes_the_source() -> None:

@@ -1,4 +1,4 @@
-"""The mock server tells the truth: the official SDK understands what it says, on both event loops."""
+"""The mock server tells the truth: the official SDK understands all that it says."""
 
 import json
 from collections.abc import AsyncIterator
@@ -7,10 +7,9 @@ from typing import Any
 import openai
 import pytest
 from openai import AsyncAzureOpenAI, AsyncOpenAI
-from openai.types.chat import ChatCompletionToolParam
-from openai.types.responses import FunctionToolParam, Response
+from openai.types.responses import Response
 
-from lamella.testing._mock_server import MockServer
+from lamella.testing import MockServer
 
 pytestmark = [
     pytest.mark.anyio,
@@ -18,7 +17,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Async generator .*:ResourceWarning"),
 ]
 QUESTION = "Why is the sky blue?"
-TOOL: ChatCompletionToolParam = {
+TOOL: Any = {
     "type": "function",
     "function": {
         "name": "get_weather",
@@ -29,7 +28,7 @@ TOOL: ChatCompletionToolParam = {
         },
     },
 }
-FLAT_TOOL: FunctionToolParam = {
+FLAT_TOOL: Any = {
     "type": "function",
     "name": "get_weather",
     "strict": True,
@@ -76,7 +75,7 @@ async def test_a_chat_answer_is_read(client: AsyncOpenAI) -> None:
 
 
 async def test_a_streamed_chat_answer_is_the_whole_one(client: AsyncOpenAI) -> None:
-    """The pieces of a stream, role first and usage last, add up to the answer that is not streamed."""
+    """The pieces of a stream, role first and usage last, add up to the whole answer."""
     messages: Any = [{"role": "user", "content": QUESTION}]
     whole = await client.chat.completions.create(model="mock", messages=messages)
     stream = await client.chat.completions.create(
@@ -150,7 +149,7 @@ async def test_an_answer_is_cut_at_its_limit(client: AsyncOpenAI) -> None:
 
 async def test_structured_output_fits_its_schema(client: AsyncOpenAI) -> None:
     """With a JSON schema the answer is JSON that fits it."""
-    schema = {
+    schema: Any = {
         "type": "object",
         "properties": {"mood": {"enum": ["good", "bad"]}, "at": {"$ref": "#/$defs/time"}},
         "required": ["mood", "at"],

@@ -121,7 +121,9 @@ def test_what_helps_is_repeated() -> None:
     """Status, code, type, parameter and request id stand in the message; hints in the fields."""
     error = status_error(
         429,
-        body(message="Please try again in 2s", type="tokens", code="rate_limit_exceeded", param="n"),
+        body(
+            message="Please try again in 2s", type="tokens", code="rate_limit_exceeded", param="n"
+        ),
         {"x-request-id": "req_1", "x-should-retry": "false"},
         provider="groq",
     )
@@ -132,7 +134,9 @@ def test_what_helps_is_repeated() -> None:
     assert (error.retry_after, error.should_retry, error.request_id) == (2.0, False, "req_1")
 
 
-@pytest.mark.parametrize("sent", [b"[" * 10_000, b"\xff\xfe", b"null", b"[]", b"3", b'{"error":[1]}'])
+@pytest.mark.parametrize(
+    "sent", [b"[" * 10_000, b"\xff\xfe", b"null", b"[]", b"3", b'{"error":[1]}']
+)
 def test_strange_bodies(sent: bytes) -> None:
     """No body makes reading an error fail."""
     assert type(status_error(500, sent, {}, provider="p")) is lamella.ServerError

@@ -187,13 +187,13 @@ def test_extra_goes_out_verbatim_and_wins() -> None:
 @pytest.mark.parametrize("name", ["stream", "messages", "model"])
 def test_extra_cannot_pass_by_the_layers(name: str) -> None:
     """What layers and transport go by belongs on the request, and the error says so."""
-    with pytest.raises(UnsupportedError, match=f"{name!r}.*Instead"):
+    with pytest.raises(UnsupportedError, match=rf"{name!r}.*Instead"):
         encode("Hi", extra={name: True})
 
 
 def test_a_tool_choice_must_name_a_tool() -> None:
     """A name that no tool has is refused, with the names that there are."""
-    with pytest.raises(UnsupportedError, match="'lok'.*'look'"):
+    with pytest.raises(UnsupportedError, match=r"'lok'.*'look'"):
         encode("Hi", tools=[Tool("look")], tool_choice="lok")
     custom = {"type": "custom", "custom": {"name": "write"}}
     body = encode("Hi", tools=[custom], tool_choice="write")

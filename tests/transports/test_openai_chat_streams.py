@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -31,9 +32,11 @@ from lamella.transports._openai_chat import OpenAIChat
 from lamella.transports._openai_chat_answer import ChatDecoder
 
 CHAT = OpenAIChat()
-USAGE = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
+USAGE: dict[str, Any] = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
 REPORT = UsageReport(Usage(uncached_input=9, text_output=3))
-STOP = {"id": "c1", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+STOP: dict[str, Any] = {"id": "c1", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+ENDED: dict[str, Any] = {**STOP, "usage": USAGE}
+TOTALS: dict[str, Any] = {"choices": [], "usage": USAGE}
 DONE = b"[DONE]"
 
 
@@ -81,13 +84,13 @@ def assembled(*chunks: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 @pytest.mark.parametrize(
     "chunks",
     [
-        [text("a"), STOP, {"choices": [], "usage": USAGE}, DONE],
+        [text("a"), STOP, TOTALS, DONE],
         [text("a"), STOP, {"usage": USAGE}, DONE],
-        [text("a"), {**STOP, "usage": USAGE}, DONE],
-        [text("a"), {**STOP, "usage": USAGE}],
-        [{**text("a"), "usage": {**USAGE, "completion_tokens": 1}}, {**STOP, "usage": USAGE}, DONE],
-        [text("a"), {**STOP, "usage": USAGE}, {"choices": [], "usage": USAGE}, DONE],
-        [text("a"), STOP, {"choices": [], "usage": USAGE}, {"choices": [], "usage": None}, DONE],
+        [text("a"), ENDED, DONE],
+        [text("a"), ENDED],
+        [{**text("a"), "usage": {**USAGE, "completion_tokens": 1}}, ENDED, DONE],
+        [text("a"), ENDED, TOTALS, DONE],
+        [text("a"), STOP, TOTALS, {"choices": [], "usage": None}, DONE],
     ],
     ids=["final", "bare", "with a choice", "no DONE", "cumulative", "twice", "null after"],
 )
@@ -203,9 +206,13 @@ def test_a_name_may_be_repeated_or_come_in_pieces() -> None:
 
 
 @given(
-    st.lists(st.dictionaries(st.text(max_size=3), st.text(max_size=6), max_size=2), min_size=1, max_size=4),
+    st.lists(
+        st.dictionaries(st.text(max_size=3), st.text(max_size=6), max_size=2),
+        min_size=1,
+        max_size=4,
+    ),
     st.data(),
-)  # fmt: skip
+)
 def test_every_call_s_arguments_are_byte_exact(given: list[dict[str, str]], data: Any) -> None:
     """Parallel calls cut anywhere and mixed in any order come out as they went in."""
     wanted = [msgspec.json.encode(arguments).decode() for arguments in given]
@@ -224,7 +231,7 @@ def test_every_call_s_arguments_are_byte_exact(given: list[dict[str, str]], data
 def _cut(words: str, index: int, data: Any) -> list[dict[str, Any]]:
     places = data.draw(st.lists(st.integers(0, len(words)), max_size=4).map(sorted))
     ends = [0, *places, len(words)]
-    return [piece(words[a:b], index=index) for a, b in zip(ends, ends[1:], strict=False)]
+    return [piece(words[a:b], index=index) for a, b in itertools.pairwise(ends)]
 
 
 # --- what servers add --------------------------------------------------------------------------
@@ -258,6 +265,7 @@ def test_unknown_finish_reasons_and_chunks_without_choices_do_no_harm() -> None:
 
 def test_sound_may_be_cut_within_a_group_of_base64() -> None:
     """Its bytes come out whole, with the format that the request asked for."""
+
     def sound(**audio: Any) -> dict[str, Any]:
         return {"choices": [{"index": 0, "delta": {"audio": audio}}]}
 
@@ -273,6 +281,7 @@ def test_sound_may_be_cut_within_a_group_of_base64() -> None:
 
 def test_reasoning_state_is_gathered_for_the_next_turn() -> None:
     """`reasoning_details` come in pieces and stay in the message as one."""
+
     def details(words: str) -> dict[str, Any]:
         entry = {"type": "reasoning.text", "index": 0, "text": words}
         return {"choices": [{"delta": {"reasoning": words, "reasoning_details": [entry]}}]}
@@ -324,8 +333,9 @@ def test_an_error_event_needs_no_error_object() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"{", b"", b"[]", b"null", b'"x"', b"<html>", b'{"a": "\xff"}', b'{"choices": 5}', b"[" * 9999,
-        b'{"choices": [5]}', b'{"choices": [{"index": -1}]}', b'{"choices": [{"index": 1000000}]}',
+        b"{", b"", b"[]", b"null", b'"x"', b"<html>", b'{"a": "\xff"}', b'{"choices": 5}',
+        b"[" * 9999, b'{"choices": [5]}', b'{"choices": [{"index": -1}]}',
+        b'{"choices": [{"index": 1000000}]}',
         b'{"choices": [{"index": "0"}]}', b'{"choices": [{"delta": {"content": 5}}]}',
     ],
 )  # fmt: skip
@@ -334,7 +344,7 @@ def test_bytes_that_make_no_sense_are_a_protocol_error(data: bytes) -> None:
     with pytest.raises(ProtocolError) as caught:
         read(text("a"), data)
     assert caught.value.provider == "openai"
-    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
 
 
 @pytest.mark.parametrize(
@@ -380,10 +390,61 @@ def test_half_a_surrogate_pair_is_replaced_and_nul_kept() -> None:
     assert events == [TextDelta("a\ufffdb\0\U0001f600")]
 
 
+def test_fields_of_the_wrong_kind_never_raise_anything_but_our_errors() -> None:
+    """Every field of a chunk may be junk, at any depth."""
+    call = piece("{}", "f", index=0, id="1", type="function")
+    entry = {"type": "reasoning.text", "index": 0, "text": "H"}
+    rich = {
+        "id": "c1",
+        "model": "m",
+        "usage": {**USAGE, "prompt_tokens_details": {"cached_tokens": 1}},
+        "choices": [
+            {
+                "index": 0,
+                "delta": {
+                    "content": [
+                        {"type": "text", "text": "a"},
+                        {"type": "thinking", "thinking": []},
+                    ],
+                    "reasoning": "b",
+                    "refusal": "c",
+                    "audio": {"id": "a", "data": "AQ==", "transcript": "d"},
+                    "images": [{"image_url": {"url": "u"}}],
+                    "tool_calls": [call],
+                    "reasoning_details": [entry, entry],
+                },
+                "logprobs": {"content": [{"token": "a"}], "refusal": []},
+                "finish_reason": "stop",
+            }
+        ],
+    }
+    outcomes: set[str] = set()
+    for changed in _spoiled(rich):
+        for before in ((), (text("a"),)):
+            try:
+                stream(*before, changed, DONE)
+                outcomes.add("read")
+            except LamellaError as error:
+                outcomes.add(type(error).__name__)
+    assert {"read", "ProtocolError"} <= outcomes
+
+
+def _spoiled(given: Any) -> Iterator[Any]:
+    """The value with one of its parts replaced by junk, in every way."""
+    yield from (None, 5, "x", [], {}, [5], {"type": []})
+    inner = given.items() if isinstance(given, dict) else ()
+    for key, value in enumerate(given) if isinstance(given, list) else inner:
+        for junk in _spoiled(value):
+            if isinstance(given, dict):
+                yield {**given, key: junk}
+            else:
+                yield [*given[:key], junk, *given[key + 1 :]]
+
+
 # --- parity ------------------------------------------------------------------------------------
 
 WORDS = st.text(max_size=8)
-MESSAGES = st.fixed_dictionaries(
+MESSAGES: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {"content": WORDS},
     optional={
         "reasoning_content": WORDS,
@@ -399,7 +460,7 @@ MESSAGES = st.fixed_dictionaries(
                 st.text(min_size=1, max_size=4),
                 WORDS,
             ),
-            unique_by=lambda call: call["id"],
+            unique_by=lambda call: str(call["id"]),
             max_size=3,
         ),
     },

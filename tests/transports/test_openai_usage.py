@@ -13,7 +13,12 @@ from lamella.transports._openai_usage import estimated_tokens, estimated_usage, 
 
 COUNTS = st.integers(0, 5_000)
 JUNK = st.one_of(
-    st.none(), st.booleans(), st.text(max_size=3), st.floats(), st.integers(-9, 10**20), st.lists(COUNTS)
+    st.none(),
+    st.booleans(),
+    st.text(max_size=3),
+    st.floats(),
+    st.integers(-9, 10**20),
+    st.lists(COUNTS),
 )
 
 
@@ -82,7 +87,9 @@ def test_reasoning_left_out_of_the_completion_is_found_in_the_total(
 
 def test_a_missing_count_follows_from_the_total() -> None:
     """Where prompt or completion is not stated, the total says it."""
-    assert usage_of({"prompt_tokens": 7, "total_tokens": 9}) == Usage(uncached_input=7, text_output=2)
+    assert usage_of({"prompt_tokens": 7, "total_tokens": 9}) == Usage(
+        uncached_input=7, text_output=2
+    )
     assert usage_of({"total_tokens": 9}) == Usage(uncached_input=9)
 
 
@@ -163,9 +170,16 @@ def test_parts_always_add_up_to_the_provider_s_totals(
 @given(
     st.dictionaries(
         st.sampled_from(
-            ["prompt_tokens", "completion_tokens", "total_tokens", "input_tokens",
-             "prompt_tokens_details", "completion_tokens_details", "num_search_queries"]
-        ),  # fmt: skip
+            [
+                "prompt_tokens",
+                "completion_tokens",
+                "total_tokens",
+                "input_tokens",
+                "prompt_tokens_details",
+                "completion_tokens_details",
+                "num_search_queries",
+            ]
+        ),
         JUNK | st.dictionaries(st.sampled_from(["cached_tokens", "reasoning_tokens"]), JUNK),
     )
 )

@@ -93,7 +93,9 @@ def test_hints_in_words(message: str, seconds: float | None) -> None:
     assert stated_in(message) == (None if seconds is None else pytest.approx(seconds))
 
 
-@pytest.mark.parametrize(("value", "said"), [("true", True), ("False", False), ("", None), ("maybe", None)])
+@pytest.mark.parametrize(
+    ("value", "said"), [("true", True), ("False", False), ("", None), ("maybe", None)]
+)
 def test_explicit_word(value: str, said: bool | None) -> None:
     """`x-should-retry` counts if it is true or false."""
     assert should_retry({"x-should-retry": value}) is said

@@ -79,7 +79,9 @@ def test_golden_stream_cut_anywhere() -> None:
 
 _LINES = st.lists(
     st.one_of(
-        st.sampled_from([b"data: x", b"data:y", b"data", b": ping", b"event: e", b"id: 1", b"", b" "]),
+        st.sampled_from(
+            [b"data: x", b"data:y", b"data", b": ping", b"event: e", b"id: 1", b"", b" "]
+        ),
         st.binary(max_size=6),
     ),
     max_size=12,
@@ -87,7 +89,9 @@ _LINES = st.lists(
 _ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
 
 
-@given(lines=_LINES, ends=st.lists(_ENDS, min_size=12, max_size=12), cuts=st.sets(st.integers(0, 90)))
+@given(
+    lines=_LINES, ends=st.lists(_ENDS, min_size=12, max_size=12), cuts=st.sets(st.integers(0, 90))
+)
 def test_any_stream_reads_as_the_standard_says(
     lines: list[bytes], ends: list[bytes], cuts: set[int]
 ) -> None:

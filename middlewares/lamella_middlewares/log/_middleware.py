@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -11,7 +10,7 @@ import anyio
 import attrs
 
 from lamella import Ending, Handler, Outcome, Request, Response, ending, middleware
-from lamella._options import number, one_of, refused, whole
+from lamella._options import is_async, number, one_of, refused, whole
 from lamella_middlewares.log._lines import Format, Lines, TextStream
 from lamella_middlewares.log._record import LEVELS, level_of, notes_of, record_of
 from lamella_middlewares.log._scrub import scrubbed
@@ -33,13 +32,13 @@ def _usable_sink(log: Any, option: attrs.Attribute[Any], value: object) -> None:
     elif not hasattr(value, "write"):
         if not callable(value):
             raise refused(log, option, value, want)
-        called = value if inspect.isroutine(value) else type(value).__call__
-        if inspect.iscoroutinefunction(called):
+        if is_async(value):
             why = "it is called in a thread of its own, so it may block, but it cannot be awaited"
             raise refused(log, option, value, f"{want}; {why}")
 
 
 def _writer_of(log: Any) -> Writer:
+    attrs.validate(log)  # attrs itself does so only once all fields are there
     sink: Any = log.sink
     place = sink if isinstance(sink, str) else id(sink)  # the writer keeps the sink, so ids stay
     write = sink if callable(sink) else Lines(sink, log.format)

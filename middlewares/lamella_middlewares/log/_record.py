@@ -33,7 +33,7 @@ def level_of(outcome: Outcome) -> str:
 def record_of(
     request: Request[Any], response: Response | None, end: Ending, began: float
 ) -> dict[str, Any]:
-    """The record of a request that has ended; what is not known is left out.
+    """The record of a request that has ended.
 
     Args:
         request: As it came to this layer.
@@ -50,26 +50,38 @@ def record_of(
         "event": "call",
         "at": trace.started + now,
         "call_id": context.call_id,
-        "parent_id": context.parent_id,
-        "branch": context.branch or None,
-        "tenant": context.tenant,
         "operation": request.operation,
         "stream": request.stream,
         "model": request.model,
-        "served_model": None if response is None else response.head.model,
         "provider": _provider(response, served),
-        "outcome": str(end.outcome),
+        "outcome": end.outcome.value,
         "finish_reason": end.finish_reason,
         "duration": round(now - began, 6),
-        "time_to_first_event": _first_event(served, began),
-        "cached": True if response is not None and response.head.cached else None,
         "attempts": len(attempts),
-        **_spent(trace, attempts),
-        **_failure(end.error),
     }
-    if facts["served_model"] == facts["model"]:
-        del facts["served_model"]
-    return {name: fact for name, fact in facts.items() if fact is not None}
+    if served is not None and served.first_event is not None:
+        facts["time_to_first_event"] = round(served.first_event - began, 6)
+    _add_identity(facts, request, response)
+    _add_spent(facts, trace, attempts)
+    if end.error is not None and isinstance(end.error, Exception):
+        _add_failure(facts, end.error)
+    return facts
+
+
+def _add_identity(facts: dict[str, Any], request: Request[Any], response: Response | None) -> None:
+    context = request.context
+    if context.tenant is not None:
+        facts["tenant"] = context.tenant
+    if context.parent_id is not None:
+        facts["parent_id"] = context.parent_id
+    if context.branch:
+        facts["branch"] = context.branch
+    if response is not None:
+        head = response.head
+        if head.model is not None and head.model != request.model:
+            facts["served_model"] = head.model
+        if head.cached:
+            facts["cached"] = True
 
 
 def _served(response: Response | None, attempts: Sequence[Attempt]) -> Attempt | None:
@@ -89,36 +101,28 @@ def _provider(response: Response | None, served: Attempt | None) -> str | None:
     return None if served is None else served.provider
 
 
-def _first_event(served: Attempt | None, began: float) -> float | None:
-    if served is None or served.first_event is None:
-        return None
-    return round(served.first_event - began, 6)
-
-
-def _spent(trace: Trace, attempts: Sequence[Attempt]) -> dict[str, Any]:
+def _add_spent(facts: dict[str, Any], trace: Trace, attempts: Sequence[Attempt]) -> None:
     """What the call has consumed and cost: all its attempts, losers and child calls included."""
-    cost = trace.cost if attempts else None
     usage = attempts[0].usage if len(attempts) == 1 else trace.usage
-    facts: dict[str, Any] = {}
     if usage is not None and usage.total_tokens:
-        facts = {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
+        facts["input_tokens"] = usage.input_tokens
+        facts["output_tokens"] = usage.output_tokens
         if usage.cache_read:
             facts["cache_read_tokens"] = usage.cache_read
         if usage.reasoning_output:
             facts["reasoning_tokens"] = usage.reasoning_output
         if usage.estimated:
             facts["estimated"] = True
+    cost = trace.cost
     if cost is not None:
-        facts |= {"cost": f"{cost.amount.normalize():f}", "currency": cost.currency}
-    return facts
+        facts["cost"] = f"{cost.amount.normalize():f}"
+        facts["currency"] = cost.currency
 
 
-def _failure(error: BaseException | None) -> dict[str, Any]:
-    if error is None or not isinstance(error, Exception):
-        return {}
-    facts: dict[str, Any] = {"error": type(error).__name__}
+def _add_failure(facts: dict[str, Any], error: Exception) -> None:
+    facts["error"] = type(error).__name__
     if isinstance(error, LamellaError):
-        facts |= {
+        known = {
             "status": error.status,
             "code": error.code,
             "phase": error.phase,
@@ -126,7 +130,7 @@ def _failure(error: BaseException | None) -> dict[str, Any]:
             "request_id": error.request_id,
             "refused_by": error.layer,
         }
-    return facts
+        facts.update({name: fact for name, fact in known.items() if fact is not None})
 
 
 def notes_of(notes: Sequence[Note]) -> list[dict[str, Any]]:

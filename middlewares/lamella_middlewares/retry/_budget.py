@@ -20,6 +20,7 @@ SLOTS = 10
 
 
 def _key_of(budget: Any) -> tuple[str, ...]:
+    attrs.validate(budget)  # attrs itself does so only once all fields are there
     numbers = f"{budget.ratio:g},{budget.per_second:g},{budget.ttl:g}"
     return (budget.namespace, "retry", numbers)
 

@@ -56,7 +56,7 @@ class Retry:
             tries at once, with `retry_after` on the error.
         jitter: Chance in our own waits: `full` (0 to the wait), `equal` (half of it at least) or
             `none`. After a throttle `full` is `equal`, for it would often not wait at all.
-        min_useful: Seconds that must be left of the deadline for a try to make sense; 0 or more.
+        min_useful: Seconds that must be left of the deadline for a try to make sense, above 0.
         budget: Bounds retries to a share of the traffic, for all pipelines of the process. None
             sets no bound.
         on: Which exceptions of other libraries may be retried: types, or a plain function of the
@@ -74,7 +74,7 @@ class Retry:
     multiplier: float | None = attrs.field(default=None, validator=_sane_multiplier)
     max_wait: float = attrs.field(default=30.0, converter=seconds, validator=span)
     jitter: Jitter = attrs.field(default="full", validator=one_of("full", "equal", "none"))
-    min_useful: float = attrs.field(default=0.1, converter=seconds, validator=number(0))
+    min_useful: float = attrs.field(default=0.1, converter=seconds, validator=span)
     budget: RetryBudget | None = attrs.field(factory=RetryBudget)
     on: Any = None
     mint_idempotency_key: bool = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias, cast
 
@@ -26,6 +25,7 @@ from lamella import (
     StreamTruncated,
     TimedOutError,
 )
+from lamella._options import is_async
 
 Foreign: TypeAlias = Callable[[Exception], bool]
 """Whether an exception that is not the library's own may be retried."""
@@ -153,8 +153,7 @@ def foreign_predicate(on: object) -> Foreign | None:
     if isinstance(on, type):
         on = (on,)
     if callable(on):
-        called = on if inspect.isroutine(on) else type(on).__call__
-        if inspect.iscoroutinefunction(called):
+        if is_async(on):
             msg = "Retry(on=...) was given an async function."
             raise ConfigurationError(msg, hint="Give a plain function of the exception.")
         return cast("Foreign", on)

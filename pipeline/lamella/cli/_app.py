@@ -14,12 +14,20 @@ from typing import Any, Final
 from cyclopts import App, CycloptsError, Parameter
 
 from lamella._errors import LamellaError
-from lamella.cli._errors import EXIT_CODES, USAGE, exit_code, exit_code_of_signal, report
-from lamella.cli._output import be_quiet, is_terminal, prepare
+from lamella.cli._errors import (
+    EXIT_CODES,
+    USAGE,
+    debugging,
+    exit_code,
+    exit_code_of_signal,
+    report,
+)
+from lamella.cli._output import be_quiet, console, is_terminal, prepare
 
-SIGINT: Final = 2
-SIGPIPE: Final = 13
-SIGTERM: Final = 15
+_SIGPIPE: Final = 13
+
+_UNWRAPPED: Final = 2_000
+"""Columns of the help where there is no terminal: whoever reads it there wraps it."""
 
 _ABOUT: Final = f"""\
 Dependable calls to language models.
@@ -28,7 +36,8 @@ Dependable calls to language models.
 
 With --debug, anywhere on the line, failures show where they come from."""
 
-_NO_NEGATIVES: Final = Parameter(negative=())
+_OPTIONS: Final = Parameter(negative=(), show_default=False)
+"""No `--no-x` for flags, and defaults only where an option's own words ask for them."""
 
 _BUILT_IN: Final[Mapping[str, str]] = {
     "run": "_run:run",
@@ -57,18 +66,19 @@ def run_program(arguments: Sequence[str]) -> int:
     """
     prepare()
     tokens, debug = _without_debug(arguments)
+    debugging.set(debug)
     try:
         code = _run(tokens)
         sys.stdout.flush()
     except BrokenPipeError:
         be_quiet()
-        return exit_code_of_signal(SIGPIPE)
+        return exit_code_of_signal(_SIGPIPE)
     except OSError as error:  # standard output on a full disk, or a file that cannot be read
         be_quiet()
-        report(error, debug=debug)
+        report(error)
         return exit_code(error)
     except Exception as error:  # noqa: BLE001 - a person is told of every failure, in a sentence
-        report(error, debug=debug)
+        report(error)
         return exit_code(error)
     return code
 
@@ -85,7 +95,7 @@ def _run(tokens: list[str]) -> int:
     if tokens[:1] == ["run"]:
         from lamella.cli._run import STDIN
 
-        tokens = [STDIN if token == "-" else token for token in tokens]
+        tokens = [STDIN if word == "-" else word for word in tokens]
     try:
         command, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
     except CycloptsError as error:
@@ -115,17 +125,21 @@ def _refused(error: CycloptsError, tokens: Sequence[str]) -> int:
 
 
 def _app(tokens: Sequence[str]) -> App:
+    terminal = is_terminal(sys.stdout)
     app = App(
         name="lamella",
         help=_ABOUT,
         help_format="plaintext",
-        help_formatter="default" if is_terminal(sys.stdout) else "plain",
+        help_formatter="default" if terminal else "plain",
+        console=console(sys.stdout, width=None if terminal else _UNWRAPPED),
         version=_version,
         result_action="return_value",
     )
     asked = tokens[0] if tokens else ""
     for name in [asked] if is_built_in(asked) else _BUILT_IN:
-        app.command(_built_in(name), name=name, default_parameter=_NO_NEGATIVES)
+        app.command(
+            _built_in(name), name=name, default_parameter=_OPTIONS, help_format="markdown"
+        )
     if not is_built_in(asked) and asked != "--version":
         _add_plugins_commands(app)
     return app

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from contextvars import ContextVar
 from typing import Final
 
 from lamella._errors import (
@@ -77,20 +78,19 @@ def _particulars(error: LamellaError) -> list[str]:
         found.append(f"({len(error.attempts)} attempts were made.)")
     if error.retry_after is not None and error.retryable:
         found.append(f"(It may work again in {error.retry_after:g} s.)")
-    if error.request_id is not None:
+    if error.request_id is not None and error.request_id not in str(error):
         found.append(f"(Request {error.request_id}.)")
     return found
 
 
-def report(error: BaseException, *, debug: bool = False) -> None:
-    """Tell standard error of an error that has ended a command.
+debugging: ContextVar[bool] = ContextVar("debugging", default=False)
+"""Whether errors are told with their tracebacks: `--debug`."""
 
-    Args:
-        error: What has ended it.
-        debug: Whether to show the traceback too.
-    """
+
+def report(error: BaseException) -> None:
+    """Tell standard error of an error that has ended a command, or an answer."""
     from lamella.cli._output import say
 
-    if debug:
+    if debugging.get():
         traceback.print_exception(error, file=sys.stderr)
     say(f"lamella: {paragraph(error)}", style="red")

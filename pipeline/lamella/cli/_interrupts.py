@@ -9,20 +9,19 @@ from __future__ import annotations
 import os
 import signal
 import threading  # noqa: TID251 - the bound must hold even while the event loop is blocked
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import anyio
 
 from lamella._loops import Loop, current_loop
 from lamella.cli._errors import exit_code_of_signal
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 T = TypeVar("T")
+
+Handler: TypeAlias = Callable[[int, FrameType | None], Any] | int | None
 
 GRACE_SECONDS = 5.0
 """How long cleaning up may take after the first signal. Then the process ends as it is."""
@@ -42,7 +41,7 @@ class Interrupts:
         self.received: int | None = None
 
     @contextmanager
-    def stopping(self) -> Iterator[anyio.CancelScope]:
+    def stopping(self) -> Generator[anyio.CancelScope, None, None]:
         """Within the block Ctrl-C cancels the block, and not the program."""
         with anyio.CancelScope() as scope:
             self._scopes.append(scope)
@@ -83,18 +82,18 @@ def run(work: Callable[[Interrupts], Awaitable[T]]) -> T:
     """
 
     async def main() -> T:
-        with anyio.CancelScope() as scope:
-            interrupts = Interrupts(current_loop(), scope)
-            with _handled_by(interrupts):
-                return await work(interrupts)
+        scope = anyio.CancelScope()
+        interrupts = Interrupts(current_loop(), scope)
+        with scope, _handled_by(interrupts):
+            return await work(interrupts)
         raise KeyboardInterrupt if interrupts.received == signal.SIGINT else Terminated
 
     return anyio.run(main, backend="asyncio")
 
 
 @contextmanager
-def _handled_by(interrupts: Interrupts) -> Iterator[None]:
-    before: Mapping[int, object] = {}
+def _handled_by(interrupts: Interrupts) -> Generator[None, None, None]:
+    before: dict[int, Handler] = {}
     if threading.current_thread() is threading.main_thread():  # elsewhere signals cannot be taken
         before = {
             number: signal.signal(number, interrupts.handle)
@@ -105,4 +104,4 @@ def _handled_by(interrupts: Interrupts) -> Iterator[None]:
     finally:
         interrupts.done()
         for number, handler in before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type] # pyright: ignore
+            signal.signal(number, handler)

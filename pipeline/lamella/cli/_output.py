@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _STEERING: Final[Mapping[int, str | None]] = {
-    **{code: "\N{REPLACEMENT CHARACTER}" for code in (*range(0x20), *range(0x7F, 0xA0))},
+    **dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), "\N{REPLACEMENT CHARACTER}"),
     ord("\n"): "\n",
     ord("\t"): "\t",
     ord("\r"): None,
@@ -86,10 +86,11 @@ def _dimmed(text: str) -> str:
     return text if plain else f"\x1b[2m{text}\x1b[0m"
 
 
-def _console(stream: TextIO) -> Console:
+def console(stream: TextIO, *, width: int | None = None) -> Console:
+    """A stream as rich sees it, as wide as the terminal unless `width` says more."""
     from rich.console import Console
 
-    return Console(file=stream, highlight=False, markup=False, emoji=False)
+    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
 
 
 def show(rich: Callable[[], Any], plain: Callable[[], str], stream: TextIO | None = None) -> None:
@@ -100,12 +101,12 @@ def show(rich: Callable[[], Any], plain: Callable[[], str], stream: TextIO | Non
         plain: Makes the text for everything else.
         stream: Where; None is standard output.
     """
-    stream = stream or sys.stdout
-    if is_terminal(stream):
-        _console(stream).print(rich())
+    target: TextIO = stream or sys.stdout
+    if is_terminal(target):
+        console(target).print(rich())
     else:
-        stream.write(plain() + "\n")
-    stream.flush()
+        target.write(plain() + "\n")
+    target.flush()
 
 
 def say(text: str, *, style: str = "") -> None:

@@ -43,7 +43,7 @@ def _trace(trace: Trace) -> Text:
     lines = [Text(headline(trace), style="bold")]
     lines += [_row(row, width, total) for row in drawn]
     lines.append(Text(f"  {_LEGEND}", style="dim"))
-    return Text("\n").join(lines)
+    return Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
 
 
 def _row(row: Row, width: int, total: float) -> Text:
@@ -61,22 +61,21 @@ def _row(row: Row, width: int, total: float) -> Text:
         after,
         (f" {seconds:>8}  ", ""),
         (harmless("  ".join(row.details)), "red" if row.well is False else "dim"),
-        no_wrap=True,
-        overflow="ellipsis",
     )
 
 
-def show_explanation(explanation: Explanation, origin: str) -> None:
+def show_explanation(explanation: Explanation, preset: str, origin: str) -> None:
     """Print a pipeline as it will run, and where its preset comes from."""
-    show(lambda: _explanation(explanation, origin), lambda: f"{explanation}\nPreset: {origin}")
+    words = f"preset {preset!r} from {origin}"
+    show(lambda: _explanation(explanation, words), lambda: f"{words}\n{explanation}")
 
 
-def _explanation(explanation: Explanation, origin: str) -> Any:
+def _explanation(explanation: Explanation, words: str) -> Any:
     from rich.console import Group
     from rich.text import Text
 
     return Group(
-        Text.assemble((explanation.name, "bold"), (f"  outermost first; preset: {origin}", "dim")),
+        Text.assemble((words, "bold"), ("; layers outermost first", "dim")),
         _stack(explanation),
         *[Text(f"  ?  {doubt.message}", style="yellow") for doubt in explanation.doubts],
         *[Text(f"  !  accepted: {allowed}", style="yellow") for allowed in explanation.allowed],

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import attrs
 from cyclopts import Parameter
 
+from lamella._layers import name_of
 from lamella.cli._stack import NO_STACK, Stack
 
 if TYPE_CHECKING:
@@ -18,10 +20,7 @@ if TYPE_CHECKING:
 STDIN: Final = "\0stdin"
 """Stands for the word `-`, which the parser of options would not let through."""
 
-_EMBEDDED: Final = (
-    "(The embedded provider answered, as no other was named: "
-    "--transport openai --model gpt-4o-mini asks a real one.)"
-)
+_EMBEDDED: Final = "(To ask a real model: --transport openai --model gpt-4o-mini.)"
 
 _ENDINGS: Final = {
     "length": "(The answer stops here because it has reached its limit of tokens.)",
@@ -114,6 +113,7 @@ def run(
     request = asking.request([Message.user(_prompt(prompt))])
     page = Page()
     pipeline = stack.pipeline(paced=page.terminal and not showing.json)
+    must_know_model(pipeline, asking)
 
     async def work(_: Interrupts) -> ChatResponse:
         async with pipeline:
@@ -148,16 +148,43 @@ def _prompt(words: tuple[str, ...]) -> str:
     return prompt
 
 
-async def stream(pipeline: WatchedPipeline, request: ChatRequest, page: Page) -> ChatResponse:
+def must_know_model(pipeline: WatchedPipeline, asking: Asking) -> None:
+    """Refuse a question to nobody.
+
+    Raises:
+        UsageError: If no model is named and the transport has no default.
+    """
+    from lamella.cli._errors import UsageError
+
+    transport = pipeline.transport
+    if asking.model is None and getattr(transport, "model", asking) is None:
+        msg = f"The transport {name_of(transport)!r} has no default model."
+        raise UsageError(msg, hint="Add --model NAME; `lamella models` lists some.")
+
+
+async def stream(
+    pipeline: WatchedPipeline,
+    request: ChatRequest,
+    page: Page,
+    opened: Callable[[ChatResponse], object] | None = None,
+) -> ChatResponse:
     """Write an answer as it arrives.
+
+    Args:
+        pipeline: What answers.
+        request: What to ask.
+        page: Where to write.
+        opened: Given the response as soon as it is open, for whoever needs it if it is cut short.
 
     Raises:
         LamellaError: What ended it; what had arrived is written.
     """
-    from lamella import ReasoningDelta, RefusalDelta, TextDelta, Turn
+    from lamella import ReasoningDelta, RefusalDelta, TextDelta, Turn, UsageReport
 
     thinking = False
     async with pipeline.stream(request) as response:
+        if opened is not None:
+            opened(response)
         async for event in response:
             if isinstance(event, ReasoningDelta):
                 if page.terminal:  # elsewhere only the answer itself is wanted
@@ -169,8 +196,8 @@ async def stream(pipeline: WatchedPipeline, request: ChatRequest, page: Page) ->
                 thinking = False
             if isinstance(event, TextDelta | RefusalDelta):
                 page.write(event.text)
-            elif isinstance(event, Turn):
-                page.end_line()
+            elif isinstance(event, Turn | UsageReport):
+                page.end_line()  # before the call ends: what is logged then begins a line of its own
     return response
 
 

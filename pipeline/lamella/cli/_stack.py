@@ -43,8 +43,8 @@ class Stack:
         preset: The named stack. Without it LAMELLA_ENV names it, or else it is development.
         transport: What talks to the provider: openai, azure, groq, ollama, mock ... Without it the
             preset's; where neither is named, the embedded provider answers.
-        config: The file with presets. Without it LAMELLA_CONFIG names it, or else it is lamella.toml
-            in the working directory.
+        config: The file with presets. Without it LAMELLA_CONFIG names it, or else it is
+            lamella.toml in the working directory.
     """
 
     preset: Annotated[str | None, Parameter(alias="-p")] = None
@@ -64,26 +64,39 @@ class Stack:
 
         A first try needs no key and costs nothing, whatever keys happen to be set.
         """
-        from lamella._configuration import read_configuration
         from lamella._presets import ENVIRONMENT_VARIABLE
 
-        if self.preset or self.transport or os.environ.get(ENVIRONMENT_VARIABLE):
-            return False
-        return self.name not in read_configuration(self.config).settings.presets
+        named = self.preset or self.transport or os.environ.get(ENVIRONMENT_VARIABLE)
+        return not named and not self._own
 
-    def pipeline(self, *, paced: bool = False) -> WatchedPipeline:
+    @property
+    def _own(self) -> bool:
+        """Whether the preset stands in the file."""
+        from lamella._configuration import read_configuration
+        from lamella._registry import key_of
+
+        presets = read_configuration(self.config).settings.presets
+        return key_of(self.name) in {key_of(name) for name in presets}
+
+    def pipeline(self, *, paced: bool = False, quiet: bool = False) -> WatchedPipeline:
         """Build it.
 
         Args:
             paced: Whether the embedded provider, if nobody has named another, takes its time.
+            quiet: Whether to leave out the log of a preset that is not of the file: its records
+                would stand between the lines of a conversation.
 
         Raises:
             ConfigurationError: If a name is unknown or the file has mistakes.
         """
+        from lamella._presets import build_preset
+
         transport: Any = self.transport
         if self.embedded:
             transport = _PACE if paced else EMBEDDED
-        return WatchedPipeline.preset(self.name, transport=transport, config=self.config)
+        overrides: dict[str, Any] = {"log": None} if quiet and not self._own else {}
+        overrides["config"] = self.config
+        return build_preset(WatchedPipeline, self.name, transport, overrides)
 
     @property
     def origin(self) -> str:
@@ -92,7 +105,7 @@ class Stack:
         from lamella._registry import key_of
 
         found = {key_of(name): origin for name, origin in preset_names(self.config).items()}
-        return f"{self.name!r} of {found.get(key_of(self.name), 'nowhere')}"
+        return found[key_of(self.name)]
 
 
 NO_STACK: Final = Stack()

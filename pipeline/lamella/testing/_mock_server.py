@@ -15,6 +15,7 @@ import attrs
 from anyio.from_thread import start_blocking_portal
 
 from lamella._mock_answers import Answer
+from lamella._options import seconds
 from lamella.testing._http_connection import Early
 from lamella.testing._http_server import HTTPServer
 from lamella.testing._mock_faults import Script, Steps
@@ -59,8 +60,8 @@ class MockServer:
         models: The models that there are; None accepts any name.
         answer: Gives the answers instead of the embedded provider: a function of the request that
             returns text, a message, a response, or None to leave it to the provider.
-        latency: Seconds until an answer begins.
-        latency_per_token: Seconds before each further token.
+        latency: Seconds, or a timedelta, until an answer begins; 0 or more.
+        latency_per_token: The same before each further token.
         reasoning_field: Where the chat API puts a model's thinking; None leaves it out, as OpenAI's
             own does.
         host: The address to listen on.
@@ -79,8 +80,8 @@ class MockServer:
     keys: Collection[str] = attrs.field(default=(), repr=False, validator=_one_text)
     models: Collection[str] | None = attrs.field(default=None, validator=_one_text)
     answer: Answer | None = None
-    latency: float = attrs.field(default=0.0, validator=_not_negative)
-    latency_per_token: float = attrs.field(default=0.0, validator=_not_negative)
+    latency: float = attrs.field(default=0.0, converter=seconds, validator=_not_negative)
+    latency_per_token: float = attrs.field(default=0.0, converter=seconds, validator=_not_negative)
     reasoning_field: str | None = "reasoning_content"
     host: str = "127.0.0.1"
     port: int = 0

@@ -196,6 +196,15 @@ class AzureOpenAI:
         well = any(part.well for part in found.values())
         return PartHealth(well=well, detail={name: dict(p.detail) for name, p in found.items()})
 
+    async def check(self) -> None:
+        """Look for what it needs, address and key, without asking the endpoint.
+
+        Raises:
+            LamellaError: What is missing or wrong.
+        """
+        for place in self._places or self._open(run_in_thread):
+            await place.authenticate()
+
     async def aclose(self) -> None:
         """Close all connections; calls under way end with `ClosedError`. Idempotent."""
         self._closed = True

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextvars import Context
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -101,7 +102,23 @@ class _LoopPools:
     def __init__(self, options: HTTPOptions) -> None:
         self._options = options
         self._pools: dict[tuple[Proxy | None, bool], Any] = {}
+        self._guard: AsyncGenerator[None, None] | None = None
         self.sending: set[anyio.CancelScope] = set()
+
+    async def guard(self) -> None:
+        """Have the connections closed when the loop ends, as nobody else would.
+
+        Both event loops close the generators that are still open when they end.
+        """
+        if self._guard is None:
+            self._guard = self._open_until_closed()
+            await anext(self._guard)
+
+    async def _open_until_closed(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            await self._close_all()
 
     def get(self, proxy: Proxy | None, context: ssl.SSLContext | None, *, fresh: bool) -> Any:
         """The pool of connections through a proxy. A fresh one keeps no connection."""
@@ -132,6 +149,10 @@ class _LoopPools:
             raise ConfigurationError(msg, hint="Install it with: pip install socksio") from error
 
     async def aclose(self) -> None:
+        if self._guard is not None:
+            await self._guard.aclose()
+
+    async def _close_all(self) -> None:
         for scope in list(self.sending):
             scope.cancel()
         pools, self._pools = list(self._pools.values()), {}
@@ -168,6 +189,7 @@ class PooledHTTPClient:
         if target.scheme == "https" and self._context is None:
             self._context = await self._thread(ssl_context, self._options)
         pools = self._pools.get()
+        await pools.guard()
         deadline = math.inf if request.connect is None else anyio.current_time() + request.connect
         with anyio.CancelScope(deadline=deadline) as scope:
             pools.sending.add(scope)
@@ -213,7 +235,6 @@ class PooledHTTPClient:
                 extensions={"timeout": {"write": request.write}},
             )
         )
-        limit = self._options.max_header_bytes
         size = sum(len(name) + len(value) + 4 for name, value in response.headers)
         reply = PooledReply(
             response,
@@ -221,11 +242,9 @@ class PooledHTTPClient:
             max_bytes=self._options.max_body_bytes,
             client_closed=lambda: self._closed,
         )
-        if size > limit:
+        if size > self._options.max_header_bytes:
             await reply.aclose()
-            msg = f"The headers of {request.provider}'s answer are larger than {limit} bytes."
-            hint = "If that is to be expected, raise HTTPOptions.max_header_bytes."
-            raise ResponseTooLargeError(msg, hint=hint, provider=request.provider)
+            raise _headers_too_large(request.provider)
         return reply
 
     def _typed(
@@ -251,6 +270,8 @@ class PooledHTTPClient:
         if not sent or kind == "ProxyError":
             return _connect_error(error, who, where)
         if kind == "RemoteProtocolError" and not _hung_up(error):
+            if "too long" in str(error):
+                return _headers_too_large(who)
             return ProtocolError(f"What {who} sent is no HTTP.", provider=who)
         msg = f"The connection to {who} ({where}) was lost before it answered."
         return ConnectionLostError(msg, provider=who)
@@ -277,7 +298,8 @@ class PooledHTTPClient:
 
 
 def _spawner(loop: Loop, pools: _LoopPools) -> Callable[[], None]:
-    return lambda: loop.spawn(pools.aclose, "lamella http close")
+    # In an empty context: this one's says which kind of event loop runs here, not there.
+    return lambda: Context().run(loop.spawn, pools.aclose, "lamella http close")
 
 
 def _connect_timeout(request: HTTPRequest, target: _Target) -> ConnectTimeout:
@@ -288,6 +310,11 @@ def _connect_timeout(request: HTTPRequest, target: _Target) -> ConnectTimeout:
         hint="If the machine is busy, HTTPOptions.max_connections may be too small.",
         provider=request.provider,
     )
+
+
+def _headers_too_large(who: str) -> ResponseTooLargeError:
+    msg = f"The headers of {who}'s answer are larger than HTTPOptions.max_header_bytes."
+    return ResponseTooLargeError(msg, provider=who)
 
 
 def _connect_error(error: Exception, who: str, where: str) -> LamellaError:
@@ -320,10 +347,10 @@ def _certainly_not_taken(error: Exception) -> bool:
 
 def _hung_up(error: Exception) -> bool:
     """Whether the peer closed, rather than sent nonsense."""
-    if not error.args:
+    if not error.args or type(error.args[0]).__name__ in {"StreamReset", "ConnectionTerminated"}:
         return True
-    event = error.args[0]
-    return not isinstance(event, str) or "disconnected" in event or "closed connection" in event
+    text = str(error)
+    return "disconnected" in text or "closed connection" in text
 
 
 def _as_float(value: Any) -> float | None:

@@ -30,6 +30,7 @@ from lamella._events import Event, Finish, UsageReport
 from lamella._mock_answers import Answer, chat_events, embedding_events
 from lamella._mock_rejections import Rejection, error_body, in_band_body
 from lamella._mock_tokens import Draw
+from lamella._options import number, seconds
 from lamella._parts import Opaque
 from lamella._requests import Request
 from lamella._responses import Head, Response
@@ -46,12 +47,6 @@ _WIRE_VERBS = frozenset(
      "stall_at", "stall", "reset_before_headers", "blackhole", "malformed_at"}
 )  # fmt: skip
 _EVENT_VERBS = frozenset({"truncate", "reset", "error_at", "error", "finish", "usage", "unknown"})
-
-
-def _seconds(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
-    if not 0 <= value < math.inf:
-        msg = f"Mock({attribute.name}={value!r}): it is a number of seconds, 0 or more."
-        raise ConfigurationError(msg)
 
 
 def _script(mock: Mock) -> Script | None:
@@ -74,8 +69,8 @@ class Mock:
 
     Attributes:
         model: The model of requests that name none.
-        latency: Seconds until the first event of an answer.
-        latency_per_token: Seconds before each further event.
+        latency: Seconds, or a timedelta, until the first event of an answer; 0 or more.
+        latency_per_token: The same before each further event.
         script: What goes wrong with the first request, the second, and so on: a list of texts such
             as `"status=429; retry-after=2"`, None being a request without faults; one text with
             bars between the steps; or a `Plan`. What is left of the verbs without a network is
@@ -91,8 +86,8 @@ class Mock:
     name: ClassVar[str] = "mock"
 
     model: str = "mock"
-    latency: float = attrs.field(default=0.0, validator=_seconds)
-    latency_per_token: float = attrs.field(default=0.0, validator=_seconds)
+    latency: float = attrs.field(default=0.0, converter=seconds, validator=number(0))
+    latency_per_token: float = attrs.field(default=0.0, converter=seconds, validator=number(0))
     script: Steps | None = None
     faults: Steps | None = None
     answer: Answer | None = None
@@ -164,8 +159,8 @@ class Mock:
         stall_at = None if faults is None else faults.wire.stall_at
         stall = 0.0 if faults is None else faults.wire.stall
 
-        def wait(number: int) -> float:
-            return (each if number else latency) + (stall if number == stall_at else 0.0)
+        def wait(place: int) -> float:
+            return (each if place else latency) + (stall if place == stall_at else 0.0)
 
         return wait
 
@@ -202,28 +197,28 @@ class MockSource:
 
     async def __anext__(self) -> Event:
         """The next event."""
-        number = self._next
-        seconds = self._pace(number)
-        if seconds > 0:
-            await self._wait(seconds)
-        elif number == 0 or not self._eager:
+        place = self._next
+        span = self._pace(place)
+        if span > 0:
+            await self._wait(span)
+        elif place == 0 or not self._eager:
             await anyio.lowlevel.checkpoint()
         if self._closed:
             msg = "The mock provider's answer was closed while its next event was awaited."
             raise ClosedError(msg)
-        if number == len(self._events):
+        if place == len(self._events):
             raise StopAsyncIteration
         self._next += 1
-        event = self._events[number]
+        event = self._events[place]
         if isinstance(event, Exception):
             raise event
         return event
 
-    async def _wait(self, seconds: float) -> None:
+    async def _wait(self, span: float) -> None:
         with anyio.CancelScope() as scope:
             self._scope = scope
             try:
-                await _sleep(self._sleep, seconds)
+                await _sleep(self._sleep, span)
             finally:
                 self._scope = None
 
@@ -234,11 +229,11 @@ class MockSource:
             self._scope.cancel()
 
 
-async def _sleep(sleep: Callable[[float], Awaitable[None]], seconds: float) -> None:
-    if math.isinf(seconds):
+async def _sleep(sleep: Callable[[float], Awaitable[None]], span: float) -> None:
+    if math.isinf(span):
         await anyio.sleep_forever()
-    elif seconds > 0:
-        await sleep(seconds)
+    elif span > 0:
+        await sleep(span)
 
 
 def _must_be_possible(faults: MockFaults) -> None:
@@ -256,12 +251,12 @@ async def _before(faults: MockFaults, ports: Ports, request_id: str) -> None:
     """What happens before the first event: waits, and errors instead of an answer."""
     wire = faults.wire
     jitter = ports.random.uniform(-wire.jitter, wire.jitter) if wire.jitter else 0.0
-    for seconds in (wire.delay + jitter, wire.hold_headers, wire.blackhole):
-        await _sleep(ports.sleep, seconds)
+    for span in (wire.delay + jitter, wire.hold_headers, wire.blackhole):
+        await _sleep(ports.sleep, span)
     if wire.reset_before_headers or wire.blackhole:
         raise _lost("before it answered", request_id)
     status = wire.status or 200
-    if status >= 400:
+    if status >= 300:
         body = error_body(status) if wire.body is None else wire.body
         raise _status_error(status, body, dict(wire.headers), request_id)
     await _sleep(ports.sleep, wire.delay_after_headers)

@@ -147,6 +147,15 @@ class OpenAI:
             return PartHealth(well=False, detail={"error": type(error).__name__})
         return await place.health()
 
+    async def check(self) -> None:
+        """Look for what it needs, address and key, without asking the endpoint.
+
+        Raises:
+            LamellaError: What is missing or wrong.
+        """
+        place = self._place or await self._open(run_in_thread)
+        await place.authenticate()
+
     async def sdk(self) -> Any:
         """The openai SDK's own client, for what Lamella has no words for (files, batches ...).
 

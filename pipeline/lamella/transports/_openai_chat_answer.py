@@ -27,6 +27,7 @@ from lamella._responses import NO_HEAD, Head
 from lamella._usage import Usage
 from lamella.transports._openai_chat_choice import ChoiceReader
 from lamella.transports._openai_json import (
+    NOT_THAT,
     is_list,
     is_object,
     json_object,
@@ -46,7 +47,6 @@ _CHUNK_FIELDS = {
     "choices", "usage", "error",
 }  # fmt: skip
 _CHOICE_FIELDS = {"index", "delta", "message", "finish_reason", "logprobs", "error"}
-_MAYBE_JSON_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 class _PlainDelta(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -119,7 +119,9 @@ class ChatDecoder:
         """
         try:
             choice = _PLAIN.decode(data).choices[0]
-        except _MAYBE_JSON_ERRORS:
+        except NOT_THAT:
+            choice = None
+        if choice is None:
             return self._feed_any(event, data)
         reader = self._choices.get(choice.index)
         filters = choice.content_filter_results

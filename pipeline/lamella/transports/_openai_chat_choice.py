@@ -64,7 +64,7 @@ class ChoiceReader:
         events: list[Event] = []
         self._reasoning(delta, events)
         if is_object(logprobs):
-            self._logprobs += logprobs.get("content") or ()
+            self._logprobs += objects_of(logprobs, "content")
             if refused := logprobs.get("refusal"):
                 events.append(self._aside({"logprobs": {"refusal": refused}}))
         self._content(delta.get("content"), events)

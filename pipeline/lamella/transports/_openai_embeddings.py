@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from array import array
 from collections.abc import Mapping, Sequence
@@ -120,10 +121,8 @@ class OpenAIEmbeddings:
         if isinstance(given, str):
             return self._unpacked(given)
         if is_list(given) and given:
-            try:
+            with contextlib.suppress(TypeError, ValueError, OverflowError):
                 return tuple([float(value) for value in given])
-            except (TypeError, ValueError):
-                pass
         raise nonsense("a vector", "something else than numbers", provider=self.provider)
 
     def _unpacked(self, given: str) -> tuple[float, ...]:

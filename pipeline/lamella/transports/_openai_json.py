@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
@@ -15,7 +16,11 @@ from lamella._nothing import NOTHING
 from lamella._usage import Usage
 from lamella.transports._http_errors import in_band_error
 
+NOT_THAT = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What msgspec raises for bytes that are not of the expected type, or no JSON at all."""
+
 _DECODER = msgspec.json.Decoder()
+_MALFORMED = object()
 
 
 def json_object(data: bytes, what: str, *, provider: str) -> Mapping[str, Any]:
@@ -34,7 +39,9 @@ def json_object(data: bytes, what: str, *, provider: str) -> Mapping[str, Any]:
     """
     try:
         value = _DECODER.decode(data)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+    except NOT_THAT:
+        value = _MALFORMED
+    if value is _MALFORMED:
         value = _leniently(data, what, provider)
     if is_list(value) and len(value) == 1:
         value = value[0]  # Google's compatible endpoint wraps its errors
@@ -116,10 +123,9 @@ def base64_of(given: object, *, provider: str) -> bytes:
     """
     if not isinstance(given, str):
         return b""
-    try:
+    with contextlib.suppress(binascii.Error, ValueError):
         return base64.b64decode(given, validate=True)
-    except (binascii.Error, ValueError):
-        raise nonsense("binary content", "malformed base64", provider=provider) from None
+    raise nonsense("binary content", "malformed base64", provider=provider)
 
 
 def _leniently(data: bytes, what: str, provider: str) -> Any:
@@ -129,11 +135,12 @@ def _leniently(data: bytes, what: str, provider: str) -> Any:
         raise nonsense(what, "HTML or XML", provider=provider, hint=hint)
     if not start:
         raise nonsense(what, "nothing", provider=provider)
-    try:
-        return _mended(json.loads(data))
-    except (ValueError, RecursionError):
-        # Not `from`: the decoder's error would carry the answer's text.
-        raise nonsense(what, "malformed JSON", provider=provider) from None
+    value: Any = _MALFORMED
+    with contextlib.suppress(ValueError, RecursionError):
+        value = _mended(json.loads(data))
+    if value is _MALFORMED:  # raised out here, as the decoder's own error holds the answer's text
+        raise nonsense(what, "malformed JSON", provider=provider)
+    return value
 
 
 def _mended(value: Any) -> Any:

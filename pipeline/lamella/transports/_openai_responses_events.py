@@ -34,6 +34,7 @@ from lamella._responses import NO_HEAD, Head
 from lamella._usage import Usage
 from lamella.transports._http_errors import in_band_error
 from lamella.transports._openai_json import (
+    NOT_THAT,
     base64_of,
     json_object,
     mapping_of,
@@ -53,7 +54,6 @@ from lamella.transports._openai_responses_items import (
 from lamella.transports._openai_usage import estimated_usage, usage_of
 
 _REASONS = {"max_output_tokens": "length", "max_tokens": "length"}
-_MAYBE_JSON_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 class _TextPiece(msgspec.Struct, tag_field="type", tag="response.output_text.delta", gc=False):
@@ -115,7 +115,9 @@ class ResponsesDecoder:
         """
         try:
             piece = _TEXT.decode(data)
-        except _MAYBE_JSON_ERRORS:
+        except NOT_THAT:
+            piece = None
+        if piece is None:
             return self._feed_any(event, data)
         self._spoken.add((piece.output_index, piece.content_index))
         if not piece.delta:
@@ -177,6 +179,13 @@ class ResponsesDecoder:
             self._stated = response["usage"]
 
     # --- messages ----------------------------------------------------------------------------
+
+    def _text(self, given: Mapping[str, Any]) -> Sequence[Event]:
+        """A piece of text that is not quite as its type says."""
+        self._spoken.add((_index(given), _index(given, "content_index")))
+        text = text_of(given, "delta")
+        logprobs = tuple(objects_of(given, "logprobs")) or None
+        return self._noted([TextDelta(text, 0, logprobs)] if text is not None else [])
 
     def _text_done(self, given: Mapping[str, Any]) -> Sequence[Event]:
         return self._content_done(given, {**given, "type": "output_text"})
@@ -252,7 +261,7 @@ class ResponsesDecoder:
 
     def _item_added(self, given: Mapping[str, Any]) -> Sequence[Event]:
         item = mapping_of(given, "item")
-        kind = item.get("type")
+        kind = text_of(item, "type")
         if kind in CALLS:
             return self._named(_index(given), item)
         if kind in {"message", "reasoning"}:
@@ -261,7 +270,7 @@ class ResponsesDecoder:
 
     def _item_done(self, given: Mapping[str, Any]) -> Sequence[Event]:
         item, index = mapping_of(given, "item"), _index(given)
-        kind = item.get("type")
+        kind = text_of(item, "type")
         self._items.add(index)
         if kind in CALLS:
             return self._named(index, item)
@@ -366,6 +375,7 @@ class ResponsesDecoder:
         "response.output_item.done": _item_done,
         "response.content_part.added": _nothing,
         "response.content_part.done": _nothing,
+        "response.output_text.delta": _text,
         "response.output_text.done": _text_done,
         "response.refusal.delta": _refusal,
         "response.refusal.done": _refusal_done,

@@ -1,0 +1,77 @@
+"""`lamella mock`: the embedded provider behind HTTP, faults included."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from lamella.testing import MockServer
+
+
+def mock(
+    *,
+    port: Annotated[int, Parameter(show_default=True)] = 8080,
+    host: Annotated[str, Parameter(show_default=True)] = "127.0.0.1",
+    fault: tuple[str, ...] = (),
+    latency: float = 0.0,
+    key: tuple[str, ...] = (),
+) -> int:
+    """Serve the embedded provider over HTTP until Ctrl-C: OpenAI's and Azure's APIs.
+
+    Args:
+        port: Where to listen; 0 takes any free port.
+        host: The address to listen on. Other machines reach it only if it is not the loopback.
+        fault: What goes wrong with an answer, such as "status=429; retry-after=1". One is for every
+            request; several are for the first, the second and so on, and "ok" is for none.
+        latency: Seconds until an answer begins.
+        key: A key that is accepted; without one everybody is.
+    """
+    from lamella.cli._errors import UsageError
+    from lamella.cli._interrupts import run
+    from lamella.testing import MockServer
+
+    try:
+        faults = fault[0] if len(fault) == 1 else list(fault) or None
+        server = MockServer(host=host, port=port, faults=faults, latency=latency, keys=key)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    try:
+        run(lambda _: _serve(server, key))
+    except KeyboardInterrupt:
+        return 0
+    except OSError as error:
+        msg = f"Nothing can listen on {host}:{port}: {error.strerror or error}."
+        raise UsageError(msg, hint="Choose another --port; 0 takes any that is free.") from error
+    return 0
+
+
+async def _serve(server: MockServer, keys: tuple[str, ...]) -> None:
+    import anyio
+
+    async with server:
+        sys.stdout.write(_welcome(server.url, server.endpoint, keys))
+        sys.stdout.flush()
+        await anyio.sleep_forever()
+
+
+def _welcome(url: str, endpoint: str, keys: tuple[str, ...]) -> str:
+    key = keys[0] if keys else "any"
+    # A key of this server is no secret: it opens nothing but a mock.
+    return f"""\
+The embedded provider listens on {url}; Ctrl-C ends it.
+
+Ask it:
+  curl {url}/chat/completions -H "Authorization: Bearer {key}" \\
+    -H "Content-Type: application/json" \\
+    -d '{{"model": "mock", "messages": [{{"role": "user", "content": "Why is the sky blue?"}}]}}'
+
+Point a program to it:
+  export OPENAI_BASE_URL={url}
+  export OPENAI_API_KEY={key}
+or, for Azure's clients:
+  export AZURE_OPENAI_ENDPOINT={endpoint}
+  export AZURE_OPENAI_API_KEY={key}
+"""

@@ -1,0 +1,360 @@
+"""Reading `lamella.toml`, and giving options the shape that their annotations ask for."""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import attrs
+import pytest
+
+from lamella import ConfigurationError, Money, Secret
+from lamella._configuration import read_configuration
+from lamella._mistakes import Misfit, Mistakes, Place
+from lamella._preset_records import Use
+from lamella._structuring import build, fit
+
+if TYPE_CHECKING:
+    from fractions import Fraction as Unknown  # a name that is not there at run time
+
+USE = "a name, or a table such as { use = 'retry', attempts = 5 }"
+
+
+class Colour(enum.Enum):
+    """Two colours."""
+
+    RED = "red"
+    BLUE = "blue"
+
+
+@attrs.frozen
+class Inner:
+    """A record inside a record."""
+
+    size: int
+    words: tuple[str, ...] = ()
+
+
+def seconds(value: float | dt.timedelta | None) -> float | None:
+    """Seconds from either."""
+    return value.total_seconds() if isinstance(value, dt.timedelta) else value
+
+
+@attrs.frozen
+class Outer:
+    """A record with options of many shapes."""
+
+    number: int
+    inner: Inner | None = None
+    inners: Sequence[Inner] = ()
+    wait: float | None = attrs.field(default=None, converter=seconds)
+    mode: Literal["fast", "slow"] = "fast"
+    _hidden: int = 0
+    made: int = attrs.field(default=9, init=False)
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test begins in an empty folder, with no variable set."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("LAMELLA_CONFIG", "LAMELLA_ENV", "LAMELLA_PLUGINS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def misfit(wanted: Any, value: object) -> str:
+    """What is said of a value that does not fit."""
+    with pytest.raises(Misfit) as caught:
+        fit(value, wanted)
+    return str(caught.value)
+
+
+def refused(factory: Callable[..., Any], options: Mapping[str, object]) -> list[str]:
+    """What is said of options that do not fit."""
+    mistakes = Mistakes()
+    with pytest.raises(Misfit) as caught:
+        build(factory, options)
+    mistakes.add(Place("here"), *caught.value.findings)
+    with pytest.raises(ConfigurationError) as raised:
+        mistakes.raise_any()
+    return str(raised.value).splitlines()
+
+
+# --- shapes -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wanted", "value", "result"),
+    [
+        (int, 5, 5),
+        (float, 5, 5),
+        (bool, False, False),
+        (str, "", ""),
+        (float | None, None, None),
+        (float | dt.timedelta, 2, 2),
+        (dt.timedelta, 1.5, dt.timedelta(seconds=1.5)),
+        (dt.timedelta | None, dt.timedelta(1), dt.timedelta(1)),
+        (Path, "~", Path.home()),
+        (Literal["a", 1], 1, 1),
+        (Colour, "red", Colour.RED),
+        (list[int], (1, 2), [1, 2]),
+        (tuple[int, ...], [1, 2], (1, 2)),
+        (tuple[int, str], [1, "x"], (1, "x")),
+        (frozenset[str], ["a"], frozenset({"a"})),
+        (Collection[str], ["a"], ("a",)),
+        (Mapping[str, int], {"a": 1}, {"a": 1}),
+        (dict[str, Inner], {"a": {"size": 1}}, {"a": Inner(1)}),
+        (str | Inner, {"size": 1, "words": ["w"]}, Inner(1, ("w",))),
+        (Inner, Inner(3), Inner(3)),
+        (Secret, "env:KEY", Secret("env:KEY")),
+        (Callable[[str], str], str.upper, str.upper),
+        (Any, "anything", "anything"),
+        (dt.date, dt.date(2026, 11, 21), dt.date(2026, 11, 21)),
+    ],
+)
+def test_a_value_that_fits_is_taken(wanted: Any, value: object, result: object) -> None:
+    """Values of the annotated type are taken, lists and tables made into what is asked for."""
+    fitted = fit(value, wanted)
+    assert (type(fitted), fitted) == (type(result), result)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "value", "said"),
+    [
+        (int, "5", "got '5', expected an integer"),
+        (int, True, "got True, expected an integer"),
+        (int, 5.0, "got 5.0, expected an integer"),
+        (float, "fast", "got 'fast', expected a number"),
+        (float, False, "got False, expected a number"),
+        (bool, 1, "got 1, expected true or false"),
+        (str, 5, "got 5, expected a string"),
+        (str, Colour.RED, "got <Colour.RED: 'red'>, expected a string"),
+        (float | dt.timedelta | None, "1s", "got '1s', expected a number of seconds"),
+        (dt.timedelta, [], "got [], expected a number of seconds"),
+        (Path, 3, "got 3, expected a path"),
+        (Literal["a", "b"], "c", "got 'c', expected one of 'a', 'b'"),
+        (Literal[1], True, "got True, expected 1"),
+        (Colour, "green", "got 'green', expected one of 'red', 'blue'"),
+        (list[int], "12", "got '12', expected a list, each an integer"),
+        (tuple[int, str], [1], "got [1], expected a list of 2"),
+        (list[int], [1, "x", None], "[1]: got 'x', expected an integer\n[2]: got None, expected "),
+        (Mapping[str, int], [1], "got [1], expected a table"),
+        (dict[str, int], {"a": {}}, "a: got {}, expected an integer"),
+        (Inner, "big", "got 'big', expected a table of Inner's options"),
+        (Inner | None, {"size": "x"}, "size: got 'x', expected an integer"),
+        (Money, 5, "got 5, expected a table of Money's options"),
+        (Callable[[], str], "f", "got 'f', expected a Callable, from code"),
+        (Callable[[], str] | str, 5, "got 5, expected a string"),
+        (Secret, 5, "expected a reference such as 'env:NAME' or 'file:PATH'"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused(wanted: Any, value: object, said: str) -> None:
+    """Nothing is coerced; the message has the value and what was expected."""
+    assert misfit(wanted, value).startswith(said)
+
+
+def test_every_mistake_is_found_with_its_path() -> None:
+    """Unknown, missing and wrong options are found in one go, at any depth."""
+    options: dict[str, object] = {
+        "inner": {"size": "x", "wrods": []},
+        "inners": [{"size": 1}, {"size": 1, "words": ["a", 2]}, 7],
+        "wait": "long",
+        "mode": "medium",
+        "hiden": 1,
+    }
+    assert refused(Outer, options) == [
+        "here: inner.size: got 'x', expected an integer",
+        "here: inner.wrods: is no option. Did you mean 'words'?",
+        "here: inners[1].words[1]: got 2, expected a string",
+        "here: inners[2]: got 7, expected a table of Inner's options",
+        "here: wait: got 'long', expected a number of seconds",
+        "here: mode: got 'medium', expected one of 'fast', 'slow'",
+        "here: hiden: is no option. Did you mean 'hidden'?",
+        "here: number: is missing, expected an integer",
+    ]
+
+
+def test_options_go_by_the_names_of_the_arguments() -> None:
+    """An option has the name of the argument; `-` stands for `_`; what is no argument is none."""
+    made = build(Outer, {"number": 1, "hidden": 5, "inner": {"size": 2}})
+    assert (made.number, made._hidden, made.inner, made.made) == (1, 5, Inner(2), 9)
+    assert refused(Outer, {"number": 1, "made": 5})[0].startswith("here: made: is no option.")
+
+
+def test_ranges_are_judged_by_the_class_itself() -> None:
+    """What the class refuses is reported for each option that it refuses, with its words."""
+
+    @attrs.frozen
+    class Ranged:
+        low: int = attrs.field(validator=attrs.validators.ge(1))
+        high: int = attrs.field(default=5, validator=attrs.validators.le(9))
+        step: int = attrs.field(default=1, validator=attrs.validators.ge(1))
+
+        def __attrs_post_init__(self) -> None:
+            if self.low > self.high:
+                raise ValueError("low is above high")
+
+    assert refused(Ranged, {"low": 0}) == ["here: low: 'low' must be >= 1: 0"]
+    assert refused(Ranged, {"low": 1, "high": 10, "step": 0}) == [
+        "here: high: 'high' must be <= 9: 10",
+        "here: step: 'step' must be >= 1: 0",
+    ]
+    assert refused(Ranged, {"low": 4, "high": 3}) == ["here: high: low is above high"]
+
+
+def test_a_class_without_attrs_is_read_by_its_signature() -> None:
+    """A stranger's class or function needs no attrs: its annotations are enough."""
+
+    class Plain:
+        def __init__(self, size: int, *, name: str = "x", odd: Unknown | None = None) -> None:
+            self.all = (size, name, odd)
+
+    def make(size: int, **rest: object) -> tuple[int, dict[str, object]]:
+        if size < 0:
+            raise OSError("no disk")
+        return size, rest
+
+    assert build(Plain, {"size": 1, "odd": object}).all == (1, "x", object)
+    assert refused(Plain, {"name": 5, "sise": 1}) == [
+        "here: name: got 5, expected a string",
+        "here: sise: is no option. Did you mean 'size'?",
+        "here: size: is missing, expected an integer",
+    ]
+    assert build(partial(make, size=4), {"more": 1}) == (4, {"more": 1})
+    assert refused(make, {"size": -1}) == ["here: could not be made: OSError: no disk"]
+
+
+def test_what_may_be_a_key_is_not_shown() -> None:
+    """The value of an option that may hold a secret stays out of the message."""
+
+    @attrs.frozen
+    class Client:
+        api_key: str | None = None
+        token: Secret | None = None
+
+    found = refused(Client, {"api_key": ["sk-abc"], "token": "sk-abc", "apikey": "sk-abc"})
+    assert not any("sk-abc" in line for line in found)
+    assert found[0] == "here: api_key: got a value that is not shown, expected a string"
+    assert found[1].startswith("here: token: A secret is given by reference")
+
+
+# --- the file ---------------------------------------------------------------------------------
+
+
+def test_without_a_file_there_is_nothing_to_say() -> None:
+    """No file is no mistake, unless it was named."""
+    assert read_configuration().settings.presets == {}
+    with pytest.raises(ConfigurationError, match=r"other\.toml cannot be read: No such file"):
+        read_configuration("other.toml")
+
+
+def test_the_variable_names_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`LAMELLA_CONFIG` is read instead of the file in the working directory."""
+    Path("lamella.toml").write_text("[presets.here]\n")
+    Path("there.toml").write_text("[presets.there]\n")
+    assert list(read_configuration().settings.presets) == ["here"]
+    monkeypatch.setenv("LAMELLA_CONFIG", "there.toml")
+    assert list(read_configuration().settings.presets) == ["there"]
+    monkeypatch.setenv("LAMELLA_CONFIG", "gone.toml")
+    with pytest.raises(ConfigurationError, match=r"gone\.toml \(LAMELLA_CONFIG names it\) cannot"):
+        read_configuration()
+
+
+def test_a_file_is_read_again_when_it_has_changed() -> None:
+    """A change to the file is seen by the next that asks; an unchanged one is not read again."""
+    file = Path("lamella.toml")
+    file.write_text("[presets.one]\n")
+    first = read_configuration().settings
+    assert read_configuration().settings is first
+    file.write_text("[presets.other]\n")
+    assert list(read_configuration().settings.presets) == ["other"]
+
+
+def test_all_that_a_preset_can_say() -> None:
+    """The keys of a preset in a file are those of the record."""
+    Path("lamella.toml").write_text("""
+[presets.production]
+extends = "production"
+transport = { use = "azure", resource = "acme" }
+layers = ["log", { use = "retry", attempts = 5 }]
+without = ["timeout"]
+allow = ["cost outside retry"]
+max_attempts = 3
+name = "web"
+
+[plugins]
+allow = ["lamella-redis"]
+""")
+    settings = read_configuration().settings
+    preset = settings.presets["production"]
+    assert preset.layers == (Use("log"), Use("retry", {"attempts": 5}))
+    assert preset.transport == Use("azure", {"resource": "acme"})
+    assert (preset.extends, preset.name, preset.max_attempts) == ("production", "web", 3)
+    assert (list(preset.without), list(preset.allow)) == (["timeout"], ["cost outside retry"])
+    assert settings.plugins.allow == ("lamella-redis",)
+
+
+def test_every_mistake_of_a_file_is_reported_at_once() -> None:
+    """Each line has the file, the key path, the value, and what was expected."""
+    Path("lamella.toml").write_text("""
+[preset.x]
+
+[plugins]
+alow = []
+
+[presets.a]
+layers = ["log", 5, { attempts = 5 }, { use = 3 }]
+transport = []
+extends = 7
+
+[presets.b]
+layers = "log"
+max_attempts = "ten"
+
+[presets."my own"]
+layer = []
+""")
+    with pytest.raises(ConfigurationError) as caught:
+        read_configuration()
+    assert str(caught.value).splitlines() == [
+        "lamella.toml: preset: is no option. Did you mean 'presets'?",
+        "lamella.toml: plugins.alow: is no option. Did you mean 'allow'?",
+        "lamella.toml: presets.a.extends: got 7, expected a string",
+        f"lamella.toml: presets.a.layers[1]: got 5, expected {USE}",
+        "lamella.toml: presets.a.layers[2].use: is missing, expected a name",
+        "lamella.toml: presets.a.layers[3].use: got 3, expected a name",
+        f"lamella.toml: presets.a.transport: got [], expected {USE}",
+        "lamella.toml: presets.b.max_attempts: got 'ten', expected an integer",
+        "lamella.toml: presets.b.layers: got 'log', expected a list of layers",
+        "lamella.toml: presets.'my own'.layer: is no option. Did you mean 'layers'?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[presets.x\n", "lamella.toml: line 1, column 11: Expected ']'"),
+        ("a = 1\nb = \n", "lamella.toml: line 2, column 5: Invalid value"),
+        ('a = "open', "lamella.toml: line 1, column 10: Unterminated string (end of the file)"),
+        ("a = 1\na = 2\n", "lamella.toml: line 2, column 6: Cannot overwrite a value"),
+    ],
+)
+def test_a_file_that_is_no_toml_says_where(text: str, said: str) -> None:
+    """A mistake in the TOML has its line and column."""
+    Path("lamella.toml").write_text(text)
+    with pytest.raises(ConfigurationError) as caught:
+        read_configuration()
+    assert str(caught.value).startswith(said)
+
+
+def test_a_file_that_is_no_text_says_so() -> None:
+    """Bytes that are no UTF-8, and folders, are named as such."""
+    Path("lamella.toml").write_bytes(b"a = 'caf\xe9'\n")
+    with pytest.raises(ConfigurationError, match=r"lamella\.toml: byte 9 is no UTF-8"):
+        read_configuration()
+    with pytest.raises(ConfigurationError, match="cannot be read: Is a directory"):
+        read_configuration(os.fspath(Path.cwd()))

@@ -1,0 +1,634 @@
+"""The HTTP port over real sockets: faults of the wire, closing, pools, loops and threads."""
+
+from __future__ import annotations
+
+import gc
+import gzip
+import math
+import socket
+import ssl
+import threading
+import zlib
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+import pytest
+import trustme
+
+import lamella
+from lamella.testing._faults import Faults
+from lamella.testing._http_connection import Early
+from lamella.testing._http_framing import Reply
+from lamella.testing._http_server import HTTPServer
+from lamella.testing._http_wire import Limits, Received
+from lamella.transports._http import HTTPOptions, HTTPReply, HTTPRequest
+from lamella.transports._httpx_client import PooledHTTPClient
+
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def client(**options: Any) -> AsyncIterator[PooledHTTPClient]:
+    made = PooledHTTPClient(HTTPOptions(**options))
+    try:
+        yield made
+    finally:
+        await made.aclose()
+
+
+def serving(*replies: Reply, then: Reply | None = None, **options: Any) -> HTTPServer:
+    """A server that gives these replies in turn."""
+    left = list(replies)
+
+    async def handler(request: Received) -> Reply:
+        return left.pop(0) if left else then or Reply(body=b"then")
+
+    return HTTPServer(handler, **options)
+
+
+def post(server: HTTPServer, body: bytes = b"{}", **more: Any) -> HTTPRequest:
+    return HTTPRequest(method="POST", url=f"{server.url}/v1", body=body, provider="acme", **more)
+
+
+async def read(reply: HTTPReply) -> bytes:
+    pieces: list[bytes] = []
+    try:
+        while True:
+            pieces.append(await reply.__anext__())
+            assert pieces[-1]
+    except StopAsyncIteration:
+        return b"".join(pieces)
+
+
+async def test_request_and_answer() -> None:
+    """Method, path, headers and body arrive; status, headers and body come back."""
+    answer = Reply(201, [("X-One", "1"), ("x-one", "2")], body=b"hello")
+    async with serving(answer) as server, client() as http:
+        request = HTTPRequest(
+            method="POST", url=f"{server.url}/a%20b?c=d", headers=((b"X-Key", b"k"),), body=b"body"
+        )
+        reply = await http.send(request)
+        assert reply.status == 201
+        assert reply.headers["x-one"] == "1, 2"
+        assert await read(reply) == b"hello"
+        (seen,) = server.received
+        assert (seen.method, seen.body, seen.headers["x-key"]) == ("POST", b"body", "k")
+        assert seen.target == "/a%20b?c=d"
+        assert seen.headers["host"] == f"127.0.0.1:{server.port}"
+
+
+async def test_connections_are_kept() -> None:
+    """An answer that was read to its end gives its connection back."""
+    async with serving() as server, client() as http:
+        for _ in range(5):
+            assert await read(await http.send(post(server))) == b"then"
+        assert server.connections == 1
+
+
+async def test_connection_refused() -> None:
+    """A closed port is an error of connecting: nothing was sent."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/"
+        sent: list[int] = []
+        async with client() as http:
+            with pytest.raises(lamella.ConnectError, match=r"acme \(127\.0\.0\.1:") as caught:
+                await http.send(
+                    HTTPRequest(
+                        method="POST", url=url, provider="acme", on_sent=lambda: sent.append(1)
+                    )
+                )
+    assert (caught.value.outcome, caught.value.phase) == (lamella.Outcome.NOT_SENT, "connect")
+    assert caught.value.retryable
+    assert not sent
+
+
+async def test_host_that_does_not_exist() -> None:
+    """A name that cannot be resolved is an error of connecting."""
+    async with client() as http:
+        with pytest.raises(lamella.ConnectError):
+            await http.send(HTTPRequest(method="GET", url="http://does-not-exist.invalid/"))
+
+
+async def test_black_hole_ends_at_the_connect_limit() -> None:
+    """A peer that does not answer the handshake ends at the limit, and not much later."""
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        address = full.getsockname()
+        waiting = [socket.socket() for _ in range(3)]
+        for each in waiting:  # fill the queue of connections that nobody accepts
+            each.setblocking(False)  # noqa: FBT003 - the standard library's own
+            each.connect_ex(address)
+        async with client() as http:
+            began = anyio.current_time()
+            with pytest.raises(lamella.ConnectTimeout, match=r"0\.1 s") as caught:
+                url = f"http://127.0.0.1:{address[1]}/"
+                await http.send(HTTPRequest(method="POST", url=url, connect=0.1))
+            assert 0.09 < anyio.current_time() - began < 0.5
+        assert caught.value.outcome is lamella.Outcome.NOT_SENT
+        for each in waiting:
+            each.close()
+
+
+async def test_waiting_for_a_place_in_the_pool_is_connecting() -> None:
+    """A full pool ends at the connect limit, and the next request finds a place again."""
+    stalled = Reply(body=[b"a", b"b"], faults=Faults(stall_at=1))
+    async with serving(stalled) as server, client(max_connections=1) as http:
+        first = await http.send(post(server))
+        with pytest.raises(lamella.ConnectTimeout, match="max_connections"):
+            await http.send(post(server, connect=0.05))
+        await first.aclose()
+        assert await read(await http.send(post(server, connect=5))) == b"then"
+
+
+async def test_connect_limit_ends_with_connecting() -> None:
+    """The limit on connecting does not bound the wait for the answer."""
+    slow = Reply(body=b"late", faults=Faults(delay=0.15))
+    async with serving(slow) as server, client() as http:
+        assert await read(await http.send(post(server, connect=0.05))) == b"late"
+
+
+async def test_write_limit() -> None:
+    """A peer that takes no more of the request ends at the limit on writing."""
+    early = Early(head=lambda _: Faults(no_read=math.inf))
+    small = Limits(receive_buffer=4096, body_bytes=2**30)
+    async with serving(early=early, limits=small) as server, client() as http:
+        with pytest.raises(lamella.WriteTimeout, match=r"0\.1 s") as caught:
+            await http.send(post(server, body=b"x" * 16 * 2**20, write=0.1))
+        assert caught.value.outcome is lamella.Outcome.TIMED_OUT
+
+
+async def test_slow_progress_is_no_write_timeout() -> None:
+    """The limit on writing is on the next piece, not on the whole body."""
+    async with serving() as server, client() as http:
+        body = b"x" * 4 * 2**20
+        assert await read(await http.send(post(server, body=body, write=5))) == b"then"
+        assert len(server.received[0].body) == len(body)
+
+
+# --- TLS -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def tls(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def authority_file(authority: trustme.CA, tmp_path: Any) -> Iterator[str]:
+    path = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    yield str(path)
+
+
+async def test_tls(tls: ssl.SSLContext, authority_file: str) -> None:
+    """A private authority is given as a file; the connection is kept like any other."""
+    async with serving(tls=tls) as server, client(verify=authority_file) as http:
+        for _ in range(3):
+            assert await read(await http.send(post(server))) == b"then"
+        assert server.connections == 1
+
+
+async def test_unknown_authority(tls: ssl.SSLContext) -> None:
+    """A certificate that nobody vouches for is an error of its own, which trying cannot mend."""
+    async with serving(tls=tls) as server, client() as http:
+        with pytest.raises(lamella.CertificateError, match="verify=") as caught:
+            await http.send(post(server))
+        assert not caught.value.retryable
+        assert not server.requests
+
+
+async def test_peer_without_tls() -> None:
+    """A peer that does not speak TLS is a certificate error, not a strange one."""
+
+    async def answer(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            await stream.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            await stream.receive()
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.extra(anyio.abc.SocketAttribute.local_port)
+    async with listener, client() as http, anyio.create_task_group() as group:
+        group.start_soon(listener.serve, answer)
+        with pytest.raises(lamella.CertificateError):
+            await http.send(HTTPRequest(method="POST", url=f"https://127.0.0.1:{port}/"))
+        group.cancel_scope.cancel()
+
+
+async def test_handshake_that_is_cut_off(tls: ssl.SSLContext, authority_file: str) -> None:
+    """A peer that resets the connection during the handshake is an error of connecting."""
+    early = Early(connection=lambda _: Faults(reset_before_headers=True))
+    async with serving(tls=tls, early=early) as server, client(verify=authority_file) as http:
+        with pytest.raises(lamella.ConnectError) as caught:
+            await http.send(post(server))
+        assert type(caught.value) is lamella.ConnectError
+
+
+@pytest.mark.parametrize("path", ["/does/not/exist.pem", __file__])
+async def test_authority_that_is_no_file(path: str) -> None:
+    """A wrong path of a certificate names the option and the path."""
+    async with client(verify=path) as http:
+        with pytest.raises(lamella.ConfigurationError, match="HTTPOptions") as caught:
+            await http.send(HTTPRequest(method="GET", url="https://127.0.0.1:1/"))
+        assert path in str(caught.value)
+
+
+# --- connections that break ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("when", ["now", "next"])
+async def test_stale_connection_is_replaced_once(when: Any) -> None:
+    """A kept connection that the server has closed is replaced without anybody noticing."""
+    stale = Reply(body=b"first", faults=Faults(close_idle=when))
+    async with serving(stale) as server, client() as http:
+        assert await read(await http.send(post(server))) == b"first"
+        assert await read(await http.send(post(server))) == b"then"
+        assert server.connections == 2
+
+
+async def test_fresh_connection_that_breaks_is_not_replaced() -> None:
+    """Only a kept connection is replaced: on a fresh one the provider may have begun to work."""
+    async with (
+        serving(then=Reply(faults=Faults(reset_before_headers=True))) as server,
+        client() as http,
+    ):
+        with pytest.raises(lamella.ConnectionLostError) as caught:
+            await http.send(post(server))
+        assert server.requests == 1
+        assert caught.value.outcome is lamella.Outcome.UNKNOWN
+
+
+async def test_stale_connection_is_replaced_only_once() -> None:
+    """If the fresh connection breaks as well, that is an error."""
+    broken = Reply(faults=Faults(reset_before_headers=True))
+    async with serving(Reply(body=b"first"), then=broken) as server, client() as http:
+        await read(await http.send(post(server)))
+        with pytest.raises(lamella.ConnectionLostError):
+            await http.send(post(server))
+        assert server.requests == 3
+
+
+BODY = bytes(range(256)) * 2
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("offset", [0, 1, 100, 511])
+async def test_reset_in_the_body(*, chunked: bool, offset: int) -> None:
+    """A reset inside the body is never an end; what came before it may be lost with it."""
+    body = [BODY[:200], BODY[200:]] if chunked else BODY
+    broken = Reply(body=body, faults=Faults(reset_at=offset))
+    async with serving(broken) as server, client() as http:
+        with pytest.raises((lamella.ConnectionLostError, lamella.StreamTruncated)):
+            await read(await http.send(post(server)))
+        assert await read(await http.send(post(server))) == b"then"
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("offset", [0, 1, 100, 511])
+async def test_end_before_the_announced_one(*, chunked: bool, offset: int) -> None:
+    """An orderly close before the announced end is a truncation, with all that came before it."""
+    body = [BODY[:200], BODY[200:]] if chunked else BODY
+    cut = Reply(body=body, faults=Faults(limit_data=offset))
+    async with serving(cut) as server, client() as http:
+        reply = await http.send(post(server))
+        found = b""
+        with pytest.raises(lamella.StreamTruncated):
+            while True:
+                found += await reply.__anext__()
+        assert found == BODY[:offset]
+        await reply.aclose()
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        Faults(status_line="HTTP/1.1 OK"),
+        Faults(status_line="SSH-2.0-OpenSSH_9.6"),
+        Faults(status_line="\x16\x03\x01\x02"),
+    ],
+)
+async def test_what_is_no_http(faults: Faults) -> None:
+    """A peer that does not speak HTTP is a protocol error."""
+    async with serving(then=Reply(body=b"x", faults=faults)) as server, client() as http:
+        with pytest.raises(lamella.ProtocolError, match="acme"):
+            await http.send(post(server))
+
+
+async def test_malformed_chunk() -> None:
+    """A broken frame in the body is a protocol error."""
+    headers = [("Transfer-Encoding", "chunked")]
+    async with serving(Reply(200, headers, body=b"zz\r\nbroken\r\n")) as server, client() as http:
+        with pytest.raises(lamella.ProtocolError):
+            await read(await http.send(post(server)))
+
+
+async def test_redirects_are_not_followed() -> None:
+    """A redirect is an answer like any other: the key goes nowhere else."""
+    async with serving(Reply(307, [("Location", "/other")])) as server, client() as http:
+        reply = await http.send(post(server))
+        assert reply.status == 307
+        await reply.aclose()
+        assert server.requests == 1
+
+
+# --- sizes -----------------------------------------------------------------------------------
+
+
+async def test_body_size_is_bounded() -> None:
+    """A body larger than the limit ends there, and its connection with it."""
+    endless = Reply(body=(b"x" * 1000 for _ in range(10**9)))
+    async with serving(endless) as server, client(max_body_bytes=100_000) as http:
+        reply = await http.send(post(server))
+        with pytest.raises(lamella.ResponseTooLargeError, match="max_body_bytes"):
+            await read(reply)
+        await reply.aclose()
+        await server.until(lambda it: not it.open_connections)
+
+
+async def test_gzip_bomb_is_bounded() -> None:
+    """The limit is on what is decompressed, and hardly more than it is ever decompressed."""
+    bomb = Reply(faults=Faults(gzip_bomb=2**30))
+    async with serving(bomb) as server, client(max_body_bytes=10**6) as http:
+        reply = await http.send(post(server))
+        size = 0
+        with pytest.raises(lamella.ResponseTooLargeError):
+            while True:
+                piece = await reply.__anext__()
+                size += len(piece)
+                assert len(piece) <= 64 * 1024
+        assert size <= 10**6
+        await reply.aclose()
+
+
+@pytest.mark.parametrize(
+    ("coding", "data"),
+    [
+        ("gzip", gzip.compress(BODY)),
+        ("gzip", gzip.compress(BODY[:100]) + gzip.compress(BODY[100:])),
+        ("deflate", zlib.compress(BODY)),
+        ("deflate", zlib.compress(BODY)[2:-4]),
+        ("identity", BODY),
+    ],
+)
+@pytest.mark.parametrize("piece", [1, 50, 1000])
+async def test_compressed_bodies(coding: str, data: bytes, piece: int) -> None:
+    """gzip and both kinds of deflate are read, however they are cut."""
+    cut = [data[at : at + piece] for at in range(0, len(data), piece)]
+    async with serving(Reply(200, [("Content-Encoding", coding)], body=cut)) as server:
+        async with client() as http:
+            assert await read(await http.send(post(server))) == BODY
+
+
+@pytest.mark.parametrize(
+    ("coding", "data", "error"),
+    [
+        ("gzip", gzip.compress(BODY)[:-9], lamella.StreamTruncated),
+        ("gzip", BODY, lamella.ProtocolError),
+        ("deflate", b"\x78" + BODY, lamella.ProtocolError),
+        ("br", BODY, lamella.ProtocolError),
+    ],
+)
+async def test_badly_compressed_bodies(coding: str, data: bytes, error: type[Exception]) -> None:
+    """What is not compressed as it says, or ends too early, is a typed error."""
+    async with serving(Reply(200, [("Content-Encoding", coding)], body=data)) as server:
+        async with client() as http:
+            reply = await http.send(post(server))
+            with pytest.raises(error):
+                await read(reply)
+            await reply.aclose()
+
+
+async def test_header_size_is_bounded() -> None:
+    """Headers larger than the limit are an error; up to it they are not."""
+    for size, fine in ((60_000, True), (70_000, False), (500_000, False)):
+        answer = Reply(body=b"x", faults=Faults(header_bytes=size))
+        async with serving(answer) as server, client() as http:
+            if fine:
+                assert await read(await http.send(post(server))) == b"x"
+            else:
+                with pytest.raises(lamella.ProtocolError):
+                    await http.send(post(server))
+
+
+async def test_many_tiny_pieces() -> None:
+    """A body in very many pieces is read to its end."""
+    async with serving(Reply(body=[b"x" * 20_000], faults=Faults(slice=1))) as server:
+        async with client() as http:
+            assert await read(await http.send(post(server))) == b"x" * 20_000
+
+
+# --- closing ---------------------------------------------------------------------------------
+
+STREAM = Reply(body=[b"one", b"two"], faults=Faults(stall_at=1))
+
+
+async def test_leaving_early_closes_the_socket_at_once() -> None:
+    """An answer that is closed before its end takes its connection along."""
+    async with serving(STREAM) as server, client() as http:
+        reply = await http.send(post(server))
+        assert await reply.__anext__() == b"one"
+        with anyio.fail_after(0.5):
+            await reply.aclose()
+            await server.until(lambda it: not it.open_connections)
+        with pytest.raises(lamella.ClosedError):
+            await reply.__anext__()
+        assert await read(await http.send(post(server))) == b"then"
+
+
+async def test_answer_that_is_never_read() -> None:
+    """Closing without reading closes the connection as well."""
+    async with serving(STREAM) as server, client() as http:
+        reply = await http.send(post(server))
+        await reply.aclose()
+        await reply.aclose()
+        await server.until(lambda it: not it.open_connections)
+
+
+async def test_closing_under_a_read() -> None:
+    """A read that another task waits in raises as soon as the answer is closed."""
+    async with serving(STREAM) as server, client() as http:
+        reply = await http.send(post(server))
+        assert await reply.__anext__() == b"one"
+
+        async def reader() -> None:
+            with pytest.raises(lamella.ClosedError):
+                await reply.__anext__()
+
+        with anyio.fail_after(2):
+            async with anyio.create_task_group() as group:
+                group.start_soon(reader)
+                await anyio.wait_all_tasks_blocked()
+                await reply.aclose()
+            await server.until(lambda it: not it.open_connections)
+
+
+async def test_cancelled_read() -> None:
+    """A read that is cancelled is no end of the body, and nothing leaks."""
+    async with serving(STREAM) as server, client() as http:
+        reply = await http.send(post(server))
+        assert await reply.__anext__() == b"one"
+        with anyio.move_on_after(0.01):
+            await reply.__anext__()
+        with pytest.raises(lamella.ConnectionLostError):
+            await reply.__anext__()
+        await reply.aclose()
+        await server.until(lambda it: not it.open_connections)
+
+
+@pytest.mark.parametrize("faults", [Faults(hold_headers=math.inf), Faults(delay_after_headers=9)])
+async def test_cancelled_request(faults: Faults) -> None:
+    """A request that is cancelled closes its connection and gives its place back."""
+    held = Reply(body=[b"x"], faults=faults)
+    async with serving(held) as server, client(max_connections=1) as http:
+        with anyio.move_on_after(0.05):
+            await read(await http.send(post(server)))
+        gc.collect()
+        await server.until(lambda it: not it.open_connections)
+        assert await read(await http.send(post(server))) == b"then"
+
+
+async def test_closing_the_client() -> None:
+    """Closing ends answers under way and requests that wait, with one and the same error."""
+    stalled = Reply(body=[b"one", b"two"], faults=Faults(stall_at=1))
+    async with serving(stalled) as server, client(max_connections=1) as http:
+        reply = await http.send(post(server))
+        await reply.__anext__()
+
+        async def reader() -> None:
+            with pytest.raises(lamella.ClosedError):
+                await reply.__anext__()
+            await reply.aclose()
+
+        async def sender() -> None:
+            with pytest.raises(lamella.ClosedError):
+                await http.send(post(server))
+
+        with anyio.fail_after(2):
+            async with anyio.create_task_group() as group:
+                group.start_soon(reader)
+                group.start_soon(sender)
+                await anyio.wait_all_tasks_blocked()
+                await http.aclose()
+            await server.until(lambda it: not it.open_connections)
+        with pytest.raises(lamella.ClosedError, match="acme"):
+            await http.send(post(server))
+        await http.aclose()
+
+
+# --- loops and threads -----------------------------------------------------------------------
+
+
+def test_several_event_loops_one_after_the_other() -> None:
+    """A client outlives the loops that it was used on."""
+    made = PooledHTTPClient()
+
+    async def main() -> None:
+        async with serving() as server:
+            assert await read(await made.send(post(server))) == b"then"
+            assert await read(await made.send(post(server))) == b"then"
+            assert server.connections == 1
+
+    for backend in ("asyncio", "trio", "asyncio", "trio"):
+        anyio.run(main, backend=backend)
+    anyio.run(made.aclose)
+    gc.collect()
+
+
+async def test_closing_from_another_loop() -> None:
+    """Connections of other loops are closed on their loops."""
+    made = PooledHTTPClient()
+    async with serving() as server:
+        ready, failed = threading.Event(), list[BaseException]()
+        idle = threading.Event()
+
+        def elsewhere() -> None:
+            async def main() -> None:
+                assert await read(await made.send(post(server))) == b"then"
+                ready.set()
+                with anyio.fail_after(5):
+                    while not idle.is_set():
+                        await anyio.sleep(0.005)
+
+            try:
+                anyio.run(main)
+            except BaseException as error:  # noqa: BLE001 - told to the test
+                failed.append(error)
+                ready.set()
+
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        await anyio.to_thread.run_sync(ready.wait)
+        assert await read(await made.send(post(server))) == b"then"
+        assert server.open_connections == 2
+        await made.aclose()
+        with anyio.fail_after(2):
+            await server.until(lambda it: not it.open_connections)
+        idle.set()
+        await anyio.to_thread.run_sync(thread.join)
+        assert not failed
+
+
+async def test_many_at_once() -> None:
+    """Two hundred requests at once get two hundred answers."""
+    async with serving() as server, client(max_connections=50) as http:
+        done: list[bytes] = []
+
+        async def one() -> None:
+            done.append(await read(await http.send(post(server))))
+
+        async with anyio.create_task_group() as group:
+            for _ in range(200):
+                group.start_soon(one)
+        assert done == [b"then"] * 200
+        assert server.connections <= 50
+
+
+# --- options ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"max_connections": 0}, "max_connections"),
+        ({"max_idle": -1}, "max_idle"),
+        ({"max_body_bytes": 0}, "max_body_bytes"),
+        ({"proxy": "localhost:3128"}, "http://"),
+    ],
+)
+def test_wrong_options(options: dict[str, Any], match: str) -> None:
+    """A wrong option is named where it is given."""
+    with pytest.raises((ValueError, lamella.ConfigurationError), match=match):
+        HTTPOptions(**options)
+
+
+@pytest.mark.parametrize("url", ["ftp://host/", "host/path", "https://", ""])
+async def test_wrong_addresses(url: str) -> None:
+    """What is no address of HTTP is said to be none."""
+    async with client() as http:
+        with pytest.raises(lamella.ConfigurationError, match="HTTP"):
+            await http.send(HTTPRequest(method="GET", url=url))
+
+
+async def test_header_that_cannot_be_sent() -> None:
+    """A header with a line break is refused, and not shown: it may be the key."""
+    async with serving() as server, client() as http:
+        request = HTTPRequest(
+            method="GET", url=server.url, headers=((b"Authorization", b"Bearer sk-secret\nx"),)
+        )
+        with pytest.raises(lamella.MisuseError) as caught:
+            await http.send(request)
+        assert "sk-secret" not in str(caught.value)
+        assert server.requests == 0
