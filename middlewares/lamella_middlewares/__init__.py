@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import importlib
+from typing import TYPE_CHECKING
 
 from lamella_middlewares._plugin import LAYERS as _LAYERS
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from lamella_middlewares.cost import Cost
     from lamella_middlewares.deadline import Deadline
     from lamella_middlewares.log import Log
@@ -30,7 +32,7 @@ def __getattr__(name: str) -> Any:
     if module is None:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    layer = getattr(import_module(f"{__name__}.{module}"), name)
+    layer = getattr(importlib.import_module(f"{__name__}.{module}"), name)
     globals()[name] = layer  # so that the next time costs nothing
     return layer
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 PRODUCTION: Final[Mapping[str, Any]] = {
-    # Its key comes from OPENAI_API_KEY; without one, building the pipeline says so.
+    # Its key comes from OPENAI_API_KEY; transport= in the call, or a file, names another one.
     "transport": "openai",
     "layers": [
         # One JSON record a request, for machines. Outermost, so that it counts what the caller

@@ -79,6 +79,15 @@ class Watch:
     on_error: ErrorWatcher | None = attrs.field(default=None, validator=_callable)
     phase: Phase | None = None
 
+    def __attrs_post_init__(self) -> None:
+        """Refuse to watch nothing."""
+        hooks = (self.on_request, self.on_event, self.on_response, self.on_error)
+        if all(hook is None for hook in hooks):
+            raise ConfigurationError(
+                "Watch() watches nothing.",
+                hint="Give it a function: on_request=, on_event=, on_response= or on_error=.",
+            )
+
     async def __call__(self, request: Request[R], call_next: Handler) -> R:
         """Pass the request on; the watchers see it, its events, and how it ends."""
         context = request.context

@@ -152,11 +152,12 @@ class _Pieces:
 class _Builder:
     """One message in the making; parts stand in the order in which they first appeared."""
 
-    __slots__ = ("_calls", "_order", "logprobs")
+    __slots__ = ("_calls", "_order", "_sounds_and_pictures", "logprobs")
 
     def __init__(self) -> None:
         self._order: list[_Pieces] = []
         self._calls: dict[int, _Pieces] = {}
+        self._sounds_and_pictures: dict[tuple[str, int], _Pieces] = {}
         self.logprobs: list[Mapping[str, Any]] = []
 
     def add(self, event: Event) -> None:
@@ -215,9 +216,11 @@ class _Builder:
         pieces.extra.update(event.extra)
 
     def _media(self, event: MediaDelta) -> None:
-        last = self._order[-1].event if self._order else None
-        same = isinstance(last, MediaDelta) and (last.kind, last.index) == (event.kind, event.index)
-        pieces = self._last(event, same=same)
+        place = (event.kind, event.index)
+        pieces = self._sounds_and_pictures.get(place)
+        if pieces is None:
+            pieces = self._sounds_and_pictures[place] = _Pieces(event)
+            self._order.append(pieces)
         pieces.data.append(event.data)
         pieces.texts.append(event.transcript)
         pieces.id = pieces.id or event.id
@@ -245,7 +248,7 @@ def _part(pieces: _Pieces) -> Part:
             return Image(data=data, media_type=pieces.name)
         return Audio(data or None, pieces.name, pieces.id, text or None)
     assert isinstance(event, Opaque)  # noqa: S101 - _Builder.add keeps nothing else
-    return event
+    return attrs.evolve(event, choice=0) if event.choice else event
 
 
 # --- to events ---------------------------------------------------------------------------------

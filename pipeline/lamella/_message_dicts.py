@@ -1,8 +1,9 @@
 """Messages as OpenAI-style dicts, both ways without loss.
 
-What the chat dialect has no word for (reasoning with a signature, a tool call between texts) is
-written as a content part of our own `type`, so that a stored conversation comes back as it was.
-Absent and null values are the same thing here.
+What the chat dialect has no word for (reasoning with a signature, a tool call between texts, whose
+an opaque part is) is written as a content part of our own `type`, so that a stored conversation
+comes back as it was. Absent and null values are the same thing here, and so are a refusal at the
+end of the content and one beside it.
 """
 
 from __future__ import annotations
@@ -57,12 +58,12 @@ def message_from_dict(given: Mapping[str, Any]) -> Message:
     listed = isinstance(content, list | tuple)
     parts = _content(content)
     if role == "tool":
-        extra = rest.pop("tool_result", None)
+        extra: Any = rest.pop("tool_result", None)
         result = ToolResult(
             call_id=str(rest.pop("tool_call_id", "")),
             content=parts,
             error=bool(rest.pop("is_error", False)),
-            extra=extra if isinstance(extra, Mapping) else NOTHING,
+            extra=extra if isinstance(extra, dict) else NOTHING,  # pyright: ignore[reportUnknownArgumentType]
             listed=listed,
         )
         return Message(role, result, name=name, extra=rest)
@@ -93,11 +94,12 @@ def _item(item: Any) -> Part:
 
 def _assistant(parts: tuple[Part, ...], rest: JSON) -> tuple[Part, ...]:
     """Add what an assistant's message keeps beside its content; takes it out of `rest`."""
-    before: list[Part] = []
     after: list[Part] = []
-    for field in REASONING_FIELDS:
-        if isinstance(rest.get(field), str):
-            before.append(_beside_content(field, rest.pop(field)))
+    before = [
+        _beside_content(field, rest.pop(field))
+        for field in REASONING_FIELDS
+        if isinstance(rest.get(field), str)
+    ]
     if isinstance(rest.get("refusal"), str):
         after.append(Refusal(rest.pop("refusal")))
     audio: Any = rest.get("audio")
@@ -361,7 +363,7 @@ def _as_tool_call(part: Part) -> Any:
 
 def _beside_content(field: str, text: str) -> Reasoning:
     """Reasoning that was read from a field beside the content."""
-    return Reasoning(text) if field == REASONING_FIELDS[0] else Reasoning(text, extra={"field": field})
+    return Reasoning(text, extra=NOTHING if field == REASONING_FIELDS[0] else {"field": field})
 
 
 def tool_call_to_dict(call: ToolCall) -> JSON:

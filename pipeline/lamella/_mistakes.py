@@ -12,12 +12,13 @@ from typing import Any, Final, NoReturn
 
 import attrs
 
-from lamella._errors import ConfigurationError
+from lamella._errors import ConfigurationError, PluginError, SecretError, UnknownNameError
 
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+\Z")
 _SECRET: Final = re.compile(r"key|token|secret|password|credential|authorization", re.IGNORECASE)
 _SHOWN: Final = 80
 _ABSENT: Final = object()
+_KINDS: Final = (UnknownNameError, PluginError, SecretError)
 
 Step = str | int
 """One step of a key path: the key of a table, or the index of a list."""
@@ -128,7 +129,7 @@ class Mistakes:
 
 def _raise(lines: dict[str, Exception | None]) -> NoReturn:
     errors = list(lines.values())
-    kinds = {type(error) if isinstance(error, ConfigurationError) else None for error in errors}
+    kinds = {type(error) if isinstance(error, _KINDS) else None for error in errors}
     kind = kinds.pop() if len(kinds) == 1 else None
     cause = next((error for error in errors if error is not None), None)
     raise (kind or ConfigurationError)("\n".join(lines)) from cause

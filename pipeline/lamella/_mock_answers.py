@@ -49,6 +49,8 @@ CONTEXT_TOKENS = 128_000
 OUTPUT_TOKENS = 16_384
 EMBEDDING_TOKENS = 8_192
 EMBEDDING_BATCH = 2_048
+CHOICES = 128
+LOGPROBS = 20
 
 Answer: TypeAlias = "Callable[[ChatRequest], str | Message | ChatResponse | None]"
 """Gives the answer instead of the embedded provider; None leaves it to it."""
@@ -67,6 +69,7 @@ def chat_events(request: ChatRequest, answer: Answer | None = None) -> tuple[Eve
     Raises:
         Rejection: If a provider would not accept the request.
     """
+    _must_be_bounded(request)
     used = input_usage(request)
     if used.input_tokens > CONTEXT_TOKENS:
         message = (
@@ -89,6 +92,12 @@ def chat_events(request: ChatRequest, answer: Answer | None = None) -> tuple[Eve
     reasons = tuple([choice.reason for choice in spoken])
     finish = Finish(reasons[0], reasons if len(reasons) > 1 else ())
     return (*events, UsageReport(usage), finish)
+
+
+def _must_be_bounded(request: ChatRequest) -> None:
+    for name, value, most in (("n", request.n, CHOICES), ("logprobs", request.logprobs, LOGPROBS)):
+        if value is not None and value > most:
+            raise Rejection(400, None, f"{name!r} is {most} at most, not {value}.", name)
 
 
 def embedding_events(request: EmbeddingRequest) -> tuple[Event, ...]:

@@ -10,13 +10,13 @@ QUOTED = 240
 _ASKED = ("You asked: “{0}”", "Your question was: “{0}”", "The question is: “{0}”")
 _WROTE = ("You wrote: “{0}”", "Your message was: “{0}”", "This is what came in: “{0}”")
 _WHO = (
-    "Lamella's embedded provider says this, on your own machine: no language model has read it.",
-    "I am Lamella's embedded provider, not a language model: nothing has left your machine.",
-    "There is no language model behind these words: Lamella's embedded provider made them here.",
+    "Lamella's embedded provider says this; no language model has read it.",
+    "I am Lamella's embedded provider, not a language model, so I know nothing about it.",
+    "There is no language model behind this: Lamella's embedded provider makes its words of yours.",
 )
 _BUT = (
-    "All the rest is real, from the layers that it passed to the tokens that were counted.",
-    "It went through every layer of your pipeline, as an answer from a model would.",
+    "All that the answer travels through is real, from the first token to the last.",
+    "It is streamed and counted token by token, as the answer of a model would be.",
     "The same request gets these same words each time, which is what tests are glad of.",
 )
 _NEXT = 'To ask a model, choose another transport, such as transport="openai".'

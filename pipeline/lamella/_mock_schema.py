@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import attrs
 
+from lamella._mock_rejections import Rejection
 from lamella._mock_tokens import Draw
 
 _DEPTH = 6
@@ -42,8 +43,15 @@ def sample(schema: Mapping[str, Any], draw: Draw, hints: str = "") -> Any:
         schema: A JSON Schema; `{}` takes an object.
         draw: Where it is free to choose.
         hints: A text in which `name=value` or `name: value` gives the value of a simple property.
+
+    Raises:
+        Rejection: If a keyword of the schema has a value that it cannot have.
     """
-    return _Sampler(schema, draw, hints).value(schema, "", 0)
+    try:
+        return _Sampler(schema, draw, hints).value(schema, "", 0)
+    except (TypeError, ValueError) as error:
+        message = f"The JSON Schema is not valid: {error}"
+        raise Rejection(400, "invalid_json_schema", message) from error
 
 
 def _object(given: Any) -> Mapping[str, Any]:

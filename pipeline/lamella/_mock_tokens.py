@@ -90,8 +90,7 @@ def input_usage(request: ChatRequest) -> Usage:
             else:
                 text += count(_words(part))
     for tool in request.tools:
-        given = tool.to_dict() if isinstance(tool, Tool) else dict(tool.data)
-        text += count(dumps(given, default=str))
+        text += count(_told(tool))
     return Usage(uncached_input=text, audio_input=audio, image_input=image)
 
 
@@ -100,6 +99,12 @@ def _flat(message: Message) -> list[Part]:
     for part in message.parts:
         found.extend(part.content if isinstance(part, ToolResult) else (part,))
     return found
+
+
+def _told(tool: Tool | Opaque) -> str:
+    if isinstance(tool, Opaque):
+        return dumps(dict(tool.data), default=str)
+    return f"{tool.name} {tool.description} {dumps(dict(tool.parameters), default=str)}"
 
 
 def _by_bytes(data: bytes | None, size: int) -> int:

@@ -40,10 +40,9 @@ def refused(
 
 def is_async(function: object) -> bool:
     """Whether calling it gives a coroutine: an async function, or an object with such a call."""
-    called: object = (
-        function if inspect.isroutine(function) else getattr(function, "__call__", None)
-    )  # noqa: B004
-    return inspect.iscoroutinefunction(called)
+    if not inspect.isroutine(function) and callable(function):
+        function = getattr(function, "__call__")  # noqa: B004, B009 - what is called is looked at
+    return inspect.iscoroutinefunction(function)
 
 
 def is_number(value: object) -> bool:

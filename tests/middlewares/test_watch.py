@@ -154,6 +154,12 @@ def test_an_async_event_watcher_is_refused() -> None:
         Watch(on_request=cast("Any", 3))
 
 
+def test_watching_nothing_is_a_mistake() -> None:
+    """The message names the hooks."""
+    with pytest.raises(ConfigurationError, match="on_request="):
+        Watch()
+
+
 async def test_a_disguised_async_event_watcher_is_noted() -> None:
     """A plain function that returns a coroutine is caught at the first event, without a warning."""
 

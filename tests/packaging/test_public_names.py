@@ -17,7 +17,7 @@ PUBLIC = [
 ]
 
 # Names that an import statement leaves behind and that nobody looks for in a package.
-ORDINARY = {"TYPE_CHECKING", "annotations"}
+ORDINARY = {"Any", "TYPE_CHECKING", "annotations", "import_module"}
 
 
 def exists(name: str) -> bool:

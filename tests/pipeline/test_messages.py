@@ -28,8 +28,9 @@ from lamella import (
 
 JSON = st.recursive(
     st.booleans() | st.integers(-5, 5) | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=2)
-    | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2)
+    ),
     max_leaves=4,
 )
 EXTRA = st.dictionaries(st.sampled_from(["x", "cache_control", "index", "title"]), JSON, max_size=2)
@@ -50,17 +51,15 @@ IMAGE = st.one_of(
     st.builds(Image, url=URL, media_type=maybe(MEDIA_TYPE), detail=maybe(WORD), extra=EXTRA),
     st.builds(Image, data=BYTES, media_type=maybe(MEDIA_TYPE), detail=maybe(WORD), extra=EXTRA),
 )
-AUDIO = st.builds(
-    Audio, maybe(BYTES), maybe(WORD), maybe(WORD), maybe(WORDS), EXTRA
-).filter(lambda part: (part.data, part.id, part.transcript) != (None, None, None))
+AUDIO = st.builds(Audio, maybe(BYTES), maybe(WORD), maybe(WORD), maybe(WORDS), EXTRA).filter(
+    lambda part: (part.data, part.id, part.transcript) != (None, None, None)
+)
 FILE = st.one_of(
     st.builds(File, data=BYTES, filename=maybe(WORD), media_type=maybe(MEDIA_TYPE), extra=EXTRA),
     st.builds(File, id=WORD, filename=maybe(WORD), media_type=maybe(MEDIA_TYPE), extra=EXTRA),
     st.builds(File, url=URL, filename=maybe(WORD), media_type=maybe(MEDIA_TYPE), extra=EXTRA),
 )
-TOOL_CALL = st.builds(
-    ToolCall, WORDS, WORDS, WORDS, st.sampled_from(["function", "custom"]), EXTRA
-)
+TOOL_CALL = st.builds(ToolCall, WORDS, WORDS, WORDS, st.sampled_from(["function", "custom"]), EXTRA)
 REASONING = st.builds(
     Reasoning,
     WORDS,
@@ -130,7 +129,8 @@ CONTENT_DICT = st.one_of(
     ),
     st.builds(lambda file_id: {"type": "file", "file": {"file_id": file_id}}, WORD),
     st.builds(
-        lambda data: {"type": "file", "file": {"file_data": _data_url(data), "filename": "f"}}, BYTES
+        lambda data: {"type": "file", "file": {"file_data": _data_url(data), "filename": "f"}},
+        BYTES,
     ),
     st.fixed_dictionaries({"type": WORD}, optional={"x": JSON}),
 )
@@ -216,7 +216,10 @@ def test_arguments_given_as_an_object_become_json() -> None:
 
 def test_an_unknown_tool_call_stays_among_the_tool_calls() -> None:
     """It is opaque, and goes back where it stood."""
-    given: dict[str, Any] = {"role": "assistant", "tool_calls": [{"id": "1", "type": "mcp", "mcp": {}}]}
+    given: dict[str, Any] = {
+        "role": "assistant",
+        "tool_calls": [{"id": "1", "type": "mcp", "mcp": {}}],
+    }
     message = Message.of(given)
     wrapped = {"type": "tool_call", "tool_call": {"id": "1", "type": "mcp", "mcp": {}}}
     assert message.parts == (Opaque(wrapped),)
@@ -236,7 +239,7 @@ def test_an_unknown_tool_call_stays_among_the_tool_calls() -> None:
 )
 def test_a_dict_that_is_no_message_is_refused(given: dict[str, Any]) -> None:
     """The error says what a message needs."""
-    with pytest.raises(ValueError, match="role|content|tool call"):
+    with pytest.raises(ValueError, match=r"role|content|tool call"):
         Message.of(given)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -10,6 +10,9 @@ from lamella import ChatRequest, Pipeline, StreamTruncated, TextDelta
 from lamella.testing import MockServer, virtual_ports
 from lamella.transports import OpenAI, OpenAIOptions
 from lamella_middlewares import Cost, Deadline, Log, Retry, Timeout
+
+if TYPE_CHECKING:
+    from lamella import Layer
 
 pytestmark = pytest.mark.anyio
 
@@ -25,7 +28,7 @@ SKY = ChatRequest.of("Why is the sky blue?", model="mock")
 
 def stack(records: list[dict[str, Any]], url: str) -> Pipeline:
     """All first layers around the OpenAI transport."""
-    layers = [
+    layers: list[Layer] = [
         Log(sink=records.append),
         Deadline(60),
         Retry(attempts=3),

@@ -129,6 +129,14 @@ async def test_wrong_addresses_are_told(method: str, path: str, status: int, cod
         ({**ASK, "messages": []}, "messages"),
         ({**ASK, "messages": [{"role": "nobody", "content": "x"}]}, None),
         ({**ASK, "n": "two"}, None),
+        ({**ASK, "n": 1_000}, "n"),
+        ({**ASK, "response_format": "json"}, "response_format"),
+        ({**ASK, "tools": {"name": "x"}}, "tools"),
+        (
+            {**ASK, "tools": [{"type": "function", "function": {"name": "x", "parameters": 1}}]},
+            "tools[0]",
+        ),
+        ({**ASK, "stream": True, "stream_options": 1}, "stream_options"),
         ({**ASK, "top_logprobs": 2}, "top_logprobs"),
         ({**ASK, "stream_options": {"include_usage": True}}, "stream_options"),
         ({**ASK, "model": "mock-reasoning", "temperature": 0}, "temperature"),
@@ -346,6 +354,24 @@ async def test_line_ends(word: str, end: bytes) -> None:
         got = await stream(server, f"line_end={word}")
     assert got.body.endswith(b"data: [DONE]" + end + end)
     assert got.body.replace(end, b"").count(b"\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ("<html>", "text/html"),
+        ("{}", "application/json"),
+        ('"data: {}\\n\\n"', "text/event-stream; charset=utf-8"),
+        ("Bad gateway", "text/plain"),
+    ],
+)
+async def test_another_body_is_called_what_it_is(body: str, kind: str) -> None:
+    """A body that replaces the answer has the content type that such a body has."""
+    async with MockServer() as server:
+        got = await stream(server, f"body={body}")
+        named = await stream(server, f"body={body}; content-type=text/odd")
+    assert (got.status, got.headers["content-type"]) == (200, kind)
+    assert named.headers["content-type"] == "text/odd"
 
 
 async def test_an_answer_that_is_not_streamed_is_cut_in_its_middle() -> None:

@@ -9,7 +9,17 @@ import pytest
 from openai import AsyncAzureOpenAI, AsyncOpenAI
 from openai.types.responses import Response
 
+from lamella import (
+    ChatRequest,
+    ChatResponse,
+    EmbeddingRequest,
+    LamellaError,
+    Message,
+    Pipeline,
+    Tool,
+)
 from lamella.testing import MockServer
+from lamella.transports import Mock, OpenAI
 
 pytestmark = [
     pytest.mark.anyio,
@@ -384,3 +394,105 @@ async def test_an_error_inside_a_response_is_an_event(client: AsyncOpenAI) -> No
     assert events[-1].type == "error"
     assert events[-1].code == "overloaded_error"
     assert [event.sequence_number for event in events] == [0, 1, 2, 3]
+
+
+# --- the embedded provider and its server say the same -------------------------------------------
+
+
+def requests() -> list[ChatRequest]:
+    """Requests of all kinds, without what one of the APIs has no words for."""
+    user = [Message.user(QUESTION)]
+    tool = Tool("get_weather", parameters=FLAT_TOOL["parameters"])
+    return [
+        ChatRequest.of(QUESTION, model="mock"),
+        ChatRequest.of([Message.system("Be brief."), *user], model="mock", temperature=0.5),
+        ChatRequest.of(QUESTION, model="mock-reasoning"),
+        ChatRequest.of(TWO_CALLS, model="mock", tools=[tool]),
+        ChatRequest.of(QUESTION, model="mock", tools=[tool], tool_choice="required"),
+        ChatRequest.of(QUESTION, model="mock", max_output_tokens=20),
+        ChatRequest.of("mock: refuse", model="mock"),
+        ChatRequest.of(QUESTION, model="mock", response_format={"type": "json_object"}),
+        ChatRequest.of([*user, Message.assistant("It is."), *user], model="mock"),
+    ]
+
+
+def said(response: ChatResponse) -> tuple[Any, ...]:
+    """What an answer says, whoever brings it."""
+    calls = [(call.name, call.arguments) for call in response.tool_calls]
+    reasoning = response.message.reasoning
+    return response.text, reasoning, response.refusal, calls, response.finish_reason, response.usage
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("api", ["chat", "responses"])
+async def test_the_server_says_what_the_transport_says(
+    server: MockServer, api: Any, streamed: bool
+) -> None:
+    """Both APIs, streamed or not, bring what the transport without a network answers."""
+    here = Pipeline([], Mock())
+    transport = OpenAI("sk-right", base_url=server.url, api=api)
+    async with Pipeline([], transport) as there:
+        for request in requests():
+            if streamed:
+                async with there.stream(request) as response:
+                    await response.collect()
+            else:
+                response = await there.run(request)
+            assert said(response) == said(await here.run(request)), request
+
+
+async def test_the_server_embeds_as_the_transport_does(server: MockServer) -> None:
+    """Vectors are the same to the precision of the wire, and cost the same."""
+    request = EmbeddingRequest.of(["one text", "another"], model="mock-embedding")
+    here = await Pipeline([], Mock()).run(request)
+    async with Pipeline([], OpenAI("sk-right", base_url=server.url)) as pipeline:
+        there = await pipeline.run(request)
+    for one, other in zip(here.vectors, there.vectors, strict=True):
+        assert one == pytest.approx(other, abs=1e-6)
+    assert here.usage == there.usage
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "status=400",
+        "status=401",
+        "status=403",
+        "status=404",
+        "status=409",
+        "status=422",
+        "status=429; retry-after=7",
+        "status=500",
+        "status=503",
+        "status=529",
+        "reset",
+        "truncate=3",
+        "finish=none",
+        "malformed_at=3",
+        "body=nonsense",
+        "error=overloaded_error",
+        "error=rate_limit_exceeded; error_at=4",
+        "error=insufficient_quota",
+        "finish=odd",
+        "usage=zero",
+    ],
+)
+async def test_faults_are_the_same_without_a_network(fault: str) -> None:
+    """A fault raises the same error, as retryable and as late, in process and over HTTP."""
+
+    async def outcome(pipeline: Pipeline) -> tuple[Any, ...]:
+        try:
+            async with pipeline.stream(ChatRequest.of(QUESTION, model="mock")) as response:
+                await response.collect()
+        except LamellaError as error:
+            told = error.status, error.retry_after, error.retryable, error.committed
+            return type(error).__name__, *told
+        return response.finish_reason, response.usage
+
+    here = await outcome(Pipeline([], Mock(faults=fault)))
+    async with (
+        MockServer(faults=fault) as server,
+        Pipeline([], OpenAI("any", base_url=server.url)) as pipeline,
+    ):
+        there = await outcome(pipeline)
+    assert here == there

@@ -16,6 +16,7 @@ PROMPT = "my grandmother's maiden name is Smith"
 
 
 def body(**error: Any) -> bytes:
+    """A body with an error object."""
     return json.dumps({"error": error}).encode()
 
 
@@ -44,7 +45,7 @@ def body(**error: Any) -> bytes:
         (429, b"", lamella.RateLimitError, True),
         (429, body(code="insufficient_quota"), lamella.QuotaError, False),
         (429, body(type="insufficient_quota", code=None), lamella.QuotaError, False),
-        (429, body(message="You exceeded your current quota, please check"), lamella.QuotaError, False),
+        (429, body(message="You exceeded your current quota"), lamella.QuotaError, False),
         (500, b"", lamella.ServerError, True),
         (502, b"<html>", lamella.ServerError, True),
         (503, b"", lamella.OverloadedError, True),

@@ -35,7 +35,7 @@ from lamella import (
     UnsupportedError,
     Usage,
 )
-from lamella.testing import Faults, Plan, run_virtual, virtual_ports
+from lamella.testing import Faults, Plan, Scenario, each_step, run_virtual, virtual_ports
 from lamella.transports import Mock
 
 pytestmark = pytest.mark.anyio
@@ -487,6 +487,34 @@ def test_leaving_a_slow_stream_ends_the_wait(backend: str) -> None:
         return anyio.current_time() - start
 
     assert run_virtual(main, backend=backend) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_cancelling_it_anywhere_leaves_nothing(backend: str, streamed: bool) -> None:
+    """Cancelled at any step, an answer is over and its attempt recorded as cancelled."""
+
+    def make() -> tuple[Scenario, Scenario]:
+        responses: list[ChatResponse] = []
+        pipeline = Pipeline([], Mock(latency_per_token=1), ports=virtual_ports())
+        request = ChatRequest.of("mock: say one two three")
+
+        async def scenario() -> None:
+            if not streamed:
+                await pipeline.run(request)
+                return
+            async with pipeline.stream(request) as response:
+                responses.append(response)
+                await response.collect()
+
+        async def check() -> None:
+            health = await pipeline.health()
+            assert health.running == 0
+            assert not any(response.open for response in responses)
+
+        return scenario, check
+
+    assert each_step(make, backend=backend, again=(1,)) > 3
 
 
 async def test_it_can_always_be_reached() -> None:

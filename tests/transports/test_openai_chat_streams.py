@@ -88,7 +88,7 @@ def assembled(*chunks: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         [text("a"), STOP, {"usage": USAGE}, DONE],
         [text("a"), ENDED, DONE],
         [text("a"), ENDED],
-        [{**text("a"), "usage": {**USAGE, "completion_tokens": 1}}, ENDED, DONE],
+        [text("a") | {"usage": USAGE | {"completion_tokens": 1}}, ENDED, DONE],
         [text("a"), ENDED, TOTALS, DONE],
         [text("a"), STOP, TOTALS, {"choices": [], "usage": None}, DONE],
     ],

@@ -31,6 +31,7 @@ MESSAGES: list[Message] = [
 
 
 def read(*pieces: bytes) -> list[Message]:
+    """The messages of a stream that comes in these pieces."""
     reader = EventReader()
     found = [message for piece in pieces for message in reader.feed(piece)]
     return found + reader.finish()
@@ -114,9 +115,9 @@ def test_message_size_is_bounded(piece: int) -> None:
     """A message larger than the bound is an error, whole or in pieces, ended or not."""
     for data in (b"data: " + b"x" * 100 + b"\n\n", b"x" * 101):
         reader = EventReader(max_message_bytes=100)
+        pieces = [data[at : at + piece] for at in range(0, len(data), piece)]
         with pytest.raises(ResponseTooLargeError, match="100 bytes"):
-            for at in range(0, len(data), piece):
-                reader.feed(data[at : at + piece])
+            list(map(reader.feed, pieces))
 
 
 def test_many_small_messages_may_be_more_than_the_bound() -> None:

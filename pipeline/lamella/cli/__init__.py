@@ -7,8 +7,6 @@ from collections.abc import Sequence
 
 __all__ = ("main",)
 
-_EXTRA = frozenset({"cyclopts", "prompt_toolkit", "rich"})
-_USAGE = 2
 _CTRL_C = 130
 _SIGTERM = 143
 
@@ -27,7 +25,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from lamella.cli._app import run_program
         from lamella.cli._interrupts import Terminated
     except ModuleNotFoundError as error:
-        return _without_extra(error)
+        from lamella.cli._errors import exit_code, lacks_extra, report
+
+        if not lacks_extra(error):
+            raise
+        report(error)
+        return exit_code(error)
     except KeyboardInterrupt:
         return _CTRL_C
     try:
@@ -37,10 +40,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Terminated:
         return _SIGTERM
 
-
-def _without_extra(error: ModuleNotFoundError) -> int:
-    if (error.name or "").partition(".")[0] not in _EXTRA:
-        raise error
-    words = f'The command line needs {error.name}: pip install "lamella[cli]"'
-    sys.stderr.write(f"{words}\n")
-    return _USAGE

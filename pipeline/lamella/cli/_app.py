@@ -9,7 +9,7 @@ import inspect
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib import import_module
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -176,7 +176,7 @@ def _add_plugins_commands(app: App) -> None:
 
 
 def _broken(error: Exception) -> Callable[..., Any]:
-    def broken(*_: str) -> None:
+    def broken(*_: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> None:
         raise error
 
     return broken

@@ -39,6 +39,9 @@ Exit codes:
   3    the provider does not accept the key, or the account may not do this
   130  ended by Ctrl-C; 143 by SIGTERM, 141 because nobody reads the output"""
 
+EXTRA: Final = frozenset({"cyclopts", "prompt_toolkit", "rich"})
+"""What the extra `cli` brings."""
+
 _REFUSALS: Final = (AuthenticationError, PermissionDeniedError, QuotaError)
 _SEE_DEBUG: Final = "Add --debug to see where it comes from."
 
@@ -56,13 +59,23 @@ def exit_code(error: BaseException) -> int:
     """The exit code for an error that has ended a command."""
     if isinstance(error, _REFUSALS):
         return REFUSED
-    return USAGE if isinstance(error, ConfigurationError | UnsupportedError) else FAILED
+    wrong = isinstance(error, ConfigurationError | UnsupportedError) or lacks_extra(error)
+    return USAGE if wrong else FAILED
+
+
+def lacks_extra(error: BaseException) -> bool:
+    """Whether the extra `cli` is not installed, or not whole."""
+    return (
+        isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in EXTRA
+    )
 
 
 def paragraph(error: BaseException) -> str:
     """What went wrong and what to do about it, in one paragraph."""
     if isinstance(error, LamellaError):
         return " ".join([str(error).strip(), *_particulars(error)])
+    if lacks_extra(error):
+        return 'The command line needs packages that are missing: pip install "lamella[cli]"'
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}."
@@ -93,4 +106,7 @@ def report(error: BaseException) -> None:
 
     if debugging.get():
         traceback.print_exception(error, file=sys.stderr)
-    say(f"lamella: {paragraph(error)}", style="red")
+    if lacks_extra(error):
+        sys.stderr.write(f"lamella: {paragraph(error)}\n")  # what would colour it may be missing
+    else:
+        say(f"lamella: {paragraph(error)}", style="red")

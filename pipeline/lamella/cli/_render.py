@@ -10,6 +10,7 @@ from lamella._drawing import bar_of, draw, headline, label_width, length, rows, 
 from lamella.cli._output import harmless, show
 
 if TYPE_CHECKING:
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
@@ -34,7 +35,8 @@ def show_trace(trace: Trace, stream: TextIO | None = None) -> None:
     show(lambda: _trace(trace), lambda: draw(trace), stream or sys.stderr)
 
 
-def _trace(trace: Trace) -> Text:
+def _trace(trace: Trace) -> Group:
+    from rich.console import Group
     from rich.text import Text
 
     drawn = rows(trace)
@@ -43,7 +45,7 @@ def _trace(trace: Trace) -> Text:
     lines = [Text(headline(trace), style="bold")]
     lines += [_row(row, width, total) for row in drawn]
     lines.append(Text(f"  {_LEGEND}", style="dim"))
-    return Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
+    return Group(*lines)
 
 
 def _row(row: Row, width: int, total: float) -> Text:
@@ -61,6 +63,8 @@ def _row(row: Row, width: int, total: float) -> Text:
         after,
         (f" {seconds:>8}  ", ""),
         (harmless("  ".join(row.details)), "red" if row.well is False else "dim"),
+        no_wrap=True,
+        overflow="ellipsis",
     )
 
 

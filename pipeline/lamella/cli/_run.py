@@ -203,7 +203,7 @@ async def stream(
 
 def _show(response: ChatResponse, page: Page, showing: Showing, *, embedded: bool) -> None:
     from lamella.cli._json_forms import answer_form
-    from lamella.cli._output import show_json
+    from lamella.cli._output import is_terminal, show_json
     from lamella.cli._render import show_trace
 
     if showing.json:
@@ -216,7 +216,7 @@ def _show(response: ChatResponse, page: Page, showing: Showing, *, embedded: boo
     if showing.trace:
         _leave_line(page)
         show_trace(response.trace)
-    if embedded and not showing.json:
+    if embedded and is_terminal(sys.stderr):
         _leave_line(page)
         _say(_EMBEDDED)
 

@@ -6,7 +6,7 @@ What needs a server is imported when it is first used.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lamella.testing._scripted import Scripted, ScriptedAnswer, ScriptExhaustedError, Step
 from lamella.testing._scripted_source import Item, ScriptedSource
@@ -19,6 +19,8 @@ from lamella.testing._virtual import (
 )
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from lamella.testing._faults import Faults
     from lamella.testing._http_body import Pause
     from lamella.testing._http_connection import Early

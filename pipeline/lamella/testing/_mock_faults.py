@@ -6,7 +6,7 @@ in one text: ``status=429; retry-after=2``, ``truncate=5``, ``reset``, ``error=o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import chain, repeat
 from typing import Any, Self, TypeAlias
 
@@ -17,6 +17,7 @@ from lamella.testing._faults import Faults
 from lamella.testing._plan import Plan
 
 _NO_FAULTS = Faults()
+_NEVER: Any = object()
 
 
 def _number(verb: str) -> Any:
@@ -220,12 +221,7 @@ def _in_turn(given: Steps) -> Iterable[Step]:
     if isinstance(given, MockFaults | Faults):
         return [given]
     if isinstance(given, Plan):
-        return _drawn(given)
+        return iter(given.next, _NEVER)
     if isinstance(given, list | tuple):  # mistakes are told here and not at the request
         return [MockFaults.of(step) for step in given]
     return given
-
-
-def _drawn(plan: Plan) -> Iterator[Step]:
-    while True:
-        yield plan.next()

@@ -27,8 +27,10 @@ def chat_request(body: JSON) -> ChatRequest:
     """
     model = _text(body, "model")
     _conversation(body, "messages")
-    if body.get("stream_options") is not None and not body.get("stream"):
-        raise _wrong("'stream_options' is only for answers that are streamed.", "stream_options")
+    options = body.get("stream_options")
+    if options is not None and not (body.get("stream") and isinstance(options, dict)):
+        message = "'stream_options' is an object, and only for answers that are streamed."
+        raise _wrong(message, "stream_options")
     if "reasoning" in model:
         _as_reasoning_models_do(body)
     fields = {name: body[name] for name in _SAME if body.get(name) is not None}
@@ -101,7 +103,24 @@ def embedding_request(body: JSON) -> EmbeddingRequest:
     return EmbeddingRequest(inputs=texts, model=model, dimensions=dimensions)
 
 
+def _must_be_objects(fields: JSON) -> None:
+    """Refuse what would only be found out where it is used."""
+    wanted = fields.get("response_format")
+    if wanted is not None and not (
+        isinstance(wanted, dict) and isinstance(_object(wanted).get("json_schema", {}), dict)
+    ):
+        raise _wrong("'response_format' is an object with a 'type'.", "response_format")
+    if not isinstance(fields.get("tools") or [], list):
+        raise _wrong("'tools' is a list.", "tools")
+    for place, tool in enumerate(_list(fields.get("tools"))):
+        function = _object(_object(tool).get("function"))
+        if not isinstance(tool, dict) or not isinstance(function.get("parameters") or {}, dict):
+            message = "A tool is an object whose 'parameters' are a JSON Schema."
+            raise _wrong(message, f"tools[{place}]")
+
+
 def _chat(fields: JSON) -> ChatRequest:
+    _must_be_objects(fields)
     try:
         return ChatRequest.of(fields.pop("messages"), **fields)
     except (AttributeError, LookupError, TypeError, ValueError) as error:

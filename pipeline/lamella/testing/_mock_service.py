@@ -143,6 +143,8 @@ class MockService:
         told = self._told(place, body)
         job = Job(place=place, body=told, number=received.index, faults=faults)
         reply, seconds = self.replier.reply(job)
+        if faults.wire.body is not None:
+            reply = attrs.evolve(reply, headers={"Content-Type": _kind_of(faults.wire.body)})
         if self.latency + seconds > 0:
             await anyio.sleep(self.latency + seconds)
         return reply
@@ -201,7 +203,7 @@ def _json(body: bytes) -> Any:
         return None
     try:
         return loads(body)
-    except (JSONDecodeError, UnicodeDecodeError):
+    except (JSONDecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
@@ -225,6 +227,16 @@ def _json_reply(document: JSON, status: int = 200) -> Reply:
 
 def _error(status: int, document: JSON) -> Reply:
     return _json_reply(document, status)
+
+
+def _kind_of(body: bytes) -> str:
+    """What a body that replaces an answer is, by its first characters."""
+    start = body.lstrip(b"\xef\xbb\xbf\r\n\t ")
+    if start.startswith((b"data:", b"event:", b"id:", b"retry:", b":")):
+        return "text/event-stream; charset=utf-8"
+    if start.startswith((b"{", b"[")):
+        return "application/json"
+    return "text/html" if start.startswith(b"<") else "text/plain"
 
 
 def _with_headers(reply: Reply, received: Received) -> Reply:

@@ -251,10 +251,8 @@ class PooledHTTPClient:
         self, error: Exception, request: HTTPRequest, target: _Target, *, sent: bool
     ) -> LamellaError:
         """The library's error in place of the HTTP library's, by name: there are two of those."""
-        if isinstance(error, LamellaError):
-            return error
-        if self._closed:
-            return self._closed_error(request)
+        if isinstance(error, LamellaError) or self._closed:
+            return error if isinstance(error, LamellaError) else self._closed_error(request)
         kind, who = type(error).__name__, request.provider
         if kind in {"ConnectTimeout", "PoolTimeout"}:
             return _connect_timeout(request, target)
@@ -270,9 +268,8 @@ class PooledHTTPClient:
         if not sent or kind == "ProxyError":
             return _connect_error(error, who, where)
         if kind == "RemoteProtocolError" and not _hung_up(error):
-            if "too long" in str(error):
-                return _headers_too_large(who)
-            return ProtocolError(f"What {who} sent is no HTTP.", provider=who)
+            too_long = "too long" in str(error)
+            return _headers_too_large(who) if too_long else _no_http(who)
         msg = f"The connection to {who} ({where}) was lost before it answered."
         return ConnectionLostError(msg, provider=who)
 
@@ -315,6 +312,10 @@ def _connect_timeout(request: HTTPRequest, target: _Target) -> ConnectTimeout:
 def _headers_too_large(who: str) -> ResponseTooLargeError:
     msg = f"The headers of {who}'s answer are larger than HTTPOptions.max_header_bytes."
     return ResponseTooLargeError(msg, provider=who)
+
+
+def _no_http(who: str) -> ProtocolError:
+    return ProtocolError(f"What {who} sent is no HTTP.", provider=who)
 
 
 def _connect_error(error: Exception, who: str, where: str) -> LamellaError:

@@ -6,9 +6,7 @@ needs no server. `lamella.testing.MockServer` says the same over HTTP.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable, Sequence
-from json import dumps
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import anyio
@@ -18,35 +16,20 @@ import attrs
 from lamella._begin import begin
 from lamella._chat import ChatRequest
 from lamella._embeddings import EmbeddingRequest
-from lamella._errors import (
-    ClosedError,
-    ConfigurationError,
-    ConnectionLostError,
-    LamellaError,
-    ProtocolError,
-    UnsupportedError,
-)
-from lamella._events import Event, Finish, UsageReport
+from lamella._errors import ClosedError, ConfigurationError, UnsupportedError
+from lamella._events import Event
 from lamella._mock_answers import Answer, chat_events, embedding_events
-from lamella._mock_rejections import Rejection, error_body, in_band_body
+from lamella._mock_rejections import Rejection
 from lamella._mock_tokens import Draw
 from lamella._options import number, seconds
-from lamella._parts import Opaque
 from lamella._requests import Request
 from lamella._responses import Head, Response
-from lamella._usage import Usage
+from lamella.transports._mock_faults import before, broken, must_be_possible, pause, status_answer
 
 if TYPE_CHECKING:
-    from lamella._ports import Ports
     from lamella.testing._mock_faults import MockFaults, Script, Steps
 
 R = TypeVar("R", bound=Response)
-
-_WIRE_VERBS = frozenset(
-    {"status", "headers", "body", "delay", "jitter", "hold_headers", "delay_after_headers",
-     "stall_at", "stall", "reset_before_headers", "blackhole", "malformed_at"}
-)  # fmt: skip
-_EVENT_VERBS = frozenset({"truncate", "reset", "error_at", "error", "finish", "usage", "unknown"})
 
 
 def _script(mock: Mock) -> Script | None:
@@ -112,13 +95,13 @@ class Mock:
             attempt.request_id = request_id
         told: Request[Any] = request.evolve(model=model)
         if faults is not None:
-            await _before(faults, ports, request_id)
+            await before(faults, ports, request_id)
         try:
             events = self._events(told)
         except Rejection as rejection:
-            raise _status_error(rejection.status, rejection.body, {}, request_id) from None
+            raise status_answer(rejection.status, rejection.body, {}, request_id) from None
         source = MockSource(
-            _broken(events, faults), ports.sleep, pace=self._pace(faults), eager=not request.stream
+            broken(events, faults), ports.sleep, pace=self._pace(faults), eager=not request.stream
         )
         identity = Draw.of(request_id).word("answer")
         head = Head(
@@ -142,7 +125,7 @@ class Mock:
             except ValueError as error:
                 raise ConfigurationError(f"Mock, model {request.model!r}: {error}") from None
         if faults is not None:
-            _must_be_possible(faults)
+            must_be_possible(faults)
         return model, faults
 
     def _events(self, request: Request[Any]) -> tuple[Event, ...]:
@@ -218,7 +201,7 @@ class MockSource:
         with anyio.CancelScope() as scope:
             self._scope = scope
             try:
-                await _sleep(self._sleep, span)
+                await pause(self._sleep, span)
             finally:
                 self._scope = None
 
@@ -227,99 +210,3 @@ class MockSource:
         self._closed = True
         if self._scope is not None:
             self._scope.cancel()
-
-
-async def _sleep(sleep: Callable[[float], Awaitable[None]], span: float) -> None:
-    if math.isinf(span):
-        await anyio.sleep_forever()
-    elif span > 0:
-        await sleep(span)
-
-
-def _must_be_possible(faults: MockFaults) -> None:
-    asked = {*faults.wire.active()} - _WIRE_VERBS | {*faults.active()} - _EVENT_VERBS
-    if faults.usage in {"twice", "with_finish"}:
-        asked.add(f"usage={faults.usage}")
-    if asked:
-        raise ConfigurationError(
-            f"The mock transport has no bytes with which it could do {', '.join(sorted(asked))}.",
-            hint="Serve it over HTTP: `lamella mock`, or lamella.testing.MockServer.",
-        )
-
-
-async def _before(faults: MockFaults, ports: Ports, request_id: str) -> None:
-    """What happens before the first event: waits, and errors instead of an answer."""
-    wire = faults.wire
-    jitter = ports.random.uniform(-wire.jitter, wire.jitter) if wire.jitter else 0.0
-    for span in (wire.delay + jitter, wire.hold_headers, wire.blackhole):
-        await _sleep(ports.sleep, span)
-    if wire.reset_before_headers or wire.blackhole:
-        raise _lost("before it answered", request_id)
-    status = wire.status or 200
-    if status >= 300:
-        body = error_body(status) if wire.body is None else wire.body
-        raise _status_error(status, body, dict(wire.headers), request_id)
-    await _sleep(ports.sleep, wire.delay_after_headers)
-    if wire.body is not None:
-        raise _nonsense(request_id)
-
-
-def _broken(events: Sequence[Event], faults: MockFaults | None) -> Sequence[Event | Exception]:
-    """The events as the faults leave them."""
-    if faults is None:
-        return events
-    found: list[Event | Exception] = [
-        kept for event in events if (kept := _changed(event, faults)) is not None
-    ]
-    if faults.unknown:
-        found.insert(0, Opaque({"type": "mock.unknown"}, "mock", content=False))
-    ends: list[tuple[int, Exception | None]] = []
-    if faults.truncate is not None:
-        ends.append((faults.truncate, None))
-    if faults.reset is not None:
-        ends.append((faults.reset, _lost("in the middle of its answer", None, phase="stream")))
-    if (failing := faults.failing_event) is not None:
-        ends.append((failing, _in_band(faults.error or "server_error")))
-    if faults.wire.malformed_at:
-        ends.append((min(place for place, _ in faults.wire.malformed_at), _nonsense(None)))
-    if faults.finish == "none":
-        ends.append((len(found), None))
-    if not ends:
-        return found
-    place, error = min(ends, key=lambda end: end[0])
-    place = min(place, len(found) - (error is None))  # a cut after the end would be none
-    return found[:place] if error is None else [*found[:place], error]
-
-
-def _changed(event: Event, faults: MockFaults) -> Event | None:
-    if isinstance(event, Finish) and faults.finish is not None:
-        return None if faults.finish == "none" else Finish(faults.finish)
-    if isinstance(event, UsageReport) and faults.usage is not None:
-        return None if faults.usage == "none" else UsageReport(Usage())
-    return event
-
-
-def _status_error(
-    status: int, body: dict[str, Any] | bytes, headers: dict[str, str], request_id: str
-) -> LamellaError:
-    from lamella.transports._http_errors import status_error
-
-    content = body if isinstance(body, bytes) else dumps(body).encode()
-    sent = {"x-request-id": request_id, **{name.lower(): text for name, text in headers.items()}}
-    return status_error(status, content, sent, provider="mock")
-
-
-def _in_band(code: str) -> LamellaError:
-    from lamella.transports._http_errors import in_band_error
-
-    return in_band_error(in_band_body(code)["error"], provider="mock")
-
-
-def _lost(when: str, request_id: str | None, **data: Any) -> ConnectionLostError:
-    msg = f"The mock provider reset the connection {when}, as its script says."
-    return ConnectionLostError(msg, provider="mock", request_id=request_id, **data)
-
-
-def _nonsense(request_id: str | None) -> ProtocolError:
-    msg = "The mock provider sent bytes that make no sense, as its script says."
-    return ProtocolError(msg, provider="mock", request_id=request_id)

@@ -215,7 +215,9 @@ class _Writer:
     def _assistant_opaque(self, part: Opaque, content: list[Part], out: JSON) -> None:
         if foreign(part, self._provider):
             return  # another provider's own state; see the module's docstring
-        if "type" in part.data:
+        if part.data.get("type") == "tool_call":  # a call of a kind that we do not know
+            out.setdefault("tool_calls", []).append(part.data.get("tool_call"))
+        elif "type" in part.data:
             content.append(part)
         else:
             out.update(

@@ -6,13 +6,15 @@ import pytest
 from lamella_shout import Shout, Voice
 
 from lamella import ChatRequest, Pipeline
-from lamella.testing import Scripted, check_middleware
+from lamella.testing import Scripted
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_it_keeps_the_contract() -> None:
     """The kit runs it streamed and not, cancelled at each step, left, and with errors inside."""
+    from lamella.testing import check_middleware
+
     await check_middleware(Shout)
 
 

@@ -1,0 +1,139 @@
+"""`lamella run` in a process of its own: signals, pipes, and a real socket."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from lamella.testing import MockServer
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The tests only watch another process, so one event loop is enough."""
+    return "asyncio"
+
+
+@pytest.fixture
+async def stalling() -> AsyncIterator[MockServer]:
+    """A provider that begins its answers and never ends them."""
+    async with MockServer(faults="stall_at=6") as server:
+        yield server
+
+
+async def first_words(process: subprocess.Popen[bytes]) -> bytes:
+    """Wait for the beginning of the answer."""
+    assert process.stdout is not None
+    return await anyio.to_thread.run_sync(process.stdout.read, 4)
+
+
+async def ended(processes: Any, process: subprocess.Popen[bytes]) -> Any:
+    """Wait for the end of the program, while the provider goes on."""
+    return await anyio.to_thread.run_sync(processes.end, process)
+
+
+def ask(processes: Any, server: MockServer, *more: str) -> subprocess.Popen[bytes]:
+    """Start the program against a provider."""
+    variables = {"OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "any"}
+    process: subprocess.Popen[bytes] = processes.start(
+        "run", "hello", "--transport", "openai", "--model", "mock", *more, environment=variables
+    )
+    return process
+
+
+async def test_it_asks_over_http(processes: Any) -> None:
+    """The answer comes over a real connection, and is retried where the provider says so."""
+    async with MockServer(faults=["status=429; retry-after=0", "ok"]) as server:
+        done = await ended(processes, ask(processes, server, "--json"))
+    assert done.code == 0
+    assert [attempt["status"] for attempt in done.json["attempts"]] == [429, None]
+    assert done.json["served_by"] == "openai"
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"]
+)
+async def test_a_signal_closes_the_socket_and_keeps_what_came(
+    processes: Any, stalling: MockServer, number: int, code: int
+) -> None:
+    """Ctrl-C or SIGTERM: the partial answer stays, the provider's socket closes, no traceback."""
+    process = ask(processes, stalling)
+    begun = await first_words(process)
+    process.send_signal(number)
+    done = await ended(processes, process)
+    assert done.code == code
+    assert (begun + done.out.encode()).endswith(b"\n")
+    assert "Traceback" not in done.err
+    with anyio.fail_after(5):
+        await stalling.until(lambda server: server.disconnects and not server.open_connections)
+
+
+async def test_a_signal_before_the_first_word(processes: Any) -> None:
+    """While the provider is silent, Ctrl-C ends the wait."""
+    async with MockServer(faults="hold_headers") as server:
+        process = ask(processes, server)
+        await server.until(lambda server: server.requests)
+        process.send_signal(signal.SIGINT)
+        done = await ended(processes, process)
+    assert (done.code, done.out) == (130, "")
+    assert "Traceback" not in done.err
+
+
+async def test_cleaning_up_is_bounded(processes: Any) -> None:
+    """What does not end by itself after a signal is ended."""
+    code = """
+import anyio, sys
+from lamella.cli import _interrupts
+_interrupts.GRACE_SECONDS = 0.05
+async def work(_):
+    print("ready", flush=True)
+    with anyio.CancelScope(shield=True):
+        await anyio.sleep_forever()
+_interrupts.run(work)
+"""
+    process = processes.start(code=code)
+    assert process.stdout is not None
+    assert await first_words(process) == b"read"
+    process.send_signal(signal.SIGTERM)
+    assert (await ended(processes, process)).code == 143
+
+
+async def test_a_reader_who_leaves_is_no_failure(processes: Any) -> None:
+    """`lamella run ... | head`: nothing is said, and the exit code is that of SIGPIPE."""
+    process = processes.start("run", "hello")
+    process.stdout.close()
+    process.stdout = None
+    done = await ended(processes, process)
+    assert done.code == 141
+    assert "Traceback" not in done.err
+    assert "BrokenPipe" not in done.err
+    assert "lamella: " not in done.err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk here")
+async def test_a_full_disk_is_told(processes: Any) -> None:
+    """An answer that cannot be written is a failure, in a sentence."""
+    with Path("/dev/full").open("wb") as full:
+        done = await ended(processes, processes.start("run", "hello", stdout=full))
+    assert done.code == 1
+    assert "No space left on device" in done.err
+    assert "Traceback" not in done.err
+
+
+async def test_closed_streams_are_no_failure(processes: Any) -> None:
+    """A program that was started without streams runs all the same."""
+    code = (
+        "import os, sys\nfor number in (0, 1): os.close(number)\n"
+        "os.execv(sys.executable, [sys.executable, '-m', 'lamella.cli', *sys.argv[1:]])"
+    )
+    done = await ended(processes, processes.start("run", "hello", code=code))
+    assert done.code == 0
+    assert "Traceback" not in done.err

@@ -1,0 +1,476 @@
+"""Cost: every attempt is metered, exactly or, where the provider does not count, by estimate."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lamella import (
+    AttemptTimeout,
+    CardBook,
+    ChatRequest,
+    ChatResponse,
+    ConfigurationError,
+    ConnectError,
+    ConnectionLostError,
+    ContentFilteredError,
+    EmbeddingRequest,
+    EmbeddingResponse,
+    Finish,
+    Head,
+    LamellaError,
+    Money,
+    OrderError,
+    Outcome,
+    Pipeline,
+    Price,
+    ProviderError,
+    RateLimitError,
+    ReasoningDelta,
+    RefusedError,
+    Request,
+    ServerError,
+    StreamTruncated,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+    UsageReport,
+    middleware,
+)
+from lamella.testing import Scripted, ScriptedAnswer, each_step, virtual_ports
+from lamella_middlewares.cost import Cost
+from lamella_middlewares.cost import _estimate as estimate
+from lamella_middlewares.retry import Retry
+
+pytestmark = pytest.mark.anyio
+
+PRICES = {"m": {"input": "1", "cache_read": "0.10", "output": "4", "reasoning_output": "output"}}
+ASK = ChatRequest.of("hello there", model="m")
+USED = Usage(uncached_input=1000, cache_read=500, text_output=200)
+EXACT = Money.of("0.00185")  # (1000 x 1 + 500 x 0.10 + 200 x 4) per million
+ANSWER = ChatResponse.of("so be it", usage=USED)
+
+
+def pipeline(layers: list[Any], transport: Any, **more: Any) -> Pipeline:
+    """A pipeline with a clock and stores of its own."""
+    return Pipeline(layers, transport, ports=virtual_ports(), **more)
+
+
+async def ask(pipe: Pipeline, *, stream: bool = False, request: Any = ASK) -> Any:
+    """The complete response, run or streamed."""
+    if not stream:
+        return await pipe.run(request)
+    async with pipe.stream(request) as response:
+        return await response.collect()
+
+
+# --- exact ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_providers_counts_are_priced_exactly(stream: bool) -> None:
+    """Integers throughout; streamed or not, the same amount."""
+    response = await ask(pipeline([Cost(PRICES)], Scripted([ANSWER])), stream=stream)
+    (attempt,) = response.trace.attempts
+    assert attempt.usage == USED
+    assert attempt.cost == response.cost == EXACT
+    assert not response.trace.notes
+
+
+async def test_an_explicit_zero_is_a_count() -> None:
+    """A provider that says 0 is believed, not estimated."""
+    free = ChatResponse.of("so be it", usage=Usage())
+    response = await ask(pipeline([Cost(PRICES)], Scripted([free])))
+    assert response.trace.attempts[0].usage == Usage()
+    assert response.cost == Money(0)
+
+
+async def test_prices_of_the_cards_hold_where_the_program_states_none() -> None:
+    """By the transport's name, or by the provider that is given; the program's own win."""
+    usage = Usage(uncached_input=1_000_000)
+    for layer, name, amount in [
+        (Cost(), "mock", "1"),
+        (Cost(provider="mock"), "azure", "1"),
+        (Cost({"mock": {"input": "7"}}), "mock", "7"),
+        (Cost({"mock/mock": {"input": "8"}, "mock": {"input": "7"}}), "mock", "8"),
+        (Cost({"mock": Price.of(input="9")}), "mock", "9"),
+    ]:
+        transport = Scripted([ChatResponse.of("x", usage=usage)], name=name)
+        response = await ask(
+            pipeline([layer], transport), request=ChatRequest.of("x", model="mock")
+        )
+        assert response.cost == Money.of(amount)
+
+
+async def test_the_model_that_answered_is_priced() -> None:
+    """A provider may serve another one than was asked for."""
+    answer = ChatResponse.of("x", usage=Usage(uncached_input=1_000_000), model="big")
+    layer = Cost({"m": {"input": "1"}, "big": {"input": "5"}})
+    response = await ask(pipeline([layer], Scripted([answer])))
+    assert response.cost == Money.of("5")
+
+
+async def test_the_service_tier_changes_the_price() -> None:
+    """As the price list states; a tier without a price is noted, and its cost unknown."""
+    layer = Cost({"m": Price.of(input="2", services={"flex": "1/2"})})
+    answer = ChatResponse.of("x", usage=Usage(uncached_input=1_000_000))
+    for tier, cost in [("flex", Money.of("1")), ("default", Money.of("2")), ("gold", None)]:
+        response = await ask(
+            pipeline([layer], Scripted([answer])), request=ASK.evolve(service_tier=tier)
+        )
+        assert response.cost == cost
+
+
+async def test_a_cost_that_the_transport_states_is_kept() -> None:
+    """Some providers send the amount itself."""
+
+    async def stating(request: Request[Any]) -> Any:
+        assert request.context.attempt is not None
+        request.context.attempt.cost = Money(77)
+        return ChatResponse.of("x", usage=USED)
+
+    response = await ask(pipeline([Cost(PRICES)], stating))
+    assert response.cost == Money(77)
+    assert response.trace.usage == USED
+
+
+# --- unknown prices ---------------------------------------------------------------------------
+
+
+async def test_a_model_without_a_price_is_sent_and_noted() -> None:
+    """The default: a local model works; its cost is unknown, never 0."""
+    response = await ask(pipeline([Cost()], Scripted([ANSWER])))
+    assert response.cost is None
+    (note,) = response.trace.notes
+    assert note.name == "cost.unpriced"
+    assert note.fields == {"why": "no price is known", "provider": "scripted", "model": "m"}
+
+
+async def test_a_part_without_a_price_is_noted() -> None:
+    """Never silently 0, and never an error after the answer was paid for."""
+    answer = ChatResponse.of("x", usage=Usage(uncached_input=1, audio_output=5))
+    response = await ask(pipeline([Cost(PRICES)], Scripted([answer])))
+    assert response.cost is None
+    assert response.trace.notes[0].fields["why"] == "no price for audio_output"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [ChatRequest.of("x", model="other"), ChatRequest.of("x"), ASK.evolve(service_tier="g")],
+)
+async def test_refuse_sends_nothing_without_a_price(request_: ChatRequest) -> None:
+    """An unknown model, no model at all, and an unknown tier are refused before sending."""
+    transport = Scripted([ANSWER])
+    with pytest.raises(RefusedError) as caught:
+        await ask(pipeline([Retry(), Cost(PRICES, unknown="refuse")], transport), request=request_)
+    assert transport.requests == []
+    assert caught.value.code == "unpriced"
+    assert caught.value.outcome is Outcome.NOT_SENT
+    assert "Cost(prices=" in str(caught.value)
+
+
+async def test_a_broken_card_file_fails_before_anything_is_sent(tmp_path: Path) -> None:
+    """An answer that was paid for is never lost to a mistake in a file."""
+    file = tmp_path / "cards.toml"
+    file.write_text("provider = ")
+    transport = Scripted([ANSWER])
+    with pytest.raises(ConfigurationError):
+        await ask(pipeline([Cost(book=CardBook(files=[file]))], transport))
+    assert transport.requests == []
+
+
+# --- estimates --------------------------------------------------------------------------------
+
+
+async def test_an_answer_without_counts_is_estimated_and_says_so() -> None:
+    """Prompt and answer both; the cost follows."""
+    response = await ask(pipeline([Cost(PRICES)], Scripted(["one two three four"])))
+    usage = response.trace.usage
+    assert usage.estimated
+    assert usage.uncached_input >= 2
+    assert usage.text_output == 4
+    assert response.cost is not None
+    assert response.cost > Money(0)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "error", [ConnectionLostError("x"), StreamTruncated("x"), ServerError("x")]
+)
+async def test_what_broke_off_is_paid_for(error: LamellaError, stream: bool) -> None:
+    """A failure in the middle costs the prompt and what had come."""
+    traces: list[Any] = []
+
+    async def keep(request: Request[Any], call_next: Any) -> Any:
+        traces.append(request.context.trace)
+        return await call_next(request)
+
+    transport = Scripted([["one ", "two ", "three ", error]])
+    with pytest.raises(type(error)):
+        await ask(pipeline([keep, Cost(PRICES)], transport), stream=stream)
+    (attempt,) = traces[0].attempts
+    assert attempt.usage.estimated
+    assert attempt.usage.text_output == 3
+    assert attempt.usage.uncached_input >= 2
+    assert attempt.cost > Money(0)
+
+
+async def test_a_left_stream_is_paid_for_as_far_as_it_was_delivered() -> None:
+    """The consumer who stops has used what came, and the prompt."""
+    transport = Scripted([["one ", "two ", "three ", Finish("stop")]])
+    async with pipeline([Cost(PRICES)], transport).stream(ASK) as response:
+        seen = 0
+        async for _ in response:
+            seen += 1
+            if seen == 2:
+                break
+    (attempt,) = response.trace.attempts
+    assert attempt.outcome is Outcome.LEFT
+    assert attempt.usage is not None
+    assert attempt.usage.estimated
+    assert attempt.usage.text_output == 2
+    assert attempt.usage.uncached_input >= 2
+    assert attempt.cost is not None
+    assert attempt.cost > Money(0)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_cancelled_answer_is_paid_for(stream: bool) -> None:
+    """Whether the caller had seen any of it or not: the provider has sent it."""
+    traces: list[Any] = []
+
+    async def keep(request: Request[Any], call_next: Any) -> Any:
+        traces.append(request.context.trace)
+        return await call_next(request)
+
+    transport = Scripted([["one ", "two ", "three ", math.inf]])
+    with anyio.move_on_after(5):
+        await ask(pipeline([keep, Cost(PRICES)], transport), stream=stream)
+    (attempt,) = traces[0].attempts
+    assert attempt.outcome is Outcome.CANCELLED
+    assert attempt.usage.text_output == 3
+    assert attempt.usage.estimated
+    assert attempt.cost > Money(0)
+
+
+async def test_what_was_reported_of_a_broken_answer_is_a_lower_bound() -> None:
+    """Providers report the prompt at the beginning and the answer at the end."""
+    early = UsageReport(Usage(uncached_input=40, text_output=1))
+    transport = Scripted([[early, "one ", "two ", "three ", ConnectionLostError("x")]])
+    with pytest.raises(ConnectionLostError) as caught:
+        await ask(pipeline([Cost(PRICES)], transport))
+    usage = caught.value.attempts[0].usage
+    assert usage == Usage(uncached_input=40, text_output=3, estimated=True)
+
+
+async def test_what_was_never_sent_costs_nothing() -> None:
+    """No connection, no tokens."""
+    with pytest.raises(ConnectError) as caught:
+        await ask(pipeline([Cost(PRICES)], Scripted([ConnectError("x")])))
+    (attempt,) = caught.value.attempts
+    assert (attempt.usage, attempt.cost) == (None, Money(0))
+
+
+@pytest.mark.parametrize(
+    ("error", "paid"),
+    [
+        (RateLimitError("x", status=429), False),
+        (ServerError("x", status=500), False),
+        (ServerError("x", status=504), True),
+        (ProviderError("x", status=408), True),
+        (ContentFilteredError("x", status=400), True),
+        (ConnectionLostError("x"), True),
+        (AttemptTimeout("x"), True),
+    ],
+    ids=lambda value: (
+        f"{type(value).__name__} {value.status}" if isinstance(value, LamellaError) else ""
+    ),
+)
+async def test_a_refusal_is_free_and_work_begun_is_not(error: LamellaError, paid: bool) -> None:
+    """A status before the first event costs nothing, unless it says that work had begun."""
+    with pytest.raises(type(error)) as caught:
+        await ask(pipeline([Cost(PRICES)], Scripted([error])))
+    (attempt,) = caught.value.attempts
+    assert attempt.cost is not None
+    assert bool(attempt.cost) is paid
+    if paid:
+        assert attempt.usage is not None
+        assert attempt.usage.estimated
+
+
+async def test_a_replayed_answer_costs_nothing() -> None:
+    """What a cache inside the attempt serves was paid for before."""
+    replay = ScriptedAnswer(("old", UsageReport(USED), Finish("stop")), head=Head(cached=True))
+    for stream in (False, True):
+        response = await ask(pipeline([Cost(PRICES)], Scripted([replay])), stream=stream)
+        assert response.cost == Money(0)
+        assert response.trace.usage == Usage()
+
+
+async def test_losers_are_added_up() -> None:
+    """The cost of a call is that of all its attempts."""
+    transport = Scripted([["one ", "two ", ConnectionLostError("x")], ANSWER])
+    response = await ask(pipeline([Retry(), Cost(PRICES)], transport))
+    costs = [attempt.cost for attempt in response.trace.attempts]
+    assert costs[1] == EXACT
+    assert response.cost == costs[0] + costs[1]
+    assert costs[0] > Money(0)
+
+
+async def test_embeddings_are_priced() -> None:
+    """By their input; estimated where nobody says."""
+    for usage in (Usage(uncached_input=3), None):
+        answer = EmbeddingResponse.of([[1.0]], usage=usage)
+        response = await ask(
+            pipeline([Cost(PRICES)], Scripted([answer])),
+            request=EmbeddingRequest.of("three words here", model="m"),
+        )
+        assert response.trace.usage.uncached_input == 3
+        assert response.trace.usage.estimated is (usage is None)
+        assert response.cost == Money.of("0.000003")
+
+
+# --- the estimator ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "least", "most"),
+    [
+        ("", 0, 0),
+        ("hello world", 2, 2),
+        ("antidisestablishmentarianism", 6, 10),
+        ("The quick brown fox jumps over the lazy dog.", 10, 13),
+        ("お誕生日おめでとう", 8, 9),
+        ('{"name": "Ada", "age": 36}', 9, 16),
+        ("def f(x):\n    return x + 1\n", 10, 16),
+    ],
+)
+def test_estimates_are_near_what_tokenizers_say(text: str, least: int, most: int) -> None:
+    """The lower bounds are o200k_base's own counts."""
+    assert least <= estimate.tokens(text) <= most
+
+
+@given(st.text(max_size=500))
+def test_an_estimate_is_never_negative_and_bounded_by_bytes(text: str) -> None:
+    """No tokenizer makes more tokens than there are bytes."""
+    size = len(text.encode("utf-8", "surrogatepass"))
+    assert 0 <= estimate.tokens(text) <= max(1, size)
+
+
+def test_long_texts_are_sampled_in_four_places() -> None:
+    """A megabyte is estimated within a tenth, and in bounded time."""
+    words = "some words, and 1234 numbers\n" * 40_000
+    exact = sum(estimate.tokens(words[at : at + 29_000]) for at in range(0, len(words), 29_000))
+    assert estimate.tokens(words) == pytest.approx(exact, rel=0.1)
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.builds(TextDelta, st.text(min_size=1)),
+            st.builds(ReasoningDelta, st.text(min_size=1)),
+            st.builds(ToolCallDelta, st.just(0), arguments=st.text(min_size=1)),
+        )
+    )
+)
+def test_what_was_delivered_is_never_less_than_its_pieces(events: list[Any]) -> None:
+    """Each piece has at least one token."""
+    usage = estimate.of_events(events)
+    reasoning = sum(isinstance(event, ReasoningDelta) for event in events)
+    assert usage.reasoning_output >= reasoning
+    assert usage.text_output >= len(events) - reasoning
+
+
+def test_all_parts_of_a_request_are_counted() -> None:
+    """Pictures, sound, documents, tools and tool calls are not free."""
+    plain = estimate.of_request(ASK)
+    assert plain is not None
+    parts: list[dict[str, Any]] = [
+        {"role": "user", "content": [{"type": "text", "text": "hello there"}]},
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x/y.png"}}]},
+        {"role": "assistant", "tool_calls": [
+            {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}]},
+        {"role": "tool", "tool_call_id": "1", "content": "a result"},
+    ]  # fmt: skip
+    tool = {"type": "function", "function": {"name": "f", "parameters": json.loads('{"a": {}}')}}
+    full = estimate.of_request(ChatRequest.of(parts, model="m", tools=[tool]))
+    assert full is not None
+    assert full.image_input == estimate.IMAGE_TOKENS
+    assert full.uncached_input > plain.uncached_input + 15
+    assert estimate.of_request(Request(model="m")) is None
+
+
+# --- place ------------------------------------------------------------------------------------
+
+
+@middleware(phase="attempt", name="fallback")
+async def fallback(request: Request[Any], call_next: Any) -> Any:
+    """Stands for any layer that discards answers."""
+    return await call_next(request)
+
+
+@pytest.mark.parametrize("inner", [Retry(), fallback])
+def test_outside_what_discards_answers_it_is_refused(inner: Any) -> None:
+    """It would lose the cost of failed attempts; the message says so and names the fix."""
+    name = "retry" if isinstance(inner, Retry) else "fallback"
+    with pytest.raises(OrderError, match=f"'cost' is outside '{name}'.*paid for") as caught:
+        pipeline([Cost(), inner], Scripted(["x"]))
+    assert f'allow=["cost outside {name}"]' in str(caught.value)
+
+
+async def test_where_no_attempt_is_under_way_it_says_that_it_does_nothing() -> None:
+    """Allowed by name, it cannot meter; the trace has a note."""
+    pipe = pipeline([Cost(PRICES), Retry()], Scripted([ANSWER]), allow=["cost outside retry"])
+    response = await ask(pipe)
+    assert response.cost is None
+    assert response.trace.notes[0].name == "cost.skipped"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"unknown": "guess"}, "'refuse'"),
+        ({"prices": {"a": 3, "b": {"input": 2}}}, "'a'"),
+        ({"prices": {"a": {"inputs": "2"}}}, "inputs"),
+        ({"prices": ["a"]}, "table of prices"),
+    ],
+)
+def test_wrong_options_are_refused_when_they_are_made(options: Any, words: str) -> None:
+    """All wrong entries are named, with what to write."""
+    with pytest.raises(ConfigurationError, match=words):
+        Cost(**options)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_cancelled_at_any_step_every_attempt_has_its_cost(backend: str, stream: bool) -> None:
+    """Conservation: no attempt ends without an amount, wherever the cancellation strikes."""
+
+    def make() -> tuple[Callable[[], Any], Callable[[], Any]]:
+        traces: list[Any] = []
+
+        async def keep(request: Request[Any], call_next: Any) -> Any:
+            traces.append(request.context.trace)
+            return await call_next(request)
+
+        transport = Scripted(
+            [RateLimitError("x", retry_after=1), ["one ", 0.1, "two", Finish("stop")]]
+        )
+        pipe = pipeline([keep, Retry(), Cost(PRICES)], transport)
+
+        async def check() -> None:
+            assert transport.open_sources == 0
+            for trace in traces:
+                assert all(attempt.cost is not None for attempt in trace.attempts)
+
+        return (lambda: ask(pipe, stream=stream)), check
+
+    assert each_step(make, backend=backend) > 3
