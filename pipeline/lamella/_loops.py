@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from weakref import WeakKeyDictionary, ref
 
@@ -62,7 +63,8 @@ class AsyncioLoop:
         if loop is None:
             return False
         try:
-            loop.call_soon_threadsafe(function)
+            # Not in the caller's context: that may say that another backend is running.
+            loop.call_soon_threadsafe(function, context=Context())
         except RuntimeError:
             return False
         return True

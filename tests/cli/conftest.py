@@ -7,7 +7,8 @@ import os
 import select
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 
 from lamella.cli import main
 
-PATIENCE = 30.0
+PATIENCE = 8.0
 """Seconds after which a test says what it waits for, rather than wait on."""
 
 KEPT = ("COVERAGE", "LANG", "LC_", "PATH", "PYTHON", "SYSTEMROOT", "VIRTUAL_ENV")
@@ -125,6 +126,7 @@ class Processes:
             cwd=self.folder,
             env=bare_environment(self.folder, **(environment or {})),
             **{**streams, **more},
+            text=False,
         )
         self.started.append(process)
         return process
@@ -203,3 +205,10 @@ class Terminal:
         self._unread += data
         self.seen += data
         return bool(data)
+
+
+@pytest.fixture
+def terminal(processes: Processes) -> Callable[..., Terminal]:
+    """Starts the program at a terminal."""
+    pytest.importorskip("pty")
+    return partial(Terminal, processes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from collections.abc import AsyncIterator
@@ -49,12 +50,15 @@ def ask(processes: Any, server: MockServer, *more: str) -> subprocess.Popen[byte
     return process
 
 
-async def test_it_asks_over_http(processes: Any) -> None:
-    """The answer comes over a real connection, and is retried where the provider says so."""
-    async with MockServer(faults=["status=429; retry-after=0", "ok"]) as server:
-        done = await ended(processes, ask(processes, server, "--json"))
+async def test_it_asks_over_http(processes: Any, tmp_path: Path) -> None:
+    """The answer comes over a real connection; a preset of the file retries what failed."""
+    (tmp_path / "lamella.toml").write_text(
+        '[presets.mine]\nlayers = [{ use = "retry", base = 0.001 }]\n'
+    )
+    async with MockServer(faults=["status=500", "ok"]) as server:
+        done = await ended(processes, ask(processes, server, "--json", "--preset", "mine"))
     assert done.code == 0
-    assert [attempt["status"] for attempt in done.json["attempts"]] == [429, None]
+    assert [attempt["status"] for attempt in done.json["attempts"]] == [500, None]
     assert done.json["served_by"] == "openai"
 
 
@@ -121,8 +125,11 @@ async def test_a_reader_who_leaves_is_no_failure(processes: Any) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk here")
 async def test_a_full_disk_is_told(processes: Any) -> None:
     """An answer that cannot be written is a failure, in a sentence."""
-    with Path("/dev/full").open("wb") as full:
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
         done = await ended(processes, processes.start("run", "hello", stdout=full))
+    finally:
+        os.close(full)
     assert done.code == 1
     assert "No space left on device" in done.err
     assert "Traceback" not in done.err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import gzip
 import math
+import os
 import socket
 import ssl
 import threading
@@ -551,6 +552,28 @@ def test_several_event_loops_one_after_the_other() -> None:
     gc.collect()
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
+def test_after_a_fork() -> None:
+    """A client that was used before a fork works on both sides of it."""
+    made = PooledHTTPClient()
+
+    async def main() -> None:
+        async with serving() as server:
+            assert await read(await made.send(post(server))) == b"then"
+
+    anyio.run(main)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            anyio.run(main)
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    anyio.run(main)
+
+
 async def test_closing_from_another_loop() -> None:
     """Connections of other loops are closed on their loops."""
     made = PooledHTTPClient()
@@ -596,6 +619,45 @@ async def test_many_at_once() -> None:
                 group.start_soon(one)
         assert done == [b"then"] * 200
         assert server.connections <= 50
+
+
+# --- proxies ---------------------------------------------------------------------------------
+
+
+async def test_proxy_of_plain_http() -> None:
+    """A proxy gets the whole address, and who we are to it."""
+    async with serving() as proxy:
+        address = proxy.url.replace("//", "//user:p%40ss@")
+        async with client(proxy=address) as http:
+            request = HTTPRequest(method="POST", url="http://acme.invalid/v1?a=b", body=b"{}")
+            assert await read(await http.send(request)) == b"then"
+        (seen,) = proxy.received
+        assert seen.target == "http://acme.invalid/v1?a=b"
+        assert seen.headers["host"] == "acme.invalid"
+        assert seen.headers["proxy-authorization"] == "Basic dXNlcjpwQHNz"
+
+
+async def test_proxy_that_refuses_a_tunnel() -> None:
+    """A proxy that does not connect is an error of connecting that names the option."""
+    async with serving(then=Reply(403)) as proxy, client(proxy=proxy.url) as http:
+        with pytest.raises(lamella.ConnectError, match=r"HTTPOptions\.proxy"):
+            await http.send(HTTPRequest(method="POST", url="https://acme.invalid/"))
+        assert proxy.received[0].target == "acme.invalid:443"
+
+
+async def test_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment's proxy is used, except for hosts in NO_PROXY and where it is not trusted."""
+    async with serving() as proxy, serving() as server:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        async with client() as http:
+            await read(await http.send(post(server)))
+        assert (proxy.requests, server.requests) == (1, 0)
+        async with client(trust_env=False) as http:
+            await read(await http.send(post(server)))
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        async with client() as http:
+            await read(await http.send(post(server)))
+        assert (proxy.requests, server.requests) == (1, 2)
 
 
 # --- options ---------------------------------------------------------------------------------

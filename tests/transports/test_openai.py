@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import anyio.lowlevel
+import anyio.to_thread
 import pytest
 
 import lamella
@@ -19,7 +21,7 @@ from lamella.testing._faults import Faults
 from lamella.testing._http_framing import Reply
 from lamella.testing._http_server import HTTPServer
 from lamella.testing._http_wire import Received
-from lamella.transports import HTTPOptions, OpenAI, OpenAIOptions
+from lamella.transports import HTTPOptions, HTTPReply, HTTPRequest, OpenAI, OpenAIOptions
 
 pytestmark = pytest.mark.anyio
 
@@ -171,7 +173,7 @@ async def test_stream_and_run_are_alike() -> None:
 
 
 async def test_stream_that_comes_complete() -> None:
-    """A server may answer a request for a stream with a complete answer, and the other way round."""
+    """A server may answer a stream's request with a complete answer, and the other way round."""
     async with serving(complete(), stream()) as (_, pipeline):
         assert (await streamed(pipeline)).text == TEXT
         assert (await pipeline.run(request())).text == TEXT
@@ -465,6 +467,28 @@ async def test_slow_consumer() -> None:
         assert count == 2000
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_cancelled_at_every_step(*, streaming: bool) -> None:
+    """A call that is cancelled at any step leaves no connection taken."""
+    answer = stream() if streaming else complete()
+    async with serving(answer, http=HTTPOptions(max_connections=1)) as (server, pipeline):
+
+        async def call() -> None:
+            await (streamed(pipeline) if streaming else pipeline.run(request()))
+
+        await call()
+        with anyio.fail_after(20):
+            for steps in range(60):
+                async with anyio.create_task_group() as group:
+                    group.start_soon(call)
+                    for _ in range(steps):
+                        await anyio.lowlevel.checkpoint()
+                    group.cancel_scope.cancel()
+                await call()
+        await pipeline.aclose()
+        await server.until(lambda it: not it.open_connections)
+
+
 async def test_closing_under_a_stream() -> None:
     """A pipeline that closes ends its streams with ClosedError, not with a network error."""
     async with serving(stream(faults=Faults(stall_at=2))) as (server, pipeline):
@@ -527,6 +551,42 @@ async def test_base_url_of_the_environment(environment: pytest.MonkeyPatch) -> N
         (seen,) = server.received
         assert seen.headers["authorization"] == "Bearer sk-ambient"
         assert "openai-organization" not in seen.headers
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://api.openai.com/v1", "https://eu.api.openai.com/v1/", "https://us.api.openai.com/v1"],
+)
+async def test_variables_go_to_openai(environment: pytest.MonkeyPatch, url: str) -> None:
+    """The environment's key, organisation and project go to OpenAI's own hosts and no other."""
+    sent: list[HTTPRequest] = []
+
+    class Recorder:
+        async def send(self, request: HTTPRequest) -> HTTPReply:
+            sent.append(request)
+            raise lamella.ConnectError("recorded")
+
+        async def aclose(self) -> None:
+            return
+
+    for address in (url, "https://api.openai.com.evil.example/v1", "http://api.openai.com/v1"):
+        transport = OpenAI(base_url=address, options=OpenAIOptions(client=Recorder()))
+        async with Pipeline([], transport) as pipeline:
+            await failed(pipeline)
+    own, *others = [dict(request.headers) for request in sent]
+    assert own[b"Authorization"] == b"Bearer sk-ambient"
+    assert own[b"OpenAI-Organization"] == b"org-ambient"
+    assert own[b"OpenAI-Project"] == b"proj-ambient"
+    assert "ambient" not in str(others)
+
+
+async def test_variable_of_an_endpoint_stays_there(environment: pytest.MonkeyPatch) -> None:
+    """An endpoint's variable is not used for another address that is given with its name."""
+    environment.setenv("GROQ_API_KEY", "gsk-ambient")
+    async with serving(complete()) as (server, _):
+        async with Pipeline([], OpenAI(base_url=server.url, endpoint="groq")) as pipeline:
+            assert "GROQ_API_KEY" in str(await failed(pipeline))
+        assert not server.requests
 
 
 async def test_key_that_is_missing(environment: pytest.MonkeyPatch) -> None:
@@ -651,6 +711,12 @@ def test_wrong_options(arguments: dict[str, Any], match: str) -> None:
     """What cannot be meant is an error where it is given."""
     with pytest.raises(lamella.ConfigurationError, match=match):
         OpenAI(KEY, **arguments)
+
+
+def test_api_of_an_endpoint() -> None:
+    """Without a word an endpoint's own API is used, Chat Completions where it has both."""
+    assert OpenAI(KEY).api == OpenAI(KEY, endpoint="groq").api == "chat"
+    assert OpenAI(KEY, endpoint="perplexity").api == "responses"
 
 
 # --- health, the SDK, and the rest -----------------------------------------------------------

@@ -39,4 +39,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _CTRL_C
     except Terminated:
         return _SIGTERM
-

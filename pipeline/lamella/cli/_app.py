@@ -137,9 +137,7 @@ def _app(tokens: Sequence[str]) -> App:
     )
     asked = tokens[0] if tokens else ""
     for name in [asked] if is_built_in(asked) else _BUILT_IN:
-        app.command(
-            _built_in(name), name=name, default_parameter=_OPTIONS, help_format="markdown"
-        )
+        app.command(_built_in(name), name=name, default_parameter=_OPTIONS, help_format="markdown")
     if not is_built_in(asked) and asked != "--version":
         _add_plugins_commands(app)
     return app

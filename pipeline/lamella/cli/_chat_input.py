@@ -77,7 +77,6 @@ class PromptLines:
             completer=WordCompleter([*commands], sentence=True),
             complete_while_typing=False,
             key_bindings=_keys(),
-            multiline=True,
             prompt_continuation="  ",
         )
 
@@ -108,18 +107,14 @@ def _history(file: Path | None) -> History:
 
 
 def _keys() -> KeyBindings:
-    """Enter sends; Alt-Enter begins a new line, and pasted lines stay together."""
+    """Enter sends, Alt-Enter begins a new line."""
     from prompt_toolkit.key_binding import KeyBindings
 
     keys = KeyBindings()
 
-    def send(event: Any) -> None:
-        event.current_buffer.validate_and_handle()
-
     def begin_line(event: Any) -> None:
         event.current_buffer.insert_text("\n")
 
-    keys.add("enter")(send)
     keys.add("escape", "enter")(begin_line)
     return keys
 

@@ -65,9 +65,7 @@ def exit_code(error: BaseException) -> int:
 
 def lacks_extra(error: BaseException) -> bool:
     """Whether the extra `cli` is not installed, or not whole."""
-    return (
-        isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in EXTRA
-    )
+    return isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in EXTRA
 
 
 def paragraph(error: BaseException) -> str:

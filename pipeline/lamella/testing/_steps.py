@@ -1,18 +1,18 @@
 """Cancelling a scenario at every step of the scheduler, one run for each.
 
-What a program leaves behind when it is cancelled shows only at the await where it happens, so all of
-them are tried.
+What a program leaves behind when it is cancelled shows only at the await where it happens, so all
+of them are tried.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager
-from typing import TypeAlias
+from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
+from typing import Any, TypeAlias
 
 import anyio
 
+from lamella._loops import TrioLoop, current_loop
 from lamella.testing._virtual import run_virtual
 
 Scenario: TypeAlias = Callable[[], Awaitable[object]]
@@ -52,77 +52,111 @@ def each_step(
             error that nobody handled.
         BaseException: What the scenario or the check raised; a note names the step.
     """
+
+    async def run(at: Sequence[int]) -> bool:
+        scenario, check = make()
+        cancelled = await cancelled_at(at, scenario, by_task=by_task)
+        await check()
+        return cancelled
+
     for first in range(1, limit + 1):
         reached = False
-        for second in (None, *again):
-            at = (first,) if second is None else (first, first + second)
-            run = _Run(make, at)
-            function = run.on_trio if backend == "trio" else run.as_task if by_task else run.in_scopes
+        for at in ((first,), *((first, first + later) for later in again)):
             try:
-                run_virtual(function, backend=backend, seed=seed)
+                reached = run_virtual(run, at, backend=backend, seed=seed) or reached
             except BaseException as error:
                 error.add_note(f"The scenario was cancelled at step {at} on {backend}.")
                 raise
-            reached = reached or run.cancelled
         if not reached:
             return first - 1
     raise AssertionError(f"The scenario was not through after {limit} steps on {backend}.")
 
 
-class _Run:
-    """One run of a scenario, cancelled at certain steps."""
+async def cancelled_at(at: Sequence[int], scenario: Scenario, *, by_task: bool = False) -> bool:
+    """Run a scenario on the running loop, cancelled at certain steps, and swallow that.
 
-    def __init__(
-        self, make: Callable[[], tuple[Scenario, Scenario]], at: Sequence[int]
-    ) -> None:
-        self._make = make
-        self._at = at
-        self._steps = itertools.count(1)
-        self.cancelled = False
+    On asyncio's ordinary loops, which cannot be watched, a step is a suspension of the scenario
+    itself.
 
-    async def on_trio(self) -> None:
+    Args:
+        at: The steps, from 1. The second cancellation comes from a scope around the first's.
+        scenario: What to run.
+        by_task: As for `each_step`; on asyncio it needs a loop in virtual time.
+
+    Returns:
+        Whether it got as far as to be cancelled.
+
+    Raises:
+        AssertionError: If the event loop reported an error that nobody handled.
+    """
+    steps = _Steps(at)
+    if isinstance(current_loop(), TrioLoop):
         from lamella.testing._virtual_trio import ticking
 
-        scenario, check = self._make()
-        await self._within_scopes(scenario, ticking)
-        await check()
-
-    async def in_scopes(self) -> None:
-        from lamella.testing._virtual_asyncio import ticking, unhandled
-
-        scenario, check = self._make()
-        with unhandled() as reports:
-            await self._within_scopes(scenario, ticking)
-            await check()
-        _nothing_reported(reports)
-
-    async def as_task(self) -> None:
-        from lamella.testing._virtual_asyncio import in_task, unhandled
-
-        scenario, check = self._make()
-        with unhandled() as reports:
-            await in_task(scenario, self._tick)
-            await check()
-        _nothing_reported(reports)
-
-    async def _within_scopes(
-        self,
-        scenario: Scenario,
-        ticking: Callable[[Callable[[], bool]], AbstractContextManager[None]],
-    ) -> None:
         with anyio.CancelScope() as outer, anyio.CancelScope() as inner:
-            cancels = iter((inner.cancel, outer.cancel))
-            with ticking(lambda: self._tick(lambda: next(cancels)())):
+            steps.cancels(inner.cancel, outer.cancel)
+            with ticking(steps.tick):
                 await scenario()
+        return steps.cancelled
+    from lamella.testing._virtual_asyncio import in_task, is_virtual, unhandled
+    from lamella.testing._virtual_asyncio import ticking as rounds
 
-    def _tick(self, cancel: Callable[[], object]) -> bool:
-        if next(self._steps) not in self._at:
+    with unhandled() as reports:
+        if by_task:
+            await in_task(scenario, steps)
+        else:
+            with anyio.CancelScope() as outer, anyio.CancelScope() as inner:
+                steps.cancels(inner.cancel, outer.cancel)
+                if is_virtual():
+                    with rounds(steps.tick):
+                        await scenario()
+                else:
+                    await _Watched(scenario(), steps.tick)
+    if reports:
+        raise AssertionError(f"The event loop reported: {'; '.join(reports)}")
+    return steps.cancelled
+
+
+class _Steps:
+    """Counts steps, and cancels at the ones it was told."""
+
+    def __init__(self, at: Sequence[int]) -> None:
+        self._at = at
+        self._numbers = itertools.count(1)
+        self._cancels: Iterator[Callable[[], object]] = iter(())
+        self.cancelled = False
+
+    def cancels(self, *cancels: Callable[[], object]) -> None:
+        """Cancel with these, in turn; the last one serves for all further ones."""
+        self._cancels = itertools.chain(cancels, itertools.repeat(cancels[-1]))
+
+    def tick(self) -> bool:
+        """A step has been taken; whether something was cancelled."""
+        if next(self._numbers) not in self._at:
             return False
         self.cancelled = True
-        cancel()
+        next(self._cancels)()
         return True
 
 
-def _nothing_reported(reports: Sequence[str]) -> None:
-    if reports:
-        raise AssertionError(f"The event loop reported: {'; '.join(reports)}")
+class _Watched:
+    """An awaitable that ticks whenever the one inside suspends."""
+
+    def __init__(self, awaitable: Awaitable[object], tick: Callable[[], object]) -> None:
+        self._awaitable = awaitable
+        self._tick = tick
+
+    def __await__(self) -> Generator[Any, Any, object]:
+        steps = self._awaitable.__await__()
+        error: BaseException | None = None
+        while True:
+            try:
+                waiting = steps.throw(error) if error is not None else steps.send(None)
+            except StopIteration as done:
+                return done.value
+            self._tick()
+            error = None
+            try:
+                yield waiting
+            except BaseException as thrown:  # noqa: BLE001 - thrown into the one inside
+                error = thrown

@@ -6,11 +6,11 @@ import asyncio
 import math
 import selectors
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from contextvars import Context
-from typing import Any, TypeVar, TypeVarTuple, Unpack
+from typing import Any, Protocol, TypeVar, TypeVarTuple, Unpack
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -104,7 +104,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 @contextmanager
-def ticking(tick: Callable[[], bool]) -> Iterator[None]:
+def ticking(tick: Callable[[], bool]) -> Generator[None, None, None]:
     """Call `tick` after every round of the running loop; it returns whether it readied anything."""
     loop = asyncio.get_running_loop()
     if not isinstance(loop, VirtualLoop):
@@ -117,7 +117,7 @@ def ticking(tick: Callable[[], bool]) -> Iterator[None]:
 
 
 @contextmanager
-def unhandled() -> Iterator[list[str]]:
+def unhandled() -> Generator[list[str], None, None]:
     """What the running loop reports meanwhile: errors of tasks that nobody awaits."""
     loop = asyncio.get_running_loop()
     reports: list[str] = []
@@ -133,21 +133,37 @@ def unhandled() -> Iterator[list[str]]:
         loop.set_exception_handler(before)
 
 
-async def in_task(
-    function: Callable[[], Awaitable[object]], tick: Callable[[Callable[[], object]], bool]
-) -> None:
-    """Run an async function as a task of its own, which `tick` may cancel after every round.
+def is_virtual() -> bool:
+    """Whether the running loop is one in virtual time."""
+    return isinstance(asyncio.get_running_loop(), VirtualLoop)
+
+
+class Ticks(Protocol):
+    """Counts steps and cancels at some of them."""
+
+    def cancels(self, *cancels: Callable[[], object]) -> None:
+        """Cancel with these."""
+        ...
+
+    def tick(self) -> bool:
+        """A step has been taken; whether something was cancelled."""
+        ...
+
+
+async def in_task(function: Callable[[], Awaitable[object]], steps: Ticks) -> None:
+    """Run an async function as a task of its own, which `steps` may cancel after every round.
 
     Args:
         function: What to run. Its cancellation ends here.
-        tick: Called with what cancels the task; returns whether it did.
+        steps: Told of each round, and of what cancels the task.
     """
 
     async def run() -> None:
-        with ticking(lambda: tick(task.cancel)):
+        with ticking(steps.tick):
             await function()
 
     task = asyncio.get_running_loop().create_task(run())
+    steps.cancels(task.cancel)
     await asyncio.wait([task])
     if not task.cancelled():
         task.result()

@@ -6,7 +6,7 @@ before every jump; this one waits only while sockets are open.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -99,7 +99,7 @@ def _sockets_are_open() -> bool:
 
 
 @contextmanager
-def ticking(tick: Callable[[], object]) -> Iterator[None]:
+def ticking(tick: Callable[[], object]) -> Generator[None, None, None]:
     """Call `tick` after every step of any task of this run."""
     watch = _Ticks(tick)
     trio.lowlevel.add_instrument(watch)

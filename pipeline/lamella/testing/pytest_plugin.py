@@ -50,8 +50,11 @@ def scripted() -> Callable[..., Scripted]:
 
 
 @pytest.fixture
-async def mock_server(anyio_backend: object) -> AsyncIterator[MockServer]:
-    """A provider on the loopback that speaks OpenAI's and Azure's endpoints, without faults."""
+async def mock_server(anyio_backend: object) -> AsyncIterator[MockServer]:  # noqa: ARG001
+    """A provider on the loopback that speaks OpenAI's and Azure's endpoints, without faults.
+
+    Only for tests that anyio's plugin runs; it lives on their event loop.
+    """
     from lamella.testing import MockServer
 
     async with MockServer() as server:

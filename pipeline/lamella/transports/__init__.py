@@ -11,9 +11,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lamella.transports._azure import AzureBackup, AzureOpenAI, AzureOptions
     from lamella.transports._dialect import Dialect, DialectOptions, StreamDecoder
+    from lamella.transports._endpoints import Endpoint, endpoints, find_endpoint
     from lamella.transports._http import HTTPClient, HTTPOptions, HTTPReply, HTTPRequest
+    from lamella.transports._http_errors import in_band_error, status_error
+    from lamella.transports._httpx_client import PooledHTTPClient
     from lamella.transports._mock import Mock
     from lamella.transports._openai import OpenAI, OpenAIOptions
+    from lamella.transports._retry_hints import retry_after
+    from lamella.transports._sse import EventReader
+    from lamella.transports._stream_source import StreamSource
 
 _HOMES = {
     "AzureBackup": "_azure",
@@ -21,6 +27,8 @@ _HOMES = {
     "AzureOptions": "_azure",
     "Dialect": "_dialect",
     "DialectOptions": "_dialect",
+    "Endpoint": "_endpoints",
+    "EventReader": "_sse",
     "HTTPClient": "_http",
     "HTTPOptions": "_http",
     "HTTPReply": "_http",
@@ -28,7 +36,14 @@ _HOMES = {
     "Mock": "_mock",
     "OpenAI": "_openai",
     "OpenAIOptions": "_openai",
+    "PooledHTTPClient": "_httpx_client",
     "StreamDecoder": "_dialect",
+    "StreamSource": "_stream_source",
+    "endpoints": "_endpoints",
+    "find_endpoint": "_endpoints",
+    "in_band_error": "_http_errors",
+    "retry_after": "_retry_hints",
+    "status_error": "_http_errors",
 }
 
 __all__ = [
@@ -37,6 +52,8 @@ __all__ = [
     "AzureOptions",
     "Dialect",
     "DialectOptions",
+    "Endpoint",
+    "EventReader",
     "HTTPClient",
     "HTTPOptions",
     "HTTPReply",
@@ -44,7 +61,14 @@ __all__ = [
     "Mock",
     "OpenAI",
     "OpenAIOptions",
+    "PooledHTTPClient",
     "StreamDecoder",
+    "StreamSource",
+    "endpoints",
+    "find_endpoint",
+    "in_band_error",
+    "retry_after",
+    "status_error",
 ]
 
 

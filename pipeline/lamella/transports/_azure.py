@@ -26,6 +26,7 @@ from lamella._responses import Response
 from lamella.transports._azure_address import (
     AzureBackup,
     Deployments,
+    Form,
     key_of,
     locator,
     root_of,
@@ -89,7 +90,7 @@ class AzureOptions:
 
     token: Key | None = attrs.field(default=None, repr=False)
     api_version: str | None = None
-    form: Any = None
+    form: Form | None = None
     api: API = "chat"
     model: str | None = None
     patience: Seconds = attrs.field(default=None, converter=_span)

@@ -12,6 +12,7 @@ import socket  # noqa: TID251 - this is what the HTTP port reaches the network t
 import ssl
 import struct
 from collections.abc import Awaitable, Callable, Iterable
+from time import monotonic  # noqa: TID251 - the pool's own clock: nothing waits for it
 from typing import Any, TypeVar
 
 import anyio
@@ -24,6 +25,7 @@ from lamella.transports._http_library import http_library
 T = TypeVar("T")
 
 _BROKEN = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
+_TRUST_SECONDS = 0.1
 _RST_STREAM = struct.Struct("!HBBBII")
 _CANCEL = 8
 _INFO = {
@@ -59,6 +61,7 @@ class NetworkStream:
         self._held = b""
         self._exchanges = 0
         self._answered = True
+        self._trusted_until = 0.0
         self._lock = anyio.Lock() if http2 else None
         self.http2 = http2
         self.ended = False
@@ -163,9 +166,21 @@ class NetworkStream:
 
     def get_extra_info(self, info: str) -> Any:
         if info == "is_readable":
-            return _readable(self._attribute(SocketAttribute.raw_socket))
+            return self._gone()
         wanted = _INFO.get(info)
         return None if wanted is None else self._attribute(wanted)
+
+    def _gone(self) -> bool:
+        """Whether an idle connection has something to read, which can only be its end.
+
+        The pool asks this of every idle connection on every request, so that one answer holds for a
+        while; what closes meanwhile is found out when the connection is used.
+        """
+        now = monotonic()
+        if now < self._trusted_until:
+            return False
+        self._trusted_until = now + _TRUST_SECONDS
+        return _readable(self._attribute(SocketAttribute.raw_socket))
 
     def _attribute(self, wanted: Any) -> Any:
         return self._stream.extra(wanted, None)  # noqa: S610 - anyio's, not Django's
@@ -235,7 +250,7 @@ async def _within(timeout: float | None, function: Callable[..., Awaitable[T]], 
 
 
 def _readable(raw: socket.socket | None) -> bool:
-    """Whether an idle connection has something to read, which can only be its end."""
+    """Whether a read would return at once."""
     descriptor = -1 if raw is None else raw.fileno()
     if descriptor < 0:
         return True

@@ -39,6 +39,7 @@ from lamella.transports._http_reply import PooledReply
 
 _PIECE_BYTES = 64 * 1024
 _REFUSED_STREAM = 7
+_HOSTS = 256
 
 
 @attrs.frozen
@@ -175,6 +176,7 @@ class PooledHTTPClient:
         self._thread = thread
         self._context: ssl.SSLContext | None = None
         self._pools: PerLoop[_LoopPools] = PerLoop(lambda: _LoopPools(options))
+        self._proxies: dict[tuple[str, str], Proxy | None] = {}
         self._closed = False
 
     @property
@@ -204,7 +206,7 @@ class PooledHTTPClient:
     async def _send(
         self, request: HTTPRequest, target: _Target, pools: _LoopPools, scope: anyio.CancelScope
     ) -> HTTPReply:
-        proxy = proxy_for(target.scheme, target.host, self._options)
+        proxy = self._proxy(target)
         body = _Body(request, scope)
         try:
             pool = pools.get(proxy, self._context, fresh=False)
@@ -219,6 +221,15 @@ class PooledHTTPClient:
             return await self._exchange(pool, request, target, body)
         except Exception as error:
             raise self._typed(error, request, target, sent=True) from error
+
+    def _proxy(self, target: _Target) -> Proxy | None:
+        """The proxy for a target; the environment is asked once for each host."""
+        key = (target.scheme, target.host)
+        if key not in self._proxies:
+            if len(self._proxies) >= _HOSTS:
+                self._proxies = {}
+            self._proxies[key] = proxy_for(*key, self._options)
+        return self._proxies[key]
 
     async def _exchange(
         self, pool: Any, request: HTTPRequest, target: _Target, body: _Body

@@ -96,7 +96,8 @@ class OpenAI:
         base_url: Where the API is, up to and including `/v1`. None is the endpoint's own;
             `OPENAI_BASE_URL` counts only where neither this nor `endpoint` is given.
         model: The model of requests that name none.
-        api: Which API answers chat requests: `"chat"` (Chat Completions) or `"responses"`.
+        api: Which API answers chat requests: `"chat"` (Chat Completions) or `"responses"`. None is
+            the first of them that the endpoint has.
         endpoint: A known compatible endpoint by name (`"groq"`, `"ollama"` ...).
         options: What is rarely said.
 
@@ -110,18 +111,17 @@ class OpenAI:
         *,
         base_url: str | None = None,
         model: str | None = None,
-        api: API = "chat",
+        api: API | None = None,
         endpoint: str | None = None,
         options: OpenAIOptions | None = None,
     ) -> None:
         self.options = options or _NO_OPTIONS
         self.model = model
-        self._api: API = api
         self._given_url = _checked_url(base_url)
         self.endpoint = _endpoint_of(endpoint, self._given_url)
         self.name = self.options.name or self._default_name()
         self._named = endpoint is not None
-        self._check_api()
+        self.api: API = self._chosen_api(api)
         self._key = credential(api_key, "api_key")
         self._client = self.options.client
         self._place: Place | None = None
@@ -175,18 +175,21 @@ class OpenAI:
             await self._client.aclose()
 
     def __repr__(self) -> str:
-        return f"<OpenAI {self.name!r} api={self._api!r}>"
+        return f"<OpenAI {self.name!r} api={self.api!r}>"
 
     # --- what the constructor decides --------------------------------------------------------
 
-    def _check_api(self) -> None:
-        if self._api not in get_args(API):
-            msg = f"OpenAI(api={self._api!r}): there is no such API."
-            raise ConfigurationError(msg, hint="Use 'chat' (Chat Completions) or 'responses'.")
+    def _chosen_api(self, given: API | None) -> API:
         row = self.endpoint
-        if row is not None and self._api not in row.apis:
-            msg = f"The endpoint {row.name!r} has no API {self._api!r}."
+        if given is None:
+            return "chat" if row is None or "chat" in row.apis else "responses"
+        if given not in get_args(API):
+            msg = f"OpenAI(api={given!r}): there is no such API."
+            raise ConfigurationError(msg, hint="Use 'chat' (Chat Completions) or 'responses'.")
+        if row is not None and given not in row.apis:
+            msg = f"The endpoint {row.name!r} has no API {given!r}."
             raise ConfigurationError(msg, hint=f"It has {', '.join(sorted(row.apis))}.")
+        return given
 
     def _default_name(self) -> str:
         if self.endpoint is not None:
@@ -223,7 +226,7 @@ class OpenAI:
         place = Place(
             name=self.name,
             client=client,
-            api=self._api,
+            api=self.api,
             apis=_ALL_APIS if self.endpoint is None else self.endpoint.apis,
             model=self.model,
             dialect=given.dialect or dialect_options(self.endpoint, send_user=given.send_user),
@@ -231,7 +234,7 @@ class OpenAI:
             card_provider=self._card_provider(),
             endpoint=self.endpoint,
             locate=_locator(str(self._sdk.base_url).rstrip("/")),
-            authenticate=self._authenticator(self._credential(base_url)),
+            authenticate=self._authenticator(self._credential()),
             headers=static_headers(extra),
             attempt_header=given.attempt_header,
             max_message_bytes=given.http.max_message_bytes,
@@ -255,14 +258,16 @@ class OpenAI:
             return self.options.card_provider
         return self.endpoint.card_provider
 
-    def _credential(self, base_url: str) -> Credential:
+    def _credential(self) -> Credential:
         """The key: as given, or of the endpoint's own variable."""
         if self._key is not None:
             return self._key
         row = self.endpoint
         if row is None:
             return NO_CREDENTIAL
-        found = from_environment(row.key_variables)
+        # A variable belongs to the endpoint's own address; what was given may be anybody's.
+        own = self._given_url is None or _endpoint_of(None, self._given_url) is row
+        found = from_environment(row.key_variables) if own else None
         if found is None and row.key_required:
             raise missing_key(self.name, "api_key", row.key_variables)
         return found or NO_CREDENTIAL
@@ -305,7 +310,7 @@ def _endpoint_of(name: str | None, base_url: str | None) -> Endpoint | None:
 
     if name is not None:
         return find_endpoint(name)
-    if base_url is None:
+    if base_url is None or _is_openai(base_url):
         return find_endpoint("openai")
     for row in endpoints().values():
         if row.base_url.rstrip("/") == base_url:
@@ -314,8 +319,10 @@ def _endpoint_of(name: str | None, base_url: str | None) -> Endpoint | None:
 
 
 def _is_openai(base_url: str) -> bool:
-    host = urlsplit(base_url).hostname or ""
-    return host == "api.openai.com" or host.endswith(".api.openai.com")
+    parts = urlsplit(base_url)
+    host = parts.hostname or ""
+    own = host == "api.openai.com" or host.endswith(".api.openai.com")
+    return own and parts.scheme == "https"
 
 
 def _locator(base_url: str) -> Callable[[str, str], str]:
