@@ -105,7 +105,7 @@ class Watch:
                 response = response.transform(tap)
             else:
                 tap.see_all(response.events)
-        await response.on_end(_Ended(self, response, tap))
+        await response.on_end(_Ended(self, response, context, tap))
         return response
 
     async def _failed(self, error: BaseException | None, context: Context) -> None:
@@ -115,9 +115,8 @@ class Watch:
         shown = error.copy() if isinstance(error, LamellaError) else error
         await _tell(self.on_error, shown, "on_error", context)
 
-    async def ended(self, end: Ending, response: Response) -> None:
+    async def ended(self, end: Ending, response: Response, context: Context) -> None:
         """An answer has ended after it was handed on."""
-        context = response.context
         if end.outcome is Outcome.COMPLETE:
             if self.on_response is not None:
                 await _tell(self.on_response, response, "on_response", context)
@@ -128,11 +127,14 @@ class Watch:
 class _Ended:
     """Told of the end of one answer."""
 
-    __slots__ = ("_response", "_tap", "_watch")
+    __slots__ = ("_context", "_response", "_tap", "_watch")
 
-    def __init__(self, watch: Watch, response: Response, tap: _Tap | None) -> None:
+    def __init__(
+        self, watch: Watch, response: Response, context: Context, tap: _Tap | None
+    ) -> None:
         self._watch = watch
         self._response = response
+        self._context = context
         self._tap = tap
 
     def __call__(self, end: Ending) -> Awaitable[None] | None:
@@ -140,7 +142,7 @@ class _Ended:
             self._tap.see_finish(end.events)
         if self._watch.on_response is None and self._watch.on_error is None:
             return None  # an async callback costs a shield
-        return self._watch.ended(end, self._response)
+        return self._watch.ended(end, self._response, self._context)
 
 
 class _Tap:

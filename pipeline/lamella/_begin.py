@@ -136,11 +136,13 @@ def _guard(context: Context, source: Source) -> _LimitGuard | None:
 class _LimitGuard:
     """The attempt's limits on the reads of its answer; closes the source when one passes."""
 
-    __slots__ = ("_alarm", "_attempt_end", "_context", "_deadline", "_first_end", "_idle", "_kind",
-                 "_phase", "_source", "_span", "_waited")  # fmt: skip
+    __slots__ = ("_alarm", "_armed", "_attempt_end", "_clock", "_context", "_deadline",
+                 "_first_end", "_idle", "_kind", "_phase", "_reading", "_source", "_span",
+                 "_waited")  # fmt: skip
 
     def __init__(self, context: Context, source: Source) -> None:
         self._context = context
+        self._clock = context.clock
         self._source = source
         self._alarm = Alarm(self._ring)
         self._kind: type[TimedOutError] | None = None
@@ -153,24 +155,24 @@ class _LimitGuard:
         self._deadline = math.inf if context.deadline is None else context.deadline
         self._idle = math.inf  # counts between semantic events, so from the first one on
         self._waited: float | None = None  # since when a semantic event is awaited
+        self._reading = False
+        self._armed = math.inf  # the instant, on the call's clock, that the alarm is set for
         self._phase: ErrorPhase = "first_event"
 
     def arm(self) -> None:
-        now = self._context.clock.now()
-        if self._waited is None:
-            self._waited = now
-        until = min(
-            self._first_end, self._attempt_end, self._deadline, self._waited + self._idle
-        )
-        if math.isinf(until):
-            return
-        self._span = until - now
-        self._alarm.arm(self._span)
+        self._reading = True
+        waited = self._waited
+        if waited is None:
+            waited = self._waited = self._clock.now()
+        # An alarm that is set too early finds out when it rings; setting it costs more than that.
+        if self._armed > waited + self._idle or math.isinf(self._armed):
+            self._set(self._clock.now())
 
     def disarm(self) -> None:
-        self._alarm.disarm()
+        self._reading = False
 
     def saw(self, event: Event) -> None:
+        self._reading = False
         if event.semantic:
             self._waited = None
             if self._phase == "stream":
@@ -179,6 +181,23 @@ class _LimitGuard:
             self._first_end = math.inf
             idle = self._context.limits.idle
             self._idle = math.inf if idle is None else idle
+
+    def close(self) -> None:
+        """The answer has ended: nothing is late any more, and nothing is kept for it."""
+        self._reading = False
+        self._alarm.disarm()
+
+    def _late_at(self) -> float:
+        """The instant, on the call's clock, at which the read under way is late."""
+        waited = math.inf if self._waited is None else self._waited
+        return min(self._first_end, self._attempt_end, self._deadline, waited + self._idle)
+
+    def _set(self, now: float) -> None:
+        """Set the alarm for the read under way."""
+        self._armed = self._late_at()
+        if not math.isinf(self._armed):
+            self._span = self._armed - now
+            self._alarm.arm(self._span)
 
     def error(self) -> LamellaError | None:
         if self._kind is None:
@@ -192,7 +211,14 @@ class _LimitGuard:
         return timed_out(self._kind, spans.get(self._kind) or self._span).copy(phase=self._phase)
 
     def _ring(self) -> None:
-        """A read is late: note which limit it was, and close the source, which ends the read."""
+        """If the read is late: note which limit it was, and close the source, which ends it."""
+        self._armed = math.inf
+        if not self._reading:
+            return  # the consumer has an event in hand; the next read sets the alarm anew
+        now = self._clock.now()
+        if self._late_at() > now:
+            self._set(now)
+            return
         waited = math.inf if self._waited is None else self._waited
         ends: list[tuple[float, type[TimedOutError]]] = [
             (self._first_end, FirstEventTimeout),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint, PackageNotFoundError, version
-from typing import Final
+from typing import Final, cast
 
 from lamella._versions import unmet
 
@@ -15,9 +15,21 @@ _EXTRA: Final = re.compile(r"extra\s*==\s*['\"]([^'\"]+)['\"]")
 
 
 def distribution_of(entry_point: EntryPoint) -> tuple[str, str]:
-    """The name and version of the distribution that an entry point belongs to."""
+    """The name and version of the distribution that an entry point belongs to.
+
+    What is left of one that was removed by half has no name: then it goes by its module, in words
+    that are no distribution's name, so that no allow-list lets it in by accident.
+    """
     found = entry_point.dist
-    return (entry_point.module, "") if found is None else (found.name, found.version)
+    name = cast("str | None", found and found.metadata["Name"])
+    if found is None or not name:
+        return f"module {module_of(entry_point)}", ""
+    return name, cast("str | None", found.metadata["Version"]) or ""
+
+
+def module_of(entry_point: EntryPoint) -> str:
+    """The module that an entry point names, whether or not it is well formed."""
+    return entry_point.value.partition(":")[0].strip()
 
 
 def requirements_of(entry_point: EntryPoint) -> tuple[str, ...]:
@@ -62,6 +74,14 @@ def how_to_mend(error: BaseException, distribution: str, requirements: Iterable[
     if isinstance(error, ImportError):
         return f"It may be made for another version of {_CORE} than {_installed()}: {upgrade}"
     return f"Upgrade it ({upgrade}), uninstall it, or leave it out of LAMELLA_PLUGINS."
+
+
+def words_of(error: BaseException) -> str:
+    """An error's type and message; a stranger's may not even be able to say it."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception as worse:  # noqa: BLE001 - as above
+        return f"{type(error).__name__}, whose message fails with {type(worse).__name__}"
 
 
 def _on(requirements: Iterable[str], name: str) -> list[str]:

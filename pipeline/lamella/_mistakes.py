@@ -7,8 +7,8 @@ what was expected. One that stands where a secret might is reported without its 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from typing import Any, Final, NoReturn
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, Final, NoReturn, cast
 
 import attrs
 
@@ -55,6 +55,21 @@ def dotted(path: Iterable[Step]) -> str:
     return text
 
 
+def is_secret(name: object) -> bool:
+    """Whether what goes by that name may be a key, by the name alone."""
+    return isinstance(name, str) and _SECRET.search(name) is not None
+
+
+def holds_secret(value: object) -> bool:
+    """Whether there may be a key anywhere in a value, by the names in it."""
+    if isinstance(value, Mapping):
+        table = cast("Mapping[object, object]", value)
+        return any(is_secret(name) or holds_secret(inner) for name, inner in table.items())
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(map(holds_secret, cast("Collection[object]", value)))
+    return False
+
+
 @attrs.frozen
 class Finding:
     """One mistake, at a path that is still relative to whatever is being read.
@@ -80,7 +95,7 @@ class Finding:
         if self.value is _ABSENT:
             return self.text
         names = [step for step in path if isinstance(step, str)]
-        if any(_SECRET.search(name) for name in names[-1:]):
+        if any(map(is_secret, names[-1:])) or holds_secret(self.value):
             return f"got a value that is not shown, expected {self.text}"
         shown = repr(self.value)
         return f"got {shown[:_SHOWN] + '…' if len(shown) > _SHOWN else shown}, expected {self.text}"

@@ -26,8 +26,10 @@ from lamella._mending import (
     how_to_mend,
     requirements_of,
     version_problem,
+    words_of,
 )
 from lamella._nothing import NOTHING
+from lamella._registry import key_of
 
 GROUP: Final = "lamella"
 """The entry-point group, and the project's name in pluggy."""
@@ -40,6 +42,11 @@ KINDS: Final = tuple(
 """What there is to contribute."""
 
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[_-][A-Za-z0-9]+)*\Z")
+_PATH: Final = re.compile(r"\w+(?:\.\w+)*(?:\s*:\s*\w+(?:\.\w+)*)?\s*(?:\[.*\])?\Z")
+
+_NOTHING_THERE: Final = (
+    "it has no hook, such as a function lamella_middlewares(), and is no layer with @middleware"
+)
 
 
 @attrs.frozen
@@ -135,23 +142,37 @@ def _loaded(manager: _Manager, plugin: Plugin, entry_point: EntryPoint) -> Plugi
     try:
         found = _imported(entry_point)
         if not isinstance(found, ModuleType) and _is_layer(found):
+            check_names([entry_point.name])
             layer = {"middlewares": {entry_point.name: found}}
             return attrs.evolve(plugin, contributes=layer)
         _refuse_unknown_hooks(manager, found)
         manager.register(found, name)
+        if not manager.get_hookcallers(found):
+            raise LookupError(_NOTHING_THERE)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's module may do anything
-        failed = f"{plugin} could not be loaded: {type(error).__name__}: {error}."
+        failed = f"{plugin} could not be loaded: {words_of(error)}."
         hint = how_to_mend(error, plugin.distribution, plugin.requirements)
         return attrs.evolve(plugin, problems=(_caused(PluginError(failed, hint=hint), error),))
     return _contributions(manager, plugin, name)
 
 
 def _imported(entry_point: EntryPoint) -> Any:
-    found = entry_point.load()
+    found = imported(entry_point.name, entry_point.value)
     if isinstance(found, ModuleType) and getattr(found.__spec__, "_initializing", False):
         # Whoever imports it has asked for a name meanwhile: its hooks may not be there yet.
         raise StillImportingError(f"{found.__name__} asks for names while it is being imported")
     return found
+
+
+def imported(name: str, path: str) -> Any:
+    """What an entry point, or an import path, leads to.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if not _PATH.match(path):
+        raise ValueError(f"{path!r} is no import path, 'package.module:attribute'")
+    return EntryPoint(name, path, GROUP).load()
 
 
 class StillImportingError(ImportError):
@@ -164,6 +185,10 @@ def _is_layer(found: object) -> bool:
 
 def _refuse_unknown_hooks(manager: _Manager, found: object) -> None:
     for name in dir(found):
+        if name.removeprefix(PREFIX) in KINDS and name.startswith(PREFIX):
+            value = getattr(found, name)
+            if not inspect.isroutine(value) and not isinstance(value, ModuleType):
+                raise TypeError(f"{name} is a {type(value).__name__}, not a function")
         options = manager.parse_hookimpl_opts(found, name)
         hook = None if options is None else options["specname"] or name
         if hook is None or options is None or options["optionalhook"]:
@@ -184,20 +209,35 @@ def _contributions(manager: _Manager, plugin: Plugin, name: str) -> Plugin:
             try:
                 contributes[kind] = _checked(hook.function())
             except (Exception, SystemExit) as error:  # noqa: BLE001 - as above
-                message = f"{PREFIX}{kind}() of {plugin} failed: {type(error).__name__}: {error}."
+                message = f"{PREFIX}{kind}() of {plugin} failed: {words_of(error)}."
                 hint = f"Upgrade it: pip install --upgrade {plugin.distribution}"
                 problems.append(_caused(PluginError(message, hint=hint), error))
     return attrs.evolve(plugin, contributes=contributes, problems=tuple(problems))
 
 
 def _checked(returned: object) -> Mapping[str, Any]:
+    if inspect.iscoroutine(returned):
+        returned.close()
     if not isinstance(returned, Mapping):
         raise TypeError(f"it returned {type(returned).__name__}, not a mapping of names")
-    named = cast("Mapping[object, Any]", returned)
-    for name in named:
+    named = dict(cast("Mapping[str, Any]", returned))
+    check_names(named)
+    return named
+
+
+def check_names(names: Iterable[object]) -> None:
+    """Refuse what cannot be a name, and two spellings of one.
+
+    Raises:
+        ValueError: If there are such.
+    """
+    spelt: dict[str, str] = {}
+    for name in names:
         if not isinstance(name, str) or not _NAME.match(name):
             raise ValueError(f"{name!r} is no name: letters, digits, and _ or - between them")
-    return dict(cast("Mapping[str, Any]", named))
+        other = spelt.setdefault(key_of(name), name)
+        if other != name:
+            raise ValueError(f"{other!r} and {name!r} are one name")
 
 
 def _caused(error: PluginError, cause: BaseException) -> PluginError:

@@ -88,6 +88,9 @@ class Registry:
         *,
         allow: Collection[str] | None = None,
     ) -> None:
+        if isinstance(allow, str):  # a collection too, of letters
+            msg = f"Registry(allow={allow!r}): give a list of distributions, such as [{allow!r}]."
+            raise ConfigurationError(msg)
         self._entry_points = None if entry_points is None else tuple(entry_points)
         self._allow = None if allow is None else frozenset(allow)
         self._added: dict[str, dict[str, Claim]] = {kind: {} for kind in KINDS}
@@ -195,10 +198,16 @@ class Registry:
             **contributions: What a plugin's hooks return, by kind.
 
         Raises:
-            ConfigurationError: If there is no such kind.
+            ConfigurationError: If there is no such kind, or a name is none.
         """
+        from lamella._plugins import check_names
+
         for kind, named in contributions.items():
             _known(kind)
+            try:
+                check_names(named)
+            except (TypeError, ValueError) as error:
+                raise ConfigurationError(f"Registry.add({kind}=...): {error}.") from error
             for name, value in named.items():
                 self._added[kind][key_of(name)] = Claim(name, value, PROGRAM)
 
@@ -213,6 +222,10 @@ class Registry:
         found = self.get(kind, name)
         if isinstance(found, Mapping):
             return self._with_options(kind, name, cast("Mapping[str, Any]", found))
+        if not callable(found):
+            msg = f"{_word(kind)} {name!r} of {self.origin(kind, name)} is {found!r}, which cannot"
+            hint = "It has to be a class, a function, or a table with `use`: upgrade or remove it."
+            raise PluginError(f"{msg} be called.", hint=hint)
         if _is_ready(found):
             return partial(_ready, found)
         return cast("Callable[..., Any]", found)
@@ -281,21 +294,18 @@ class Registry:
         return _Catalogue(plugins, claims), whole
 
 
-_current: Registry | None = None
+_current = Registry()
 
 
 def registry() -> Registry:
-    """The process's registry, made on first use."""
-    global _current  # noqa: PLW0603 - one registry a process is the point
-    if _current is None:
-        _current = Registry()
+    """The process's registry. It looks for plugins when the first name is asked for."""
     return _current
 
 
 @contextmanager
 def using(other: Registry) -> Generator[Registry]:
     """Let `other` be the process's registry within the block, in all threads. For tests."""
-    global _current  # noqa: PLW0603 - as above
+    global _current  # noqa: PLW0603 - one registry a process is the point
     before, _current = _current, other
     try:
         yield other
@@ -332,17 +342,16 @@ def _ready(found: Any) -> Any:
 
 
 def _import(kind: str, claim: Claim) -> Any:
-    from importlib.metadata import EntryPoint
-
-    from lamella._mending import how_to_mend
+    from lamella._mending import how_to_mend, words_of
+    from lamella._plugins import imported
 
     try:
         if ":" not in claim.value:
             raise ValueError(f"{claim.value!r} is no import path, 'package.module:attribute'")
-        return EntryPoint(claim.name, claim.value, "lamella").load()
+        return imported(claim.name, claim.value)
     except (Exception, SystemExit) as error:
         plugin = claim.plugin
-        what = f"{type(error).__name__}: {error}"
+        what = words_of(error)
         msg = f"{_word(kind)} {claim.name!r} of {claim.origin} could not be loaded: {what}."
         if plugin is None:
             hint = "Correct what Registry.add was given."
@@ -372,9 +381,11 @@ def _unknown(
 
 def _clash(kind: str, claims: Iterable[Claim]) -> PluginError:
     both = list(claims)
-    who = " and ".join(claim.origin for claim in both)
+    who = " and ".join(dict.fromkeys(claim.origin for claim in both))
     msg = f"{_word(kind)} {both[0].name!r} is claimed by {who}."
     hint = "Uninstall one of them, or name the others in LAMELLA_PLUGINS or [plugins] allow."
+    if len({claim.origin for claim in both}) == 1:
+        hint = "Two of its entry points do so: upgrade it, or uninstall it."
     return PluginError(msg, hint=hint)
 
 

@@ -99,11 +99,15 @@ class Guard(Protocol):
         ...
 
     def disarm(self) -> None:
-        """A read has ended."""
+        """A read has ended without an event."""
         ...
 
     def saw(self, event: Event) -> None:
-        """An event has come."""
+        """A read has ended with an event."""
+        ...
+
+    def close(self) -> None:
+        """The answer has ended."""
         ...
 
     def error(self) -> LamellaError | None:
@@ -352,13 +356,14 @@ class Response:
             guard.arm()
         try:
             event = await self._source.__anext__()  # type: ignore[union-attr]
+            if self._closing and type(event) is not Finish:
+                raise ClosedError("The source gave an event although it was closed.")
         except BaseException as error:  # noqa: BLE001 - _broke raises in every case
             if guard is not None:
                 guard.disarm()
             await self._broke(error)
         else:
             if guard is not None:
-                guard.disarm()
                 guard.saw(event)
             self._events.append(event)
             if type(event) is Finish:
@@ -443,6 +448,8 @@ class Response:
             return
         self._outcome = outcome
         self._error = error
+        if self._guard is not None:
+            self._guard.close()
         interruption = await self._close_source()
         self._source = None
         callbacks, self._callbacks = self._callbacks, []

@@ -11,7 +11,7 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -19,7 +19,8 @@ import attrs
 
 from lamella._checked_tables import close_to
 from lamella._errors import ConfigurationError
-from lamella._mistakes import Finding, Misfit
+from lamella._mending import words_of
+from lamella._mistakes import Finding, Misfit, is_secret
 
 _CONVERTERS_THAT_CHECK = (bool, int, float, str)
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -55,8 +56,10 @@ def build(factory: Callable[..., Any], options: Mapping[str, object]) -> Any:
     known = parameters_of(factory)
     findings: list[Finding] = []
     arguments: dict[str, Any] = {}
-    for given, value in options.items():
+    seen: set[str] = set()
+    for given, value in _named(options, findings):
         name = given if given in known.types else given.replace("-", "_")
+        seen.add(name)
         if name not in known.types and not known.open:
             findings.append(Finding((given,), _unknown(name, known)))
             continue
@@ -65,7 +68,7 @@ def build(factory: Callable[..., Any], options: Mapping[str, object]) -> Any:
         except Misfit as misfit:
             findings.extend(misfit.under(given))
     for name in known.required:
-        if name not in arguments and not any(finding.path[0] == name for finding in findings):
+        if name not in seen:
             findings.append(
                 Finding((name,), f"is missing, expected {_expected(known.types[name])}")
             )
@@ -76,6 +79,29 @@ def build(factory: Callable[..., Any], options: Mapping[str, object]) -> Any:
         except Exception as error:  # noqa: BLE001 - a stranger's class may object with anything
             objected = error
     raise Misfit([*findings, *_objections(factory, arguments, known, objected)]) from objected
+
+
+def _named(
+    options: Mapping[str, object], findings: list[Finding]
+) -> Iterator[tuple[str, object]]:
+    """The options whose names are text; those that mean one that was there already are mistakes."""
+    findings.extend(doubtful_names(options))
+    wrong = {finding.path[0] for finding in findings}
+    return ((given, options[given]) for given in options if str(given) not in wrong)
+
+
+def doubtful_names(options: Mapping[Any, object]) -> list[Finding]:
+    """What is wrong with the names of options alone: no text, or two spellings of one name."""
+    findings: list[Finding] = []
+    spelt: dict[str, str] = {}
+    for given in options:
+        if not isinstance(given, str):
+            findings.append(Finding((str(given),), "is no option: a name is text"))
+            continue
+        other = spelt.setdefault(given.replace("-", "_"), given)
+        if other != given:
+            findings.append(Finding((given,), f"is there already, as {other!r}"))
+    return findings
 
 
 def fit(value: object, wanted: Any) -> Any:

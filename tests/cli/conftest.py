@@ -18,7 +18,7 @@ import pytest
 
 from lamella.cli import main
 
-PATIENCE = 8.0
+PATIENCE = 30.0
 """Seconds after which a test says what it waits for, rather than wait on."""
 
 KEPT = ("COVERAGE", "LANG", "LC_", "PATH", "PYTHON", "SYSTEMROOT", "VIRTUAL_ENV")
@@ -121,13 +121,14 @@ class Processes:
         program = ["-m", "lamella.cli"] if code is None else ["-c", code]
         streams: dict[str, Any] = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
         streams["stdin"] = subprocess.DEVNULL
-        process = subprocess.Popen(
+        options: Any = {**streams, **more}
+        made: Any = subprocess.Popen(
             [sys.executable, *program, *arguments],
             cwd=self.folder,
             env=bare_environment(self.folder, **(environment or {})),
-            **{**streams, **more},
-            text=False,
+            **options,
         )
+        process: subprocess.Popen[bytes] = made
         self.started.append(process)
         return process
 

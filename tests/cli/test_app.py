@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
@@ -14,7 +15,7 @@ from inline_snapshot import snapshot
 
 from lamella import AuthenticationError, LamellaError, QuotaError, RateLimitError, __version__
 from lamella._registry import Registry, using
-from lamella.cli._errors import exit_code, paragraph
+from lamella.cli._errors import EXIT_CODES, exit_code, paragraph
 
 PLUGIN = """
 def lamella_commands():
@@ -182,6 +183,12 @@ where it comes from.\
 """)
 
 
+def test_a_group_of_one_is_told_as_that_one() -> None:
+    """What went wrong matters, and not that it happened in a task of its own."""
+    group = ExceptionGroup("tasks", [ExceptionGroup("inner", [RateLimitError("Too fast.")])])
+    assert paragraph(group) == "Too fast."
+
+
 def test_debug_shows_where_it_comes_from(lamella: Any) -> None:
     """`--debug`, anywhere before `--`, adds the traceback; without it there is none."""
     assert "Traceback" not in lamella("run", "x", "--transport", "nope").err
@@ -252,3 +259,15 @@ def test_a_plugin_does_not_replace_a_command(lamella: Any) -> None:
     """The program's own names stay its own, and `lamella plugins` says which are hidden."""
     assert "Ask once" in lamella("run", "--help").out
     assert "Its command 'run' is not reached" in lamella("plugins").err
+
+
+def test_everything_is_documented(lamella: Any) -> None:
+    """docs/cli.md names every command, every option and every exit code."""
+    page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
+    for command in ("run", "chat", "explain", "models", "plugins", "test-config", "mock"):
+        assert f"\n## lamella {command}\n" in page
+        options = re.findall(r"^  (--[a-z-]+)", lamella(command, "--help").out, re.MULTILINE)
+        assert [option for option in options if f"`{option}" not in page] == []
+    codes = re.findall(r"^\| (\d+) \|", page, re.MULTILINE)
+    assert codes == ["0", "1", "2", "3", "130", "141", "143"]
+    assert all(code in EXIT_CODES for code in codes)

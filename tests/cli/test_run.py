@@ -65,6 +65,13 @@ def test_an_empty_prompt_is_refused(lamella: Any, given: bytes) -> None:
     assert done.told() == "lamella: Standard input is empty, so there is nothing to ask."
 
 
+def test_standard_input_that_is_no_text_is_refused(lamella: Any) -> None:
+    """The place is told, and nothing of what stood there."""
+    done = lamella("run", stdin=b"hello \xff\xfe")
+    assert done.code == 2
+    assert "no utf-8 text: byte 7" in done.told()
+
+
 def test_options_reach_the_request(lamella: Any) -> None:
     """Model, instructions, temperature and the bound on tokens are the request's."""
     done = lamella(
@@ -103,6 +110,7 @@ def test_json_is_one_object(lamella: Any) -> None:
             "cost",
             "error",
             "finish_reason",
+            "layers",
             "model",
             "notes",
             "refusal",
@@ -176,7 +184,7 @@ def _calm(drawn: str) -> str:
     """A drawing without what differs from run to run."""
     drawn = re.sub(r"call \w{8}", "call 01234567", drawn)
     drawn = re.sub(r"req_\w+", "req_1", drawn)
-    drawn = re.sub(r"[=.-]{2,}", "--", drawn)
+    drawn = re.sub(r"(?<= )[=.-]+(?= )", "--", drawn)
     drawn = re.sub(r"@?\d+(\.\d+)? (us|ms|s)\b", "0 s", drawn)
     return re.sub(r" +", " ", drawn)
 

@@ -110,6 +110,33 @@ _interrupts.run(work)
     assert (await ended(processes, process)).code == 143
 
 
+async def test_a_second_ctrl_c_does_not_wait_for_cleaning_up(processes: Any) -> None:
+    """Who presses it twice means it."""
+    code = """
+import anyio, sys
+from lamella.cli import _interrupts
+_interrupts.GRACE_SECONDS = 600
+async def work(_):
+    print("ready", flush=True)
+    try:
+        await anyio.sleep_forever()
+    finally:
+        print("slow", flush=True)
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep_forever()
+try:
+    _interrupts.run(work)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+    process = processes.start(code=code)
+    assert process.stdout is not None
+    for word in (b"ready\n", b"slow\n"):
+        assert await anyio.to_thread.run_sync(process.stdout.readline) == word
+        process.send_signal(signal.SIGINT)
+    assert (await ended(processes, process)).code == 130
+
+
 async def test_a_reader_who_leaves_is_no_failure(processes: Any) -> None:
     """`lamella run ... | head`: nothing is said, and the exit code is that of SIGPIPE."""
     process = processes.start("run", "hello")
@@ -120,6 +147,14 @@ async def test_a_reader_who_leaves_is_no_failure(processes: Any) -> None:
     assert "Traceback" not in done.err
     assert "BrokenPipe" not in done.err
     assert "lamella: " not in done.err
+
+
+async def test_nobody_to_tell_is_no_traceback(processes: Any) -> None:
+    """Where standard error has no reader either, the program ends all the same."""
+    process = processes.start("run", "hello", "--transport", "nope", stderr=subprocess.STDOUT)
+    process.stdout.close()
+    process.stdout = None
+    assert (await ended(processes, process)).code == 141
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk here")

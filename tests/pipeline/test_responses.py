@@ -28,6 +28,7 @@ from lamella import (
     TextDelta,
     Usage,
     UsageReport,
+    begin,
 )
 from lamella.testing import Item, Scripted, virtual_ports
 
@@ -297,8 +298,6 @@ async def test_a_failing_close_is_noted_and_hides_nothing() -> None:
             raise OSError("cannot")
 
     async def transport(request: ChatRequest) -> ChatResponse:
-        from lamella import begin
-
         return await begin(request, Stubborn())
 
     response = await Pipeline([], transport).run(HELLO)
@@ -318,11 +317,42 @@ async def test_a_close_that_hangs_is_bounded() -> None:
             await anyio.sleep_forever()
 
     async def transport(request: ChatRequest) -> ChatResponse:
-        from lamella import begin
-
         return await begin(request, Hanging())
 
     start = anyio.current_time()
     response = await Pipeline([], transport, ports=virtual_ports()).run(HELLO)
     assert anyio.current_time() - start == pytest.approx(1.0)
     assert [note.fields["error"] for note in response.trace.notes] == ["TimeoutError"]
+
+
+async def test_an_event_that_comes_while_closing_is_not_handed_on() -> None:
+    """A source that still gives an event after it was closed does not keep the answer open."""
+
+    class Deaf:
+        def __init__(self) -> None:
+            self.events = 0
+
+        async def __anext__(self) -> Any:
+            self.events += 1
+            if self.events > 1:
+                await anyio.sleep(0.5)
+            return TextDelta(str(self.events))
+
+        async def aclose(self) -> None:
+            pass
+
+    async def transport(request: ChatRequest) -> ChatResponse:
+        return await begin(request, Deaf())
+
+    async with Pipeline([], transport, ports=virtual_ports()).stream(HELLO) as response:
+
+        async def read() -> None:
+            with pytest.raises(ClosedError):
+                await response.collect()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(read)
+            await anyio.sleep(0.1)
+            await response.aclose()
+            assert response.outcome is Outcome.LEFT
+    assert response.trace.notes == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
+from contextvars import copy_context
 from functools import cache
 from typing import Any, cast
 
@@ -34,6 +35,7 @@ class PriceList:
     def __init__(self, own: Mapping[str, Price], book: CardBook | None) -> None:
         self._own = own
         self._book = book
+        self._read = False
 
     def find(self, provider: str, model: str, wall: float) -> Price | None:
         """The price on the day of `wall`, seconds since the epoch; None if there is none.
@@ -46,7 +48,12 @@ class PriceList:
             price = own.get(f"{provider}/{model}") or own.get(model)
             if price is not None:
                 return price
-        card = (self._book or shared_book()).find(provider, model)
+        book = self._book or shared_book()
+        if not self._read:
+            # Reading prices leaves the decimal module's context variable set; not in the caller's.
+            copy_context().run(book.find, provider, model)
+            self._read = True
+        card = book.find(provider, model)
         if card is None:
             return None
         prices = card.prices

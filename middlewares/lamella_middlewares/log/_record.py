@@ -115,8 +115,15 @@ def _add_spent(facts: dict[str, Any], trace: Trace, attempts: Sequence[Attempt])
             facts["estimated"] = True
     cost = trace.cost
     if cost is not None:
-        facts["cost"] = f"{cost.amount.normalize():f}"
+        facts["cost"] = _decimal(cost.nano)
         facts["currency"] = cost.currency
+
+
+def _decimal(nano: int) -> str:
+    """Whole units without an exponent. Decimals would leave a context variable in the caller's."""
+    whole, rest = divmod(abs(nano), 1_000_000_000)
+    digits = f"{whole}.{rest:09d}".rstrip("0").rstrip(".")
+    return f"-{digits}" if nano < 0 else digits
 
 
 def _add_failure(facts: dict[str, Any], error: Exception) -> None:

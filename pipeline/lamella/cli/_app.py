@@ -22,7 +22,7 @@ from lamella.cli._errors import (
     exit_code_of_signal,
     report,
 )
-from lamella.cli._output import be_quiet, console, is_terminal, prepare
+from lamella.cli._output import console, give_up_unwritten, is_terminal, prepare
 
 _SIGPIPE: Final = 13
 
@@ -68,16 +68,22 @@ def run_program(arguments: Sequence[str]) -> int:
     tokens, debug = _without_debug(arguments)
     debugging.set(debug)
     try:
+        return _told(tokens)
+    except BrokenPipeError:
+        give_up_unwritten()
+        return exit_code_of_signal(_SIGPIPE)
+
+
+def _told(tokens: list[str]) -> int:
+    """Run one command, and tell of its failure."""
+    try:
         code = _run(tokens)
         sys.stdout.flush()
     except BrokenPipeError:
-        be_quiet()
-        return exit_code_of_signal(_SIGPIPE)
-    except OSError as error:  # standard output on a full disk, or a file that cannot be read
-        be_quiet()
-        report(error)
-        return exit_code(error)
+        raise
     except Exception as error:  # noqa: BLE001 - a person is told of every failure, in a sentence
+        if isinstance(error, OSError):
+            give_up_unwritten()  # standard output may be on a full disk
         report(error)
         return exit_code(error)
     return code

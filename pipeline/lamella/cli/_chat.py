@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from lamella.cli._run import NO_ASKING, Asking
+from lamella.cli._asking import NO_ASKING, Asking, must_know_model
 from lamella.cli._stack import NO_STACK, Stack
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def chat(
 
     interactive = is_terminal(sys.stdin) and is_terminal(sys.stdout)
     pipeline = stack.pipeline(paced=interactive, quiet=interactive)
+    must_know_model(pipeline, asking)
     asking.request([])
     conversation = Conversation(pipeline, asking)
     if interactive:

@@ -10,11 +10,11 @@ from typing import Any
 import attrs
 
 from lamella import ChatResponse, LamellaError, Message, Trace
+from lamella.cli._asking import Asking, remark, stream
 from lamella.cli._errors import exit_code, report
 from lamella.cli._interrupts import Interrupts
 from lamella.cli._output import Page, say
 from lamella.cli._render import show_trace
-from lamella.cli._run import Asking, remark, stream
 from lamella.cli._stack import WatchedPipeline
 
 

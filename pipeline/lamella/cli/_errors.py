@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 import traceback
 from contextvars import ContextVar
-from typing import Final
+from typing import Any, Final
 
 from lamella._errors import (
     AuthenticationError,
@@ -70,6 +70,7 @@ def lacks_extra(error: BaseException) -> bool:
 
 def paragraph(error: BaseException) -> str:
     """What went wrong and what to do about it, in one paragraph."""
+    error = _alone(error)
     if isinstance(error, LamellaError):
         return " ".join([str(error).strip(), *_particulars(error)])
     if lacks_extra(error):
@@ -80,6 +81,12 @@ def paragraph(error: BaseException) -> str:
     words = str(error).strip().rstrip(".")
     what = f"{type(error).__name__}: {words}" if words else type(error).__name__
     return f"An error that the library does not know: {what}. {_SEE_DEBUG}"
+
+
+def _alone(error: BaseException) -> BaseException:
+    """The error itself, out of a group that holds no other."""
+    inner: Any = getattr(error, "exceptions", ()) if isinstance(error, BaseExceptionGroup) else ()
+    return _alone(inner[0]) if len(inner) == 1 else error
 
 
 def _particulars(error: LamellaError) -> list[str]:

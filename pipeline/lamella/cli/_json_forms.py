@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
@@ -29,7 +29,7 @@ def answer_form(response: ChatResponse) -> dict[str, Any]:
         "served_by": response.served_by,
         "usage": usage_form(response.usage),
         "error": None,
-        **_trace_form(response.trace, response.cost),
+        **_trace_form(response.trace),
     }
 
 
@@ -55,17 +55,22 @@ def failure_form(error: Exception, trace: Trace | None = None) -> dict[str, Any]
             "request_id": known.request_id,
             "exit_code": exit_code(error),
         },
-        **(_trace_form(trace, trace.cost) if trace else {"attempts": attempts, "notes": []}),
+        **_trace_form(trace, attempts),
     }
 
 
-def _trace_form(trace: Trace, cost: Money | None) -> dict[str, Any]:
+def _trace_form(trace: Trace | None, attempts: Sequence[Any] = ()) -> dict[str, Any]:
+    """What happened; of a call that was never begun, nothing but the attempts of its error."""
+    if trace is None:
+        nothing = dict.fromkeys(("call_id", "seconds", "cost"))
+        return {**nothing, "attempts": [*attempts], "notes": [], "layers": []}
     return {
         "call_id": trace.call_id,
         "seconds": trace.duration,
-        "cost": _money_form(cost),
+        "cost": _money_form(trace.cost),
         "attempts": [_attempt_form(attempt) for attempt in trace.attempts],
         "notes": [_note_form(note) for note in trace.notes],
+        "layers": [attrs.asdict(span) for span in trace.spans],
     }
 
 

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,18 +28,19 @@ _STEERING: Final[Mapping[int, str | None]] = {
 def prepare() -> None:
     """Let writing never be an error by itself.
 
-    What an encoding lacks is written as a question mark, and a stream that was closed before the
-    program began takes everything and keeps nothing.
+    What an encoding lacks is written as a question mark. A stream that was closed before the
+    program began is empty, or takes everything and keeps nothing.
     """
-    sys.stdout = sys.stdout or _nowhere()
-    sys.stderr = sys.stderr or _nowhere()
+    sys.stdin = sys.stdin or _nowhere("r")
+    sys.stdout = sys.stdout or _nowhere("w")
+    sys.stderr = sys.stderr or _nowhere("w")
     reconfigure: Callable[..., None] | None = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="replace")
 
 
-def _nowhere() -> TextIO:
-    return Path(os.devnull).open("w", encoding="utf-8")
+def _nowhere(mode: str) -> TextIO:
+    return cast("TextIO", Path(os.devnull).open(mode, encoding="utf-8"))
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -131,8 +132,15 @@ def show_json(value: object) -> None:
     sys.stdout.flush()
 
 
-def be_quiet() -> None:
-    """Write nothing more: whoever read standard output has gone, or its disk is full."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+def give_up_unwritten() -> None:
+    """Drop what cannot be written: its reader has gone, or the disk is full.
+
+    Otherwise the interpreter would try once more when it ends, and complain.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)

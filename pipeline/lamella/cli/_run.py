@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 from cyclopts import Parameter
 
-from lamella._layers import name_of
+from lamella.cli._asking import NO_ASKING, Asking, must_know_model, remark, stream
 from lamella.cli._stack import NO_STACK, Stack
 
 if TYPE_CHECKING:
-    from lamella import ChatRequest, ChatResponse
+    from lamella import ChatResponse
     from lamella.cli._output import Page
     from lamella.cli._stack import WatchedPipeline
 
@@ -21,54 +20,6 @@ STDIN: Final = "\0stdin"
 """Stands for the word `-`, which the parser of options would not let through."""
 
 _EMBEDDED: Final = "(To ask a real model: --transport openai --model gpt-4o-mini.)"
-
-_ENDINGS: Final = {
-    "length": "(The answer stops here because it has reached its limit of tokens.)",
-    "content_filter": "(The provider's content filter stopped the answer here.)",
-    "tool_calls": "(The model asks for tools to be called: {tools}.)",
-}
-
-
-@Parameter(name="*")
-@attrs.frozen(kw_only=True)
-class Asking:
-    """How the model is to answer.
-
-    Attributes:
-        model: The model, as the provider names it. Without it the transport's default.
-        system: Instructions that stand before the conversation.
-        temperature: Randomness, 0 or more. Without it the provider's default.
-        max_output_tokens: The most tokens of the answer, reasoning included.
-    """
-
-    model: Annotated[str | None, Parameter(alias="-m")] = None
-    system: Annotated[str | None, Parameter(alias="-s")] = None
-    temperature: float | None = None
-    max_output_tokens: int | None = None
-
-    def request(self, messages: Any) -> ChatRequest:
-        """A request with these options.
-
-        Raises:
-            UsageError: If one of them is out of range.
-        """
-        from lamella import ChatRequest, Context, Message
-        from lamella.cli._errors import UsageError
-
-        start = [] if self.system is None else [Message.system(self.system)]
-        try:
-            return ChatRequest(
-                messages=[*start, *messages],
-                model=self.model,
-                temperature=self.temperature,
-                max_output_tokens=self.max_output_tokens,
-                context=Context(timed=True),
-            )
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-
-
-NO_ASKING: Final = Asking()
 
 
 @Parameter(name="*")
@@ -140,7 +91,7 @@ def _prompt(words: tuple[str, ...]) -> str:
         msg = "There is nothing to ask."
         raise UsageError(msg, hint='Write lamella run "Why is the sky blue?", or pipe text in.')
     given = words or (STDIN,)
-    read = sys.stdin.read().strip() if STDIN in given else ""
+    read = _standard_input() if STDIN in given else ""
     prompt = " ".join([read if word == STDIN else word for word in given]).strip()
     if not prompt:
         what = "Standard input is empty" if STDIN in given else "The prompt is empty"
@@ -148,57 +99,14 @@ def _prompt(words: tuple[str, ...]) -> str:
     return prompt
 
 
-def must_know_model(pipeline: WatchedPipeline, asking: Asking) -> None:
-    """Refuse a question to nobody.
-
-    Raises:
-        UsageError: If no model is named and the transport has no default.
-    """
+def _standard_input() -> str:
     from lamella.cli._errors import UsageError
 
-    transport = pipeline.transport
-    if asking.model is None and getattr(transport, "model", asking) is None:
-        msg = f"The transport {name_of(transport)!r} has no default model."
-        raise UsageError(msg, hint="Add --model NAME; `lamella models` lists some.")
-
-
-async def stream(
-    pipeline: WatchedPipeline,
-    request: ChatRequest,
-    page: Page,
-    opened: Callable[[ChatResponse], object] | None = None,
-) -> ChatResponse:
-    """Write an answer as it arrives.
-
-    Args:
-        pipeline: What answers.
-        request: What to ask.
-        page: Where to write.
-        opened: Given the response as soon as it is open, for whoever needs it if it is cut short.
-
-    Raises:
-        LamellaError: What ended it; what had arrived is written.
-    """
-    from lamella import ReasoningDelta, RefusalDelta, TextDelta, Turn, UsageReport
-
-    thinking = False
-    async with pipeline.stream(request) as response:
-        if opened is not None:
-            opened(response)
-        async for event in response:
-            if isinstance(event, ReasoningDelta):
-                if page.terminal:  # elsewhere only the answer itself is wanted
-                    page.write(event.text, dim=True)
-                    thinking = True
-                continue
-            if thinking and isinstance(event, TextDelta | RefusalDelta):
-                page.end_paragraph()
-                thinking = False
-            if isinstance(event, TextDelta | RefusalDelta):
-                page.write(event.text)
-            elif isinstance(event, Turn | UsageReport):
-                page.end_line()  # before the call ends: what is logged then begins a line of its own
-    return response
+    try:
+        return sys.stdin.read().strip()
+    except UnicodeDecodeError as error:
+        msg = f"Standard input is no {error.encoding} text: byte {error.start + 1} of it is none."
+        raise UsageError(msg) from None
 
 
 def _show(response: ChatResponse, page: Page, showing: Showing, *, embedded: bool) -> None:
@@ -219,13 +127,6 @@ def _show(response: ChatResponse, page: Page, showing: Showing, *, embedded: boo
     if embedded and is_terminal(sys.stderr):
         _leave_line(page)
         _say(_EMBEDDED)
-
-
-def remark(response: ChatResponse) -> None:
-    """Say why an answer is not simply over, if there is something to say."""
-    text = _ENDINGS.get(response.finish_reason or "")
-    if text is not None:
-        _say(text.format(tools=", ".join(call.name for call in response.tool_calls) or "?"))
 
 
 def _failed(error: Exception, pipeline: WatchedPipeline, page: Page, showing: Showing) -> None:

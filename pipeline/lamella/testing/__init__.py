@@ -1,38 +1,46 @@
-"""Tools for testing what is built on Lamella.
+"""Tools for testing what is built on Lamella. They need no extra.
 
-What needs a server is imported when it is first used.
+Each name is imported when it is first used.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING
-
-from lamella.testing._scripted import Scripted, ScriptedAnswer, ScriptExhaustedError, Step
-from lamella.testing._scripted_source import Item, ScriptedSource
-from lamella.testing._steps import Scenario, each_step
-from lamella.testing._virtual import (
-    run_virtual,
-    virtual_backend,
-    virtual_backends,
-    virtual_ports,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from typing import Any
-
+    from lamella.testing._blob_conformance import check_blob_store
+    from lamella.testing._conformance import (
+        Check,
+        check_middleware,
+        check_transport,
+        middleware_checks,
+        transport_checks,
+    )
     from lamella.testing._faults import Faults
     from lamella.testing._http_body import Pause
     from lamella.testing._http_connection import Early
     from lamella.testing._http_framing import Reply
     from lamella.testing._http_server import HTTPServer
     from lamella.testing._http_wire import Received
+    from lamella.testing._lease_conformance import check_lease_store
     from lamella.testing._mock_faults import MockFaults
     from lamella.testing._mock_server import MockServer
     from lamella.testing._mock_service import MockRequest
     from lamella.testing._plan import Plan
+    from lamella.testing._record_conformance import check_record_store
+    from lamella.testing._scripted import Scripted, ScriptedAnswer, ScriptExhaustedError, Step
+    from lamella.testing._scripted_source import Item, ScriptedSource
+    from lamella.testing._steps import Scenario, cancelled_at, each_step
+    from lamella.testing._virtual import (
+        run_virtual,
+        virtual_backend,
+        virtual_backends,
+        virtual_ports,
+    )
 
 __all__ = (
+    "Check",
     "Early",
     "Faults",
     "HTTPServer",
@@ -50,17 +58,27 @@ __all__ = (
     "ScriptedAnswer",
     "ScriptedSource",
     "Step",
+    "cancelled_at",
+    "check_blob_store",
+    "check_lease_store",
+    "check_middleware",
+    "check_record_store",
+    "check_transport",
     "each_step",
+    "middleware_checks",
     "run_virtual",
+    "transport_checks",
     "virtual_backend",
     "virtual_backends",
     "virtual_ports",
 )
 
-_LAZY = {
+_HOMES = {
+    "Check": "_conformance",
     "Early": "_http_connection",
     "Faults": "_faults",
     "HTTPServer": "_http_server",
+    "Item": "_scripted_source",
     "MockFaults": "_mock_faults",
     "MockRequest": "_mock_service",
     "MockServer": "_mock_server",
@@ -68,16 +86,36 @@ _LAZY = {
     "Plan": "_plan",
     "Received": "_http_wire",
     "Reply": "_http_framing",
+    "Scenario": "_steps",
+    "ScriptExhaustedError": "_scripted",
+    "Scripted": "_scripted",
+    "ScriptedAnswer": "_scripted",
+    "ScriptedSource": "_scripted_source",
+    "Step": "_scripted",
+    "cancelled_at": "_steps",
+    "check_blob_store": "_blob_conformance",
+    "check_lease_store": "_lease_conformance",
+    "check_middleware": "_conformance",
+    "check_record_store": "_record_conformance",
+    "check_transport": "_conformance",
+    "each_step": "_steps",
+    "middleware_checks": "_conformance",
+    "run_virtual": "_virtual",
+    "transport_checks": "_conformance",
+    "virtual_backend": "_virtual",
+    "virtual_backends": "_virtual",
+    "virtual_ports": "_virtual",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
+    home = _HOMES.get(name)
+    if home is None:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    public = getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
-    globals()[name] = public
-    return public
+    found = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = found
+    return found
 
 
 def __dir__() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import attrs
@@ -178,7 +179,7 @@ def transport_checks(
     """
     subject = transport.Subject(make=make, request=request, failing=failing, settled=settled)
     found = [
-        _check(function, "Transport", "", lambda function=function: function(subject))
+        _check(function, "Transport", "", partial(function, subject))
         for function in transport.CHECKS
     ]
     return _without(found, skip)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from lamella._chat import ChatResponse
-from lamella._events import Finish, ToolCallDelta
+from lamella._events import Event, Finish, ToolCallDelta
 from lamella._parts import Opaque
 from lamella._responses import Response
 from lamella.testing._conformance_world import TEXT, Subject, World, chat, expect, pieces
+from lamella.testing._scripted import Step
 
 
 async def answers(subject: Subject) -> None:
@@ -19,7 +20,7 @@ async def answers(subject: Subject) -> None:
 
 async def same_streamed_or_not(subject: Subject) -> None:
     """A collected stream is what `run` returns: the same answer, usage and attempts."""
-    ran, streamed = await _both(subject, None)
+    ran, streamed = await _both(subject)
     _same(ran, streamed, "collecting a stream and running")
 
 
@@ -46,7 +47,7 @@ async def whole_answers(subject: Subject) -> None:
     if not chat(subject.request):
         return
 
-    async def whole(request: object, _: object) -> ChatResponse:
+    async def whole(_: object, __: object) -> ChatResponse:
         return ChatResponse.of(TEXT)
 
     for stream in (False, True):
@@ -60,7 +61,7 @@ async def events_of_all_kinds(subject: Subject) -> None:
     if not chat(subject.request):
         return
     unknown = Opaque({"type": "new", "deep": {"list": [1, {"two": 2}]}}, content=False)
-    events = [
+    events: list[Event] = [
         unknown,
         ToolCallDelta(0, "call_1", "look", extra={"signature": {"kept": [1]}}),
         ToolCallDelta(1, "call_2", "say"),
@@ -74,11 +75,10 @@ async def events_of_all_kinds(subject: Subject) -> None:
     _same(ran, streamed, "collecting tool calls and running")
 
 
-async def _both(subject: Subject, *script: object) -> tuple[Response, Response]:
+async def _both(subject: Subject, *script: Step) -> tuple[Response, Response]:
     found: list[Response] = []
     for stream in (False, True):
-        steps = [step for step in script if step is not None]
-        world = World(subject, steps or None)  # type: ignore[arg-type] # pyright: ignore
+        world = World(subject, script or None)
         found.append(await world.call(stream=stream))
         await world.settle()
     return found[0], found[1]

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import gc
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, TypeVar, cast
 
 import anyio
 import attrs
 
-from lamella._chat import ChatRequest, ChatResponse
+from lamella._chat import ChatRequest
 from lamella._embeddings import EmbeddingRequest, EmbeddingResponse
 from lamella._ending import Ending, ending
-from lamella._errors import LamellaError
 from lamella._events import Event, Finish, TextDelta, Turn, UsageReport
 from lamella._handlers import Layer
 from lamella._layers import middleware
-from lamella._outcomes import Outcome
 from lamella._pipeline import Pipeline
 from lamella._ports import Ports
 from lamella._requests import Request
@@ -48,14 +46,15 @@ def pieces(text: str, size: int) -> list[Event]:
 def plain(value: Any) -> Any:
     """A value taken apart, all the way down, so that a later change of it can be seen."""
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}  # pyright: ignore
+        mapping = cast("Mapping[Any, Any]", value)
+        return {key: plain(item) for key, item in mapping.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]  # pyright: ignore
-    if attrs.has(type(value)):
-        names = [field.name for field in attrs.fields(type(value))]
-        kept = {name for name in names if name not in {"context", "target"}}
-        return type(value).__name__, {name: plain(getattr(value, name)) for name in sorted(kept)}
-    return value
+        return [plain(item) for item in cast("Sequence[Any]", value)]
+    kind = cast("type[Any]", type(value))
+    if not attrs.has(kind):
+        return value
+    names = sorted({field.name for field in attrs.fields(kind)} - {"context", "target"})
+    return kind.__name__, {name: plain(getattr(value, name)) for name in names}
 
 
 def well_formed(events: Sequence[Event]) -> None:
@@ -67,6 +66,11 @@ def well_formed(events: Sequence[Event]) -> None:
     expect(reports <= 1 + turns, f"Usage is reported once for a turn at most; it was {reports}.")
 
 
+def _data(error: BaseException) -> dict[str, Any]:
+    """What an error carries, to see whether somebody writes to it."""
+    return {name: value for name, value in vars(error).items() if name != "__notes__"}
+
+
 class Books:
     """Accounts for everything that passes one place of the stack."""
 
@@ -74,12 +78,18 @@ class Books:
         self.requests: list[Request[Any]] = []
         self.endings: list[Ending] = []
         self._seen: list[tuple[Request[Any], Any]] = []
+        self._errors: list[tuple[BaseException, dict[str, Any]]] = []
 
     async def __call__(self, request: Any, call_next: Any) -> Any:
         """Pass a request on, and be told of its end."""
         self.requests.append(request)
         self._seen.append((request, plain(request)))
-        return await ending(call_next, request, self.endings.append)
+        return await ending(call_next, request, self._ended)
+
+    def _ended(self, end: Ending) -> None:
+        self.endings.append(end)
+        if end.error is not None:
+            self._errors.append((end.error, _data(end.error)))
 
     def settled(self, place: str) -> None:
         """Check that each request had one ending, and is what it was."""
@@ -91,6 +101,8 @@ class Books:
                 f"A request is not written to, nested JSON included; one {place.lower()} of the "
                 "layer has changed.",
             )
+        for error, data in self._errors:
+            expect(_data(error) == data, f"An error is never mutated; {error!r} was.")
 
 
 @middleware(phase="wire", name="conformance_inside")
@@ -178,26 +190,46 @@ class World:
 
     async def settle(self) -> None:
         """Check that nothing is left, then close."""
-        gc.collect()
-        await anyio.sleep(0.1)
-        left = self.transport.open_sources
-        expect(left == 0, f"What a call opened is closed 0.1 s after it; {left} sources are open.")
-        running = (await self.pipeline.health()).running
-        expect(running == 0, f"A call that is over is over; {running} are still counted.")
+        await eventually(self._nothing_open)
         self.outer.settled("Outside")
         self.inner.settled("Inside")
         expect(
             plain(self.script) == self._script_before,
             "Events are not written to, nested JSON included; one has changed.",
         )
-        for request in self.transport.requests:
-            for attempt in request.context.trace.attempts:
-                expect(attempt.outcome is not None, "Every attempt of a finished call has ended.")
-        if self.subject.settled is not None:
-            found = self.subject.settled(self.pipeline)
+        for trace in {id(r.context.trace): r.context.trace for r in self.outer.requests}.values():
+            expect(
+                all(attempt.outcome is not None for attempt in trace.attempts),
+                "Every attempt of a finished call has ended.",
+            )
+            expect(
+                not any(note.name == "leak" for note in trace.notes),
+                "Who receives an open answer and does not return it closes it; the net had to.",
+            )
+        settled = self.subject.settled
+        if settled is not None:
+            await eventually(partial(settled, self.pipeline))
+        await self.pipeline.aclose()
+
+    async def _nothing_open(self) -> None:
+        left = self.transport.open_sources
+        expect(left == 0, f"What a call opened is closed 0.1 s after it; {left} sources are open.")
+        running = (await self.pipeline.health()).running
+        expect(running == 0, f"A call that is over is over; {running} are still counted.")
+
+
+async def eventually(check: Callable[[], Awaitable[object] | object]) -> None:
+    """Run a check until it holds; after 0.1 s what it raises counts."""
+    for wait in (0.0, 0.005, 0.02, 0.075, None):
+        try:
+            found = check()
             if inspect.isawaitable(found):
                 await found
-        await self.pipeline.aclose()
+            return
+        except AssertionError:
+            if wait is None:
+                raise
+            await anyio.sleep(wait)
 
 
 async def caught(function: Callable[[], Awaitable[T]]) -> T | BaseException:
@@ -226,5 +258,3 @@ def chat(request: Request[Any]) -> bool:
 def echo(request: Any) -> Step:
     """Answer with what was asked."""
     return f"You said: {request.messages[-1].text}"
-
-

@@ -25,7 +25,8 @@ from lamella._nothing import NOTHING
 from lamella._parts import Opaque
 from lamella._responses import NO_HEAD, Head
 from lamella._usage import Usage
-from lamella.transports._openai_chat_choice import ChoiceReader
+from lamella.transports._http_errors import in_band_error
+from lamella.transports._openai_chat_choice import FAILURES, ChoiceReader
 from lamella.transports._openai_json import (
     NOT_THAT,
     is_list,
@@ -46,7 +47,7 @@ _CHUNK_FIELDS = {
     "id", "object", "created", "model", "service_tier", "system_fingerprint", "obfuscation",
     "choices", "usage", "error",
 }  # fmt: skip
-_CHOICE_FIELDS = {"index", "delta", "message", "finish_reason", "logprobs", "error"}
+_CHOICE_FIELDS = {"index", "delta", "message", "finish_reason", "logprobs", "error", "usage"}
 
 
 class _PlainDelta(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -92,7 +93,7 @@ class ChatDecoder:
     A stream ends well when each choice has its `finish_reason`, and either `[DONE]` has come or
     there are as many choices as were asked for. Usage may come in a chunk without choices, with
     one, more than once (the last one counts), or not at all; then it is estimated from request and
-    answer.
+    answer. A `finish_reason` that means failure is raised as an error at the end.
 
     Attributes:
         head: The model and the id of the answer, once known.
@@ -107,7 +108,7 @@ class ChatDecoder:
         self._provider = provider
         self._request = request
         self._choices: dict[int, ChoiceReader] = {}
-        self._usage: Any = None
+        self._usage: Usage | None = None
         self._asides: dict[str, Any] = {}
 
     def feed(self, event: str | None, data: bytes) -> Sequence[Event]:
@@ -152,15 +153,16 @@ class ChatDecoder:
         expected = 1 if self.done else asked
         if len(choices) < expected or any(choice.reason is None for choice in choices):
             return ()
-        usage = self._stated_usage()
+        usage = self._usage
         if choices[-1].index != len(choices) - 1:
             missing = f"an answer whose choices are {[choice.index for choice in choices]}"
             raise nonsense("an answer", missing, provider=self._provider, usage=usage)
         events: list[Event] = []
         for choice in choices:
-            if not (choice.spoke or choice.texts or choice.thoughts) and choice.reason in (
-                "stop", "tool_calls", "function_call",
-            ):  # fmt: skip
+            if choice.reason in FAILURES:
+                said = in_band_error({"code": choice.reason}, provider=self._provider)
+                raise with_usage(said, usage)
+            if not choice.said_anything and choice.finish_reason() in ("stop", "tool_calls"):
                 raise nonsense("an answer", "no content", provider=self._provider, usage=usage)
             events += choice.end(self.head.id)
         usage = usage or self._estimated_usage()
@@ -180,8 +182,7 @@ class ChatDecoder:
         answer = json_object(body, "an answer", provider=self._provider)
         events = self._read(answer, None, whole=True)
         if not self._choices:
-            usage = self._stated_usage()
-            raise nonsense("an answer", "no choice", provider=self._provider, usage=usage)
+            raise nonsense("an answer", "no choice", provider=self._provider, usage=self._usage)
         for choice in self._choices.values():
             choice.reason = choice.reason or "stop"
         self.done = True
@@ -198,9 +199,10 @@ class ChatDecoder:
         return self._read(chunk, event, whole=False)
 
     def _read(self, chunk: Mapping[str, Any], event: str | None, *, whole: bool) -> list[Event]:
-        if isinstance(chunk.get("usage"), dict):
-            self._usage = chunk["usage"]
+        self._note_usage(chunk)
         self._raise_in_band(chunk, event)
+        if "x_groq" in chunk:
+            self._groq(mapping_of(chunk, "x_groq"))
         if self.head.id is None or self.head.model is None:
             self.head = Head(
                 model=self.head.model or text_of(chunk, "model"),
@@ -219,11 +221,12 @@ class ChatDecoder:
         return events
 
     def _read_choice(self, choice: Mapping[str, Any], position: int, *, whole: bool) -> list[Event]:
+        self._note_usage(choice)
         if choice.get("error"):
             self._raise_in_band(choice, None)
         reader = self._reader(choice.get("index"), position if whole else 0)
         delta = mapping_of(choice, "message" if whole else "delta")
-        if not delta and not whole and not reader.spoke:
+        if not delta and not whole and not reader.said_anything:
             whole, delta = True, mapping_of(choice, "message")
         events = reader.read(delta, choice.get("logprobs"), whole=whole)
         reader.filters = choice.get("content_filter_results", reader.filters)
@@ -254,7 +257,7 @@ class ChatDecoder:
         try:
             raise_in_band(given, provider=self._provider, event=event)
         except LamellaError as error:
-            raise with_usage(error, self._stated_usage()) from None
+            raise with_usage(error, self._usage) from None
 
     def _unknown_fields(self, chunk: Mapping[str, Any]) -> list[Event]:
         """Fields of the chunk that we do not know, passed on once for each value they take."""
@@ -270,8 +273,16 @@ class ChatDecoder:
 
     # --- usage -------------------------------------------------------------------------------
 
-    def _stated_usage(self) -> Usage | None:
-        return usage_of(self._usage)
+    def _note_usage(self, given: Mapping[str, Any]) -> None:
+        """Keep the last statement that states something; Moonshot's stands in the choice."""
+        if given.get("usage"):
+            self._usage = usage_of(given["usage"]) or self._usage
+
+    def _groq(self, given: Mapping[str, Any]) -> None:
+        """Groq's own object: usage that nobody asked for, and why it stopped early."""
+        self._note_usage(given)
+        if given.get("error"):
+            self._raise_in_band(given, None)
 
     def _estimated_usage(self) -> Usage | None:
         if self._request is None:

@@ -32,15 +32,22 @@ _DELTA_FIELDS = {
     "role", "content", "refusal", "reasoning_content", "reasoning", "audio", "images",
     "tool_calls", "function_call", *KEPT_FIELDS,
 }  # fmt: skip
-_REASONS = {"function_call": "tool_calls"}
+_REASONS = {
+    "function_call": "tool_calls",
+    "eos": "stop",  # Together
+    "model_length": "length",  # Mistral
+    "sensitive": "content_filter",  # Zhipu
+}
+FAILURES = {"error", "insufficient_system_resource", "network_error"}
+"""What OpenRouter and Mistral, DeepSeek, and Zhipu end with where they broke off by a fault."""
 
 
 class ChoiceReader:
     """Turns the deltas of one choice, or its whole message, into events."""
 
     __slots__ = (
-        "_asides", "_kept", "_logprobs", "_provider", "_sound", "_sound_format", "calls", "filters",
-        "index", "reason", "sound_bytes", "spoke", "texts", "thoughts",
+        "_asides", "_kept", "_logprobs", "_pictures", "_provider", "_sound", "_sound_format",
+        "calls", "filters", "index", "reason", "sound_bytes", "spoke", "texts", "thoughts",
     )  # fmt: skip
 
     def __init__(self, index: int, provider: str, sound_format: str | None = None) -> None:
@@ -56,6 +63,7 @@ class ChoiceReader:
         self.filters: Any = None
         self._logprobs: list[Any] = []
         self._sound = ""
+        self._pictures = 0
         self._kept: dict[str, Any] = {}
         self._asides: dict[str, Any] = {}
 
@@ -73,8 +81,8 @@ class ChoiceReader:
             self.texts.append(refusal)
             events.append(RefusalDelta(refusal, self.index))
         self._audio(delta, events)
-        for number, image in enumerate(objects_of(delta, "images")):
-            self._image(number, image, events)
+        for image in objects_of(delta, "images"):
+            self._image(image, events)
         self._tools(delta, events, whole=whole)
         for name in KEPT_FIELDS:
             if name in delta:
@@ -82,6 +90,11 @@ class ChoiceReader:
         self.asides(delta, _DELTA_FIELDS, events)
         self.spoke = self.spoke or any(event.semantic for event in events)
         return events
+
+    @property
+    def said_anything(self) -> bool:
+        """Whether there is anything of an answer; plain pieces only add to the lists."""
+        return self.spoke or bool(self.texts or self.thoughts)
 
     def asides(self, given: Mapping[str, Any], known: set[str], events: list[Event]) -> None:
         """Pass on fields that we do not know, once for each value they take."""
@@ -113,9 +126,8 @@ class ChoiceReader:
         any call at some compatible servers.
         """
         reason = self.reason or "stop"
-        if reason == "stop" and self.calls:
-            return "tool_calls"
-        return _REASONS.get(reason, reason)
+        reason = _REASONS.get(reason, reason)
+        return "tool_calls" if reason == "stop" and self.calls else reason
 
     # --- the fields of a delta ---------------------------------------------------------------
 
@@ -187,13 +199,15 @@ class ChoiceReader:
             MediaDelta("audio", data, self._sound_format, transcript, sound_id, choice=self.index),
         ]
 
-    def _image(self, number: int, image: Mapping[str, Any], events: list[Event]) -> None:
+    def _image(self, image: Mapping[str, Any], events: list[Event]) -> None:
         url = text_of(mapping_of(image, "image_url"), "url")
         decoded = from_data_url(url)
         if decoded is None:
             events.append(Opaque(image, self._provider, choice=self.index))
         else:
             media_type, data = decoded
+            number = self._pictures  # each comes whole, also where it stands alone in its delta
+            self._pictures += 1
             events.append(MediaDelta("image", data, media_type, index=number, choice=self.index))
 
     def _tools(self, delta: Mapping[str, Any], events: list[Event], *, whole: bool) -> None:
@@ -222,7 +236,7 @@ class ChoiceReader:
 
 
 def _joined(entries: list[Any]) -> list[Any]:
-    """Entries of `reasoning_details`, those of one (type, index) made one again."""
+    """Entries of a list that came in pieces, those that continue one another made one again."""
     whole: list[Any] = []
     for entry in entries:
         last: Any = whole[-1] if whole else None
@@ -230,7 +244,7 @@ def _joined(entries: list[Any]) -> list[Any]:
             whole.append(entry)
             continue
         joined = {**last, **{name: value for name, value in entry.items() if value is not None}}
-        for name in ("text", "summary", "data"):
+        for name in ("text", "summary", "data", "thinking"):
             if isinstance(last.get(name), str) and isinstance(entry.get(name), str):
                 joined[name] = last[name] + entry[name]
         whole[-1] = joined
@@ -238,5 +252,8 @@ def _joined(entries: list[Any]) -> list[Any]:
 
 
 def _continues(entry: dict[str, Any], last: dict[str, Any]) -> bool:
-    place = entry.get("index")
-    return place is not None and (entry.get("type"), place) == (last.get("type"), last.get("index"))
+    """By type and index in `reasoning_details`; in `thinking_blocks`, up to the block's seal."""
+    place, kind = entry.get("index"), entry.get("type")
+    if (kind, place) != (last.get("type"), last.get("index")):
+        return False
+    return place is not None or (kind == "thinking" and not last.get("signature"))

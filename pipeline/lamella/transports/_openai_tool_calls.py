@@ -108,16 +108,22 @@ class ToolCalls:
         """The call that a piece continues; None if it begins one."""
         if whole or not self._calls:
             return None
-        if call_id is not None and call_id in self._by_id:
-            return self._by_id[call_id]
         wire = given.get("index")
-        if isinstance(wire, int):
+        indexed = isinstance(wire, int)
+        if indexed:
             current = self._at.get(wire)
         else:
             current = self._calls[-1] if call_id is None else None
+        if call_id is not None and call_id in self._by_id:
+            if current is None and indexed and name is not None:
+                return None  # another call, at its own index, that was given the same id
+            same = current is not None and current.id == call_id
+            return current if same else self._by_id[call_id]
         if current is None or (call_id is not None and current.id is not None):
             return None
-        if name is None or current.name is None or not current.words:
+        if name is None or current.name is None:
+            return current
+        if not current.words and indexed:
             return current
         # A second name without a second id: another call, or the same name said again.
         another = name != current.name or (words and _complete(current.words))
