@@ -12,19 +12,22 @@ import tomllib
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import attrs
 
 from lamella._errors import ConfigurationError
-from lamella._mistakes import Misfit, Mistakes, Place
+from lamella._mistakes import Finding, Misfit, Mistakes, Place
 from lamella._nothing import NOTHING
 from lamella._preset_records import Preset
+from lamella._registry import key_of
 from lamella._structuring import fit
 
 FILE: Final = "lamella.toml"
 FILE_VARIABLE: Final = "LAMELLA_CONFIG"
 PLUGINS_VARIABLE: Final = "LAMELLA_PLUGINS"
+
+_Stamp: TypeAlias = tuple[str, int, int, int, int]
 
 _POSITION: Final = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)\Z")
 
@@ -104,33 +107,51 @@ def allowed_distributions() -> frozenset[str] | None:
 
 def _find(path: str | os.PathLike[str] | None) -> Path | None:
     if path is not None:
-        return Path(path).expanduser()
+        return _path(path)
     named = os.environ.get(FILE_VARIABLE)
     if named:
-        return Path(named).expanduser()
-    here = Path(FILE)
-    return here if here.is_file() else None
+        return _path(named)
+    # Not only files: a link that leads nowhere would drop what it says of plugins.
+    return Path(FILE) if os.path.lexists(FILE) else None
 
 
-def _stamp(path: Path) -> tuple[str, int, int, int]:
-    """What changes when the file does."""
+def _path(given: str | os.PathLike[str]) -> Path:
+    try:
+        return Path(given).expanduser()
+    except (TypeError, RuntimeError) as error:  # no path, or the home folder of nobody
+        msg = f"The configuration {given!r} is no path of a file: {error}."
+        raise ConfigurationError(msg, hint="Give the path of a file that can be read.") from error
+
+
+def _stamp(path: Path) -> _Stamp:
+    """What changes when the file does, even if it keeps its size and its time is set back."""
     try:
         state = path.stat()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
-    return str(path.absolute()), state.st_ino, state.st_mtime_ns, state.st_size
+    times = state.st_mtime_ns, state.st_ctime_ns
+    return str(path.absolute()), state.st_ino, state.st_size, *times
 
 
 @lru_cache(maxsize=16)
-def _read(path: Path, stamp: tuple[str, int, int, int]) -> Configuration:
-    settings: Configuration = _fitted(_tables(path, stamp), Configuration, Place(str(path)))
+def _read(path: Path, stamp: _Stamp) -> Configuration:
+    place = Place(str(path))
+    settings: Configuration = _fitted(_tables(path, stamp), Configuration, place)
+    mistakes = Mistakes()
+    spelt: dict[str, str] = {}
+    for name in settings.presets:
+        other = spelt.setdefault(key_of(name), name)
+        if other != name:
+            found = Finding((), f"is there already, as {other!r}: `-`, `_` and capitals are alike")
+            mistakes.add(place.at("presets", name), found)
+    mistakes.raise_any()
     return settings
 
 
 @lru_cache(maxsize=16)
-def _tables(path: Path, _: tuple[str, int, int, int]) -> Mapping[str, Any]:
+def _tables(path: Path, _: _Stamp) -> Mapping[str, Any]:
     try:
-        text = path.read_bytes().decode()
+        text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise _unreadable(path, error) from error
     except UnicodeDecodeError as error:
@@ -142,6 +163,9 @@ def _tables(path: Path, _: tuple[str, int, int, int]) -> Mapping[str, Any]:
         place, reason = _where(str(error), text)
         msg = f"{path}: {place}: {reason}."
         raise ConfigurationError(msg, hint="Correct the TOML there.") from error
+    except (ValueError, RecursionError) as error:  # a number, or nesting, beyond Python's bounds
+        msg = f"{path}: {type(error).__name__}: {error}."
+        raise ConfigurationError(msg, hint="No setting is that large.") from error
 
 
 def _where(message: str, text: str) -> tuple[str, str]:
@@ -156,9 +180,11 @@ def _where(message: str, text: str) -> tuple[str, str]:
     return f"line {found[1]}, column {found[2]}", reason
 
 
-def _unreadable(path: Path, error: OSError) -> ConfigurationError:
-    asked = f" ({FILE_VARIABLE} names it)" if os.environ.get(FILE_VARIABLE) == str(path) else ""
-    msg = f"{path}{asked} cannot be read: {error.strerror or type(error).__name__}."
+def _unreadable(path: Path, error: OSError | ValueError) -> ConfigurationError:
+    named = os.environ.get(FILE_VARIABLE)
+    asked = f" ({FILE_VARIABLE} names it)" if named and _path(named) == path else ""
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    msg = f"{path}{asked} cannot be read: {reason or type(error).__name__}."
     return ConfigurationError(msg, hint="Give the path of a file that can be read.")
 
 

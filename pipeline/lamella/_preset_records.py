@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import attrs
@@ -48,6 +48,25 @@ def _transport(given: Any) -> Any:
         raise Misfit(misfit.under("transport")) from None
 
 
+def _shaped(wanted: Any) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
+    """A check that code gives what a file would have to."""
+
+    def check(_: Any, field: attrs.Attribute[Any], value: Any) -> None:
+        from lamella._structuring import fit
+
+        try:
+            fit(value, wanted)
+        except Misfit as misfit:
+            raise Misfit(misfit.under(field.name)) from None
+
+    return check
+
+
+def _at_least_one(_: Any, field: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and value < 1:
+        raise Misfit([Finding((field.name,), "a whole number, 1 or more", value)])
+
+
 def use_of(given: Any) -> Any:
     """What stands for one layer or transport: a `Use`, or an object that is one itself.
 
@@ -60,13 +79,24 @@ def use_of(given: Any) -> Any:
         options = dict(cast("Mapping[str, Any]", given))
         use = options.pop("use", None)
         if isinstance(use, str) and use:
-            return Use(use, options)
+            return _named(Use(use, options))
         if use is None:
             raise Misfit([Finding(("use",), "is missing, expected a name")])
         raise Misfit([Finding(("use",), "a name", use)])
-    if isinstance(given, Use) or callable(given):
+    if isinstance(given, Use):
+        return _named(given)
+    if callable(given):
         return given
     raise Misfit([Finding((), "a name, or a table such as { use = 'retry', attempts = 5 }", given)])
+
+
+def _named(use: Use) -> Use:
+    from lamella._structuring import wrong_names
+
+    findings = wrong_names(use.options)
+    if findings:
+        raise Misfit(findings)
+    return use
 
 
 @attrs.frozen
@@ -103,11 +133,13 @@ class Preset:
     transport: Any = attrs.field(  # pyright: ignore[reportUnknownVariableType]
         default=None, converter=_transport
     )
-    extends: str | None = None
-    without: Sequence[str] = ()
-    allow: Sequence[str] = ()
-    max_attempts: int | None = None
-    name: str | None = None
+    extends: str | None = attrs.field(default=None, validator=_shaped(str | None))
+    without: Sequence[str] = attrs.field(default=(), validator=_shaped(Sequence[str]))
+    allow: Sequence[str] = attrs.field(default=(), validator=_shaped(Sequence[str]))
+    max_attempts: int | None = attrs.field(
+        default=None, validator=[_shaped(int | None), _at_least_one]
+    )
+    name: str | None = attrs.field(default=None, validator=_shaped(str | None))
 
 
 def preset_of(given: object, place: Place) -> Preset:

@@ -13,7 +13,7 @@ from lamella._mistakes import Finding, Misfit, Mistakes, Place
 from lamella._order import arranged
 from lamella._preset_records import Preset, Use
 from lamella._registry import Kind, Registry, key_of
-from lamella._structuring import build
+from lamella._structuring import build, wrong_names
 
 
 @attrs.define
@@ -174,7 +174,11 @@ class Stack:
         if isinstance(change, Mapping):
             if not isinstance(slot.given, Use):
                 return [Finding((), "was given as an object; give another, not options")]
-            slot.set(cast("Mapping[str, Any]", change), place)
+            options = cast("Mapping[str, Any]", change)
+            wrong = wrong_names(options)
+            if wrong:
+                return wrong
+            slot.set(options, place)
         elif change is not True:
             slot.given, slot.place, slot.options = change, place, {}
         return []

@@ -7,7 +7,7 @@ that is wrong with a stack is reported at once, each mistake with the file or ca
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
@@ -16,9 +16,12 @@ from lamella._checked_tables import close_to
 from lamella._configuration import PLUGINS_VARIABLE, ConfigurationFile, read_configuration
 from lamella._errors import ConfigurationError, LamellaError, UnknownNameError
 from lamella._mistakes import Finding, Misfit, Mistakes, Place
+from lamella._layers import info_of
+from lamella._ports import Ports
 from lamella._preset_records import Preset, use_of
 from lamella._preset_stacks import Slot, Stack
 from lamella._registry import PROGRAM, Registry, key_of, registry
+from lamella._structuring import fit
 
 if TYPE_CHECKING:
     from lamella._pipeline import Pipeline
@@ -28,7 +31,7 @@ P = TypeVar("P", bound="Pipeline")
 ENVIRONMENT_VARIABLE: Final = "LAMELLA_ENV"
 DEFAULT_PRESET: Final = "development"
 
-_OPTIONS: Final = ("allow", "max_attempts", "ports")
+_OPTIONS: Final[Mapping[str, Any]] = {"allow": Collection[str], "max_attempts": int, "ports": Ports}
 """What `Pipeline` takes besides layers and a transport; its name is that of the preset."""
 
 _FILE, _PROGRAM, _PLUGINS = range(3)
@@ -39,12 +42,12 @@ def build_preset(
 ) -> P:
     """The pipeline of a preset; see `Pipeline.preset`."""
     changes = dict(overrides)
-    book = _book(changes.pop("config", None))
-    options: dict[str, Any] = {each: changes.pop(each) for each in _OPTIONS if each in changes}
     preset = name if isinstance(name, Preset) else None
     called = _called(name)
     call = Place("Pipeline.preset(...)" if preset is not None else f"Pipeline.preset({called!r})")
+    book = _book(changes.pop("config", None))
     mistakes = Mistakes()
+    options = _options_of(changes, call, mistakes)
 
     if preset is not None:
         stack = book.with_base(preset, Place("Preset"), _FILE, mistakes)
@@ -93,9 +96,25 @@ def _book(config: str | os.PathLike[str] | None) -> _Book:
     return _Book(file, names)
 
 
+def _options_of(changes: dict[str, Any], call: Place, mistakes: Mistakes) -> dict[str, Any]:
+    """The overrides that are options of `Pipeline`, taken out; None leaves what the preset says."""
+    options: dict[str, Any] = {}
+    for option, wanted in _OPTIONS.items():
+        value = changes.pop(option, None)
+        try:
+            if value is not None:
+                options[option] = fit(value, wanted)
+        except Misfit as misfit:
+            mistakes.add(call.at(option), *misfit.findings)
+    return options
+
+
 def _called(name: str | Preset | None) -> str:
     if isinstance(name, Preset):
         return name.name or "preset"
+    if name is not None and not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        msg = f"Pipeline.preset({name!r}): a preset is given by its name, or as a Preset(...)."
+        raise ConfigurationError(msg)
     return name or os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT_PRESET
 
 
@@ -151,14 +170,18 @@ class _Book:
                 if key_of(each) == key:
                     return preset, Place(self.file.source, ("presets", each)), _FILE
         if level > _PLUGINS or not self.names.has("presets", name):
-            raise self._unknown(name)
+            raise self._unknown(name, level)
         added = level <= _PROGRAM
         origin = self.names.origin("presets", name, added=added)
         preset = self.names.get("presets", name, added=added)
         place = Place(f"preset {name!r} of {origin}")
         return preset, place, _PROGRAM if origin == PROGRAM else _PLUGINS
 
-    def _unknown(self, name: str) -> UnknownNameError:
+    def _unknown(self, name: str, level: int) -> UnknownNameError:
+        if level > _FILE:
+            return UnknownNameError(
+                f"There is no preset {name!r} below the one that extends it by its own name."
+            )
         error = self.names.unknown("presets", name, also=self.file.settings.presets)
         if os.environ.get(ENVIRONMENT_VARIABLE) == name:
             hint = f"{ENVIRONMENT_VARIABLE} names it. {error.hint}"
@@ -182,11 +205,17 @@ def _layers_of(
     there = {slot.name for slot in (*stack.slots, *stack.added)}
     meant: dict[str, Any] = {}
     for name, change in changes.items():
-        if key_of(name) in there or names.has("middlewares", name) or callable(change):
+        known = key_of(name) in there or names.has("middlewares", name)
+        own = key_of(info_of(change).name) if callable(change) else ""
+        if not known and own in there:  # a slip, or retries of retries
+            text = f"is given a {own!r}, of which there is one already; replace it by {own}=..."
+            mistakes.add(call.at(name), Finding((), text))
+            continue
+        if known or own:
             meant[name] = change
             continue
-        known = {*_OPTIONS, "config", "transport", *there, *names.names("middlewares")}
-        offer = close_to(name, known) or f"Known are {', '.join(sorted(known))}."
+        all_known = {*_OPTIONS, "config", "transport", *there, *names.names("middlewares")}
+        offer = close_to(name, all_known) or f"Known are {', '.join(sorted(all_known))}."
         error = UnknownNameError(f"is neither a layer nor an option of Pipeline. {offer}")
         mistakes.add(call.at(name), Finding((), str(error), error=error))
     return meant

@@ -527,7 +527,9 @@ class Response:
     def __del__(self) -> None:
         """The net under a dropped answer: close it on its own loop, from whatever thread."""
         if self._outcome is None and self._loop is not None and self._source is not None:
-            loop, close = self._loop, self.aclose
+            loop, close, context = self._loop, self.aclose, self._context
+            if context is not None and not context.trace.finished:
+                context.trace.note("core", "leak", response=type(self).__name__)
             loop.call_soon(lambda: loop.spawn(close, "lamella dropped response"))
 
     # --- changing ----------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -54,10 +54,13 @@ def build(factory: Callable[..., Any], options: Mapping[str, object]) -> Any:
             factory itself objected to.
     """
     known = parameters_of(factory)
-    findings: list[Finding] = []
+    findings = wrong_names(options)
+    wrong = {finding.path[0] for finding in findings}
     arguments: dict[str, Any] = {}
     seen: set[str] = set()
-    for given, value in _named(options, findings):
+    for given, value in options.items():
+        if str(given) in wrong:
+            continue
         name = given if given in known.types else given.replace("-", "_")
         seen.add(name)
         if name not in known.types and not known.open:
@@ -81,22 +84,13 @@ def build(factory: Callable[..., Any], options: Mapping[str, object]) -> Any:
     raise Misfit([*findings, *_objections(factory, arguments, known, objected)]) from objected
 
 
-def _named(
-    options: Mapping[str, object], findings: list[Finding]
-) -> Iterator[tuple[str, object]]:
-    """The options whose names are text; those that mean one that was there already are mistakes."""
-    findings.extend(doubtful_names(options))
-    wrong = {finding.path[0] for finding in findings}
-    return ((given, options[given]) for given in options if str(given) not in wrong)
-
-
-def doubtful_names(options: Mapping[Any, object]) -> list[Finding]:
-    """What is wrong with the names of options alone: no text, or two spellings of one name."""
+def wrong_names(options: Mapping[Any, object]) -> list[Finding]:
+    """What is wrong with the names of options by themselves: no text, or one name spelt twice."""
     findings: list[Finding] = []
     spelt: dict[str, str] = {}
     for given in options:
         if not isinstance(given, str):
-            findings.append(Finding((str(given),), "is no option: a name is text"))
+            findings.append(Finding((str(given),), "is no option: its name is no text"))
             continue
         other = spelt.setdefault(given.replace("-", "_"), given)
         if other != given:
@@ -213,12 +207,12 @@ def _objections(
         needed = {name: arguments[name] for name in known.required}
         alone = _refusal(factory, needed)
         if alone is not None:
-            return _objection(tuple(needed) if len(needed) == 1 else (), alone)
+            return _objection(tuple(needed) if len(needed) == 1 else (), alone, needed)
         for name, value in arguments.items():
             refusal = _refusal(factory, {**needed, name: value})
             if refusal is not None:
-                findings.extend(_objection((name,), refusal))
-    return findings if findings or error is None else _objection((), error)
+                findings.extend(_objection((name,), refusal, arguments))
+    return findings if findings or error is None else _objection((), error, arguments)
 
 
 def _refusal(factory: Callable[..., Any], arguments: Mapping[str, Any]) -> Exception | None:
@@ -229,10 +223,19 @@ def _refusal(factory: Callable[..., Any], arguments: Mapping[str, Any]) -> Excep
     return None
 
 
-def _objection(path: tuple[str, ...], error: Exception) -> list[Finding]:
+def _objection(
+    path: tuple[str, ...], error: Exception, arguments: Mapping[str, Any]
+) -> list[Finding]:
     if isinstance(error, Misfit):  # it reads options of its own
         return list(error.findings)
-    text = str(error) or type(error).__name__
-    if not isinstance(error, ConfigurationError | TypeError | ValueError):
-        text = f"could not be made: {type(error).__name__}: {error}"
+    words = words_of(error)
+    keys = [value for name, value in arguments.items() if is_secret(name)]
+    if any(isinstance(key, str) and key and key in words for key in keys):
+        # Nor is it the cause of what is raised: a traceback would show it.
+        text = f"could not be made: {type(error).__name__}, in words that hold what may be a key"
+        return [Finding(path, text)]
+    if isinstance(error, ConfigurationError | TypeError | ValueError):
+        text = words.partition(": ")[2] or type(error).__name__
+    else:
+        text = f"could not be made: {words}"
     return [Finding(path, text, error=error)]

@@ -83,6 +83,7 @@ async def test_a_dropped_level_closes_what_it_reads() -> None:
     async with pipeline.stream(HELLO) as response:
         assert response.text == "instead"
     assert [attempt.outcome for attempt in response.trace.attempts] == [Outcome.LEFT]
+    assert [note.name for note in response.trace.notes] == ["leak"]
 
 
 async def test_a_dropped_block_ends_its_call() -> None:

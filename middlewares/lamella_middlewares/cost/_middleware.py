@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextvars import copy_context
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
@@ -45,7 +46,8 @@ _PROCESSED = frozenset({408, 504})
 
 
 def _list_of(cost: Any) -> PriceList:
-    return PriceList(own_prices(cost.prices), cost.book)
+    # Reading decimals sets a context variable of the decimal module; not in the caller's context.
+    return PriceList(copy_context().run(own_prices, cost.prices), cost.book)
 
 
 @middleware(

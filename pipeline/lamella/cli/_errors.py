@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 import traceback
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from lamella._errors import (
     AuthenticationError,
@@ -85,8 +85,9 @@ def paragraph(error: BaseException) -> str:
 
 def _alone(error: BaseException) -> BaseException:
     """The error itself, out of a group that holds no other."""
-    inner: Any = getattr(error, "exceptions", ()) if isinstance(error, BaseExceptionGroup) else ()
-    return _alone(inner[0]) if len(inner) == 1 else error
+    inner: Any = getattr(error, "exceptions", ())
+    grouped = isinstance(cast("object", error), BaseExceptionGroup) and len(inner) == 1
+    return _alone(inner[0]) if grouped else error
 
 
 def _particulars(error: LamellaError) -> list[str]:

@@ -53,17 +53,30 @@ _CONTENT = frozenset(
     {
         "content_filter",
         "content_policy_violation",
+        "image_content_policy_violation",
+        "misalignment_policy_violation",
+        "bio_policy",
         "moderation_blocked",
         "responsibleaipolicyviolation",
     }
 )
-_CONTEXT = frozenset({"context_length_exceeded", "context_window_exceeded", "input_too_long"})
+_CONTEXT = frozenset(
+    {
+        "context_length_exceeded",
+        "context_window_exceeded",
+        "exceed_context_size_error",
+        "input_too_long",
+    }
+)
 _STATUS_OF: Final[Mapping[str, int]] = {
     "overloaded_error": 529,
     "overloaded": 529,
     "engine_overloaded": 503,
     "service_unavailable": 503,
     "service_unavailable_error": 503,
+    "insufficient_system_resource": 503,
+    "over_capacity": 503,
+    "unavailable": 503,
     "rate_limit_exceeded": 429,
     "rate_limit_error": 429,
     "rate_limit_reached": 429,
@@ -82,22 +95,34 @@ _STATUS_OF: Final[Mapping[str, int]] = {
     "invalid_request": 400,
     "invalid_prompt": 400,
     "badrequesterror": 400,
+    "data_residency_mismatch": 400,
+    "empty_image_file": 400,
+    "failed_to_download_image": 400,
     "authentication_error": 401,
     "invalid_api_key": 401,
     "invalid_authentication": 401,
     "unauthorized": 401,
+    "unauthenticated": 401,
     "permission_error": 403,
     "permission_denied": 403,
     "forbidden": 403,
     "model_not_found": 404,
     "not_found_error": 404,
     "deploymentnotfound": 404,
+    "not_found": 404,
     "request_too_large": 413,
 }
+_CALLERS = ("invalid_", "unsupported_", "image_")
+"""How codes begin that mean the request: `invalid_image_url`, `image_too_large` and many more."""
+
+_KNOWN = _QUOTA | _CONTENT | _CONTEXT | _STATUS_OF.keys()
 _CONTEXT_WORDS = (
     "maximum context length",
     "context window",
     "context length",
+    "context size",
+    "maximum prompt length",
+    "input token count",
     "prompt is too long",
     "input is too long",
     "too many input tokens",
@@ -245,7 +270,7 @@ def _status_of(said: _Said) -> int:
         status = _STATUS_OF.get((word or "").lower())
         if status is not None:
             return status
-    return 500
+    return 400 if any(word.startswith(_CALLERS) for word in words) else 500
 
 
 def _has(message: str, phrases: Iterable[str]) -> bool:
@@ -279,8 +304,10 @@ def _read(body: bytes) -> _Said:
 def _said(found: Mapping[str, Any]) -> _Said:
     """Read any of the shapes in which errors come."""
     inner = found.get("error", found)
-    if isinstance(inner, str):
-        return _Said(kind=_identifier(found.get("type")), message=f"{inner} {found.get('message')}")
+    if isinstance(inner, str):  # a sentence, or a code in its place
+        code = inner if inner.lower() in _KNOWN else None
+        rest = {name: value for name, value in found.items() if value is not None}
+        inner = {"code": code, **rest, "message": f"{inner} {found.get('message')}"}
     if not isinstance(inner, Mapping):
         return _Said()
     error = cast("Mapping[str, Any]", inner)
@@ -290,7 +317,8 @@ def _said(found: Mapping[str, Any]) -> _Said:
         kind = cast("Mapping[str, Any]", deeper).get(
             "code"
         )  # Azure says here that a filter was at work
-    numbers = (_status(value) for value in (error.get("status_code"), status, code))
+    stated = (error.get("status_code"), error.get("http_status_code"), status, code)
+    numbers = (_status(value) for value in stated)
     detail = found.get("detail")
     message = error.get("message") or (detail if isinstance(detail, str) else "")
     return _Said(

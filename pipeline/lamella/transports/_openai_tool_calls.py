@@ -110,20 +110,17 @@ class ToolCalls:
             return None
         wire = given.get("index")
         indexed = isinstance(wire, int)
-        if indexed:
-            current = self._at.get(wire)
-        else:
-            current = self._calls[-1] if call_id is None else None
-        if call_id is not None and call_id in self._by_id:
-            if current is None and indexed and name is not None:
-                return None  # another call, at its own index, that was given the same id
-            same = current is not None and current.id == call_id
-            return current if same else self._by_id[call_id]
+        current = self._at.get(wire) if indexed else None
+        if call_id is not None and (known := self._by_id.get(call_id)) is not None:
+            if current is not None and current.id == call_id:
+                return current
+            # A name at an index of its own: another call, which was given the same id.
+            return None if indexed and current is None and name is not None else known
+        if not indexed and call_id is None:
+            current = self._calls[-1]
         if current is None or (call_id is not None and current.id is not None):
             return None
-        if name is None or current.name is None:
-            return current
-        if not current.words and indexed:
+        if name is None or current.name is None or (indexed and not current.words):
             return current
         # A second name without a second id: another call, or the same name said again.
         another = name != current.name or (words and _complete(current.words))

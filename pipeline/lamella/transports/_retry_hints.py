@@ -28,12 +28,16 @@ _UNITS = {
     "µs": 1e-6,
     "ns": 1e-9,
 }
+_SPAN = (
+    r"(\d+(?:\.\d+)?)\s*"
+    r"(ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hours?|d|days?)(?![a-z])"
+)
+_WORD = re.compile(_SPAN, re.IGNORECASE)
 _WORDS = re.compile(
-    r"(?:try again|retry) (?:in|after) (\d+(?:\.\d+)?)\s*"
-    r"(ms|milliseconds?|s|sec|seconds?|m|minutes?)\b",
-    re.IGNORECASE,
+    rf"(?:try again|retry) (?:in|after) ((?:{_SPAN}(?:,|\s|and)*)+)", re.IGNORECASE
 )
 _EPOCH_LEAST = 1e9  # as seconds to wait that would be thirty years; so it is an instant
+_EPOCH_MILLISECONDS_LEAST = 1e11  # as seconds that would be the year 5138
 
 
 def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
@@ -55,10 +59,13 @@ def stated_in(message: str) -> float | None:
     found = _WORDS.search(message)
     if found is None:
         return None
-    unit = found[2].lower()
-    scale = 1e-3 if unit.startswith("mil") or unit == "ms" else 60.0 if unit[0] == "m" else 1.0
-    seconds = float(found[1]) * scale
+    spans = _WORD.findall(found[1].lower())
+    seconds = sum(float(amount) * _scale(unit) for amount, unit in spans)
     return seconds if seconds > 0 and math.isfinite(seconds) else None
+
+
+def _scale(unit: str) -> float:
+    return 1e-3 if unit == "ms" or unit.startswith("mil") else _UNITS[unit[0]]
 
 
 def should_retry(headers: Mapping[str, str]) -> bool | None:
@@ -97,25 +104,28 @@ def _longest_reset(headers: Mapping[str, str], now: float | None) -> float | Non
 
 
 def _reset(value: str | None, headers: Mapping[str, str], now: float | None) -> float | None:
-    """A reset as Go duration, as seconds, as seconds since the epoch, or as RFC 3339 instant."""
+    """A reset as Go duration, seconds, (milli)seconds since the epoch, or RFC 3339 instant."""
     if value is None:
         return None
     text = value.strip()
     number = _number(text)
+    if number is not None and number >= _EPOCH_LEAST:
+        instant = number / 1000 if number >= _EPOCH_MILLISECONDS_LEAST else number
+        return _until(instant, headers, now)
     if number is not None:
-        return number if number < _EPOCH_LEAST else _until(number, headers, now)
+        return number
     if _DURATION.fullmatch(text):
         return sum(float(amount) * _UNITS[unit] for amount, unit in _PART.findall(text))
     try:
-        instant = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return _until(instant.replace(tzinfo=instant.tzinfo or UTC).timestamp(), headers, now)
+    return _until(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp(), headers, now)
 
 
 def _number(value: str | None) -> float | None:
     try:
-        number = float(value) if value is not None else None
+        number = float(value) if value is not None and "_" not in value else None
     except ValueError:
         return None
     return None if number is None or math.isnan(number) else number

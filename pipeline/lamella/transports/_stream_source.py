@@ -58,35 +58,31 @@ class StreamSource:
             try:
                 data = await self._reply.__anext__()
             except StopAsyncIteration:
-                self._end(self._reader.finish())
+                self._take(self._reader.finish(), last=True)
             except (ConnectionLostError, StreamTruncated) as error:
                 self._broken(error)
             else:
                 self._take(self._reader.feed(data))
         return pending.popleft()
 
-    def _take(self, messages: Iterable[Message]) -> None:
+    def _take(self, messages: Iterable[Message], *, last: bool = False) -> None:
         decoder, pending = self._decoder, self._pending
         try:
             for event, data in messages:
                 pending.extend(decoder.feed(event, data))
                 if decoder.done:
-                    self._over = True
-                    pending.extend(decoder.finish())
-                    return
+                    break
+            if last or decoder.done:
+                self._over = True
+                pending.extend(decoder.finish())
         except LamellaError as error:
             # What came before it in the same bytes is handed out first.
             known = error.request_id or self._request_id
             self._error = error.copy(request_id=known)
 
-    def _end(self, messages: Iterable[Message]) -> None:
-        self._take(messages)
-        if not self._over and self._error is None:
-            self._over = True
-            self._pending.extend(self._decoder.finish())
-
     def _broken(self, error: LamellaError) -> None:
-        self._end(self._reader.finish() if isinstance(error, StreamTruncated) else ())
+        rest = self._reader.finish() if isinstance(error, StreamTruncated) else ()
+        self._take(rest, last=True)
         if not self._pending and self._error is None:
             self._error = error.copy(request_id=self._request_id)
 
