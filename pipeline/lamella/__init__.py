@@ -130,6 +130,7 @@ if TYPE_CHECKING:
     from lamella._prices import Price, UnpricedError
     from lamella._registry import Registry, registry
     from lamella._secrets import Secret
+    from lamella._shared_cards import shared_cards
 
 _LAZY = {
     "CardBook": "_card_book",
@@ -146,6 +147,7 @@ _LAZY = {
     "Secret": "_secrets",
     "UnpricedError": "_prices",
     "registry": "_registry",
+    "shared_cards": "_shared_cards",
 }
 """Public names that few programs need, by the module that is loaded when one is used."""
 
@@ -289,6 +291,7 @@ __all__ = (
     "middleware",
     "outcome_of",
     "registry",
+    "shared_cards",
 )
 
 

@@ -12,12 +12,14 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 import attrs
 
 from lamella._cards import CardPatch, ModelCard
 from lamella._errors import ConfigurationError
+from lamella._layers import name_of
+from lamella._mending import words_of
 
 Entry: TypeAlias = ModelCard | CardPatch
 
@@ -70,7 +72,7 @@ def _index(layers: Iterable[Iterable[Entry]]) -> _Index:
     aliases: dict[str, str] = {}
     for layer in layers:
         for entry in layer:
-            below = cards.get(entry.name)
+            below = cards.get(aliases.get(entry.name, entry.name))
             card = entry if isinstance(entry, ModelCard) else entry.applied_to(below)
             cards[card.name] = card
             aliases.pop(card.name, None)
@@ -132,8 +134,12 @@ class CardBook:
         self._opened: dict[str, _Opened] = {}
 
     def register(self, *cards: Entry) -> None:
-        """Add cards above all files. A card replaces what was known of its name."""
-        self._registered.extend(cards)
+        """Add cards above all files. A card replaces what was known of its name.
+
+        Raises:
+            ConfigurationError: If one of them is no card.
+        """
+        self._registered.extend(_all_cards(cards, "CardBook.register"))
 
     def find(self, provider: str, model: str) -> ModelCard | None:
         """The card of a model; None if nobody has described it.
@@ -202,9 +208,26 @@ class CardBook:
 
 def _entries(source: CardSource) -> tuple[Entry, ...]:
     if callable(source):
-        return tuple(source())
+        who = f"{name_of(source)}()"
+        try:
+            given = tuple(source())
+        except Exception as error:
+            msg = f"{who}, which is to give model cards, failed: {words_of(error)}."
+            raise ConfigurationError(msg) from error
+        return _all_cards(given, who)
     from lamella._card_files import cards_from, read_card_file
 
     if isinstance(source, Mapping):
         return cards_from(source)
-    return read_card_file(source)
+    if isinstance(source, str | os.PathLike):
+        return read_card_file(source)
+    msg = f"{source!r} is no source of model cards: neither a path, a table nor a function."
+    raise ConfigurationError(msg)
+
+
+def _all_cards(given: tuple[Entry, ...], who: str) -> tuple[Entry, ...]:
+    for entry in given:
+        if not isinstance(cast("object", entry), ModelCard | CardPatch):
+            msg = f"{who} was given, or gave, {entry!r}: expected a ModelCard."
+            raise ConfigurationError(msg, hint="Tables go to CardBook(files=[...]).")
+    return given

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
@@ -54,6 +55,8 @@ from lamella._errors import ConfigurationError
 from lamella._parameter_rules import ParameterRule, Scalar
 from lamella._prices import FILE_PARTS, Price, Rates, Tier, factor, rates_of
 from lamella._rule_tables import read_rules, scalars
+
+_CURRENCY: Final = re.compile(r"[A-Z]{3}\Z")
 
 
 @attrs.frozen
@@ -91,13 +94,13 @@ def read_toml(path: str | os.PathLike[str]) -> Mapping[str, object]:
         ConfigurationError: If it cannot be read, or is not TOML.
     """
     try:
-        return tomllib.loads(Path(path).read_text("utf-8"))
+        return tomllib.loads(Path(path).read_text("utf-8-sig"))
     except OSError as error:
         raise ConfigurationError(
             f"{os.fspath(path)}: cannot be read ({error.strerror}).",
             hint="Check the path and its permissions.",
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also a number, or nesting, beyond all bounds
         raise ConfigurationError(
             f"{os.fspath(path)}: not a TOML file ({error}).",
             hint='Names with dots or slashes need quotes: [models."acme-1.5"].',
@@ -133,6 +136,8 @@ def cards_from(
         source=top.text("source", required=True) or "",
         currency=top.text("currency") or "USD",
     )
+    if not _CURRENCY.match(head.currency):
+        top.wrong("currency", "an ISO 4217 code such as 'USD', in capitals")
     cards = [_model(name, table, head) for name, table in on_bases(top, "models")]
     top.finish()
     _clashes(cards, top)
@@ -150,13 +155,12 @@ def _model(name: str, table: Table, head: _Head) -> ModelCard | CardPatch:
         fields["prices"] = prices
     table.finish()
     fields |= {"source": f"as of {head.as_of}, {head.source}", "as_of": head.as_of}
-    if amend:
-        return CardPatch(head.provider, name, fields)
     try:
-        return ModelCard(name, head.provider, **fields)
+        card = ModelCard(name, head.provider, **fields)
     except ValueError as error:
         table.mistakes.add(f"{table.path}: {error}")
         return ModelCard(name, head.provider)
+    return CardPatch(head.provider, name, fields) if amend else card
 
 
 def _rules(table: Table, _: str) -> tuple[ParameterRule, ...]:
@@ -176,6 +180,8 @@ def _embedding(outer: Table, key: str) -> EmbeddingFacts | None:
     if dimensions is None and "dimensions" not in table.values:
         table.missing("dimensions", "the length of a vector")
     least, greatest = table.whole("min_dimensions"), table.whole("max_dimensions")
+    if least is not None and greatest is not None and least > greatest:
+        table.wrong("min_dimensions", f"at most max_dimensions, {greatest}")
     facts = EmbeddingFacts(
         dimensions or 0,
         adjustable=(least or 1, greatest) if greatest is not None else None,
@@ -231,7 +237,8 @@ def _price(row: Table, billed_as: Mapping[str, Scalar], head: _Head) -> Price:
             service = table.table(name)
             if service is not None:
                 own = _complete(service, stated)
-                services[name] = Price(
+                services[name] = _made(
+                    service,
                     _rates(service, own, billed_as),
                     tiers=_tiers(service, own, billed_as),
                     currency=head.currency,
@@ -242,7 +249,8 @@ def _price(row: Table, billed_as: Mapping[str, Scalar], head: _Head) -> Price:
             services[name] = factor(value)
         except ValueError:
             table.wrong(name, "a factor in quotes such as '1/2', or a table of prices")
-    price = Price(
+    price = _made(
+        row,
         rates,
         tiers=_tiers(row, stated, billed_as),
         services=services,
@@ -251,6 +259,14 @@ def _price(row: Table, billed_as: Mapping[str, Scalar], head: _Head) -> Price:
     )
     row.finish()
     return price
+
+
+def _made(table: Table, rates: Rates, **fields: Any) -> Price:
+    try:
+        return Price(rates, **fields)
+    except ValueError as error:
+        table.mistakes.add(f"{table.path}: {error}")
+        return Price(rates)
 
 
 def _stated(table: Table) -> dict[str, object]:
@@ -293,8 +309,10 @@ def _tiers(
         above = tier.whole("above")
         if above is None and "above" not in tier.values:
             tier.missing("above", "tokens of the request")
-        yield Tier(above or 0, _rates(tier, _complete(tier, expected), billed_as))
+        rates = _rates(tier, _complete(tier, expected), billed_as)
         tier.finish()
+        if above is not None:
+            yield Tier(above, rates)
 
 
 def _clashes(cards: Iterable[ModelCard | CardPatch], top: Table) -> None:

@@ -67,6 +67,10 @@ class ChatResponse(Response, Generic[V_co]):
         events.append(Finish(reason))
         return ChatResponse(events, Head(model=model))
 
+    def _hand_on(self, response: Self) -> Self:
+        response._value = self._value  # noqa: SLF001 - its own class
+        return response
+
     @classmethod
     def _fold(cls, events: Sequence[Event]) -> ChatAnswer:
         return fold(events)

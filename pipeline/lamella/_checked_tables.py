@@ -9,6 +9,7 @@ misspelt one does not silently do nothing.
 from __future__ import annotations
 
 import datetime as dt
+import math
 import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import cast
@@ -158,9 +159,11 @@ class Table:
         return None
 
     def number(self, key: str) -> float | None:
-        """A number, whole or not."""
+        """A finite number, whole or not."""
         value = self.raw(key)
-        if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+        if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+            return value
+        if isinstance(value, float) and math.isfinite(value):
             return value
         self.wrong(key, "a number")
         return None

@@ -18,7 +18,7 @@ from lamella._calls import closed_error
 from lamella._errors import DeadlineExceeded, NotBegunError
 from lamella._evolve import Evolvable
 from lamella._limits import NO_LIMITS, Limits
-from lamella._parts import NOTHING
+from lamella._nothing import NOTHING
 
 if TYPE_CHECKING:
     from lamella._background import Background

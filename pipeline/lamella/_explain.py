@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from functools import partial
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from reprlib import Repr
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 
 from lamella._layers import LayerInfo, name_of
+from lamella._mending import distribution_of, module_of
+from lamella._mistakes import holds_secret, is_secret
 from lamella._order import Doubt
 from lamella._requests import Request
 
 if TYPE_CHECKING:
     from lamella._pipeline import Pipeline
+
+
+_SHORT: Final = Repr()
+"""The repr of options: a template or a list of names does not fill the screen."""
+
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 100
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = _SHORT.maxfrozenset = 10
 
 
 @attrs.frozen
@@ -76,7 +87,7 @@ class Explanation:
 
 def _about(layer: ExplainedLayer) -> str:
     words = [f"[{layer.phase or 'no phase'}]"]
-    words += [f"{name}={value!r}" for name, value in layer.options.items()]
+    words += [f"{name}={_SHORT.repr(value)}" for name, value in layer.options.items()]
     if layer.requests is not None:
         words.append(f"({layer.requests} only)")
     if layer.effects:
@@ -104,8 +115,8 @@ def _distributions() -> dict[str, list[str]]:
     # An editable installation does not list its packages; its entry points name them.
     for entry_point in metadata.entry_points(group="lamella"):
         if entry_point.dist is not None:
-            package = entry_point.module.partition(".")[0]
-            found.setdefault(package, []).append(entry_point.dist.name)
+            package = module_of(entry_point).partition(".")[0]
+            found.setdefault(package, []).append(distribution_of(entry_point)[0])
     return found
 
 
@@ -128,17 +139,22 @@ def _transport(transport: Any) -> str | Explanation:
         inner = explain_inner()
         if isinstance(inner, Explanation):
             return inner
-    options = "  ".join(f"{name}={value!r}" for name, value in options_of(transport).items())
+    options = "  ".join(
+        f"{name}={_SHORT.repr(value)}" for name, value in options_of(transport).items()
+    )
     return f"{name_of(transport)}  {options}".rstrip()
 
 
 def options_of(thing: object) -> dict[str, Any]:
-    """The options of an attrs object that are shown in its repr and differ from the defaults."""
+    """The options of an attrs object that are shown in its repr and differ from the defaults.
+
+    Those that may be keys, by their names, are there without their values.
+    """
     cls: Any = type(thing)
     if not attrs.has(cls):
         return {}
     return {
-        field.alias or field.name: value
+        field.alias or field.name: _shown(field, value)
         for field in attrs.fields(cls)
         if field.init and field.repr
         for value in [getattr(thing, field.name)]
@@ -149,20 +165,43 @@ def options_of(thing: object) -> dict[str, Any]:
 _FACTORY: Any = attrs.Factory  # a class that checkers see as a function
 
 
+@attrs.frozen
+class _Words:
+    """What stands for a value that is not shown itself."""
+
+    words: str
+
+    def __repr__(self) -> str:
+        return self.words
+
+
+def _shown(field: attrs.Attribute[Any], value: object) -> object:
+    if callable(field.repr):
+        return _Words(field.repr(value))
+    text = isinstance(value, str | bytes)
+    return _Words("<hidden>") if (text and is_secret(field.name)) or holds_secret(value) else value
+
+
 def _is_default(field: attrs.Attribute[Any], value: object) -> bool:
     default: Any = field.default
-    if isinstance(default, _FACTORY):
-        default = None if default.takes_self else default.factory()
     if default is attrs.NOTHING:
         return False
-    converter = getattr(field, "converter", None)
-    if converter is not None and callable(converter):
-        default = converter(default)
-    return bool(default == value)
+    try:
+        if isinstance(default, _FACTORY):
+            default = None if default.takes_self else default.factory()
+        converter: Any = getattr(field, "converter", None)
+        converter = getattr(converter, "converter", converter)  # out of an attrs.Converter
+        if converter is not None:
+            default = converter(default)
+        return bool(default == value)
+    except Exception:  # noqa: BLE001 - a stranger's class may not compare: then it is shown
+        return False
 
 
 def _distribution(thing: object, distributions: Mapping[str, list[str]]) -> str:
+    while isinstance(thing, partial):
+        thing = cast("Any", thing.func)  # pyright: ignore[reportUnknownMemberType]
     owner = thing if inspect.isroutine(thing) else type(thing)
     module = getattr(owner, "__module__", "") or ""
     names = distributions.get(module.partition(".")[0])
-    return ", ".join(sorted(set(names))) if names else f"module {module}"
+    return ", ".join(sorted(set(filter(None, names or [])))) or f"module {module}"

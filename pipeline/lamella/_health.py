@@ -10,7 +10,7 @@ import anyio
 import attrs
 
 from lamella._layers import name_of
-from lamella._parts import NOTHING
+from lamella._nothing import NOTHING
 
 if TYPE_CHECKING:
     from lamella._pipeline import Pipeline

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack, cast, ge
 import attrs
 
 from lamella._errors import ConfigurationError
-from lamella._parts import NOTHING
+from lamella._nothing import NOTHING
 from lamella._requests import Request
 
 Phase: TypeAlias = Literal[

@@ -160,7 +160,7 @@ class PerLoop(Generic[T]):
 
     def _forget_closed(self) -> None:
         """A value may keep its loop alive (a pool's sockets do), so weak keys are not enough."""
-        for loop, _ in self.items():
+        for loop in self._loops():
             if loop.closed:
                 self._values.pop(loop, None)
 
@@ -175,9 +175,12 @@ class PerLoop(Generic[T]):
     def items(self) -> list[tuple[Loop, T]]:
         """Every loop that is still alive, with its value."""
         values = self._values
+        return [(loop, values[loop]) for loop in self._loops() if loop in values]
+
+    def _loops(self) -> list[Loop]:
         # keyrefs() is a copy made in one go: another thread's loop may add itself meanwhile.
-        loops = [loop for reference in values.keyrefs() if (loop := reference()) is not None]
-        return [(loop, values[loop]) for loop in loops if loop in values]
+        references = self._values.keyrefs()
+        return [loop for reference in references if (loop := reference()) is not None]
 
     def clear(self) -> None:
         """Forget all values."""

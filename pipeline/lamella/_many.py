@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sized
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import anyio
 import attrs
@@ -75,7 +75,7 @@ async def _work(
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     """The first single error of a group: no ExceptionGroup leaves the library."""
-    first = errors.exceptions[0]
-    if isinstance(first, BaseExceptionGroup):
-        return _first(first)
-    return first
+    first: Any = errors
+    while isinstance(first, BaseExceptionGroup):
+        first = cast("Any", first).exceptions[0]
+    return cast("BaseException", first)

@@ -7,8 +7,8 @@ from typing import Any, Self, TypeAlias, cast
 
 import attrs
 
+from lamella._nothing import NOTHING
 from lamella._parts import (
-    NOTHING,
     PART_TYPES,
     JSONObject,
     Part,
@@ -110,9 +110,20 @@ class Message:
 
     @classmethod
     def of(cls, message: Message | Mapping[str, Any]) -> Message:
-        """The message itself, or the one an OpenAI-style dict describes."""
+        """The message itself, or the one an OpenAI-style dict describes.
+
+        Raises:
+            TypeError: If it is neither.
+            ValueError: If the dict describes no message.
+        """
         if isinstance(message, Message):
             return message
+        if not isinstance(message, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            msg = (
+                f"{type(message).__name__} is no message; give a Message such as "
+                "Message.user(text), or an OpenAI-style dict."
+            )
+            raise TypeError(msg)
         from lamella._message_dicts import message_from_dict
 
         return message_from_dict(message)

@@ -17,7 +17,7 @@ class _Nothing(dict[str, Any]):
         msg = "This is the shared empty default; make a mapping of your own."
         raise TypeError(msg)
 
-    __setitem__ = __ior__ = update = setdefault = _refuse  # type: ignore[assignment]
+    __setitem__ = __ior__ = update = setdefault = _refuse
 
     def __reduce__(self) -> str:
         return "NOTHING"

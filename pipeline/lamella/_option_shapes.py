@@ -139,7 +139,10 @@ def _span(value: Any, wanted: Any) -> dt.timedelta:
 
 def _path(value: Any, wanted: Any) -> Path:
     if isinstance(value, str | Path) and str(value):
-        return Path(value).expanduser()
+        try:
+            return Path(value).expanduser()
+        except RuntimeError as error:  # the home folder of nobody
+            raise _misfit(value, wanted) from error
     raise _misfit(value, wanted)
 
 

@@ -70,6 +70,8 @@ class ParameterRule:
             return "`rename` needs `to`, the name to send"
         if self.action == "clamp" and self.minimum is None and self.maximum is None:
             return "`clamp` needs `minimum`, `maximum` or both"
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            return "`minimum` is above `maximum`"
         if self.action == "allow" and not self.values:
             return "`allow` needs `values`, those that are accepted"
         if self.action == "replace" and not self.replacements:

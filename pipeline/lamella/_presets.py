@@ -15,8 +15,8 @@ import attrs
 from lamella._checked_tables import close_to
 from lamella._configuration import PLUGINS_VARIABLE, ConfigurationFile, read_configuration
 from lamella._errors import ConfigurationError, LamellaError, UnknownNameError
-from lamella._mistakes import Finding, Misfit, Mistakes, Place
 from lamella._layers import info_of
+from lamella._mistakes import Finding, Misfit, Mistakes, Place
 from lamella._ports import Ports
 from lamella._preset_records import Preset, use_of
 from lamella._preset_stacks import Slot, Stack

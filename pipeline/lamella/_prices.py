@@ -17,6 +17,7 @@ import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
+from numbers import Rational
 from types import MappingProxyType
 from typing import Any, Final, Self, TypeAlias, cast
 
@@ -28,6 +29,9 @@ from lamella._usage import Usage
 
 NANO: Final = 1_000_000_000
 MILLION: Final = 1_000_000
+
+_DIGITS: Final = 30
+"""No price has as many before or behind the point; `1e999999999` would fill the memory."""
 
 STANDARD_SERVICES: Final = frozenset({"standard", "default", "auto"})
 """Words for a provider's ordinary service. `auto` in a request may turn out to be another one:
@@ -72,12 +76,17 @@ def rate(amount: str) -> int:
     if not isinstance(cast("object", amount), str):
         raise TypeError(f"A price is a decimal in quotes such as '2.50', not {amount!r}.")
     try:
-        nano = Decimal(amount) * NANO
+        exact = Decimal(amount)
     except InvalidOperation:
         raise ValueError(f"{amount!r} is not a decimal number such as '2.50'.") from None
-    if not nano.is_finite() or nano < 0 or nano != nano.to_integral_value():
-        raise ValueError(f"{amount!r} is negative, not finite, or finer than a nano-unit.")
-    return int(nano)
+    # Not with Decimal's arithmetic: that rounds to whatever the program's decimal context says.
+    small = exact.is_finite() and exact.adjusted() < _DIGITS and exact.as_tuple()[2] >= -_DIGITS
+    nano = Fraction(exact) * NANO if small else None
+    if nano is None or nano < 0 or nano.denominator != 1:
+        raise ValueError(
+            f"{amount!r} is negative, not finite, finer than a nano-unit, or beyond all prices."
+        )
+    return nano.numerator
 
 
 def _whole(_: object, attribute: attrs.Attribute[int | None], value: object) -> None:
@@ -176,6 +185,31 @@ class Rates:
         return total
 
 
+def _right_services(
+    price: Price, _: attrs.Attribute[Any], value: Mapping[str, Fraction | Price]
+) -> None:
+    for name, entry in value.items():
+        if name in STANDARD_SERVICES:
+            raise ValueError(f"Price.services has {name!r}: that is the ordinary service.")
+        if isinstance(entry, Price):
+            if entry.currency != price.currency:
+                raise ValueError(
+                    f"Price.services has {name!r} in {entry.currency}: "
+                    f"expected {price.currency}, as the price itself."
+                )
+        elif not isinstance(cast("object", entry), Rational) or entry < 0:
+            raise ValueError(
+                f"Price.services has {name!r} with {entry!r}: a Fraction, 0 or more, or a Price."
+            )
+
+
+def _right_tiers(_: object, attribute: attrs.Attribute[Any], value: tuple[Tier, ...]) -> None:
+    bounds = [tier.above for tier in value]
+    for bound in dict.fromkeys(bounds):
+        if bounds.count(bound) > 1:
+            raise ValueError(f"Price.{attribute.name} has several tiers above {bound} tokens.")
+
+
 @attrs.frozen
 class Tier:
     """Other rates for large requests.
@@ -186,7 +220,9 @@ class Tier:
         rates: The rates of the whole call.
     """
 
-    above: int = attrs.field(validator=attrs.validators.ge(0))
+    above: int = attrs.field(
+        validator=[attrs.validators.instance_of(int), attrs.validators.ge(0)]
+    )
     rates: Rates
 
 
@@ -205,8 +241,10 @@ class Price:
     """
 
     rates: Rates
-    tiers: tuple[Tier, ...] = attrs.field(default=(), converter=_ordered)
-    services: Mapping[str, Fraction | Price] = attrs.field(factory=_no_services, hash=False)
+    tiers: tuple[Tier, ...] = attrs.field(default=(), converter=_ordered, validator=_right_tiers)
+    services: Mapping[str, Fraction | Price] = attrs.field(
+        factory=_no_services, hash=False, validator=_right_services
+    )
     currency: str = "USD"
     effective_from: dt.date | None = None
 
@@ -324,7 +362,9 @@ def factor(text: object) -> Fraction:
         ValueError: If it is nothing of the kind, or negative.
     """
     try:
-        value = Fraction(text) if isinstance(text, str) else None
+        # Without exponents: `1e999999999` would fill the memory.
+        plain = isinstance(text, str) and "e" not in text.lower()
+        value = Fraction(text) if isinstance(text, str) and plain else None
     except (ValueError, ZeroDivisionError):
         value = None
     if value is None or value < 0:

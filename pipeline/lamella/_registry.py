@@ -205,6 +205,8 @@ class Registry:
         for kind, named in contributions.items():
             _known(kind)
             try:
+                if not isinstance(named, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+                    raise TypeError(f"{named!r} is no mapping of names")
                 check_names(named)
             except (TypeError, ValueError) as error:
                 raise ConfigurationError(f"Registry.add({kind}=...): {error}.") from error

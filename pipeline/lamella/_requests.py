@@ -14,7 +14,8 @@ from lamella._calls import Call
 from lamella._clock import Clock
 from lamella._context import NO_CONTEXT, Context
 from lamella._evolve import Evolvable
-from lamella._parts import NOTHING, JSONObject
+from lamella._nothing import NOTHING
+from lamella._parts import JSONObject
 from lamella._responses import NO_HEAD, Guard, Head, Response
 from lamella._trace import Trace
 

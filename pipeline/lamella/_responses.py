@@ -26,8 +26,8 @@ from lamella._errors import (
 )
 from lamella._events import Event, Finish, UsageReport
 from lamella._loops import Loop, current_loop
+from lamella._nothing import NOTHING
 from lamella._outcomes import Outcome
-from lamella._parts import NOTHING
 from lamella._transforms import Source, Transform, TransformSource, transformed
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ class Response:
             raise MisuseError(msg, hint="Collect it first, and answer with its events.")
         response = type(self)(self._events, self.head)
         response._answer = self._answer  # noqa: SLF001 - its own class
-        return response
+        return self._hand_on(response)
 
     # --- state -------------------------------------------------------------------------------
 
@@ -344,10 +344,7 @@ class Response:
         """Wait for the next event, which is then the last of `events`."""
         if self._outcome is not None:
             return
-        if self._reading:
-            msg = "Another task is already waiting for this response's next event."
-            hint = "Let one task read and hand events on, or iterate again once it is complete."
-            raise BusyError(msg, hint=hint)
+        self._refuse_second_reader()
         guard, clock = self._guard, self._clock
         self._reading = True
         if clock is not None:
@@ -359,28 +356,41 @@ class Response:
             if self._closing and type(event) is not Finish:
                 raise ClosedError("The source gave an event although it was closed.")
         except BaseException as error:  # noqa: BLE001 - _broke raises in every case
-            if guard is not None:
-                guard.disarm()
             await self._broke(error)
         else:
             if guard is not None:
                 guard.saw(event)
             self._events.append(event)
             if type(event) is Finish:
-                await self._end(Outcome.COMPLETE, None)
-                if clock is not None and self._context is not None:
-                    self._context.call.raise_failure()
+                await self._finished()
         finally:
-            self._reading = False
-            if clock is not None:
-                clock.hold()
-            if self._read_over is not None:
-                self._read_over.set()
+            self._read_ended()
+
+    def _refuse_second_reader(self) -> None:
+        if self._reading:
+            msg = "Another task is already waiting for this response's next event."
+            hint = "Let one task read and hand events on, or iterate again once it is complete."
+            raise BusyError(msg, hint=hint)
+
+    async def _finished(self) -> None:
+        """The answer has ended well, unless a callback objects."""
+        await self._end(Outcome.COMPLETE, None)
+        if self._clock is not None and self._context is not None:  # the outermost level
+            self._context.call.raise_failure()
+
+    def _read_ended(self) -> None:
+        self._reading = False
+        if self._clock is not None:
+            self._clock.hold()
+        if self._read_over is not None:
+            self._read_over.set()
 
     # --- ending ------------------------------------------------------------------------------
 
     async def _broke(self, error: BaseException) -> None:
         """The source raised instead of giving an event: end, and raise what the reader is told."""
+        if self._guard is not None:
+            self._guard.disarm()
         cause = self._cause(error)
         if isinstance(cause, LamellaError):
             cause = self._at_this_level(cause)
@@ -543,10 +553,14 @@ class Response:
         if self._outcome is None:
             assert self._context is not None  # noqa: S101 - an open response has one
             source = TransformSource(self, transform)
-            return type(self).opened(source, self._context, self.head)
+            return self._hand_on(type(self).opened(source, self._context, self.head))
         self._must_be_complete()
         response = type(self)(transformed(self._events, transform), self.head)
         response._context = self._context  # noqa: SLF001 - its own class
+        return self._hand_on(response)
+
+    def _hand_on(self, response: Self) -> Self:
+        """Give another level of this answer what is not in its events."""
         return response
 
     def map_text(self, function: Callable[[str], str]) -> Self:

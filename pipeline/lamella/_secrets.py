@@ -7,13 +7,13 @@ place is read whenever the key is used, so that a rotated key is taken up withou
 from __future__ import annotations
 
 import inspect
-import math
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeAlias, TypeGuard, cast
 
 from lamella._errors import LamellaError, SecretError
+from lamella._options import is_number
 
 SecretSource: TypeAlias = Callable[[str], str | Awaitable[str]]
 """What a plugin contributes for a scheme: it is given what stands behind the colon."""
@@ -22,6 +22,9 @@ DEFAULT_TTL: Final = 300.0
 """Seconds for which a value from a plugin's source is kept."""
 
 _LARGEST: Final = 1 << 20
+_LINE_ENDS: Final = "\r\n"
+"""What editors, and tools that store keys, leave behind a value."""
+
 _FORMS: Final = "'env:NAME' or 'file:PATH'"
 
 
@@ -40,18 +43,17 @@ class Secret:
         SecretError: If it is no reference. The message does not repeat it, as it may be the key.
     """
 
-    __slots__ = ("_kept", "_problem", "_reference", "_stamp", "_ttl", "_until", "_value")
+    __slots__ = ("_kept", "_problem", "_reference", "_ttl", "_until", "_value")
 
     def __init__(self, reference: str, *, ttl: float = DEFAULT_TTL) -> None:
         _check(reference)
-        if not 0 <= ttl < math.inf:
+        if not is_number(ttl) or ttl < 0:
             msg = f"Secret({reference!r}): ttl={ttl!r} is no finite number of seconds, 0 or more."
             raise SecretError(msg)
         self._reference: str | None = reference
         self._ttl = float(ttl)
         self._value: str | None = None
         self._kept: str | None = None
-        self._stamp: tuple[int, ...] | None = None
         self._until = 0.0
         self._problem: SecretError | None = None
 
@@ -94,8 +96,11 @@ class Secret:
         value = self._near()
         if value is not None:
             return value
-        found = self._source()(self._rest)
-        if isinstance(found, str):
+        try:
+            found = self._source()(self._rest)
+        except Exception as error:  # noqa: BLE001 - a stranger's source may raise anything
+            raise self._failed(error) from None  # a traceback would show its message too
+        if not inspect.isawaitable(found):
             return self._found(found)
         if inspect.iscoroutine(found):
             found.close()
@@ -125,7 +130,7 @@ class Secret:
         except Exception as error:
             problem = self._failed(error)
             if self._kept is None:
-                raise problem from error
+                raise problem from None  # as in `reveal`
             self._problem = problem
             return self._kept
         self._kept, self._until, self._problem = value, now + self._ttl, None
@@ -141,35 +146,31 @@ class Secret:
         """The value, if it is at hand; None if a plugin has to be asked."""
         if self._reference is None:
             return self._value
-        scheme = self._reference.partition(":")[0]
+        scheme = _scheme(self._reference)
         if scheme == "env":
             return self._variable()
         return self._file() if scheme == "file" else None
 
     def _variable(self) -> str:
-        value = os.environ.get(self._rest)
+        found = os.environ.get(self._rest)
+        value = (found or "").rstrip(_LINE_ENDS)
         if value:
             return value
-        state = "is not set" if value is None else "is empty"
+        state = "is not set" if found is None else "is empty"
         msg = f"The environment variable {self._rest} of {self!r} {state}."
         raise SecretError(msg, hint=f"Set it: export {self._rest}=...")
 
     def _file(self) -> str:
-        path = Path(self._rest).expanduser()
         try:
-            state = path.stat()
-            stamp = (state.st_ino, state.st_mtime_ns, state.st_size)
-            if stamp == self._stamp and self._kept is not None:
-                return self._kept
-            with path.open("rb") as file:
+            # Each time: a rotated key is often as long as the one before, within the same tick.
+            with Path(self._rest).expanduser().open("rb") as file:
                 data = file.read(_LARGEST + 1)
-        except OSError as error:
-            reason = error.strerror or type(error).__name__
-            msg = f"The file of {self!r} cannot be read: {reason}."
-            raise SecretError(msg, hint=f"Put the key into {path}, readable here.") from error
-        value = self._decoded(data)
-        self._kept, self._stamp = value, stamp
-        return value
+        except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: nobody's home folder
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            msg = f"The file of {self!r} cannot be read: {reason or type(error).__name__}."
+            hint = f"Put the key into {self._rest}, readable here."
+            raise SecretError(msg, hint=hint) from error
+        return self._decoded(data)
 
     def _decoded(self, data: bytes) -> str:
         hint = "It holds the key alone, as UTF-8 text."
@@ -177,7 +178,7 @@ class Secret:
             msg = f"The file of {self!r} is larger than {_LARGEST} bytes."
             raise SecretError(msg, hint=hint)
         # Not strictly, and then caught: that error would carry the bytes along.
-        value = data.decode(errors="replace").removesuffix("\n").removesuffix("\r")
+        value = data.decode("utf-8-sig", errors="replace").rstrip(_LINE_ENDS)
         if not value or "\ufffd" in value:
             msg = f"The file of {self!r} is {'no text' if value else 'empty'}."
             raise SecretError(msg, hint=hint)
@@ -186,7 +187,7 @@ class Secret:
     def _source(self) -> SecretSource:
         from lamella._registry import registry
 
-        scheme = (self._reference or "").partition(":")[0]
+        scheme = _scheme(self._reference or "")
         return cast("SecretSource", registry().get("secret_sources", scheme))
 
     def _found(self, value: object) -> str:
@@ -244,9 +245,15 @@ def _is_text(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and value != ""
 
 
+def _scheme(reference: str) -> str:
+    """What stands before the colon, as names are compared: no plugin is asked for `ENV:`."""
+    return reference.partition(":")[0].lower()
+
+
 def _check(reference: object) -> None:
     """Refuse what is no reference, without repeating it: it may be the key."""
-    scheme, _, rest = reference.partition(":") if isinstance(reference, str) else ("", "", "")
+    text = reference if isinstance(reference, str) else ""
+    scheme, rest = _scheme(text), text.partition(":")[2]
     if not rest:
         msg = "A secret is given by reference, and what was given is none."
         hint = f"Write {_FORMS}; in code, Secret.of_value(...) takes the value itself."

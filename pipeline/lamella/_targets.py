@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from lamella._parts import NOTHING
+from lamella._nothing import NOTHING
 
 if TYPE_CHECKING:
     from lamella._handlers import Handler

@@ -7,7 +7,8 @@ from typing import Any
 
 import attrs
 
-from lamella._parts import NOTHING, JSONObject, Opaque, extra
+from lamella._nothing import NOTHING
+from lamella._parts import JSONObject, Opaque, extra
 
 
 @attrs.frozen

@@ -150,7 +150,7 @@ class Trace:
         sums: dict[str, Money] = {}
         for attempt in self._attempts:
             cost = attempt.cost
-            if cost is not None:
+            if cost:  # nothing, in whatever currency, makes no second currency
                 known = sums.get(cost.currency)
                 sums[cost.currency] = cost if known is None else known + cost
         return sums

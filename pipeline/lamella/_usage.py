@@ -14,7 +14,6 @@ import attrs
 from lamella._nothing import NOTHING
 
 
-
 def _not_negative(_: object, attribute: attrs.Attribute[int], value: int) -> None:
     if value < 0:
         msg = f"Usage.{attribute.name} is {value!r}: a count of tokens cannot be negative."

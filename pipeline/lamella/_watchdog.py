@@ -3,9 +3,9 @@
 A scope for each read of each stream costs more than the read. Here a guarded read only writes down
 when it becomes late; a single task per loop sleeps until the earliest such instant, and looks
 again. An instant that moved on meanwhile, as it does with every event that arrives, just goes back
-into the queue, so a stream of a thousand events arms the timer a handful of times. Entries of alarms
-that were disarmed go when they are due or when they outnumber the others: they must not keep the
-answers of the last ten minutes in memory.
+into the queue, so a stream of a thousand events arms the timer a handful of times. Entries of
+alarms that were disarmed go when they are due or when they outnumber the others: they must not keep
+the answers of the last ten minutes in memory.
 """
 
 from __future__ import annotations

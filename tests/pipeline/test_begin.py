@@ -58,6 +58,14 @@ def limited(transport: Any, **limits: float) -> Pipeline:
     return Pipeline([limit], transport, ports=virtual_ports())
 
 
+async def call(pipeline: Pipeline, *, stream: bool) -> ChatResponse:
+    """Run or stream to the end."""
+    if not stream:
+        return await pipeline.run(HELLO)
+    async with pipeline.stream(HELLO) as response:
+        return await response.collect()
+
+
 @pytest.mark.parametrize(
     "event",
     [
@@ -122,11 +130,7 @@ async def test_an_uncommitted_error_closes_the_source(stream: bool) -> None:
     transport = Scripted([[PING, ConnectionLostError("lost")]])
     pipeline = Pipeline([], transport)
     with pytest.raises(ConnectionLostError) as lost:
-        if stream:
-            async with pipeline.stream(HELLO):
-                pytest.fail("nothing was committed")
-        else:
-            await pipeline.run(HELLO)
+        await call(pipeline, stream=stream)
 
     assert transport.open_sources == 0
     assert (lost.value.committed, lost.value.retryable) == (False, True)
@@ -149,11 +153,7 @@ async def test_spent_tokens_of_a_broken_answer_are_recorded(stream: bool) -> Non
     usage = Usage(uncached_input=5, text_output=2)
     pipeline = Pipeline([], Scripted([["a", UsageReport(usage)]]))
     with pytest.raises(StreamTruncated) as truncated:
-        if stream:
-            async with pipeline.stream(HELLO) as response:
-                await response.collect()
-        else:
-            await pipeline.run(HELLO)
+        await call(pipeline, stream=stream)
     assert truncated.value.usage == usage
     assert [attempt.usage for attempt in truncated.value.attempts] == [usage]
 
@@ -231,11 +231,7 @@ async def test_silence_before_the_first_event_is_timed_out(stream: bool) -> None
     transport = Scripted([ScriptedAnswer([1.0, PING, 1.0, PING, 100.0, "late"], delay=1.0)])
     pipeline = limited(transport, first_event=5)
     with pytest.raises(FirstEventTimeout, match="5 s") as silent:
-        if stream:
-            async with pipeline.stream(HELLO):
-                pytest.fail("nothing was committed")
-        else:
-            await pipeline.run(HELLO)
+        await call(pipeline, stream=stream)
 
     assert anyio.current_time() == 5.0
     [attempt] = silent.value.attempts

@@ -96,7 +96,7 @@ def test_from_many_threads_at_once() -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(pipeline.run_sync, [HELLO] * 8))
 
-    assert [answer.text for answer in answers] == ["hello"] * 8
+    assert [answer.answer.text for answer in answers] == ["hello"] * 8
 
 
 def test_inside_a_tool_of_a_synchronous_call() -> None:
@@ -107,9 +107,8 @@ def test_inside_a_tool_of_a_synchronous_call() -> None:
         if depth == 0:
             return await call_next(request)
         deeper = ChatRequest.of(str(depth - 1))
-        return ChatResponse.of(
-            (await request.context.ports.thread(pipeline.run_sync, deeper)).text + "!"
-        )
+        answer = await request.context.ports.thread(pipeline.run_sync, deeper)
+        return ChatResponse.of(answer.answer.text + "!")
 
     pipeline = Pipeline([tool], echo)
 

@@ -19,7 +19,7 @@ from lamella import (
     ending,
     middleware,
 )
-from lamella.testing import Scenario, Scripted, each_step, virtual_ports
+from lamella.testing import Item, Scenario, Scripted, each_step, virtual_ports
 
 HELLO = ChatRequest.of("hello")
 
@@ -103,7 +103,7 @@ def stack(*, stream: bool, layers: list[Any]) -> Any:
 
     def make() -> tuple[Scenario, Scenario]:
         books = Books()
-        answer = ["a", 1.0, "b", 1.0, "c", Finish("stop")]
+        answer: list[Item] = ["a", 1.0, "b", 1.0, "c", Finish("stop")]
         transport = Scripted([NetworkError("down"), answer, answer, answer], delay=1)
         accounts = (books.layer(asynchronous=True), books.layer(asynchronous=False))
         wire = middleware(phase="wire")(books.layer(asynchronous=False))
@@ -164,9 +164,7 @@ def test_cancelled_at_each_step(layers: list[Any], stream: bool, backend: str) -
 
 
 @pytest.mark.parametrize("layers", STACKS.values(), ids=list(STACKS))
-def test_cancelled_again_during_the_clean_up(
-    layers: list[Any], stream: bool, backend: str
-) -> None:
+def test_cancelled_again_during_the_clean_up(layers: list[Any], stream: bool, backend: str) -> None:
     """A second cancellation, while the first is being cleaned up after, changes nothing."""
     make = stack(stream=stream, layers=[again, *layers])
     assert each_step(make, backend=backend, again=(1, 2, 3)) > 8

@@ -358,3 +358,111 @@ def test_a_file_that_is_no_text_says_so() -> None:
         read_configuration()
     with pytest.raises(ConfigurationError, match="cannot be read: Is a directory"):
         read_configuration(os.fspath(Path.cwd()))
+
+
+# --- what was tried to break it ---------------------------------------------------------------
+
+
+def said_of(text: str | bytes) -> list[str]:
+    """The lines of the error that reading a file with this content raises."""
+    Path("lamella.toml").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigurationError) as caught:
+        read_configuration()
+    return str(caught.value).splitlines()
+
+
+def test_a_misspelt_key_hides_no_other_mistake() -> None:
+    """A key that is unknown and mistakes inside its neighbours are told together."""
+    assert said_of("[presets.x]\ntransprot = 'mock'\nlayers = [5, { use = 3 }]\nwithout = 'log'\n") == [
+        "lamella.toml: presets.x.transprot: is no option. Did you mean 'transport'?",
+        "lamella.toml: presets.x.without: got 'log', expected a list, each a string",
+        f"lamella.toml: presets.x.layers[0]: got 5, expected {USE}",
+        "lamella.toml: presets.x.layers[1].use: got 3, expected a name",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "transport = { use = { name = 'openai', api_key = 'sk-abc' } }",
+        "transport = [{ use = 'openai', api_key = 'sk-abc' }]",
+        "layers = { use = 'openai', api_key = 'sk-abc' }",
+        "layers = [[{ deep = [{ Authorization = 'Bearer sk-abc' }] }]]",
+    ],
+)
+def test_a_key_inside_a_value_that_is_wrong_is_not_shown(text: str) -> None:
+    """A table that may hold a key, at any depth, stays out of the message."""
+    (line,) = said_of(f"[presets.x]\n{text}\n")
+    assert "sk-abc" not in line
+    assert "got a value that is not shown, expected " in line
+
+
+def test_a_class_that_repeats_a_key_is_not_quoted() -> None:
+    """Neither the message nor its cause has a key that a class's own words hold."""
+
+    @attrs.frozen
+    class Client:
+        api_key: str = attrs.field(validator=attrs.validators.matches_re("key-.*"))
+
+    mistakes = Mistakes()
+    with pytest.raises(Misfit) as caught:
+        build(Client, {"api_key": "sk-abc"})
+    mistakes.add(Place("here"), *caught.value.findings)
+    with pytest.raises(ConfigurationError) as raised:
+        mistakes.raise_any()
+    assert "here: api_key: could not be made: ValueError, in words that hold" in str(raised.value)
+    assert "sk-abc" not in str(raised.value)
+    assert raised.value.__cause__ is None
+
+
+def test_a_mark_at_the_beginning_and_foreign_line_ends_are_taken() -> None:
+    """What editors on other systems write is read like anything else."""
+    Path("lamella.toml").write_bytes(b"\xef\xbb\xbf[presets.x]\r\nmax_attempts = 2\r\n")
+    assert read_configuration().settings.presets["x"].max_attempts == 2
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 5000])
+def test_what_is_beyond_all_bounds_is_a_mistake(value: str) -> None:
+    """A number or a nesting that Python itself refuses names the file."""
+    (line,) = said_of(f"x = {value}\n")
+    assert line.startswith("lamella.toml: ")
+    assert line.endswith("No setting is that large.")
+
+
+def test_two_spellings_of_one_preset_are_a_mistake() -> None:
+    """Names are compared without case and hyphens, so that the second would never be found."""
+    assert said_of("[presets.a-b]\n[presets.A_b]\n") == [
+        (
+            "lamella.toml: presets.A_b: is there already, as 'a-b': `-`, `_` and capitals are alike"
+        )
+    ]
+
+
+def test_a_file_that_cannot_be_read_is_not_taken_for_none() -> None:
+    """A folder, or a link to nowhere, in its place does not lift what it says of plugins."""
+    Path("lamella.toml").mkdir()
+    with pytest.raises(ConfigurationError, match=r"lamella\.toml cannot be read: Is a directory"):
+        read_configuration()
+    Path("lamella.toml").rmdir()
+    Path("lamella.toml").symlink_to("gone.toml")
+    with pytest.raises(ConfigurationError, match=r"lamella\.toml cannot be read: No such file"):
+        read_configuration()
+
+
+def test_a_change_is_seen_although_size_and_time_are_the_same() -> None:
+    """A file that is replaced by one as long, with its time set back, is read again."""
+    file = Path("lamella.toml")
+    file.write_text("[presets.one]\n")
+    before = file.stat()
+    assert list(read_configuration().settings.presets) == ["one"]
+    while file.stat().st_ctime_ns == before.st_ctime_ns:  # until the file system's clock ticks
+        file.write_text("[presets.two]\n")
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert list(read_configuration().settings.presets) == ["two"]
+
+
+def test_the_home_of_nobody_is_no_path() -> None:
+    """`~name` without such a user is a mistake like any other."""
+    assert misfit(Path, "~nobody-of-that-name/x") == (
+        "got '~nobody-of-that-name/x', expected a path"
+    )

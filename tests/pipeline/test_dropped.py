@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import anyio
 import pytest
 
-from lamella import ChatRequest, ChatResponse, Finish, Outcome, Pipeline
-from lamella.testing import Scripted, virtual_ports
+from lamella import ChatRequest, ChatResponse, Event, Finish, Outcome, Pipeline
+from lamella.testing import Item, Scripted, virtual_ports
 
 pytestmark = pytest.mark.anyio
 
 HELLO = ChatRequest.of("hello")
-LONG = ["a", 100.0, "b", Finish("stop")]
+LONG: list[Item] = ["a", 100.0, "b", Finish("stop")]
 
 
 @pytest.fixture
@@ -106,7 +107,7 @@ async def test_a_generator_around_a_stream_cleans_up_when_it_is_closed() -> None
     transport = Scripted([LONG])
     pipeline = Pipeline([], transport, ports=virtual_ports())
 
-    async def words() -> Any:
+    async def words() -> AsyncGenerator[Event, None]:
         async with pipeline.stream(HELLO) as response:
             async for event in response:
                 yield event
@@ -133,9 +134,9 @@ async def test_background_work_ends_with_the_pipeline() -> None:
 
     pipeline = Pipeline([detach], Scripted(["x"]), ports=virtual_ports())
     await pipeline.run(HELLO)
-    assert pipeline.background.names == ("refresh",)
+    assert list(pipeline.background.names) == ["refresh"]
     await anyio.sleep(3.5)
     await pipeline.aclose()
     await anyio.sleep(10)
     assert ticks == [1, 2, 3]
-    assert pipeline.background.names == ()
+    assert list(pipeline.background.names) == []

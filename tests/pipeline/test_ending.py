@@ -22,13 +22,13 @@ from lamella import (
     UsageReport,
     ending,
 )
-from lamella.testing import Scripted, virtual_ports
+from lamella.testing import Item, Scripted, virtual_ports
 
 pytestmark = pytest.mark.anyio
 
 HELLO = ChatRequest.of("hello")
 USAGE = Usage(uncached_input=2, text_output=1)
-GOOD = ["a", 1.0, UsageReport(USAGE), Finish("stop")]
+GOOD: list[Item] = ["a", 1.0, UsageReport(USAGE), Finish("stop")]
 
 
 @pytest.fixture

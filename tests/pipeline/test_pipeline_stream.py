@@ -12,7 +12,6 @@ from lamella import (
     ChatResponse,
     ClosedError,
     ConnectionLostError,
-    Event,
     Finish,
     Handler,
     MisuseError,
@@ -25,12 +24,12 @@ from lamella import (
     Usage,
     UsageReport,
 )
-from lamella.testing import Scripted, virtual_ports
+from lamella.testing import Item, Scripted, virtual_ports
 
 pytestmark = pytest.mark.anyio
 
 HELLO = ChatRequest.of("hello")
-LONG = ["a", 1.0, "b", 1.0, "c", Finish("stop")]
+LONG: list[Item] = ["a", 1.0, "b", 1.0, "c", Finish("stop")]
 
 
 @pytest.fixture
@@ -42,10 +41,8 @@ def anyio_backend(lamella_virtual_backend: tuple[str, dict[str, Any]]) -> tuple[
 async def test_events_come_as_they_are_sent() -> None:
     """Nothing is gathered up: each event is handed on when it is there."""
     pipeline = Pipeline([], Scripted([LONG]), ports=virtual_ports())
-    seen: list[tuple[float, Event]] = []
     async with pipeline.stream(HELLO) as response:
-        async for event in response:
-            seen.append((anyio.current_time(), event))
+        seen = [(anyio.current_time(), event) async for event in response]
     assert seen == [
         (0.0, TextDelta("a")),
         (1.0, TextDelta("b")),
@@ -160,14 +157,13 @@ async def test_closing_the_pipeline_ends_a_held_answer() -> None:
     """An answer that a consumer holds is closed at its source; reading on is ClosedError."""
     transport = Scripted([LONG])
     pipeline = Pipeline([], transport, ports=virtual_ports())
-    async with anyio.create_task_group() as group:
-        async with pipeline.stream(HELLO) as response:
-            await anext(aiter(response))
-            group.start_soon(pipeline.aclose)
-            await anyio.sleep(0.1)
-            assert transport.open_sources == 0
-            with pytest.raises(ClosedError):
-                await response.collect()
+    async with anyio.create_task_group() as group, pipeline.stream(HELLO) as response:
+        await anext(aiter(response))
+        group.start_soon(pipeline.aclose)
+        await anyio.sleep(0.1)
+        assert transport.open_sources == 0
+        with pytest.raises(ClosedError):
+            await response.collect()
 
 
 async def test_closing_the_pipeline_wakes_a_read() -> None:
@@ -193,10 +189,16 @@ async def test_an_error_in_the_block_closes_the_answer() -> None:
     """The consumer's own exception passes; the source is closed and the answer was *left*."""
     transport = Scripted([LONG])
     pipeline = Pipeline([], transport, ports=virtual_ports())
-    with pytest.raises(LookupError, match="mine"):
+    entered: list[ChatResponse] = []
+
+    async def fail() -> None:
         async with pipeline.stream(HELLO) as response:
+            entered.append(response)
             raise LookupError("mine")
-    assert (response.outcome, transport.open_sources) == (Outcome.LEFT, 0)
+
+    with pytest.raises(LookupError, match="mine"):
+        await fail()
+    assert (entered[0].outcome, transport.open_sources) == (Outcome.LEFT, 0)
 
 
 async def test_a_slow_consumer_is_waited_for() -> None:

@@ -356,3 +356,72 @@ def test_mistakes_in_code_are_found_when_the_record_is_made() -> None:
     assert said("base", look=5) == [
         "Pipeline.preset('base'): look: got 5, expected options, true or false"
     ]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        ({"max_attempts": "5"}, "max_attempts: got '5', expected an integer"),
+        ({"max_attempts": True}, "max_attempts: got True, expected an integer"),
+        ({"allow": "meter outside again"}, "allow: got 'meter outside again', expected a list"),
+        ({"ports": 5}, "ports: got 5, expected"),
+        ({"again": {"max-wait": 1, "max_wait": 2}}, "again.max_wait: is there already"),
+        ({"again": {5: 1}}, "again.5: is no option: its name is no text"),
+        ({"agian": Again(9)}, "agian: is given a 'again', of which there is one already"),
+    ],
+)
+def test_overrides_of_any_shape_are_told(overrides: dict[str, Any], line: str) -> None:
+    """What an override cannot be is a mistake of the call, never another exception."""
+    assert said("base", **overrides)[0].startswith(f"Pipeline.preset('base'): {line}")
+
+
+def test_nothing_leaves_what_the_preset_says() -> None:
+    """None for an option of the pipeline is as if it had not been given."""
+    preset = Preset(extends="base", max_attempts=4)
+    assert Pipeline.preset(preset, max_attempts=None, allow=None, ports=None).max_attempts == 4
+
+
+def test_a_preset_is_named_or_given() -> None:
+    """Something else in its place is refused by name; a file's path is a path."""
+    wrong: list[Any] = [5, b"base", Preset, {"layers": []}]
+    for name in wrong:
+        assert "a preset is given by its name, or as a Preset(...)" in said(name)[0]
+    paths: list[Any] = [5, True, b"x", "a\0b", "~nobody-of-that-name/x.toml", "."]
+    for path in paths:
+        assert "Give the path of a file that can be read." in said("base", config=path)[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "said_of_it"),
+    [
+        ({"without": "look"}, "without: got 'look', expected a list, each a string"),
+        ({"without": [5]}, r"without\[0\]: got 5, expected a string"),
+        ({"allow": "meter outside again"}, "allow: got 'meter outside again', expected a list"),
+        ({"max_attempts": 0}, "max_attempts: got 0, expected a whole number, 1 or more"),
+        ({"max_attempts": "1"}, "max_attempts: got '1', expected an integer"),
+        ({"extends": 5}, "extends: got 5, expected a string"),
+        ({"name": 5}, "name: got 5, expected a string"),
+        ({"layers": [{"use": "again", "a-b": 1, "a_b": 1}]}, r"layers\[0\]\.a_b: is there already"),
+    ],
+)
+def test_code_is_held_to_what_a_file_is(options: dict[str, Any], said_of_it: str) -> None:
+    """A record refuses what a file could not say, where it is made."""
+    with pytest.raises(ConfigurationError, match=f"^{said_of_it}"):
+        Preset(**options)
+
+
+def test_a_number_that_is_out_of_range_has_its_place() -> None:
+    """`max_attempts` in a file is judged where it was written."""
+    write("[presets.x]\ntransport = 'line'\nmax_attempts = 0\n")
+    line = "lamella.toml: presets.x.max_attempts: got 0, expected a whole number, 1 or more"
+    assert said("x") == [line]
+
+
+def test_a_preset_that_only_extends_itself_says_so() -> None:
+    """The name that is missing is not offered as the nearest one."""
+    write("[presets.own]\nextends = 'own'\n")
+    (line,) = said("own", transport="line")
+    assert line == (
+        "lamella.toml: presets.own.extends: There is no preset 'own' below the one that extends it "
+        "by its own name."
+    )

@@ -475,3 +475,132 @@ def test_another_registry_can_stand_in_for_a_block() -> None:
         with pytest.raises(UnknownNameError, match="This library is not installed"):
             registry().transport("mock")
     assert registry() is before
+
+
+# --- what was tried to break it ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("class E(Exception):\n def __str__(self): return 1 / 0\nraise E", "E, whose message fails"),
+        ("lamella_stores = {'a': dict}", "lamella_stores is a dict, not a function"),
+        ("async def lamella_stores(): return {}", "it returned coroutine, not a mapping"),
+        ("def lamella_stores(): return {'a-b': dict, 'A_b': list}", "'a-b' and 'A_b' are one name"),
+        ("def lamela_stores(): return {}", "it has no hook, such as a function lamella_middlewares"),
+    ],
+)
+def test_what_a_plugin_does_wrong_is_said(site: Site, source: str, said: str) -> None:
+    """A plugin that contributes nothing, or what is no name, has a problem that says why."""
+    site.plugin("lamella-slip", source)
+    (slip,) = site.registry().plugins()
+    assert len(slip.problems) == 1
+    assert said in str(slip.problems[0])
+
+
+def test_a_module_of_a_hooks_name_is_no_hook(site: Site) -> None:
+    """`import lamella_middlewares` in a plugin does not make that package a hook."""
+    site.plugin("lamella-user", "import lamella_middlewares\ndef lamella_stores(): return {}")
+    (user,) = site.registry().plugins()
+    assert user.problems == ()
+
+
+@pytest.mark.parametrize("path", ["lamella_stray:", ":x", "a b:c", "..x:y", ""])
+def test_what_is_no_import_path_is_called_so(site: Site, path: str) -> None:
+    """A path that cannot be one says so, wherever it stands."""
+    site.plugin("lamella-stray", f"def lamella_stores(): return {{'stray': {path!r}}}")
+    with pytest.raises(PluginError, match="is no import path, 'package.module:attribute'"):
+        site.registry().store("stray")
+
+
+def test_an_interrupt_while_plugins_load_is_no_mistake_of_theirs(good: Site) -> None:
+    """Ctrl-C passes; whoever asks next gets everything."""
+    source = """
+    import lamella
+    if not hasattr(lamella, "interrupted"):
+        lamella.interrupted = True
+        raise KeyboardInterrupt
+
+    def lamella_stores():
+        return {"late": dict}
+    """
+    good.plugin("lamella-slow", source)
+    names = good.registry()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            names.names("stores")
+        assert names.store("late") is dict
+        assert names.has("middlewares", "good")
+    finally:
+        vars(sys.modules["lamella"]).pop("interrupted", None)
+
+
+def test_what_is_left_of_a_removed_distribution_breaks_nothing(good: Site) -> None:
+    """Metadata without a name, or with entry points that are none, cost only themselves."""
+    info = good.folder / "gone-1.0.dist-info"
+    info.mkdir()
+    (info / "entry_points.txt").write_text("[lamella]\nx = lamella_good\ny = a b c\n")
+    names = good.registry()
+    assert [each.distribution for each in names.plugins()] == [
+        "lamella-good",
+        "module lamella_good",
+        "module a b c",
+    ] or {each.distribution for each in names.plugins()} >= {"module a b c"}
+    with using(good.registry("lamella_good")) as restricted:
+        assert [each.allowed for each in restricted.plugins()].count(True) == 1
+        assert "good" in str(Pipeline(["good"], transport=registry_mock()).explain())
+
+
+@pytest.mark.parametrize("value", ["None", "5", "[1]"])
+def test_what_cannot_be_called_names_its_distribution(site: Site, value: str) -> None:
+    """A layer that is none is its plugin's mistake, and the error says whose that is."""
+    site.plugin("lamella-none", f"def lamella_middlewares(): return {{'none': {value}}}")
+    with pytest.raises(PluginError, match=r"'none' of lamella-none 1\.0 is .*, which cannot be"):
+        site.registry().make("middlewares", "none")
+
+
+def test_names_from_code_are_held_to_the_same_rules() -> None:
+    """What no plugin may register, code may not; a list of one letter each is no allow-list."""
+    names = Registry([])
+    wrong: list[Any] = [{"a b": dict}, {5: dict}, {"": dict}, {"a-b": 1, "a_b": 2}, ["a"]]
+    for named in wrong:
+        with pytest.raises(ConfigurationError, match=r"^Registry\.add\(stores=\.\.\.\): "):
+            names.add(stores=named)
+    with pytest.raises(ConfigurationError, match=r"such as \['lamella-redis'\]"):
+        Registry([], allow="lamella-redis")
+
+
+def test_names_of_options_are_checked_before_they_are_used(good: Site) -> None:
+    """One option spelt in two ways, or a wrong one with a hyphen, is one mistake each."""
+    source = """
+    import attrs
+
+    @attrs.frozen
+    class Sized:
+        max_size: int
+
+    def lamella_stores():
+        return {"sized": Sized}
+    """
+    good.plugin("lamella-sized", source)
+    names = good.registry()
+    with pytest.raises(ConfigurationError) as caught:
+        names.make("stores", "sized", {"max-size": "x"})
+    assert str(caught.value) == "store 'sized': max-size: got 'x', expected an integer"
+    with pytest.raises(ConfigurationError, match="max_size: is there already, as 'max-size'"):
+        names.make("stores", "sized", {"max-size": 1, "max_size": 2})
+
+
+def test_a_plugins_broken_cards_do_not_stop_calls(site: Site) -> None:
+    """Cards that cannot be had are left out; models of others still have theirs."""
+    from lamella.transports._parameters import process_cards
+
+    source = """
+    def lamella_model_cards():
+        return {"a": "no_such_module:CARDS", "b": lambda: 1 / 0, "c": 5, "d": lambda: [5]}
+    """
+    site.plugin("lamella-cards", source)
+    with using(site.registry()):
+        book = process_cards.__wrapped__()
+    assert book.find("openai", "gpt-4o-mini") is not None
+    assert len(book.problems) == 3

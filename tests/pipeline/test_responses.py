@@ -80,10 +80,8 @@ async def test_an_open_response_does_not_pretend_to_be_complete(name: str) -> No
 async def test_partial_gives_what_has_come() -> None:
     """`partial` holds the prefix at any time, and all of it in the end."""
     pipeline, _ = stack(GOOD)
-    seen: list[str] = []
     async with pipeline.stream(HELLO) as response:
-        async for _ in response:
-            seen.append(response.partial.text)
+        seen = [response.partial.text async for _ in response]
 
     assert seen == ["a", "ab", "abc", "abc", "abc"]
     assert response.partial == response.answer
@@ -241,8 +239,8 @@ async def test_each_level_has_its_own_partial() -> None:
 async def test_a_foreign_error_passes_as_it_is() -> None:
     """What is not the library's error is neither wrapped nor renamed; the answer has failed."""
     pipeline, transport = stack(["a", ZeroDivisionError("mine")])
-    with pytest.raises(ZeroDivisionError, match="mine"):
-        async with pipeline.stream(HELLO) as response:
+    async with pipeline.stream(HELLO) as response:
+        with pytest.raises(ZeroDivisionError, match="mine"):
             await response.collect()
 
     assert (response.outcome, transport.open_sources) == (Outcome.FAILED, 0)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import traceback
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -203,3 +205,74 @@ def test_a_ttl_is_a_span_of_time() -> None:
     for ttl in (-1.0, float("inf"), float("nan")):
         with pytest.raises(SecretError, match="is no finite number of seconds"):
             Secret("env:KEY", ttl=ttl)
+
+
+def test_line_ends_and_marks_are_no_part_of_a_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What tools leave around a key is taken off, in variables as in files."""
+    monkeypatch.setenv("LAMELLA_TEST_KEY", f"{KEY}\r\n\n")
+    file = tmp_path / "key"
+    file.write_bytes(b"\xef\xbb\xbf" + KEY.encode() + b"\n\r\n")
+    assert Secret("env:LAMELLA_TEST_KEY").reveal() == Secret(f"file:{file}").reveal() == KEY
+    monkeypatch.setenv("LAMELLA_TEST_KEY", "\n")
+    assert "is empty" in unreadable("env:LAMELLA_TEST_KEY")
+
+
+def test_a_file_is_read_each_time(tmp_path: Path) -> None:
+    """A key of the same length, written within one tick of the clock, is taken up."""
+    file = tmp_path / "key"
+    file.write_text("sk-1")
+    state = file.stat()
+    secret = Secret(f"file:{file}")
+    assert secret.reveal() == "sk-1"
+    file.write_text("sk-2")
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert secret.reveal() == "sk-2"
+
+
+def test_what_is_no_path_is_a_secrets_error() -> None:
+    """A path that the system does not even take is told like one that leads nowhere."""
+    assert "cannot be read: embedded null byte" in unreadable("file:a\0b")
+    assert "cannot be read: Could not determine home" in unreadable("file:~nobody-of-that-name/k")
+    wrong: list[Any] = ["5", None, True]
+    for ttl in wrong:
+        with pytest.raises(SecretError, match="is no finite number of seconds"):
+            Secret("env:KEY", ttl=ttl)
+
+
+FAILING = """
+def fail(path):
+    raise RuntimeError("token sk-very-secret was refused")
+
+def lamella_secret_sources():
+    return {"fail": fail, "five": 5, "env": lambda path: "stolen", "file": lambda path: "stolen"}
+"""
+
+
+async def test_a_failing_sources_words_are_nowhere(site: Site) -> None:
+    """A source's message may hold a key: it is neither in ours nor in the traceback."""
+    site.plugin("lamella-fail", FAILING)
+    with using(site.registry()):
+        with pytest.raises(SecretError, match="failed with RuntimeError") as plain:
+            Secret("fail:x").reveal()
+        with pytest.raises(SecretError, match="failed with RuntimeError") as awaited:
+            await Secret("fail:x").fetch()
+        with pytest.raises(SecretError, match="failed with TypeError"):
+            Secret("five:x").reveal()
+    for caught in (plain, awaited):
+        shown = "".join(traceback.format_exception_only(caught.value))
+        assert KEY not in shown
+        assert caught.value.__cause__ is None
+        assert caught.value.__suppress_context__
+
+
+def test_no_plugin_answers_for_variables_and_files(
+    site: Site, given: Secret, tmp_path: Path
+) -> None:
+    """`env` and `file` are this library's in any spelling, whatever a plugin registers."""
+    site.plugin("lamella-fail", FAILING)
+    (tmp_path / "key").write_text(KEY)
+    with using(site.registry()):
+        assert Secret("ENV:LAMELLA_TEST_KEY").reveal() == given.reveal() == KEY
+        assert Secret(f"File:{tmp_path / 'key'}").reveal() == KEY

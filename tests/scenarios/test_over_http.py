@@ -43,8 +43,7 @@ async def read(pipeline: Pipeline, seen: list[str]) -> Any:
     """The program: read a stream and show it."""
     async with pipeline.stream(SKY) as response:
         async for event in response:
-            if isinstance(event, TextDelta):
-                seen.append(event.text)
+            seen += [event.text] if isinstance(event, TextDelta) else []
     return response
 
 

@@ -166,7 +166,7 @@ async def test_options_that_make_no_sense() -> None:
         lambda: Retry(attempts=0),
         lambda: Timeout(idle=0),
         lambda: Deadline(-1),
-        lambda: Watch(),
+        Watch,
         lambda: Pipeline([], max_attempts=0),
         lambda: ChatRequest.of("hi", temperature=-1),
     ]

@@ -441,6 +441,11 @@ async def translating(request: ChatRequest) -> ChatResponse:
     return ChatResponse.of("x")
 
 
+async def confused(request: ChatRequest) -> Any:
+    """Answers a conversation with vectors."""
+    return EmbeddingResponse.of([[1.0]])
+
+
 class Stuck(Connection):
     """Does not wake a read that waits."""
 
@@ -467,15 +472,8 @@ BROKEN_TRANSPORTS: list[tuple[Any, str, str]] = [
     (lambda: translating, "cancelled anywhere", "never turned into an error"),
     (lambda: stuck, "closed under a read", "does not wake a read"),
     (scripted(["x", *twice, Finish("stop")]), "answers", "Usage is reported"),
-    (lambda: EmbeddingOnly(), "answers", "is answered by ChatResponse"),
+    (lambda: confused, "answers", "is answered by ChatResponse"),
 ]
-
-
-class EmbeddingOnly:
-    """Answers everything with vectors."""
-
-    async def __call__(self, request: Any) -> Any:
-        return EmbeddingResponse.of([[1.0]])
 
 
 @pytest.mark.parametrize(

@@ -5,23 +5,9 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from contextvars import copy_context
-from functools import cache
 from typing import Any, cast
 
-from lamella import CardBook, ConfigurationError, PluginError, Price, registry
-
-
-@cache
-def shared_book() -> CardBook:
-    """The cards of this package and of plugins, read on first use, once a process."""
-    sources: list[Any] = []
-    known = registry()
-    for name in known.names("model_cards"):
-        try:
-            sources.append(known.get("model_cards", name))
-        except PluginError:
-            continue  # `lamella plugins` shows it; models that it describes have no price here
-    return CardBook(plugins=sources)
+from lamella import CardBook, ConfigurationError, Price, shared_cards
 
 
 class PriceList:
@@ -48,7 +34,7 @@ class PriceList:
             price = own.get(f"{provider}/{model}") or own.get(model)
             if price is not None:
                 return price
-        book = self._book or shared_book()
+        book = self._book or shared_cards()
         if not self._read:
             # Reading prices leaves the decimal module's context variable set; not in the caller's.
             copy_context().run(book.find, provider, model)

@@ -114,6 +114,9 @@ class Log:
 
     async def aclose(self) -> None:
         """Wait, at most a second, until what is queued has been written."""
+        if self._writer.drained():
+            return
+        self._writer.hurry()
         with anyio.move_on_after(EXIT_SECONDS):
             while not self._writer.drained():  # noqa: ASYNC110 - a thread, which sets no anyio.Event
                 await anyio.sleep(0.001)

@@ -84,11 +84,15 @@ class Writer:
                 return True
             self._queue.append(done)
             started = self._ensure_thread()
-        self._hurry.set()
-        self._wake.set()
+        self.hurry()
         if not started:  # the interpreter is ending: threads cannot start any more
             self._drain()
         return done.wait(timeout)
+
+    def hurry(self) -> None:
+        """Write what is queued now rather than soon."""
+        self._hurry.set()
+        self._wake.set()
 
     def drained(self) -> bool:
         """Whether nothing is queued or being written."""

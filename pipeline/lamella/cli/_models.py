@@ -19,12 +19,12 @@ def models(*, provider: str | None = None, json: bool = False) -> int:
         provider: Only the models of this provider.
         json: Print a JSON list.
     """
+    from lamella._shared_cards import shared_cards
     from lamella.cli._errors import UsageError
     from lamella.cli._output import show_json
     from lamella.cli._render import show_table
-    from lamella.transports._parameters import process_cards
 
-    book = process_cards()
+    book = shared_cards()
     found = book.cards(provider)
     if not found and provider is not None:
         known = sorted({card.provider for card in book.cards()})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import anyio
 import attrs
@@ -45,12 +45,11 @@ def pieces(text: str, size: int) -> list[Event]:
 
 def plain(value: Any) -> Any:
     """A value taken apart, all the way down, so that a later change of it can be seen."""
-    if isinstance(value, Mapping):
-        mapping = cast("Mapping[Any, Any]", value)
-        return {key: plain(item) for key, item in mapping.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in cast("Sequence[Any]", value)]
-    kind = cast("type[Any]", type(value))
+    kind: Any = value.__class__
+    if issubclass(kind, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if issubclass(kind, list | tuple):
+        return [plain(item) for item in value]
     if not attrs.has(kind):
         return value
     names = sorted({field.name for field in attrs.fields(kind)} - {"context", "target"})

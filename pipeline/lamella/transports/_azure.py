@@ -23,6 +23,7 @@ from lamella._nothing import NOTHING
 from lamella._ports import run_in_thread
 from lamella._requests import Request
 from lamella._responses import Response
+from lamella._shared_cards import shared_cards
 from lamella.transports._azure_address import (
     AzureBackup,
     Deployments,
@@ -35,7 +36,6 @@ from lamella.transports._azure_address import (
 from lamella.transports._credentials import Credential, Key
 from lamella.transports._dialect import DialectOptions
 from lamella.transports._http import DEFAULT_HTTP_OPTIONS, HTTPClient, HTTPOptions
-from lamella.transports._parameters import process_cards
 from lamella.transports._place import (
     API,
     Headers,
@@ -280,7 +280,7 @@ class AzureOpenAI:
             apis=row.apis,
             model=given.model or _only(resource.deployment),
             dialect=given.dialect or dialect_options(row, send_user=given.send_user),
-            cards=given.cards or process_cards(),
+            cards=given.cards or shared_cards(),
             card_provider=given.card_provider,
             endpoint=row,
             locate=locator(resource, root),

@@ -89,7 +89,7 @@ def _is_reference(text: str) -> bool:
     scheme, colon, _ = text.partition(":")
     if not colon:
         return False
-    if scheme in {"env", "file"}:
+    if scheme.lower() in {"env", "file"}:
         return True
     from lamella._registry import registry
 

@@ -14,6 +14,7 @@ from lamella._nothing import NOTHING
 from lamella._ports import run_in_thread
 from lamella._requests import Request
 from lamella._responses import Response
+from lamella._shared_cards import shared_cards
 from lamella.transports._credentials import (
     NO_CREDENTIAL,
     Credential,
@@ -24,7 +25,6 @@ from lamella.transports._credentials import (
 )
 from lamella.transports._dialect import DialectOptions
 from lamella.transports._http import DEFAULT_HTTP_OPTIONS, HTTPClient, HTTPOptions
-from lamella.transports._parameters import process_cards
 from lamella.transports._place import (
     API,
     Headers,
@@ -230,7 +230,7 @@ class OpenAI:
             apis=_ALL_APIS if self.endpoint is None else self.endpoint.apis,
             model=self.model,
             dialect=given.dialect or dialect_options(self.endpoint, send_user=given.send_user),
-            cards=given.cards or process_cards(),
+            cards=given.cards or shared_cards(),
             card_provider=self._card_provider(),
             endpoint=self.endpoint,
             locate=_locator(str(self._sdk.base_url).rstrip("/")),

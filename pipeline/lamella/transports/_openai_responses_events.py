@@ -46,6 +46,8 @@ from lamella.transports._openai_json import (
 )
 from lamella.transports._openai_responses_items import (
     CALLS,
+    Call,
+    Calls,
     HostedTools,
     call_event,
     content_events,
@@ -60,20 +62,11 @@ class _TextPiece(msgspec.Struct, tag_field="type", tag="response.output_text.del
     delta: str
     output_index: int = 0
     content_index: int = 0
+    item_id: str | None = None
     logprobs: list[Any] | None = None
 
 
 _TEXT = msgspec.json.Decoder(_TextPiece)
-
-
-class _Call:
-    __slots__ = ("index", "kind", "named", "words")
-
-    def __init__(self, index: int, kind: str) -> None:
-        self.index = index
-        self.kind = kind
-        self.named = False
-        self.words: list[str] = []
 
 
 class ResponsesDecoder:
@@ -97,9 +90,9 @@ class ResponsesDecoder:
         self._request = request
         self._reason: str | None = None
         self._stated: Any = None
-        self._spoken: set[tuple[int, int]] = set()
-        self._thinking: dict[int, tuple[str, int]] = {}
-        self._calls: dict[int, _Call] = {}
+        self._spoken: set[tuple[int | str, int]] = set()
+        self._thinking: dict[int | str, tuple[str, int]] = {}
+        self._calls = Calls()
         self._items: set[int] = set()
         self._tools = HostedTools()
         self._texts: list[str] = []
@@ -119,7 +112,7 @@ class ResponsesDecoder:
             piece = None
         if piece is None:
             return self._feed_any(event, data)
-        self._spoken.add((piece.output_index, piece.content_index))
+        self._spoke(piece.output_index, piece.item_id, piece.content_index)
         if not piece.delta:
             return ()
         self._texts.append(piece.delta)
@@ -175,14 +168,13 @@ class ResponsesDecoder:
             model=text_of(response, "model") or self.head.model,
             id=text_of(response, "id") or self.head.id,
         )
-        if isinstance(response.get("usage"), dict):
-            self._stated = response["usage"]
+        self._stated = mapping_of(response, "usage") or self._stated
 
     # --- messages ----------------------------------------------------------------------------
 
     def _text(self, given: Mapping[str, Any]) -> Sequence[Event]:
         """A piece of text that is not quite as its type says."""
-        self._spoken.add((_index(given), _index(given, "content_index")))
+        self._spoke(_index(given), text_of(given, "item_id"), _index(given, "content_index"))
         text = text_of(given, "delta")
         logprobs = tuple(objects_of(given, "logprobs")) or None
         return self._noted([TextDelta(text, 0, logprobs)] if text is not None else [])
@@ -191,18 +183,31 @@ class ResponsesDecoder:
         return self._content_done(given, {**given, "type": "output_text"})
 
     def _refusal(self, given: Mapping[str, Any]) -> Sequence[Event]:
-        self._spoken.add((_index(given), _index(given, "content_index")))
+        self._spoke(_index(given), text_of(given, "item_id"), _index(given, "content_index"))
         return self._noted([RefusalDelta(text)] if (text := text_of(given, "delta")) else [])
 
     def _refusal_done(self, given: Mapping[str, Any]) -> Sequence[Event]:
         return self._content_done(given, {**given, "type": "refusal"})
 
     def _content_done(self, given: Mapping[str, Any], part: Mapping[str, Any]) -> Sequence[Event]:
-        place = (_index(given), _index(given, "content_index"))
-        if place in self._spoken:
+        place = _index(given), text_of(given, "item_id"), _index(given, "content_index")
+        if not self._spoke(*place):
             return ()
-        self._spoken.add(place)
         return self._noted(list(content_events(part, self._origin)))
+
+    def _spoke(self, index: int, item_id: str | None, content_index: int) -> bool:
+        """Note that a part of a message has been delivered; whether it had not been before.
+
+        Servers may give an item a different index, or a different id, in different events; vLLM
+        counts the parts from -1.
+        """
+        part = max(content_index, 0)
+        before = len(self._spoken)
+        self._spoken.add((index, part))
+        if item_id is None:
+            return len(self._spoken) > before
+        self._spoken.add((item_id, part))
+        return len(self._spoken) > before + 1
 
     # --- reasoning ---------------------------------------------------------------------------
 
@@ -216,37 +221,38 @@ class ResponsesDecoder:
         self._thinking[index] = place
         if before is not None and before != place:
             text = f"\n\n{text}"  # the next paragraph of the summary
-        item_id = text_of(given, "item_id") if before is None else None
-        return self._noted([ReasoningDelta(text, 0, index, id=item_id)])
+        item_id = text_of(given, "item_id")
+        if item_id is not None:
+            self._thinking[item_id] = place
+        return self._noted(
+            [ReasoningDelta(text, 0, index, id=item_id if before is None else None)]
+        )
 
     # --- tool calls --------------------------------------------------------------------------
 
-    def _call(self, index: int, kind: str) -> _Call:
-        call = self._calls.get(index)
-        if call is None:
-            call = self._calls[index] = _Call(len(self._calls), kind)
-        return call
-
     def _words(self, given: Mapping[str, Any]) -> Sequence[Event]:
         words = text_of(given, "delta")
-        custom = str(given.get("type")).startswith("response.custom")
-        call = self._call(_index(given), "custom" if custom else "function")
+        call = self._call_of(given)
         if words is None:
             return ()
         call.words.append(words)
         return (ToolCallDelta(call.index, arguments=words, kind=call.kind),)
 
     def _words_done(self, given: Mapping[str, Any]) -> Sequence[Event]:
-        call = self._calls.get(_index(given))
-        if call is not None and call.words:
+        if self._call_of(given).words:
             return ()
         words = text_of(given, "arguments") or text_of(given, "input")
         return self._words({**given, "delta": words})
 
-    def _named(self, index: int, item: Mapping[str, Any]) -> Sequence[Event]:
+    def _call_of(self, given: Mapping[str, Any]) -> Call:
+        custom = str(given.get("type")).startswith("response.custom")
+        kind = "custom" if custom else "function"
+        return self._calls.of_piece(_index(given), text_of(given, "item_id"), kind)
+
+    def _named(self, index: int, item: Mapping[str, Any], *, ended: bool) -> Sequence[Event]:
         """What a call's item adds to its deltas."""
         kind, field = CALLS[item["type"]]
-        call = self._call(index, kind)
+        call = self._calls.of_item(index, item, ended=ended)
         words = "" if call.words else text_of(item, field) or ""
         if call.named and not words:
             return ()
@@ -263,7 +269,7 @@ class ResponsesDecoder:
         item = mapping_of(given, "item")
         kind = text_of(item, "type")
         if kind in CALLS:
-            return self._named(_index(given), item)
+            return self._named(_index(given), item, ended=False)
         if kind in {"message", "reasoning"}:
             return ()
         return (Opaque(given, self._origin, content=False),)
@@ -273,14 +279,15 @@ class ResponsesDecoder:
         kind = text_of(item, "type")
         self._items.add(index)
         if kind in CALLS:
-            return self._named(index, item)
+            return self._named(index, item, ended=True)
         if kind == "message":
             events: list[Event] = []
-            for place, part in enumerate(objects_of(item, "content")):
-                events += self._content_done({"output_index": index, "content_index": place}, part)
+            place = {"output_index": index, "item_id": text_of(item, "id")}
+            for number, part in enumerate(objects_of(item, "content")):
+                events += self._content_done({**place, "content_index": number}, part)
             return events
         if kind == "reasoning":
-            said = index in self._thinking
+            said = index in self._thinking or text_of(item, "id") in self._thinking
             event = reasoning_event(item, index, self._origin, said=said)
             return self._noted([event] if event is not None else [])
         self._tools.count(item)
@@ -311,20 +318,35 @@ class ResponsesDecoder:
         self._check(response, status)
         events: list[Event] = []
         output = objects_of(response, "output")
-        if not (self._items or self._spoken or self._calls or self._thinking):
-            for index, item in enumerate(output):
-                events += self._item_done({"output_index": index, "item": item})
-            if not output and status == "completed" and not self._sound_bytes:
-                raise nonsense(
-                    "an answer", "no content", provider=self._provider, usage=self._usage()
-                )
+        if status == "completed" and not (output or self._said_anything()):
+            raise nonsense("an answer", "no content", provider=self._provider, usage=self._usage())
+        for index, item in self._unsaid(output):
+            events += self._item_done({"output_index": index, "item": item})
         self.done = True
         if status == "incomplete":
             reason = text_of(mapping_of(response, "incomplete_details"), "reason")
             self._reason = _REASONS.get(reason or "", reason or "incomplete")
         else:
-            self._reason = "tool_calls" if self._calls else "stop"
+            self._reason = "tool_calls" if self._calls.all else "stop"
         return events
+
+    def _said_anything(self) -> bool:
+        said = self._items or self._spoken or self._thinking or self._calls.all
+        return bool(said or self._sound_bytes)
+
+    def _unsaid(self, output: Sequence[Mapping[str, Any]]) -> list[tuple[int, Mapping[str, Any]]]:
+        """Items of the final response of a kind that the stream has brought nothing of.
+
+        By kind, as neither indexes nor ids need be those of the stream.
+        """
+        named = any(call.named for call in self._calls.all)
+        said = {"message": bool(self._spoken), **dict.fromkeys(CALLS, named)}
+        rest = bool(self._items)
+        return [
+            (index, item)
+            for index, item in enumerate(output)
+            if not said.get(text_of(item, "type") or "", rest)
+        ]
 
     def _check(self, response: Mapping[str, Any], status: str) -> None:
         """Raise unless an answer has come to a good end."""
@@ -358,7 +380,7 @@ class ResponsesDecoder:
     def _estimated_usage(self) -> Usage | None:
         if self._request is None:
             return None
-        words = [*self._texts, *(word for call in self._calls.values() for word in call.words)]
+        words = [*self._texts, *(word for call in self._calls.all for word in call.words)]
         return estimated_usage(
             self._request,
             words,

@@ -87,6 +87,77 @@ def reasoning_event(
     return ReasoningDelta(text, 0, index, seal, text_of(item, "id"), extra=extra)
 
 
+class Call:
+    """A call in the making.
+
+    Attributes:
+        index: Which call of the answer.
+        kind: `function` or `custom`.
+        words: What the model wrote for it, in pieces.
+        named: Whether its item has come, which says its id and name.
+        ended: Whether its finished item has come.
+    """
+
+    __slots__ = ("ended", "index", "kind", "named", "words")
+
+    def __init__(self, index: int, kind: str) -> None:
+        self.index = index
+        self.kind = kind
+        self.words: list[str] = []
+        self.named = False
+        self.ended = False
+
+
+class Calls:
+    """The calls of an answer: which of them a piece or an item belongs to.
+
+    The API says it twice, by id and by `output_index`. Some servers give all items the same index,
+    others give an item another id in every event; so what either says is enough.
+    """
+
+    __slots__ = ("_at", "_by_id", "all")
+
+    def __init__(self) -> None:
+        self.all: list[Call] = []
+        self._at: dict[int, Call] = {}
+        self._by_id: dict[str, Call] = {}
+
+    def of_piece(self, index: int, item_id: str | None, kind: str) -> Call:
+        """The call that a piece of arguments belongs to."""
+        call = self._by_id.get(item_id or "") or self._at.get(index)
+        if call is None:
+            call = self._new(kind)
+            self._note(call, index, item_id)
+        return call
+
+    def of_item(self, index: int, item: Mapping[str, Any], *, ended: bool) -> Call:
+        """The call that an item is about.
+
+        Args:
+            index: The item's place.
+            item: As it is announced, or finished.
+            ended: Whether it is finished. One that is announced is not the call before it at its
+                place, and one that is finished is no call that had been.
+        """
+        call_id, item_id = text_of(item, "call_id"), text_of(item, "id")
+        call = self._by_id.get(call_id or "")
+        if call is None:
+            call = self._by_id.get(item_id or "") or self._at.get(index)
+            if call is None or (call.ended if ended else call.named):
+                call = self._new(CALLS[item["type"]][0])
+        self._note(call, index, call_id, item_id)
+        call.ended = call.ended or ended
+        return call
+
+    def _new(self, kind: str) -> Call:
+        self.all.append(Call(len(self.all), kind))
+        return self.all[-1]
+
+    def _note(self, call: Call, index: int, *ids: str | None) -> None:
+        self._at[index] = call
+        self._by_id.update({known: call for known in ids if known})
+
+
 class HostedTools:
     """Counts what the provider's own tools did, in the units that it bills."""
 

@@ -8,7 +8,6 @@ no card pass as they are.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
@@ -33,16 +32,6 @@ _MODALITIES: Mapping[str, str] = {
     "audio_input": "input:audio",
     "file_input": "input:file",
 }
-
-
-@cache
-def process_cards() -> CardBook:
-    """The book of cards that transports use which were given none: built in, and plugins'."""
-    from lamella._card_book import CardBook
-    from lamella._registry import registry
-
-    found = registry()
-    return CardBook(plugins=[found.get("model_cards", n) for n in found.names("model_cards")])
 
 
 def fit(
