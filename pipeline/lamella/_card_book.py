@@ -219,7 +219,7 @@ def _entries(source: CardSource) -> tuple[Entry, ...]:
 
     if isinstance(source, Mapping):
         return cards_from(source)
-    if isinstance(source, str | os.PathLike):
+    if isinstance(cast("object", source), str | os.PathLike):
         return read_card_file(source)
     msg = f"{source!r} is no source of model cards: neither a path, a table nor a function."
     raise ConfigurationError(msg)

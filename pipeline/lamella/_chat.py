@@ -67,9 +67,8 @@ class ChatResponse(Response, Generic[V_co]):
         events.append(Finish(reason))
         return ChatResponse(events, Head(model=model))
 
-    def _hand_on(self, response: Self) -> Self:
-        response._value = self._value  # noqa: SLF001 - its own class
-        return response
+    def _carry_to(self, response: Any) -> None:
+        response._value = self._value
 
     @classmethod
     def _fold(cls, events: Sequence[Event]) -> ChatAnswer:

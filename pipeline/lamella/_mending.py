@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint, PackageNotFoundError, version
-from typing import Final, cast
+from typing import Final
 
 from lamella._versions import unmet
 
@@ -21,10 +21,11 @@ def distribution_of(entry_point: EntryPoint) -> tuple[str, str]:
     that are no distribution's name, so that no allow-list lets it in by accident.
     """
     found = entry_point.dist
-    name = cast("str | None", found and found.metadata["Name"])
+    name: str | None = None if found is None else found.metadata["Name"]
     if found is None or not name:
         return f"module {module_of(entry_point)}", ""
-    return name, cast("str | None", found.metadata["Version"]) or ""
+    version: str | None = found.metadata["Version"]
+    return name, version or ""
 
 
 def module_of(entry_point: EntryPoint) -> str:

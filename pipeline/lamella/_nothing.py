@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final, NoReturn
 
+_REFUSAL = "This is the shared empty default; make a mapping of your own."
+
 
 class _Nothing(dict[str, Any]):
     """An empty dict that stays empty, and is the same object after copying and pickling.
@@ -13,11 +15,17 @@ class _Nothing(dict[str, Any]):
 
     __slots__ = ()
 
-    def _refuse(self, *_: object, **__: object) -> NoReturn:
-        msg = "This is the shared empty default; make a mapping of your own."
-        raise TypeError(msg)
+    def __setitem__(self, key: str, value: Any) -> NoReturn:
+        raise TypeError(_REFUSAL)
 
-    __setitem__ = __ior__ = update = setdefault = _refuse
+    def __ior__(self, other: Any) -> NoReturn:
+        raise TypeError(_REFUSAL)
+
+    def update(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError(_REFUSAL)
+
+    def setdefault(self, key: str, default: Any = None) -> NoReturn:
+        raise TypeError(_REFUSAL)
 
     def __reduce__(self) -> str:
         return "NOTHING"

@@ -80,8 +80,8 @@ def rate(amount: str) -> int:
     except InvalidOperation:
         raise ValueError(f"{amount!r} is not a decimal number such as '2.50'.") from None
     # Not with Decimal's arithmetic: that rounds to whatever the program's decimal context says.
-    small = exact.is_finite() and exact.adjusted() < _DIGITS and exact.as_tuple()[2] >= -_DIGITS
-    nano = Fraction(exact) * NANO if small else None
+    bounded = exact.is_finite() and -_DIGITS < exact.adjusted() < _DIGITS
+    nano = Fraction(exact) * NANO if bounded else None
     if nano is None or nano < 0 or nano.denominator != 1:
         raise ValueError(
             f"{amount!r} is negative, not finite, finer than a nano-unit, or beyond all prices."
@@ -220,9 +220,7 @@ class Tier:
         rates: The rates of the whole call.
     """
 
-    above: int = attrs.field(
-        validator=[attrs.validators.instance_of(int), attrs.validators.ge(0)]
-    )
+    above: int = attrs.field(validator=[attrs.validators.instance_of(int), attrs.validators.ge(0)])
     rates: Rates
 
 

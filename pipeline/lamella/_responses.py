@@ -187,7 +187,8 @@ class Response:
             raise MisuseError(msg, hint="Collect it first, and answer with its events.")
         response = type(self)(self._events, self.head)
         response._answer = self._answer  # noqa: SLF001 - its own class
-        return self._hand_on(response)
+        self._carry_to(response)
+        return response
 
     # --- state -------------------------------------------------------------------------------
 
@@ -446,10 +447,10 @@ class Response:
             return
         self._closing = True
         interruption = await self._close_source()
-        if self._read_over is None:
-            self._read_over = anyio.Event()
-        with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
-            await self._read_over.wait()
+        if self._reading:  # no longer, if the source took its time to close
+            self._read_over = self._read_over or anyio.Event()
+            with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
+                await self._read_over.wait()
         if interruption is not None:
             raise interruption
 
@@ -553,15 +554,17 @@ class Response:
         if self._outcome is None:
             assert self._context is not None  # noqa: S101 - an open response has one
             source = TransformSource(self, transform)
-            return self._hand_on(type(self).opened(source, self._context, self.head))
+            response = type(self).opened(source, self._context, self.head)
+            self._carry_to(response)
+            return response
         self._must_be_complete()
         response = type(self)(transformed(self._events, transform), self.head)
         response._context = self._context  # noqa: SLF001 - its own class
-        return self._hand_on(response)
-
-    def _hand_on(self, response: Self) -> Self:
-        """Give another level of this answer what is not in its events."""
+        self._carry_to(response)
         return response
+
+    def _carry_to(self, response: Any) -> None:
+        """Give another level of this answer what is not in its events."""
 
     def map_text(self, function: Callable[[str], str]) -> Self:
         """This answer with each piece of its text changed.

@@ -127,10 +127,10 @@ class Secret:
         try:
             found = self._source()(self._rest)
             value = self._found(await found if inspect.isawaitable(found) else found)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - as in `reveal`
             problem = self._failed(error)
             if self._kept is None:
-                raise problem from None  # as in `reveal`
+                raise problem from None
             self._problem = problem
             return self._kept
         self._kept, self._until, self._problem = value, now + self._ttl, None

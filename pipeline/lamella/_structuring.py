@@ -166,16 +166,27 @@ def _resolved(owner: Any) -> dict[str, Any]:
         if (inspect.isclass(owner))
         else getattr(owner, "__annotations__", {})
     )
-    module = sys.modules.get(getattr(owner, "__module__", None) or "")
-    names = getattr(owner, "__globals__", None) or (vars(module) if module is not None else {})
+    names = _names_around(owner)
     hints: dict[str, Any] = {}
     for name, annotation in annotations.items():
         holder: Any = types.SimpleNamespace(__annotations__={name: annotation})
         try:
-            hints[name] = typing.get_type_hints(holder, dict(names))[name]
+            hints[name] = typing.get_type_hints(holder, names)[name]
         except Exception:  # noqa: BLE001 - a name for checkers only: the owner judges the value
             hints[name] = Any
     return hints
+
+
+def _names_around(owner: Any) -> dict[str, Any]:
+    """The names that an object's annotations may mean.
+
+    A package may say that a class is its own which was written in an inner module (this one does),
+    so that `__module__` leads nowhere; the class's own `__init__` still knows where that was.
+    """
+    module = sys.modules.get(getattr(owner, "__module__", None) or "")
+    function = vars(owner).get("__init__") if inspect.isclass(owner) else owner
+    written: Mapping[str, Any] = getattr(function, "__globals__", None) or {}
+    return {**(vars(module) if module is not None else {}), **written}
 
 
 def _unknown(name: str, known: Parameters) -> str:

@@ -41,6 +41,7 @@ async def echo(request: ChatRequest) -> ChatResponse:
 
 async def words(request: ChatRequest) -> ChatResponse:
     """Three words, streamed."""
+
     async def events() -> AsyncIterator[Event]:
         for word in ("one ", "two ", "three"):
             yield TextDelta(word)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import attrs
 import pytest
 
-from lamella import ConfigurationError, Money, Secret
+from lamella import ConfigurationError, Money, Preset, Secret
 from lamella._configuration import read_configuration
 from lamella._mistakes import Misfit, Mistakes, Place
 from lamella._preset_records import Use
-from lamella._structuring import build, fit
+from lamella._structuring import build, fit, parameters_of
 
 if TYPE_CHECKING:
     from fractions import Fraction as Unknown  # a name that is not there at run time
@@ -373,7 +373,9 @@ def said_of(text: str | bytes) -> list[str]:
 
 def test_a_misspelt_key_hides_no_other_mistake() -> None:
     """A key that is unknown and mistakes inside its neighbours are told together."""
-    assert said_of("[presets.x]\ntransprot = 'mock'\nlayers = [5, { use = 3 }]\nwithout = 'log'\n") == [
+    assert said_of(
+        "[presets.x]\ntransprot = 'mock'\nlayers = [5, { use = 3 }]\nwithout = 'log'\n"
+    ) == [
         "lamella.toml: presets.x.transprot: is no option. Did you mean 'transport'?",
         "lamella.toml: presets.x.without: got 'log', expected a list, each a string",
         f"lamella.toml: presets.x.layers[0]: got 5, expected {USE}",
@@ -432,9 +434,7 @@ def test_what_is_beyond_all_bounds_is_a_mistake(value: str) -> None:
 def test_two_spellings_of_one_preset_are_a_mistake() -> None:
     """Names are compared without case and hyphens, so that the second would never be found."""
     assert said_of("[presets.a-b]\n[presets.A_b]\n") == [
-        (
-            "lamella.toml: presets.A_b: is there already, as 'a-b': `-`, `_` and capitals are alike"
-        )
+        ("lamella.toml: presets.A_b: is there already, as 'a-b': `-`, `_` and capitals are alike")
     ]
 
 
@@ -466,3 +466,11 @@ def test_the_home_of_nobody_is_no_path() -> None:
     assert misfit(Path, "~nobody-of-that-name/x") == (
         "got '~nobody-of-that-name/x', expected a path"
     )
+
+
+def test_a_class_that_moved_house_keeps_its_types() -> None:
+    """A class whose package calls it its own is checked like before it did."""
+    before = parameters_of(Preset).types
+    assert before["without"] == Sequence[str]
+    assert Preset.__module__ == "lamella"
+    assert misfit(Preset, {"without": "log"}).startswith("without: got 'log', expected a list")

@@ -243,6 +243,14 @@ def test_a_dict_that_is_no_message_is_refused(given: dict[str, Any]) -> None:
         Message.of(given)
 
 
+@pytest.mark.parametrize("given", ["Hi", 5, None, ["Hi"]])
+def test_what_is_neither_message_nor_dict_is_refused(given: Any) -> None:
+    """The error says what to give, and quotes nothing."""
+    with pytest.raises(TypeError, match=r"Message\.user") as caught:
+        Message.of(given)
+    assert "Hi" not in str(caught.value)
+
+
 def test_a_tool_result_stands_in_a_tool_message_only() -> None:
     """Written as anything else it would change its role."""
     with pytest.raises(ValueError, match=r"Message\.tool"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -425,3 +426,67 @@ def test_a_preset_that_only_extends_itself_says_so() -> None:
         "lamella.toml: presets.own.extends: There is no preset 'own' below the one that extends it "
         "by its own name."
     )
+
+
+# --- as it is explained -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("development", ["log", "deadline", "retry", "cost"]),
+        ("production", ["log", "deadline", "retry", "timeout", "cost"]),
+        ("cost", ["log", "deadline", "cost"]),
+        ("test", ["deadline", "cost"]),
+    ],
+)
+def test_a_built_in_preset_explains_itself(name: str, expected: list[str]) -> None:
+    """Each layer has its phase, what differs from its defaults, and whose it is; nothing odd."""
+    with using(Registry(allow=())):
+        explained = Pipeline.preset(name, transport="mock").explain()
+    assert [layer.name for layer in explained.layers] == expected
+    assert (explained.name, explained.transport, explained.doubts) == (name, "mock", ())
+    for layer in explained.layers:
+        assert (layer.distribution, layer.phase is None) == ("lamella", False)
+
+
+def whole(given: Any) -> int:
+    """A converter that does not take its own default."""
+    return int(given)
+
+
+@attrs.frozen
+class Odd(_Passing):
+    """A layer of which little can be said, and some of it may not."""
+
+    api_key: str = ""
+    headers: Any = None
+    masked: str = attrs.field(default="", repr=lambda _: "***")
+    number: int = attrs.field(default=1, converter=attrs.Converter(whole))  # type: ignore[misc]
+    strict: int = attrs.field(default=None, converter=whole)
+    template: str = ""
+    max_tokens: int = 1
+
+
+def test_an_explanation_shows_no_key_and_survives_strangers() -> None:
+    """Keys are hidden by their names, a field's own repr holds, and what is long is cut."""
+    odd = Odd("sk-abc", {"Authorization": "Bearer sk-abc"}, "sk-abc", 1, 2, "word " * 200, 5)
+    (line,) = [
+        line for line in str(Pipeline([odd], Line()).explain()).splitlines() if "odd" in line
+    ]
+    assert "sk-abc" not in line
+    assert "api_key=<hidden>  headers=<hidden>  masked=***  strict=2  template='word" in line
+    assert "number" not in line
+    assert "max_tokens=5" in line
+    assert len(line) < 300
+    assert "sk-abc" not in repr(Pipeline([odd], Line()).explain())
+
+
+def test_a_function_with_options_is_explained_as_itself() -> None:
+    """What `functools.partial` makes belongs to whoever wrote the function."""
+
+    async def greet(request: ChatRequest, call_next: Handler, *, word: str) -> Any:
+        return await call_next(request)
+
+    (layer,) = Pipeline([partial(greet, word="hi")], Line()).explain().layers
+    assert (layer.name, layer.distribution) == ("greet", f"module {__name__}")

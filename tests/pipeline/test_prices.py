@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from decimal import localcontext
 from fractions import Fraction
 from typing import Any
 
@@ -252,3 +253,47 @@ def test_the_row_that_took_effect_last_holds() -> None:
     assert price_on(rows) is second
     assert price_on((second,), dt.date(2026, 8, 20)) is None
     assert price_on(()) is None
+
+
+# --- what was tried to break them -------------------------------------------------------------
+
+
+def test_a_price_is_exact_whatever_the_decimal_context_says() -> None:
+    """A program that calculates with two digits of its own still gets the whole price."""
+    with localcontext() as context:
+        context.prec = 2
+        assert rate("3.625") == 3_625_000_000
+    assert rate("12345678901234567890.123456789") == 12345678901234567890123456789
+
+
+@pytest.mark.parametrize("amount", ["1e999999999", "1e-999999999", "9" * 5000, "1e-10"])
+def test_an_amount_beyond_all_prices_is_refused_at_once(amount: str) -> None:
+    """Neither too large nor too small a number becomes a price, least of all nothing."""
+    with pytest.raises(ValueError, match="is negative, not finite, finer than a nano-unit, or"):
+        rate(amount)
+    with pytest.raises(ValueError, match="is not a factor"):
+        factor("1e999999999")
+
+
+@pytest.mark.parametrize(
+    ("services", "says"),
+    [
+        ({"batch": 0.5}, "with 0.5: a Fraction, 0 or more, or a Price"),
+        ({"batch": Fraction(-1, 2)}, r"with Fraction\(-1, 2\)"),
+        ({"auto": Fraction(1, 2)}, "'auto': that is the ordinary service"),
+        ({"batch": Price(Rates(), currency="EUR")}, "in EUR: expected USD"),
+    ],
+)
+def test_what_cannot_be_a_service_is_refused_where_it_is_made(services: Any, says: str) -> None:
+    """A factor that is none, or another currency, is an error before the first call is priced."""
+    with pytest.raises(ValueError, match=says):
+        Price(Rates(uncached_input=1), services=services)
+
+
+def test_tiers_are_whole_and_of_different_sizes() -> None:
+    """Of two tiers with one bound nobody could say which holds."""
+    fraction: Any = 1.5
+    with pytest.raises(TypeError, match="'above' must be"):
+        Tier(fraction, Rates())
+    with pytest.raises(ValueError, match="several tiers above 5 tokens"):
+        Price(Rates(), tiers=(Tier(5, Rates()), Tier(5, Rates(uncached_input=1))))

@@ -483,11 +483,17 @@ def test_another_registry_can_stand_in_for_a_block() -> None:
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("class E(Exception):\n def __str__(self): return 1 / 0\nraise E", "E, whose message fails"),
+        (
+            "class E(Exception):\n def __str__(self): return 1 / 0\nraise E",
+            "E, whose message fails",
+        ),
         ("lamella_stores = {'a': dict}", "lamella_stores is a dict, not a function"),
         ("async def lamella_stores(): return {}", "it returned coroutine, not a mapping"),
         ("def lamella_stores(): return {'a-b': dict, 'A_b': list}", "'a-b' and 'A_b' are one name"),
-        ("def lamela_stores(): return {}", "it has no hook, such as a function lamella_middlewares"),
+        (
+            "def lamela_stores(): return {}",
+            "it has no hook, such as a function lamella_middlewares",
+        ),
     ],
 )
 def test_what_a_plugin_does_wrong_is_said(site: Site, source: str, said: str) -> None:
@@ -509,7 +515,7 @@ def test_a_module_of_a_hooks_name_is_no_hook(site: Site) -> None:
 def test_what_is_no_import_path_is_called_so(site: Site, path: str) -> None:
     """A path that cannot be one says so, wherever it stands."""
     site.plugin("lamella-stray", f"def lamella_stores(): return {{'stray': {path!r}}}")
-    with pytest.raises(PluginError, match="is no import path, 'package.module:attribute'"):
+    with pytest.raises(PluginError, match="is no import path"):
         site.registry().store("stray")
 
 
@@ -541,13 +547,11 @@ def test_what_is_left_of_a_removed_distribution_breaks_nothing(good: Site) -> No
     info.mkdir()
     (info / "entry_points.txt").write_text("[lamella]\nx = lamella_good\ny = a b c\n")
     names = good.registry()
-    assert [each.distribution for each in names.plugins()] == [
-        "lamella-good",
-        "module lamella_good",
-        "module a b c",
-    ] or {each.distribution for each in names.plugins()} >= {"module a b c"}
+    found = {each.distribution: len(each.problems) for each in names.plugins()}
+    assert found["module a b c"] == 1
+    assert found.keys() == {"lamella-good", "module a b c", "module lamella_good"}
     with using(good.registry("lamella_good")) as restricted:
-        assert [each.allowed for each in restricted.plugins()].count(True) == 1
+        assert [each.allowed for each in restricted.plugins()] == [True, False, False]
         assert "good" in str(Pipeline(["good"], transport=registry_mock()).explain())
 
 
@@ -589,18 +593,3 @@ def test_names_of_options_are_checked_before_they_are_used(good: Site) -> None:
     assert str(caught.value) == "store 'sized': max-size: got 'x', expected an integer"
     with pytest.raises(ConfigurationError, match="max_size: is there already, as 'max-size'"):
         names.make("stores", "sized", {"max-size": 1, "max_size": 2})
-
-
-def test_a_plugins_broken_cards_do_not_stop_calls(site: Site) -> None:
-    """Cards that cannot be had are left out; models of others still have theirs."""
-    from lamella.transports._parameters import process_cards
-
-    source = """
-    def lamella_model_cards():
-        return {"a": "no_such_module:CARDS", "b": lambda: 1 / 0, "c": 5, "d": lambda: [5]}
-    """
-    site.plugin("lamella-cards", source)
-    with using(site.registry()):
-        book = process_cards.__wrapped__()
-    assert book.find("openai", "gpt-4o-mini") is not None
-    assert len(book.problems) == 3

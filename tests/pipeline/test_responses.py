@@ -132,6 +132,40 @@ async def test_closing_wakes_a_pending_read() -> None:
     assert transport.open_sources == 0
 
 
+async def test_closing_ends_with_the_read_and_not_later() -> None:
+    """A source that goes on closing after it has woken the read is not waited for in vain."""
+
+    class Slow:
+        def __init__(self) -> None:
+            self.closed = anyio.Event()
+            self.events = iter([TextDelta("a")])
+
+        async def __anext__(self) -> Any:
+            for event in self.events:
+                return event
+            await self.closed.wait()
+            raise ConnectionLostError("closed")
+
+        async def aclose(self) -> None:
+            self.closed.set()
+            await anyio.sleep(0.2)
+
+    async def transport(request: ChatRequest) -> ChatResponse:
+        return await begin(request, Slow())
+
+    pipeline = Pipeline([], transport, ports=virtual_ports())
+    async with pipeline.stream(HELLO) as response, anyio.create_task_group() as group:
+
+        async def read() -> None:
+            with pytest.raises(ClosedError):
+                await response.collect()
+
+        group.start_soon(read)
+        await anyio.sleep(0.5)
+        await response.aclose()
+        assert anyio.current_time() == pytest.approx(0.7)
+
+
 async def test_leaving_the_block_waits_for_a_read_of_another_task() -> None:
     """The call ends after the answer has: its outcome is known, callbacks have been told."""
     endings: list[tuple[Ending, bool]] = []

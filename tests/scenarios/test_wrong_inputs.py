@@ -173,9 +173,9 @@ async def test_options_that_make_no_sense() -> None:
     assert [await said(each) for each in wrong] == snapshot(
         [
             "ConfigurationError: Retry(attempts=0): give a whole number, 1 or more.",
-            'ConfigurationError: Timeout(idle=0): give seconds above 0, a timedelta, or None for no limit (0 would let nothing pass).',
+            "ConfigurationError: Timeout(idle=0): give seconds above 0, a timedelta, or None for no limit (0 would let nothing pass).",
             "ConfigurationError: Deadline(seconds=-1): give seconds above 0, a timedelta, or None for no limit (0 would let nothing pass).",
-            'ConfigurationError: Watch() watches nothing. Give it a function: on_request=, on_event=, on_response= or on_error=.',
+            "ConfigurationError: Watch() watches nothing. Give it a function: on_request=, on_event=, on_response= or on_error=.",
             "ConfigurationError: max_attempts=0 would let no request out; it is 1 or more.",
             "ValueError: temperature must be 0 or more, not -1.",
         ]

@@ -301,7 +301,7 @@ async def test_what_the_handler_raises() -> None:
         raise KeyError(message)
 
     server = HTTPServer(handler)
-    with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012 - raised by leaving the block
+    with pytest.raises(ExceptionGroup) as caught:
         async with server, httpx2.AsyncClient() as client:
             answer = await client.get(server.url)
             assert (answer.status_code, "private" in answer.text) == (500, False)
@@ -332,7 +332,7 @@ async def test_what_early_raises() -> None:
         if received.path == "/bad":
             raise LookupError
 
-    with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012 - raised by leaving the block
+    with pytest.raises(ExceptionGroup) as caught:
         async with HTTPServer(echo, early=Early(head=head)) as server:
             assert await exchange(server, GET.replace(b"/ ", b"/bad ")) == b""
             ok = await exchange(server, GET.replace(b"Host", b"Connection: close\r\nHost"))

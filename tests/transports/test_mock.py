@@ -406,7 +406,7 @@ async def test_faults_meet_every_request_after_the_script() -> None:
 async def test_a_stream_breaks_after_commitment() -> None:
     """Once events are out, the error keeps what came and cannot be retried."""
     pipeline = Pipeline([], Mock(script=["reset=4"]))
-    with pytest.raises(ConnectionLostError) as raised:  # noqa: PT012 - the loop raises
+    with pytest.raises(ConnectionLostError) as raised:
         async with pipeline.stream(ChatRequest.of("mock: say a b c d e f")) as response:
             async for _ in response:
                 pass

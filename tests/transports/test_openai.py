@@ -347,6 +347,16 @@ async def test_error_in_band_after_text() -> None:
         assert error.partial.text == "Héllo "
 
 
+async def test_fault_told_by_the_finish_reason() -> None:
+    """A stream whose finish reason is a fault is an error with request id and what had come."""
+    async with serving(stream((*STREAM[:2], chunk(finish="error")))) as (_, pipeline):
+        error = await broken(pipeline)
+        assert type(error) is lamella.ServerError
+        assert (error.code, error.request_id, error.committed) == ("error", "req_1", True)
+        assert error.partial is not None
+        assert error.partial.text == "Héllo "
+
+
 @pytest.mark.parametrize("bad", [b'data: {"choices": [\n\n', b"data: \xff\xfe\n\n", b"data: 1\n\n"])
 async def test_malformed_event(bad: bytes) -> None:
     """Nonsense in the middle is a protocol error with what had come."""

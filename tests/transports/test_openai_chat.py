@@ -338,7 +338,14 @@ def test_several_answers_have_a_reason_each() -> None:
 
 @pytest.mark.parametrize(
     ("reason", "expected"),
-    [("function_call", "tool_calls"), ("content_filter", "content_filter"), ("weird", "weird")],
+    [
+        ("function_call", "tool_calls"),
+        ("content_filter", "content_filter"),
+        ("eos", "stop"),
+        ("model_length", "length"),
+        ("sensitive", "content_filter"),
+        ("weird", "weird"),
+    ],
 )
 def test_finish_reasons_are_normalised_or_passed_on(reason: str, expected: str) -> None:
     """Legacy words get today's; unknown ones stay the provider's own."""

@@ -17,12 +17,14 @@ from lamella import (
     ChatResponse,
     Event,
     Finish,
+    Image,
     LamellaError,
     MediaDelta,
     Opaque,
     OverloadedError,
     ProtocolError,
     ReasoningDelta,
+    ServerError,
     TextDelta,
     ToolCall,
     Usage,
@@ -91,8 +93,20 @@ def assembled(*chunks: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         [text("a") | {"usage": USAGE | {"completion_tokens": 1}}, ENDED, DONE],
         [text("a"), ENDED, TOTALS, DONE],
         [text("a"), STOP, TOTALS, {"choices": [], "usage": None}, DONE],
+        [text("a"), STOP, TOTALS, {"choices": [], "usage": {"cost": 0}}, DONE],
+        [text("a"), {"choices": [{**STOP["choices"][0], "usage": USAGE}]}, DONE],
     ],
-    ids=["final", "bare", "with a choice", "no DONE", "cumulative", "twice", "null after"],
+    ids=[
+        "final",
+        "bare",
+        "with a choice",
+        "no DONE",
+        "cumulative",
+        "twice",
+        "null after",
+        "nothing after",
+        "in the choice",
+    ],
 )
 def test_usage_is_counted_once_wherever_it_comes(chunks: list[Any]) -> None:
     """The last statement counts, before the one `Finish`."""
@@ -109,6 +123,11 @@ def test_zero_usage_is_respected_and_missing_usage_estimated() -> None:
     ]
     report = stream(text("Hel"), text("lo"), STOP)[-2]
     assert report == UsageReport(Usage(uncached_input=5, text_output=3, estimated=True))
+
+
+def test_usage_that_nobody_asked_for_counts() -> None:
+    """Groq states it in an object of its own."""
+    assert REPORT in stream(text("a"), {**STOP, "x_groq": {"id": "r1", "usage": USAGE}}, DONE)
 
 
 @pytest.mark.parametrize("chunks", [[], [DONE], [text("a")], [text("a"), DONE]])
@@ -129,6 +148,34 @@ def test_several_answers_end_when_each_has_its_reason() -> None:
     assert events[-1] == Finish("stop", ("stop", "length"))
     answer = ChatResponse(tuple(events)).answer
     assert [choice.message.text for choice in answer.choices] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("end", "kind"),
+    [
+        ({"finish_reason": "error"}, ServerError),
+        ({"finish_reason": "network_error"}, ServerError),
+        ({"finish_reason": "insufficient_system_resource"}, OverloadedError),
+    ],
+)
+def test_an_answer_that_ends_by_a_fault_is_no_answer(
+    end: dict[str, Any], kind: type[LamellaError]
+) -> None:
+    """Some servers say only in the finish reason that they broke off; what came stays, unended."""
+    decoder, events = read({**text("a", **end), "usage": USAGE}, DONE)
+    assert events == [TextDelta("a")]
+    with pytest.raises(kind) as caught:
+        decoder.finish()
+    assert caught.value.usage == REPORT.usage
+    complete = {"choices": [{"index": 0, "message": {"content": "a"}, **end}]}
+    with pytest.raises(kind):
+        CHAT.decode(msgspec.json.encode(complete))
+
+
+def test_groq_says_why_it_stopped_early() -> None:
+    """In an object of its own, beside a finish reason that is as good as any."""
+    with pytest.raises(OverloadedError):
+        stream(text("a"), {**STOP, "x_groq": {"error": "over_capacity"}}, DONE)
 
 
 def test_done_is_told_apart_from_finished() -> None:
@@ -193,6 +240,23 @@ def test_whole_calls_need_neither_index_nor_id() -> None:
         ("call_c1_0_1", "f", '{"a":2}'),
         ("call_c1_0_2", "g", '{"a":3}'),
     ]
+
+
+def test_calls_without_arguments_are_told_apart_by_name() -> None:
+    """Where no index says that a second name continues the first, it is another call."""
+    assert assembled(calls(piece("", "f"), piece("", "g")), calls(piece("", "h"))) == [
+        ("call_c1_0_0", "f", ""),
+        ("call_c1_0_1", "g", ""),
+        ("call_c1_0_2", "h", ""),
+    ]
+
+
+def test_calls_of_one_id_are_told_apart_by_index() -> None:
+    """A server may give all calls the same id; each name at a new index is a call."""
+    assert assembled(
+        calls(piece('{"a":', "f", index=0, id="null"), piece('{"b":', "g", index=1, id="null")),
+        calls(piece("1}", index=0, id="null"), piece("2}", index=1, id="null")),
+    ) == [("null", "f", '{"a":1}'), ("null", "g", '{"b":2}')]
 
 
 def test_a_name_may_be_repeated_or_come_in_pieces() -> None:
@@ -291,6 +355,42 @@ def test_reasoning_state_is_gathered_for_the_next_turn() -> None:
     parts = ChatResponse(tuple(events)).message.parts
     entry = {"type": "reasoning.text", "index": 0, "text": "Hm"}
     assert parts[-1] == Opaque({"reasoning_details": [entry]}, "openai")
+
+
+def test_blocks_of_thinking_are_gathered_up_to_their_seal() -> None:
+    """Pieces without an index belong to the block that is not yet sealed."""
+
+    def blocks(words: str, seal: str = "") -> dict[str, Any]:
+        block = {"type": "thinking", "thinking": words, "signature": seal}
+        return {"choices": [{"delta": {"thinking_blocks": [block]}}]}
+
+    thought = blocks("H"), blocks("m"), blocks("", "s1"), blocks("!", "s2")
+    kept = ChatResponse(tuple(stream(*thought, text("Yes"), STOP, DONE))).message.parts[-1]
+    assert isinstance(kept, Opaque)
+    found = [(block["thinking"], block["signature"]) for block in kept.data["thinking_blocks"]]
+    assert found == [("Hm", "s1"), ("!", "s2")]
+
+
+def test_every_picture_is_one_of_its_own() -> None:
+    """Each comes whole, so that two in two deltas are two pictures."""
+
+    def picture(data: str) -> dict[str, Any]:
+        url = {"url": f"data:image/png;base64,{data}"}
+        return {"choices": [{"delta": {"images": [{"image_url": url}]}}]}
+
+    events = stream(picture("AQ=="), picture("Ag=="), STOP, DONE)
+    assert ChatResponse(tuple(events)).message.parts == (
+        Image(data=b"\1", media_type="image/png"),
+        Image(data=b"\2", media_type="image/png"),
+    )
+
+
+def test_a_message_beside_the_deltas_is_not_said_again() -> None:
+    """Some servers repeat the whole message at the end; without deltas it is the answer."""
+    whole = {"choices": [{"message": {"content": "ab"}, "delta": {}, "finish_reason": "stop"}]}
+    role = {"choices": [{"delta": {"role": "assistant"}}]}
+    for chunks in ((role, text("a"), text("b"), whole), (role, whole)):
+        assert ChatResponse(tuple(stream(*chunks, DONE))).text == "ab"
 
 
 def test_log_probabilities_wait_for_the_text_of_their_tokens() -> None:

@@ -406,17 +406,68 @@ def test_a_stream_amounts_to_the_same_as_the_complete_answer() -> None:
     ]
 
 
-@pytest.mark.parametrize("dropped", ["delta", "added", "done", "item", "summary", "text"])
+@pytest.mark.parametrize(
+    "dropped", ["delta", "added", "done", "item", "item.done", "summary", "text"]
+)
 def test_each_kind_of_event_may_be_missing(dropped: str) -> None:
     """Servers leave out deltas, beginnings or ends; what one leaves out another says."""
     kept = [
         event for event in DELTAS[:-1] if dropped not in event["type"].rpartition("response.")[2]
     ]
     found = ChatResponse(tuple(stream(*kept, DELTAS[-1]))).answer
-    assert found.text == "Hello" or dropped == "item"
+    assert found.text == "Hello"
+    assert found.message.reasoning == "H\n\nm"
     calls = [(call.id, call.name, call.arguments) for call in found.message.tool_calls]
-    if dropped != "item":
-        assert calls == [("t1", "f", '{"a":1}'), ("t2", "c", "free")]
+    assert calls == [("t1", "f", '{"a":1}'), ("t2", "c", "free")]
+
+
+@pytest.mark.parametrize("spoilt", ["output_index", "item_id", "content_index"])
+def test_index_or_id_is_enough(spoilt: str) -> None:
+    """Of an item's index and id, either may be wrong; a part may be counted from -1."""
+
+    def spoil(number: int, event: dict[str, Any]) -> dict[str, Any]:
+        item = event.get("item", {})
+        event = {"item_id": item.get("id") or NAMED.get(event.get("output_index", -1)), **event}
+        if spoilt == "output_index":
+            return {**event, spoilt: 0}
+        if spoilt == "content_index":
+            return {**event, spoilt: -1}
+        changed = {"item": {**item, "id": f"x{number}"}} if item else {}
+        return {**event, spoilt: f"y{number}", **changed}
+
+    spoilt_events = [spoil(number, event) for number, event in enumerate(DELTAS[:-1])]
+    found = ChatResponse(tuple(stream(*spoilt_events, DELTAS[-1]))).answer
+    calls = [(call.id, call.name, call.arguments) for call in found.message.tool_calls]
+    assert calls == [("t1", "f", '{"a":1}'), ("t2", "c", "free")]
+    assert found.text == "Hello"
+    assert found.message.reasoning == "H\n\nm"
+
+
+NAMED = {0: "rs1", 1: "ws1", 2: "m1", 3: "fc1", 4: "ct1"}
+
+
+def test_one_index_may_serve_several_calls() -> None:
+    """Each call that is announced is one more, and its own end is told by its id."""
+    one, other = {**CALL, "id": None}, {**CALL, "id": None, "call_id": "t9"}
+    begun = ({**one, "arguments": ""}, {**other, "arguments": ""})
+    events = [
+        (
+            on("output_item.added", item=announced),
+            on("function_call_arguments.delta", delta='{"a":1}'),
+            on("output_item.done", item=ended),
+        )
+        for announced, ended in zip(begun, (one, other), strict=True)
+    ]
+    found = ChatResponse(tuple(stream(*events[0], *events[1], end(one, other)))).tool_calls
+    assert found == (ToolCall("t1", "f", '{"a":1}'), ToolCall("t9", "f", '{"a":1}'))
+
+
+def test_the_final_response_says_what_the_stream_did_not() -> None:
+    """Reasoning may be streamed and the message and calls come only at the end."""
+    thought = on("reasoning_summary_text.delta", item_id="rs1", summary_index=0, delta="H\n\nm")
+    found = ChatResponse(tuple(stream(thought, end(THOUGHT, SAID, CALL)))).answer
+    assert found.message.parts == (PARTS[0], PARTS[2], PARTS[3])
+    assert found.finish_reason == "tool_calls"
 
 
 def test_a_stream_of_the_end_alone_has_everything() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import itertools
 import warnings
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -156,21 +157,34 @@ async def left_early(subject: Subject) -> None:
 async def dropped(subject: Subject) -> None:
     """An answer that is dropped is closed by the net, and nothing complains."""
     world = _World(subject)
-    with warnings.catch_warnings(record=True) as heard:
-        warnings.simplefilter("always")
+    with _nothing_complains():
         block = world.pipeline.stream(subject.request)
         await block.__aenter__()
         del block
         gc.collect()
         await anyio.sleep(_WAIT)
+    await world.settle()
+
+
+@contextmanager
+def _nothing_complains() -> Generator[None, None, None]:
+    """Collect garbage at the end, and let no ResourceWarning pass."""
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        yield
         gc.collect()
     complaints = [str(one.message) for one in heard if issubclass(one.category, ResourceWarning)]
     expect(not complaints, f"Nothing stays open: {complaints}.")
-    await world.settle()
 
 
 async def closed_under_a_read(subject: Subject) -> None:
     """Closing an answer wakes the read that waits for its next event, with ClosedError."""
+    for turns in (1, 2, 10, 30):
+        with _nothing_complains():
+            await _closed_under_a_read(subject, turns)
+
+
+async def _closed_under_a_read(subject: Subject, turns: int) -> None:
     world = _World(subject)
     found: list[object] = []
     woken = False
@@ -181,8 +195,8 @@ async def closed_under_a_read(subject: Subject) -> None:
 
         async with anyio.create_task_group() as group:
             group.start_soon(read)
-            await anyio.lowlevel.checkpoint()
-            await anyio.lowlevel.checkpoint()
+            for _ in range(turns):
+                await anyio.lowlevel.checkpoint()
             await response.aclose()
             await anyio.sleep(_WAIT)
             woken = bool(found)

@@ -113,6 +113,8 @@ class PooledReply:
             raise
         finally:
             self._reading = False
+        if self._closed:  # meanwhile, when the bytes were already here
+            await self._unwind()
         return data
 
     async def _read_multiplexed(self) -> bytes:

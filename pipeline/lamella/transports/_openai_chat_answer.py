@@ -147,6 +147,7 @@ class ChatDecoder:
 
         Raises:
             ProtocolError: If the answer came to its end and says nothing that could be an answer.
+            LamellaError: If its finish reason says that the provider failed.
         """
         choices = [self._choices[index] for index in sorted(self._choices)]
         asked = (self._request.n or 1) if self._request is not None else 1

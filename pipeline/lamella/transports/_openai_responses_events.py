@@ -224,9 +224,7 @@ class ResponsesDecoder:
         item_id = text_of(given, "item_id")
         if item_id is not None:
             self._thinking[item_id] = place
-        return self._noted(
-            [ReasoningDelta(text, 0, index, id=item_id if before is None else None)]
-        )
+        return self._noted([ReasoningDelta(text, 0, index, id=item_id if before is None else None)])
 
     # --- tool calls --------------------------------------------------------------------------
 

@@ -1,9 +1,9 @@
 """Which call a piece of a tool call belongs to, in streams that leave it open.
 
 The API says: by `index`. In practice one index serves two calls (told apart by `id`, or by nothing
-but a second name), `index` or `id` are missing, come late or are empty strings, pieces of parallel
-calls alternate, and a whole call may come in one piece. Each call gets an index of our own, so that
-whoever reads the events needs no such rules.
+but a second name), one id serves two calls (told apart by `index`), `index` or `id` are missing,
+come late or are empty strings, pieces of parallel calls alternate, and a whole call may come in one
+piece. Each call gets an index of our own, so that whoever reads the events needs no such rules.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class ToolCalls:
         """The call that a piece continues; None if it begins one."""
         if whole or not self._calls:
             return None
-        wire = given.get("index")
+        wire: Any = given.get("index")
         indexed = isinstance(wire, int)
         current = self._at.get(wire) if indexed else None
         if call_id is not None and (known := self._by_id.get(call_id)) is not None:

@@ -19,7 +19,6 @@ from lamella._responses import Response
 from lamella.transports._dialect import DialectOptions
 
 if TYPE_CHECKING:
-    from lamella._card_book import CardBook
     from lamella._cards import ModelCard
 
 R = TypeVar("R", bound=Response)

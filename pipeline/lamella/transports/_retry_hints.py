@@ -33,9 +33,7 @@ _SPAN = (
     r"(ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hours?|d|days?)(?![a-z])"
 )
 _WORD = re.compile(_SPAN, re.IGNORECASE)
-_WORDS = re.compile(
-    rf"(?:try again|retry) (?:in|after) ((?:{_SPAN}(?:,|\s|and)*)+)", re.IGNORECASE
-)
+_WORDS = re.compile(rf"(?:try again|retry) (?:in|after) ((?:{_SPAN}(?:,|\s|and)*)+)", re.IGNORECASE)
 _EPOCH_LEAST = 1e9  # as seconds to wait that would be thirty years; so it is an instant
 _EPOCH_MILLISECONDS_LEAST = 1e11  # as seconds that would be the year 5138
 
