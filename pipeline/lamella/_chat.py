@@ -68,7 +68,7 @@ class ChatResponse(Response, Generic[V_co]):
         return ChatResponse(events, Head(model=model))
 
     def _carry_to(self, response: Any) -> None:
-        response._value = self._value
+        response._value = self._value  # noqa: SLF001 - its own class
 
     @classmethod
     def _fold(cls, events: Sequence[Event]) -> ChatAnswer:

@@ -39,7 +39,7 @@ def test_money_refuses_floats_and_other_currencies() -> None:
     with pytest.raises(TypeError, match="pass a string"):
         Money.of(0.1)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="convert one of them"):
-        Money.of("1") + Money.of("1", "EUR")
+        _ = Money.of("1") + Money.of("1", "EUR")
 
 
 @given(usages, usages)
