@@ -9,6 +9,7 @@ from typing import Self
 import attrs
 
 _NANO = 1_000_000_000
+_MOST_DIGITS = 40  # "1e999999999" is a number, and would fill the memory
 _SIGNS = {"USD": "$", "EUR": "€", "GBP": "£"}
 
 
@@ -36,9 +37,10 @@ class Money:
             raise TypeError(msg)
         exact = Decimal(amount)
         # Fractions, because Decimal arithmetic rounds to the context's 28 digits.
-        nano = Fraction(exact) * _NANO if exact.is_finite() else None
+        sane = exact.is_finite() and abs(exact.adjusted()) < _MOST_DIGITS
+        nano = Fraction(exact) * _NANO if sane else None
         if nano is None or nano.denominator != 1:
-            msg = f"Money.of({amount!r}): finer than one nano-unit, or not a number."
+            msg = f"Money.of({amount!r}): finer than one nano-unit, or no amount of money."
             raise ValueError(msg)
         return cls(nano.numerator, currency)
 

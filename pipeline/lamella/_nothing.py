@@ -18,7 +18,7 @@ class _Nothing(dict[str, Any]):
     def __setitem__(self, key: str, value: Any) -> NoReturn:
         raise TypeError(_REFUSAL)
 
-    def __ior__(self, other: Any) -> NoReturn:  # type: ignore[misc] - it never returns
+    def __ior__(self, other: Any) -> NoReturn:  # type: ignore[misc]
         raise TypeError(_REFUSAL)
 
     def update(self, *_: Any, **__: Any) -> NoReturn:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 import anyio
 import attrs
 
+from lamella._cursors import Cursor
 from lamella._ending import Callback, Ending, note_failure, outcome_of, tell
 from lamella._errors import (
     BusyError,
@@ -302,7 +303,7 @@ class Response:
     # --- reading -----------------------------------------------------------------------------
 
     def __aiter__(self) -> AsyncIterator[Event]:
-        return _Cursor(self)
+        return Cursor(self)
 
     def __iter__(self) -> Iterator[Event]:
         """The same for synchronous code: of complete responses, and inside `stream_sync`."""
@@ -582,28 +583,3 @@ class Response:
         self._bridge = bridge
         if clock is not None:
             clock.hold()
-
-
-class _Cursor:
-    """One reader's place in an answer."""
-
-    __slots__ = ("_index", "_response")
-
-    def __init__(self, response: Response) -> None:
-        self._response = response
-        self._index = 0
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Event:
-        response = self._response
-        index = self._index
-        events = response._events  # noqa: SLF001 - the response's own cursor
-        while index >= len(events):
-            if response._outcome is not None:  # noqa: SLF001
-                response._raise_if_broken()  # noqa: SLF001
-                raise StopAsyncIteration
-            await response.pull()
-        self._index = index + 1
-        return events[index]

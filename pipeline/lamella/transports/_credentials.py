@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
@@ -47,6 +48,9 @@ class Credential:
             value = await found if inspect.isawaitable(found) else found
         return _checked(value, self.origin)
 
+
+_SCHEME = re.compile("[a-z]{2,16}")
+"""What a source of secrets is called. A reference must never be sent as if it were the key."""
 
 NO_CREDENTIAL = Credential(None, "no key")
 
@@ -93,7 +97,15 @@ def _is_reference(text: str) -> bool:
         return True
     from lamella._registry import registry
 
-    return registry().has("secret_sources", scheme)
+    if registry().has("secret_sources", scheme):
+        return True
+    if _SCHEME.fullmatch(scheme):
+        raise SecretError(
+            f"What was given as a key looks like a reference to {scheme!r}, and nothing that is "
+            "installed reads such references.",
+            hint="Install the distribution that does; a key itself is Secret.of_value(key).",
+        )
+    return False
 
 
 def _checked(value: object, origin: str) -> str:

@@ -16,6 +16,7 @@ import attrs
 
 from lamella._errors import ConfigurationError
 from lamella._limits import Seconds, positive_seconds
+from lamella.transports._addresses import read_proxy
 
 MEBIBYTE = 1024 * 1024
 
@@ -117,14 +118,9 @@ def _count_or_none(_: object, attribute: attrs.Attribute[int], value: int) -> No
         raise ValueError(f"HTTPOptions.{attribute.name} must be 0 or more, not {value!r}.")
 
 
-_PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
-
-
 def _known_proxy(_: object, __: object, value: str | None) -> None:
-    if value is not None and value.partition("://")[0].lower() not in _PROXY_SCHEMES:
-        schemes = ", ".join(f"{scheme}://" for scheme in _PROXY_SCHEMES)
-        msg = "HTTPOptions.proxy is no address of a proxy that is understood."
-        raise ConfigurationError(msg, hint=f"It begins with one of {schemes}.")
+    if value is not None:
+        read_proxy(value, "HTTPOptions.proxy")
 
 
 def _http2_installed(_: object, __: object, value: bool) -> None:  # noqa: FBT001 - attrs' signature

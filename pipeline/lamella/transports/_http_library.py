@@ -13,11 +13,11 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
 
 import attrs
 
 from lamella._errors import ConfigurationError
+from lamella.transports._addresses import Proxy, read_proxy
 from lamella.transports._http import HTTPOptions
 
 T = TypeVar("T")
@@ -91,28 +91,18 @@ def _load(read: Callable[[], T], path: str) -> T:
         raise ConfigurationError(msg, hint=hint) from error
 
 
-@attrs.frozen
-class Proxy:
-    """Where a proxy is, and who we are to it."""
-
-    url: str
-    user: str | None = None
-    password: str | None = attrs.field(default=None, repr=False)
-
-
 def proxy_for(scheme: str, host: str, options: HTTPOptions) -> Proxy | None:
-    """The proxy for an origin: the option's, or else the environment's."""
-    address = options.proxy
-    if address is None and options.trust_env:
-        address = _proxy_of_environment(scheme, host)
+    """The proxy for an origin: the option's, or else the environment's.
+
+    Raises:
+        ConfigurationError: If the environment's is none that is understood.
+    """
+    if options.proxy is not None:
+        return read_proxy(options.proxy, "HTTPOptions.proxy")
+    address = _proxy_of_environment(scheme, host) if options.trust_env else None
     if address is None:
         return None
-    parts = urlsplit(address)
-    port = f":{parts.port}" if parts.port else ""
-    bare = f"{parts.scheme}://{parts.hostname}{port}"
-    if parts.username is None:
-        return Proxy(bare)
-    return Proxy(bare, unquote(parts.username), unquote(parts.password or ""))
+    return read_proxy(address, f"The environment's proxy for {scheme}://")
 
 
 def _proxy_of_environment(scheme: str, host: str) -> str | None:

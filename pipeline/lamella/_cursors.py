@@ -1,0 +1,37 @@
+"""One reader's place in an answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from lamella._events import Event
+    from lamella._responses import Response
+
+
+class Cursor:
+    """Gives the events of a response from the first one on, and waits for those still to come.
+
+    It is the response's other half, and looks inside it: it runs once for each event.
+    """
+
+    __slots__ = ("_index", "_response")
+
+    def __init__(self, response: Response) -> None:
+        self._response = response
+        self._index = 0
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        response = self._response
+        index = self._index
+        events = response._events  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        while index >= len(events):
+            if response._outcome is not None:  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+                response._raise_if_broken()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+                raise StopAsyncIteration
+            await response.pull()
+        self._index = index + 1
+        return events[index]
