@@ -47,6 +47,11 @@ class Proxy:
     user: str | None = None
     password: str | None = attrs.field(default=None, repr=False)
 
+    @property
+    def encrypted(self) -> bool:
+        """Whether the way to the proxy itself is under TLS."""
+        return self.url.startswith("https:")
+
 
 def read_proxy(given: str, what: str) -> Proxy:
     """A proxy from its address.

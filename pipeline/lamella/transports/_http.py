@@ -8,6 +8,7 @@ taken on a kept connection, follows no redirect and keeps no cookie.
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Callable, Mapping
 from typing import Protocol
@@ -46,6 +47,18 @@ class HTTPRequest:
     connect: float | None = None
     write: float | None = None
     on_sent: Callable[[], None] | None = attrs.field(default=None, repr=False)
+
+
+_HEADER_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(rb"(?:[!-~](?:[ -~]*[!-~])?)?")
+
+
+def can_be_sent(name: bytes, value: bytes) -> bool:
+    """Whether a header is one: a token, and one line of printable ASCII without spaces around it.
+
+    To be asked before a library is: its own error would quote the value, which may be a key.
+    """
+    return _HEADER_NAME.fullmatch(name) is not None and _HEADER_VALUE.fullmatch(value) is not None
 
 
 class HTTPReply(Protocol):

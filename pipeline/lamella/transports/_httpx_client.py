@@ -32,8 +32,15 @@ from lamella._errors import (
 )
 from lamella._loops import Loop, PerLoop, current_loop
 from lamella._ports import ThreadPort, run_in_thread
-from lamella.transports._http import DEFAULT_HTTP_OPTIONS, HTTPOptions, HTTPReply, HTTPRequest
-from lamella.transports._http_library import Proxy, http_library, proxy_for, ssl_context
+from lamella.transports._addresses import Proxy
+from lamella.transports._http import (
+    DEFAULT_HTTP_OPTIONS,
+    HTTPOptions,
+    HTTPReply,
+    HTTPRequest,
+    can_be_sent,
+)
+from lamella.transports._http_library import http_library, proxy_for, ssl_context
 from lamella.transports._http_network import NetworkBackend, blames_certificate, went_unanswered
 from lamella.transports._http_reply import PooledReply
 
@@ -54,27 +61,47 @@ class _Target:
 
 @lru_cache(maxsize=256)
 def _target(address: str) -> _Target:
-    parts = urlsplit(address)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    hint = "A base URL begins with https:// (or http://)."
+    try:
+        parts = urlsplit(address)
+        name, port = parts.hostname or "", parts.port
+        host = name.encode("ascii" if name.isascii() else "idna")
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        target = path.encode("ascii")
+    except ValueError:  # the codecs' errors are some, too
+        msg = "What cannot be read as an address is no address of HTTP."
+        raise ConfigurationError(msg, hint=hint) from None
+    if parts.scheme not in {"http", "https"} or not name:
         msg = f"{parts.scheme or 'An address without scheme'!r} is no address of HTTP."
-        raise ConfigurationError(msg, hint="A base URL begins with https:// (or http://).")
-    core = http_library().core
-    host = parts.hostname.encode("idna" if not parts.hostname.isascii() else "ascii")
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    url = core.URL(
-        scheme=parts.scheme.encode(), host=host, port=parts.port, target=path.encode("ascii")
-    )
+        raise ConfigurationError(msg, hint=hint)
+    scheme = parts.scheme.encode()
+    url = http_library().core.URL(scheme=scheme, host=host, port=port, target=target)
     shown = b"[%b]" % host if b":" in host else host
-    authority = shown if parts.port is None else b"%b:%d" % (shown, parts.port)
-    return _Target(url, parts.scheme, parts.hostname, authority)
+    authority = shown if port is None else b"%b:%d" % (shown, port)
+    return _Target(url, parts.scheme, name, authority)
+
+
+@attrs.frozen
+class _Route:
+    """How a request travels: to whom, through which proxy, with which TLS settings."""
+
+    target: _Target
+    proxy: Proxy | None
+    context: ssl.SSLContext | None
 
 
 class _Body:
     """A request's body in pieces, so that the limit on writing means progress, not size."""
 
-    def __init__(self, request: HTTPRequest, scope: anyio.CancelScope) -> None:
+    def __init__(
+        self,
+        request: HTTPRequest,
+        scope: anyio.CancelScope,
+        on_sent: Callable[[], None] | None,
+    ) -> None:
         self._request = request
         self._scope = scope
+        self._on_sent = on_sent
         self._pieces = self._cut()
         self.started = False
 
@@ -87,8 +114,8 @@ class _Body:
         # The library asks for the body once it has a connection.
         self.started = True
         self._scope.deadline = math.inf
-        if self._request.on_sent is not None:
-            self._request.on_sent()
+        if self._on_sent is not None:
+            self._on_sent()
         return self
 
     async def __anext__(self) -> bytes:
@@ -102,7 +129,7 @@ class _LoopPools:
 
     def __init__(self, options: HTTPOptions) -> None:
         self._options = options
-        self._pools: dict[tuple[Proxy | None, bool], Any] = {}
+        self._pools: dict[tuple[Proxy | None, ssl.SSLContext | None, bool], Any] = {}
         self._guard: AsyncGenerator[None, None] | None = None
         self.sending: set[anyio.CancelScope] = set()
 
@@ -121,17 +148,19 @@ class _LoopPools:
         finally:
             await self._close_all()
 
-    def get(self, proxy: Proxy | None, context: ssl.SSLContext | None, *, fresh: bool) -> Any:
-        """The pool of connections through a proxy. A fresh one keeps no connection."""
-        pool = self._pools.get((proxy, fresh))
+    def get(self, route: _Route, *, fresh: bool) -> Any:
+        """The pool of connections for a route. A fresh one keeps no connection."""
+        key = (route.proxy, route.context, fresh)
+        pool = self._pools.get(key)
         if pool is None:
-            pool = self._pools[proxy, fresh] = self._make(proxy, context, fresh=fresh)
+            pool = self._pools[key] = self._make(route, fresh=fresh)
         return pool
 
-    def _make(self, proxy: Proxy | None, context: ssl.SSLContext | None, *, fresh: bool) -> Any:
+    def _make(self, route: _Route, *, fresh: bool) -> Any:
         options, core = self._options, http_library().core
+        proxy = route.proxy
         shared: dict[str, Any] = {
-            "ssl_context": context,
+            "ssl_context": route.context,
             "max_connections": options.max_connections,
             "max_keepalive_connections": 0 if fresh else options.max_idle,
             "keepalive_expiry": _as_float(options.idle_expiry),
@@ -140,7 +169,10 @@ class _LoopPools:
         }
         if proxy is None:
             return core.AsyncConnectionPool(local_address=options.local_address, **shared)
-        auth = None if proxy.user is None else (proxy.user, proxy.password or "")
+        name, password = proxy.user, proxy.password or ""
+        auth = None if name is None else (name.encode(), password.encode())
+        if proxy.encrypted:
+            shared["proxy_ssl_context"] = route.context
         if not proxy.url.startswith("socks5"):
             return core.AsyncHTTPProxy(proxy.url, proxy_auth=auth, **shared)
         try:
@@ -185,42 +217,50 @@ class PooledHTTPClient:
         return self._closed
 
     async def send(self, request: HTTPRequest) -> HTTPReply:
+        route = await self._route(request)
         if self._closed:
             raise self._closed_error(request)
-        target = _target(request.url)
-        if target.scheme == "https" and self._context is None:
-            self._context = await self._thread(ssl_context, self._options)
         pools = self._pools.get()
         await pools.guard()
-        deadline = math.inf if request.connect is None else anyio.current_time() + request.connect
-        with anyio.CancelScope(deadline=deadline) as scope:
+        with anyio.CancelScope(deadline=_connected_by(request)) as scope:
             pools.sending.add(scope)
             try:
-                return await self._send(request, target, pools, scope)
+                return await self._send(request, route, pools, scope)
             finally:
                 pools.sending.discard(scope)
         if self._closed:
             raise self._closed_error(request)
-        raise _connect_timeout(request, target)
+        raise _connect_timeout(request, route.target)
+
+    async def _route(self, request: HTTPRequest) -> _Route:
+        target = _target(request.url)
+        proxy = self._proxy(target)
+        if target.scheme != "https" and not (proxy is not None and proxy.encrypted):
+            return _Route(target, proxy, None)
+        if self._context is None:
+            self._context = await self._thread(ssl_context, self._options)
+        return _Route(target, proxy, self._context)
 
     async def _send(
-        self, request: HTTPRequest, target: _Target, pools: _LoopPools, scope: anyio.CancelScope
+        self, request: HTTPRequest, route: _Route, pools: _LoopPools, scope: anyio.CancelScope
     ) -> HTTPReply:
-        proxy = self._proxy(target)
-        body = _Body(request, scope)
+        body = _Body(request, scope, request.on_sent)
         try:
-            pool = pools.get(proxy, self._context, fresh=False)
-            return await self._exchange(pool, request, target, body)
+            return await self._exchange(pools.get(route, fresh=False), request, route.target, body)
+        except LamellaError:
+            raise
         except Exception as error:
             if not _certainly_not_taken(error):
-                raise self._typed(error, request, target, sent=body.started) from error
+                raise self._typed(error, request, route.target, sent=body.started) from _shown(error)
         # Once, on a connection that nobody has used, and without counting it as an attempt.
-        body = _Body(request, scope)
+        scope.deadline = _connected_by(request)
+        body = _Body(request, scope, None if body.started else request.on_sent)
         try:
-            pool = pools.get(proxy, self._context, fresh=True)
-            return await self._exchange(pool, request, target, body)
+            return await self._exchange(pools.get(route, fresh=True), request, route.target, body)
+        except LamellaError:
+            raise
         except Exception as error:
-            raise self._typed(error, request, target, sent=True) from error
+            raise self._typed(error, request, route.target, sent=body.started) from _shown(error)
 
     def _proxy(self, target: _Target) -> Proxy | None:
         """The proxy for a target; the environment is asked once for each host."""
@@ -234,18 +274,7 @@ class PooledHTTPClient:
     async def _exchange(
         self, pool: Any, request: HTTPRequest, target: _Target, body: _Body
     ) -> HTTPReply:
-        headers = [(b"Host", target.authority), *request.headers]
-        if request.body or request.method not in {"GET", "HEAD", "DELETE"}:
-            headers.append((b"Content-Length", b"%d" % len(request.body)))
-        response = await pool.handle_async_request(
-            http_library().core.Request(
-                request.method,
-                target.url,
-                headers=headers,
-                content=body,
-                extensions={"timeout": {"write": request.write}},
-            )
-        )
+        response = await pool.handle_async_request(_library_request(request, target, body))
         size = sum(len(name) + len(value) + 4 for name, value in response.headers)
         reply = PooledReply(
             response,
@@ -262,8 +291,8 @@ class PooledHTTPClient:
         self, error: Exception, request: HTTPRequest, target: _Target, *, sent: bool
     ) -> LamellaError:
         """The library's error in place of the HTTP library's, by name: there are two of those."""
-        if isinstance(error, LamellaError) or self._closed:
-            return error if isinstance(error, LamellaError) else self._closed_error(request)
+        if self._closed:
+            return self._closed_error(request)
         kind, who = type(error).__name__, request.provider
         if kind in {"ConnectTimeout", "PoolTimeout"}:
             return _connect_timeout(request, target)
@@ -271,10 +300,7 @@ class PooledHTTPClient:
             msg = f"{who} took no more of the request for {request.write:.3g} s."
             return WriteTimeout(msg, provider=who)
         if kind == "LocalProtocolError":
-            # Its text may quote a header, and one of them is the key.
-            msg = "A header of the request holds what no header can hold."
-            hint = "Keys, names and ids must be one line of printable ASCII."
-            return MisuseError(msg, hint=hint, provider=who)
+            return _bad_header(who)
         where = target.authority.decode("latin-1")
         if not sent or kind == "ProxyError":
             return _connect_error(error, who, where)
@@ -303,6 +329,39 @@ class PooledHTTPClient:
             else:
                 loop.call_soon(_spawner(loop, pools))
         self._pools.clear()
+
+
+def _library_request(request: HTTPRequest, target: _Target, body: _Body) -> Any:
+    """The library's request. Made apart: headers, with the key, stay out of the frames of errors.
+
+    Raises:
+        MisuseError: If a header cannot be sent.
+    """
+    headers = [(b"Host", target.authority), *request.headers]
+    if not all(can_be_sent(*header) for header in headers):
+        raise _bad_header(request.provider)
+    if request.body or request.method not in {"GET", "HEAD", "DELETE"}:
+        headers.append((b"Content-Length", b"%d" % len(request.body)))
+    extensions = {"timeout": {"write": request.write}}
+    return http_library().core.Request(
+        request.method, target.url, headers=headers, content=body, extensions=extensions
+    )
+
+
+def _bad_header(who: str) -> MisuseError:
+    msg = "A header of the request holds what no header can hold, or is one that is added here."
+    hint = "Keys, names and ids must be one line of printable ASCII."
+    return MisuseError(msg, hint=hint, provider=who)
+
+
+def _shown(error: Exception) -> Exception | None:
+    """The library's error as a cause, unless its text may quote a header, such as the key."""
+    return None if type(error).__name__ == "LocalProtocolError" else error
+
+
+def _connected_by(request: HTTPRequest) -> float:
+    """The instant, on the loop's clock, by which there must be a connection."""
+    return math.inf if request.connect is None else anyio.current_time() + request.connect
 
 
 def _spawner(loop: Loop, pools: _LoopPools) -> Callable[[], None]:

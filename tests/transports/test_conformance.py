@@ -1,0 +1,49 @@
+"""The library's own transports, run through the kit that others' are run through."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lamella import ChatRequest, EmbeddingRequest
+from lamella.testing import MockServer, transport_checks
+from lamella.transports import Mock, OpenAI
+
+if TYPE_CHECKING:
+    from lamella.testing import Check
+
+CHAT = ChatRequest.of("Why is the sky blue?", model="mock")
+EMBED = EmbeddingRequest.of(["one", "two"], model="mock-embedding")
+
+pytestmark = pytest.mark.anyio
+
+
+def of(make: Any, request: Any) -> Any:
+    """Every rule of the kit as a parameter, by its name."""
+    checks = transport_checks(make, request)
+    return pytest.mark.parametrize("check", checks, ids=lambda check: check.name)
+
+
+@of(Mock, CHAT)
+async def test_the_embedded_provider(check: Check) -> None:
+    """The embedded provider keeps the contract."""
+    await check()
+
+
+@of(Mock, EMBED)
+async def test_the_embedded_providers_embeddings(check: Check) -> None:
+    """The embedded provider keeps the contract for embeddings."""
+    await check()
+
+
+@pytest.mark.parametrize("api", ["chat", "responses"])
+async def test_openai_over_http(api: Any) -> None:
+    """The OpenAI transport keeps the contract over real sockets, in both of its APIs."""
+    async with MockServer() as server:
+        checks = transport_checks(lambda: OpenAI("unused", base_url=server.url, api=api), CHAT)
+        for check in checks:
+            await check()
+        await server.until(lambda s: s.open_connections == 0)
+
+    assert len(server.requests) > len(checks)
