@@ -81,6 +81,7 @@ from lamella._handlers import (
     Transport,
 )
 from lamella._layers import Effect, LayerInfo, Phase, middleware
+from lamella._lazy import lazily, show_public_address
 from lamella._limits import Limits
 from lamella._loops import PerLoop, Waiter
 from lamella._many import Progress
@@ -295,29 +296,15 @@ __all__ = (
 )
 
 
-def _show_public_address(public: Any) -> None:
-    """A public object shows its public address in reprs, tracebacks and pickles."""
-    if getattr(public, "__module__", "").startswith(f"{__name__}._"):
-        public.__module__ = __name__
-
-
 for _name in __all__:
     if _name not in _LAZY:
-        _show_public_address(globals()[_name])
+        show_public_address(globals()[_name], __name__)
+
+_get, __dir__ = lazily(__name__, _LAZY)
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        public = getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
-        _show_public_address(public)
-        globals()[name] = public
-        return public
     if name == "__version__":
         metadata = importlib.import_module("importlib.metadata")  # a quarter of the whole import
         return metadata.version("lamella")
-    msg = f"module {__name__!r} has no attribute {name!r}"
-    raise AttributeError(msg)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return _get(name)

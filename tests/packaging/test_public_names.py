@@ -17,7 +17,7 @@ PUBLIC = [
 ]
 
 # Names that an import statement leaves behind and that nobody looks for in a package.
-ORDINARY = {"Any", "TYPE_CHECKING", "annotations", "import_module"}
+ORDINARY = {"Any", "TYPE_CHECKING", "annotations", "lazily", "show_public_address"}
 
 
 def exists(name: str) -> bool:

@@ -26,6 +26,9 @@ T = TypeVar("T")
 
 _BROKEN = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
 _TRUST_SECONDS = 0.1
+_STALE_SECONDS = 1.0
+"""How soon a kept connection must break for the request not to have been taken. A peer that had
+closed it says so within a round trip; one that breaks it later may have been at work."""
 _RST_STREAM = struct.Struct("!HBBBII")
 _CANCEL = 8
 _INFO = {
@@ -61,6 +64,7 @@ class NetworkStream:
         self._held = b""
         self._exchanges = 0
         self._answered = True
+        self._asked = 0.0
         self._trusted_until = 0.0
         self._lock = anyio.Lock() if http2 else None
         self.http2 = http2
@@ -95,6 +99,10 @@ class NetworkStream:
         if self._answered:  # a new request begins: its headers travel with its body's first piece
             self._answered = False
             self._exchanges += 1
+            self._asked = anyio.current_time()
+            if self._exchanges > 1 and self._readable():
+                # Its end; or what nobody had asked for, which would pass for the answer.
+                raise self._unanswered(http_library().core.ReadError())
             self._held = buffer
             return
         if self._held:
@@ -122,11 +130,13 @@ class NetworkStream:
             raise self._unanswered(http_library().core.WriteError()) from error
 
     def _unanswered(self, error: Exception) -> Exception:
-        if not self._answered and self._exchanges > 1 and not self.http2:
+        kept = self._exchanges > 1 and not self.http2
+        if kept and not self._answered and anyio.current_time() < self._asked + _STALE_SECONDS:
             setattr(error, _REUSED, True)
         return error
 
     async def aclose(self) -> None:
+        self._trusted_until = 0.0
         await self._stream.aclose()
 
     async def start_tls(
@@ -180,6 +190,9 @@ class NetworkStream:
         if now < self._trusted_until:
             return False
         self._trusted_until = now + _TRUST_SECONDS
+        return self._readable()
+
+    def _readable(self) -> bool:
         return _readable(self._attribute(SocketAttribute.raw_socket))
 
     def _attribute(self, wanted: Any) -> Any:

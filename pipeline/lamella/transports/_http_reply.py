@@ -104,7 +104,7 @@ class PooledReply:
                 data = await self._read_multiplexed()
         except StopAsyncIteration:
             self._ended = True
-            await self._response.aclose()  # the connection is free from now on
+            await self._give_back()
             raise
         except BaseException as error:
             self._broken = True
@@ -116,6 +116,15 @@ class PooledReply:
         if self._closed:  # meanwhile, when the bytes were already here
             await self._unwind()
         return data
+
+    async def _give_back(self) -> None:
+        """The connection is free from now on, unless the peer said more than its answer.
+
+        What is left over would be read as the beginning of the next answer.
+        """
+        if _left_over(self._response):
+            await self._network.aclose()
+        await self._response.aclose()
 
     async def _read_multiplexed(self) -> bytes:
         """A read of an HTTP/2 stream, which closing does not end: the connection stays open."""
@@ -186,6 +195,13 @@ class PooledReply:
     def _closed_error(self) -> ClosedError:
         msg = f"The answer of {self._provider} was closed while it was read."
         return ClosedError(msg, provider=self._provider)
+
+
+def _left_over(response: Any) -> bool:
+    """Whether bytes came after the end of an HTTP/1.1 answer; only the library's parser knows."""
+    stream = getattr(response.stream, "_stream", None)
+    parser = getattr(getattr(stream, "_connection", None), "_h11_state", None)
+    return parser is not None and bool(parser.trailing_data[0])
 
 
 def _header_map(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:

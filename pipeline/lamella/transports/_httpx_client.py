@@ -251,7 +251,9 @@ class PooledHTTPClient:
             raise
         except Exception as error:
             if not _certainly_not_taken(error):
-                raise self._typed(error, request, route.target, sent=body.started) from _shown(error)
+                raise self._typed(error, request, route.target, sent=body.started) from _shown(
+                    error
+                )
         # Once, on a connection that nobody has used, and without counting it as an attempt.
         scope.deadline = _connected_by(request)
         body = _Body(request, scope, None if body.started else request.on_sent)
@@ -274,6 +276,8 @@ class PooledHTTPClient:
     async def _exchange(
         self, pool: Any, request: HTTPRequest, target: _Target, body: _Body
     ) -> HTTPReply:
+        if not all(can_be_sent(*header) for header in request.headers):
+            raise _bad_header(request.provider)
         response = await pool.handle_async_request(_library_request(request, target, body))
         size = sum(len(name) + len(value) + 4 for name, value in response.headers)
         reply = PooledReply(
@@ -332,14 +336,8 @@ class PooledHTTPClient:
 
 
 def _library_request(request: HTTPRequest, target: _Target, body: _Body) -> Any:
-    """The library's request. Made apart: headers, with the key, stay out of the frames of errors.
-
-    Raises:
-        MisuseError: If a header cannot be sent.
-    """
+    """The library's request. Made apart: headers, with the key, stay out of the frames of errors."""
     headers = [(b"Host", target.authority), *request.headers]
-    if not all(can_be_sent(*header) for header in headers):
-        raise _bad_header(request.provider)
     if request.body or request.method not in {"GET", "HEAD", "DELETE"}:
         headers.append((b"Content-Length", b"%d" % len(request.body)))
     extensions = {"timeout": {"write": request.write}}
