@@ -66,11 +66,12 @@ class Watch:
         on_event: Gets each event as it passes, `Finish` last; those of a complete answer at once.
             Plain only. After it has raised once it is left out for the rest of that answer.
         on_response: Gets the response once it is complete. Plain or async.
-        on_error: Gets a copy of the error of a request that failed. Plain or async.
+        on_error: Gets the error of a request that failed, a copy of it where it is the library's
+            own. Plain or async.
         phase: Where it stands for `arrange` and the checks of order; None is `"observe"`, the
             caller's view. `"wire"` sees what goes to the provider.
 
-    An async watcher is waited for, at most half a second.
+    An async watcher is waited for, at most half a second; `on_request` not past the deadline.
     """
 
     on_request: RequestWatcher | None = attrs.field(default=None, validator=_callable)
@@ -92,7 +93,9 @@ class Watch:
         """Pass the request on; the watchers see it, its events, and how it ends."""
         context = request.context
         if self.on_request is not None:
-            await _tell(self.on_request, request, "on_request", context)
+            # A deadline is not put off by somebody who looks.
+            within = min(WATCH_SECONDS, context.left())
+            await _tell(self.on_request, request, "on_request", context, within)
         try:
             response = await call_next(request)
         except Exception as error:
@@ -195,15 +198,16 @@ async def _tell(
     what: object,
     hook: str,
     context: Context,
+    within: float = WATCH_SECONDS,
 ) -> None:
     try:
         found = watcher(what)
         if not inspect.isawaitable(found):
             return
-        with anyio.move_on_after(WATCH_SECONDS) as scope:
+        with anyio.move_on_after(within) as scope:
             await found
         if scope.cancelled_caught:
-            _note(context, hook, f"it took longer than {WATCH_SECONDS:g} s")
+            _note(context, hook, f"it took longer than {max(within, 0):.3g} s")
     except Exception as error:  # noqa: BLE001 - a watcher never disturbs the request
         _note(context, hook, type(error).__name__)
 

@@ -78,6 +78,7 @@ async def attempt(
             raise _why(context, record, stream=request.stream) or closed_error("an attempt ran")
         if not isinstance(response, Response):
             raise not_a_response(response, call_next)
+        response = response.adopt(request)
     except BaseException as error:
         if record.usage is None and isinstance(error, LamellaError):
             record.usage = error.usage
@@ -85,7 +86,6 @@ async def attempt(
         raise
     finally:
         call.leave(scope)
-    response = response.adopt(request)
     record.committed = request.stream
     await response.on_end(lambda ending: _close(record, ending))
     return response

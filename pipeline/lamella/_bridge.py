@@ -12,6 +12,7 @@ import atexit
 import concurrent.futures
 import contextvars
 import os
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from types import TracebackType
@@ -20,9 +21,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from lamella._errors import MisuseError
 
 if TYPE_CHECKING:
-    from lamella._pipeline import Pipeline
-    from lamella._requests import Request
-    from lamella._responses import Response
+    from lamella._once import Streaming
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -53,7 +52,8 @@ class Bridge:
     ) -> T:
         """Run `function(...)` on the loop and wait for it, in the caller's context variables.
 
-        Ctrl-C in the caller cancels the work and waits, bounded, for its clean-up.
+        Ctrl-C in the caller, or whatever else a signal handler raises, cancels the work and waits,
+        bounded, for its clean-up.
 
         Raises:
             MisuseError: On the loop's own thread, which would wait for itself.
@@ -62,7 +62,7 @@ class Bridge:
             msg = "A synchronous call was made on the event loop that would have to run it."
             hint = "In async code use `await pipeline.run(...)`; in a tool, `await` it there."
             raise MisuseError(msg, hint=hint)
-        context = contextvars.copy_context()
+        context = _callers_context()
         done: concurrent.futures.Future[T] = concurrent.futures.Future()
         started: list[asyncio.Task[None]] = []
 
@@ -82,8 +82,9 @@ class Bridge:
         self._loop.call_soon_threadsafe(start)
         try:
             return done.result()
-        except KeyboardInterrupt:
-            self._cancel(started, done)
+        except BaseException:
+            if not done.done():
+                self._cancel(started, done)
             raise
 
     def _cancel(
@@ -112,8 +113,18 @@ class Bridge:
         await self._loop.shutdown_asyncgens()
 
 
+def _callers_context() -> contextvars.Context:
+    """The caller's context variables, save the one that names the event loop it runs on."""
+    context = contextvars.copy_context()
+    # Where trio runs there is sniffio; another thread may be half-way through importing it.
+    variable = getattr(sys.modules.get("sniffio"), "current_async_library_cvar", None)
+    if variable is not None:
+        context.run(variable.set, "asyncio")
+    return context
+
+
 _bridge: Bridge | None = None
-_lock = threading.Lock()
+_lock = threading.RLock()  # a finaliser or a signal handler may come in between
 
 
 def bridge() -> Bridge:
@@ -129,7 +140,7 @@ def _after_fork() -> None:
     """The child has neither the thread nor anybody who would release the lock."""
     global _bridge, _lock  # noqa: PLW0603 - as above
     _bridge = None
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 def _at_exit() -> None:
@@ -145,17 +156,13 @@ atexit.register(_at_exit)
 class SyncStreaming:
     """The block of a streamed call in synchronous code."""
 
-    def __init__(self, pipeline: Pipeline, request: Request[Any], returns: Any) -> None:
-        self._pipeline = pipeline
-        self._request = request
-        self._returns = returns
-        self._response: Response | None = None
+    def __init__(self, block: Streaming) -> None:
+        self._block = block
         self._bridge = bridge()
 
     def __enter__(self) -> Any:
-        response = self._bridge.call(self._pipeline.enter_stream, self._request, self._returns)
+        response = self._bridge.call(self._block.__aenter__)
         response.outermost(response.context.clock, self._bridge)
-        self._response = response
         return response
 
     def __exit__(
@@ -164,6 +171,4 @@ class SyncStreaming:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._response is not None:
-            response, self._response = self._response, None
-            self._bridge.call(self._pipeline.leave_stream, response)
+        self._bridge.call(self._block.__aexit__, kind, error, traceback)

@@ -58,6 +58,8 @@ class Call:
 
     def failed(self, failure: Exception) -> None:
         """A callback failed on an answer that ended well; the first one reaches the consumer."""
+        if self.ended:  # the core hands out nothing more, so whoever registered it is told
+            raise failure
         self._failure = self._failure or failure
 
     def raise_failure(self) -> None:

@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+def _must_be_limits(_: object, __: object, value: object) -> None:
+    if not isinstance(value, Limits):
+        msg = f"Context(limits=...) takes Limits, such as Limits(attempt=30), not {value!r}."
+        raise TypeError(msg)
+
+
 class _NotBegun:
     """Stands for what only a running call has; says so when it is used."""
 
@@ -94,7 +100,7 @@ class Context(Evolvable):
     call_id: str = ""
     parent_id: str | None = None
     deadline: float | None = None
-    limits: Limits = NO_LIMITS
+    limits: Limits = attrs.field(default=NO_LIMITS, validator=_must_be_limits)
     branch: str = ""
     attempt: OpenAttempt | None = attrs.field(default=None, repr=False)
     bound: AttemptBound = attrs.field(factory=AttemptBound, repr=False)

@@ -35,9 +35,7 @@ def fold(
             which records its own attempts.
         timed: Whether each layer's time goes into the trace.
     """
-    wire = len(layers)
-    while wire and layers[wire - 1][1].phase == "wire":
-        wire -= 1
+    wire = _wire(layers)
     handler = terminal
     for depth in range(len(layers), -1, -1):
         if depth < len(layers):
@@ -48,6 +46,18 @@ def fold(
         if depth == wire:
             handler = _bounded(handler, provider)
     return handler
+
+
+def _wire(layers: Sequence[tuple[Any, LayerInfo]]) -> int:
+    """The depth at which the wire phase begins; a function of no phase may stand within it."""
+    wire = len(layers)
+    for depth in reversed(range(len(layers))):
+        phase = layers[depth][1].phase
+        if phase == "wire":
+            wire = depth
+        elif phase is not None:
+            break
+    return wire
 
 
 def _step(layer: Callable[[Any, Step], Awaitable[Any]], call_next: Step, name: str) -> Step:

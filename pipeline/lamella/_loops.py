@@ -34,6 +34,14 @@ class Loop(Protocol):
         """Run a plain function on the loop soon, from any thread; False once it is closed."""
         ...
 
+    def now(self) -> float:
+        """The instant on the loop's clock. Call on the loop's own thread, in a task or outside."""
+        ...
+
+    def call_at(self, instant: float, function: Callable[[], object]) -> Callable[[], object]:
+        """Run a plain function at an instant, in a task of its own; what takes that back."""
+        ...
+
     @property
     def closed(self) -> bool:
         """Whether the loop has ended for good."""
@@ -69,6 +77,22 @@ class AsyncioLoop:
             return False
         return True
 
+    def now(self) -> float:
+        now: float = sys.modules["asyncio"].get_running_loop().time()
+        return now
+
+    def call_at(self, instant: float, function: Callable[[], object]) -> Callable[[], object]:
+        loop = sys.modules["asyncio"].get_running_loop()
+
+        async def run() -> None:
+            function()
+
+        # A timer is no task: a loop that is closed under it has nothing to complain about.
+        handle: asyncio.TimerHandle = loop.call_at(
+            instant, self.spawn, run, "lamella timer", context=Context()
+        )
+        return handle.cancel
+
     @property
     def closed(self) -> bool:
         loop = self._loop()
@@ -92,10 +116,25 @@ class TrioLoop:
         if token is None:
             return False
         try:
-            token.run_sync_soon(function)
+            token.run_sync_soon(_attempted, function)
         except RuntimeError:  # trio.RunFinishedError is one
             return False
         return True
+
+    def now(self) -> float:
+        now: float = sys.modules["trio"].current_time()
+        return now
+
+    def call_at(self, instant: float, function: Callable[[], object]) -> Callable[[], object]:
+        scope = anyio.CancelScope()
+
+        async def wait() -> None:
+            with scope:
+                await anyio.sleep_until(instant)
+                function()
+
+        self.spawn(wait, "lamella timer")
+        return scope.cancel
 
     @property
     def closed(self) -> bool:
@@ -110,6 +149,20 @@ async def _guarded(function: Callable[[], Awaitable[None]], name: str) -> None:
         logger.exception("detached work %r failed", name)
 
 
+def _attempted(function: Callable[[], object]) -> None:
+    """Call a function that came from another thread; its failure would end the whole of trio's run.
+
+    A run that is ending still takes calls but no new tasks: what is dropped at the very end cannot
+    be closed any more, and is left to the garbage collector.
+    """
+    try:
+        function()
+    except RuntimeError:
+        logger.debug("the event loop is ending", exc_info=True)
+    except Exception:
+        logger.exception("a call into the event loop failed")
+
+
 _LOOPS: WeakKeyDictionary[Any, Loop] = WeakKeyDictionary()
 
 
@@ -119,11 +172,13 @@ def current_loop() -> Loop:
     Raises:
         RuntimeError: Outside any event loop.
     """
-    # Neither backend is imported here: a program that runs one has imported it.
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
-        token = trio.lowlevel.current_trio_token()
-        return _LOOPS.get(token) or _remember(token, TrioLoop(trio.lowlevel, token))
+    # Neither backend is imported here: a program that runs one has imported it. Another thread may
+    # be half-way through importing trio, though.
+    lowlevel = sys.modules.get("trio.lowlevel")
+    in_trio_run = getattr(lowlevel, "in_trio_run", None)
+    if lowlevel is not None and in_trio_run is not None and in_trio_run():
+        token = lowlevel.current_trio_token()
+        return _LOOPS.get(token) or _remember(token, TrioLoop(lowlevel, token))
     asyncio = sys.modules.get("asyncio")
     if asyncio is None:
         msg = "This needs a running event loop, asyncio's or trio's."

@@ -21,7 +21,7 @@ def distribution_of(entry_point: EntryPoint) -> tuple[str, str]:
     that are no distribution's name, so that no allow-list lets it in by accident.
     """
     found = entry_point.dist
-    name: str | None = None if found is None else found.metadata["Name"]
+    name: str | None = None if found is None else found.metadata.get("Name")
     if found is None or not name:
         return f"module {module_of(entry_point)}", ""
     version: str | None = found.metadata["Version"]

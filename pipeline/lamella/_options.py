@@ -86,6 +86,12 @@ def whole(low: int, high: int | None = None) -> Check:
     return check
 
 
+def flag(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
+    """True or False, and nothing that merely counts as one: `"no"` would count as True."""
+    if not isinstance(value, bool):
+        raise refused(layer, option, value, "True or False")
+
+
 def one_of(*words: str) -> Check:
     """One of some words."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 
 import anyio
@@ -88,7 +88,7 @@ class Pipeline:
         self._running: set[Call] = set()
         self._drained: list[Waiter] = []
         self._closed = False
-        for thing in (*self.layers, self.transport):
+        for thing in self._parts():
             use(thing, self)
 
     # --- running -----------------------------------------------------------------------------
@@ -223,7 +223,7 @@ class Pipeline:
         """
         from lamella._bridge import SyncStreaming
 
-        return SyncStreaming(self, request, returns)
+        return SyncStreaming(Streaming(self, request, returns))
 
     async def __call__(self, request: Request[R], /) -> R:
         """Answer a request that another pipeline has begun, within its call.
@@ -327,7 +327,8 @@ class Pipeline:
 
         Any task may call it. Layers close outermost first, then the transport, then stores of its
         own; what other pipelines still use stays open. Work that closing interrupts ends with
-        `ClosedError`.
+        `ClosedError`. A part that fails to close keeps no other from it; its error is raised once
+        all have had their turn. Cancelling `aclose` ends the draining, not the closing.
 
         Args:
             drain: Seconds that running calls get to finish by themselves.
@@ -335,21 +336,30 @@ class Pipeline:
         if self._closed:
             return
         self._closed = True
-        if drain > 0:
-            with anyio.move_on_after(drain):
-                await self._wait_until_drained()
+        async with AsyncExitStack() as stack:
+            for part in reversed(self._parts()):
+                stack.push_async_callback(self._let_go, part)
+            stack.push_async_callback(self._background.aclose)
+            stack.push_async_callback(self._interrupt)
+            if drain > 0:
+                with anyio.move_on_after(drain):
+                    await self._wait_until_drained()
+
+    def _parts(self) -> tuple[Any, ...]:
+        """What it holds open and may share with others, in the order of closing."""
+        stores = () if self._ports is None else (self._ports.stores,)
+        return (*self.layers, self.transport, *stores)
+
+    async def _let_go(self, part: Any) -> None:
+        if release(part, self):
+            await _close(part)
+
+    async def _interrupt(self) -> None:
         for call in list(self._running):
             if not call.interrupt():
                 self._running.discard(call)
         with anyio.move_on_after(CLOSE_SECONDS, shield=True):
             await self._wait_until_drained()
-        await self._background.aclose()
-        for thing in (*self.layers, self.transport, *self._own_stores()):
-            if release(thing, self):
-                await _close(thing)
-
-    def _own_stores(self) -> tuple[Any, ...]:
-        return () if self._ports is None else (self._ports.stores,)
 
     async def _wait_until_drained(self) -> None:
         while self._running:
@@ -366,6 +376,12 @@ class Pipeline:
             raise TypeError(msg + ' Write ChatRequest.of("...", model="...").')
         self._refuse_if_closed()
         given = request.context
+        if given.deadline is not None and not given.begun:
+            msg = "Context(deadline=...) was given, but it is an instant on the clock of a call."
+            raise ConfigurationError(msg, hint="Put Deadline(seconds) among the layers.")
+        if returns is not None:
+            self._must_provide_values()
+            request = request.evolve(returns=returns)
         ports = given.ports if is_given(given.ports) else self.ports
         call_id = ports.new_id()
         trace = Trace(call_id, monotonic=ports.monotonic, wall=ports.wall())
@@ -384,10 +400,7 @@ class Pipeline:
             call=call,
         )
         self._running.add(call)
-        if returns is None:
-            return request.evolve(context=context, stream=stream, target=None)
-        self._must_provide_values()
-        return request.evolve(context=context, stream=stream, target=None, returns=returns)
+        return request.evolve(context=context, stream=stream, target=None)
 
     async def _end(self, call: Call, outcome: Outcome) -> None:
         try:

@@ -66,7 +66,8 @@ class Request(Evolvable, Generic[R_co]):
         """Place another request, of any operation, in this call.
 
         It shares the trace, clock, deadline and tenant, has a branch and a bound on attempts of its
-        own, and is never streamed. It runs through the handler that it is given to.
+        own, and is never streamed. It does not share the idempotency key, which promises that the
+        provider gets the same request. It runs through the handler that it is given to.
 
         Args:
             other: What to ask.
@@ -76,7 +77,7 @@ class Request(Evolvable, Generic[R_co]):
         bound = AttemptBound(context.bound.limit)
         branch = f"{context.branch}/{purpose}"
         return other.evolve(
-            context=context.evolve(branch=branch, bound=bound, attempt=None),
+            context=context.evolve(branch=branch, bound=bound, attempt=None, idempotency_key=None),
             stream=False,
             target=None,
         )
@@ -87,11 +88,14 @@ class Request(Evolvable, Generic[R_co]):
         return self.evolve(context=context.evolve(branch=f"{context.branch}/{name}"))
 
     def turn(self, number: int) -> Self:
-        """This request as a further model turn, with a fresh bound on attempts."""
+        """This request as a further model turn: a fresh bound on attempts, a key of its own."""
         context = self.context
+        key = context.idempotency_key
         return self.evolve(
             context=context.evolve(
-                branch=f"{context.branch}/turn{number}", bound=AttemptBound(context.bound.limit)
+                branch=f"{context.branch}/turn{number}",
+                bound=AttemptBound(context.bound.limit),
+                idempotency_key=None if key is None else f"{key}/turn{number}",
             )
         )
 

@@ -185,7 +185,8 @@ class Response:
     def _replica(self) -> Self:
         if self.open:
             msg = "An open response of one call was returned as the answer to another."
-            raise MisuseError(msg, hint="Collect it first, and answer with its events.")
+            hint = "Collect it first, and answer with its events."
+            raise MisuseError(msg, hint=hint, outcome=Outcome.UNKNOWN)
         response = type(self)(self._events, self.head)
         response._answer = self._answer  # noqa: SLF001 - its own class
         self._carry_to(response)

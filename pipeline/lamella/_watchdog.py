@@ -1,11 +1,10 @@
 """One timer for all limits on reads of a loop.
 
 A scope for each read of each stream costs more than the read. Here a guarded read only writes down
-when it becomes late; a single task per loop sleeps until the earliest such instant, and looks
-again. An instant that moved on meanwhile, as it does with every event that arrives, just goes back
-into the queue, so a stream of a thousand events arms the timer a handful of times. Entries of
-alarms that were disarmed go when they are due or when they outnumber the others: they must not keep
-the answers of the last ten minutes in memory.
+when it becomes late; a single timer per loop waits for the earliest such instant, and looks again.
+An instant that moved on meanwhile, as it does with every event that arrives, just goes back into
+the queue, so a stream of a thousand events arms the timer a handful of times. A disarmed alarm
+keeps nothing alive, and its entry goes when it is due or when such entries outnumber the others.
 """
 
 from __future__ import annotations
@@ -14,8 +13,6 @@ import heapq
 import itertools
 import math
 from collections.abc import Callable
-
-import anyio
 
 from lamella._loops import PerLoop, current_loop
 
@@ -38,14 +35,15 @@ class Alarm:
     def arm(self, seconds: float) -> None:
         """Ring in `seconds` from now unless armed anew or disarmed before."""
         watchdog = self._watchdog
-        expiry = self._expiry = anyio.current_time() + max(0.0, seconds)
+        expiry = self._expiry = current_loop().now() + max(0.0, seconds)
         if expiry < self._queued:
             self._queued = expiry
             watchdog.queue(self, expiry)
 
     def disarm(self) -> None:
-        """Do not ring."""
+        """Do not ring, now or ever, and let go of what would have been done."""
         self._expiry = math.inf
+        self.ring = _nothing
 
     def look(self, instant: float, now: float) -> float | None:
         """Ring if it is time; otherwise the instant to look again, None for never."""
@@ -69,38 +67,33 @@ class Alarm:
         self._queued = math.inf
 
 
+def _nothing() -> None:
+    """What a disarmed alarm does."""
+
+
 class _Watchdog:
-    """The timer of one loop. Its task runs only while something is queued."""
+    """The timer of one loop. It is set only while something is queued."""
 
     def __init__(self) -> None:
         self._queue: list[tuple[float, int, Alarm]] = []
         self._order = itertools.count()
-        self._running = False
-        self._wake: anyio.Event | None = None
         self._until = math.inf
+        self._take_back: Callable[[], object] = _nothing
         self._room = _ROOM
 
     def queue(self, alarm: Alarm, expiry: float) -> None:
         if len(self._queue) >= self._room:
             self._tidy()
         heapq.heappush(self._queue, (expiry, next(self._order), alarm))
-        if not self._running:
-            self._running = True
-            current_loop().spawn(self._watch, "lamella watchdog")
-        elif expiry < self._until and self._wake is not None:
-            self._wake.set()
+        self._set()
 
-    async def _watch(self) -> None:
-        try:
-            while self._queue:
-                self._wake = anyio.Event()
-                self._until = self._queue[0][0]
-                with anyio.CancelScope(deadline=self._until):
-                    await self._wake.wait()
-                self._look()
-        finally:
-            self._running = False
-            self._until = math.inf
+    def _set(self) -> None:
+        """Have the timer go off at the earliest instant."""
+        until = self._queue[0][0]
+        if until < self._until:
+            self._take_back()
+            self._until = until
+            self._take_back = current_loop().call_at(until, self._look)
 
     def _tidy(self) -> None:
         """Drop the entries of disarmed alarms; the cost is spread over as many new entries."""
@@ -113,12 +106,15 @@ class _Watchdog:
         self._room = max(_ROOM, 2 * len(kept))
 
     def _look(self) -> None:
-        now = anyio.current_time()
+        self._until, self._take_back = math.inf, _nothing
+        now = current_loop().now()
         while self._queue and self._queue[0][0] <= now:
             instant, _, alarm = heapq.heappop(self._queue)
             again = alarm.look(instant, now)
             if again is not None:
                 heapq.heappush(self._queue, (again, next(self._order), alarm))
+        if self._queue:
+            self._set()
 
 
 _ROOM = 64

@@ -7,6 +7,10 @@ import stat
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from lamella.cli._chat_input import history_file
+
 INTERRUPT, END = b"\x03", b"\x04"
 
 PROMPT = b"\x1b[?2004h"
@@ -149,6 +153,18 @@ def test_nothing_is_kept_if_nothing_is_to_be(terminal: Any, tmp_path: Path) -> N
     chat.type(b"/quit\r")
     assert chat.end() == 0
     assert not (tmp_path / "state").exists()
+
+
+def test_a_user_without_a_home_has_no_history(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose user is a mere number: that is no failure."""
+
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.delenv("LOCALAPPDATA", raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    assert history_file() is None
 
 
 def test_ctrl_c_stops_the_answer_and_not_the_program(terminal: Any, tmp_path: Path) -> None:

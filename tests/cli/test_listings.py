@@ -52,6 +52,13 @@ def test_models_are_listed_with_limits_and_prices(lamella: Any) -> None:
     assert all(line.split()[1] == "mock" for line in lines)
 
 
+def test_names_are_whole_on_a_narrow_terminal(terminal: Any) -> None:
+    """A name in pieces can be neither read nor copied."""
+    models = terminal("models", "--provider", "groq", COLUMNS="40")
+    models.expect(b"llama-3.3-70b-versatile")
+    assert models.end() == 0
+
+
 def test_models_as_json(lamella: Any) -> None:
     """The same for programs; prices are texts, so that they stay exact."""
     everything = lamella("models", "--json").json

@@ -76,6 +76,14 @@ def test_wrong_faults_are_told(lamella: Any) -> None:
     assert "Did you mean 'status'?" in done.err
 
 
+@pytest.mark.parametrize("port", ["65536", "-1"])
+def test_a_port_that_cannot_be_is_told(lamella: Any, port: str) -> None:
+    """With what can be."""
+    done = lamella("mock", "--port", port)
+    assert done.code == 2
+    assert done.err == f"lamella: --port must be from 0 to 65535, not {port}.\n"
+
+
 def test_a_port_that_is_taken_is_told(lamella: Any) -> None:
     """And what to do about it."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -72,6 +72,29 @@ def test_standard_input_that_is_no_text_is_refused(lamella: Any) -> None:
     assert "no utf-8 text: byte 7" in done.told()
 
 
+def test_arguments_are_utf_8_whatever_the_locale(lamella: Any) -> None:
+    """In the locale C the shell's letters come as bytes; what is no UTF-8 is refused."""
+    assert "“Grüße”" in lamella("run", "Gr\udcc3\udcbc\udcc3\udc9fe").out
+    for wrong in (["\udcff"], ["hi", "--system", "\udcff"]):
+        done = lamella("run", *wrong)
+        assert done.code == 2
+        assert done.told() == "lamella: The command line is no UTF-8 text."
+
+
+@pytest.mark.parametrize(("given", "code"), [("é".encode(), 0), (b"\xff", 2)])
+def test_standard_input_in_the_locale_c_is_utf_8(
+    processes: Any, tmp_path: Path, given: bytes, code: int
+) -> None:
+    """Letters arrive as they are, and what is no text is refused there as well."""
+    file = tmp_path / "prompt.txt"
+    file.write_bytes(given)
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0"}
+    with file.open("rb") as prompt:
+        done = processes.end(processes.start("run", "--json", environment=locale, stdin=prompt))
+    assert done.code == code
+    assert code or "“é”" in done.json["text"]
+
+
 def test_options_reach_the_request(lamella: Any) -> None:
     """Model, instructions, temperature and the bound on tokens are the request's."""
     done = lamella(

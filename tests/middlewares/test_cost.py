@@ -118,6 +118,21 @@ async def test_the_model_that_answered_is_priced() -> None:
     assert response.cost == Money.of("5")
 
 
+async def test_a_price_of_the_programs_own_holds_for_the_dated_name_too() -> None:
+    """Providers answer a model by its dated name, whose card must not replace what was stated."""
+    usage = Usage(uncached_input=1_000_000)
+    answer = ChatResponse.of("x", usage=usage, model="gpt-4o-mini-2024-07-18")
+    request = ChatRequest.of("x", model="gpt-4o-mini")
+    for prices, amount in [
+        ({"gpt-4o-mini": {"input": "7"}}, "7"),
+        ({"openai/gpt-4o-mini": {"input": "7"}}, "7"),
+        ({"gpt-4o-mini": {"input": "7"}, "gpt-4o-mini-2024-07-18": {"input": "9"}}, "9"),
+    ]:
+        transport = Scripted([answer], name="openai")
+        response = await ask(pipeline([Cost(prices)], transport), request=request)
+        assert response.cost == Money.of(amount)
+
+
 async def test_the_service_tier_changes_the_price() -> None:
     """As the price list states; a tier without a price is noted, and its cost unknown."""
     layer = Cost({"m": Price.of(input="2", services={"flex": "1/2"})})
@@ -372,6 +387,16 @@ def test_long_texts_are_sampled_in_four_places() -> None:
     assert estimate.tokens(words) == pytest.approx(exact, rel=0.1)
 
 
+def test_of_many_texts_the_longest_stand_for_all() -> None:
+    """An estimate is made on the event loop: its time does not grow with the conversation."""
+    words = "some words, and 1234 numbers\n" * 500
+    texts = ["Hi", *[words] * 40, "yes"]
+    exact = sum(map(estimate.tokens, texts))
+    assert estimate.tokens_of(texts) == pytest.approx(exact, rel=0.01)
+    assert estimate.tokens_of(["Hi", words]) == estimate.tokens("Hi") + estimate.tokens(words)
+    assert estimate.tokens_of([""] * 3) == 0
+
+
 @given(
     st.lists(
         st.one_of(
@@ -441,6 +466,8 @@ async def test_where_no_attempt_is_under_way_it_says_that_it_does_nothing() -> N
         ({"prices": {"a": 3, "b": {"input": 2}}}, "'a'"),
         ({"prices": {"a": {"inputs": "2"}}}, "inputs"),
         ({"prices": ["a"]}, "table of prices"),
+        ({"provider": ""}, "name of a provider"),
+        ({"book": "cards.toml"}, "a CardBook"),
     ],
 )
 def test_wrong_options_are_refused_when_they_are_made(options: Any, words: str) -> None:

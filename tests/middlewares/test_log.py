@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import math
@@ -9,6 +10,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -58,6 +60,14 @@ class Kept:
         """All records so far."""
         assert self.log.flush(5)
         return self._records
+
+
+class Terminal(io.StringIO):
+    """A stream that somebody looks at."""
+
+    def isatty(self) -> bool:
+        """It is one."""
+        return True
 
 
 def pipeline(layers: list[Any], transport: Any) -> Pipeline:
@@ -271,13 +281,31 @@ async def test_json_lines_are_one_object_each() -> None:
     assert lines[0]["timestamp"] == "2025-01-01T00:00:00.000Z"
 
 
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+async def test_json_stays_json_whatever_a_number_is(value: float) -> None:
+    """A hint may be infinite or none; JSON has no word for that."""
+    stream = io.StringIO()
+    log = Log(sink=stream, format="json")
+    with pytest.raises(RateLimitError):
+        await ask(pipeline([log], Scripted([RateLimitError("x", retry_after=value)])))
+    assert log.flush(5)
+    assert json.loads(stream.getvalue(), parse_constant=pytest.fail)["retry_after"] == str(value)
+
+
+@pytest.mark.parametrize("variable", [("NO_COLOR", "1"), ("TERM", "dumb")])
+async def test_colours_can_be_turned_off(
+    variable: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As everywhere: by NO_COLOR, and for a terminal that has none."""
+    monkeypatch.setenv(*variable)
+    log = Log(sink=Terminal())
+    await ask(pipeline([log], Scripted(["ok"])))
+    assert log.flush(5)
+    assert "\x1b" not in log.sink.getvalue()
+
+
 async def test_auto_is_json_unless_somebody_looks() -> None:
     """On a terminal it is for people, with colours; elsewhere for machines."""
-
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     for stream, is_json in ((io.StringIO(), True), (Terminal(), False)):
         log = Log(sink=stream)
         await ask(pipeline([log], Scripted(["ok"])))
@@ -324,6 +352,13 @@ async def test_a_stream_that_cannot_write_a_character_gets_it_escaped() -> None:
         "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.abc",
         "https://me:hunter2@host/path?api-version=1&key=hunter2#hunter2",
         "gsk_abcdefghijklmnopqrstuvwxyz",
+        "OPENAI_API_KEY=hunter2",
+        "aws_secret_access_key=hunter2",
+        "authToken: hunter2",
+        "Ocp-Apim-Subscription-Key: hunter2",
+        "Set-Cookie: a=1; session=hunter2",
+        "Authorization: Token hunter2",
+        "GET /v1/models?key=hunter2",
     ],
 )
 def test_secrets_are_removed(text: str) -> None:
@@ -348,11 +383,35 @@ def test_what_is_harmless_stays() -> None:
     assert scrubbed(record) == record
 
 
+@pytest.mark.parametrize("scheme", ["https:", "redis:", "mongodb+srv:", ""])
+def test_addresses_do_not_say_who_asks(scheme: str) -> None:
+    """Neither the user nor the password, whatever the scheme, and without one."""
+    assert scrubbed({"x": f"at {scheme}//me:hunter2@host/path"}) == {"x": f"at {scheme}//host/path"}
+
+
 def test_secret_names_hide_their_values() -> None:
-    """Inside a table the name tells."""
-    assert scrubbed({"t": {"api_key": "abc", "Cookie": "x"}}) == {
-        "t": {"api_key": GONE, "Cookie": GONE}
-    }
+    """Inside a table the name tells, and numbers are no secrets."""
+    table = {"api_key": "abc", "Cookie": ["x"], "id_token": "x", "private_key": {"a": "x"}}
+    assert scrubbed({"t": table}) == {"t": dict.fromkeys(table, GONE)}
+    assert scrubbed({"t": {"token": 3, "tokens": "x"}}) == {"t": {"token": 3, "tokens": "x"}}
+
+
+@pytest.mark.parametrize("text", ["a." * 5000, "eyJ-" * 2500, "a+" * 5000, "sk-" * 3300])
+def test_no_text_makes_scrubbing_slow(text: str) -> None:
+    """Its time is linear in the length: all other threads wait for it."""
+    began = time.thread_time()
+    scrubbed({"x": text})
+    assert time.thread_time() - began < 0.08
+
+
+def test_an_object_without_words_does_not_cost_the_record() -> None:
+    """Notes hold what layers put there; what cannot be written is named by its type."""
+
+    class Mute:
+        def __str__(self) -> str:
+            raise ZeroDivisionError
+
+    assert scrubbed({"notes": [{"x": Mute()}]}) == {"notes": [{"x": "<Mute>"}]}
 
 
 @given(st.text())
@@ -406,6 +465,24 @@ async def test_a_failing_sink_is_counted_and_disturbs_nothing() -> None:
         "failed": 1,
         "error": "OSError",
     }
+
+
+@pytest.mark.parametrize("end", [SystemExit, asyncio.CancelledError])
+async def test_nothing_that_a_sink_raises_ends_the_thread(end: type[BaseException]) -> None:
+    """The next record is written."""
+    records: list[dict[str, Any]] = []
+
+    def sink(record: dict[str, Any]) -> None:
+        if not records:
+            records.append(record)
+            raise end
+        records.append(record)
+
+    log = Log(sink=sink)
+    await pipeline([log], Scripted(["ok"], repeat=True)).run_many([ASK] * 2)
+    assert log.flush(5)
+    assert len(records) == 2
+    assert log.health()["failed"] == 1
 
 
 async def test_a_sink_that_logs_itself_does_not_recurse() -> None:
@@ -488,6 +565,8 @@ async def _async_sink(record: Any) -> None: ...
         ({"level": "loud"}, "'warning'"),
         ({"sample": 2}, "from 0 to 1"),
         ({"queue": 0}, "1 or more"),
+        ({"content": "no"}, "True or False"),
+        ({"keep_errors": 1}, "True or False"),
         ({"sink": "syslog"}, "'stderr'"),
         ({"sink": 3}, "text stream"),
         ({"sink": _async_sink}, "cannot be awaited"),

@@ -233,6 +233,26 @@ async def test_the_cores_bound_on_attempts_ends_the_tries_with_the_real_error() 
     assert len(caught.value.attempts) == 6
 
 
+async def test_a_predicate_that_raises_does_not_hide_the_failure() -> None:
+    """The caller gets what failed; the trace says that `on` raised."""
+    notes: list[Any] = []
+
+    async def keep(request: Request[Any], call_next: Any) -> Any:
+        notes.append(request.context.trace.notes)
+        return await call_next(request)
+
+    async def plain(request: ChatRequest) -> ChatResponse:
+        raise ConnectionResetError
+
+    def broken(error: Exception) -> bool:
+        raise ZeroDivisionError
+
+    with pytest.raises(ConnectionResetError):
+        await ask(pipeline([keep, Retry(on=broken)], plain))
+    (note,) = notes[0]
+    assert note.fields["why"] == "on=... raised ZeroDivisionError"
+
+
 # --- waits ------------------------------------------------------------------------------------
 
 
@@ -265,6 +285,14 @@ async def test_the_servers_hint_is_never_undercut() -> None:
         (wait,) = waits(response.trace)
         assert 7 <= wait <= 7.7
         assert response.trace.attempts[1].start == pytest.approx(wait)
+
+
+async def test_no_wait_is_longer_than_the_longest() -> None:
+    """What chance adds to a hint gives way to `max_wait`, as it does to the deadline."""
+    for seed in range(20):
+        transport = Scripted([RateLimitError("x", retry_after=10), "ok"])
+        pipe = pipeline([Retry(max_wait=10)], transport, ports=virtual_ports(seed))
+        assert waits((await ask(pipe)).trace) == [10]
 
 
 @pytest.mark.parametrize(

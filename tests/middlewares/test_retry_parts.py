@@ -158,6 +158,7 @@ class BudgetMachine(RuleBasedStateMachine):
         for _ in range(count):
             if self.balance.withdraw(self.now):
                 self.retries.append(self.now)
+                self._no_more_than_its_share()
 
     @precondition(lambda self: not self._within(self.retries, 11))
     @rule()
@@ -172,9 +173,8 @@ class BudgetMachine(RuleBasedStateMachine):
         allowed = 0.25 * len(self.calls) + 5 * windows
         assert len(self.retries) <= allowed + 1e-6
 
-    @invariant()
-    def no_window_has_more_than_its_share(self) -> None:
-        """Within the time to live."""
+    def _no_more_than_its_share(self) -> None:
+        """At each retry, within the time to live: what allowed it expires before it does."""
         retries = len(self._within(self.retries, 9))
         assert retries <= 0.25 * len(self._within(self.calls, 10)) + 5 + 1e-6
 
@@ -385,6 +385,9 @@ def test_a_wrong_predicate_is_refused_when_it_is_made(on: Any, word: str) -> Non
         ({"min_useful": 0}, "seconds above 0"),
         ({"multiplier": 0.5}, "1 or more"),
         ({"multiplier": 2, "strategy": "fibonacci"}, "has none"),
+        ({"budget": 5}, "a RetryBudget"),
+        ({"on": ()}, "names no exception"),
+        ({"mint_idempotency_key": "no"}, "True or False"),
     ],
 )
 def test_wrong_options_are_refused_when_they_are_made(options: dict[str, Any], words: str) -> None:

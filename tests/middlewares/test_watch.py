@@ -12,6 +12,7 @@ import pytest
 from lamella import (
     ChatRequest,
     ConfigurationError,
+    DeadlineExceeded,
     Finish,
     InvalidRequestError,
     LamellaError,
@@ -20,6 +21,7 @@ from lamella import (
     TextDelta,
 )
 from lamella.testing import Scripted, virtual_ports
+from lamella_middlewares.deadline import Deadline
 from lamella_middlewares.watch import Watch
 
 pytestmark = pytest.mark.anyio
@@ -141,6 +143,19 @@ async def test_a_watcher_that_hangs_is_left_behind(stream: bool) -> None:
     response = await read(pipe, stream=stream)
     assert pipe.ports.monotonic() - began == pytest.approx(1.0)
     assert [note.fields["hook"] for note in response.trace.notes] == ["on_request", "on_response"]
+
+
+async def test_a_deadline_is_not_put_off_by_a_watcher() -> None:
+    """P7: who looks at the request is left behind at the deadline."""
+
+    async def hang(what: Any) -> None:
+        await anyio.sleep(math.inf)
+
+    ports = virtual_ports()
+    pipe = Pipeline([Deadline(0.1), Watch(on_request=hang)], Scripted(["ok"]), ports=ports)
+    with pytest.raises(DeadlineExceeded):
+        await pipe.run(ASK)
+    assert ports.monotonic() == pytest.approx(0.1)
 
 
 def test_an_async_event_watcher_is_refused() -> None:

@@ -18,6 +18,7 @@ from lamella import (
     FirstEventTimeout,
     Head,
     Limits,
+    MisuseError,
     NetworkError,
     Outcome,
     Pipeline,
@@ -283,3 +284,44 @@ async def test_an_error_the_transport_makes_has_its_own_kind() -> None:
     with pytest.raises(NetworkError) as raised:
         await Pipeline([], Scripted([NetworkError("down")])).run(HELLO)
     assert len(raised.value.attempts) == 1
+
+
+async def test_a_plain_function_within_the_wire_phase_is_within_the_attempt() -> None:
+    """A layer of the wire phase meters its attempt, although a plain function stands inside it."""
+    metered: list[bool] = []
+
+    @middleware(phase="wire")
+    async def meter(request: ChatRequest, call_next: Any) -> ChatResponse:
+        metered.append(request.context.attempt is not None)
+        response: ChatResponse = await call_next(request)
+        return response
+
+    async def plain(request: ChatRequest, call_next: Any) -> ChatResponse:
+        response: ChatResponse = await call_next(request)
+        return response
+
+    response = await Pipeline([plain, meter, plain], Scripted(["x"])).run(HELLO)
+    assert metered == [True]
+    assert len(response.trace.attempts) == 1
+
+
+async def test_an_attempt_ends_although_its_response_is_anothers() -> None:
+    """An open response of another call is refused, and the attempt that returned it has ended."""
+    other = Pipeline([], Scripted(["x"]))
+    traces: list[Any] = []
+
+    async def look(request: ChatRequest, call_next: Any) -> ChatResponse:
+        traces.append(request.context.trace)
+        response: ChatResponse = await call_next(request)
+        return response
+
+    async with other.stream(HELLO) as foreign:
+
+        async def transport(request: ChatRequest) -> ChatResponse:
+            return foreign
+
+        with pytest.raises(MisuseError, match="as the answer to another"):
+            await Pipeline([look], transport).run(HELLO)
+    [attempt] = traces[0].attempts
+    assert attempt.outcome is Outcome.UNKNOWN
+    assert attempt.end is not None

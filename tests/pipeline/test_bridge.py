@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 
 from lamella import (
@@ -24,6 +26,7 @@ from lamella import (
     StillOpenError,
     TextDelta,
     begin,
+    ending,
 )
 
 if TYPE_CHECKING:
@@ -218,3 +221,59 @@ def test_a_program_ends_with_its_bridge_running() -> None:
     """)
 
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "hello", "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_what_a_signal_handler_raises_cancels_the_call() -> None:
+    """A time limit that is no Ctrl-C ends the work as well as the wait for it."""
+    done = run_program("""
+        class TimeIsUp(Exception): ...
+
+        def handler(*_): raise TimeIsUp
+
+        outcomes = []
+
+        async def account(request, call_next):
+            return await ending(call_next, request, lambda end: outcomes.append(end.outcome))
+
+        async def forever(request):
+            os.kill(os.getpid(), signal.SIGTERM)
+            await anyio.sleep_forever()
+
+        signal.signal(signal.SIGTERM, handler)
+        try:
+            Pipeline([account], forever).run_sync(HELLO)
+        except TimeIsUp:
+            print(*outcomes)
+    """)
+
+    assert (done.stdout.strip(), done.stderr) == ("cancelled", "")
+
+
+def test_on_a_thread_that_runs_trio() -> None:
+    """The bridge's loop is asyncio's, whichever loop the caller's context variables name."""
+
+    async def waiting(request: ChatRequest) -> ChatResponse:
+        await anyio.lowlevel.checkpoint()
+        return ChatResponse.of("through")
+
+    async def main() -> str:
+        return Pipeline([], waiting).run_sync(HELLO).text
+
+    assert anyio.run(main, backend="trio") == "through"
+
+
+def test_a_dropped_synchronous_stream_ends_its_call() -> None:
+    """A block that was entered and dropped is left by the net."""
+    ended = threading.Event()
+
+    async def account(request: ChatRequest, call_next: Handler) -> ChatResponse:
+        return await ending(call_next, request, lambda _: ended.set())
+
+    block = Pipeline([account], words).stream_sync(HELLO)
+    block.__enter__()
+    with pytest.raises(MisuseError, match="already been entered"):
+        block.__enter__()
+    del block
+    gc.collect()
+    assert ended.wait(10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import weakref
 from typing import Any
@@ -14,12 +15,16 @@ from lamella import (
     ChatResponse,
     Clock,
     ClosedError,
+    ConfigurationError,
     Context,
     DeadlineExceeded,
     Finish,
+    Limits,
     NotBegunError,
     Pipeline,
+    begin,
 )
+from lamella._loops import current_loop
 from lamella._watchdog import Alarm
 from lamella.testing import Scripted, virtual_ports
 
@@ -172,9 +177,9 @@ async def test_without_a_call_there_is_no_clock() -> None:
 
 
 async def test_an_alarm_rings_once_and_in_time() -> None:
-    """Armed anew it moves; disarmed it is silent; an earlier instant wakes the timer."""
+    """Armed anew it moves; disarmed it is silent for good; an earlier instant wakes the timer."""
     rung: list[float] = []
-    alarm = Alarm(lambda: rung.append(anyio.current_time()))
+    alarm = Alarm(lambda: rung.append(current_loop().now()))
     alarm.arm(10)
     await anyio.sleep(5)
     alarm.arm(10)
@@ -184,6 +189,7 @@ async def test_an_alarm_rings_once_and_in_time() -> None:
     alarm.disarm()
     await anyio.sleep(20)
     assert rung == [15]
+    alarm = Alarm(lambda: rung.append(anyio.current_time()))
     alarm.arm(100)
     alarm.arm(1)
     await anyio.sleep(200)
@@ -222,4 +228,50 @@ async def test_disarmed_alarms_are_forgotten() -> None:
         alarm.disarm()
         del answer, alarm
     gc.collect()
-    assert sum(reference() is not None for reference in kept) <= 64
+    assert not any(reference() is not None for reference in kept)
+
+
+async def test_a_finished_answer_is_forgotten_before_its_limits_pass() -> None:
+    """A timer of ten minutes keeps neither the request nor the source of an answer in memory."""
+    kept: list[weakref.ref[Any]] = []
+
+    class Source:
+        async def __anext__(self) -> Any:
+            return Finish("stop")
+
+        async def aclose(self) -> None:
+            pass
+
+    async def transport(request: ChatRequest) -> ChatResponse:
+        source = Source()
+        kept.extend([weakref.ref(request), weakref.ref(source)])
+        return await begin(request, source)
+
+    limits = Context(limits=Limits(attempt=600))
+    await Pipeline([], transport).run(HELLO.evolve(context=limits))
+    gc.collect()
+    assert [reference() for reference in kept] == [None, None]
+
+
+def test_a_loop_that_is_closed_with_a_timer_set_is_forgotten() -> None:
+    """Loops that are closed without cancelling their tasks do not pile up, and nothing is said."""
+    limits = HELLO.evolve(context=Context(limits=Limits(attempt=600)))
+
+    async def transport(request: ChatRequest) -> ChatResponse:
+        return await begin(request, aiter(ChatResponse.of("x")))
+
+    loops: list[weakref.ref[asyncio.AbstractEventLoop]] = []
+    for _ in range(5):
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(Pipeline([], transport).run(limits))
+        loop.close()
+        loops.append(weakref.ref(loop))
+        del loop
+    gc.collect()
+    assert sum(loop() is not None for loop in loops) <= 1
+
+
+async def test_a_deadline_on_the_callers_context_is_refused() -> None:
+    """An instant on a clock that does not exist yet is not silently dropped."""
+    with pytest.raises(ConfigurationError, match=r"Put Deadline\(seconds\) among the layers"):
+        await Pipeline([], Scripted(["x"])).run(HELLO.evolve(context=Context(deadline=5.0)))

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import sys
 from collections.abc import AsyncGenerator
+from types import ModuleType
 from typing import Any
 
 import anyio
 import pytest
 
-from lamella import ChatRequest, ChatResponse, Event, Finish, Outcome, Pipeline
+from lamella import (
+    ChatRequest,
+    ChatResponse,
+    Event,
+    Finish,
+    Outcome,
+    Pipeline,
+)
 from lamella.testing import Item, Scripted, virtual_ports
 
 pytestmark = pytest.mark.anyio
@@ -140,3 +150,36 @@ async def test_background_work_ends_with_the_pipeline() -> None:
     await anyio.sleep(10)
     assert ticks == [1, 2, 3]
     assert list(pipeline.background.names) == []
+
+
+def test_what_is_dropped_as_the_loop_ends_does_not_disturb_it() -> None:
+    """A run of trio, which takes no new tasks by then, ends as if nothing had been dropped."""
+    kept: list[Any] = []
+
+    async def words() -> AsyncGenerator[Event, None]:
+        block = Pipeline([], Scripted([["a", "b", Finish("stop")]])).stream(HELLO)
+        response = await block.__aenter__()
+        try:
+            async for event in response:
+                yield event
+        finally:
+            del block, response
+            gc.collect()
+
+    async def main() -> None:
+        kept.append(words())
+        await anext(kept[-1])
+
+    for backend in ("asyncio", "trio"):
+        anyio.run(main, backend=backend)
+
+
+def test_a_half_imported_trio_is_no_running_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While another thread imports trio, calls on asyncio go on."""
+    monkeypatch.setitem(sys.modules, "trio", ModuleType("trio"))
+    monkeypatch.setitem(sys.modules, "trio.lowlevel", ModuleType("trio.lowlevel"))
+
+    async def echo(request: ChatRequest) -> ChatResponse:
+        return ChatResponse.of("through")
+
+    assert asyncio.run(Pipeline([], echo).run(HELLO)).text == "through"

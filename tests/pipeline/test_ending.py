@@ -265,3 +265,14 @@ async def test_a_deadline_is_told_as_timed_out(stream: bool) -> None:
     with pytest.raises(DeadlineExceeded):
         await call(Pipeline(layers, transport, ports=virtual_ports()), stream=stream)
     assert [end.outcome for end in endings] == [Outcome.TIMED_OUT] * 2
+
+
+async def test_a_callback_that_comes_late_and_fails_is_heard() -> None:
+    """After the call nothing is handed out any more, so whoever registers it gets its error."""
+    response = await Pipeline([], Scripted([GOOD])).run(HELLO)
+
+    def broken(_: Ending) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await response.on_end(broken)

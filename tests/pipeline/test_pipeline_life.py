@@ -16,10 +16,13 @@ from lamella import (
     MisuseError,
     NotBegunError,
     Pipeline,
+    Ports,
     Progress,
+    Stores,
     TextDelta,
     begin,
 )
+from lamella._memory_stores import memory_stores
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -214,6 +217,81 @@ async def test_layers_close_outermost_first_then_the_transport() -> None:
         pass
 
     assert order == ["outer", "inner", "transport"]
+
+
+class Closing:
+    """A layer that says when it is closed, and may fail at it."""
+
+    def __init__(self, name: str, closed: list[str], error: Exception | None = None) -> None:
+        self.name = name
+        self.closed = closed
+        self.error = error
+
+    async def __call__(self, request: Any, call_next: Any) -> Any:
+        return await call_next(request)
+
+    async def aclose(self) -> None:
+        self.closed.append(self.name)
+        if self.error is not None:
+            raise self.error
+
+
+async def test_a_part_that_fails_to_close_keeps_no_other_from_it() -> None:
+    """Every part has its turn, and the failure is raised in the end."""
+    closed: list[str] = []
+    layers = [Closing("outer", closed, ZeroDivisionError()), Closing("inner", closed)]
+    gate = Gate()
+
+    with pytest.raises(ZeroDivisionError):
+        await Pipeline(layers, gate).aclose()
+
+    assert closed == ["outer", "inner"]
+    assert gate.closed == 1
+
+
+async def test_cancelling_the_draining_does_not_stop_the_closing() -> None:
+    """Whoever stops waiting for running calls leaves nothing half closed."""
+    gate = Gate()
+    pipeline = Pipeline([], gate)
+
+    async def call() -> None:
+        with pytest.raises(ClosedError):
+            await pipeline.run(HELLO)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(call)
+        await gate.entered.wait()
+        with anyio.move_on_after(0.01):
+            await pipeline.aclose(drain=60)
+            raise AssertionError("it was not cancelled")
+
+    assert gate.closed == 1
+
+
+async def test_stores_that_two_pipelines_share_close_with_the_last() -> None:
+    """Pipelines with the same ports do not close each other's stores."""
+    closed: list[str] = []
+
+    class Counted(Stores):
+        async def aclose(self) -> None:
+            closed.append("closed")
+
+    memory = memory_stores()
+    ports = Ports(stores=Counted(memory.blobs, memory.leases, memory.records, memory.local))
+    one, other = Pipeline([], echo, ports=ports), Pipeline([], echo, ports=ports)
+
+    await one.aclose()
+    assert closed == []
+    await other.aclose()
+    assert closed == ["closed"]
+
+
+async def test_a_call_that_could_not_begin_is_not_running() -> None:
+    """A mistake in the question leaves nothing that closing would wait for."""
+    pipeline = Pipeline([], echo)
+    with pytest.raises(ConfigurationError, match="Add Structured"):
+        await pipeline.run(HELLO, returns=int)
+    assert (await pipeline.health()).running == 0
 
 
 async def test_health_asks_every_part_and_never_raises() -> None:

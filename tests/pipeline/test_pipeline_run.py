@@ -232,6 +232,21 @@ async def test_a_child_call_is_part_of_the_call() -> None:
     assert len(response.trace.attempts) == 2
 
 
+async def test_an_idempotency_key_stands_for_one_request() -> None:
+    """A child asks something else and has no key; each further turn has one of its own."""
+
+    async def ask(request: ChatRequest, call_next: Handler) -> ChatResponse:
+        await call_next(request.child(ChatRequest.of("good?"), purpose="judge"))
+        await call_next(request.turn(2))
+        return await call_next(request)
+
+    transport = Scripted(["child", "turn", "x"])
+    keyed = HELLO.evolve(context=Context(idempotency_key="k"))
+    await Pipeline([ask], transport).run(keyed)
+    keys = [request.context.idempotency_key for request in transport.requests]
+    assert keys == [None, "k/turn2", "k"]
+
+
 async def test_a_detached_call_is_a_call_of_its_own() -> None:
     """Work that outlives the caller has its own trace, linked by id, and no deadline."""
     done = anyio.Event()

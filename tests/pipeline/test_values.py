@@ -6,12 +6,13 @@ import copy
 import pickle
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lamella import ChatRequest, EmbeddingRequest, Limits, Money, RateLimitError, Usage
+from lamella import ChatRequest, Context, EmbeddingRequest, Limits, Money, RateLimitError, Usage
 
 amounts = st.decimals(allow_nan=False, allow_infinity=False, places=9, max_value=10**9)
 counts = st.integers(min_value=0, max_value=10**9)
@@ -64,6 +65,8 @@ def test_limits_take_seconds_and_timedeltas_and_refuse_zero() -> None:
     assert Limits(idle=20).tighten(Limits(idle=5, connect=1)) == Limits(idle=5, connect=1)
     with pytest.raises(ValueError, match="use None for no limit"):
         Limits(connect=0)
+    with pytest.raises(TypeError, match=r"such as Limits\(attempt=30\), not 5"):
+        Context(limits=cast("Any", 5))
 
 
 def test_evolve_converts_checks_and_leaves_the_original() -> None:

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 
 import anyio
 import anyio.lowlevel
-import httpx2
 import pytest
 import trustme
 from anyio import EndOfStream
@@ -17,8 +16,10 @@ from lamella.testing._http_connection import Early
 from lamella.testing._http_framing import Reply
 from lamella.testing._http_server import HTTPServer
 from lamella.testing._http_wire import Headers, Limits, Received
+from lamella.transports._http_library import http_library
 
 pytestmark = pytest.mark.anyio
+httpx = http_library().httpx  # the one that the installed openai brings
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
 
@@ -66,7 +67,7 @@ async def test_a_real_client_is_served() -> None:
             return Reply(201, {"X-Kind": "stream"}, [b"a", Pause(0), b"", b"b"])
         return await echo(received)
 
-    async with HTTPServer(handler) as server, httpx2.AsyncClient(base_url=server.url) as client:
+    async with HTTPServer(handler) as server, httpx.AsyncClient(base_url=server.url) as client:
         assert (await client.post("/echo", content=b"\0" * 300_000)).content == b"\0" * 300_000
         streamed = await client.get("/stream")
         assert (streamed.status_code, streamed.headers["x-kind"], streamed.text) == (
@@ -237,7 +238,7 @@ async def test_a_client_that_leaves_is_recorded() -> None:
         return Reply(body=endless())
 
     async with HTTPServer(handler) as server:
-        async with httpx2.AsyncClient() as client, client.stream("GET", server.url) as answer:
+        async with httpx.AsyncClient() as client, client.stream("GET", server.url) as answer:
             assert answer.status_code == 200
             await server.until(lambda server: server.body_bytes == 5)
             assert server.open_connections == 1
@@ -302,7 +303,7 @@ async def test_what_the_handler_raises() -> None:
 
     server = HTTPServer(handler)
     with pytest.raises(ExceptionGroup) as caught:
-        async with server, httpx2.AsyncClient() as client:
+        async with server, httpx.AsyncClient() as client:
             answer = await client.get(server.url)
             assert (answer.status_code, "private" in answer.text) == (500, False)
     assert caught.group_contains(KeyError)
@@ -381,7 +382,7 @@ async def test_serve_forever() -> None:
     async with anyio.create_task_group() as group:
         started = await group.start(server.serve_forever)
         assert started is server
-        async with httpx2.AsyncClient() as client:
+        async with httpx.AsyncClient() as client:
             assert (await client.get(server.url)).status_code == 200
         await server.aclose()
         await server.aclose()
@@ -430,7 +431,7 @@ async def test_bound_on_connections() -> None:
 async def test_records_are_bounded() -> None:
     """Only the latest requests are kept."""
     async with HTTPServer(echo, limits=Limits(received=2)) as server:
-        async with httpx2.AsyncClient() as client:
+        async with httpx.AsyncClient() as client:
             for number in range(3):
                 await client.post(server.url, content=b"%d" % number)
         assert [each.body for each in server.received] == [b"1", b"2"]
@@ -462,10 +463,10 @@ async def test_tls() -> None:
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
     async with HTTPServer(echo, tls=context) as server:
-        async with httpx2.AsyncClient(verify=trusting) as client:
+        async with httpx.AsyncClient(verify=trusting) as client:
             assert (await client.post(server.url, content=b"hi")).content == b"hi"
-        async with httpx2.AsyncClient(verify=ssl.create_default_context()) as client:
-            with pytest.raises(httpx2.ConnectError):
+        async with httpx.AsyncClient(verify=ssl.create_default_context()) as client:
+            with pytest.raises(httpx.ConnectError):
                 await client.get(server.url)
         async with await anyio.connect_tcp(
             "127.0.0.1", server.port, ssl_context=trusting, tls_standard_compatible=True
@@ -480,6 +481,6 @@ async def test_tls_handshake_that_is_cut() -> None:
     """A connection that is reset before TLS fails the client's handshake."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     early = Early(connection=lambda _: Faults(reset_before_headers=True))
-    async with HTTPServer(echo, tls=context, early=early) as server, httpx2.AsyncClient() as client:
-        with pytest.raises(httpx2.TransportError):
+    async with HTTPServer(echo, tls=context, early=early) as server, httpx.AsyncClient() as client:
+        with pytest.raises(httpx.TransportError):
             await client.get(server.url)

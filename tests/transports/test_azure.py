@@ -192,6 +192,8 @@ def test_resource_name(environment: pytest.MonkeyPatch) -> None:
     ("arguments", "match"),
     [
         ({"endpoint": "acme"}, "https://"),
+        ({"endpoint": "https://acme:99999"}, "no address"),
+        ({"endpoint": "https://acme/ü"}, "no address"),
         ({"endpoint": "https://a.b", "resource": "c"}, "both"),
         ({"backups": [{"endpiont": "x"}]}, "endpiont"),
         ({"backups": [{"form": "v2"}]}, "v2"),
@@ -280,6 +282,28 @@ async def test_all_backups_fail() -> None:
         with pytest.raises(lamella.ConnectError) as caught:
             await ask(transport)
         assert caught.value.provider == "azure-backup2"
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (reply(504), lamella.Outcome.FAILED),
+        (reply(faults=Faults(reset_before_headers=True)), lamella.Outcome.UNKNOWN),
+        (reply(faults=Faults(hold_headers=math.inf)), lamella.Outcome.TIMED_OUT),
+    ],
+)
+async def test_backup_that_is_away(answer: Reply, outcome: lamella.Outcome) -> None:
+    """That nothing reached a backup does not undo what was sent to the resource before it."""
+    async with server(answer) as first:
+        transport = AzureOpenAI(
+            "k",
+            endpoint=first.url,
+            backups=[{"endpoint": "http://127.0.0.1:1"}],
+            options=AzureOptions(patience=0.1),
+        )
+        with pytest.raises(lamella.ConnectError) as caught:
+            await ask(transport)
+        assert caught.value.outcome is caught.value.attempts[0].outcome is outcome
 
 
 async def test_backups_count_as_attempts() -> None:

@@ -20,4 +20,6 @@ def test_a_reference_that_nobody_reads_is_never_taken_for_a_key() -> None:
 def test_a_key_with_a_colon_is_a_key(key: str) -> None:
     """Some providers' keys have one; only a word of small letters before it is a scheme."""
     assert OpenAI(key, base_url="http://127.0.0.1:9/v1").name == "127.0.0.1:9"
-    assert OpenAI(Secret.of_value("vault:x"), base_url="http://127.0.0.1:9/v1").name == "127.0.0.1:9"
+    assert (
+        OpenAI(Secret.of_value("vault:x"), base_url="http://127.0.0.1:9/v1").name == "127.0.0.1:9"
+    )

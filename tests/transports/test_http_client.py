@@ -9,14 +9,16 @@ import os
 import socket
 import ssl
 import threading
+import traceback
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 import trustme
@@ -28,6 +30,7 @@ from lamella.testing._http_framing import Reply
 from lamella.testing._http_server import HTTPServer
 from lamella.testing._http_wire import Limits, Received
 from lamella.transports._http import HTTPOptions, HTTPReply, HTTPRequest
+from lamella.transports._http_library import http_library
 from lamella.transports._httpx_client import PooledHTTPClient
 
 pytestmark = pytest.mark.anyio
@@ -253,6 +256,28 @@ async def test_authority_that_is_no_file(path: str) -> None:
         assert path in str(caught.value)
 
 
+async def test_tls_settings_hold_after_plain_http(tls: ssl.SSLContext, authority_file: str) -> None:
+    """An address without TLS that is asked first does not change what is trusted after it."""
+    async with (
+        serving() as plain,
+        serving(tls=tls) as server,
+        client(verify=authority_file) as http,
+    ):
+        assert await read(await http.send(post(plain))) == b"then"
+        assert await read(await http.send(post(server))) == b"then"
+
+
+async def test_proxy_under_tls(tls: ssl.SSLContext, authority_file: str) -> None:
+    """The authorities of the options hold for a proxy, too, whatever is asked through it."""
+    async with (
+        serving(tls=tls) as proxy,
+        client(verify=authority_file, proxy=proxy.url) as http,
+    ):
+        request = HTTPRequest(method="GET", url="http://acme.invalid/x")
+        assert await read(await http.send(request)) == b"then"
+        assert proxy.received[0].target == "http://acme.invalid/x"
+
+
 # --- connections that break ------------------------------------------------------------------
 
 
@@ -286,6 +311,72 @@ async def test_stale_connection_is_replaced_only_once() -> None:
         with pytest.raises(lamella.ConnectionLostError):
             await http.send(post(server))
         assert server.requests == 3
+
+
+async def test_kept_connection_that_breaks_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kept connection that breaks after a while had not been closed: the request was taken."""
+    monkeypatch.setattr("lamella.transports._http_network._STALE_SECONDS", 0.01)
+    broken = Reply(faults=Faults(delay=0.05, reset_before_headers=True))
+    async with serving(Reply(body=b"first"), then=broken) as server, client() as http:
+        await read(await http.send(post(server)))
+        with pytest.raises(lamella.ConnectionLostError) as caught:
+            await http.send(post(server))
+        assert server.requests == 2
+        assert caught.value.outcome is lamella.Outcome.UNKNOWN
+
+
+async def test_server_that_went_away_while_idle() -> None:
+    """Nothing is written to a connection that has ended, so that nothing counts as sent."""
+    sent: list[int] = []
+    async with client() as http:
+        async with serving() as server:
+            await read(await http.send(post(server)))
+            request = post(server, on_sent=lambda: sent.append(1))
+        with pytest.raises(lamella.ConnectError) as caught:
+            await http.send(request)
+    assert caught.value.outcome is lamella.Outcome.NOT_SENT
+    assert not sent
+
+
+async def test_request_counts_as_sent_once() -> None:
+    """A request that is sent again on a fresh connection is reported as sent once."""
+    sent: list[int] = []
+    stale = Reply(body=b"first", faults=Faults(close_idle="next"))
+    async with serving(stale) as server, client() as http:
+        await read(await http.send(post(server)))
+        await read(await http.send(post(server, on_sent=lambda: sent.append(1))))
+    assert sent == [1]
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_answers_do_not_run_into_each_other(*, late: bool) -> None:
+    """What a peer sends beyond its answer is never taken for the answer to the next request."""
+    answer, other = (
+        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n" + body for body in (b"mine", b"else")
+    )
+    read_it, connections = anyio.Event(), list[anyio.abc.SocketStream]()
+
+    async def serve(stream: anyio.abc.SocketStream) -> None:
+        connections.append(stream)
+        async with stream:
+            await stream.receive()
+            await stream.send(answer if late else answer + other)
+            if late:
+                await read_it.wait()
+                await stream.send(other)
+            await anyio.sleep_forever()
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.extra(anyio.abc.SocketAttribute.local_port)
+    async with listener, client() as http, anyio.create_task_group() as group:
+        group.start_soon(listener.serve, serve)
+        request = HTTPRequest(method="POST", url=f"http://127.0.0.1:{port}/", body=b"{}")
+        for _ in range(2):
+            assert await read(await http.send(request)) == b"mine"
+            read_it.set()
+            await anyio.sleep(0.01)
+        assert len(connections) == 2
+        group.cancel_scope.cancel()
 
 
 BODY = bytes(range(256)) * 2
@@ -574,6 +665,29 @@ def test_after_a_fork() -> None:
     anyio.run(main)
 
 
+async def test_closing_while_certificates_are_read(tls: ssl.SSLContext) -> None:
+    """A client that closes while a first request prepares sends nothing any more."""
+    go = anyio.Event()
+
+    async def slow_thread(function: Callable[..., Any], /, *args: Any) -> Any:
+        await go.wait()
+        return function(*args)
+
+    async with serving(tls=tls) as server:
+        made = PooledHTTPClient(HTTPOptions(verify=False), thread=slow_thread)
+
+        async def ask() -> None:
+            with pytest.raises(lamella.ClosedError):
+                await made.send(post(server))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask)
+            await anyio.lowlevel.checkpoint()
+            await made.aclose()
+            go.set()
+        assert server.connections == 0
+
+
 async def test_closing_from_another_loop() -> None:
     """Connections of other loops are closed on their loops."""
     made = PooledHTTPClient()
@@ -670,6 +784,8 @@ async def test_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
         ({"max_idle": -1}, "max_idle"),
         ({"max_body_bytes": 0}, "max_body_bytes"),
         ({"proxy": "localhost:3128"}, "http://"),
+        ({"proxy": "http://localhost:port"}, "no address"),
+        ({"proxy": "http://user:se/cret@localhost:3128"}, "%2F"),
     ],
 )
 def test_wrong_options(options: dict[str, Any], match: str) -> None:
@@ -678,7 +794,30 @@ def test_wrong_options(options: dict[str, Any], match: str) -> None:
         HTTPOptions(**options)
 
 
-@pytest.mark.parametrize("url", ["ftp://host/", "host/path", "https://", ""])
+@pytest.mark.parametrize("proxy", ["socks4://127.0.0.1:1", "http://user:se/cret@127.0.0.1:1"])
+async def test_wrong_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    """A proxy of the environment that cannot be used is named, and nothing of it is shown."""
+    monkeypatch.setenv("http_proxy", proxy)
+    async with client() as http:
+        with pytest.raises(lamella.ConfigurationError, match="environment's proxy") as caught:
+            await http.send(HTTPRequest(method="GET", url="http://acme.invalid/"))
+    assert "se" + "/" not in str(caught.value)
+    assert caught.value.__cause__ is caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("address", ["http://[::1]:1", "http://ü:ü@127.0.0.1:1"])
+async def test_unusual_proxies(address: str) -> None:
+    """Numeric hosts of IPv6, and names and passwords beyond ASCII, are taken as they are meant."""
+    async with client(proxy=address) as http:
+        with pytest.raises(lamella.ConnectError) as caught:
+            await http.send(HTTPRequest(method="GET", url="http://acme.invalid/"))
+    assert isinstance(caught.value.__cause__, http_library().core.ConnectError)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://host/", "host/path", "https://", "", "http://[::1", "http://a:99999/", "http://a/ü"],
+)
 async def test_wrong_addresses(url: str) -> None:
     """What is no address of HTTP is said to be none."""
     async with client() as http:
@@ -694,5 +833,25 @@ async def test_header_that_cannot_be_sent() -> None:
         )
         with pytest.raises(lamella.MisuseError) as caught:
             await http.send(request)
-        assert "sk-secret" not in str(caught.value)
+        assert "sk-secret" not in "".join(traceback.format_exception(caught.value))
         assert server.requests == 0
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "http://does-not-exist.invalid/"])
+async def test_errors_hold_no_key(url: str) -> None:
+    """The frames that an error brings with it show no header, as reports print their variables."""
+    async with client() as http:
+        request = HTTPRequest(method="GET", url=url, headers=((b"X-Key", b"sk-secret"),))
+        with pytest.raises(lamella.ConnectError) as caught:
+            await http.send(request)
+    told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    told.stack[:] = [frame for frame in told.stack if frame.filename != __file__]
+    assert "sk-secret" not in "".join(told.format())
+
+
+async def test_error_is_not_its_own_cause() -> None:
+    """Whoever follows the causes of an error comes to an end."""
+    async with client(proxy="socks5://127.0.0.1:1") as http:
+        with pytest.raises(lamella.LamellaError) as caught:
+            await http.send(HTTPRequest(method="GET", url="http://acme.invalid/"))
+    assert caught.value.__cause__ is not caught.value

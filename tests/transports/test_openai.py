@@ -563,6 +563,16 @@ async def test_base_url_of_the_environment(environment: pytest.MonkeyPatch) -> N
         assert "openai-organization" not in seen.headers
 
 
+@pytest.mark.parametrize("url", ["https://user:pw@host/v1", "https://host:port/v1", "host:80/v1"])
+async def test_wrong_base_url_of_the_environment(environment: pytest.MonkeyPatch, url: str) -> None:
+    """A wrong `OPENAI_BASE_URL` is named, and not shown."""
+    environment.setenv("OPENAI_BASE_URL", url)
+    async with Pipeline([], OpenAI()) as pipeline:
+        error = await failed(pipeline)
+    assert str(error).startswith("OPENAI_BASE_URL ")
+    assert "pw" not in str(error)
+
+
 @pytest.mark.parametrize(
     "url",
     ["https://api.openai.com/v1", "https://eu.api.openai.com/v1/", "https://us.api.openai.com/v1"],
@@ -712,6 +722,13 @@ async def test_rules_of_a_card() -> None:
     [
         ({"base_url": "localhost:8000"}, "https://"),
         ({"base_url": "https://user:pw@host/v1"}, "user"),
+        ({"base_url": "https://host/v1?key=1"}, "query"),
+        ({"base_url": "https://host/v1#part"}, "fragment"),
+        ({"base_url": "https://host:port/v1"}, "no address"),
+        ({"base_url": "https://host:99999/v1"}, "no address"),
+        ({"base_url": "https://[::1/v1"}, "no address"),
+        ({"base_url": "https://host/v1\r\nX: y"}, "no address"),
+        ({"base_url": "https://host/ü"}, "no address"),
         ({"api": "completions"}, "responses"),
         ({"endpoint": "grok"}, "groq"),
         ({"endpoint": "deepseek", "api": "responses"}, "deepseek"),
@@ -721,6 +738,24 @@ def test_wrong_options(arguments: dict[str, Any], match: str) -> None:
     """What cannot be meant is an error where it is given."""
     with pytest.raises(lamella.ConfigurationError, match=match):
         OpenAI(KEY, **arguments)
+
+
+@pytest.mark.parametrize(
+    "headers", [{"X-Key": "a "}, {"X Key": "a"}, {"": "a"}, {"X-Key": b"a"}, {"Host": "a"}]
+)
+def test_wrong_headers(headers: Any) -> None:
+    """Headers that cannot be sent, or that are not the caller's to set, are refused where given."""
+    with pytest.raises(lamella.ConfigurationError, match="header"):
+        OpenAIOptions(headers=headers)
+
+
+async def test_idempotency_key_that_is_no_header() -> None:
+    """An idempotency key that cannot stand in a header is named, and nothing is sent."""
+    async with serving(complete()) as (server, pipeline):
+        for key in ("a\nb", " a", "ü", "\ud800"):
+            asked = request(context=lamella.Context(idempotency_key=key))
+            assert "Idempotency-Key" in str(await failed(pipeline, asked))
+        assert not server.requests
 
 
 def test_api_of_an_endpoint() -> None:

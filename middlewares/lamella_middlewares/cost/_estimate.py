@@ -47,6 +47,7 @@ _PIECE: Final = re.compile(
 _WORD: Final = 16
 _SAMPLED: Final = 32_000
 _SLICE: Final = 8_000
+_LOOKED_AT: Final = 128_000
 
 MESSAGE_TOKENS: Final = 4
 """What role and delimiters of a message take."""
@@ -69,6 +70,24 @@ def tokens(text: str) -> int:
         seen = sum(_count(text[start : start + _SLICE]) for start in range(0, 4 * step, step))
         return round(seen * len(text) / (4 * _SLICE))
     return _count(text)
+
+
+def tokens_of(texts: Sequence[str]) -> int:
+    """About how many tokens some texts have together.
+
+    Of more than 128,000 characters the longest texts stand for all: counting takes the event loop.
+    """
+    characters = sum(map(len, texts))
+    if characters <= _LOOKED_AT:
+        return sum(map(tokens, texts))
+    found = covered = looked_at = 0
+    for text in sorted(texts, key=len, reverse=True):
+        found += tokens(text)
+        covered += len(text)
+        looked_at += min(len(text), _SAMPLED)
+        if looked_at >= _LOOKED_AT:
+            break
+    return round(found * characters / covered)
 
 
 def _count(text: str) -> int:
@@ -99,7 +118,7 @@ def of_request(request: Request[Any]) -> Usage | None:
     """What a request makes the model read; None for operations that are not counted in tokens."""
     seen: object = request
     if isinstance(seen, EmbeddingRequest):
-        return Usage(uncached_input=sum(map(tokens, seen.inputs)), estimated=True)
+        return Usage(uncached_input=tokens_of(seen.inputs), estimated=True)
     if not isinstance(seen, ChatRequest):
         return None
     count = _Counter()
@@ -108,9 +127,10 @@ def of_request(request: Request[Any]) -> Usage | None:
     for tool in seen.tools:
         count.tool(tool)
     if seen.response_format is not None:
-        count.text += tokens(str(dict(seen.response_format)))
+        count.texts.append(str(dict(seen.response_format)))
+    text = count.text + tokens_of(count.texts)
     return Usage(
-        uncached_input=count.text, image_input=count.image, audio_input=count.audio, estimated=True
+        uncached_input=text, image_input=count.image, audio_input=count.audio, estimated=True
     )
 
 
@@ -174,40 +194,43 @@ class _Pieces:
 class _Counter:
     """Adds up a conversation."""
 
-    __slots__ = ("audio", "image", "text")
+    __slots__ = ("audio", "image", "text", "texts")
 
     def __init__(self) -> None:
         self.text = 0
+        self.texts: list[str] = []
         self.image = 0
         self.audio = 0
 
     def message(self, message: Message) -> None:
-        self.text += MESSAGE_TOKENS + (tokens(message.name) if message.name else 0)
+        self.text += MESSAGE_TOKENS
+        self.texts.append(message.name or "")
         self.parts(message.parts)
 
     def parts(self, parts: Sequence[object]) -> None:
         for part in parts:
             if isinstance(part, Text):
-                self.text += tokens(part.text)
+                self.texts.append(part.text)
             elif isinstance(part, Image):
                 self.image += SMALL_IMAGE_TOKENS if part.detail == "low" else IMAGE_TOKENS
             elif isinstance(part, Audio):
                 self.audio += len(part.data or b"") // AUDIO_BYTES
-                self.text += tokens(part.transcript or "")
+                self.texts.append(part.transcript or "")
             elif isinstance(part, File):
                 self.text += len(part.data or b"") // FILE_BYTES
             elif isinstance(part, ToolCall):
-                self.text += MESSAGE_TOKENS + tokens(part.name) + tokens(part.arguments)
+                self.text += MESSAGE_TOKENS
+                self.texts += part.name, part.arguments
             elif isinstance(part, ToolResult):
                 self.parts(part.content)
             elif isinstance(part, Opaque):
-                self.text += tokens(str(dict(part.data)))
+                self.texts.append(str(dict(part.data)))
             else:
-                self.text += tokens(str(getattr(part, "text", "")))
+                self.texts.append(str(getattr(part, "text", "")))
 
     def tool(self, tool: Tool | Opaque) -> None:
         if isinstance(tool, Opaque):
-            self.text += tokens(str(dict(tool.data)))
+            self.texts.append(str(dict(tool.data)))
         else:
-            self.text += tokens(tool.name) + tokens(tool.description)
-            self.text += tokens(str(dict(tool.parameters))) + MESSAGE_TOKENS
+            self.text += MESSAGE_TOKENS
+            self.texts += tool.name, tool.description, str(dict(tool.parameters))

@@ -28,7 +28,7 @@ from lamella import (
     ending,
     middleware,
 )
-from lamella._options import one_of
+from lamella._options import one_of, refused
 from lamella_middlewares.cost import _estimate as estimate
 from lamella_middlewares.cost._price_list import PriceList, own_prices
 
@@ -43,6 +43,16 @@ _LOSES = (
 
 _PROCESSED = frozenset({408, 504})
 """Statuses with which a provider, or a proxy before it, gives up on work that it has begun."""
+
+
+def _name(cost: Any, option: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not (isinstance(value, str) and value):
+        raise refused(cost, option, value, "the name of a provider, such as 'openai', or None")
+
+
+def _card_book(cost: Any, option: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not isinstance(value, CardBook):
+        raise refused(cost, option, value, "a CardBook, or None for the library's own")
 
 
 def _list_of(cost: Any) -> PriceList:
@@ -86,8 +96,8 @@ class Cost:
     unknown: Literal["note", "refuse"] = attrs.field(
         default="note", validator=one_of("note", "refuse")
     )
-    provider: str | None = None
-    book: CardBook | None = attrs.field(default=None, repr=False)
+    provider: str | None = attrs.field(default=None, validator=_name)
+    book: CardBook | None = attrs.field(default=None, validator=_card_book, repr=False)
     _list: PriceList = attrs.field(
         init=False, repr=False, default=attrs.Factory(_list_of, takes_self=True)
     )
@@ -109,12 +119,12 @@ class Cost:
         meter = _Meter(self, request, call_next, price)
         return await ending(meter, request, meter.settle)
 
-    def price(self, request: Request[Any], provider: str, model: str | None) -> Price | None:
-        """The price that holds for a request now; None if there is none."""
-        if model is None:
+    def price(self, request: Request[Any], provider: str, *models: str | None) -> Price | None:
+        """The price that holds now for a model of these names; None if there is none."""
+        known = [model for model in models if model is not None]
+        if not known:
             return None
-        wall = request.context.ports.wall()
-        return self._list.find(self.provider or provider, model, wall)
+        return self._list.find(self.provider or provider, known, request.context.ports.wall())
 
     def _must_have(self, price: Price | None, request: Request[Any], attempt: OpenAttempt) -> None:
         service = _service(request)
@@ -181,7 +191,7 @@ class _Meter:
         served = self._head.model
         if served is None or served == self._request.model:
             return self._asked
-        return self._cost.price(self._request, attempt.provider, served) or self._asked
+        return self._cost.price(self._request, attempt.provider, served, self._request.model)
 
     def _usage(self, end: Ending, attempt: OpenAttempt) -> Usage | None:
         reported = end.usage or attempt.usage

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextvars import copy_context
 from typing import Any, cast
 
@@ -23,17 +23,31 @@ class PriceList:
         self._book = book
         self._read = False
 
-    def find(self, provider: str, model: str, wall: float) -> Price | None:
+    def find(self, provider: str, models: Sequence[str], wall: float) -> Price | None:
         """The price on the day of `wall`, seconds since the epoch; None if there is none.
+
+        Args:
+            provider: Whose models they are.
+            models: The names of one model, the best one first. What the program states for any of
+                them wins over the cards: a provider answers `gpt-4o-mini` as a dated version of it.
+            wall: Seconds since the epoch.
 
         Raises:
             ConfigurationError: If a card file of the user's cannot be read.
         """
         own = self._own
         if own:
-            price = own.get(f"{provider}/{model}") or own.get(model)
+            for model in models:
+                price = own.get(f"{provider}/{model}") or own.get(model)
+                if price is not None:
+                    return price
+        for model in models:
+            price = self._of_card(provider, model, wall)
             if price is not None:
                 return price
+        return None
+
+    def _of_card(self, provider: str, model: str, wall: float) -> Price | None:
         book = self._book or shared_cards()
         if not self._read:
             # Reading prices leaves the decimal module's context variable set; not in the caller's.

@@ -6,6 +6,7 @@ The program's own structlog configuration is neither read nor changed.
 from __future__ import annotations
 
 import datetime as dt
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol, TypeAlias, cast
@@ -60,12 +61,13 @@ class Lines:
     def _made(self, *, terminal: bool) -> Any:
         import structlog
 
+        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") in {"dumb", "unknown"}
         renderer: Any
         if self._format == "json" or (self._format == "auto" and not terminal):
             renderer = structlog.processors.JSONRenderer(default=str)
         else:
             renderer = structlog.dev.ConsoleRenderer(
-                colors=terminal,
+                colors=terminal and not plain,
                 exception_formatter=structlog.dev.plain_traceback,
                 sort_keys=False,
             )

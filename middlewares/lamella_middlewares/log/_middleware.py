@@ -10,7 +10,7 @@ import anyio
 import attrs
 
 from lamella import Ending, Handler, Outcome, Request, Response, ending, middleware
-from lamella._options import is_async, number, one_of, refused, whole
+from lamella._options import flag, is_async, number, one_of, refused, whole
 from lamella_middlewares.log._lines import Format, Lines, TextStream
 from lamella_middlewares.log._record import LEVELS, level_of, notes_of, record_of
 from lamella_middlewares.log._scrub import scrubbed
@@ -87,9 +87,9 @@ class Log:
 
     format: Format = attrs.field(default="auto", validator=one_of("json", "console", "auto"))
     level: Level = attrs.field(default="info", validator=one_of(*LEVELS))
-    content: bool = False
+    content: bool = attrs.field(default=False, validator=flag)
     sample: float = attrs.field(default=1.0, validator=number(0, 1))
-    keep_errors: bool = True
+    keep_errors: bool = attrs.field(default=True, validator=flag)
     sink: Any = attrs.field(default="stderr", validator=_usable_sink)
     queue: int = attrs.field(default=1000, validator=whole(1))
     _writer: Writer = attrs.field(

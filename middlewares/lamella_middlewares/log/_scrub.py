@@ -7,6 +7,7 @@ line break that would forge a record.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, Final, cast
@@ -31,21 +32,25 @@ _SECRET: Final = re.compile(
 )
 _STATED: Final = re.compile(
     r"""(?ix)
-    \b((?:x-)?(?:api[-_ ]?key|authorization|access[-_]?token|refresh[-_]?token|client[-_]?secret
-      |secret|token|password|passwd|pwd|cookie|signature|sig)["']?\s*[:=]\s*["']?)
-      (?:(?:bearer|basic)\s+)?[^\s"',;&}\]]+
+    ((?:authorization|cookie)["']?\s*[:=]\s*["']?)[^\r\n"']+        # of several words
+    | ((?:api[-_ ]?key|(?:access|account|private|secret|subscription)[-_ ]?key|[?&;]key|secret
+      |token|password|passwd|pwd|signature|(?<![a-z])sig)["']?\s*[:=]\s*["']?)
+      [^\s"',;&}\]]+
     | \b(bearer|basic)\s+[A-Za-z0-9+/=._~-]{8,}
     """
 )
-_ADDRESS: Final = re.compile(r"""\b[a-z][a-z0-9+.-]*://[^\s"'<>]+""", re.IGNORECASE)
+_ADDRESS: Final = re.compile(
+    r"""(?:(?<![a-z0-9+.-])[a-z][a-z0-9+.-]{0,30}:)?//[^\s"'<>]+""", re.IGNORECASE
+)
 _CONTROL: Final = re.compile(
     # control characters, line separators, marks that turn the writing direction, lone surrogates
-    r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 # Too short for any key above, and nothing in it that could state one: most words of a record.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.-]{0,17}|[0-9a-f]{32}")
 _SECRET_NAMES: Final = re.compile(
-    r"(?i)(api[-_]?key|authorization|secret|password|passwd|cookie|credential|access[-_]?token)"
+    r"(?i)(api[-_]?key|private[-_]?key|authorization|secret|password|passwd|cookie|credential"
+    r"|signature|token$)"
 )
 _LONGEST: Final = 10_000
 _DEEPEST: Final = 8
@@ -57,16 +62,16 @@ def scrubbed(record: Mapping[str, Any]) -> dict[str, Any]:
     The record's own names are ours; names further inside are scrubbed as well.
     """
     return {
-        name: value
-        if value is None or isinstance(value, bool | int | float)
-        else (_text(value) if type(value) is str else _value(value, 0))
+        name: _text(value) if type(value) is str else _value(value, 0)
         for name, value in record.items()
     }
 
 
 def _value(value: object, depth: int) -> Any:
-    if value is None or isinstance(value, bool | int | float):
+    if value is None or isinstance(value, bool | int):
         return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)  # JSON has no word for the others
     if depth >= _DEEPEST:
         return "..."
     if isinstance(value, Mapping):
@@ -74,11 +79,14 @@ def _value(value: object, depth: int) -> Any:
         return {_text(str(key)): _named(str(key), item, depth + 1) for key, item in pairs}
     if isinstance(value, list | tuple | set | frozenset):
         return [_value(item, depth + 1) for item in cast("list[object]", value)]
-    return _text(str(value))
+    try:
+        return _text(str(value))
+    except Exception:  # noqa: BLE001 - somebody's object must not cost the record
+        return f"<{type(value).__name__}>"
 
 
 def _named(name: str, value: object, depth: int) -> Any:
-    if isinstance(value, str | bytes) and _SECRET_NAMES.search(name):
+    if not isinstance(value, int | float | None) and _SECRET_NAMES.search(name):
         return GONE
     return _value(value, depth)
 
@@ -90,7 +98,7 @@ def _text(text: str) -> str:
         text = f"{text[:_LONGEST]}... ({len(text)} characters)"
     text = _ADDRESS.sub(_address, text)
     text = _SECRET.sub(GONE, text)
-    text = _STATED.sub(lambda found: (found[1] or f"{found[2]} ") + GONE, text)
+    text = _STATED.sub(lambda found: (found[1] or found[2] or f"{found[3]} ") + GONE, text)
     return _CONTROL.sub(_escaped, text)
 
 

@@ -155,7 +155,7 @@ class Writer:
     def _write(self, record: Mapping[str, Any]) -> None:
         try:
             self.sink(record)
-        except Exception as error:  # noqa: BLE001 - a broken sink must not end the thread
+        except BaseException as error:  # noqa: BLE001 - nothing, SystemExit neither, ends the thread
             self.failed += 1
             self.last_failure = type(error).__name__
         else:

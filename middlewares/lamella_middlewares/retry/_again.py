@@ -79,7 +79,11 @@ class Again(Generic[R]):
         error = _failure_of(state)
         if not isinstance(error, Exception):
             return False  # an answer; or a cancellation, which goes on as it came
-        verdict = judge(error, self._request, self._retry.foreign)
+        try:
+            verdict = judge(error, self._request, self._retry.foreign)
+        except Exception as failure:  # noqa: BLE001 - it must not stand before the real error
+            self._note_end(error, f"on=... raised {type(failure).__name__}")
+            return False
         if verdict.again:
             self._reason = verdict.reason
             self._stop = self._decide(error, verdict)
@@ -106,7 +110,7 @@ class Again(Generic[R]):
         if hint is not None and hint > retry.max_wait:
             return "retry_after is longer than max_wait"
         self._wait = 0.0 if free else self._backoff(throttled=verdict.throttled)
-        self._wait = obeying(self._wait, hint, room, context.ports.random)
+        self._wait = obeying(self._wait, hint, min(room, retry.max_wait), context.ports.random)
         if self._wait > room:
             return "deadline"
         if not free and self._balance is not None:

@@ -29,7 +29,8 @@ def _key_of(budget: Any) -> tuple[str, ...]:
 class RetryBudget:
     """How many retries all pipelines of a process may make together, per provider and operation.
 
-    Within any `ttl` seconds: at most `ratio` x calls + `per_second` x `ttl` retries.
+    Each retry counts the last `ttl` seconds: with it, the retries are at most `ratio` x calls +
+    `per_second` x `ttl`.
 
     Args:
         ratio: Retries for each call, 0 to 1. 0 leaves only the steady allowance.

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import attrs
 
 from lamella import Handler, MisuseError, Request, Response, middleware
-from lamella._options import number, one_of, refused, seconds, span, whole
+from lamella._options import flag, number, one_of, refused, seconds, span, whole
 from lamella_middlewares.retry._budget import RetryBudget, balance_of
 from lamella_middlewares.retry._predicate import Foreign, foreign_predicate
 from lamella_middlewares.retry._waits import Jitter, Strategy
@@ -24,6 +24,11 @@ def _predicate_of(retry: Any) -> Foreign | None:
 def _growth_of(retry: Any) -> float:
     given: float | None = retry.multiplier
     return _MULTIPLIERS.get(retry.strategy, 1.0) if given is None else given
+
+
+def _budget(retry: Any, option: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not isinstance(value, RetryBudget):
+        raise refused(retry, option, value, "a RetryBudget, or None for no bound")
 
 
 def _sane_multiplier(retry: Any, option: attrs.Attribute[Any], value: Any) -> None:
@@ -60,7 +65,8 @@ class Retry:
         budget: Bounds retries to a share of the traffic, for all pipelines of the process. None
             sets no bound.
         on: Which exceptions of other libraries may be retried: types, or a plain function of the
-            exception. None is none. The library's own errors know it themselves.
+            exception; where that raises itself, there is no further try. None is none. The
+            library's own errors know it themselves.
         mint_idempotency_key: Whether calls without an idempotency key get one, the same for every
             try. Providers that honour it then do not process a call twice, so that stored,
             background and hosted-tool calls are retried even if they may have been processed.
@@ -75,9 +81,9 @@ class Retry:
     max_wait: float = attrs.field(default=30.0, converter=seconds, validator=span)
     jitter: Jitter = attrs.field(default="full", validator=one_of("full", "equal", "none"))
     min_useful: float = attrs.field(default=0.1, converter=seconds, validator=span)
-    budget: RetryBudget | None = attrs.field(factory=RetryBudget)
+    budget: RetryBudget | None = attrs.field(factory=RetryBudget, validator=_budget)
     on: Any = None
-    mint_idempotency_key: bool = False
+    mint_idempotency_key: bool = attrs.field(default=False, validator=flag)
     foreign: Foreign | None = attrs.field(
         init=False, eq=False, repr=False, default=attrs.Factory(_predicate_of, takes_self=True)
     )

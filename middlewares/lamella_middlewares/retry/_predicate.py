@@ -161,6 +161,8 @@ def foreign_predicate(on: object) -> Foreign | None:
     if not isinstance(on, Iterable):
         raise ConfigurationError(f"Retry(on={on!r}) cannot be understood.", hint=hint)
     types = tuple(cast("Iterable[object]", on))
+    if not types:
+        raise ConfigurationError(f"Retry(on={on!r}) names no exception.", hint=hint)
     for kind in types:
         if not isinstance(kind, type) or not issubclass(kind, Exception):
             raise ConfigurationError(f"Retry(on=...): {kind!r} is no exception type.", hint=hint)

@@ -72,8 +72,8 @@ def obeying(wait: float, hint: float | None, room: float, random: Random) -> flo
     Args:
         wait: Our own backoff, in seconds.
         hint: The server's, in seconds.
-        room: What the deadline leaves for waiting. Where the hint fits in, the chance added to it
-            and our own backoff give way.
+        room: What the deadline and the longest wait leave. Where the hint fits in, the chance added
+            to it and our own backoff give way.
         random: The source of chance.
     """
     if hint is None:

@@ -48,7 +48,7 @@ class Asking:
         from lamella import ChatRequest, Context, Message
         from lamella.cli._errors import UsageError
 
-        start = [] if self.system is None else [Message.system(self.system)]
+        start = [] if self.system is None else [Message.system(words_of(self.system))]
         try:
             return ChatRequest(
                 messages=[*start, *messages],
@@ -62,6 +62,21 @@ class Asking:
 
 
 NO_ASKING: Final = Asking()
+
+
+def words_of(argument: str) -> str:
+    """What somebody wrote on the command line, whatever the locale has made of it.
+
+    Raises:
+        UsageError: If it is not in UTF-8.
+    """
+    from lamella.cli._errors import UsageError
+
+    try:
+        # Bytes that the locale cannot read come as lone surrogates; in LC_ALL=C all letters do.
+        return argument.encode("utf-8", "surrogateescape").decode()
+    except UnicodeError:
+        raise UsageError("The command line is no UTF-8 text.") from None
 
 
 def must_know_model(pipeline: WatchedPipeline, asking: Asking) -> None:

@@ -119,13 +119,19 @@ def _keys() -> KeyBindings:
     return keys
 
 
-def history_file() -> Path:
-    """The file in the user's state directory."""
+def history_file() -> Path | None:
+    """The file in the user's state directory; None for a user without a home."""
+    try:
+        return _state_folder() / "lamella" / "chat_history"
+    except RuntimeError:
+        say("(No history is kept: there is no home directory.)", style="dim")
+        return None
+
+
+def _state_folder() -> Path:
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA")
-        folder = Path(base) if base else Path.home() / "AppData" / "Local"
-    else:
-        base = os.environ.get("XDG_STATE_HOME")
-        given = Path(base) if base and Path(base).is_absolute() else None
-        folder = given or Path.home() / ".local" / "state"
-    return folder / "lamella" / "chat_history"
+        return Path(base) if base else Path.home() / "AppData" / "Local"
+    base = os.environ.get("XDG_STATE_HOME")
+    given = Path(base) if base and Path(base).is_absolute() else None
+    return given or Path.home() / ".local" / "state"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from lamella.testing import MockServer
+
+_LAST_PORT: Final = 65_535
 
 
 def mock(
@@ -33,6 +35,8 @@ def mock(
     from lamella.cli._interrupts import run
     from lamella.testing import MockServer
 
+    if not 0 <= port <= _LAST_PORT:
+        raise UsageError(f"--port must be from 0 to {_LAST_PORT}, not {port}.")
     try:
         faults = fault[0] if len(fault) == 1 else list(fault) or None
         server = MockServer(host=host, port=port, faults=faults, latency=latency, keys=key)
@@ -43,8 +47,10 @@ def mock(
     except KeyboardInterrupt:
         return 0
     except OSError as error:
-        msg = f"Nothing can listen on {host}:{port}: {error.strerror or error}."
-        raise UsageError(msg, hint="Choose another --port; 0 takes any that is free.") from error
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+        msg = f"Nothing can listen on {host}:{port}: {cause.strerror or cause}."
+        hint = "Choose another --port (0 takes any that is free) or another --host."
+        raise UsageError(msg, hint=hint) from error
     return 0
 
 

@@ -24,6 +24,9 @@ _STEERING: Final[Mapping[int, str | None]] = {
     ord("\r"): None,
 }
 
+_UNBOUNDED: Final = 10_000
+"""Columns enough for every table of ours."""
+
 
 def prepare() -> None:
     """Let writing never be an error by itself.
@@ -104,7 +107,11 @@ def show(rich: Callable[[], Any], plain: Callable[[], str], stream: TextIO | Non
     """
     target: TextIO = stream or sys.stdout
     if is_terminal(target):
-        console(target).print(rich())
+        page, made = console(target), rich()
+        # A name that is cut in pieces can be neither read nor copied: rather let the line be long.
+        unbounded = page.options.update_width(_UNBOUNDED)
+        page.width = max(page.width, page.measure(made, options=unbounded).minimum)
+        page.print(made)
     else:
         target.write(plain() + "\n")
     target.flush()

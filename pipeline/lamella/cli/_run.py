@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 from cyclopts import Parameter
 
-from lamella.cli._asking import NO_ASKING, Asking, must_know_model, remark, stream
+from lamella.cli._asking import NO_ASKING, Asking, must_know_model, remark, stream, words_of
 from lamella.cli._stack import NO_STACK, Stack
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _prompt(words: tuple[str, ...]) -> str:
         raise UsageError(msg, hint='Write lamella run "Why is the sky blue?", or pipe text in.')
     given = words or (STDIN,)
     read = _standard_input() if STDIN in given else ""
-    prompt = " ".join([read if word == STDIN else word for word in given]).strip()
+    prompt = " ".join([read if word == STDIN else words_of(word) for word in given]).strip()
     if not prompt:
         what = "Standard input is empty" if STDIN in given else "The prompt is empty"
         raise UsageError(f"{what}, so there is nothing to ask.")
@@ -102,8 +102,11 @@ def _prompt(words: tuple[str, ...]) -> str:
 def _standard_input() -> str:
     from lamella.cli._errors import UsageError
 
+    stream: Any = sys.stdin
+    if stream.errors == "surrogateescape":  # the locale C: it reads bytes as no text at all
+        stream.reconfigure(encoding="utf-8", errors="strict")
     try:
-        return sys.stdin.read().strip()
+        return str(stream.read()).strip()
     except UnicodeDecodeError as error:
         msg = f"Standard input is no {error.encoding} text: byte {error.start + 1} of it is none."
         raise UsageError(msg) from None

@@ -21,6 +21,7 @@ from typing import Any, TypeVar, TypeVarTuple, Unpack
 import anyio
 import anyio.lowlevel
 
+from lamella._loops import current_loop
 from lamella._memory_stores import memory_stores
 from lamella._ports import Ports
 
@@ -128,7 +129,7 @@ class _Monotonic:
 
     def __call__(self) -> float:
         with suppress(RuntimeError):  # no loop runs
-            self._last = anyio.current_time()
+            self._last = current_loop().now()  # works in timer callbacks too, unlike anyio's
         return self._last
 
 

@@ -99,6 +99,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._thread_is_done)
         return future
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        # Python >= 3.12 gives a bound, of real seconds: this clock would jump past it at once.
+        self._virtual.threads += 1
+        try:
+            await super().shutdown_default_executor()
+        finally:
+            self._virtual.threads -= 1
+
     def _thread_is_done(self, _: object) -> None:
         self._virtual.threads -= 1
 

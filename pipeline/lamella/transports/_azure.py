@@ -20,6 +20,7 @@ from lamella._errors import (
 )
 from lamella._limits import Seconds, positive_seconds
 from lamella._nothing import NOTHING
+from lamella._outcomes import Outcome
 from lamella._ports import run_in_thread
 from lamella._requests import Request
 from lamella._responses import Response
@@ -40,6 +41,7 @@ from lamella.transports._place import (
     API,
     Headers,
     Place,
+    can_be_headers,
     closed_error,
     dialect_options,
     encoded_headers,
@@ -56,6 +58,11 @@ R = TypeVar("R", bound=Response)
 __all__ = ["AzureBackup", "AzureOpenAI", "AzureOptions"]
 
 _MOVES_ON = frozenset({408, 503, 504})
+_MAYBE_BILLED = frozenset({Outcome.UNKNOWN, Outcome.TIMED_OUT, Outcome.TRUNCATED})
+_YIELD_TO = {
+    Outcome.NOT_SENT: _MAYBE_BILLED | {Outcome.FAILED},
+    Outcome.FAILED: _MAYBE_BILLED,
+}
 
 
 def _span(value: Seconds) -> float | None:
@@ -97,7 +104,7 @@ class AzureOptions:
     name: str = "azure"
     send_user: bool = False
     attempt_header: bool = False
-    headers: Mapping[str, str] = attrs.field(default=NOTHING, repr=False)
+    headers: Mapping[str, str] = attrs.field(default=NOTHING, repr=False, validator=can_be_headers)
     dialect: DialectOptions | None = None
     cards: CardBook | None = None
     card_provider: str | None = None
@@ -169,14 +176,19 @@ class AzureOpenAI:
             LamellaError: Whatever goes wrong before the answer is committed.
         """
         places = self._places or self._open(request.context.ports.thread)
-        last = len(places) - 1
-        for index in range(last):
+        *before, last = places
+        outcome = Outcome.NOT_SENT
+        for index, place in enumerate(before):
             try:
-                return await self._patiently(places[index], request)
+                return await self._patiently(place, request)
             except LamellaError as error:
                 if not _moves_on(error) or not self._may_move(places, index, request, error):
-                    raise
-        return await self._at(places[last], request)
+                    raise _as_a_whole(error, outcome) from error.__cause__
+                outcome = _as_a_whole(error, outcome).outcome
+        try:
+            return await self._at(last, request)
+        except LamellaError as error:
+            raise _as_a_whole(error, outcome) from error.__cause__
 
     async def health(self) -> PartHealth:
         """Whether any of the resources can be reached and takes its key. Never raises."""
@@ -224,7 +236,10 @@ class AzureOpenAI:
         with anyio.CancelScope(deadline=anyio.current_time() + patience):
             return await self._at(place, request)
         msg = f"{place.name} had not begun its answer after {patience:.3g} s."
-        raise FirstEventTimeout(msg, provider=place.name)
+        attempt = request.context.attempt
+        unsent = attempt is not None and not attempt.sent
+        outcome = Outcome.NOT_SENT if unsent else Outcome.TIMED_OUT
+        raise FirstEventTimeout(msg, provider=place.name, outcome=outcome)
 
     async def _at(self, place: Place, request: Request[R]) -> R:
         attempt = request.context.attempt
@@ -315,6 +330,16 @@ def _backup(given: AzureBackup | Mapping[str, Any]) -> AzureBackup:
 
 def _only(deployment: Deployments) -> str | None:
     return deployment if isinstance(deployment, str) else None
+
+
+def _as_a_whole(error: LamellaError, before: Outcome) -> LamellaError:
+    """A resource's error as that of all tries, after some that ended with `before`.
+
+    That nothing was sent to this one, or that it refused, does not undo what an earlier one may
+    have done, and billed.
+    """
+    yields = _YIELD_TO.get(error.outcome, frozenset())
+    return error.copy(outcome=before) if before in yields else error
 
 
 def _moves_on(error: LamellaError) -> bool:

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import attrs
 
 from lamella._errors import ConfigurationError
+from lamella.transports._addresses import checked_address
 from lamella.transports._credentials import (
     Credential,
     Key,
@@ -107,11 +108,7 @@ def root_of(place: AzureBackup) -> str:
 
 
 def _root(endpoint: str) -> str:
-    parts = urlsplit(endpoint)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.query:
-        msg = "Azure: the endpoint is no plain address that begins with https://."
-        raise ConfigurationError(msg, hint="For example: https://NAME.openai.azure.com.")
-    root = endpoint.rstrip("/")
+    root = checked_address(endpoint, "Azure's endpoint", "https://NAME.openai.azure.com")
     for suffix in ("/openai/v1", "/openai"):
         root = root.removesuffix(suffix)
     return root

@@ -33,8 +33,6 @@ _RST_STREAM = struct.Struct("!HBBBII")
 _CANCEL = 8
 _INFO = {
     "ssl_object": TLSAttribute.ssl_object,
-    "client_addr": SocketAttribute.local_address,
-    "server_addr": SocketAttribute.remote_address,
     "socket": SocketAttribute.raw_socket,
 }
 _REUSED = "_lamella_unanswered"
@@ -61,6 +59,7 @@ class NetworkStream:
 
     def __init__(self, stream: anyio.abc.ByteStream, *, http2: bool = False) -> None:
         self._stream = stream
+        self._raw: socket.socket | None = stream.extra(SocketAttribute.raw_socket, None)  # noqa: S610 - anyio's
         self._held = b""
         self._exchanges = 0
         self._answered = True
@@ -100,7 +99,7 @@ class NetworkStream:
             self._answered = False
             self._exchanges += 1
             self._asked = anyio.current_time()
-            if self._exchanges > 1 and self._readable():
+            if self._exchanges > 1 and _readable(self._raw):
                 # Its end; or what nobody had asked for, which would pass for the answer.
                 raise self._unanswered(http_library().core.ReadError())
             self._held = buffer
@@ -190,10 +189,7 @@ class NetworkStream:
         if now < self._trusted_until:
             return False
         self._trusted_until = now + _TRUST_SECONDS
-        return self._readable()
-
-    def _readable(self) -> bool:
-        return _readable(self._attribute(SocketAttribute.raw_socket))
+        return _readable(self._raw)
 
     def _attribute(self, wanted: Any) -> Any:
         return self._stream.extra(wanted, None)  # noqa: S610 - anyio's, not Django's
@@ -229,17 +225,6 @@ class NetworkBackend:
         made = NetworkStream(stream)
         self._tune(made.get_extra_info("socket"))
         return made
-
-    async def connect_unix_socket(
-        self,
-        path: str,
-        timeout: float | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> NetworkStream:
-        raise NotImplementedError(path)  # no option leads here
-
-    async def sleep(self, seconds: float) -> None:
-        await anyio.sleep(seconds)
 
     def _tune(self, raw: socket.socket) -> None:
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -160,7 +160,7 @@ class PooledReply:
                 self._scope.cancel()
             if not self._reading and self._iterator is not None:
                 await self._unwind()
-            await self._response.aclose()
+            await self._give_back()
 
     async def _unwind(self) -> None:
         """End the library's nested generators, from the inside out.

@@ -211,11 +211,6 @@ class PooledHTTPClient:
         self._proxies: dict[tuple[str, str], Proxy | None] = {}
         self._closed = False
 
-    @property
-    def closed(self) -> bool:
-        """Whether it was closed."""
-        return self._closed
-
     async def send(self, request: HTTPRequest) -> HTTPReply:
         route = await self._route(request)
         if self._closed:
@@ -247,22 +242,18 @@ class PooledHTTPClient:
         body = _Body(request, scope, request.on_sent)
         try:
             return await self._exchange(pools.get(route, fresh=False), request, route.target, body)
-        except LamellaError:
-            raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised as the library's own
             if not _certainly_not_taken(error):
-                raise self._typed(error, request, route.target, sent=body.started) from _shown(
-                    error
-                )
+                typed = self._typed(error, request, route.target, sent=body.started)
+                raise typed from _shown(error)
         # Once, on a connection that nobody has used, and without counting it as an attempt.
         scope.deadline = _connected_by(request)
         body = _Body(request, scope, None if body.started else request.on_sent)
         try:
             return await self._exchange(pools.get(route, fresh=True), request, route.target, body)
-        except LamellaError:
-            raise
-        except Exception as error:
-            raise self._typed(error, request, route.target, sent=body.started) from _shown(error)
+        except Exception as error:  # noqa: BLE001 - raised as the library's own
+            typed = self._typed(error, request, route.target, sent=body.started)
+            raise typed from _shown(error)
 
     def _proxy(self, target: _Target) -> Proxy | None:
         """The proxy for a target; the environment is asked once for each host."""
@@ -295,8 +286,8 @@ class PooledHTTPClient:
         self, error: Exception, request: HTTPRequest, target: _Target, *, sent: bool
     ) -> LamellaError:
         """The library's error in place of the HTTP library's, by name: there are two of those."""
-        if self._closed:
-            return self._closed_error(request)
+        if isinstance(error, LamellaError) or self._closed:
+            return error if isinstance(error, LamellaError) else self._closed_error(request)
         kind, who = type(error).__name__, request.provider
         if kind in {"ConnectTimeout", "PoolTimeout"}:
             return _connect_timeout(request, target)
@@ -336,7 +327,7 @@ class PooledHTTPClient:
 
 
 def _library_request(request: HTTPRequest, target: _Target, body: _Body) -> Any:
-    """The library's request. Made apart: headers, with the key, stay out of the frames of errors."""
+    """The library's request, made apart: so headers, with the key, stay out of errors' frames."""
     headers = [(b"Host", target.authority), *request.headers]
     if request.body or request.method not in {"GET", "HEAD", "DELETE"}:
         headers.append((b"Content-Length", b"%d" % len(request.body)))
@@ -352,8 +343,10 @@ def _bad_header(who: str) -> MisuseError:
     return MisuseError(msg, hint=hint, provider=who)
 
 
-def _shown(error: Exception) -> Exception | None:
-    """The library's error as a cause, unless its text may quote a header, such as the key."""
+def _shown(error: Exception) -> BaseException | None:
+    """What is shown as the cause: not a text that may quote a header, and nothing as its own."""
+    if isinstance(error, LamellaError):
+        return error.__cause__
     return None if type(error).__name__ == "LocalProtocolError" else error
 
 

@@ -15,6 +15,7 @@ from lamella._ports import run_in_thread
 from lamella._requests import Request
 from lamella._responses import Response
 from lamella._shared_cards import shared_cards
+from lamella.transports._addresses import checked_address
 from lamella.transports._credentials import (
     NO_CREDENTIAL,
     Credential,
@@ -29,6 +30,7 @@ from lamella.transports._place import (
     API,
     Headers,
     Place,
+    can_be_headers,
     closed_error,
     dialect_options,
     encoded_headers,
@@ -72,7 +74,7 @@ class OpenAIOptions:
     project: str | None = None
     send_user: bool = False
     attempt_header: bool = False
-    headers: Mapping[str, str] = attrs.field(default=NOTHING, repr=False)
+    headers: Mapping[str, str] = attrs.field(default=NOTHING, repr=False, validator=can_be_headers)
     dialect: DialectOptions | None = None
     cards: CardBook | None = None
     card_provider: str | None = None
@@ -117,7 +119,7 @@ class OpenAI:
     ) -> None:
         self.options = options or _NO_OPTIONS
         self.model = model
-        self._given_url = _checked_url(base_url)
+        self._given_url = None if base_url is None else _checked(base_url, "OpenAI(base_url=...)")
         self.endpoint = _endpoint_of(endpoint, self._given_url)
         self.name = self.options.name or self._default_name()
         self._named = endpoint is not None
@@ -200,10 +202,10 @@ class OpenAI:
 
     async def _open(self, thread: ThreadPort) -> Place:
         """Import, read the environment, and prepare what stays the same from request to request."""
-        if self._closed:
-            raise closed_error(self.name)
         if not sdk_imported():
             await thread(import_sdk)
+        if self._closed:
+            raise closed_error(self.name)
         base_url = self._address()
         client = self._client
         if client is None:
@@ -250,8 +252,8 @@ class OpenAI:
         if self._named or row.name != "openai":
             # OPENAI_BASE_URL is nobody's word where an endpoint was asked for by name.
             named = attrs.evolve(row, url_variables=()) if row.name == "openai" else row
-            return named.url(os.environ)
-        return row.url(os.environ)
+            return _checked(named.url(os.environ), f"The address of the endpoint {row.name!r}")
+        return _checked(row.url(os.environ), "OPENAI_BASE_URL")
 
     def _card_provider(self) -> str | None:
         if self.options.card_provider is not None or self.endpoint is None:
@@ -291,17 +293,8 @@ class OpenAI:
         return authenticate
 
 
-def _checked_url(given: str | None) -> str | None:
-    if given is None:
-        return None
-    parts = urlsplit(given)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        msg = f"OpenAI(base_url=...) must begin with https:// or http://, not {parts.scheme!r}."
-        raise ConfigurationError(msg, hint="For example: base_url='https://api.openai.com/v1'.")
-    if parts.username is not None or parts.query:
-        msg = "OpenAI(base_url=...) holds a user or a query, which would show in messages."
-        raise ConfigurationError(msg, hint="Give keys by api_key= or OpenAIOptions(headers=...).")
-    return given.rstrip("/")
+def _checked(given: str, what: str) -> str:
+    return checked_address(given, what, "https://api.openai.com/v1")
 
 
 def _endpoint_of(name: str | None, base_url: str | None) -> Endpoint | None:

@@ -14,7 +14,7 @@ from lamella._requests import Request
 from lamella._responses import Response
 from lamella.transports._dialect import Dialect, DialectOptions
 from lamella.transports._exchange import Exchange
-from lamella.transports._http import HTTPClient, HTTPRequest
+from lamella.transports._http import HTTPClient, HTTPRequest, can_be_sent
 from lamella.transports._parameters import fit, require
 from lamella.transports._stream_source import read_some
 
@@ -192,6 +192,9 @@ def dialect_options(endpoint: Endpoint | None, *, send_user: bool) -> DialectOpt
     )
 
 
+_FRAMING = frozenset({"host", "content-length", "transfer-encoding"})
+
+
 def static_headers(given: Mapping[str, str | None]) -> Headers:
     """The headers of every request: ours, and those given, which replace ours.
 
@@ -214,11 +217,32 @@ def encoded_headers(given: Mapping[str, str]) -> Headers:
     Raises:
         ConfigurationError: If one cannot stand in a header. Values are not shown: they may be keys.
     """
+    encoded: list[tuple[bytes, bytes]] = []
     for name, value in given.items():
-        if not (name.isascii() and value.isascii() and name.isprintable() and value.isprintable()):
+        # What is not ASCII is refused, lone surrogates included.
+        header = name.encode(errors="surrogatepass"), value.encode(errors="surrogatepass")
+        if not can_be_sent(*header):
             msg = f"The header {name!r} holds what no header can hold."
-            raise ConfigurationError(msg, hint="It must be one line of printable ASCII.")
-    return tuple((name.encode(), value.encode()) for name, value in given.items())
+            hint = "It must be one line of printable ASCII without spaces around it."
+            raise ConfigurationError(msg, hint=hint)
+        encoded.append(header)
+    return tuple(encoded)
+
+
+def can_be_headers(_: object, __: object, given: Mapping[Any, Any]) -> None:
+    """Validates the headers of a transport's options.
+
+    Raises:
+        ConfigurationError: If one cannot stand in a header, or is not the caller's to set.
+    """
+    for name, value in given.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            msg = f"The header {name!r} is a {type(value).__name__}."
+            raise ConfigurationError(msg, hint="Names and values of headers are text.")
+        if name.lower() in _FRAMING:
+            msg = f"The header {name!r} says where a request goes or how long it is."
+            raise ConfigurationError(msg, hint="It is made from base_url and the request.")
+    encoded_headers(given)
 
 
 def closed_error(name: str) -> ClosedError:
