@@ -70,7 +70,9 @@ async def ending(
     try:
         on_end = response.on_end
     except AttributeError:
-        raise not_a_response(response, call_next) from None
+        wrong = not_a_response(response, call_next)
+        await end_uncommitted(request.context, wrong, callback)
+        raise wrong from None
     await on_end(callback)
     return response
 

@@ -20,12 +20,13 @@ def distribution_of(entry_point: EntryPoint) -> tuple[str, str]:
     What is left of one that was removed by half has no name: then it goes by its module, in words
     that are no distribution's name, so that no allow-list lets it in by accident.
     """
-    found = entry_point.dist
-    name: str | None = None if found is None else found.metadata.get("Name")
-    if found is None or not name:
-        return f"module {module_of(entry_point)}", ""
-    version: str | None = found.metadata["Version"]
-    return name, version or ""
+    if entry_point.dist is not None:
+        metadata = entry_point.dist.metadata
+        # Only what is there is asked for: Python >= 3.12 warns otherwise.
+        fields = {key: metadata[key] for key in ("Name", "Version") if key in metadata}
+        if fields.get("Name"):
+            return fields["Name"], fields.get("Version", "")
+    return f"module {module_of(entry_point)}", ""
 
 
 def module_of(entry_point: EntryPoint) -> str:

@@ -158,7 +158,8 @@ def test_a_broken_plugin_breaks_only_its_own_cards() -> None:
 def test_asking_is_lazy() -> None:
     """Importing the modules and making a book reads no file."""
     code = (
-        "import sys; before = set(sys.modules); from lamella._card_book import CardBook; CardBook();"
+        "import sys; before = set(sys.modules);"
+        "from lamella._card_book import CardBook; CardBook();"
         "new = set(sys.modules) - before;"
         "print(sorted({'tomllib', 'openai', 'cattrs', 'lamella._card_files'} & new))"
     )

@@ -276,3 +276,19 @@ async def test_a_callback_that_comes_late_and_fails_is_heard() -> None:
 
     with pytest.raises(ZeroDivisionError):
         await response.on_end(broken)
+
+
+async def test_a_layer_that_returns_nothing_is_told_as_failed() -> None:
+    """Whoever accounts for something hears of a forgotten `return` as well."""
+    outcomes: list[Outcome] = []
+
+    async def account(request: Any, call_next: Any) -> Any:
+        return await ending(call_next, request, lambda end: outcomes.append(end.outcome))
+
+    async def forgetful(request: Any, call_next: Any) -> Any:
+        await call_next(request)
+
+    with pytest.raises(TypeError, match="'forgetful' returned NoneType"):
+        await Pipeline([account, forgetful], Scripted(["hello"])).run(ChatRequest.of("hi"))
+
+    assert outcomes == [Outcome.FAILED]

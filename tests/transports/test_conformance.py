@@ -19,7 +19,7 @@ EMBED = EmbeddingRequest.of(["one", "two"], model="mock-embedding")
 pytestmark = pytest.mark.anyio
 
 
-def of(make: Any, request: Any) -> Any:
+def of(make: Any, request: Any) -> pytest.MarkDecorator:
     """Every rule of the kit as a parameter, by its name."""
     checks = transport_checks(make, request)
     return pytest.mark.parametrize("check", checks, ids=lambda check: check.name)
