@@ -7,6 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
+import trio
 
 from lamella import ChatRequest, Pipeline, Ports
 from lamella.testing import MockServer, Scripted
@@ -30,14 +31,17 @@ async def test_mock_server(mock_server: MockServer) -> None:
 
 
 def test_both_loops_in_virtual_time(lamella_virtual_backend: tuple[str, dict[str, Any]]) -> None:
-    """`lamella_virtual_backend` is what `anyio.run` takes."""
+    """`lamella_virtual_backend` is what a loop's own `run` takes."""
     name, options = lamella_virtual_backend
 
     async def wait() -> float:
         await anyio.sleep(3600)
         return anyio.current_time()
 
-    assert anyio.run(wait, backend=name, backend_options=options) == 3600
+    if name == "trio":  # anyio before 4.14 does not pass the options on
+        assert trio.run(wait, **options) == 3600
+    else:
+        assert anyio.run(wait, backend=name, backend_options=options) == 3600
 
 
 def test_a_project_uses_it(pytester: pytest.Pytester) -> None:
