@@ -80,6 +80,11 @@ class Context(Evolvable):
         deadline: The instant on `clock` by which the call must be over; None for none.
         limits: Limits in time on each attempt.
         branch: The path of this request in its call, such as `/hedge2/try1/turn2`.
+        provider: Where the request is about to go: the name of the target that a choose layer has
+            aimed it at, or else of the pipeline's transport. What is counted for each provider
+            (limits, breakers, budgets of retries) is counted under it.
+        spare_credentials: How many other credentials of the same provider a choose layer outside
+            can still turn to. With one, waiting for a throttled or used-up credential is a loss.
         attempt: The attempt under way; None outside the wire phase.
         bound: How many attempts this model turn may still make.
         clock: The call's own time.
@@ -102,6 +107,8 @@ class Context(Evolvable):
     deadline: float | None = None
     limits: Limits = attrs.field(default=NO_LIMITS, validator=_must_be_limits)
     branch: str = ""
+    provider: str = ""
+    spare_credentials: int = 0
     attempt: OpenAttempt | None = attrs.field(default=None, repr=False)
     bound: AttemptBound = attrs.field(factory=AttemptBound, repr=False)
     clock: Clock = _given_by_call("clock")

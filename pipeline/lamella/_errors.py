@@ -16,6 +16,12 @@
       x RefusedError                refused here, before the network
         + UnsupportedError          the model or transport cannot do this
         + AttemptLimitError         the bound on attempts of one model turn is reached
+        + LimitedError              a limit of this process or fleet is reached
+        + CircuitOpenError          the target has failed lately and is left alone
+        + NoTargetError             no target can take the request
+        + StoreUnavailableError     what counts for the fleet cannot be reached
+      x TargetsFailedError          every target has failed; also of the first one's class
+      x CredentialsExhaustedError   no credential of a pool is accepted any more
       x UnpricedError               something that was used has no price
       x ProviderError               the provider answered with an error
         + InvalidRequestError       400, 413, 415, 422
@@ -62,6 +68,7 @@ class ErrorData(TypedDict, total=False):
     """What an error carries besides its message; see `LamellaError` for each."""
 
     retryable: bool
+    elsewhere: bool
     committed: bool
     phase: ErrorPhase
     status: int | None
@@ -105,6 +112,7 @@ class LamellaError(Exception):
     """
 
     retryable: bool = False
+    elsewhere: bool = False
     committed: bool = False
     phase: ErrorPhase = "local"
     status: int | None = None
@@ -192,9 +200,53 @@ class RefusedError(LamellaError):
 class UnsupportedError(RefusedError):
     """Raised when a model or transport cannot do what is asked of it."""
 
+    elsewhere = True
+
 
 class AttemptLimitError(RefusedError):
     """Raised when a model turn has used up its bound on attempts, whoever asked for them."""
+
+
+class LimitedError(RefusedError):
+    """Raised when a limit of this process or fleet leaves no room in time: rate, concurrency, load.
+
+    `code` says which kind; `retry_after` when there is room again, None where nobody can know.
+    """
+
+    elsewhere = True
+
+
+class CircuitOpenError(RefusedError):
+    """Raised when a target has failed lately and is left alone until `retry_after` has passed."""
+
+    elsewhere = True
+
+
+class NoTargetError(RefusedError):
+    """Raised when no target can take a request now; `retry_after` is the least of theirs."""
+
+    elsewhere = True
+
+
+class StoreUnavailableError(RefusedError):
+    """Raised when the store that counts for the fleet does not answer, and that means no."""
+
+
+class TargetsFailedError(LamellaError):
+    """Raised when every target has failed. It is of the first failure's class as well.
+
+    Attributes:
+        errors: What each target failed with, in the order tried; never empty.
+    """
+
+    errors: tuple[LamellaError, ...] = ()
+
+
+class CredentialsExhaustedError(LamellaError):
+    """Raised when no credential of a pool is accepted: wrong, forbidden, or out of money."""
+
+    phase = "first_event"
+    elsewhere = True
 
 
 class ProviderError(LamellaError):
@@ -218,47 +270,60 @@ class ContentFilteredError(InvalidRequestError):
 class AuthenticationError(ProviderError):
     """The provider does not accept the credential (401)."""
 
+    elsewhere = True
+
 
 class PermissionDeniedError(ProviderError):
     """The credential may not do this (403)."""
 
+    elsewhere = True
+
 
 class NotFoundError(ProviderError):
     """The provider does not know the model or the address (404)."""
+
+    elsewhere = True
 
 
 class ConflictError(ProviderError):
     """The resource is locked or in an unexpected state (409)."""
 
     retryable = True
+    elsewhere = True
 
 
 class RateLimitError(ProviderError):
     """The provider's rate limit is reached (429)."""
 
     retryable = True
+    elsewhere = True
 
 
 class QuotaError(ProviderError):
     """Money or quota is used up (402, or 429 `insufficient_quota`). Waiting does not help."""
+
+    elsewhere = True
 
 
 class OverloadedError(ProviderError):
     """The provider is overloaded (503, 529)."""
 
     retryable = True
+    elsewhere = True
 
 
 class ServerError(ProviderError):
     """The provider failed (500, 502, 504 and other 5xx)."""
 
     retryable = True
+    elsewhere = True
 
 
 class NetworkError(LamellaError):
     """Raised when bytes did not travel."""
 
     retryable = True
+    elsewhere = True
 
 
 class ConnectError(NetworkError):
@@ -285,6 +350,7 @@ class TimedOutError(LamellaError):
     """Raised when a limit in time ends an attempt or a call."""
 
     retryable = True
+    elsewhere = True
     outcome = Outcome.TIMED_OUT
     phase: ErrorPhase = "first_event"
 
@@ -320,12 +386,14 @@ class DeadlineExceeded(TimedOutError):
     """The call's deadline has passed, or a needed wait would pass it."""
 
     retryable = False
+    elsewhere = False
 
 
 class ProtocolError(LamellaError):
     """Raised when the bytes of an answer make no sense (HTML, malformed JSON, a missing choice)."""
 
     retryable = True
+    elsewhere = True
     phase = "decode"
 
 
@@ -339,6 +407,7 @@ class StreamTruncated(LamellaError):
     """Raised when an answer stops without its protocol's terminal signal."""
 
     retryable = True
+    elsewhere = True
     phase = "stream"
     outcome = Outcome.TRUNCATED
 

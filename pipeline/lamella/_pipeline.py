@@ -83,6 +83,7 @@ class Pipeline:
         self.allow = tuple(allow)
         self.max_attempts = max_attempts
         self._ports = ports
+        self._provider = name_of(self.transport)
         self._chains: dict[tuple[type, bool], Step] = {}
         self._background = Background()
         self._running: set[Call] = set()
@@ -237,8 +238,9 @@ class Pipeline:
                 msg, hint="Use `await pipeline.run(request)` or `.stream(request)`."
             )
         self._refuse_if_closed()
-        if request.target is not None:  # it was a target of the stack outside
-            request = request.evolve(target=None)
+        # Whatever the stack outside has aimed it at, here it goes to this pipeline's transport.
+        context = request.context.evolve(provider=self._provider)
+        request = request.evolve(target=None, context=context)
         return cast("R", await self._chain(request)(request))
 
     # --- looking -----------------------------------------------------------------------------
@@ -391,6 +393,8 @@ class Pipeline:
             parent_id=None,
             deadline=None,
             branch="",
+            provider=self._provider,
+            spare_credentials=0,
             attempt=None,
             bound=AttemptBound(self.max_attempts),
             ports=ports,

@@ -102,8 +102,8 @@ class Request(Evolvable, Generic[R_co]):
     def detach(self, purpose: str) -> Self:
         """This request as a call of its own, for work that outlives the caller's.
 
-        It is linked to this call by `parent_id`, has no deadline and a fresh trace, and is never
-        streamed. Run it in `context.background.spawn(...)`.
+        It is linked to this call by `parent_id`, has no deadline, a fresh trace and no idempotency
+        key, and is never streamed. Run it in `context.background.spawn(...)`.
         """
         context, ports = self.context, self.context.ports
         call_id = ports.new_id()
@@ -120,6 +120,7 @@ class Request(Evolvable, Generic[R_co]):
             branch=f"/{purpose}",
             attempt=None,
             bound=AttemptBound(context.bound.limit),
+            idempotency_key=None,
         )
         return self.evolve(context=fresh, stream=False)
 
@@ -129,5 +130,18 @@ class Request(Evolvable, Generic[R_co]):
         return frozenset()
 
     def aim(self, target: Target) -> Self:
-        """This request on its way to `target`."""
-        return self.evolve(target=target, **target.changes)
+        """This request on its way to `target`, as the target changes it.
+
+        An idempotency key promises a provider that two requests are the same, so another target
+        gets one of its own, made from the caller's.
+        """
+        context = self.context
+        key = context.idempotency_key
+        return self.evolve(
+            target=target,
+            context=context.evolve(
+                provider=target.name,
+                idempotency_key=None if key is None else f"{key}/{target.name}",
+            ),
+            **target.changes,
+        )

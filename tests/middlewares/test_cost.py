@@ -34,20 +34,17 @@ from lamella import (
     Price,
     ProviderError,
     RateLimitError,
-    ReasoningDelta,
     RefusedError,
     Request,
     ServerError,
     StreamTruncated,
     TextDelta,
-    ToolCallDelta,
     Usage,
     UsageReport,
     middleware,
 )
 from lamella.testing import Scripted, ScriptedAnswer, each_step, virtual_ports
 from lamella_middlewares.cost import Cost
-from lamella_middlewares.cost import _estimate as estimate
 from lamella_middlewares.retry import Retry
 
 pytestmark = pytest.mark.anyio
@@ -351,86 +348,6 @@ async def test_embeddings_are_priced() -> None:
         assert response.trace.usage.uncached_input == 3
         assert response.trace.usage.estimated is (usage is None)
         assert response.cost == Money.of("0.000003")
-
-
-# --- the estimator ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "least", "most"),
-    [
-        ("", 0, 0),
-        ("hello world", 2, 2),
-        ("antidisestablishmentarianism", 6, 10),
-        ("The quick brown fox jumps over the lazy dog.", 10, 13),
-        ("お誕生日おめでとう", 8, 9),
-        ('{"name": "Ada", "age": 36}', 9, 16),
-        ("def f(x):\n    return x + 1\n", 10, 16),
-    ],
-)
-def test_estimates_are_near_what_tokenizers_say(text: str, least: int, most: int) -> None:
-    """The lower bounds are o200k_base's own counts."""
-    assert least <= estimate.tokens(text) <= most
-
-
-@given(st.text(max_size=500))
-def test_an_estimate_is_never_negative_and_bounded_by_bytes(text: str) -> None:
-    """No tokenizer makes more tokens than there are bytes."""
-    size = len(text.encode("utf-8", "surrogatepass"))
-    assert 0 <= estimate.tokens(text) <= max(1, size)
-
-
-def test_long_texts_are_sampled_in_four_places() -> None:
-    """A megabyte is estimated within a tenth, and in bounded time."""
-    words = "some words, and 1234 numbers\n" * 40_000
-    exact = sum(estimate.tokens(words[at : at + 29_000]) for at in range(0, len(words), 29_000))
-    assert estimate.tokens(words) == pytest.approx(exact, rel=0.1)
-
-
-def test_of_many_texts_the_longest_stand_for_all() -> None:
-    """An estimate is made on the event loop: its time does not grow with the conversation."""
-    words = "some words, and 1234 numbers\n" * 500
-    texts = ["Hi", *[words] * 40, "yes"]
-    exact = sum(map(estimate.tokens, texts))
-    assert estimate.tokens_of(texts) == pytest.approx(exact, rel=0.01)
-    assert estimate.tokens_of(["Hi", words]) == estimate.tokens("Hi") + estimate.tokens(words)
-    assert estimate.tokens_of([""] * 3) == 0
-
-
-@given(
-    st.lists(
-        st.one_of(
-            st.builds(TextDelta, st.text(min_size=1)),
-            st.builds(ReasoningDelta, st.text(min_size=1)),
-            st.builds(ToolCallDelta, st.just(0), arguments=st.text(min_size=1)),
-        )
-    )
-)
-def test_what_was_delivered_is_never_less_than_its_pieces(events: list[Any]) -> None:
-    """Each piece has at least one token."""
-    usage = estimate.of_events(events)
-    reasoning = sum(isinstance(event, ReasoningDelta) for event in events)
-    assert usage.reasoning_output >= reasoning
-    assert usage.text_output >= len(events) - reasoning
-
-
-def test_all_parts_of_a_request_are_counted() -> None:
-    """Pictures, sound, documents, tools and tool calls are not free."""
-    plain = estimate.of_request(ASK)
-    assert plain is not None
-    parts: list[dict[str, Any]] = [
-        {"role": "user", "content": [{"type": "text", "text": "hello there"}]},
-        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x/y.png"}}]},
-        {"role": "assistant", "tool_calls": [
-            {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}]},
-        {"role": "tool", "tool_call_id": "1", "content": "a result"},
-    ]  # fmt: skip
-    tool = {"type": "function", "function": {"name": "f", "parameters": json.loads('{"a": {}}')}}
-    full = estimate.of_request(ChatRequest.of(parts, model="m", tools=[tool]))
-    assert full is not None
-    assert full.image_input == estimate.IMAGE_TOKENS
-    assert full.uncached_input > plain.uncached_input + 15
-    assert estimate.of_request(Request(model="m")) is None
 
 
 # --- place ------------------------------------------------------------------------------------

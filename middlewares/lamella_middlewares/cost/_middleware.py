@@ -26,10 +26,11 @@ from lamella import (
     UnpricedError,
     Usage,
     ending,
+    input_usage,
     middleware,
+    output_usage,
 )
 from lamella._options import one_of, refused
-from lamella_middlewares.cost import _estimate as estimate
 from lamella_middlewares.cost._price_list import PriceList, own_prices
 
 R = TypeVar("R", bound=Response)
@@ -197,10 +198,10 @@ class _Meter:
         reported = end.usage or attempt.usage
         if reported is not None and end.outcome is Outcome.COMPLETE:
             return reported
-        delivered = estimate.of_events(end.events or attempt.received)
+        delivered = output_usage(end.events or attempt.received)
         if reported is not None:
-            return estimate.at_least(reported, delivered)
-        prompt = estimate.of_request(self._request)
+            return _at_least(reported, delivered)
+        prompt = input_usage(self._request)
         return None if prompt is None else prompt + delivered
 
     def _currency(self, price: Price | None) -> str:
@@ -227,3 +228,16 @@ def _refused_unread(end: Ending) -> bool:
 def _service(request: Request[Any]) -> str | None:
     service: str | None = getattr(request, "service_tier", None)
     return service
+
+
+def _at_least(reported: Usage, delivered: Usage) -> Usage:
+    """What was reported of an answer that was cut off, but not less than what was delivered."""
+    if reported.output_tokens >= delivered.output_tokens:
+        return reported
+    return attrs.evolve(
+        reported,
+        text_output=max(reported.text_output, delivered.text_output),
+        reasoning_output=max(reported.reasoning_output, delivered.reasoning_output),
+        audio_output=max(reported.audio_output, delivered.audio_output),
+        estimated=True,
+    )

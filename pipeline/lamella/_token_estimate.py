@@ -1,0 +1,92 @@
+"""What an attempt consumed, where nobody says: counted from characters.
+
+The rule follows how byte-pair vocabularies cut text: words of up to 16 letters at 7 letters a
+token, longer runs (keys, base64) at 3, digits at 3, punctuation at 2, a line break or indentation
+one token, Chinese, Japanese and Korean one a character, other scripts two characters, emoji two and
+a half tokens. Measured against o200k_base: English prose, Markdown and source code +9 to +20 %,
+JSON, CSV and TOML 0 to +12 %, other European languages, Arabic and Hindi +25 to +130 %, Chinese,
+Japanese and Korean +45 to +60 %, random base64 and hexadecimal -7 to -20 %. It leans upwards on
+purpose. Vocabularies before 2024 (cl100k_base) cut languages other than English into up to three
+times as many pieces; there it may be as low as a half of the truth.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+_PIECE: Final = re.compile(
+    r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+|[\r\n]+|[ \t]{2,}|[!-/:-@\[-`{-~]+|[^\x00-\x7f]+"
+)
+_WORD: Final = 16
+_SAMPLED: Final = 32_000
+_SLICE: Final = 8_000
+_LOOKED_AT: Final = 128_000
+
+
+def tokens(text: str) -> int:
+    """About how many tokens a text has; see the module for the error.
+
+    Of texts above 32,000 characters a quarter of that is looked at, in four places.
+    """
+    if len(text) > _SAMPLED:
+        step = (len(text) - _SLICE) // 3
+        seen = sum(_count(text[start : start + _SLICE]) for start in range(0, 4 * step, step))
+        return round(seen * len(text) / (4 * _SLICE))
+    return _count(text)
+
+
+def tokens_of(texts: Sequence[str]) -> int:
+    """About how many tokens some texts have together.
+
+    Of more than 128,000 characters the longest texts stand for all: counting takes the event loop.
+    """
+    characters = sum(map(len, texts))
+    if characters <= _LOOKED_AT:
+        return sum(map(tokens, texts))
+    found = covered = looked_at = 0
+    for text in sorted(texts, key=len, reverse=True):
+        found += tokens(text)
+        covered += len(text)
+        looked_at += min(len(text), _SAMPLED)
+        if looked_at >= _LOOKED_AT:
+            break
+    return round(found * characters / covered)
+
+
+def _count(text: str) -> int:
+    total = 0
+    for piece in _PIECE.findall(text):
+        length, first = len(piece), piece[0]
+        if not first.isascii():
+            total += _foreign(piece)
+        elif first.isalpha():
+            total += -(-length // 7) if length <= _WORD else -(-length // 3)
+        elif first.isdigit():
+            total += -(-length // 3)
+        elif first.isspace():
+            total += 1
+        else:
+            total += -(-length // 2)
+    return total
+
+
+def _foreign(piece: str) -> int:
+    halves = 0
+    for character in piece:
+        halves += 1 if character < "\u2e80" else 2 if character < "\U00010000" else 5
+    return -(-halves // 2)
+
+
+class Estimator:
+    """The token counter that needs no vocabulary: quick, and nearly always somewhat too high."""
+
+    exact: Final = False
+
+    def count(self, texts: Sequence[str], /) -> int:
+        """About how many tokens the texts have together; of very long ones a part is looked at."""
+        return tokens_of(texts)
+
+
+ESTIMATOR: Final = Estimator()

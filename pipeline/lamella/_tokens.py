@@ -1,0 +1,179 @@
+"""Counting tokens: the port, and what a request or an answer has of them.
+
+Texts are counted by a counter; what surrounds them on the wire (roles, delimiters, pictures, sound)
+follows the providers' published rules of thumb, which are the same for all counters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Protocol
+
+
+from lamella._chat import ChatRequest
+from lamella._embeddings import EmbeddingRequest
+from lamella._events import (
+    Event,
+    MediaDelta,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    Turn,
+)
+from lamella._messages import Message
+from lamella._parts import Audio, File, Image, Opaque, Text, ToolCall, ToolResult
+from lamella._requests import Request
+from lamella._token_estimate import ESTIMATOR
+from lamella._tools import Tool
+from lamella._usage import Usage
+
+MESSAGE_TOKENS: Final = 4
+"""What role and delimiters of a message take."""
+IMAGE_TOKENS: Final = 765
+"""A picture of 1024 x 1024 in full detail; models differ between 85 and 2,000."""
+SMALL_IMAGE_TOKENS: Final = 85
+AUDIO_BYTES: Final = 1_600
+"""Of compressed sound for a token: 16 kB and 10 tokens a second."""
+FILE_BYTES: Final = 20
+"""Of a document for a token; documents are mostly not text."""
+
+
+class TokenCounter(Protocol):
+    """Counts the tokens of texts, for one family of models.
+
+    Attributes:
+        exact: Whether the count is the model's own, and not an estimate.
+    """
+
+    @property
+    def exact(self) -> bool: ...
+
+    def count(self, texts: Sequence[str], /) -> int:
+        """How many tokens some texts have together. Never blocks on the network."""
+        ...
+
+
+def input_usage(request: Request[Any], counter: TokenCounter = ESTIMATOR) -> Usage | None:
+    """What a request makes the model read, flagged as estimated.
+
+    Args:
+        request: Any request.
+        counter: Counts its texts.
+
+    Returns:
+        None for operations that are not counted in tokens.
+    """
+    seen: object = request
+    if isinstance(seen, EmbeddingRequest):
+        return Usage(uncached_input=counter.count(seen.inputs), estimated=True)
+    if not isinstance(seen, ChatRequest):
+        return None
+    count = _Counter()
+    for message in seen.messages:
+        count.message(message)
+    for tool in seen.tools:
+        count.tool(tool)
+    if seen.response_format is not None:
+        count.texts.append(str(dict(seen.response_format)))
+    text = count.text + counter.count(count.texts)
+    return Usage(
+        uncached_input=text, image_input=count.image, audio_input=count.audio, estimated=True
+    )
+
+
+def output_usage(events: Iterable[Event], counter: TokenCounter = ESTIMATOR) -> Usage:
+    """What a model has written to give these events, flagged as estimated.
+
+    It is never less than one token for each piece.
+
+    Args:
+        events: The events of an answer, or of a part of it.
+        counter: Counts their texts.
+    """
+    text, reasoning, spoken = _Pieces(counter), _Pieces(counter), _Pieces(counter)
+    for event in events:
+        if isinstance(event, TextDelta | RefusalDelta):
+            text.add(event.text)
+        elif isinstance(event, ReasoningDelta):
+            reasoning.add(event.text)
+        elif isinstance(event, ToolCallDelta):
+            text.add((event.name or "") + event.arguments)
+        elif isinstance(event, MediaDelta):
+            spoken.add(event.transcript, len(event.data) // AUDIO_BYTES)
+        elif isinstance(event, Opaque) and event.content:
+            text.add(str(dict(event.data)))
+        elif isinstance(event, Turn):
+            continue  # what it holds has come in pieces before
+    return Usage(
+        text_output=text.total(),
+        reasoning_output=reasoning.total(),
+        audio_output=spoken.total(),
+        estimated=True,
+    )
+
+
+class _Pieces:
+    """Text of one kind in pieces."""
+
+    __slots__ = ("_count", "_counter", "_least", "_texts")
+
+    def __init__(self, counter: TokenCounter) -> None:
+        self._counter = counter
+        self._texts: list[str] = []
+        self._count = 0
+        self._least = 0
+
+    def add(self, text: str, least: int = 0) -> None:
+        if text or least:
+            self._texts.append(text)
+            self._count += 1
+            self._least += least
+
+    def total(self) -> int:
+        return max(self._count, self._least, self._counter.count(["".join(self._texts)]))
+
+
+class _Counter:
+    """Adds up a conversation."""
+
+    __slots__ = ("audio", "image", "text", "texts")
+
+    def __init__(self) -> None:
+        self.text = 0
+        self.texts: list[str] = []
+        self.image = 0
+        self.audio = 0
+
+    def message(self, message: Message) -> None:
+        self.text += MESSAGE_TOKENS
+        self.texts.append(message.name or "")
+        self.parts(message.parts)
+
+    def parts(self, parts: Sequence[object]) -> None:
+        for part in parts:
+            if isinstance(part, Text):
+                self.texts.append(part.text)
+            elif isinstance(part, Image):
+                self.image += SMALL_IMAGE_TOKENS if part.detail == "low" else IMAGE_TOKENS
+            elif isinstance(part, Audio):
+                self.audio += len(part.data or b"") // AUDIO_BYTES
+                self.texts.append(part.transcript or "")
+            elif isinstance(part, File):
+                self.text += len(part.data or b"") // FILE_BYTES
+            elif isinstance(part, ToolCall):
+                self.text += MESSAGE_TOKENS
+                self.texts += part.name, part.arguments
+            elif isinstance(part, ToolResult):
+                self.parts(part.content)
+            elif isinstance(part, Opaque):
+                self.texts.append(str(dict(part.data)))
+            else:
+                self.texts.append(str(getattr(part, "text", "")))
+
+    def tool(self, tool: Tool | Opaque) -> None:
+        if isinstance(tool, Opaque):
+            self.texts.append(str(dict(tool.data)))
+        else:
+            self.text += MESSAGE_TOKENS
+            self.texts += tool.name, tool.description, str(dict(tool.parameters))
