@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol
 
-
 from lamella._chat import ChatRequest
 from lamella._embeddings import EmbeddingRequest
 from lamella._events import (

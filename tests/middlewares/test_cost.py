@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +9,6 @@ from typing import Any
 
 import anyio
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lamella import (
     AttemptTimeout,
@@ -38,7 +35,6 @@ from lamella import (
     Request,
     ServerError,
     StreamTruncated,
-    TextDelta,
     Usage,
     UsageReport,
     middleware,
