@@ -1,0 +1,118 @@
+"""State in a conversation that only the provider that made it understands.
+
+Reasoning that is sealed, parts that no other provider knows, ids of what a provider keeps. On the
+way to another provider it is left out, or the target is; it is never sent where it means nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, TypeVar
+
+import attrs
+
+from lamella import (
+    Audio,
+    ChatRequest,
+    File,
+    Message,
+    Opaque,
+    Reasoning,
+    Request,
+    Response,
+    ToolResult,
+)
+from lamella._layers import name_of
+from lamella._targets import Target
+
+R = TypeVar("R", bound=Response)
+
+_KEPT_THERE: Final = ("previous_response_id", "conversation")
+"""Fields with which a provider is told to go on from what it keeps."""
+
+_ORIGIN: Final = "provider"
+"""In the `extra` of a part: who made it."""
+
+
+def held_elsewhere(request: Request[Any], target: Target | None) -> str | None:
+    """What of a request stands for content that the target cannot have; None if nothing does."""
+    seen: object = request
+    if not _is_another(target) or not isinstance(seen, ChatRequest):
+        return None
+    for name in _KEPT_THERE:
+        if request.extra.get(name):
+            return f"it cannot have what {name!r} stands for"
+    name = _provider(target)
+    for part in _parts(seen.messages):
+        by_id = isinstance(part, File | Audio) and part.id is not None
+        if by_id and not _own(part.extra.get(_ORIGIN), name):
+            return f"it does not have the {type(part).__name__.lower()} that an id stands for"
+    for tool in seen.tools:
+        if isinstance(tool, Opaque) and tool.provider and not _own(tool.provider, name):
+            return f"it does not have a tool that {tool.provider!r} hosts"
+    return None
+
+
+def stripped(request: Request[R], target: Target | None) -> tuple[Request[R], int]:
+    """The request without sealed state of other providers, and how many parts that concerned."""
+    seen: object = request
+    if not _is_another(target) or not isinstance(seen, ChatRequest):
+        return request, 0
+    name = _provider(target)
+    if not any(_bound(part, name) for part in _parts(seen.messages)):
+        return request, 0
+    count = 0
+    messages: list[Message] = []
+    for message in seen.messages:
+        bound = [part for part in message.parts if _bound(part, name)]
+        if not bound:
+            messages.append(message)
+            continue
+        count += len(bound)
+        parts = [left for part in message.parts if (left := _without_seal(part, name)) is not None]
+        if parts:
+            messages.append(attrs.evolve(message, parts=tuple(parts)))
+    return request.evolve(messages=tuple(messages)), count
+
+
+def _is_another(target: Target | None) -> bool:
+    return target is not None and target.transport is not None
+
+
+def _provider(target: Target | None) -> str:
+    transport: Any = None if target is None else target.transport
+    while (inner := getattr(transport, "transport", None)) is not None:
+        transport = inner
+    return name_of(transport)
+
+
+def _parts(messages: Sequence[Message]) -> list[Any]:
+    found: list[Any] = []
+    for message in messages:
+        for part in message.parts:
+            found.append(part)
+            if isinstance(part, ToolResult):
+                found.extend(part.content)
+    return found
+
+
+def _own(origin: object, name: str) -> bool:
+    """Whether a part was made there: by the provider or one of its APIs (`openai-responses`)."""
+    return isinstance(origin, str) and (origin == name or origin.startswith(f"{name}-"))
+
+
+def _bound(part: object, name: str) -> bool:
+    if isinstance(part, Reasoning):
+        sealed = part.signature is not None or part.id is not None or part.redacted
+        return sealed and not _own(part.extra.get(_ORIGIN), name)
+    # Of unknown origin it may be anybody's, such as a kind of content that we have no word for.
+    return isinstance(part, Opaque) and bool(part.provider) and not _own(part.provider, name)
+
+
+def _without_seal(part: Any, name: str) -> Any:
+    """The part as another provider may see it; None if nothing is left."""
+    if not _bound(part, name):
+        return part
+    if isinstance(part, Reasoning) and part.text:
+        return Reasoning(part.text)
+    return None

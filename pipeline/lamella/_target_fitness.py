@@ -1,0 +1,169 @@
+"""Whether a target can take a request, asked before anything is sent.
+
+A target that lacks what a request asks for is left out, and nothing of the request is dropped to
+make it fit. What nobody knows of a model stands in no way: then the provider says it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from lamella._cards import stated_needs
+from lamella._layers import name_of
+from lamella._nothing import NOTHING
+from lamella._shared_cards import shared_cards
+
+if TYPE_CHECKING:
+    from lamella._card_book import CardBook
+    from lamella._cards import ModelCard
+    from lamella._requests import Request
+    from lamella._targets import Target
+
+REQUIRE: Final = "require"
+"""The attribute of a context with the tags that a target must have: `{"region": "eu"}`."""
+
+DOUBT: Final = 0.5
+"""Estimates lean upwards, by more than double for some scripts: only half of one is held against a
+target. What is too long nevertheless, the provider refuses."""
+
+
+_DONE_BY: Final[Mapping[str, frozenset[str]]] = {"chat": frozenset({"chat", "responses"})}
+"""The operations of model cards with which an operation of ours can be done."""
+
+
+class Fitness:
+    """What a request asks of its targets, worked out once for all of them.
+
+    Args:
+        request: The request as the choose layer got it.
+        book: Where models are looked up; None is the library's own, with those of plugins.
+        require: Tags that a target must have, each with its value or those that will do; besides
+            those of `request.context.attributes["require"]`.
+    """
+
+    def __init__(
+        self,
+        request: Request[Any],
+        book: CardBook | None = None,
+        *,
+        require: Mapping[str, str | Collection[str]] = NOTHING,
+    ) -> None:
+        self._request = request
+        self._book = book
+        own: Mapping[str, Any] = request.context.attributes.get(REQUIRE) or NOTHING
+        self._require = {**require, **own} if own else require
+        self._tokens: float | None = None
+
+    def unsuitable(self, target: Target | None) -> str | None:
+        """Why a target cannot take the request; None if nothing is known to be in the way.
+
+        Args:
+            target: Where to; None is the pipeline's own transport with the request as it is.
+        """
+        return self._wrong_tag(target) or self._wrong_fields(target) or self._incapable(target)
+
+    def card(self, target: Target | None) -> ModelCard | None:
+        """What is known of the model that would answer."""
+        transport = self._transport(target)
+        while (inner := getattr(transport, "transport", None)) is not None:
+            transport = inner  # a pipeline's own
+        model = (target.model if target is not None else None) or self._request.model
+        model = model or getattr(transport, "model", None)
+        if transport is None or not isinstance(model, str):
+            return None
+        return (self._book or shared_cards()).find(card_provider_of(transport), model)
+
+    def window(self, target: Target | None) -> int | None:
+        """How many tokens of a conversation the model takes; None if nobody says."""
+        card = self.card(target)
+        if card is None:
+            return None
+        limits = [one for one in (card.context_window, card.max_input_tokens) if one is not None]
+        return min(limits, default=None)
+
+    def _transport(self, target: Target | None) -> Any:
+        if target is not None and target.transport is not None:
+            return target.transport
+        aimed = self._request.target
+        if aimed is not None and aimed.transport is not None:
+            return aimed.transport
+        return self._request.context.transport
+
+    def _wrong_tag(self, target: Target | None) -> str | None:
+        for tag, wanted in self._require.items():
+            has = None if target is None else target.tags.get(tag)
+            will_do = (wanted,) if isinstance(wanted, str) else wanted
+            if has not in will_do:
+                return f"its tag {tag!r} is {has!r}, required is {', '.join(map(repr, will_do))}"
+        return None
+
+    def _wrong_fields(self, target: Target | None) -> str | None:
+        if target is None:
+            return None
+        fields = self._request.__dict__
+        unknown = [name for name in target.changes if name not in fields]
+        if not unknown:
+            return None
+        return f"requests of {self._request.operation!r} have no {', '.join(unknown)}"
+
+    def _incapable(self, target: Target | None) -> str | None:
+        if target is not None and target.nested:
+            return None  # what it can do, its own layers know
+        card = self.card(target)
+        if card is None:
+            return None
+        request = self._request if target is None else self._request.evolve(**target.changes)
+        operation = request.operation
+        if card.operations and not card.operations & _DONE_BY.get(
+            operation, frozenset({operation})
+        ):
+            return f"the model does not do {operation}"
+        missing = card.missing(stated_needs(request.needs))
+        if missing:
+            return f"the model cannot do {', '.join(missing)}"
+        return self._too_long(card, request)
+
+    def _too_long(self, card: ModelCard, request: Request[Any]) -> str | None:
+        limits = [one for one in (card.context_window, card.max_input_tokens) if one is not None]
+        if not limits:
+            return None
+        tokens = self._input_tokens()
+        if tokens * DOUBT > min(limits):
+            return f"about {tokens:.0f} tokens do not fit into {min(limits)}"
+        wanted = getattr(request, "max_output_tokens", None) or 0
+        if card.max_output_tokens is not None and wanted > card.max_output_tokens:
+            return f"max_output_tokens={wanted}, and the model writes {card.max_output_tokens}"
+        return None
+
+    def _input_tokens(self) -> float:
+        if self._tokens is None:
+            from lamella._tokens import input_usage
+
+            usage = input_usage(self._request)
+            self._tokens = 0 if usage is None else usage.input_tokens
+        return self._tokens
+
+
+def unsuitable(
+    request: Request[Any],
+    target: Target | None,
+    book: CardBook | None = None,
+    *,
+    require: Mapping[str, str | Collection[str]] = NOTHING,
+) -> str | None:
+    """Why a target cannot take a request; None if nothing is known to be in the way.
+
+    Args:
+        request: The request as the choose layer got it.
+        target: Where to; None is the pipeline's own transport with the request as it is.
+        book: As for `Fitness`, which is cheaper for several targets.
+        require: As for `Fitness`.
+    """
+    return Fitness(request, book, require=require).unsuitable(target)
+
+
+def card_provider_of(transport: object) -> str:
+    """Whose model cards hold for what a transport serves: its own word, or its name."""
+    said = getattr(transport, "card_provider", None)
+    return said if isinstance(said, str) and said else name_of(transport)
