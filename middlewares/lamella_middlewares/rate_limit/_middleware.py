@@ -1,0 +1,233 @@
+"""The layer: reserve what a request will probably use, and settle with what it has used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Final, TypeVar
+
+import attrs
+
+from lamella import Handler, Phase, Request, Response, TokenCounter, ending, input_usage, middleware
+from lamella._admission import admit
+from lamella._lines import Terms
+from lamella._nothing import NOTHING
+from lamella._options import (
+    flag,
+    is_number,
+    optional_seconds,
+    refused,
+    seconds,
+    span,
+    whole,
+)
+from lamella._token_estimate import ESTIMATOR, Estimator
+from lamella_middlewares.rate_limit._learning import Learned
+from lamella_middlewares.rate_limit._limits import Demand, limits_of
+from lamella_middlewares.rate_limit._scope import ScopeOf, scope_of
+from lamella_middlewares.rate_limit._visit import Rules, Visit
+
+R = TypeVar("R", bound=Response)
+
+NAME: Final = "rate_limit"
+CODE: Final = "rate_limited"
+
+INLINE_CHARACTERS: Final = 50_000
+"""Texts longer than this together are not counted on the event loop, estimates apart."""
+
+_INNER: Final = ("attempt", "wire")
+
+
+def _limit(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None:
+        whole(1)(layer, option, value)
+
+
+def _wait(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and (not is_number(value) or value < 0):
+        want = "seconds, 0 to refuse at once, or None to wait as long as the deadline allows"
+        raise refused(layer, option, value, want)
+
+
+def _share(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
+    if not is_number(value) or not 0 < value <= 1:
+        raise refused(layer, option, value, "a share of the limit, above 0 and up to 1")
+
+
+def _weights(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
+    try:
+        given: list[tuple[Any, Any]] = list(value.items())
+    except (AttributeError, TypeError):
+        given = [(None, None)]
+    if not all(
+        isinstance(tenant, str) and is_number(weight) and weight > 0 for tenant, weight in given
+    ):
+        raise refused(layer, option, value, "a number above 0 for each tenant's name")
+
+
+def _counter(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
+    if not callable(getattr(value, "count", None)):
+        raise refused(layer, option, value, "a TokenCounter: an object with count(texts)")
+
+
+def _name(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, str) or not value:
+        raise refused(layer, option, value, "a name, such as 'shared'")
+
+
+def _scope_of(layer: Any) -> ScopeOf:
+    return scope_of(layer.key, layer.phase)
+
+
+def _rules_of(layer: Any) -> Rules:
+    limits = limits_of(layer)
+    inner = layer.phase in _INNER
+    terms = Terms(NAME, CODE, layer.max_waiting, layer.max_wait, ttl=layer.ttl, aging=layer.aging)
+    return Rules(
+        limits,
+        terms,
+        tokens=any(limit.kind.endswith("tokens") for limit in limits),
+        learn=inner if layer.learn is None else layer.learn,
+        wide=not inner,
+    )
+
+
+@middleware(phase="attempt", rank=20, effects=("short-circuits",))
+@attrs.frozen
+class RateLimit:
+    """Lets no more through than a provider, or a tenant's contract, allows.
+
+    Everything that a request will probably use is reserved at once, or nothing is. At its end the
+    reservation is replaced by what it has really used: what is over comes back, what is missing is
+    waited for by later requests. Nothing is used by what was never sent. Whoever finds no room
+    waits in a fair line, unless it is clear that the wait would be too long: then it is refused at
+    once, with `retry_after`.
+
+    Limits are token buckets: a bucket holds `burst` of the limit and is refilled evenly, so in any
+    span at most that and what has flowed in meanwhile is let through. They are counted in the
+    pipeline's lease store: for this process, or for a fleet that shares one.
+
+    Args:
+        requests: Requests for each `per`; 1 or more. None limits none of them; so with the others.
+        tokens: Tokens for each `per`, of request and answer together.
+        input_tokens: Tokens of requests for each `per`.
+        output_tokens: Tokens of answers for each `per`.
+        concurrency: Requests at a time. A stream counts until it has ended.
+        per: In how many seconds a limit flows back; above 0. A minute by default.
+        requests_per_day: Requests for each day.
+        tokens_per_day: Tokens for each day, of request and answer together.
+        burst: Which share of a limit may be used at once, above 0 and up to 1. What remains of the
+            limit comes evenly.
+        key: For whom is counted: `"provider"`, `"model"`, `"tenant"`, `"user"`, `"session"`,
+            several of them, or a plain function of the request that returns text. None is provider
+            and model in the phases `attempt` and `wire`, and the tenant elsewhere. Requests that
+            do not say who they are from are counted together.
+        phase: Where the layer belongs: `"attempt"` for a provider's limits, `"govern"` for quotas.
+        weights: How many turns a tenant gets while several wait, by its name; above 0. 1 for those
+            that are not named.
+        max_waiting: How many may wait for one limit; 0 or more. The newest of the tenant that has
+            the most waiting goes first.
+        max_wait: How many seconds a request may wait. 0 refuses at once, None leaves it to the
+            deadline.
+        aging: Seconds of waiting that weigh as much as one level of `context.priority`; above 0.
+        counter: Counts the tokens of a request before it is sent.
+        output_estimate: Tokens to reserve for the answer of a request that does not limit it with
+            `max_output_tokens`; 0 or more. None learns the average for each key.
+        learn: Whether what a provider says of its limits, in headers and with 429, lowers what is
+            let through. None is yes in the phases `attempt` and `wire`.
+        ttl: Seconds after which what a process that died had reserved comes back; above 0.
+        namespace: Limits of one name are shared by all pipelines with the same store.
+    """
+
+    requests: int | None = attrs.field(default=None, validator=_limit)
+    tokens: int | None = attrs.field(default=None, validator=_limit)
+    input_tokens: int | None = attrs.field(default=None, validator=_limit)
+    output_tokens: int | None = attrs.field(default=None, validator=_limit)
+    concurrency: int | None = attrs.field(default=None, validator=_limit)
+    per: float = attrs.field(default=60.0, converter=seconds, validator=span)
+    requests_per_day: int | None = attrs.field(default=None, validator=_limit, kw_only=True)
+    tokens_per_day: int | None = attrs.field(default=None, validator=_limit, kw_only=True)
+    burst: float = attrs.field(default=1.0, validator=_share, kw_only=True)
+    key: Any = attrs.field(default=None, kw_only=True)
+    phase: Phase = attrs.field(default="attempt", kw_only=True)
+    weights: Mapping[str, float] = attrs.field(default=NOTHING, validator=_weights, kw_only=True)
+    max_waiting: int = attrs.field(default=1000, validator=whole(0), kw_only=True)
+    max_wait: float | None = attrs.field(
+        default=None, converter=optional_seconds, validator=_wait, kw_only=True
+    )
+    aging: float = attrs.field(default=10.0, converter=seconds, validator=span, kw_only=True)
+    counter: TokenCounter = attrs.field(
+        default=ESTIMATOR, validator=_counter, repr=False, kw_only=True
+    )
+    output_estimate: int | None = attrs.field(
+        default=None, validator=attrs.validators.optional(whole(0)), kw_only=True
+    )
+    learn: bool | None = attrs.field(
+        default=None, validator=attrs.validators.optional(flag), kw_only=True
+    )
+    ttl: float = attrs.field(default=60.0, converter=seconds, validator=span, kw_only=True)
+    namespace: str = attrs.field(default="shared", validator=_name, kw_only=True)
+    _scope: ScopeOf = attrs.field(
+        init=False, eq=False, repr=False, default=attrs.Factory(_scope_of, takes_self=True)
+    )
+    _rules: Rules = attrs.field(
+        init=False, eq=False, repr=False, default=attrs.Factory(_rules_of, takes_self=True)
+    )
+
+    async def __call__(self, request: Request[R], call_next: Handler) -> R:
+        """Send the request on when there is room for it.
+
+        Raises:
+            LimitedError: If there is no room in time; nothing was sent. Its `retry_after` says when
+                there is; None if there never is, or if nobody can know.
+            DeadlineExceeded: If the deadline passes while it waits.
+        """
+        context, rules = request.context, self._rules
+        prefix = (self.namespace, NAME, *self._scope(request))
+        learned = context.ports.stores.local.get(prefix, Learned)
+        demand = await self._demand(request, learned) if rules.tokens else Demand()
+        visit = Visit(rules, request, call_next, demand, learned)
+        terms = rules.terms
+        if context.spare_credentials and not rules.wide:
+            # Another credential of the same provider may have room now: no waiting for this one.
+            terms = attrs.evolve(terms, max_wait=0.0)
+        grant = await admit(
+            context,
+            [limit.dimension(prefix, demand.of(limit)) for limit in rules.limits],
+            terms,
+            weight=self.weights.get(context.tenant or "", 1.0),
+            gate=partial(learned.paused, context.ports.monotonic),
+        )
+        visit.begin(grant)
+        if grant.waited > 0:
+            context.note(NAME, f"{NAME}.waited", seconds=grant.waited)
+        return await ending(visit, request, visit.settle)
+
+    async def _demand(self, request: Request[Any], learned: Learned) -> Demand:
+        """What the request will probably use."""
+        counter = self.counter
+        if isinstance(counter, Estimator) or _characters(request) <= INLINE_CHARACTERS:
+            read = input_usage(request, counter)
+        else:
+            context = request.context
+            read = await context.wait(
+                lambda: context.ports.thread(input_usage, request, counter), what="counting tokens"
+            )
+        tokens = 0 if read is None else read.input_tokens
+        if not hasattr(request, "max_output_tokens"):
+            return Demand(tokens)
+        most: int | None = getattr(request, "max_output_tokens", None)
+        answers: int = getattr(request, "n", None) or 1
+        if most is not None:
+            return Demand(tokens, most * answers)
+        estimate = self.output_estimate
+        each = learned.output if estimate is None else estimate
+        return Demand(tokens, each * answers, certain=False)
+
+
+def _characters(request: Request[Any]) -> int:
+    """About how much text there is to count; what is not text is counted without reading it."""
+    messages: Any = getattr(request, "messages", None)
+    if messages is None:
+        return sum(map(len, getattr(request, "inputs", ())))
+    return sum(len(getattr(part, "text", "")) for each in messages for part in each.parts)
