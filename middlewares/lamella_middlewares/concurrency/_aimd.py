@@ -1,0 +1,71 @@
+"""AIMD: the limit creeps up while all is well, and drops when the provider throttles.
+
+Additive increase, multiplicative decrease is what lets independent senders find and share a
+capacity that nobody tells them (Chiu and Jain, 1989; TCP). The figures are those of AIMDLimit in
+Netflix' concurrency-limits: it starts at 20, grows by one for each success, drops to nine tenths,
+and does not grow while less than half of it is used. Two things are TCP's instead: once the first
+throttle has shown that a capacity is near, it grows by one for each round trip, not for each
+success; and it drops at most once for each round trip, for one overrun throttles many at once.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+BACKOFF: Final = 0.9
+"""What is left of the limit after a throttle."""
+
+
+class AIMD:
+    """The limit of one key. Not thread-safe: its gate holds the lock.
+
+    Args:
+        start: The limit to begin with.
+        low: The least it may become.
+        high: The most it may become.
+
+    Attributes:
+        limit: How many may be in flight; its whole part counts.
+    """
+
+    __slots__ = ("_high", "_low", "_lowered_at", "limit")
+
+    def __init__(self, start: float, low: float, high: float) -> None:
+        self.limit = start
+        self._low = low
+        self._high = high
+        self._lowered_at: float | None = None
+
+    def succeeded(
+        self, now: float, in_flight: int, first_event: float | None, *, streamed: bool
+    ) -> None:
+        """An attempt has ended well.
+
+        Args:
+            now: The monotonic instant, in seconds.
+            in_flight: How many were, this one included.
+            first_event: Seconds it took to the first event; not used here.
+            streamed: Whether it was streamed; not used here.
+        """
+        del now, first_event, streamed
+        if in_flight < self.limit / 2:
+            return  # the limit does not matter, so nothing has shown that more would do
+        step = 1.0 if self._lowered_at is None else 1.0 / self.limit
+        self.limit = min(self._high, self.limit + step)
+
+    def throttled(self, now: float, started: float) -> bool:
+        """The provider has asked for less.
+
+        Args:
+            now: The monotonic instant, in seconds.
+            started: When the attempt was let in. If the limit has been lowered since, its throttle
+                says nothing about the lowered limit.
+
+        Returns:
+            Whether the limit was lowered.
+        """
+        if self._lowered_at is not None and started < self._lowered_at:
+            return False
+        self._lowered_at = now
+        self.limit = max(self._low, self.limit * BACKOFF)
+        return True

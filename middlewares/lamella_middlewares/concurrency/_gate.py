@@ -1,0 +1,226 @@
+"""The gate of one key under an adaptive limit: who is inside, and what their endings teach."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from weakref import WeakSet
+
+from lamella import (
+    Ending,
+    LimitedError,
+    MisuseError,
+    Outcome,
+    OverloadedError,
+    ProviderError,
+    QuotaError,
+    RateLimitError,
+)
+from lamella._fork_locks import fork_safe_lock
+from lamella._hold_times import HoldTimes
+from lamella._line_order import Ticket
+from lamella._lines import Line, Refused, Terms
+
+if TYPE_CHECKING:
+    from lamella import Context
+
+THROTTLES: Final = frozenset({429, 503, 529})
+"""The statuses by which a provider asks for less."""
+
+HINT: Final = "Try again later, spread the calls, or raise Concurrency(limit=...) if it may be."
+
+
+POLL: Final = 1.0
+"""Every how many seconds the first who waits looks by itself, in case a place came back unheard."""
+
+
+class Algorithm(Protocol):
+    """What sets a limit; see `AIMD`."""
+
+    limit: float
+
+    def succeeded(
+        self, now: float, in_flight: int, first_event: float | None, *, streamed: bool
+    ) -> None:
+        """An attempt has ended well."""
+        ...
+
+    def throttled(self, now: float, started: float) -> bool:
+        """The provider has asked for less; whether the limit was lowered."""
+        ...
+
+
+_gates: WeakSet[Gate] = WeakSet()
+
+
+class Gate:
+    """Who is inside, for all pipelines and loops of the process. Thread-safe.
+
+    Args:
+        algorithm: Sets the limit.
+        max_waiting: How many may wait.
+    """
+
+    def __init__(self, algorithm: Algorithm, max_waiting: int) -> None:
+        self.line = Line(max_waiting=max_waiting)
+        self._algorithm = algorithm
+        self._holds = HoldTimes()
+        # Weak: a place whose event loop has died with its answer open comes back with the garbage.
+        self._inside: WeakSet[Place] = WeakSet()
+        self._lock = fork_safe_lock()
+        _gates.add(self)
+
+    @property
+    def limit(self) -> int:
+        """How many may be inside now."""
+        return int(self._algorithm.limit)
+
+    @property
+    def in_flight(self) -> int:
+        """How many are inside; more than the limit for a while after it was lowered."""
+        return len(self._inside)
+
+    async def enter(
+        self, context: Context, terms: Terms, weight: float, *, streamed: bool
+    ) -> Place:
+        """Wait for a place. Its `__call__` gives it back.
+
+        Args:
+            context: Of the request.
+            terms: How to wait.
+            weight: The tenant's share, above 0.
+            streamed: Whether the attempt is streamed.
+
+        Raises:
+            LimitedError: If there is none in time; see `Line.enter`.
+        """
+        place = Place(self, context, streamed=streamed)
+        if not len(self.line) and self.admit(place):
+            return place
+
+        async def attempt() -> Place | Refused:
+            return place if self.admit(place) else self._refused()
+
+        ticket = Ticket(
+            tenant=context.tenant or "",
+            priority=context.priority,
+            arrived=place.since,
+            weight=weight,
+        )
+        try:
+            await self.line.enter(context, ticket, attempt, terms, predict=self._predict)
+        except LimitedError as error:
+            raise dated(error, self._predict(len(self.line), 0)) from None
+        arrived, place.since = place.since, context.ports.monotonic()
+        context.note("concurrency", "concurrency.waited", seconds=place.since - arrived)
+        return place
+
+    def admit(self, place: Place) -> bool:
+        """Whether there was room; if so, the place is inside."""
+        with self._lock:
+            if len(self._inside) >= int(self._algorithm.limit):
+                return False
+            self._inside.add(place)
+            return True
+
+    def _refused(self) -> Refused:
+        return Refused(
+            why=f"{self.in_flight} attempts are in flight, and {self.limit} may be",
+            hint=HINT,
+            poll=POLL,
+        )
+
+    def _predict(self, ahead: int, _: int) -> float | None:
+        """Seconds until there is room for one who has so many before it; None if unknown."""
+        limit = self.limit
+        over = max(0, self.in_flight - limit)
+        return self._holds.until(ahead + over + 1, limit)
+
+    def leave(self, place: Place, ending: Ending, now: float) -> bool:
+        """One has gone; whether its ending has lowered the limit. Idempotent."""
+        lowered = False
+        with self._lock:
+            in_flight = len(self._inside)
+            if place not in self._inside:
+                return False
+            self._inside.remove(place)
+            if ending.outcome is Outcome.COMPLETE:
+                self._algorithm.succeeded(
+                    now, in_flight, place.first_event, streamed=place.streamed
+                )
+            elif is_throttle(ending.error):
+                lowered = self._algorithm.throttled(now, place.since)
+        self._holds.add(now - place.since)
+        self.line.wake()
+        return lowered
+
+    def forget(self) -> None:
+        """Nobody is inside: a forked child has none of those who were."""
+        self._inside = WeakSet()
+
+
+class Place:
+    """What one attempt holds; the callback of its ending.
+
+    Attributes:
+        ended: Whether it has been given back.
+        since: The monotonic instant of its entry.
+        streamed: Whether the attempt is streamed.
+        first_event: Seconds from the attempt's start to its first event, once known.
+    """
+
+    __slots__ = ("__weakref__", "_context", "_gate", "ended", "first_event", "since", "streamed")
+
+    def __init__(self, gate: Gate, context: Context, *, streamed: bool) -> None:
+        self._gate = gate
+        self._context = context
+        self.since = context.ports.monotonic()
+        self.streamed = streamed
+        self.ended = False
+        self.first_event: float | None = None
+
+    def __call__(self, ending: Ending) -> None:
+        """Give the place back."""
+        context, gate = self._context, self._gate
+        self.ended = True
+        if gate.leave(self, ending, context.ports.monotonic()):
+            context.note("concurrency", "concurrency.lowered", limit=gate.limit)
+
+    def answered(self, response: Any) -> None:
+        """The answer has begun: remember how long that took."""
+        try:
+            attempt = response.context.attempt
+        except (MisuseError, AttributeError):
+            return  # an answer that some layer inside made by hand
+        if attempt is None:
+            return
+        # An answer without events of its own (a plain function's) came at the attempt's end.
+        first = attempt.end if attempt.first_event is None else attempt.first_event
+        if first is not None:
+            self.first_event = first - attempt.start
+
+
+def dated(error: LimitedError, estimate: float | None) -> LimitedError:
+    """The refusal, which says when there may be room even if it did not depend on that.
+
+    Args:
+        error: The refusal.
+        estimate: Seconds; None if nobody knows.
+    """
+    return error if error.retry_after is not None else error.copy(retry_after=estimate)
+
+
+def is_throttle(error: BaseException | None) -> bool:
+    """Whether the provider asked for less at a time. An empty account is another thing."""
+    if not isinstance(error, ProviderError) or isinstance(error, QuotaError):
+        return False
+    return isinstance(error, RateLimitError | OverloadedError) or error.status in THROTTLES
+
+
+def _forget_all() -> None:
+    for gate in list(_gates):
+        gate.forget()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_forget_all)

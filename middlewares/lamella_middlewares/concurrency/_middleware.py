@@ -1,0 +1,272 @@
+"""The layer: a place for each attempt, out of a fixed number of them or of one that is learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from weakref import ref
+
+import attrs
+
+from lamella import (
+    ConfigurationError,
+    Dimension,
+    Ending,
+    Handler,
+    LimitedError,
+    Phase,
+    Request,
+    Response,
+    Stores,
+    ending,
+    middleware,
+)
+from lamella._admission import admit
+from lamella._hold_times import HoldTimes
+from lamella._lines import SHORTEST, Terms
+from lamella._nothing import NOTHING
+from lamella._options import is_number, one_of, optional_seconds, refused, seconds, span, whole
+from lamella._waiting_lines import waiting_lines
+from lamella_middlewares.concurrency._aimd import AIMD
+from lamella_middlewares.concurrency._gate import Gate, Place, dated
+from lamella_middlewares.concurrency._gradient import Gradient
+from lamella_middlewares.concurrency._keys import Key, KeyFunction, key_function, key_name
+
+if TYPE_CHECKING:
+    from lamella._grants import Grant
+
+R = TypeVar("R", bound=Response)
+
+HELD: Final = "lamella.concurrency"
+"""The attribute of the context with the places that layers outside hold, each under its mark."""
+
+NAME: Final = "concurrency"
+MOST: Final = 200
+
+_ALGORITHMS: Final = {"aimd": AIMD, "gradient": Gradient}
+
+
+@attrs.frozen
+class Gauge:
+    """How full one limit is.
+
+    Attributes:
+        limit: How many may be in flight.
+        in_flight: How many are.
+        waiting: How many of this process wait.
+    """
+
+    limit: int
+    in_flight: int
+    waiting: int
+
+
+def _bounds(layer: Any) -> tuple[int, int]:
+    """The least and the most that an adaptive limit may become."""
+    attrs.validate(layer)  # attrs itself does so only once all fields are there
+    low = 1 if layer.min_limit is None else layer.min_limit
+    high = max(MOST, layer.limit) if layer.max_limit is None else layer.max_limit
+    if layer.adaptive is None:
+        if layer.min_limit is not None or layer.max_limit is not None:
+            msg = "Concurrency(min_limit=..., max_limit=...) bound an adaptive limit only."
+            raise ConfigurationError(msg, hint='Give adaptive="aimd", or leave them out.')
+    elif not low <= layer.limit <= high:
+        raise ConfigurationError(
+            f"Concurrency(limit={layer.limit!r}, min_limit={low!r}, max_limit={high!r}): the limit "
+            "to start with must lie between the two."
+        )
+    return low, high
+
+
+def _algorithm_or_none(layer: Any, option: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None:
+        one_of("aimd", "gradient")(layer, option, value)
+
+
+def _whole_or_none(layer: Any, option: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None:
+        whole(1)(layer, option, value)
+
+
+def _wait_or_none(layer: Any, option: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and (not is_number(value) or value < 0):
+        want = "seconds, 0 or more, a timedelta, or None to wait as long as the deadline allows"
+        raise refused(layer, option, value, want)
+
+
+def _weights(layer: Any, option: attrs.Attribute[Any], value: Any) -> None:
+    shares: Any = value.items() if hasattr(value, "items") else ((None, 0),)
+    if any(
+        not isinstance(tenant, str) or not is_number(weight) or weight <= 0
+        for tenant, weight in shares
+    ):
+        raise refused(layer, option, value, "a mapping of tenants to numbers above 0")
+
+
+def _terms_of(layer: Any) -> Terms:
+    return Terms(
+        layer=NAME,
+        code=NAME,
+        max_waiting=layer.max_waiting,
+        max_wait=layer.max_wait,
+        ttl=layer.ttl,
+    )
+
+
+def _prefix_of(layer: Any) -> Key:
+    scope = key_name(layer.key)
+    if layer.adaptive is None:
+        return (layer.namespace, NAME, scope)
+    low, high = layer.bounds
+    numbers = f"{layer.adaptive},{layer.limit},{low},{high},{layer.max_waiting}"
+    return (layer.namespace, NAME, scope, numbers)
+
+
+@middleware(phase="attempt", rank=30, effects=("short-circuits",))
+@attrs.frozen(eq=False)
+class Concurrency:
+    """Bounds how many attempts may be in flight at a time, for each provider and model.
+
+    A fixed limit is counted in the store for leases, so that processes with a shared store share
+    it: a place whose process has died comes back after `ttl`. An adaptive one is learnt and counted
+    by each process for itself. Whoever finds no room waits: by priority, in turn between tenants,
+    in order of arrival; and is refused at once if that would take longer than it may. A stream
+    holds its place until it ends, however it ends.
+
+    Args:
+        limit: How many, 1 or more. Of an adaptive limit, the one to start with.
+        adaptive: None keeps the limit as it is. `"aimd"` raises it while attempts succeed and
+            lowers it when the provider throttles (429, 503, 529); `"gradient"` lowers it also when
+            first events come later than they used to.
+        min_limit: The least an adaptive limit may become; 1 or more, None is 1.
+        max_limit: The most it may become; None is 200, or `limit` if that is more.
+        key: What the limit is for: `"provider"`, `"model"`, `"tenant"`, `"user"`, `"session"`,
+            several of these, or a plain function of the request that returns text.
+        max_waiting: How many may wait for one limit, 0 or more; 0 refuses instead. If more come,
+            the newest of the least important have to go.
+        max_wait: How many seconds one may wait; 0 refuses instead, None leaves it to the deadline.
+        weights: The shares of tenants that wait, above 0, by name; others have 1.
+        ttl: Seconds after which a place whose process has died comes back, above 0. Places in use
+            are renewed.
+        namespace: Limits are shared by name; another name counts apart.
+        phase: Where it stands: `"attempt"`, or `"govern"` for a limit of each tenant's calls.
+    """
+
+    limit: int = attrs.field(default=20, validator=whole(1))
+    adaptive: Literal["aimd", "gradient"] | None = attrs.field(
+        default=None, kw_only=True, validator=_algorithm_or_none
+    )
+    min_limit: int | None = attrs.field(default=None, kw_only=True, validator=_whole_or_none)
+    max_limit: int | None = attrs.field(default=None, kw_only=True, validator=_whole_or_none)
+    key: Any = attrs.field(default=("provider", "model"), kw_only=True)
+    max_waiting: int = attrs.field(default=1000, kw_only=True, validator=whole(0))
+    max_wait: float | None = attrs.field(
+        default=600.0, kw_only=True, converter=optional_seconds, validator=_wait_or_none
+    )
+    weights: Mapping[str, float] = attrs.field(
+        default=NOTHING, kw_only=True, repr=False, validator=_weights
+    )
+    ttl: float = attrs.field(default=60.0, kw_only=True, converter=seconds, validator=span)
+    namespace: str = attrs.field(default="shared", kw_only=True)
+    phase: Phase = attrs.field(default="attempt", kw_only=True)
+    bounds: tuple[int, int] = attrs.field(
+        init=False, repr=False, default=attrs.Factory(_bounds, takes_self=True)
+    )
+    _key: KeyFunction = attrs.field(
+        init=False,
+        repr=False,
+        default=attrs.Factory(lambda layer: key_function(layer.key), takes_self=True),
+    )
+    _terms: Terms = attrs.field(
+        init=False, repr=False, default=attrs.Factory(_terms_of, takes_self=True)
+    )
+    _prefix: Key = attrs.field(
+        init=False, repr=False, default=attrs.Factory(_prefix_of, takes_self=True)
+    )
+
+    async def __call__(self, request: Request[R], call_next: Handler) -> R:
+        """Pass the request on once there is a place for it.
+
+        Raises:
+            LimitedError: If there is none in time; nothing is sent. `code` is `"concurrency"`.
+        """
+        context = request.context
+        key = self._prefix + self._key(request)
+        for mark, held in context.attributes.get(HELD, ()):
+            if mark == (key, self.limit) and (outer := held()) is not None and not outer.ended:
+                return await call_next(request)  # this very attempt has its place, further out
+        weight = self.weights.get(context.tenant or "", 1.0)
+        if self.adaptive is None:
+            return await self._fixed(request, call_next, key, weight)
+        gate = context.ports.stores.local.get(key, self._gate)
+        place = await gate.enter(context, self._terms, weight, streamed=request.stream)
+        inner = self._marked(request, key, place)
+        return await ending(_noticed(call_next, place), inner, place)
+
+    async def _fixed(self, request: Request[R], call_next: Handler, key: Key, weight: float) -> R:
+        context = request.context
+        monotonic = context.ports.monotonic
+        holds = context.ports.stores.local.get((*key, "holds"), HoldTimes)
+        dimension = self._dimension(key)
+
+        def predict(ahead: int, _: int) -> float | None:
+            return holds.until(ahead + 1, self.limit)
+
+        try:
+            grant = await admit(context, (dimension,), self._terms, weight=weight, predict=predict)
+        except LimitedError as error:
+            ahead = waiting_lines(context.ports.stores.local).count(dimension)
+            raise dated(error, predict(ahead, 0)) from None
+        since = monotonic()
+        if grant.waited >= SHORTEST:
+            context.note(NAME, "concurrency.waited", seconds=grant.waited)
+
+        def end(_: Ending) -> Awaitable[None] | None:
+            holds.add(monotonic() - since)
+            return grant.finish(None)
+
+        return await ending(call_next, self._marked(request, key, grant), end)
+
+    def _marked(self, request: Request[R], key: Key, place: Place | Grant) -> Request[R]:
+        """The request, which knows of its place."""
+        context = request.context
+        # Weak: who remembers the context of a call must not keep its place.
+        held = (*context.attributes.get(HELD, ()), ((key, self.limit), ref(place)))
+        attributes = {**context.attributes, HELD: held}
+        return request.evolve(context=context.evolve(attributes=attributes))
+
+    def _dimension(self, key: Key) -> Dimension:
+        # The last word names it in messages.
+        return Dimension((*key, "attempts in flight"), 1, self.limit, held=True)
+
+    def _gate(self) -> Gate:
+        assert self.adaptive is not None  # noqa: S101 - the fixed limit has no gate
+        return Gate(_ALGORITHMS[self.adaptive](self.limit, *self.bounds), self.max_waiting)
+
+    async def gauge(self, *key: str, stores: Stores) -> Gauge:
+        """How full the limit of one key is.
+
+        Args:
+            *key: Its parts, in the order of the option `key`: `"openai", "gpt-4o"`.
+            stores: Where it is counted: `pipeline.ports.stores`.
+        """
+        full = self._prefix + key
+        if self.adaptive is not None:
+            gate = stores.local.get(full, self._gate)
+            return Gauge(gate.limit, gate.in_flight, len(gate.line))
+        dimension = self._dimension(full)
+        level = await stores.leases.level(dimension)
+        waiting = waiting_lines(stores.local).count(dimension)
+        return Gauge(self.limit, self.limit - level, waiting)
+
+
+def _noticed(call_next: Handler, place: Place) -> Handler:
+    """The handler, whose answer's first event the place hears of."""
+
+    async def noticed(request: Request[R]) -> R:
+        response = await call_next(request)
+        place.answered(response)
+        return response
+
+    noticed.__name__ = getattr(call_next, "__name__", noticed.__name__)  # for messages
+    return noticed

@@ -1,0 +1,258 @@
+"""The room for calls: who is inside, who waits, and the handing over of places."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+from weakref import WeakSet, WeakValueDictionary
+
+import anyio
+
+from lamella import LimitedError, Waiter
+from lamella._fork_locks import fork_safe_lock
+from lamella._hold_times import HoldTimes
+from lamella_middlewares.load_shed._overload import Overload
+from lamella_middlewares.load_shed._queue import Queue, Waiting
+
+if TYPE_CHECKING:
+    from lamella import Context
+
+NAME: Final = "load_shed"
+
+_HINT: Final = "Come back after retry_after, or give LoadShed more room if this process has it."
+
+_rooms: WeakSet[Room] = WeakSet()
+
+
+class Place:
+    """What a call holds while it is worked on. Several requests of one call share it.
+
+    Attributes:
+        since: The monotonic instant of its entry.
+        users: How many requests of the call are inside.
+    """
+
+    __slots__ = ("__weakref__", "since", "users")
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.users = 1
+
+
+class Room:
+    """Room for so many calls at once, for all pipelines and loops of the process. Thread-safe.
+
+    Args:
+        size: How many calls may be inside.
+        max_waiting: How many may wait.
+        overload: What watches the waiting times.
+    """
+
+    def __init__(self, size: int, max_waiting: int, overload: Overload) -> None:
+        self.size = size
+        self.overload = overload
+        self._max_waiting = max_waiting
+        self._lock = fork_safe_lock()
+        self._queue = Queue()
+        self._holds = HoldTimes()
+        # Weak: a call whose event loop has died in the middle gives its place back as garbage.
+        self._inside: WeakSet[Place] = WeakSet()
+        self._calls: WeakValueDictionary[str, Place] = WeakValueDictionary()
+        _rooms.add(self)
+
+    @property
+    def in_flight(self) -> int:
+        """How many calls are inside."""
+        return len(self._inside)
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait."""
+        return len(self._queue)
+
+    async def enter(self, context: Context, max_wait: float | None) -> Place:
+        """A place for a call: the one that it has, or a free one, or one that it waits for.
+
+        Raises:
+            LimitedError: If it has to go without; `retry_after` is when there may be room.
+            DeadlineExceeded: If the deadline passes although nothing said so before.
+            ClosedError: If the pipeline closes meanwhile.
+        """
+        now = context.ports.monotonic()
+        with self._lock:
+            place = self._shared(context) or self._free(context, now)
+        if place is not None:
+            return place
+        call = Waiting(context, now, Waiter())
+        limit = math.inf if max_wait is None else max_wait
+        self._join(call, context, limit)
+        try:
+            await context.wait(lambda: _woken(call.waiter, limit), what="waiting for load_shed")
+        except BaseException:
+            self._withdraw(call, context.ports.monotonic())
+            raise
+        now = context.ports.monotonic()
+        with self._lock:
+            if self._queue.discard(call):
+                self._look(now)
+            estimate = self._estimate(call)
+        if call.place is None:
+            raise self._refusal(context, call.shed or "max_wait", estimate)
+        context.note(NAME, "load_shed.waited", seconds=now - call.arrived)
+        return call.place
+
+    def leave(self, place: Place, now: float) -> None:
+        """One request is done with its place; whoever is next gets it once all of them are."""
+        with self._lock:
+            place.users -= 1
+            if place.users or place not in self._inside:
+                return
+            self._inside.discard(place)
+            self._holds.add(now - place.since)
+            woken = self._hand_over(now)
+        _wake(woken)
+
+    def forget(self) -> None:
+        """Nobody is inside and nobody waits: a forked child has none of those who did."""
+        self._queue = Queue()
+        self._inside = WeakSet()
+        self._calls = WeakValueDictionary()
+
+    # --- under the lock ---------------------------------------------------------------------
+
+    def _shared(self, context: Context) -> Place | None:
+        """The place that the call has already, or the call that this one was detached from."""
+        place = self._calls.get(context.call_id)
+        if place is None and context.parent_id is not None:
+            place = self._calls.get(context.parent_id)
+        if place is None or place not in self._inside:
+            return None
+        place.users += 1
+        self._calls[context.call_id] = place
+        return place
+
+    def _free(self, context: Context, now: float) -> Place | None:
+        """A place that nobody has and nobody waits for."""
+        if len(self._queue) or len(self._inside) >= self.size:
+            return None
+        self.overload.entered(now, 0.0)
+        place = self._calls[context.call_id] = Place(now)
+        self._inside.add(place)
+        return place
+
+    def _hand_over(self, now: float) -> list[Waiting]:
+        """Give free places to those whose turn it is; who has to be woken."""
+        woken = self._shed(now)
+        while len(self._inside) < self.size:
+            call = self._queue.next()
+            if call is None:
+                break
+            call.place = self._calls[call.call_id] = Place(now)
+            self._inside.add(call.place)
+            self.overload.entered(now, now - call.arrived)
+            woken.append(call)
+        self._look(now)
+        return woken
+
+    def _shed(self, now: float) -> list[Waiting]:
+        """Where there is too much to do, those that matter least and have waited too long go."""
+        overload = self.overload
+        if not overload.on or overload.target is None:
+            return []
+        gone = self._queue.stale(now - overload.target)
+        for call in gone:
+            self._queue.discard(call)
+            call.shed = "overload"
+            overload.shed(now)
+        return gone
+
+    def _look(self, now: float) -> None:
+        self.overload.look(now, len(self._queue))
+        self._queue.newest_first = self.overload.on
+
+    def _estimate(self, call: Waiting) -> float | None:
+        """Seconds until there may be room for a call like this; None if nobody knows."""
+        return self._holds.until(self._queue.ahead(call) + 1, self.size)
+
+    # --- coming and going -------------------------------------------------------------------
+
+    def _join(self, call: Waiting, context: Context, limit: float) -> None:
+        """Let a call wait.
+
+        Raises:
+            LimitedError: If that makes no sense, or there is no room to wait.
+        """
+        why: str | None = None
+        with self._lock:
+            woken = self._hand_over(call.arrived)  # to those whom a lost place has kept waiting
+            estimate = self._estimate(call)
+            if limit <= 0 or (estimate is not None and estimate > limit):
+                why = "max_wait"
+            elif estimate is not None and estimate > context.left():
+                why = "deadline"
+            elif len(self._queue) >= self._max_waiting:
+                least = self._queue.least(call)
+                if least is call:
+                    why = "full"
+                else:
+                    self._queue.discard(least)
+                    least.shed = "pushed out"
+                    woken.append(least)
+            if why is None:
+                self._queue.add(call)
+                woken += self._hand_over(call.arrived)
+        _wake(woken)
+        if why is not None:
+            raise self._refusal(context, why, estimate)
+
+    def _withdraw(self, call: Waiting, now: float) -> None:
+        """A call waits no longer; a place that it was given meanwhile goes on to the next."""
+        with self._lock:
+            self._queue.discard(call)
+            self._look(now)
+        if call.place is not None:
+            self.leave(call.place, now)
+
+    def _refusal(self, context: Context, why: str, retry_after: float | None) -> LimitedError:
+        context.note(NAME, "load_shed.refused", why=why, retry_after=retry_after)
+        return LimitedError(
+            f"This process works on {self.in_flight} calls and may work on {self.size}: "
+            f"{_REASONS[why]}.",
+            hint=_HINT,
+            code="overloaded",
+            layer=NAME,
+            retry_after=retry_after,
+        )
+
+
+_REASONS: Final = {
+    "deadline": "the wait would pass the call's deadline",
+    "full": "as many calls that matter no less wait already as may (max_waiting)",
+    "max_wait": "the call would wait longer than it may (max_wait)",
+    "overload": "calls have waited too long for a while, and this one is among the least important",
+    "pushed out": "a call that matters more took its place among those that wait",
+}
+
+
+async def _woken(waiter: Waiter, limit: float) -> None:
+    if math.isinf(limit):
+        await waiter.wait()
+        return
+    with anyio.move_on_after(limit):
+        await waiter.wait()
+
+
+def _wake(calls: Iterable[Waiting]) -> None:
+    for call in calls:
+        call.waiter.wake()
+
+
+def _forget_all() -> None:
+    for room in list(_rooms):
+        room.forget()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_forget_all)
