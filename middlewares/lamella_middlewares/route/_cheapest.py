@@ -1,0 +1,129 @@
+"""The policy `cost`: the target that should cost least for the request at hand."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from contextvars import copy_context
+from random import Random  # noqa: TID251 - the type of the random port
+from typing import Any, ClassVar, Final, cast
+
+import attrs
+
+from lamella import CardBook, ConfigurationError, Price, Request, Usage, input_usage
+from lamella._options import refused, whole
+from lamella._target_fitness import Fitness
+from lamella_middlewares.route._policies import Candidate, pick
+
+CHARACTERS: Final = 4
+"""Characters for a token. Prices are compared, so that a wrong scale changes little, and counting
+properly would take the event loop for every request."""
+
+
+class _Characters:
+    """A token counter that looks at lengths only."""
+
+    @property
+    def exact(self) -> bool:
+        return False
+
+    def count(self, texts: Sequence[str], /) -> int:
+        return sum(map(len, texts)) // CHARACTERS
+
+
+_COUNTER: Final = _Characters()
+
+
+def _prices_of(given: Any) -> Mapping[str, Price]:
+    # Reading decimals sets a context variable of the decimal module; not in the caller's context.
+    return copy_context().run(_read_prices, given)
+
+
+def _read_prices(given: Any) -> Mapping[str, Price]:
+    if not isinstance(given, Mapping):
+        msg = f"Cheapest(prices=...) is a table of prices by target, not {type(given).__name__}."
+        raise ConfigurationError(msg)
+    prices: dict[str, Price] = {}
+    for name, entry in cast("Mapping[str, Any]", given).items():
+        try:
+            prices[name] = entry if isinstance(entry, Price) else Price.of(**entry)
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(
+                f"Cheapest(prices=...) has no price for {name!r}: {error}",
+                hint='Write {"input": "0.50", "output": "1.50"}: per million tokens, in quotes.',
+            ) from error
+    return prices
+
+
+def _card_book(policy: Any, option: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not isinstance(value, CardBook):
+        raise refused(policy, option, value, "a CardBook, or None for the library's own")
+
+
+@attrs.frozen
+class Cheapest:
+    """The target with the least price for the request's tokens; among equal ones by weight.
+
+    The prompt is counted by its length, the answer by `max_output_tokens` or an assumed length. A
+    target without a price is chosen only where no target has one; so is one in another currency.
+
+    Args:
+        prices: Prices by target: a `Price`, or a table such as `{"input": "0.50", "output":
+            "1.50"}` in whole units per million tokens. They win over the model cards.
+        output_tokens: How long an answer is assumed to be, in tokens, 0 or more; a request's own
+            `max_output_tokens` bounds it.
+        book: The model cards. None takes those of the library and its plugins.
+    """
+
+    name: ClassVar[str] = "cost"
+
+    prices: Mapping[str, Any] = attrs.field(
+        factory=dict[str, Any], converter=_prices_of, repr=False
+    )
+    output_tokens: int = attrs.field(default=500, validator=whole(0))
+    book: CardBook | None = attrs.field(default=None, validator=_card_book, repr=False)
+
+    def choose(
+        self, request: Request[Any], candidates: Sequence[Candidate], random: Random, /
+    ) -> Candidate:
+        """See `Policy`."""
+        # One that comes back from an ejection gets all or nothing here, so it is let in by chance.
+        entering = [one for one in candidates if one.ramp == 1 or random.random() < one.ramp]
+        candidates = entering or candidates
+        usage = self._usage(request)
+        costs = [] if usage is None else self._costs(request, candidates, usage)
+        if not costs:
+            return pick(candidates, random)
+        least = min(cost for cost, _ in costs)
+        return pick([one for cost, one in costs if cost == least], random)
+
+    def _costs(
+        self, request: Request[Any], candidates: Sequence[Candidate], usage: Usage
+    ) -> list[tuple[int, Candidate]]:
+        """What the request should cost at each target of which that is known, in nano-units."""
+        fitness = Fitness(request, self.book)
+        service: str | None = getattr(request, "service_tier", None)
+        day = dt.datetime.fromtimestamp(request.context.ports.wall(), dt.UTC).date()
+        costs: list[tuple[int, Candidate]] = []
+        currency: str | None = None
+        for one in candidates:
+            price = self.prices.get(one.name)
+            if price is None:
+                card = fitness.card(one.target)
+                price = None if card is None else card.price(day)
+            if price is None or price.unpriced(usage, service=service):
+                continue
+            currency = currency or price.currency
+            if price.currency == currency:
+                costs.append((price.cost(usage, service=service).nano, one))
+        return costs
+
+    def _usage(self, request: Request[Any]) -> Usage | None:
+        read = input_usage(request, _COUNTER)
+        if read is None:
+            return None
+        if request.operation == "embeddings":
+            return read
+        most = getattr(request, "max_output_tokens", None)
+        length = self.output_tokens if most is None else min(most, self.output_tokens)
+        return read + Usage(text_output=length * (getattr(request, "n", None) or 1))
