@@ -1,0 +1,86 @@
+"""The second copy: of what request, and where it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from lamella import Audio, ChatRequest, File, Opaque, Reasoning, Request, ToolResult
+from lamella._target_fitness import Fitness
+from lamella._targets import Target, send
+
+if TYPE_CHECKING:
+    from lamella import Handler
+    from lamella_middlewares.hedge._middleware import Hedge
+
+
+@attrs.frozen
+class SecondCopy:
+    """What would be sent.
+
+    Attributes:
+        request: The copy, on a branch of its own.
+        target: Where to; None for wherever the layers inside send it.
+        why: Why it cannot be sent; None if it can.
+    """
+
+    request: Request[Any]
+    target: Target | None = None
+    why: str | None = None
+
+    def send(self, call_next: Handler) -> Awaitable[Any]:
+        """Send it."""
+        if self.target is None:
+            return call_next(self.request)
+        return send(self.request, self.target, call_next)
+
+
+def second_copy(hedge: Hedge, request: Request[Any]) -> SecondCopy:
+    """The second copy of a request, and the first target that can take it."""
+    context = request.context
+    key = context.idempotency_key
+    copy = request.branch("hedge2")
+    if key is not None:
+        # The key says that two requests are one; these are two, and both are to be answered.
+        copy = copy.evolve(context=copy.context.evolve(idempotency_key=f"{key}/hedge2"))
+    if not hedge.targets:
+        return SecondCopy(copy)
+    fitness, why = Fitness(copy), ""
+    tried = {(attempt.provider, attempt.model) for attempt in context.trace.of_turn(context.bound)}
+    for target in hedge.targets:
+        if _place(copy, target) in tried:
+            why = f"{target.name!r} has been asked already"
+        elif target.transport is not None and _bound(request):
+            why = f"{target.name!r} does not understand what another provider has sealed or keeps"
+        else:
+            reason = fitness.unsuitable(target)
+            if reason is None:
+                return SecondCopy(copy, target)
+            why = f"{target.name!r}: {reason}"
+    return SecondCopy(copy, why=why)
+
+
+def _place(request: Request[Any], target: Target) -> tuple[str, str | None]:
+    """Where a target's attempt would go, as the trace has it."""
+    provider = request.context.provider if target.transport is None else target.name
+    return provider, target.model or request.model
+
+
+def _bound(request: Request[Any]) -> bool:
+    """Whether a conversation holds what only the provider that made it understands."""
+    seen: object = request
+    if not isinstance(seen, ChatRequest):
+        return False
+    return any(_sealed(part) for message in seen.messages for part in message.parts)
+
+
+def _sealed(part: object) -> bool:
+    if isinstance(part, Reasoning):
+        return part.signature is not None or part.id is not None or part.redacted
+    if isinstance(part, ToolResult):
+        return any(_sealed(inner) for inner in part.content)
+    if isinstance(part, File | Audio):
+        return part.id is not None
+    return isinstance(part, Opaque) and bool(part.provider)
