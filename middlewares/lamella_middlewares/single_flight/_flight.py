@@ -1,0 +1,282 @@
+"""A flight: one call upstream, whose answer several calls are waiting for.
+
+It runs as detached work on a call of its own, so that nobody's cancellation ends it but that of the
+last one who waits. Its events are kept once; each passenger reads them at its own pace.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+
+from lamella import (
+    ClosedError,
+    Event,
+    Finish,
+    Handler,
+    Head,
+    LamellaError,
+    Outcome,
+    Request,
+    Response,
+    outcome_of,
+)
+from lamella._closing import CLEANUP_SECONDS
+from lamella._ending import not_a_response
+from lamella_middlewares.single_flight._passenger import Passenger
+from lamella_middlewares.single_flight._weights import weight
+
+LAYER = "single_flight"
+
+
+class Flight:
+    """One shared call. Everything but its own task's waits is synchronous, on one event loop.
+
+    Args:
+        request: What is sent: detached from the call that asked first.
+        call_next: Where to.
+        read_ahead: Bytes that it reads beyond the passenger who has read most.
+        forget: Called once it can take no more passengers.
+
+    Attributes:
+        streamed: Whether its answer is asked for as a stream.
+        events: What has come of a streamed answer.
+        head: What is known of the answer besides its events.
+        answer: The whole answer, once it is there.
+        error: What ended it, if it did not end well.
+        begun: Set once there is something to hand on, an answer or an error.
+        ended: Set once nothing more will come.
+    """
+
+    def __init__(
+        self,
+        request: Request[Any],
+        call_next: Handler,
+        *,
+        read_ahead: int,
+        forget: Callable[[Flight], None],
+    ) -> None:
+        self.request = request
+        self.streamed = request.stream
+        self.events: list[Event] = []
+        self.head = Head()
+        self.answer: Response | None = None
+        self.error: BaseException | None = None
+        self.begun = anyio.Event()
+        self.ended = anyio.Event()
+        self._call_next = call_next
+        self._read_ahead = read_ahead
+        self._forget = forget
+        self._passengers: dict[Passenger, None] = {}  # in the order in which they came
+        self._calls: Counter[str] = Counter()
+        self._payer: Passenger | None = None
+        self._response: Response | None = None  # while it is read
+        self._scope = anyio.CancelScope()
+        self._landed = anyio.Event()
+        self._news: anyio.Event | None = None
+        self._totals: list[int] = []  # the weight of the events up to each
+        self._furthest = 0  # how many events the quickest passenger has taken
+        self._patient = 0  # how many passengers wait for the end only
+        self._room: anyio.Event | None = None  # while it is paused
+        self._given = False
+
+    @property
+    def call_id(self) -> str:
+        """The id of its call."""
+        return self.request.context.call_id
+
+    def has_call(self, call_id: str) -> bool:
+        """Whether a request of that call is aboard."""
+        return call_id in self._calls
+
+    # --- its task ----------------------------------------------------------------------------
+
+    async def fly(self) -> None:
+        """Make the call; the work of the background task."""
+        cancelled = anyio.get_cancelled_exc_class()
+        outcome = Outcome.CANCELLED
+        try:
+            with self._scope:
+                if not self._scope.cancel_called:  # or everybody had left before it began
+                    await self._ask()
+                    outcome = Outcome.COMPLETE
+        except cancelled:
+            closed = "The pipeline was closed while calls were waiting for a shared answer."
+            self._end(ClosedError(closed, outcome=Outcome.CANCELLED))
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised in every call that waits for it
+            outcome = outcome_of(error)
+            self._end(error)
+        finally:
+            self._end(None)
+            try:
+                await self.request.context.call.close(outcome)
+            finally:
+                self._landed.set()
+
+    async def _ask(self) -> None:
+        response: Any = await self._call_next(self.request)
+        if not isinstance(response, Response):
+            raise not_a_response(response, self._call_next)
+        response = response.adopt(self.request)
+        if response.open and not self.streamed:
+            await response.collect()
+        if response.open:
+            await self._stream(response)
+        else:
+            await response.collect()  # raises, if it did not end well
+        self.request.context.call.raise_failure()
+        self.answer = response
+        self._end(None)
+
+    async def _stream(self, response: Response) -> None:
+        """Keep the events, and hand them on as they come."""
+        self._response = response
+        self.head = response.head
+        try:
+            async for event in response:
+                if type(event) is Finish:
+                    self.request.context.call.raise_failure()  # a callback's, inside
+                self.events.append(event)
+                self._totals.append((self._totals[-1] if self._totals else 0) + weight(event))
+                if response.open:
+                    self.begun.set()
+                    self.announce()
+                    if self._too_far():
+                        await self._pause()
+        finally:
+            self._response = None
+            if response.open:
+                await response.aclose()
+
+    def _end(self, error: BaseException | None) -> None:
+        """Nothing more will come. Only the first ending counts."""
+        if self.ended.is_set():
+            return
+        self._forget(self)
+        self.error = error
+        self.ended.set()
+        self.begun.set()
+        self.announce()
+
+    # --- the passengers' pace ----------------------------------------------------------------
+
+    def announce(self) -> None:
+        """Wake every passenger that waits for the next event."""
+        news, self._news = self._news, None
+        if news is not None:
+            news.set()
+
+    async def news(self) -> None:
+        """Wait for the next announcement."""
+        self._news = self._news or anyio.Event()
+        await self._news.wait()
+
+    def taken(self, count: int) -> None:
+        """A passenger has taken so many events."""
+        if count > self._furthest:
+            self._furthest = count
+            self._go_on()
+
+    def _too_far(self) -> bool:
+        if self._patient:
+            return False  # whoever wants all of it is never behind
+        taken = self._totals[self._furthest - 1] if self._furthest else 0
+        return self._totals[-1] - taken > self._read_ahead
+
+    async def _pause(self) -> None:
+        """Wait until somebody has read on: nobody's memory fills up with what nobody reads.
+
+        That time is the readers' and not the provider's, so the flight's clock stands still.
+        """
+        clock = self.request.context.clock
+        self._room = anyio.Event()
+        clock.hold()
+        try:
+            await self._room.wait()
+        finally:
+            self._room = None
+            clock.release()
+
+    def _go_on(self) -> None:
+        if self._room is not None and not self._too_far():
+            self._room.set()
+
+    # --- boarding and leaving ----------------------------------------------------------------
+
+    def board(self, request: Request[Any]) -> Passenger:
+        """Take a call aboard; the first one pays."""
+        passenger = Passenger(self, request)
+        context = request.context
+        self._passengers[passenger] = None
+        self._calls[context.call_id] += 1
+        if passenger.patient:
+            self._patient += 1
+            self._go_on()
+        if self._payer is None:
+            context.note(LAYER, "single_flight.started", flight=self.call_id)
+            self._charge(passenger)
+        else:
+            others = len(self._passengers) - 1
+            context.note(LAYER, "single_flight.joined", flight=self.call_id, others=others)
+        return passenger
+
+    def _charge(self, passenger: Passenger) -> None:
+        self._payer = passenger
+        context = passenger.request.context
+        context.trace.adopt(self.request.context.trace, context.branch)
+
+    async def leave(self, passenger: Passenger) -> None:
+        """Let a call go. With the last one the flight ends, and its books are closed."""
+        if passenger not in self._passengers:
+            return
+        del self._passengers[passenger]
+        context = passenger.request.context
+        self._calls[context.call_id] -= 1
+        if not self._calls[context.call_id]:
+            del self._calls[context.call_id]
+        self._patient -= passenger.patient
+        if self.ended.is_set():
+            return
+        if not self._passengers:
+            await self._abandon()
+        elif passenger is self._payer:
+            self._hand_on(passenger)
+
+    def _hand_on(self, leaver: Passenger) -> None:
+        """Another one pays from now on."""
+        heir = next(iter(self._passengers))
+        leaver.request.context.trace.disown(self.request.context.trace)
+        leaver.request.context.note(LAYER, "single_flight.handed_on", flight=self.call_id)
+        heir.request.context.note(LAYER, "single_flight.pays", flight=self.call_id)
+        self._charge(heir)
+
+    async def _abandon(self) -> None:
+        """Nobody is waiting any more. The last one still pays for what has been spent."""
+        self._forget(self)
+        with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
+            try:
+                if self._response is not None:
+                    await self._response.aclose()
+            finally:
+                self._scope.cancel()
+            await self._landed.wait()
+
+    def error_for_passenger(self) -> BaseException:
+        """What ended it, as an object of the receiver's own."""
+        error = self.error
+        if error is None:
+            return ClosedError("The shared answer ended without its last event.")
+        if isinstance(error, LamellaError):
+            return error.copy()
+        if not self._given:  # the first one gets what was raised, which is all that most ever see
+            self._given = True
+            return error
+        new = type(error).__new__(type(error), *error.args)
+        new.args = error.args
+        new.__dict__.update(error.__dict__)
+        new.__cause__, new.__suppress_context__ = error.__cause__, True
+        return new.with_traceback(error.__traceback__)

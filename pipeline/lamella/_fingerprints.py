@@ -1,0 +1,157 @@
+"""What stands inside a place of the stack, as a short digest.
+
+Where the target is not chosen yet, the answer to a request also depends on the layers inside that
+change requests or events, on those that choose targets, and on the transport. Caches put this
+digest into their keys, so that another stack never finds this one's answers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+from functools import partial
+from typing import Any, Final, cast
+
+import attrs
+
+from lamella._layers import LayerInfo, name_of
+
+_CHANGING: Final = frozenset({"changes requests", "changes events"})
+_MARK: Final = "__lamella_inside__"
+_DEPTH: Final = 12
+"""How deep options are looked into; nobody nests targets deeper."""
+
+
+class Inside:
+    """What decides the answer from one handler of a chain on; digested when it is first asked for.
+
+    Args:
+        word: What stands here, in a form to digest. None is for what decides nothing.
+        inner: What stands inside of it.
+    """
+
+    __slots__ = ("_digest", "_inner", "_word")
+
+    def __init__(self, word: Callable[[], Any] | None, inner: Inside | None = None) -> None:
+        self._word = word
+        self._inner = inner
+        self._digest: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """32 hexadecimal digits."""
+        if self._digest is None:
+            inner = "" if self._inner is None else self._inner.digest
+            self._digest = inner if self._word is None else digest([self._word(), inner])
+        return self._digest
+
+
+def inside(call_next: Any) -> str:
+    """What stands inside a layer and decides the answer: 32 hexadecimal digits.
+
+    It covers, in order, the layers inside that change requests or events or choose targets, those
+    that declare nothing, with their options, and the transport by its name. It is worked out once
+    for each chain, when it is first asked for. A layer or transport whose options do not show what
+    it does (a prompt read from a file, a function with a closure) states a text of its own as its
+    attribute `fingerprint`, which counts for it.
+
+    Args:
+        call_next: The handler that the layer was given.
+    """
+    found = getattr(call_next, _MARK, None)
+    return found.digest if isinstance(found, Inside) else digest(fingerprint(call_next))
+
+
+def mark(handler: Any, found: Inside) -> None:
+    """Remember what stands inside a handler; the core does this where it folds."""
+    setattr(handler, _MARK, found)
+
+
+def marked(handler: Any) -> Inside | None:
+    """What was remembered."""
+    return cast("Inside | None", getattr(handler, _MARK, None))
+
+
+def layer_inside(layer: Any, info: LayerInfo, inner: Inside | None) -> Inside:
+    """What stands inside, the layer included."""
+    stated = isinstance(getattr(layer, "fingerprint", None), str)
+    decides = info.phase in {None, "choose"} or bool(info.effects & _CHANGING)
+    return Inside(partial(_layer, layer, info) if stated or decides else None, inner)
+
+
+def transport_inside(transport: Any) -> Inside:
+    """What a transport is, as the innermost place."""
+    return Inside(partial(fingerprint, transport))
+
+
+def digest(form: Any) -> str:
+    """The digest of a form."""
+    import hashlib  # this and msgspec are only loaded where keys are made
+
+    from lamella._canonical import encode
+
+    return hashlib.sha256(encode(form), usedforsecurity=False).hexdigest()[:32]
+
+
+def fingerprint(thing: Any) -> str:
+    """What tells a transport, a pipeline or a function from others.
+
+    It is the text that the thing states as its `fingerprint`, or else its class and its name; empty
+    for None.
+    """
+    if thing is None:
+        return ""
+    stated = getattr(thing, "fingerprint", None)
+    if isinstance(stated, str):
+        return stated
+    given: Any = thing
+    if isinstance(thing, partial):
+        return fingerprint(given.func)
+    if isinstance(getattr(thing, "__qualname__", None), str):
+        return _function(thing)
+    kind: Any = given.__class__
+    return f"{_class(kind)}:{name_of(thing)}"
+
+
+def _layer(layer: Any, info: LayerInfo) -> Any:
+    return [info.name, _described(layer, _DEPTH)]
+
+
+def _described(value: Any, depth: int) -> Any:
+    """Options in a form to digest. What cannot be told apart is told apart by its class only."""
+    if value is None or isinstance(value, str | int | float | bytes):
+        return value if not isinstance(value, int) or abs(value) < 2**63 else str(value)
+    if isinstance(getattr(value, "fingerprint", None), str) or depth == 0:
+        return fingerprint(value)
+    if isinstance(value, re.Pattern):
+        return ["pattern", value.pattern, value.flags]  # pyright: ignore[reportUnknownMemberType]
+    items: Any = value
+    if isinstance(value, Mapping):
+        pairs = sorted(items.items(), key=_text)
+        return [[str(key), _described(item, depth - 1)] for key, item in pairs]
+    if isinstance(value, list | tuple):
+        return [_described(item, depth - 1) for item in items]
+    if isinstance(value, AbstractSet):
+        return ["set", *sorted([_described(item, depth - 1) for item in items], key=digest)]
+    kind: Any = items.__class__
+    if attrs.has(kind):
+        names = [field.name for field in attrs.fields(kind) if field.init]
+        fields = [[name, _described(getattr(value, name), depth - 1)] for name in names]
+        return [_class(kind), fields]
+    return fingerprint(value)
+
+
+def _text(item: tuple[Any, Any]) -> str:
+    return str(item[0])
+
+
+def _function(thing: Any) -> str:
+    name = f"{thing.__module__}.{thing.__qualname__}"
+    code = getattr(thing, "__code__", None)
+    # Lambdas of one function share their name; where they stand tells most of them apart.
+    return name if code is None or "<lambda>" not in name else f"{name}:{code.co_firstlineno}"
+
+
+def _class(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
