@@ -118,7 +118,7 @@ def seen(python: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, An
 def test_it_is_found(seen: dict[str, Any], python: Path) -> None:
     """The installed library finds the plugin by its entry point, and imports no layer."""
     assert Path(seen["library"]).is_relative_to(python.parents[1])
-    assert seen["plugins"] == {"lamella-shout": ["1.0.0", ["middlewares", "presets"], []]}
+    assert seen["plugins"]["lamella-shout"] == ["1.0.0", ["middlewares", "presets"], []]
     assert seen["origin"] == "lamella-shout 1.0.0"
     assert not seen["before"]
 
@@ -146,7 +146,8 @@ def test_it_can_be_kept_out(python: Path, tmp_path: Path) -> None:
     """With an empty allow-list it is not even imported, and who asks for its layer is told."""
     said = ask(python, KEPT_OUT, tmp_path, LAMELLA_PLUGINS="")
     assert said.startswith("False There is no middleware 'shout'.")
-    assert "LAMELLA_PLUGINS, or [plugins] allow, keeps out lamella-shout." in said
+    # What else the development environment lends is kept out as well.
+    assert re.search(r"LAMELLA_PLUGINS, or \[plugins\] allow, keeps out .*\blamella-shout\.", said)
 
 
 def test_mistakes_in_its_options_are_told(python: Path, tmp_path: Path) -> None:

@@ -1,0 +1,111 @@
+"""The stores of a pipeline: named in a file or a call, made once for a process, or given."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import attrs
+
+from lamella._errors import LamellaError
+from lamella._fork_locks import fork_safe_lock
+from lamella._mistakes import Finding, Misfit, Mistakes, Place
+from lamella._ports import Ports, default_ports
+from lamella._preset_records import STORES, Use, stores_given
+from lamella._stores import Stores
+from lamella._structuring import build
+
+_MOST: Final = 100
+
+_made: OrderedDict[tuple[Any, str], Any] = OrderedDict()
+_lock = fork_safe_lock()
+
+
+def shared(factory: Callable[..., Any], options: Mapping[str, object]) -> Any:
+    """The store that a factory makes with these options: the same one for all of this process.
+
+    Pipelines that are made for each request from one preset thus use one store, with one set of
+    connections, and with what it counts while its server is out.
+
+    Raises:
+        Misfit: As `build` does.
+    """
+    try:
+        key = (factory, json.dumps(dict(options), sort_keys=True))
+        hash(key)
+    except (TypeError, ValueError):  # objects, which only code can give
+        return build(factory, options)
+    with _lock:
+        if key in _made:
+            _made.move_to_end(key)
+            return _made[key]
+    made = build(factory, options)
+    with _lock:
+        kept = _made.setdefault(key, made)
+        if len(_made) > _MOST:
+            _made.popitem(last=False)
+    return kept
+
+
+def store_of(part: str, made: object) -> Any:
+    """The part that is wanted of what a factory has made.
+
+    Raises:
+        Misfit: If it is no such store.
+    """
+    found = getattr(made, part) if isinstance(made, Stores) else made
+    if hasattr(found, STORES[part]):
+        return found
+    raise Misfit([Finding((), f"makes {type(made).__name__}, which is no store of {part}")])
+
+
+def with_stores(given: Any, ports: Ports | None) -> tuple[Ports, tuple[Any, ...]]:
+    """A pipeline's doors with the stores that were given, and those stores, to be closed with it.
+
+    Args:
+        given: `Stores`, or for each part, by its name, a store, a registered name, a table with
+            `use` and options, or None.
+        ports: Where the parts come from that are not given; None is the real world.
+
+    Raises:
+        ConfigurationError: If something given is no store; all mistakes at once.
+        UnknownNameError: If a name is not registered.
+    """
+    base = default_ports() if ports is None else ports
+    if isinstance(given, Stores):
+        return attrs.evolve(base, stores=given), (given,)
+    parts = _parts(given)
+    stores = attrs.evolve(base.stores, **parts)
+    own = list({id(store): store for store in parts.values()}.values())
+    if ports is not None:
+        own.append(ports.stores)
+    return attrs.evolve(base, stores=stores), tuple(own)
+
+
+def _parts(given: Any) -> dict[str, Any]:
+    from lamella._registry import registry
+
+    mistakes = Mistakes()
+    place = Place("Pipeline(...)")
+    named: Mapping[str, Any] = {}
+    try:
+        named = stores_given(given)
+    except Misfit as misfit:
+        mistakes.add(place, *misfit.findings)
+    made: dict[str, Any] = {}
+    for part, wanted in named.items():
+        if wanted is None:
+            continue
+        try:
+            found = wanted
+            if isinstance(wanted, Use):
+                found = shared(registry().store(wanted.use), wanted.options)
+            made[part] = store_of(part, found)
+        except Misfit as misfit:
+            mistakes.add(place.at("stores", part), *misfit.findings)
+        except LamellaError as error:
+            mistakes.add(place.at("stores", part), Finding((), str(error), error=error))
+    mistakes.raise_any()
+    return made

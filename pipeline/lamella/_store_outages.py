@@ -1,0 +1,323 @@
+"""What happens to limits when the store that counts them for a fleet does not answer.
+
+A store across a network is slow, frozen, full, restarted, or gone. No call may wait for it longer
+than a limit is worth, and none may be sent that it would have refused, or not many.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from typing import Any, Final, Literal, TypeAlias, TypeVar
+
+import anyio
+import attrs
+
+from lamella._errors import ConfigurationError, LamellaError, StoreUnavailableError
+from lamella._fork_locks import fork_safe_lock
+from lamella._health import PartHealth
+from lamella._memory_leases import MemoryLeases
+from lamella._options import one_of, seconds, span, whole
+from lamella._outcomes import Outcome
+from lamella._store_arrears import Arrears
+from lamella._store_breaker import StoreBreaker
+from lamella._stores import Dimension, Lease, LeaseStore
+
+logger = logging.getLogger("lamella")
+
+T = TypeVar("T")
+
+Outage: TypeAlias = Literal["local", "deny", "allow"]
+"""What a reservation comes to while the store does not answer."""
+
+FAILURES: Final = 5
+"""How many operations in a row fail before the store is left alone."""
+
+PATIENCE: Final = 60.0
+"""Seconds for which the store is told in the background what it did not hear."""
+
+_KEPT: Final = 100_000
+_MISTAKES: Final = (TypeError, ValueError, ConfigurationError)
+"""What is wrong with what was asked, not with the store."""
+
+
+class _NoAnswer(Exception):
+    """The store has not answered, or is not asked.
+
+    Attributes:
+        unknown: Whether what was asked may have been done.
+    """
+
+    def __init__(self, *, unknown: bool) -> None:
+        self.unknown = unknown
+
+
+@attrs.define(eq=False)
+class GuardedLeases:
+    """A lease store that always answers in time: another one, and what to do while that is out.
+
+    Every operation on the store is bounded by `timeout`. After five that failed in a row, one after
+    the other, the store is left alone for `rest` seconds; then one operation tries it, and so on
+    until it answers. A warning is logged when that begins, and when it ends; `health` says so
+    meanwhile.
+
+    A lease that was counted here is settled and refunded here. One that the store has granted, and
+    whose end it does not hear, is told to it in the background for a minute; then it expires there.
+    `settle`, `refund` and `renew` of such a lease answer True: nothing is known to the contrary. A
+    reservation that the store may have made although it did not answer is refunded there as well.
+
+    Args:
+        store: The store that counts for the fleet.
+        outage: `"local"` counts in this process, with its share of each limit; `"deny"` raises
+            `StoreUnavailableError`; `"allow"` grants without counting. What is more than a limit's
+            capacity is refused even then.
+        processes: How many processes share the limits. In an outage each counts with capacity /
+            processes, at least 1: of 100 a minute, 4 processes let through 25 each. A reservation
+            larger than that takes all of it, and what was used beyond it is waited out.
+        timeout: Seconds, or a timedelta, that an operation may take.
+        rest: Seconds, or a timedelta, between the tries while the store is out.
+        monotonic: The clock, in seconds.
+
+    Raises:
+        ConfigurationError: If an option is wrong.
+    """
+
+    store: LeaseStore
+    outage: Outage = attrs.field(
+        default="local", kw_only=True, validator=one_of("local", "deny", "allow")
+    )
+    processes: int = attrs.field(default=1, kw_only=True, validator=whole(1))
+    timeout: float | timedelta = attrs.field(
+        default=0.05, kw_only=True, converter=seconds, validator=span
+    )
+    rest: float | timedelta = attrs.field(
+        default=2.0, kw_only=True, converter=seconds, validator=span
+    )
+    monotonic: Callable[[], float] = attrs.field(
+        default=time.monotonic,  # noqa: TID251 - the real port's clock
+        kw_only=True,
+        repr=False,
+    )
+    _breaker: StoreBreaker = attrs.field(init=False, repr=False)
+    _local: MemoryLeases = attrs.field(init=False, repr=False)
+    _here: OrderedDict[str, None] = attrs.field(
+        init=False, factory=OrderedDict[str, None], repr=False
+    )
+    _lock: Any = attrs.field(init=False, factory=fork_safe_lock, repr=False)
+    _arrears: Arrears = attrs.field(init=False, repr=False)
+    _error: str = attrs.field(init=False, default="", repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Make what an outage needs."""
+        clock = self.monotonic
+        self._breaker = StoreBreaker(failures=FAILURES, rest=self._rest, monotonic=clock)
+        self._local = MemoryLeases(monotonic=clock, max_buckets=_KEPT)
+        self._arrears = Arrears(self._tell, most=10_000, patience=PATIENCE, monotonic=clock)
+
+    async def reserve(self, lease_id: str, dimensions: Sequence[Dimension], *, ttl: float) -> Lease:
+        """Reserve all dimensions or none; see `LeaseStore.reserve`.
+
+        Raises:
+            ValueError: As the store does.
+            StoreUnavailableError: In an outage, with `outage="deny"`.
+        """
+        wanted = tuple(dimensions)
+        if lease_id in self._here:
+            return await self._reserve_here(lease_id, wanted, ttl)
+        try:
+            if lease_id in self._arrears:  # the store may have it, and is about to give it back
+                raise _NoAnswer(unknown=False)
+            return await self._ask(lambda: self.store.reserve(lease_id, wanted, ttl=ttl))
+        except _NoAnswer as silence:
+            if silence.unknown:
+                self._arrears.add(lease_id, None)
+            cause = silence.__cause__
+        except _MISTAKES:
+            raise
+        except BaseException:  # cancelled: nobody will hear the answer
+            self._arrears.add(lease_id, None)
+            raise
+        if self.outage == "deny":
+            raise self._unavailable() from cause
+        lease = await self._reserve_here(lease_id, wanted, ttl)
+        if lease.granted:
+            with self._lock:
+                self._here[lease_id] = None
+                if len(self._here) > _KEPT:
+                    self._here.popitem(last=False)
+        return lease
+
+    async def settle(self, lease_id: str, amounts: Sequence[int]) -> bool:
+        """Replace the reserved amounts by the real ones; see `LeaseStore.settle`."""
+        real = tuple(amounts)
+        if lease_id in self._here:
+            return await self._local.settle(lease_id, () if self.outage == "allow" else real)
+        return await self._end(lease_id, real)
+
+    async def refund(self, lease_id: str) -> bool:
+        """Give everything back; see `LeaseStore.refund`."""
+        if lease_id in self._here:
+            return await self._local.refund(lease_id)
+        return await self._end(lease_id, None)
+
+    async def renew(self, lease_id: str, *, ttl: float) -> bool:
+        """Let the lease live on; see `LeaseStore.renew`."""
+        if lease_id in self._here:
+            return await self._local.renew(lease_id, ttl=ttl)
+        try:
+            return await self._ask(lambda: self.store.renew(lease_id, ttl=ttl))
+        except _NoAnswer:
+            return True
+
+    async def level(self, dimension: Dimension) -> int:
+        """What could be reserved now; in an outage, of this process's share.
+
+        Raises:
+            StoreUnavailableError: In an outage, with `outage="deny"`.
+        """
+        try:
+            return await self._ask(lambda: self.store.level(dimension))
+        except _NoAnswer as silence:
+            cause = silence.__cause__
+        if self.outage == "deny":
+            raise self._unavailable() from cause
+        if self.outage == "allow":
+            return dimension.capacity
+        return await self._local.level(self._share(dimension))
+
+    def health(self) -> PartHealth:
+        """Whether the store answers, and what is done if not."""
+        seconds_out = self._breaker.open_for()
+        detail: dict[str, Any] = {"store": type(self.store).__name__, "untold": len(self._arrears)}
+        if seconds_out is not None:
+            detail.update(outage=self.outage, seconds=round(seconds_out, 1), error=self._error)
+        return PartHealth(well=seconds_out is None, detail=detail)
+
+    async def aclose(self) -> None:
+        """Close the store. What it has not heard yet is left to expire."""
+        self._arrears.stop()
+        await self.store.aclose()
+
+    # --- the store ---------------------------------------------------------------------------
+
+    async def _ask(self, operation: Callable[[], Awaitable[T]]) -> T:
+        """The store's answer.
+
+        Raises:
+            _NoAnswer: If there is none in time.
+        """
+        if not self._breaker.admits():
+            raise _NoAnswer(unknown=False)
+        began = self.monotonic()
+        try:
+            with anyio.fail_after(self._timeout):
+                answer = await operation()
+        except _MISTAKES:
+            raise
+        except Exception as error:
+            self._failed(error, began)
+            nothing_done = isinstance(error, LamellaError) and error.outcome is Outcome.NOT_SENT
+            raise _NoAnswer(unknown=not nothing_done) from error
+        seconds_out = self._breaker.answered()
+        if seconds_out is not None:
+            logger.warning("%s answers again, after %.1f s.", self._named, seconds_out)
+        return answer
+
+    def _failed(self, error: Exception, began: float) -> None:
+        said = str(error) or f"no answer in {self._timeout:g} s"
+        self._error = f"{type(error).__name__}: {said}"
+        if self._breaker.failed(began):
+            logger.warning(
+                "%s does not answer (%s); until it does, %s.",
+                self._named,
+                self._error,
+                self._meanwhile,
+            )
+
+    async def _end(self, lease_id: str, amounts: tuple[int, ...] | None) -> bool:
+        try:
+            return await self._ask(lambda: self._told(lease_id, amounts))
+        except _MISTAKES:
+            raise
+        except _NoAnswer:
+            self._arrears.add(lease_id, amounts)
+            return True
+        except BaseException:  # cancelled: it has ended all the same
+            self._arrears.add(lease_id, amounts)
+            raise
+
+    async def _tell(self, lease_id: str, amounts: tuple[int, ...] | None) -> bool:
+        """Tell the store what it did not hear; whether it has answered."""
+        try:
+            await self._ask(lambda: self._told(lease_id, amounts))
+        except _NoAnswer:
+            return False
+        except _MISTAKES:
+            logger.exception("%s: lease %r could not be ended", self._named, lease_id)
+        return True
+
+    async def _told(self, lease_id: str, amounts: tuple[int, ...] | None) -> bool:
+        if amounts is None:
+            return await self.store.refund(lease_id)
+        return await self.store.settle(lease_id, amounts)
+
+    # --- this process ------------------------------------------------------------------------
+
+    async def _reserve_here(
+        self, lease_id: str, wanted: tuple[Dimension, ...], ttl: float
+    ) -> Lease:
+        """Without the store."""
+        if self.outage == "allow":
+            never = next((each for each in wanted if each.amount > each.capacity), None)
+            if never is not None:
+                left = tuple([each.capacity for each in wanted])
+                return Lease(granted=False, retry_after=None, refused=never, remaining=left)
+            await self._local.reserve(lease_id, (), ttl=ttl)
+            left = tuple([each.capacity - each.amount for each in wanted])
+            return Lease(granted=True, remaining=left)
+        shares = tuple([self._share(each) for each in wanted])
+        lease = await self._local.reserve(lease_id, shares, ttl=ttl)
+        if lease.refused is None:
+            return lease
+        return attrs.evolve(lease, refused=wanted[shares.index(lease.refused)])
+
+    def _share(self, dimension: Dimension) -> Dimension:
+        """This process's share of a limit."""
+        capacity = max(1, dimension.capacity // self.processes) if dimension.capacity else 0
+        # What is more than a share, but not than the limit, waits for a whole one, not for ever.
+        amount = dimension.amount
+        if capacity < amount <= dimension.capacity:
+            amount = capacity
+        return attrs.evolve(dimension, amount=amount, capacity=capacity)
+
+    def _unavailable(self) -> StoreUnavailableError:
+        msg = f"{self._named} does not answer, and limits are not to be passed uncounted."
+        return StoreUnavailableError(
+            msg,
+            retry_after=max(self._breaker.left(), self._timeout),
+            hint="Look why it is out; outage='local' would count in this process meanwhile.",
+        )
+
+    @property
+    def _named(self) -> str:
+        return f"The lease store {type(self.store).__name__}"
+
+    @property
+    def _meanwhile(self) -> str:
+        if self.outage == "deny":
+            return "reservations are refused"
+        if self.outage == "allow":
+            return "reservations are granted uncounted"
+        share = f"1/{self.processes}" if self.processes > 1 else "the whole"
+        return f"this process counts by itself, with {share} of each limit"
+
+    @property
+    def _timeout(self) -> float:
+        return seconds(self.timeout)
+
+    @property
+    def _rest(self) -> float:
+        return seconds(self.rest)

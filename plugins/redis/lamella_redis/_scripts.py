@@ -1,0 +1,39 @@
+"""The decisions, each one script that the server runs whole: what they are, and by what digest."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from hashlib import sha1
+from importlib.resources import files
+from typing import Literal, TypeAlias
+
+import attrs
+
+Decision: TypeAlias = Literal["reserve", "finish", "renew", "level"]
+
+
+@attrs.frozen
+class Script:
+    """A script and the digest under which servers keep it.
+
+    Attributes:
+        source: Its text.
+        digest: The SHA-1 of its text.
+    """
+
+    source: bytes
+    digest: bytes
+
+    @classmethod
+    def of(cls, source: str) -> Script:
+        """The script with this text."""
+        text = source.encode()
+        return cls(text, sha1(text, usedforsecurity=False).hexdigest().encode())
+
+
+@lru_cache
+def script(decision: Decision) -> Script:
+    """The script of a decision, read on first use."""
+    folder = files("lamella_redis") / "lua"
+    common = (folder / "bucket.lua").read_text("utf-8")
+    return Script.of(f"{common}\n{(folder / f'{decision}.lua').read_text('utf-8')}")

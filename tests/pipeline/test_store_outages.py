@@ -1,0 +1,403 @@
+"""Limits while the store that counts them does not answer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import anyio
+import pytest
+
+from lamella import (
+    ConfigurationError,
+    Dimension,
+    GuardedLeases,
+    Lease,
+    Outcome,
+    Pipeline,
+    StoreUnavailableError,
+)
+from lamella._memory_leases import MemoryLeases
+from lamella._memory_stores import memory_stores
+from lamella._stores import LeaseStore
+from lamella.testing import Scripted, check_lease_store, virtual_ports
+
+pytestmark = pytest.mark.anyio
+
+T = TypeVar("T")
+
+
+@pytest.fixture
+def anyio_backend(lamella_virtual_backend: Any) -> Any:
+    """Both event loops, in virtual time."""
+    return lamella_virtual_backend
+
+
+class Remote:
+    """A store elsewhere: it can be out, and lose what it is asked or what it answers."""
+
+    def __init__(self) -> None:
+        self.monotonic = virtual_ports().monotonic
+        self.memory = MemoryLeases(monotonic=self.monotonic, max_buckets=100)
+        self.state = "well"
+        self.asked = 0
+        self.closed = False
+
+    async def reserve(self, lease_id: str, dimensions: Sequence[Dimension], *, ttl: float) -> Lease:
+        return await self._do(lambda: self.memory.reserve(lease_id, dimensions, ttl=ttl))
+
+    async def settle(self, lease_id: str, amounts: Sequence[int]) -> bool:
+        return await self._do(lambda: self.memory.settle(lease_id, amounts))
+
+    async def refund(self, lease_id: str) -> bool:
+        return await self._do(lambda: self.memory.refund(lease_id))
+
+    async def renew(self, lease_id: str, *, ttl: float) -> bool:
+        return await self._do(lambda: self.memory.renew(lease_id, ttl=ttl))
+
+    async def level(self, dimension: Dimension) -> int:
+        return await self._do(lambda: self.memory.level(dimension))
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+    async def _do(self, operation: Callable[[], Awaitable[T]]) -> T:
+        self.asked += 1
+        if self.state == "gone":
+            raise StoreUnavailableError("It is gone.", outcome=Outcome.NOT_SENT)
+        if self.state == "silent":
+            await anyio.sleep_forever()
+        answer = await operation()
+        if self.state == "mute":  # it does what it is asked, and nobody hears of it
+            await anyio.sleep_forever()
+        if self.state == "broken":
+            raise ConnectionResetError("lost")
+        return answer
+
+
+def total(amount: int, capacity: int = 100) -> Dimension:
+    """Something that does not flow back."""
+    return Dimension(("test", "total"), amount, capacity)
+
+
+@pytest.fixture
+def remote() -> Remote:
+    """A store that answers."""
+    return Remote()
+
+
+def guarded(remote: Remote, **options: Any) -> GuardedLeases:
+    """The store with a guard, on the same clock."""
+    return GuardedLeases(remote, monotonic=remote.monotonic, **options)
+
+
+async def take(store: LeaseStore, lease_id: str, *dimensions: Dimension) -> Lease:
+    """A reservation for an hour."""
+    return await store.reserve(lease_id, dimensions, ttl=3600.0)
+
+
+async def failing(store: GuardedLeases, times: int = 5) -> None:
+    """Let the store be asked in vain."""
+    for number in range(times):
+        await store.reserve(f"vain {number}", [], ttl=1.0)
+
+
+async def test_while_the_store_answers_it_is_the_store() -> None:
+    """A guard adds nothing: every rule of the port holds through it."""
+
+    def make() -> LeaseStore:
+        return guarded(Remote(), processes=7)
+
+    await check_lease_store(make, anyio.sleep)
+
+
+class TestLocal:
+    async def test_a_process_counts_its_share(self, remote: Remote) -> None:
+        """Of 100, four processes let through 25 each, whatever the store had granted."""
+        store = guarded(remote, processes=4)
+        await take(store, "before", total(90))
+        remote.state = "gone"
+        granted = [(await take(store, str(n), total(1))).granted for n in range(40)]
+        assert granted == [True] * 25 + [False] * 15
+
+    async def test_a_share_is_at_least_one(self, remote: Remote) -> None:
+        """A limit smaller than the number of processes still lets one through in each."""
+        store = guarded(remote, processes=10)
+        remote.state = "gone"
+        assert (await take(store, "a", total(1, 3))).granted
+        assert not (await take(store, "b", total(1, 3))).granted
+        assert not (await take(store, "c", total(1, 0))).granted
+
+    async def test_what_exceeds_a_share_takes_all_of_it(self, remote: Remote) -> None:
+        """A large reservation passes when the share is whole, and its excess is waited out."""
+        store = guarded(remote, processes=4)
+        remote.state = "gone"
+        rate = Dimension(("rate",), 80, 100, per=60.0)
+        assert (await take(store, "a", rate)).granted
+        assert await store.settle("a", [80])
+        assert await store.level(rate) == 25 - 80
+        lease = await take(store, "b", rate)
+        assert (lease.granted, lease.refused, lease.retry_after) == (False, rate, 192.0)
+
+    async def test_what_exceeds_the_limit_never_fits(self, remote: Remote) -> None:
+        """An outage does not make room for what the limit itself refuses."""
+        remote.state = "gone"
+        for outage in ("local", "allow"):
+            lease = await take(guarded(remote, outage=outage), "a", total(101))
+            assert (lease.granted, lease.refused, lease.retry_after) == (False, total(101), None)
+
+    async def test_local_leases_stay_local(self, remote: Remote) -> None:
+        """What was granted here is settled, refunded and renewed here, whatever comes."""
+        store = guarded(remote)
+        remote.state = "gone"
+        for lease_id in ("a", "b"):
+            first = await take(store, lease_id, total(10))
+            assert await take(store, lease_id, total(10)) == first
+        remote.state, remote.asked = "well", 0
+        assert await store.renew("a", ttl=60.0)
+        assert await store.settle("a", [4])
+        assert await store.refund("b")
+        assert await store.settle("a", [4])
+        assert not await store.refund("a")
+        assert remote.asked == 0
+        assert await remote.memory.level(total(0)) == 100
+        remote.state = "gone"
+        assert await store.level(total(0)) == 96
+
+
+async def test_deny_refuses_with_a_time(remote: Remote) -> None:
+    """Where counting must be exact, a reservation is an error that says when to try again."""
+    store = guarded(remote, outage="deny", rest=8.0)
+    remote.state = "gone"
+    for _ in range(5):
+        with pytest.raises(StoreUnavailableError, match="Remote does not answer") as caught:
+            await take(store, "a", total(1))
+        assert isinstance(caught.value.__cause__, StoreUnavailableError)
+    await anyio.sleep(3.0)
+    with pytest.raises(StoreUnavailableError) as caught:
+        await store.level(total(0))
+    assert caught.value.retry_after == pytest.approx(5.0)
+
+
+async def test_allow_grants_uncounted(remote: Remote) -> None:
+    """Where no call may be lost, everything that could ever pass does."""
+    store = guarded(remote, outage="allow")
+    remote.state = "gone"
+    for number in range(300):
+        assert (await take(store, str(number), total(60))).granted
+        assert await store.settle(str(number), [70])
+        assert await store.settle(str(number), [70])
+        assert not await store.refund(str(number))
+    assert await store.level(total(0)) == 100
+
+
+class TestBreaker:
+    async def test_no_operation_takes_longer_than_the_timeout(self, remote: Remote) -> None:
+        """A silent store costs five operations 50 ms each, then nothing but a try now and then."""
+        store = guarded(remote, rest=2.0)
+        remote.state = "silent"
+        began = anyio.current_time()
+        await failing(store)
+        assert anyio.current_time() - began <= 0.2500001
+        for number in range(100):
+            await take(store, str(number), total(1))
+        assert anyio.current_time() - began <= 0.2500001
+        asked = remote.asked
+        await anyio.sleep(2.0)
+        assert remote.asked - asked <= 2
+
+    async def test_one_tries_while_others_pass_by(self, remote: Remote) -> None:
+        """When the rest is over one operation asks the store; nobody else waits for it."""
+        store = guarded(remote, rest=2.0)
+        remote.state = "gone"
+        await failing(store)
+        await anyio.sleep(2.0)
+        remote.state, remote.asked = "silent", 0
+        async with anyio.create_task_group() as group:
+            for number in range(50):
+                group.start_soon(take, store, str(number), total(1))
+        assert remote.asked == 1
+
+    async def test_failures_must_be_in_a_row(self, remote: Remote) -> None:
+        """An answer in between starts the count anew."""
+        store = guarded(remote)
+        for _ in range(3):
+            remote.state = "gone"
+            await failing(store, 4)
+            remote.state = "well"
+            assert (await take(store, "a", total(1))).granted
+        assert store.health().well
+
+    async def test_what_fails_at_once_counts_once(self, remote: Remote) -> None:
+        """A moment in which this process stands still is no proof that the store is out."""
+        store = guarded(remote)
+        for wave in range(5):
+            assert store.health().well
+            remote.state = "silent"
+            async with anyio.create_task_group() as group:
+                for number in range(50):
+                    group.start_soon(store.settle, f"{wave} {number}", [])
+        assert not store.health().well
+
+    async def test_a_change_is_logged_once(
+        self, remote: Remote, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """One line when it begins, one when it ends; health says it meanwhile."""
+        store = guarded(remote, processes=4, rest=1.0)
+        with caplog.at_level(logging.INFO, logger="lamella"):
+            remote.state = "broken"
+            await failing(store, 20)
+            health = store.health()
+            assert health.well is False
+            assert health.detail["outage"] == "local"
+            assert "ConnectionResetError: lost" in health.detail["error"]
+            remote.state = "well"
+            await anyio.sleep(1.5)
+            await take(store, "a", total(1))
+        assert len(caplog.messages) == 2
+        assert "counts by itself, with 1/4 of each limit" in caplog.messages[0]
+        assert "answers again" in caplog.messages[1]
+        assert store.health().well
+
+    async def test_a_mistake_is_no_outage(self, remote: Remote) -> None:
+        """What is wrong with the question is raised, and does not count against the store."""
+        store = guarded(remote)
+        for _ in range(20):
+            with pytest.raises(ValueError, match="ttl"):
+                await store.reserve("a", [total(1)], ttl=0.0)
+        assert store.health().well
+
+
+class TestArrears:
+    async def test_ends_that_were_not_heard_are_told_later(self, remote: Remote) -> None:
+        """Leases of the store that end in an outage are settled there when it is back."""
+        store = guarded(remote)
+        for lease_id in ("a", "b", "c"):
+            await take(store, lease_id, total(10))
+        remote.state = "gone"
+        assert await store.renew("c", ttl=60.0)
+        assert await store.settle("a", [3])
+        assert await store.refund("b")
+        await failing(store)
+        assert store.health().detail["untold"] == 2
+        remote.state = "well"
+        await anyio.sleep(5.0)
+        assert store.health().detail["untold"] == 0
+        assert await remote.memory.level(total(0)) == 100 - 3 - 10
+
+    @pytest.mark.parametrize("state", ["mute", "broken"])
+    async def test_a_reservation_with_an_unknown_end_is_taken_back(
+        self, remote: Remote, state: str
+    ) -> None:
+        """What the store granted without being heard does not block the limit for an hour."""
+        store = guarded(remote)
+        remote.state = state
+        assert (await take(store, "a", total(60))).granted
+        assert await remote.memory.level(total(0)) == 40
+        remote.state = "well"
+        await anyio.sleep(1.0)
+        assert await remote.memory.level(total(0)) == 100
+
+    async def test_a_cancelled_operation_is_finished(self, remote: Remote) -> None:
+        """A caller that is cancelled half-way leaves neither a lease nor an open settlement."""
+        store = guarded(remote)
+        await take(store, "old", total(10))
+        remote.state = "mute"
+        with anyio.move_on_after(0.01):
+            await take(store, "new", total(10))
+        remote.state = "silent"
+        with anyio.move_on_after(0.01):
+            await store.settle("old", [1])
+        remote.state = "well"
+        await anyio.sleep(1.0)
+        assert await remote.memory.level(total(0)) == 99
+
+    async def test_an_id_that_is_being_taken_back_is_not_asked_for(self, remote: Remote) -> None:
+        """The same id again does not find the lease that the store is about to lose."""
+        store = guarded(remote, outage="deny")
+        remote.state = "mute"
+        with pytest.raises(StoreUnavailableError):
+            await take(store, "a", total(60))
+        remote.state = "well"
+        with pytest.raises(StoreUnavailableError):
+            await take(store, "a", total(60))
+        assert (await take(store, "b", total(40))).granted
+
+    async def test_what_is_too_old_is_left_to_expire(self, remote: Remote) -> None:
+        """After a minute nothing is told any more, and the task has ended."""
+        store = guarded(remote)
+        await take(store, "a", total(10))
+        remote.state = "gone"
+        await store.refund("a")
+        await anyio.sleep(70.0)
+        remote.asked = 0
+        remote.state = "well"
+        await anyio.sleep(60.0)
+        assert (remote.asked, store.health().detail["untold"]) == (0, 0)
+
+    async def test_closing_ends_it(self, remote: Remote) -> None:
+        """A closed guard tells nothing, and its store is closed."""
+        store = guarded(remote)
+        await take(store, "a", total(10))
+        remote.state = "gone"
+        await store.refund("a")
+        await store.aclose()
+        remote.asked, remote.state = 0, "well"
+        await anyio.sleep(10.0)
+        assert (remote.asked, remote.closed) == (0, True)
+
+
+class TestPipelines:
+    async def test_a_part_of_the_stores_can_be_given(self, remote: Remote) -> None:
+        """What is not given is the process's own, and what is given closes with its last user."""
+        store = guarded(remote)
+        one = Pipeline([], Scripted(["Hello."]), stores={"leases": store})
+        other = Pipeline([], Scripted(["Hello."]), stores={"leases": store, "blobs": None})
+        assert one.ports.stores.leases is store
+        assert one.ports.stores.blobs is Pipeline([], "mock").ports.stores.blobs
+        assert (await one.health()).stores["leases"].detail["store"] == "Remote"
+        await one.aclose()
+        assert not remote.closed
+        await other.aclose()
+        assert remote.closed
+
+    async def test_an_outage_degrades(self, remote: Remote) -> None:
+        """Health says that the store is out, not that the pipeline is."""
+        store = guarded(remote)
+        async with Pipeline([], "mock", stores={"leases": store}) as pipeline:
+            remote.state = "gone"
+            await failing(store)
+            health = await pipeline.health()
+            assert (health.status, health.stores["leases"].well) == ("degraded", False)
+
+    async def test_all_stores_can_be_given(self) -> None:
+        """`Stores` replaces them all."""
+        stores = memory_stores()
+        async with Pipeline([], "mock", stores=stores) as pipeline:
+            assert pipeline.ports.stores is stores
+
+    @pytest.mark.parametrize(
+        ("given", "words"),
+        [
+            ({"lease": "redis"}, "stores.lease: is no store. There are blobs, leases, records"),
+            ({"leases": 5}, "stores.leases: got 5, expected a name"),
+            ({"leases": "nowhere"}, "There is no store 'nowhere'"),
+            ("redis", "got 'redis', expected a table such as"),
+        ],
+    )
+    async def test_what_is_no_store_is_refused(self, given: Any, words: str) -> None:
+        """A mistake is named, and what there is."""
+        with pytest.raises(ConfigurationError, match="Pipeline") as caught:
+            Pipeline([], "mock", stores=given)
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"outage": "hope"}, {"processes": 0}, {"timeout": 0.0}, {"rest": -1.0}, {"processes": 1.5}],
+)
+async def test_wrong_options_are_refused(remote: Remote, options: dict[str, Any]) -> None:
+    """Each option is checked when the guard is made."""
+    with pytest.raises(ConfigurationError, match=next(iter(options))):
+        guarded(remote, **options)
