@@ -6,10 +6,19 @@ from collections.abc import Mapping
 from typing import Final
 
 LAYERS: Final = {
+    "CircuitBreaker": "circuit_breaker",
+    "Concurrency": "concurrency",
     "Cost": "cost",
     "Deadline": "deadline",
+    "Fallback": "fallback",
+    "Hedge": "hedge",
+    "Hold": "hold",
+    "LoadShed": "load_shed",
     "Log": "log",
+    "RateLimit": "rate_limit",
     "Retry": "retry",
+    "Route": "route",
+    "SingleFlight": "single_flight",
     "Timeout": "timeout",
     "Watch": "watch",
 }

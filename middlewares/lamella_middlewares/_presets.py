@@ -12,15 +12,39 @@ from typing import Any, Final
 PRODUCTION: Final[Mapping[str, Any]] = {
     # Its key comes from OPENAI_API_KEY; transport= in the call, or a file, names another one.
     "transport": "openai",
+    # A second provider is named in the call or a file, for nobody else knows which:
+    # fallback={"targets": [...]}. It goes between load_shed and retry.
     "layers": [
         # One JSON record a request, for machines. Outermost, so that it counts what the caller
         # waited, and without content: that may hold personal data.
         {"use": "log", "format": "json"},
         # Whoever asked has given up after a minute: no wait and no attempt goes beyond it.
         {"use": "deadline", "seconds": 60},
+        {
+            "use": "load_shed",
+            # About as many as one process answers without falling behind, and as many connections
+            # as the client's pool has. Beyond that, waiting helps and working does not.
+            "max_in_flight": 1000,
+            # One more round of them may wait; the least important are told to come back.
+            "max_waiting": 1000,
+            # After a third of the deadline the answer would hardly come in time.
+            "max_wait": 20,
+        },
         # Three attempts get over a blip and a short rate limit. More of them would meet the
         # deadline, and would load a provider that is already struggling.
         {"use": "retry", "attempts": 3},
+        {
+            "use": "concurrency",
+            # Nobody knows how much a provider takes, and it changes: found out from its throttles.
+            "adaptive": "aimd",
+            # Enough to start with at a hundred requests a second, and little for any provider.
+            "limit": 50,
+            # What load_shed lets through at all.
+            "max_limit": 1000,
+        },
+        # A provider that fails half of its calls is left alone for some seconds: callers get their
+        # error, or the other provider, at once, and it gets the time to recover.
+        "circuit_breaker",
         {
             "use": "timeout",
             # A host that is up connects within milliseconds; 5 s allow for one lost packet or two.
@@ -31,8 +55,11 @@ PRODUCTION: Final[Mapping[str, Any]] = {
             "first_event": 20,
             # A healthy stream is never silent for as long; a dead connection is, for ever.
             "idle": 20,
-            # An answer that does not stream has no first event to wait for: this bounds it.
+            # What bounds an answer that trickles, and one that a transport cannot stream.
             "attempt": 50,
+            # Answers of `run` are streamed too, or a dead provider would be found out after 50 s
+            # instead of 20.
+            "stream_runs": True,
         },
         # Innermost: attempts that failed have cost something too.
         "cost",
@@ -49,6 +76,8 @@ DEVELOPMENT: Final[Mapping[str, Any]] = {
         {"use": "deadline", "seconds": 120},
         # One more try hides blips. A third would hide that something is wrong.
         {"use": "retry", "attempts": 2},
+        # As production's, so that what is too slow there shows here; with time for a debugger.
+        {"use": "timeout", "connect": 5, "first_event": 30, "idle": 60, "attempt": 120},
         # What an experiment has cost is best known while it runs.
         "cost",
     ],
@@ -61,7 +90,14 @@ COST: Final[Mapping[str, Any]] = {
         {"use": "log", "format": "json"},
         # A call that is not bounded in time is not bounded in money.
         {"use": "deadline", "seconds": 60},
-        # No retry: a request is paid for once, or fails.
+        # Those who ask the same at the same time share one answer, and its price, where the model
+        # would say the same to each: temperature 0 or a seed.
+        {"use": "single_flight", "when": "deterministic"},
+        # No retry: a request is paid for once, or fails. What fails half of the time is not asked.
+        "circuit_breaker",
+        # An answer that nobody waits for any more is not paid for to its end.
+        {"use": "timeout", "connect": 5, "first_event": 20, "idle": 20, "attempt": 50},
+        # What everything else in this stack is about.
         "cost",
     ],
     # And nobody, not even a layer that is added later, makes a second attempt.

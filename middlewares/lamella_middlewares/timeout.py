@@ -8,7 +8,7 @@ import attrs
 
 from lamella import Handler, Limits, Request, Response, middleware
 from lamella._limits import NO_LIMITS
-from lamella._options import optional_seconds, span_or_none
+from lamella._options import flag, optional_seconds, span_or_none
 
 R = TypeVar("R", bound=Response)
 
@@ -21,6 +21,7 @@ def _limits_of(layer: Any) -> Limits:
         first_event=layer.first_event,
         idle=layer.idle,
         attempt=layer.attempt,
+        stream_runs=layer.stream_runs,
     )
 
 
@@ -41,8 +42,11 @@ class Timeout:
             Only where the answer is streamed: one that comes in one piece is bounded by `attempt`.
         idle: Seconds between two events that say something; pings do not count.
         attempt: Seconds for the whole attempt.
+        stream_runs: Whether the answers of `run` are read as streams too, by transports that can,
+            so that `first_event` and `idle` hold for them: a provider that has died is then found
+            out within seconds. It costs some CPU for each chunk.
 
-    Each is above 0, or a timedelta; None sets no limit.
+    Times are above 0, or timedeltas; None sets no limit.
     """
 
     connect: float | None = attrs.field(
@@ -60,6 +64,7 @@ class Timeout:
     attempt: float | None = attrs.field(
         default=300.0, converter=optional_seconds, validator=span_or_none
     )
+    stream_runs: bool = attrs.field(default=False, validator=flag)
     _limits: Limits = attrs.field(
         init=False, eq=False, repr=False, default=attrs.Factory(_limits_of, takes_self=True)
     )

@@ -76,6 +76,7 @@ from lamella._events import (
     UsageReport,
     Vector,
 )
+from lamella._fingerprints import inside
 from lamella._handlers import (
     ChatMiddleware,
     ChatTransport,
@@ -136,8 +137,10 @@ if TYPE_CHECKING:
     from lamella._preset_records import Preset
     from lamella._prices import Price, UnpricedError
     from lamella._registry import Registry, registry
+    from lamella._request_keys import request_key
     from lamella._secrets import Secret
     from lamella._shared_cards import shared_cards
+    from lamella._store_outages import GuardedLeases
     from lamella._tokens import TokenCounter, input_usage, output_usage
 
 _LAZY = {
@@ -145,6 +148,7 @@ _LAZY = {
     "CardPatch": "_cards",
     "ExplainedLayer": "_explain",
     "Explanation": "_explain",
+    "GuardedLeases": "_store_outages",
     "Health": "_health",
     "ModelCard": "_cards",
     "ParameterRule": "_parameter_rules",
@@ -158,6 +162,7 @@ _LAZY = {
     "input_usage": "_tokens",
     "output_usage": "_tokens",
     "registry": "_registry",
+    "request_key": "_request_keys",
     "shared_cards": "_shared_cards",
 }
 """Public names that few programs need, by the module that is loaded when one is used."""
@@ -216,6 +221,7 @@ __all__ = (
     "File",
     "Finish",
     "FirstEventTimeout",
+    "GuardedLeases",
     "Handler",
     "Head",
     "Health",
@@ -306,11 +312,13 @@ __all__ = (
     "begin",
     "ending",
     "input_usage",
+    "inside",
     "message_events",
     "middleware",
     "outcome_of",
     "output_usage",
     "registry",
+    "request_key",
     "shared_cards",
 )
 

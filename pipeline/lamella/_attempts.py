@@ -73,18 +73,23 @@ class OpenAttempt:
     Attributes:
         index: Its place in the call.
         provider: Where it goes; the transport may put its own name.
+        transport: What sends it.
+        vendor: The name of that, under which its prices are looked up; `provider` is a target's.
+        bound: The bound of the model turn that it belongs to.
         usage: What it consumed, as far as known.
         cost: What it costs, as far as known.
         request_id: The provider's id of it.
         sent: Whether any byte of it left this process; the transport sets it.
+        streamed: Whether the answer is expected as a stream, so that its first event is awaited;
+            see `expect_whole`.
         received: The events that have come, while it is under way: what was delivered is known even
             of an attempt that is cancelled before its answer is handed on.
     """
 
     __slots__ = (
-        "_now", "branch", "committed", "cost", "end", "error", "first_event", "index",
-        "interruption", "model", "outcome", "provider", "received", "request_id", "scope", "sent",
-        "start", "usage",
+        "_now", "bound", "branch", "committed", "cost", "end", "error", "first_event", "index",
+        "interruption", "model", "outcome", "provider", "received", "request_id", "scope",
+        "scope_end", "sent", "start", "streamed", "transport", "usage", "vendor",
     )  # fmt: skip
 
     def __init__(
@@ -95,6 +100,9 @@ class OpenAttempt:
         self.branch = branch
         self.provider = provider
         self.model = model
+        self.transport: object = None
+        self.vendor = provider
+        self.bound: AttemptBound | None = None
         self.start = now()
         self.first_event: float | None = None
         self.end: float | None = None
@@ -106,13 +114,30 @@ class OpenAttempt:
         self.sent = False
         self.received: Sequence[Event] = ()
         self.error: BaseException | None = None
+        self.streamed = False
         self.scope: anyio.CancelScope | None = None
+        self.scope_end = 0.0
         self.interruption: Callable[[], LamellaError | None] | None = None
 
     def saw_event(self) -> None:
         """The first semantic event has come."""
         if self.first_event is None:
             self.first_event = self._now()
+            self._lift()
+
+    def expect_whole(self) -> None:
+        """The answer comes in one piece, so there is no first event whose limit could pass.
+
+        Transports call this where the provider does not stream what they asked it to, or cannot.
+        """
+        if self.streamed:
+            self.streamed = False
+            self._lift()
+
+    def _lift(self) -> None:
+        """Nothing bounds the first event any more; the attempt's own end is what is left."""
+        if self.scope is not None:
+            self.scope.deadline = self.scope_end
 
     def close(self, outcome: Outcome, error: BaseException | None) -> None:
         """The attempt has ended. Only the first ending counts."""
@@ -150,23 +175,66 @@ class OpenAttempt:
 class AttemptBound:
     """How many attempts one model turn may still make, whoever asks for them.
 
-    Retry inside fallback inside retry multiplies; the core counts where attempts are opened.
+    Retry inside fallback inside retry multiplies; the core counts where attempts are opened. What
+    else a model turn has only once is kept here too, for layers that stand in it several times.
+
+    Args:
+        limit: How many.
+        outer: The bound of the pipeline around this one: what is taken here is taken there as well.
+
+    Attributes:
+        limit: How many.
+        used: How many have been made.
+        paid: Of the turn: the budgets that it has been counted in as a call.
+        free_used: Of the turn: whether its one free try, after nothing was sent, has been made.
     """
 
-    __slots__ = ("limit", "used")
+    __slots__ = ("free_used", "limit", "outer", "paid", "used")
 
-    def __init__(self, limit: int = DEFAULT_ATTEMPTS) -> None:
+    def __init__(self, limit: int = DEFAULT_ATTEMPTS, outer: AttemptBound | None = None) -> None:
         self.limit = limit
         self.used = 0
+        self.outer = outer
+        self.paid: tuple[object, ...] = ()
+        self.free_used = False
+
+    @property
+    def turn(self) -> AttemptBound:
+        """The bound of the whole model turn: the outermost one."""
+        return self if self.outer is None else self.outer.turn
+
+    @property
+    def left(self) -> int:
+        """How many may still be made."""
+        left = self.limit - self.used
+        return left if self.outer is None else min(left, self.outer.left)
+
+    def within(self, limit: int) -> AttemptBound:
+        """The bound of a pipeline inside, which allows `limit` attempts."""
+        return self if limit >= self.left else AttemptBound(limit, self)
 
     def take(self) -> None:
         """Count one more.
 
         Raises:
-            AttemptLimitError: If the bound is reached.
+            AttemptLimitError: If the bound, or one around it, is reached.
         """
-        if self.used >= self.limit:
-            msg = f"This model turn has made {self.used} attempts, which is its bound."
+        full = self._full()
+        if full is not None:
+            msg = f"This model turn has made {full.used} attempts, which is its bound."
             hint = "Retry, Fallback and Hedge multiply: lower theirs, or raise max_attempts=."
             raise AttemptLimitError(msg, hint=hint)
-        self.used += 1
+        bound: AttemptBound | None = self
+        while bound is not None:
+            bound.used += 1
+            bound = bound.outer
+
+    def _full(self) -> AttemptBound | None:
+        """The outermost bound that is reached; None if none is."""
+        full: AttemptBound | None = None
+        bound: AttemptBound | None = self
+        while bound is not None:
+            if bound.used >= bound.limit:
+                full = bound
+            bound = bound.outer
+        return full

@@ -22,9 +22,10 @@ from lamella._errors import (
     TimedOutError,
 )
 from lamella._events import Event
+from lamella._limits import NO_LIMITS
 from lamella._loops import current_loop
 from lamella._outcomes import ErrorPhase
-from lamella._responses import NO_HEAD, Head, Response
+from lamella._responses import NO_HEAD, Guard, Head, Response
 from lamella._transforms import Source
 from lamella._watchdog import Alarm
 
@@ -133,11 +134,18 @@ def _guard(context: Context, source: Source) -> _LimitGuard | None:
     return _LimitGuard(context, source)
 
 
+def deadline_guard(context: Context, source: Source) -> Guard | None:
+    """Keeps only the call's deadline, for answers that are not of an attempt of this call."""
+    if context.deadline is None:
+        return None
+    return _LimitGuard(context.evolve(limits=NO_LIMITS, attempt=None), source)
+
+
 class _LimitGuard:
     """The attempt's limits on the reads of its answer; closes the source when one passes."""
 
     __slots__ = ("_alarm", "_armed", "_attempt_end", "_clock", "_context", "_deadline",
-                 "_first_end", "_idle", "_kind", "_phase", "_reading", "_source", "_span",
+                 "_first_end", "_idle", "_kind", "_late", "_phase", "_reading", "_source", "_span",
                  "_waited")  # fmt: skip
 
     def __init__(self, context: Context, source: Source) -> None:
@@ -146,6 +154,7 @@ class _LimitGuard:
         self._source = source
         self._alarm = Alarm(self._ring)
         self._kind: type[TimedOutError] | None = None
+        self._late = 0.0  # how long after the limit the alarm rang
         self._span = 0.0
         limits, attempt = context.limits, context.attempt
         elapsed = 0.0 if attempt is None else context.trace.now() - attempt.start
@@ -208,7 +217,8 @@ class _LimitGuard:
             FirstEventTimeout: limits.first_event,
             IdleTimeout: limits.idle,
         }
-        return timed_out(self._kind, spans.get(self._kind) or self._span).copy(phase=self._phase)
+        span = spans.get(self._kind) or self._span
+        return timed_out(self._kind, span, late=self._late).copy(phase=self._phase)
 
     def _ring(self) -> None:
         """If the read is late: note which limit it was, and close the source, which ends it."""
@@ -226,5 +236,6 @@ class _LimitGuard:
             (self._deadline, DeadlineExceeded),
             (waited + self._idle, IdleTimeout),
         ]
-        self._kind = min(ends, key=lambda item: item[0])[1]
+        end, self._kind = min(ends, key=lambda item: item[0])
+        self._late = now - end
         current_loop().spawn(self._source.aclose, "lamella late answer")

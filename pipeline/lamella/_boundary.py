@@ -8,7 +8,7 @@ and so that a plain function is as bounded as the library's own transports.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
@@ -25,6 +25,7 @@ from lamella._errors import (
     LamellaError,
     TimedOutError,
 )
+from lamella._layers import name_of
 from lamella._outcomes import Outcome
 from lamella._responses import Response
 
@@ -37,14 +38,18 @@ R = TypeVar("R", bound=Response)
 
 
 async def attempt(
-    request: Request[R], call_next: Callable[[Request[R]], Awaitable[R]], provider: str
+    request: Request[R],
+    call_next: Callable[[Request[R]], Awaitable[R]],
+    provider: str,
+    transport: object = None,
 ) -> R:
     """Send a request once.
 
     Args:
         request: What is sent.
         call_next: The wire layers around the transport.
-        provider: The transport's name.
+        provider: What the transport is called, or the target that it is of.
+        transport: The transport.
 
     Raises:
         AttemptLimitError: If the model turn has used up its attempts.
@@ -53,29 +58,22 @@ async def attempt(
         ClosedError: If the pipeline closes meanwhile.
     """
     context = request.context
-    call = context.call
-    if call.ended:
-        msg = "An attempt was made on behalf of a call that has ended."
-        hint = "Work that outlives its call runs on request.detach(purpose)."
-        raise CallEndedError(msg, hint=hint)
-    if call.closing:
-        raise closed_error("an attempt was about to be made")
-    if context.left() <= 0:
-        msg = "The call's deadline had passed before this attempt could start."
-        raise DeadlineExceeded(msg, phase="local", outcome=Outcome.NOT_SENT)
+    _refuse_if_over(context)
     context.bound.take()
-    record = context.trace.open_attempt(context.branch, provider, request.model)
-    scope = anyio.CancelScope(deadline=_deadline(context, stream=request.stream))
+    record = _opened(request, provider, transport)
+    first, record.scope_end = _deadlines(context, record)
+    scope = anyio.CancelScope(deadline=first)
     record.scope = scope
-    record.interruption = lambda: _why(context, record, stream=request.stream)
+    record.interruption = lambda: _why(context, record)
     request = request.evolve(context=context.evolve(attempt=record))
+    call = context.call
     call.enter(scope)
     response: R | None = None
     try:
         with scope:
             response = await call_next(request)
         if scope.cancelled_caught:
-            raise _why(context, record, stream=request.stream) or closed_error("an attempt ran")
+            raise _why(context, record) or closed_error("an attempt ran")
         if not isinstance(response, Response):
             raise not_a_response(response, call_next)
         response = response.adopt(request)
@@ -91,24 +89,52 @@ async def attempt(
     return response
 
 
+def _refuse_if_over(context: Context) -> None:
+    call = context.call
+    if call.ended:
+        msg = "An attempt was made on behalf of a call that has ended."
+        hint = "Work that outlives its call runs on request.detach(purpose)."
+        raise CallEndedError(msg, hint=hint)
+    if call.closing:
+        raise closed_error("an attempt was about to be made")
+    if context.left() <= 0:
+        msg = "The call's deadline had passed before this attempt could start."
+        raise DeadlineExceeded(msg, phase="local", outcome=Outcome.NOT_SENT)
+
+
+def _opened(request: Request[Any], provider: str, transport: object) -> OpenAttempt:
+    context = request.context
+    record = context.trace.open_attempt(context.branch, provider, request.model)
+    record.bound = context.bound
+    record.transport = transport
+    if request.target is not None and transport is not None:
+        record.vendor = name_of(transport)
+    record.streamed = request.stream or (context.limits.stream_runs and request.streams)
+    return record
+
+
 def _close(record: OpenAttempt, ending: Ending) -> None:
     if record.usage is None:
         record.usage = ending.usage
     record.close(ending.outcome, ending.error)
 
 
-def _deadline(context: Context, *, stream: bool) -> float:
-    """The instant, on the loop's clock, at which the attempt must have returned."""
+def _deadlines(context: Context, record: OpenAttempt) -> tuple[float, float]:
+    """When, on the loop's clock, the first event is due, and when the attempt must be over."""
     limits = context.limits
     span = context.left()
     if limits.attempt is not None:
         span = min(span, limits.attempt)
-    if stream and limits.first_event is not None:
-        span = min(span, limits.first_event)
-    return math.inf if math.isinf(span) else anyio.current_time() + span
+    first = span
+    if record.streamed and limits.first_event is not None:
+        first = min(span, limits.first_event)
+    if math.isinf(first):
+        return math.inf, math.inf
+    now = anyio.current_time()
+    return now + first, now + span
 
 
-def _why(context: Context, record: OpenAttempt, *, stream: bool) -> LamellaError | None:
+def _why(context: Context, record: OpenAttempt) -> LamellaError | None:
     """Why the attempt's scope was cancelled, None if it was not."""
     scope = record.scope
     if scope is None or not scope.cancel_called:
@@ -120,22 +146,27 @@ def _why(context: Context, record: OpenAttempt, *, stream: bool) -> LamellaError
     spans: list[tuple[float, type[TimedOutError]]] = [(context.left() + elapsed, DeadlineExceeded)]
     if limits.attempt is not None:
         spans.append((limits.attempt, AttemptTimeout))
-    if stream and limits.first_event is not None:
+    if record.streamed and record.first_event is None and limits.first_event is not None:
         spans.append((limits.first_event, FirstEventTimeout))
     span, kind = min(spans, key=lambda item: item[0])
-    return timed_out(kind, span, sent=record.sent)
+    return timed_out(kind, span, sent=record.sent, late=elapsed - span)
 
 
-def timed_out(kind: type[TimedOutError], span: float, *, sent: bool = True) -> TimedOutError:
+def timed_out(
+    kind: type[TimedOutError], span: float, *, sent: bool = True, late: float = 0.0
+) -> TimedOutError:
     """The error of a limit that has passed.
 
     Args:
         kind: Which limit.
         span: The limit in seconds.
         sent: Whether the request had left this process: then it may have been billed.
+        late: Seconds that have passed since.
     """
     what = _WHAT[kind].format(span=span)
-    return kind(what, outcome=Outcome.TIMED_OUT, phase="first_event" if sent else "send")
+    error = kind(what, outcome=Outcome.TIMED_OUT, phase="first_event" if sent else "send")
+    error.late = max(0.0, late)
+    return error
 
 
 _WHAT: dict[type[TimedOutError], str] = {

@@ -78,6 +78,20 @@ class Call:
             self.trace.note("core", "leak", response=type(leak).__name__)
         return leaks
 
+    async def close(self, outcome: Outcome) -> None:
+        """End the call: close what was left open in it, and finish its trace.
+
+        A pipeline does this for its calls; who runs `request.detach(...)` does it for that call.
+        """
+        try:
+            leaks = self.end()
+            if leaks:
+                with anyio.CancelScope(shield=True):
+                    for leak in leaks:
+                        await leak.aclose()
+        finally:
+            self.trace.finish(outcome)
+
     def interrupt(self) -> bool:
         """The pipeline closes: end waits and reads with `ClosedError`, soon, on the call's loop.
 

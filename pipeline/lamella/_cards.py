@@ -7,7 +7,7 @@ nothing of models that have none; those are used as they are, without prices and
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
 import attrs
@@ -53,6 +53,19 @@ CAPABILITIES: Final = frozenset(
     }
 )
 """What a card may state besides operations and modalities. A plugin's own begin with `x-`."""
+
+_INPUTS: Final[Mapping[str, str]] = {
+    "image_input": "input:image",
+    "audio_input": "input:audio",
+    "file_input": "input:file",
+}
+
+
+def stated_needs(needs: Iterable[str]) -> frozenset[str]:
+    """What a request needs, in the words of the cards; what no card states is left out."""
+    words = {_INPUTS.get(need, need) for need in needs}
+    return frozenset([word for word in words if word in CAPABILITIES or word.startswith("input:")])
+
 
 DATED: Final = ("-####-##-##",)
 """The snapshots of a model that most providers have: its name and a date. `#` is a digit."""

@@ -166,6 +166,7 @@ class ChatRequest(Request[ChatResponse]):
 
     operation: ClassVar[str] = "chat"
     response_type: ClassVar[type[Response]] = ChatResponse
+    streams: ClassVar[bool] = True
 
     messages: tuple[Message, ...] = attrs.field(converter=messages)
     tools: tuple[Tool | Opaque, ...] = attrs.field(default=(), converter=tools)

@@ -80,9 +80,12 @@ class Context(Evolvable):
         deadline: The instant on `clock` by which the call must be over; None for none.
         limits: Limits in time on each attempt.
         branch: The path of this request in its call, such as `/hedge2/try1/turn2`.
-        provider: Where the request is about to go: the name of the target that a choose layer has
-            aimed it at, or else of the pipeline's transport. What is counted for each provider
-            (limits, breakers, budgets of retries) is counted under it.
+        provider: Where the request is about to go: the name of the target with a transport of its
+            own that a choose layer has aimed it at, or else of the pipeline's transport. What is
+            counted for each provider (limits, breakers, budgets of retries) is counted under it.
+        transport: The transport of the pipeline that the request is in.
+        alternatives: How many other targets a choose layer outside can still turn to. With one,
+            waiting out a second limit in time at a target that has let one pass is a loss.
         spare_credentials: How many other credentials of the same provider a choose layer outside
             can still turn to. With one, waiting for a throttled or used-up credential is a loss.
         attempt: The attempt under way; None outside the wire phase.
@@ -108,6 +111,8 @@ class Context(Evolvable):
     limits: Limits = attrs.field(default=NO_LIMITS, validator=_must_be_limits)
     branch: str = ""
     provider: str = ""
+    transport: Any = attrs.field(default=None, repr=False)
+    alternatives: int = 0
     spare_credentials: int = 0
     attempt: OpenAttempt | None = attrs.field(default=None, repr=False)
     bound: AttemptBound = attrs.field(factory=AttemptBound, repr=False)
@@ -152,15 +157,19 @@ class Context(Evolvable):
         """Await `function()`, ended by the deadline and by a closing pipeline.
 
         Every wait a layer makes itself goes through here: queues, leases, tools, other waiters.
+        After the deadline `function` is not even called.
 
         Raises:
-            DeadlineExceeded: When the deadline passes.
+            DeadlineExceeded: When the deadline passes, or has passed.
             ClosedError: If the pipeline closes meanwhile.
         """
         call = self.call
         if call.closing:
             raise closed_error(what)
         left = self.left()
+        if left <= 0:
+            msg = f"The call's deadline had passed before {what}."
+            raise DeadlineExceeded(msg, phase="local")
         with anyio.CancelScope(deadline=anyio.current_time() + left) as scope:
             call.enter(scope)
             try:

@@ -30,8 +30,11 @@ class Cursor:
         events = response._events  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         while index >= len(events):
             if response._outcome is not None:  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+                await response.settled()
                 response._raise_if_broken()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
                 raise StopAsyncIteration
             await response.pull()
+        if response._ender is not None and index + 1 == len(events):  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+            await response.settled()  # `Finish` is handed out once the callbacks have run
         self._index = index + 1
         return events[index]

@@ -239,7 +239,7 @@ class TargetsFailedError(LamellaError):
         errors: What each target failed with, in the order tried; never empty.
     """
 
-    errors: tuple[LamellaError, ...] = ()
+    errors: tuple[Exception, ...] = ()
 
 
 class CredentialsExhaustedError(LamellaError):
@@ -347,12 +347,19 @@ class ConnectionLostError(NetworkError):
 
 
 class TimedOutError(LamellaError):
-    """Raised when a limit in time ends an attempt or a call."""
+    """Raised when a limit in time ends an attempt or a call.
+
+    Attributes:
+        late: How many seconds after the limit this process noticed, where that is known. Much more
+            than nothing means that the event loop was blocked, so that an answer which came in time
+            may not have been read: such a timeout says nothing about the provider.
+    """
 
     retryable = True
     elsewhere = True
     outcome = Outcome.TIMED_OUT
     phase: ErrorPhase = "first_event"
+    late: float = 0.0
 
 
 class ConnectTimeout(TimedOutError):

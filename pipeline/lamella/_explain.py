@@ -16,6 +16,7 @@ from lamella._mending import distribution_of, module_of
 from lamella._mistakes import holds_secret, is_secret
 from lamella._order import Doubt
 from lamella._requests import Request
+from lamella._targets import Target, targets_of
 
 if TYPE_CHECKING:
     from lamella._pipeline import Pipeline
@@ -39,6 +40,7 @@ class ExplainedLayer:
         distribution: The distribution it came from.
         effects: What it may do besides passing on.
         requests: The operation it handles; None for all.
+        targets: Where it may send requests, each in a line, or as a pipeline.
     """
 
     name: str
@@ -47,6 +49,7 @@ class ExplainedLayer:
     distribution: str
     effects: tuple[str, ...]
     requests: str | None
+    targets: tuple[str | Explanation, ...] = ()
 
 
 @attrs.frozen
@@ -75,6 +78,9 @@ class Explanation:
         width = max([len(layer.name) for layer in self.layers], default=0)
         for number, layer in enumerate(self.layers, 1):
             lines.append(f"{number:3}. {layer.name:<{width}}  {_about(layer)}")
+            for target in layer.targets:
+                inner = [target] if isinstance(target, str) else target._lines()  # noqa: SLF001
+                lines += [f"     {'->' if i == 0 else '  '} {each}" for i, each in enumerate(inner)]
         if isinstance(self.transport, Explanation):
             inner = self.transport._lines()  # noqa: SLF001 - its own class
             lines += ["  -> a pipeline, in the same call:", *[f"     {line}" for line in inner]]
@@ -123,14 +129,30 @@ def _distributions() -> dict[str, list[str]]:
 def _layer(
     layer: object, info: LayerInfo, distributions: Mapping[str, list[str]]
 ) -> ExplainedLayer:
+    held = targets_of(layer)
     return ExplainedLayer(
         name=info.name,
         phase=info.phase,
-        options=options_of(layer),
+        options={k: v for k, v in options_of(layer).items() if k != "targets" or not held},
         distribution=_distribution(layer, distributions),
         effects=tuple(sorted(info.effects)),
         requests=None if info.requests is Request else info.requests.operation,
+        targets=tuple([_target(target) for target in held]),
     )
+
+
+def _target(target: Target) -> str | Explanation:
+    words = [target.name]
+    words += [f"{name}={_SHORT.repr(value)}" for name, value in target.changes.items()]
+    words += [f"{name}:{value}" for name, value in target.tags.items()]
+    if target.credentials:
+        words.append(f"({len(target.credentials)} credentials)")
+    if target.transport is None:
+        return "  ".join(words)
+    drawn = _transport(target.transport)
+    if isinstance(drawn, Explanation):
+        return attrs.evolve(drawn, name="  ".join(words))
+    return "  ".join(words if drawn == target.name else [*words, f"through {drawn}"])
 
 
 def _transport(transport: Any) -> str | Explanation:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from lamella._boundary import attempt
 from lamella._errors import LamellaError
+from lamella._fingerprints import layer_inside, mark, marked
 from lamella._layers import LayerInfo
 from lamella._responses import Response
 from lamella._trace import Span
@@ -22,7 +23,7 @@ Step: TypeAlias = Callable[[Any], Awaitable[Any]]
 def fold(
     layers: Sequence[tuple[Any, LayerInfo]],
     terminal: Step,
-    provider: Callable[[Any], str | None],
+    place: Callable[[Any], tuple[str, Any] | None],
     *,
     timed: bool,
 ) -> Step:
@@ -31,20 +32,23 @@ def fold(
     Args:
         layers: Each with its declaration.
         terminal: The transport.
-        provider: The name of the transport that a request goes to; None where that is a pipeline,
-            which records its own attempts.
+        place: Finds the transport that a request goes to, and what it is called there; None where
+            that is a pipeline, which records its own attempts.
         timed: Whether each layer's time goes into the trace.
     """
     wire = _wire(layers)
-    handler = terminal
+    handler, within = terminal, marked(terminal)
     for depth in range(len(layers), -1, -1):
         if depth < len(layers):
             layer, info = layers[depth]
             handler = _step(layer, handler, info.name)
+            within = layer_inside(layer, info, within)
             if timed:
                 handler = _timed(handler, info.name, depth)
         if depth == wire:
-            handler = _bounded(handler, provider)
+            handler = _bounded(handler, place)
+        if within is not None:
+            mark(handler, within)
     return handler
 
 
@@ -68,10 +72,10 @@ def _step(layer: Callable[[Any, Step], Awaitable[Any]], call_next: Step, name: s
     return step
 
 
-def _bounded(call_next: Step, provider: Callable[[Any], str | None]) -> Step:
+def _bounded(call_next: Step, place: Callable[[Any], tuple[str, Any] | None]) -> Step:
     def step(request: Any) -> Awaitable[Any]:
-        name = provider(request)
-        return call_next(request) if name is None else attempt(request, call_next, name)
+        found = place(request)
+        return call_next(request) if found is None else attempt(request, call_next, *found)
 
     step.__name__ = call_next.__name__
     return step

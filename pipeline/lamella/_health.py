@@ -11,9 +11,11 @@ import attrs
 
 from lamella._layers import name_of
 from lamella._nothing import NOTHING
+from lamella._targets import transports_of
 
 if TYPE_CHECKING:
     from lamella._pipeline import Pipeline
+    from lamella._ports import Ports
 
 CHECK_SECONDS = 5.0
 """How long one part may take to answer before it counts as unwell."""
@@ -41,7 +43,7 @@ class Health:
     Attributes:
         status: `"ok"`; `"degraded"` if a layer or store is unwell; `"down"` if no transport works;
             `"closed"` once it has been closed.
-        transports: Each transport by name.
+        transports: Each transport by name, those of targets included.
         layers: Each layer that has something to say: breakers, limiters, queues.
         stores: Each store of the pipeline's own.
         background: The detached work under way.
@@ -63,11 +65,11 @@ async def health(pipeline: Pipeline, *, closed: bool, running: int) -> Health:
     stores: dict[str, PartHealth] = {}
     if not closed:
         async with anyio.create_task_group() as group:
-            transport = pipeline.transport
-            group.start_soon(_ask, transport, name_of(transport), transports)
+            for name, transport in _transports(pipeline).items():
+                group.start_soon(_ask, transport, name, transports)
             for layer, info in zip(pipeline.layers, pipeline.infos, strict=True):
                 if hasattr(layer, "health"):
-                    group.start_soon(_ask, layer, info.name, layers)
+                    group.start_soon(_ask, layer, info.name, layers, pipeline.ports)
             for field in attrs.fields(type(pipeline.ports.stores)):
                 store = getattr(pipeline.ports.stores, field.name)
                 group.start_soon(_ask, store, field.name, stores)
@@ -82,15 +84,33 @@ def _status(transports: Mapping[str, PartHealth], others: Mapping[str, PartHealt
     return "degraded" if unwell else "ok"
 
 
-async def _ask(thing: Any, name: str, found: dict[str, PartHealth]) -> None:
-    """One part's own word, bounded in time; a part that fails to answer is unwell."""
+def _transports(pipeline: Pipeline) -> dict[str, Any]:
+    """The pipeline's own transport and those of the targets of its layers, by name."""
+    own = pipeline.transport
+    found = {name_of(own): own}
+    for layer in pipeline.layers:
+        for name, transport in transports_of(layer).items():
+            if all(transport is not other for other in found.values()):
+                found[f"{name}#1" if name in found else name] = transport
+    return found
+
+
+async def _ask(
+    thing: Any, name: str, found: dict[str, PartHealth], ports: Ports | None = None
+) -> None:
+    """One part's own word, bounded in time; a part that fails to answer is unwell.
+
+    A layer holds options only, and what it counts lives in the stores: one whose `health` has a
+    parameter `ports` is given the pipeline's.
+    """
     ask = getattr(thing, "health", None)
     if ask is None:
         found[name] = PartHealth(None)
         return
     with anyio.move_on_after(CHECK_SECONDS) as scope:
         try:
-            said = ask()
+            takes_ports = ports is not None and "ports" in inspect.signature(ask).parameters
+            said = ask(ports=ports) if takes_ports else ask()
             found[name] = _understood(await said if inspect.isawaitable(said) else said)
         except Exception as error:  # noqa: BLE001 - a health report never raises
             found[name] = PartHealth(well=False, detail={"error": type(error).__name__})

@@ -50,6 +50,9 @@ class Limits:
             not apply to an answer that is not streamed on the wire.
         idle: Between two semantic events; pings do not count, the consumer's time does not either.
         attempt: The whole attempt, the consumer's time excluded.
+        stream_runs: Whether transports that can are to read an answer as a stream although the
+            caller takes it whole, so that `first_event` and `idle` hold for it too: a provider
+            that has died is found out in seconds instead of at the limit of the whole attempt.
     """
 
     connect: float | None = attrs.field(default=None, converter=positive_seconds)
@@ -57,6 +60,7 @@ class Limits:
     first_event: float | None = attrs.field(default=None, converter=positive_seconds)
     idle: float | None = attrs.field(default=None, converter=positive_seconds)
     attempt: float | None = attrs.field(default=None, converter=positive_seconds)
+    stream_runs: bool = False
 
     def tighten(self, other: Limits) -> Limits:
         """The smaller of each: a nested scope never loosens its parent's limits."""
@@ -66,6 +70,7 @@ class Limits:
             first_event=_smaller(self.first_event, other.first_event),
             idle=_smaller(self.idle, other.idle),
             attempt=_smaller(self.attempt, other.attempt),
+            stream_runs=self.stream_runs or other.stream_runs,
         )
 
 

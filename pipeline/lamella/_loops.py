@@ -26,8 +26,17 @@ logger = logging.getLogger("lamella")
 class Loop(Protocol):
     """One running event loop."""
 
-    def spawn(self, function: Callable[[], Awaitable[None]], name: str) -> None:
-        """Start a task that belongs to nobody. Call on the loop's own thread."""
+    def spawn(
+        self, function: Callable[[], Awaitable[None]], name: str, context: Context | None = None
+    ) -> None:
+        """Start a task that belongs to nobody. Call on the loop's own thread.
+
+        Args:
+            function: What it runs.
+            name: What to call it.
+            context: Its context variables. None leaves them to the loop: asyncio copies those of
+                the code that runs, trio starts with its own.
+        """
         ...
 
     def call_soon(self, function: Callable[[], object]) -> bool:
@@ -40,6 +49,10 @@ class Loop(Protocol):
 
     def call_at(self, instant: float, function: Callable[[], object]) -> Callable[[], object]:
         """Run a plain function at an instant, in a task of its own; what takes that back."""
+        ...
+
+    def task(self) -> object:
+        """The running task, to tell it from others. Call on the loop's own thread."""
         ...
 
     @property
@@ -57,11 +70,13 @@ class AsyncioLoop:
         self._loop = ref(loop)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def spawn(self, function: Callable[[], Awaitable[None]], name: str) -> None:
+    def spawn(
+        self, function: Callable[[], Awaitable[None]], name: str, context: Context | None = None
+    ) -> None:
         task = (
             sys.modules["asyncio"]
             .get_running_loop()
-            .create_task(_guarded(function, name), name=name)
+            .create_task(_guarded(function, name), name=name, context=context)
         )
         self._tasks.add(task)  # the loop itself keeps only a weak reference
         task.add_done_callback(self._tasks.discard)
@@ -93,6 +108,9 @@ class AsyncioLoop:
         )
         return handle.cancel
 
+    def task(self) -> object:
+        return sys.modules["asyncio"].current_task()
+
     @property
     def closed(self) -> bool:
         loop = self._loop()
@@ -108,8 +126,10 @@ class TrioLoop:
         self._lowlevel = lowlevel
         self._token = ref(token)
 
-    def spawn(self, function: Callable[[], Awaitable[None]], name: str) -> None:
-        self._lowlevel.spawn_system_task(_guarded, function, name, name=name)
+    def spawn(
+        self, function: Callable[[], Awaitable[None]], name: str, context: Context | None = None
+    ) -> None:
+        self._lowlevel.spawn_system_task(_guarded, function, name, name=name, context=context)
 
     def call_soon(self, function: Callable[[], object]) -> bool:
         token = self._token()
@@ -135,6 +155,9 @@ class TrioLoop:
 
         self.spawn(wait, "lamella timer")
         return scope.cancel
+
+    def task(self) -> object:
+        return self._lowlevel.current_task()
 
     @property
     def closed(self) -> bool:
@@ -251,9 +274,9 @@ class Waiter:
         self._loop = current_loop()
         self._event = anyio.Event()
 
-    def wake(self) -> None:
-        """End the wait, from anywhere."""
-        self._loop.call_soon(self._event.set)
+    def wake(self) -> bool:
+        """End the wait, from anywhere; False if its loop has been closed, with all that waited."""
+        return self._loop.call_soon(self._event.set)
 
     async def wait(self) -> None:
         """Wait for `wake`."""

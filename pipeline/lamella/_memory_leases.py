@@ -54,6 +54,9 @@ class MemoryLeases:
         max_ended: How many ended leases are remembered.
     """
 
+    immediate: Final = True
+    """No operation ever suspends, so that a plain function can run one."""
+
     def __init__(
         self, *, monotonic: Callable[[], float], max_buckets: int, max_ended: int = 10_000
     ) -> None:

@@ -12,9 +12,11 @@ from lamella._attempts import DEFAULT_ATTEMPTS, AttemptBound
 from lamella._background import Background
 from lamella._calls import Call
 from lamella._clock import Clock
+from lamella._closing import Closing
 from lamella._context import is_given
 from lamella._ending import not_a_response, outcome_of
 from lamella._errors import ClosedError, ConfigurationError, LamellaError, NotBegunError
+from lamella._fingerprints import layer_inside, mark, transport_inside
 from lamella._fold import Step, fold
 from lamella._layers import LayerInfo, info_of, must_be_async, name_of
 from lamella._loops import Waiter
@@ -26,6 +28,7 @@ from lamella._ownership import release, use
 from lamella._ports import default_ports
 from lamella._requests import Request
 from lamella._responses import Response
+from lamella._targets import transports_of
 from lamella._trace import Trace
 
 if TYPE_CHECKING:
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from lamella._health import Health
     from lamella._ports import Ports
     from lamella._preset_records import Preset
+    from lamella._stores import Stores
 
 R = TypeVar("R", bound=Response)
 T = TypeVar("T")
@@ -56,13 +60,17 @@ class Pipeline:
         ports: The doors to time, chance and stores. None is the real world.
         max_attempts: How many attempts one model turn may make, whichever layers ask for them.
         name: What it is called in traces and health reports.
+        stores: Where things are counted and kept: `Stores`, or some of its parts by name, each a
+            store or, as in a file, a name or a table:
+            `{"leases": {"use": "redis", "url": "env:REDIS_URL"}}`. The rest, and with None all, are
+            those of `ports`. They close with the last pipeline that uses them.
 
     Raises:
-        ConfigurationError: If a layer or transport is none, or their order is unlawful.
+        ConfigurationError: If a layer, transport or store is none, or their order is unlawful.
         UnknownNameError: If a name is not registered.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a stack, and what few need, by name
         self,
         layers: Sequence[Layer] = (),
         transport: Transport = "mock",
@@ -71,6 +79,7 @@ class Pipeline:
         ports: Ports | None = None,
         max_attempts: int = DEFAULT_ATTEMPTS,
         name: str = "pipeline",
+        stores: Stores | Mapping[str, Any] | None = None,
     ) -> None:
         if max_attempts < 1:
             msg = f"max_attempts={max_attempts!r} would let no request out; it is 1 or more."
@@ -83,12 +92,18 @@ class Pipeline:
         self.allow = tuple(allow)
         self.max_attempts = max_attempts
         self._ports = ports
+        self._stores: tuple[Any, ...] = () if ports is None else (ports.stores,)
+        if stores is not None:
+            from lamella._named_stores import with_stores
+
+            self._ports, self._stores = with_stores(stores, ports)
         self._provider = name_of(self.transport)
         self._chains: dict[tuple[type, bool], Step] = {}
         self._background = Background()
         self._running: set[Call] = set()
         self._drained: list[Waiter] = []
         self._closed = False
+        self._closing = Closing()
         for thing in self._parts():
             use(thing, self)
 
@@ -239,7 +254,12 @@ class Pipeline:
             )
         self._refuse_if_closed()
         # Whatever the stack outside has aimed it at, here it goes to this pipeline's transport.
-        context = request.context.evolve(provider=self._provider)
+        context = request.context
+        context = context.evolve(
+            provider=self._provider,
+            transport=self.transport,
+            bound=context.bound.within(self.max_attempts),
+        )
         request = request.evolve(target=None, context=context)
         return cast("R", await self._chain(request)(request))
 
@@ -260,6 +280,17 @@ class Pipeline:
     def __repr__(self) -> str:
         names = ", ".join(info.name for info in self.infos)
         return f"<Pipeline [{names}] -> {name_of(self.transport)}>"
+
+    @property
+    def fingerprint(self) -> str:
+        """What decides its answers, as a digest: its layers that change something, its transport.
+
+        See `lamella.inside`.
+        """
+        found = transport_inside(self.transport)
+        for layer, info in zip(reversed(self.layers), reversed(self.infos), strict=True):
+            found = layer_inside(layer, info, found)
+        return found.digest
 
     @property
     def background(self) -> Background:
@@ -305,8 +336,8 @@ class Pipeline:
                 `{"use": "azure", "resource": "acme"}`.
             **overrides: A layer's name with options to set (`retry={"attempts": 5}`), with a layer
                 that takes its place, with True to add it where its phase belongs, or with None to
-                leave it out; `allow`, `max_attempts` or `ports` as for `Pipeline`; or `config`, the
-                path of a file to read instead of `lamella.toml`.
+                leave it out; `allow`, `max_attempts`, `ports` or `stores` as for `Pipeline`; or
+                `config`, the path of a file to read instead of `lamella.toml`.
 
         Raises:
             UnknownNameError: If there is no such preset, layer or transport.
@@ -327,30 +358,38 @@ class Pipeline:
     async def aclose(self, *, drain: float = 0.0) -> None:
         """Close: refuse new calls, end running ones, release what is held open. Idempotent.
 
-        Any task may call it. Layers close outermost first, then the transport, then stores of its
-        own; what other pipelines still use stays open. Work that closing interrupts ends with
-        `ClosedError`. A part that fails to close keeps no other from it; its error is raised once
-        all have had their turn. Cancelling `aclose` ends the draining, not the closing.
+        Any task may call it, on any event loop; who comes later waits for the first. Layers close
+        outermost first, then the transport, then stores of its own; what other pipelines still use
+        stays open. Work that closing interrupts ends with `ClosedError`. A part that fails to close
+        keeps no other from it; its error is raised once all have had their turn. Cancelling
+        `aclose` ends the draining, not the closing.
 
         Args:
             drain: Seconds that running calls get to finish by themselves.
         """
-        if self._closed:
+        if not self._closing.begin():
+            await self._closing.wait()
             return
         self._closed = True
-        async with AsyncExitStack() as stack:
-            for part in reversed(self._parts()):
-                stack.push_async_callback(self._let_go, part)
-            stack.push_async_callback(self._background.aclose)
-            stack.push_async_callback(self._interrupt)
-            if drain > 0:
-                with anyio.move_on_after(drain):
-                    await self._wait_until_drained()
+        try:
+            async with AsyncExitStack() as stack:
+                for part in reversed(self._parts()):
+                    stack.push_async_callback(self._let_go, part)
+                stack.push_async_callback(self._background.aclose)
+                stack.push_async_callback(self._interrupt)
+                if drain > 0:
+                    with anyio.move_on_after(drain):
+                        await self._wait_until_drained()
+        finally:
+            self._closing.finish()
 
     def _parts(self) -> tuple[Any, ...]:
         """What it holds open and may share with others, in the order of closing."""
-        stores = () if self._ports is None else (self._ports.stores,)
-        return (*self.layers, self.transport, *stores)
+        aimed_at = [
+            transport for layer in self.layers for transport in transports_of(layer).values()
+        ]
+        parts = (*self.layers, *aimed_at, self.transport, *self._stores)
+        return tuple({id(part): part for part in parts}.values())
 
     async def _let_go(self, part: Any) -> None:
         if release(part, self):
@@ -394,6 +433,8 @@ class Pipeline:
             deadline=None,
             branch="",
             provider=self._provider,
+            transport=self.transport,
+            alternatives=0,
             spare_credentials=0,
             attempt=None,
             bound=AttemptBound(self.max_attempts),
@@ -408,13 +449,8 @@ class Pipeline:
 
     async def _end(self, call: Call, outcome: Outcome) -> None:
         try:
-            leaks = call.end()
-            if leaks:
-                with anyio.CancelScope(shield=True):
-                    for leak in leaks:
-                        await leak.aclose()
+            await call.close(outcome)
         finally:
-            call.trace.finish(outcome)
             self._running.discard(call)
             if not self._running and self._drained:
                 waiters, self._drained = self._drained, []
@@ -427,8 +463,8 @@ class Pipeline:
         if chain is None:
             pairs = zip(self.layers, self.infos, strict=True)
             layers = [pair for pair in pairs if issubclass(key[0], pair[1].requests)]
-            terminal, provider = _terminal(self.transport), _provider(self.transport)
-            chain = fold(layers, terminal, provider, timed=key[1])
+            terminal, place = _terminal(self.transport), _place(self.transport)
+            chain = fold(layers, terminal, place, timed=key[1])
             self._chains[key] = chain
         return chain
 
@@ -480,20 +516,17 @@ def _transport(item: Any) -> Any:
     return item
 
 
-def _provider(transport: Any) -> Callable[[Any], str | None]:
-    """Finds the transport that a request goes to: its name, None if it is a pipeline."""
-    own = None if isinstance(transport, Pipeline) else name_of(transport)
+def _place(transport: Any) -> Callable[[Any], tuple[str, Any] | None]:
+    """Finds where a request goes: the name and the transport, None if that is a pipeline."""
+    own = None if isinstance(transport, Pipeline) else (name_of(transport), transport)
 
-    def provider(request: Any) -> str | None:
+    def place(request: Any) -> tuple[str, Any] | None:
         target = request.target
-        if target is None:
+        if target is None or target.transport is None:
             return own
-        pipeline = (
-            own is None if target.transport is None else isinstance(target.transport, Pipeline)
-        )
-        return None if pipeline else target.name
+        return None if target.nested else (target.name, target.transport)
 
-    return provider
+    return place
 
 
 def _terminal(transport: Any) -> Step:
@@ -506,6 +539,7 @@ def _terminal(transport: Any) -> Step:
         return target.transport(request)
 
     terminal.__name__ = name_of(transport)
+    mark(terminal, transport_inside(transport))
     return terminal
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import attrs
 
 from lamella._mistakes import Finding, Misfit, Mistakes, Place
 from lamella._nothing import NOTHING
 
+STORES: Final[Mapping[str, str]] = {"blobs": "purge", "leases": "reserve", "records": "append"}
+"""The stores that can be named, each with a method by which it is known."""
+
 
 @attrs.frozen
 class Use:
-    """A layer or transport by name, with options.
+    """A layer, transport or store by name, with options.
 
     In a file, and wherever presets are written, `"retry"` and `{ use = "retry", attempts = 5 }`.
 
@@ -46,6 +49,32 @@ def _transport(given: Any) -> Any:
         return None if given is None else use_of(given)
     except Misfit as misfit:
         raise Misfit(misfit.under("transport")) from None
+
+
+def stores_given(given: Any) -> Mapping[str, Any]:
+    """What stands for the stores, by part: a `Use`, a store itself, or None for the process's own.
+
+    Raises:
+        Misfit: If it is something else.
+    """
+    if not isinstance(given, Mapping):
+        raise Misfit([Finding(("stores",), "a table such as { leases = 'redis' }", given)])
+    findings: list[Finding] = []
+    stores: dict[str, Any] = {}
+    for part, wanted in cast("Mapping[str, Any]", given).items():
+        if part not in STORES:
+            text = f"is no store. There are {', '.join(STORES)}."
+            findings.append(Finding(("stores", str(part)), text))
+        elif wanted is None or hasattr(wanted, STORES[part]):
+            stores[part] = wanted
+        else:
+            try:
+                stores[part] = use_of(wanted)
+            except Misfit as misfit:
+                findings.extend(misfit.under("stores", part))
+    if findings:
+        raise Misfit(findings)
+    return stores
 
 
 def _shaped(wanted: Any) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
@@ -123,6 +152,9 @@ class Preset:
             of `extends`.
         extends: The preset that says what this one does not. Its own name means the one that it
             replaces.
+        stores: Where things are counted and kept, by part: `leases`, `blobs`, `records`; each a
+            name, a table with `use` and options, or in code a store. A part that is not named is
+            that of `extends`, or the process's own.
         allow: As for `Pipeline`; added to that of `extends`.
         max_attempts: As for `Pipeline`. None takes that of `extends`.
         name: What the pipeline is called. None takes that of `extends`, or calls it after the
@@ -140,6 +172,7 @@ class Preset:
         default=None, validator=[_shaped(int | None), _at_least_one]
     )
     name: str | None = attrs.field(default=None, validator=_shaped(str | None))
+    stores: Mapping[str, Any] = attrs.field(default=NOTHING, converter=stores_given, hash=False)
 
 
 def preset_of(given: object, place: Place) -> Preset:

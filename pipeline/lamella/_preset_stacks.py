@@ -10,6 +10,7 @@ import attrs
 from lamella._errors import LamellaError
 from lamella._layers import info_of
 from lamella._mistakes import Finding, Misfit, Mistakes, Place
+from lamella._named_stores import shared, store_of
 from lamella._order import arranged
 from lamella._preset_records import Preset, Use
 from lamella._registry import Kind, Registry, key_of
@@ -53,8 +54,9 @@ class Slot:
         if not isinstance(self.given, Use):
             return self.given
         options = {name: value for name, (value, _) in self.options.items()}
+        make = shared if kind == "stores" else build
         try:
-            return build(names.factory(kind, self.given.use), options)
+            return make(names.factory(kind, self.given.use), options)
         except Misfit as misfit:
             for finding in misfit.findings:
                 at, inner = self._place_of(finding)
@@ -82,6 +84,7 @@ class Stack:
         allow: As for `Pipeline`.
         max_attempts: As for `Pipeline`; None for its default.
         name: What the pipeline is called; None calls it after the preset.
+        stores: Where things are counted and kept, by part; the process's own for the rest.
     """
 
     slots: list[Slot] = attrs.field(factory=list[Slot])
@@ -90,6 +93,7 @@ class Stack:
     allow: tuple[str, ...] = ()
     max_attempts: int | None = None
     name: str | None = None
+    stores: dict[str, Slot] = attrs.field(factory=dict[str, Slot])
 
     def extend(self, preset: Preset, place: Place, names: Registry, mistakes: Mistakes) -> None:
         """Let a preset say what it says; what it does not stays.
@@ -113,11 +117,32 @@ class Stack:
             self._merge(slots, names, mistakes)
         if preset.transport is not None:
             self.transport = Slot.of(preset.transport, place.at("transport"))
+        self.store(preset.stores, place.at("stores"))
         if preset.max_attempts is not None:
             self.max_attempts = preset.max_attempts
         if preset.name is not None:
             self.name = preset.name
         self.allow = (*self.allow, *preset.allow)
+
+    def store(self, stores: Mapping[str, Any], place: Place) -> None:
+        """Let things be counted and kept elsewhere; None is the process's own store."""
+        for part, given in stores.items():
+            self.stores.pop(part, None)
+            if given is not None:
+                self.stores[part] = Slot.of(given, place.at(part))
+
+    def made_stores(self, names: Registry, mistakes: Mistakes) -> dict[str, Any]:
+        """The stores, made: those that are not the process's own."""
+        made: dict[str, Any] = {}
+        for part, slot in self.stores.items():
+            store = slot.made("stores", names, mistakes)
+            if store is None:
+                continue
+            try:
+                made[part] = store_of(part, store)
+            except Misfit as misfit:
+                mistakes.add(slot.place, *misfit.findings)
+        return made
 
     def _merge(self, slots: list[Slot], names: Registry, mistakes: Mistakes) -> None:
         seen: set[str] = set()

@@ -7,7 +7,9 @@ that is wrong with a stack is reported at once, each mistake with the file or ca
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Generator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
@@ -18,9 +20,10 @@ from lamella._errors import ConfigurationError, LamellaError, UnknownNameError
 from lamella._layers import info_of
 from lamella._mistakes import Finding, Misfit, Mistakes, Place
 from lamella._ports import Ports
-from lamella._preset_records import Preset, use_of
+from lamella._preset_records import STORES, Preset, stores_given, use_of
 from lamella._preset_stacks import Slot, Stack
 from lamella._registry import PROGRAM, Registry, key_of, registry
+from lamella._stores import Stores
 from lamella._structuring import fit
 
 if TYPE_CHECKING:
@@ -42,10 +45,18 @@ def build_preset(
 ) -> P:
     """The pipeline of a preset; see `Pipeline.preset`."""
     changes = dict(overrides)
-    preset = name if isinstance(name, Preset) else None
     called = _called(name)
+    with _beneath(key_of(called), changes.pop("config", None)) as config:
+        return _build(pipeline, name, called, transport, _Changes(changes, config))
+
+
+def _build(
+    pipeline: type[P], name: str | Preset | None, called: str, transport: Any, given: _Changes
+) -> P:
+    changes = given.overrides
+    preset = name if isinstance(name, Preset) else None
     call = Place("Pipeline.preset(...)" if preset is not None else f"Pipeline.preset({called!r})")
-    book = _book(changes.pop("config", None))
+    book = _book(given.config)
     mistakes = Mistakes()
     options = _options_of(changes, call, mistakes)
 
@@ -54,6 +65,7 @@ def build_preset(
     else:
         stack = book.stack(called, mistakes)
     _transport_given(stack, transport, call, mistakes)
+    _stores_given(stack, changes.pop("stores", None), call, mistakes)
     for layer, change in _layers_of(changes, stack, book.names, call, mistakes).items():
         stack.change(layer, change, call.at(layer), book.names, mistakes)
 
@@ -64,12 +76,49 @@ def build_preset(
         mistakes.add(call, Finding((), f"nothing names a transport; {hint}"))
     else:
         chosen = stack.transport.made("transports", book.names, mistakes)
+    stores = stack.made_stores(book.names, mistakes)
     mistakes.raise_any()
+    if stores:
+        options["stores"] = stores
     options["allow"] = (*stack.allow, *options.get("allow", ()))
     options["name"] = stack.name or called
     if stack.max_attempts is not None:
         options.setdefault("max_attempts", stack.max_attempts)
     return pipeline(layers, chosen, **options)
+
+
+@attrs.frozen
+class _Changes:
+    """What a call says of a preset: overrides, and the file that it is looked for in."""
+
+    overrides: dict[str, Any]
+    config: Any
+
+
+_building: ContextVar[tuple[tuple[str, ...], Any]] = ContextVar(
+    "lamella_presets_building", default=((), None)
+)
+"""The presets that are being built, outermost first, and the file of the outermost."""
+
+
+@contextmanager
+def _beneath(key: str, config: Any) -> Generator[Any]:
+    """Build one preset, which a target of another one may have named; the file that holds.
+
+    Raises:
+        ConfigurationError: If it is being built already: the two would be each other's targets.
+    """
+    above, outer = _building.get()
+    if key in above:
+        names = " -> ".join([*above[above.index(key) :], key])
+        msg = f"These presets are each other's targets: {names}."
+        raise ConfigurationError(msg, hint="Let one of them end in a transport.")
+    config = outer if config is None else config
+    token = _building.set(((*above, key), config))
+    try:
+        yield config
+    finally:
+        _building.reset(token)
 
 
 def preset_names(config: str | os.PathLike[str] | None = None) -> Mapping[str, str]:
@@ -198,6 +247,17 @@ def _transport_given(stack: Stack, transport: Any, call: Place, mistakes: Mistak
         mistakes.add(call.at("transport"), *misfit.findings)
 
 
+def _stores_given(stack: Stack, stores: Any, call: Place, mistakes: Mistakes) -> None:
+    if stores is None:
+        return
+    if isinstance(stores, Stores):
+        stores = {part: getattr(stores, part) for part in STORES}
+    try:
+        stack.store(stores_given(stores), call.at("stores"))
+    except Misfit as misfit:
+        mistakes.add(call, *misfit.findings)
+
+
 def _layers_of(
     changes: Mapping[str, Any], stack: Stack, names: Registry, call: Place, mistakes: Mistakes
 ) -> Mapping[str, Any]:
@@ -214,7 +274,14 @@ def _layers_of(
         if known or own:
             meant[name] = change
             continue
-        all_known = {*_OPTIONS, "config", "transport", *there, *names.names("middlewares")}
+        all_known = {
+            *_OPTIONS,
+            "config",
+            "stores",
+            "transport",
+            *there,
+            *names.names("middlewares"),
+        }
         offer = close_to(name, all_known) or f"Known are {', '.join(sorted(all_known))}."
         error = UnknownNameError(f"is neither a layer nor an option of Pipeline. {offer}")
         mistakes.add(call.at(name), Finding((), str(error), error=error))

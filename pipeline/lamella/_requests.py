@@ -45,6 +45,7 @@ class Request(Evolvable, Generic[R_co]):
 
     operation: ClassVar[str] = ""
     response_type: ClassVar[type[Response]] = Response
+    streams: ClassVar[bool] = False  # whether providers answer it event by event
 
     model: str | None = None
     extra: JSONObject = attrs.field(default=NOTHING, hash=False)
@@ -76,6 +77,11 @@ class Request(Evolvable, Generic[R_co]):
         context = self.context
         bound = AttemptBound(context.bound.limit)
         branch = f"{context.branch}/{purpose}"
+        if self.target is not None:  # the child goes to the pipeline's own transport again
+            from lamella._layers import name_of
+
+            own = name_of(context.transport)
+            context = context.evolve(provider=own, alternatives=0, spare_credentials=0)
         return other.evolve(
             context=context.evolve(branch=branch, bound=bound, attempt=None, idempotency_key=None),
             stream=False,
@@ -132,16 +138,23 @@ class Request(Evolvable, Generic[R_co]):
     def aim(self, target: Target) -> Self:
         """This request on its way to `target`, as the target changes it.
 
-        An idempotency key promises a provider that two requests are the same, so another target
-        gets one of its own, made from the caller's.
+        A target with a transport of its own is another provider, and counted as one. A target
+        without stays where the request was going. An idempotency key promises a provider that two
+        requests are the same, so a target gets one of its own, made from the caller's.
         """
+        changes = target.changes
         context = self.context
         key = context.idempotency_key
-        return self.evolve(
-            target=target,
-            context=context.evolve(
-                provider=target.name,
-                idempotency_key=None if key is None else f"{key}/{target.name}",
-            ),
-            **target.changes,
-        )
+        facts: dict[str, object] = {}
+        if key is not None:
+            facts["idempotency_key"] = f"{key}/{target.name}"
+        if target.transport is None:
+            if self.target is not None:
+                target = self.target  # aimed at a transport already: there, with these changes
+        else:
+            here = context.transport if self.target is None else self.target.transport
+            if target.name == context.provider and target.transport is not here:
+                target = target.but(name=f"{target.name}#1")  # another one of the same name
+            facts.update(provider=target.name, spare_credentials=0)
+        context = context.evolve(**facts) if facts else context
+        return self.evolve(target=target, context=context, **changes)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 import anyio
 import attrs
 
+from lamella._closing import CLEANUP_SECONDS, close_source
 from lamella._cursors import Cursor
 from lamella._ending import Callback, Ending, note_failure, outcome_of, tell
 from lamella._errors import (
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
     from lamella._requests import Request
     from lamella._trace import Trace
     from lamella._usage import Usage
-
-CLEANUP_SECONDS = 1.0
-"""How long closing a source may take, under a shield."""
 
 
 @attrs.frozen
@@ -130,8 +128,8 @@ class Response:
 
     __slots__ = (
         "__weakref__", "_answer", "_bridge", "_callbacks", "_clock", "_closing", "_context",
-        "_error", "_events", "_guard", "_loop", "_outcome", "_read_over", "_reading", "_source",
-        "head",
+        "_ended", "_ender", "_error", "_events", "_guard", "_loop", "_outcome", "_read_over",
+        "_reading", "_source", "head",
     )  # fmt: skip
 
     def __init__(self, events: Sequence[Event] = (), head: Head = NO_HEAD) -> None:
@@ -150,6 +148,8 @@ class Response:
         self._reading = False
         self._read_over: anyio.Event | None = None
         self._closing = False
+        self._ender: object = None  # the task that is running the callbacks, while it does
+        self._ended: anyio.Event | None = None
 
     # --- making ------------------------------------------------------------------------------
 
@@ -178,7 +178,11 @@ class Response:
             response = self if self._context is None and self._source is None else self._replica()
             response._context = request.context  # noqa: SLF001 - its own class
         attempt = request.context.attempt
-        if attempt is not None and response.head.provider is None:
+        if attempt is not None and (
+            response.head.provider is None
+            # A target is called what its choose layer calls it, not what its transport does.
+            or (attempt.vendor != attempt.provider and response.head.provider == attempt.vendor)
+        ):
             response.head = attrs.evolve(response.head, provider=attempt.provider)
         return response
 
@@ -312,6 +316,7 @@ class Response:
         while True:
             if index == len(self._events):
                 if not self.open:
+                    self._settle_sync()
                     self._raise_if_broken()
                     return
                 if self._bridge is None:
@@ -319,8 +324,14 @@ class Response:
                     raise MisuseError(msg, hint="In synchronous code use pipeline.stream_sync().")
                 self._bridge.call(self.pull)
                 continue
+            if index + 1 == len(self._events):
+                self._settle_sync()
             yield self._events[index]
             index += 1
+
+    def _settle_sync(self) -> None:
+        if self._ender is not None and self._bridge is not None:
+            self._bridge.call(self.settled)
 
     async def collect(self) -> Self:
         """Read to the end; the response itself, complete now.
@@ -330,6 +341,7 @@ class Response:
         """
         while self._outcome is None:
             await self.pull()
+        await self.settled()
         self._raise_if_broken()
         return self
 
@@ -346,6 +358,7 @@ class Response:
     async def pull(self) -> None:
         """Wait for the next event, which is then the last of `events`."""
         if self._outcome is not None:
+            await self.settled()
             return
         self._refuse_second_reader()
         guard, clock = self._guard, self._clock
@@ -389,6 +402,17 @@ class Response:
             self._read_over.set()
 
     # --- ending ------------------------------------------------------------------------------
+
+    async def settled(self) -> None:
+        """Wait until the callbacks of an ending under way have run; at once without one.
+
+        Another task may be running them. In a callback itself, and in what it awaits, there is
+        nothing to wait for. The wait is as bounded as the callbacks are.
+        """
+        if self._ender is None or self._ender is current_loop().task():
+            return
+        self._ended = self._ended or anyio.Event()
+        await self._ended.wait()
 
     async def _broke(self, error: BaseException) -> None:
         """The source raised instead of giving an event: end, and raise what the reader is told."""
@@ -440,15 +464,19 @@ class Response:
     async def aclose(self) -> None:
         """Stop reading and close what the answer comes from. Idempotent; any task may call it.
 
-        A read that another task is waiting in raises `ClosedError`.
+        A read that another task is waiting in raises `ClosedError`. An ending that another task is
+        about is waited for.
         """
         if self._outcome is not None:
+            if self._ender is not None:
+                with anyio.CancelScope(shield=True):
+                    await self.settled()
             return
         if not self._reading:
             await self._end(Outcome.LEFT, None)
             return
         self._closing = True
-        interruption = await self._close_source()
+        interruption = await close_source(self._source, self._context)
         if self._reading:  # no longer, if the source took its time to close
             self._read_over = self._read_over or anyio.Event()
             with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
@@ -463,22 +491,34 @@ class Response:
         self._error = error
         if self._guard is not None:
             self._guard.close()
-        interruption = await self._close_source()
-        self._source = None
-        callbacks, self._callbacks = self._callbacks, []
-        if callbacks:
-            end = self._ending()
-            for callback in callbacks:
-                try:
-                    failure = await tell(callback, end)
-                except BaseException as stronger:  # noqa: BLE001 - raised below
-                    # Task.cancel() of asyncio goes through shields; the others are told first.
-                    interruption = interruption or stronger
-                    continue
-                if failure is not None:
-                    self._callback_failed(failure)
+        self._ender = True if self._loop is None else self._loop.task() or True
+        try:
+            interruption = await close_source(self._source, self._context)
+            self._source = None
+            callbacks, self._callbacks = self._callbacks, []
+            if callbacks:
+                interruption = await self._tell_all(callbacks) or interruption
+        finally:
+            self._ender = None
+            if self._ended is not None:
+                self._ended.set()
         if interruption is not None:
             raise interruption
+
+    async def _tell_all(self, callbacks: Sequence[Callback]) -> BaseException | None:
+        """Tell every callback; what interrupted one of them, although it stands under a shield."""
+        end = self._ending()
+        interruption: BaseException | None = None
+        for callback in callbacks:
+            try:
+                failure = await tell(callback, end)
+            except BaseException as stronger:  # noqa: BLE001 - raised by the caller
+                # Task.cancel() of asyncio goes through shields; the others are told first.
+                interruption = interruption or stronger
+                continue
+            if failure is not None:
+                self._callback_failed(failure)
+        return interruption
 
     def _callback_failed(self, failure: Exception) -> None:
         if self._context is None:
@@ -500,28 +540,6 @@ class Response:
             usage = self._error.usage
         outcome = self._outcome or Outcome.UNKNOWN
         return Ending(outcome, self._error, reason, usage, self._events)
-
-    async def _close_source(self) -> BaseException | None:
-        """Close the source; what interrupted that, although it stands under a shield."""
-        source = self._source
-        if source is None:
-            return None
-        failure: Exception | None = None
-        with anyio.move_on_after(CLEANUP_SECONDS, shield=True) as scope:
-            try:
-                await source.aclose()
-            except Exception as error:  # noqa: BLE001 - the answer's own end matters more
-                failure = error
-            except BaseException as error:
-                if scope.cancel_called:
-                    raise
-                # Task.cancel() of asyncio goes through shields: a task of its own closes it.
-                current_loop().spawn(source.aclose, "lamella interrupted close")
-                return error
-        if (failure is not None or scope.cancelled_caught) and self._context is not None:
-            name = type(failure).__name__ if failure is not None else "TimeoutError"
-            self._context.trace.note("core", "close.failed", error=name)
-        return None
 
     async def on_end(self, callback: Callback) -> None:
         """Be told, once, how the answer ends; at once if it has already.

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from lamella._attempts import Attempt, OpenAttempt
+from lamella._attempts import Attempt, AttemptBound, OpenAttempt
 from lamella._money import Money
 from lamella._outcomes import Outcome
 from lamella._usage import Usage
@@ -86,6 +86,7 @@ class Trace:
         self._monotonic = monotonic
         self._origin = monotonic()
         self._attempts: list[OpenAttempt] = []
+        self._adopted: dict[Trace, str] = {}
 
     def __repr__(self) -> str:
         return f"<Trace {self.call_id} attempts={len(self._attempts)} notes={len(self.notes)}>"
@@ -104,6 +105,46 @@ class Trace:
         self._attempts.append(attempt)
         return attempt
 
+    def of_turn(self, bound: AttemptBound) -> list[OpenAttempt]:
+        """The attempts of one model turn, in the order opened, as they are now.
+
+        Args:
+            bound: A bound of that turn (`context.bound`).
+        """
+        turn = bound.turn
+        return [
+            attempt
+            for attempt in self._attempts
+            if attempt.bound is not None and attempt.bound.turn is turn
+        ]
+
+    def adopt(self, other: Trace, branch: str = "") -> None:
+        """Count what another call attempts, and what that costs, as this call's.
+
+        It is for work that a call has others do in a call of its own, where it pays for it. What
+        the other trace learns later is counted as well; nothing is copied. One trace at a time
+        should have adopted another, or what it cost is counted twice: `disown` before handing on.
+
+        Args:
+            other: The trace of the work.
+            branch: The branch on whose behalf it was done; the attempts' branches begin with it.
+
+        Raises:
+            ValueError: If it is this trace, or has adopted this one.
+        """
+        if other is self or self in other.adopted:
+            raise ValueError("A trace cannot adopt itself, nor one that has adopted it.")
+        self._adopted[other] = branch
+
+    def disown(self, other: Trace) -> None:
+        """No longer count what an adopted trace has; nothing if it was not adopted."""
+        self._adopted.pop(other, None)
+
+    @property
+    def adopted(self) -> tuple[Trace, ...]:
+        """The traces that are counted as this one's, in the order in which they were adopted."""
+        return tuple(self._adopted)
+
     def finish(self, outcome: Outcome) -> None:
         """The call has ended."""
         if self.outcome is None:
@@ -117,14 +158,31 @@ class Trace:
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
-        """Every attempt in the order opened: tries, hedges, losers, child calls."""
-        return tuple([attempt.record() for attempt in self._attempts])
+        """Every attempt in the order opened: tries, hedges, losers, child calls.
+
+        Those of adopted traces come after its own.
+        """
+        found = [attempt.record() for attempt in self._attempts]
+        for trace, branch in self._adopted.items():
+            later = trace._origin - self._origin  # noqa: SLF001 - its own class
+            for attempt in trace.attempts:
+                found.append(_moved(attempt, later, len(found), branch))
+        return tuple(found)
+
+    def _counted(self) -> list[OpenAttempt]:
+        """Its own attempts and the adopted ones."""
+        if not self._adopted:
+            return self._attempts
+        found = list(self._attempts)
+        for trace in self._adopted:
+            found += trace._counted()  # noqa: SLF001 - its own class
+        return found
 
     @property
     def usage(self) -> Usage:
         """What all attempts consumed together, as far as known."""
         total = Usage()
-        for attempt in self._attempts:
+        for attempt in self._counted():
             if attempt.usage is not None:
                 total += attempt.usage
         return total
@@ -136,7 +194,7 @@ class Trace:
         None if an attempt was billed and its price is not known (a note says which), or if the
         attempts were billed in several currencies (`costs` has each).
         """
-        billed = [a for a in self._attempts if a.outcome is not Outcome.NOT_SENT]
+        billed = [a for a in self._counted() if a.outcome is not Outcome.NOT_SENT]
         if any(attempt.cost is None for attempt in billed):
             return None
         costs = self.costs
@@ -148,7 +206,7 @@ class Trace:
     def costs(self) -> dict[str, Money]:
         """The known costs by currency."""
         sums: dict[str, Money] = {}
-        for attempt in self._attempts:
+        for attempt in self._counted():
             cost = attempt.cost
             if cost:  # nothing, in whatever currency, makes no second currency
                 known = sums.get(cost.currency)
@@ -160,3 +218,16 @@ class Trace:
         from lamella._drawing import draw
 
         return draw(self)
+
+
+def _moved(attempt: Attempt, later: float, index: int, branch: str) -> Attempt:
+    """An attempt of another call, in the time and the order of this one."""
+    first, end = attempt.first_event, attempt.end
+    return attrs.evolve(
+        attempt,
+        index=index,
+        branch=f"{branch}{attempt.branch}",
+        start=attempt.start + later,
+        first_event=None if first is None else first + later,
+        end=None if end is None else end + later,
+    )

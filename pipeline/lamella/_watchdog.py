@@ -35,7 +35,12 @@ class Alarm:
     def arm(self, seconds: float) -> None:
         """Ring in `seconds` from now unless armed anew or disarmed before."""
         watchdog = self._watchdog
-        expiry = self._expiry = current_loop().now() + max(0.0, seconds)
+        now = current_loop().now()
+        expiry = now + max(0.0, seconds)
+        if expiry == now and seconds > 0:
+            # Too short to change the sum: it must not ring at this instant again and again.
+            expiry = math.nextafter(now, math.inf)
+        self._expiry = expiry
         if expiry < self._queued:
             self._queued = expiry
             watchdog.queue(self, expiry)

@@ -73,6 +73,8 @@ Commands:
   models: List the models that are known: limits, modalities, and prices for a million tokens.
   plugins: List the plugins that are installed: what they contribute, and what is wrong with them.
   run: Ask once; the answer streams to standard output.
+  scenarios: Play the failover scenarios: two providers on loopback sockets, one of which fails.
+  simulate: Run a preset in virtual time under a load, against modelled providers, and report.
   test-config: Say what is set and what is missing for each transport and each preset of yours.
   --help, -h: Display this message and exit.
   --version: Display application version.

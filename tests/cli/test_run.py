@@ -221,6 +221,7 @@ call 01234567 complete 0 s 16 tokens in, 4 out $0.000032
  log -- 0 s
  deadline -- 0 s
  retry -- 0 s
+ timeout -- 0 s
  -> mock -- 0 s complete, first event after 0 s, $0.000032
  cost -- 0 s\
 """)

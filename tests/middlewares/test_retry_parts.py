@@ -46,9 +46,10 @@ from lamella import (
     StreamTruncated,
     WriteTimeout,
 )
+from lamella._repeatable import repeatable
 from lamella.transports._http_errors import status_error
 from lamella_middlewares.retry import Retry, RetryBudget
-from lamella_middlewares.retry._predicate import foreign_predicate, judge, repeatable
+from lamella_middlewares.retry._predicate import foreign_predicate, judge
 from lamella_middlewares.retry._waits import backoff, jittered, obeying, valid_hint
 
 ASK = ChatRequest.of("hello", model="m")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from lamella import (
     AttemptTimeout,
     ChatRequest,
+    ChatResponse,
     ConfigurationError,
     Finish,
     FirstEventTimeout,
@@ -83,6 +84,44 @@ async def test_a_complete_answer_has_no_first_event_to_wait_for() -> None:
     assert response.text == "slow"
 
 
+async def test_the_first_event_of_a_run_is_bounded_where_it_is_streamed() -> None:
+    """With `stream_runs`, a provider that has died is found out before the attempt's limit."""
+    transport = Scripted([ScriptedAnswer(("late", Finish("stop")), delay=50)])
+    with pytest.raises(FirstEventTimeout) as caught:
+        await pipeline([Timeout(first_event=3, stream_runs=True)], transport).run(ASK)
+    assert caught.value.attempts[0].duration == pytest.approx(3)
+
+
+async def test_once_a_streamed_run_has_begun_its_first_event_is_bounded_no_more() -> None:
+    """What follows is bounded by `idle` and `attempt`, as in a stream."""
+    transport = Scripted([["one", 2.0, "two", 2.0, "three", Finish("stop")]])
+    pipe = pipeline([Timeout(first_event=3, idle=3, stream_runs=True)], transport)
+    assert (await pipe.run(ASK)).text == "onetwothree"
+
+
+async def test_silence_ends_a_streamed_run() -> None:
+    """`idle` holds for the events of a run as it does for those of a stream."""
+    transport = Scripted([["one", 30.0, "two", Finish("stop")]])
+    with pytest.raises(IdleTimeout):
+        await pipeline([Timeout(idle=5, stream_runs=True)], transport).run(ASK)
+
+
+async def test_a_transport_that_cannot_stream_says_so() -> None:
+    """An answer in one piece has no first event, whoever asked for a stream."""
+
+    async def whole(request: ChatRequest) -> ChatResponse:
+        attempt = request.context.attempt
+        assert attempt is not None
+        attempt.expect_whole()
+        await request.context.ports.sleep(9)
+        return ChatResponse.of("whole")
+
+    pipe = pipeline([Timeout(first_event=3, stream_runs=True)], whole)
+    assert (await pipe.run(ASK)).text == "whole"
+    async with pipe.stream(ASK) as response:
+        assert (await response.collect()).text == "whole"
+
+
 async def test_an_attempt_is_bounded_as_a_whole() -> None:
     """A black hole ends with the limit of the attempt."""
     transport = Scripted([ScriptedAnswer(("slow", Finish("stop")), delay=50)])
@@ -136,4 +175,4 @@ async def test_a_plain_function_is_bounded_too() -> None:
 def test_zero_is_refused_and_told_apart_from_none(stage: str) -> None:
     """0 would let nothing pass: the message says that None is what is meant."""
     with pytest.raises(ConfigurationError, match=rf"Timeout\({stage}=0\).*None for no limit"):
-        Timeout(**{stage: 0})
+        Timeout(**cast("Any", {stage: 0}))

@@ -60,6 +60,21 @@ async def test_the_bound_holds_across_a_nested_pipeline() -> None:
     assert len(transport.requests) == 6
 
 
+async def test_a_bound_within_another_takes_from_both() -> None:
+    """The tighter one holds, and the error names the outermost that is reached."""
+    outer = AttemptBound(3)
+    inner, looser = outer.within(2), outer.within(3)
+    assert looser is outer
+    assert inner.turn is outer
+    inner.take()
+    outer.take()
+    assert (inner.left, outer.left, inner.used, outer.used) == (1, 1, 1, 2)
+    inner.take()
+    with pytest.raises(AttemptLimitError, match="has made 3 attempts"):
+        inner.take()
+    assert (inner.used, outer.used) == (2, 3)
+
+
 async def test_each_call_has_a_bound_of_its_own() -> None:
     """One request may be run many times; each call counts from zero."""
     pipeline = Pipeline([], Scripted(["ok"], repeat=True), max_attempts=1)

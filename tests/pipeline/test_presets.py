@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +24,7 @@ from lamella import (
 )
 from lamella._presets import preset_names
 from lamella._registry import using
+from lamella_middlewares import _presets
 
 
 class Site(Protocol):
@@ -434,9 +436,21 @@ def test_a_preset_that_only_extends_itself_says_so() -> None:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("development", ["log", "deadline", "retry", "cost"]),
-        ("production", ["log", "deadline", "retry", "timeout", "cost"]),
-        ("cost", ["log", "deadline", "cost"]),
+        ("development", ["log", "deadline", "retry", "timeout", "cost"]),
+        (
+            "production",
+            [
+                "log",
+                "deadline",
+                "load_shed",
+                "retry",
+                "concurrency",
+                "circuit_breaker",
+                "timeout",
+                "cost",
+            ],
+        ),
+        ("cost", ["log", "deadline", "single_flight", "circuit_breaker", "timeout", "cost"]),
         ("test", ["deadline", "cost"]),
     ],
 )
@@ -448,6 +462,18 @@ def test_a_built_in_preset_explains_itself(name: str, expected: list[str]) -> No
     assert (explained.name, explained.transport, explained.doubts) == (name, "mock", ())
     for layer in explained.layers:
         assert (layer.distribution, layer.phase is None) == ("lamella", False)
+
+
+def test_the_page_says_of_each_built_in_preset_what_it_is() -> None:
+    """Line by line, as a file would; a page that lags behind fails."""
+    page = (Path(__file__).parents[2] / "docs" / "presets.md").read_text()
+    told = tomllib.loads(page.partition("```toml\n")[2].partition("```")[0])["presets"]
+    assert told == {
+        "cost": _presets.COST,
+        "development": _presets.DEVELOPMENT,
+        "production": _presets.PRODUCTION,
+        "test": _presets.TEST,
+    }
 
 
 def whole(given: Any) -> int:

@@ -114,7 +114,7 @@ class Cost:
             request.context.note("cost", "cost.skipped", why="no attempt is under way here")
             return await call_next(request)
         # Before anything is sent: whatever is wrong with a card file must not cost an answer.
-        price = self.price(request, attempt.provider, request.model)
+        price = self.price(request, attempt.vendor, request.model)
         if self.unknown == "refuse":
             self._must_have(price, request, attempt)
         meter = _Meter(self, request, call_next, price)
@@ -133,7 +133,7 @@ class Cost:
             return
         what = f"the model {request.model!r}" if price is None else f"the service {service!r}"
         raise RefusedError(
-            f"Cost refuses {what} of {self.provider or attempt.provider!r}: it has no price.",
+            f"Cost refuses {what} of {self.provider or attempt.vendor!r}: it has no price.",
             hint='State one with Cost(prices=...), or accept it with Cost(unknown="note").',
             code="unpriced",
             layer="cost",
@@ -192,7 +192,7 @@ class _Meter:
         served = self._head.model
         if served is None or served == self._request.model:
             return self._asked
-        return self._cost.price(self._request, attempt.provider, served, self._request.model)
+        return self._cost.price(self._request, attempt.vendor, served, self._request.model)
 
     def _usage(self, end: Ending, attempt: OpenAttempt) -> Usage | None:
         reported = end.usage or attempt.usage

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lamella_middlewares.retry._budget import RetryBudget
+from lamella._retry_budget import RetryBudget
 from lamella_middlewares.retry._middleware import Retry
 
 __all__ = ("Retry", "RetryBudget")

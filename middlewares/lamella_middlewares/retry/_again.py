@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from tenacity import AsyncRetrying, RetryCallState
 
 from lamella import LamellaError, Request, Response
-from lamella_middlewares.retry._budget import balance_of, provider_of
+from lamella._retry_budget import balance_of, count_call
 from lamella_middlewares.retry._predicate import Verdict, judge
 from lamella_middlewares.retry._waits import backoff, jittered, obeying, valid_hint
 
@@ -21,6 +21,13 @@ THROTTLE_BASE = 1.0
 """Seconds; limits are counted per minute, so that shorter waits only use up tries."""
 
 EXHAUSTED = "retry_budget_exhausted"
+
+_ENDS = {
+    "stateful": "it may have been processed, and doing it twice is not the same",
+    "spare credential": "another credential of the provider is there",
+    "alternative": "another target is there, and this one has just let a limit in time pass",
+}
+"""Why what might pass is not tried again, by the verdict's reason."""
 
 
 class Again(Generic[R]):
@@ -40,10 +47,9 @@ class Again(Generic[R]):
         self._request = request
         self._call_next = call_next
         self._failure: Exception | None = failure  # the first try's, until tenacity has been told
-        self._balance = balance_of(retry.budget, request, provider_of(request))
+        self._balance = balance_of(retry.budget, request, request.context.provider)
         self._tries = 1  # sent, of whatever kind
         self._counted = 0  # of those that failed
-        self._free_used = False
         self._wait = 0.0
         self._stop: str | None = None
         self._reason = ""
@@ -54,8 +60,7 @@ class Again(Generic[R]):
         Raises:
             Exception: What the last try raised.
         """
-        if self._balance is not None:
-            self._balance.deposit(self._request.context.ports.monotonic())
+        count_call(self._balance, self._request)
         loop = AsyncRetrying(
             sleep=self._sleep,
             retry=self._worth_it,
@@ -87,21 +92,22 @@ class Again(Generic[R]):
         if verdict.again:
             self._reason = verdict.reason
             self._stop = self._decide(error, verdict)
-        elif verdict.reason == "stateful":
-            self._note_end(error, "it may have been processed, and doing it twice is not the same")
+        elif verdict.reason in _ENDS:
+            self._note_end(error, _ENDS[verdict.reason])
         return verdict.again
 
     def _decide(self, error: Exception, verdict: Verdict) -> str | None:
         """Set the wait; why there must be no further try, None if there may be."""
         retry, context = self._retry, self._request.context
-        free = verdict.free and not self._free_used and retry.attempts > 1
+        turn = context.bound.turn
+        free = verdict.free and not turn.free_used and retry.attempts > 1
         if free:
-            self._free_used = True
+            turn.free_used = True
         else:
             self._counted += 1
         if self._counted >= retry.attempts:
             return "attempts"
-        if context.bound.used >= context.bound.limit:
+        if context.bound.left <= 0:
             return "attempt bound"
         room = context.left() - retry.min_useful
         hint = None

@@ -8,7 +8,7 @@ import attrs
 
 from lamella import Handler, MisuseError, Request, Response, middleware
 from lamella._options import flag, number, one_of, refused, seconds, span, whole
-from lamella_middlewares.retry._budget import RetryBudget, balance_of
+from lamella._retry_budget import RetryBudget, balance_of, count_call
 from lamella_middlewares.retry._predicate import Foreign, foreign_predicate
 from lamella_middlewares.retry._waits import Jitter, Strategy
 
@@ -122,6 +122,4 @@ class Retry:
             return  # an answer that some layer inside made by hand
         if attempt is None:
             return  # no traffic, no retries for it
-        balance = balance_of(self.budget, request, attempt.provider)
-        if balance is not None:
-            balance.deposit(request.context.ports.monotonic())
+        count_call(balance_of(self.budget, request, request.context.provider), request)

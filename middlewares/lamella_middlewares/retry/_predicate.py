@@ -8,24 +8,27 @@ from typing import Any, TypeAlias, cast
 import attrs
 
 from lamella import (
-    ChatRequest,
+    AuthenticationError,
     ClosedError,
     ConfigurationError,
     ConnectError,
     LamellaError,
     MisuseError,
-    Opaque,
     Outcome,
     OverloadedError,
+    PermissionDeniedError,
     ProtocolError,
     ProviderError,
+    QuotaError,
     RateLimitError,
     RefusedError,
     Request,
     StreamTruncated,
+    TargetsFailedError,
     TimedOutError,
 )
 from lamella._options import is_async
+from lamella._repeatable import maybe_processed, repeatable
 
 Foreign: TypeAlias = Callable[[Exception], bool]
 """Whether an exception that is not the library's own may be retried."""
@@ -35,12 +38,6 @@ RETRYABLE_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
 _OURS = (RefusedError, MisuseError, ConfigurationError, ClosedError)
 """Said by this process, not by the provider: asking again gives the same answer."""
-
-_UNSURE = frozenset({Outcome.UNKNOWN, Outcome.TIMED_OUT, Outcome.TRUNCATED})
-_UNSURE_STATUSES = frozenset({408, 504})
-
-_STATEFUL_FIELDS = ("store", "background", "previous_response_id", "conversation")
-_STATEFUL_OPERATIONS = frozenset({"video"})
 
 
 @attrs.frozen
@@ -62,6 +59,11 @@ class Verdict:
 
 _FINAL = Verdict(again=False, reason="final")
 _STATEFUL = Verdict(again=False, reason="stateful")
+_SPARE = Verdict(again=False, reason="spare credential")
+_ELSEWHERE = Verdict(again=False, reason="alternative")
+
+_OF_CREDENTIAL = (AuthenticationError, PermissionDeniedError, QuotaError, RateLimitError)
+"""Failures that concern the credential: with another one at hand, waiting for it is a loss."""
 
 
 def judge(error: Exception, request: Request[Any], foreign: Foreign | None) -> Verdict:
@@ -77,17 +79,40 @@ def judge(error: Exception, request: Request[Any], foreign: Foreign | None) -> V
         if foreign is None or not foreign(error):
             return _FINAL
         return Verdict(again=True, reason="foreign") if repeatable(request) else _STATEFUL
+    if isinstance(error, TargetsFailedError) and error.errors:
+        return _together([judge(one, request, foreign) for one in error.errors])
+    return _judged(error, request)
+
+
+def _judged(error: LamellaError, request: Request[Any]) -> Verdict:
     if error.committed or isinstance(error, _OURS):
         return _FINAL
-    if error.should_retry is not None:
-        return _verdict(error, "asked") if error.should_retry else _FINAL
-    if not _retryable(error):
+    if request.context.spare_credentials and isinstance(error, _OF_CREDENTIAL):
+        return _SPARE
+    if error.should_retry:
+        return _verdict(error, "asked")
+    if error.should_retry is False or not _retryable(error):
         return _FINAL
     if error.outcome is Outcome.NOT_SENT:
         return Verdict(again=True, reason="not_sent", free=True)
-    if _unsure(error) and not repeatable(request):
+    if request.context.alternatives and isinstance(error, TimedOutError):
+        return _ELSEWHERE  # a target that is silent now will be silent for a second limit, too
+    if maybe_processed(error) and not repeatable(request):
         return _STATEFUL
     return _verdict(error, _reason(error))
+
+
+def _together(verdicts: list[Verdict]) -> Verdict:
+    """What is to be done after several targets have failed: a further try asks all of them."""
+    again = [verdict for verdict in verdicts if verdict.again]
+    if not again or _STATEFUL in verdicts:
+        return _STATEFUL if _STATEFUL in verdicts else _FINAL
+    return Verdict(
+        again=True,
+        reason=again[0].reason,
+        throttled=all(verdict.throttled for verdict in again),
+        free=all(verdict.free for verdict in verdicts),
+    )
 
 
 def _verdict(error: LamellaError, reason: str) -> Verdict:
@@ -99,11 +124,6 @@ def _retryable(error: LamellaError) -> bool:
     if error.retryable:
         return True
     return type(error) is ProviderError and error.status in RETRYABLE_STATUSES
-
-
-def _unsure(error: LamellaError) -> bool:
-    """Whether the provider may have processed the request nevertheless."""
-    return error.outcome in _UNSURE or error.phase == "decode" or error.status in _UNSURE_STATUSES
 
 
 def _reason(error: LamellaError) -> str:
@@ -121,24 +141,6 @@ _REASONS: Mapping[type[LamellaError], str] = {
     StreamTruncated: "truncated",
     ProtocolError: "malformed",
 }
-
-
-def repeatable(request: Request[Any]) -> bool:
-    """Whether sending it twice does no more than sending it once.
-
-    Plain generation is. What the provider stores, runs in the background or does with tools of its
-    own is not, unless an idempotency key tells it that the two are one.
-    """
-    if request.context.idempotency_key is not None:
-        return True
-    if request.operation in _STATEFUL_OPERATIONS:
-        return False
-    if any(request.extra.get(name) for name in _STATEFUL_FIELDS):
-        return False
-    seen: object = request
-    return not isinstance(seen, ChatRequest) or not any(
-        isinstance(tool, Opaque) for tool in seen.tools
-    )
 
 
 def foreign_predicate(on: object) -> Foreign | None:

@@ -47,6 +47,8 @@ _BUILT_IN: Final[Mapping[str, str]] = {
     "plugins": "_plugins:plugins",
     "test-config": "_test_config:check_configuration",
     "mock": "_mock:mock",
+    "simulate": "_simulate:simulate",
+    "scenarios": "_scenarios:scenarios",
 }
 
 

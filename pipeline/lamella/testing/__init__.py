@@ -18,6 +18,8 @@ if TYPE_CHECKING:
         middleware_checks,
         transport_checks,
     )
+    from lamella.testing._failover import FailoverResult, FailoverScenario, play_failover
+    from lamella.testing._failover_book import FAILOVER_SCENARIOS
     from lamella.testing._faults import Faults
     from lamella.testing._http_body import Pause
     from lamella.testing._http_connection import Early
@@ -32,6 +34,15 @@ if TYPE_CHECKING:
     from lamella.testing._record_conformance import check_record_store
     from lamella.testing._scripted import Scripted, ScriptedAnswer, ScriptExhaustedError, Step
     from lamella.testing._scripted_source import Item, ScriptedSource
+    from lamella.testing._simulated_faults import FaultKind, FaultWindow
+    from lamella.testing._simulated_laws import Violation
+    from lamella.testing._simulated_ledger import Ledger
+    from lamella.testing._simulated_load import Load
+    from lamella.testing._simulated_provider import SimulatedProvider
+    from lamella.testing._simulated_spread import Spread
+    from lamella.testing._simulation import Simulation, simulate
+    from lamella.testing._simulation_campaign import campaign_simulation
+    from lamella.testing._simulation_report import Moment, Report
     from lamella.testing._steps import Scenario, cancelled_at, each_step
     from lamella.testing._virtual import (
         run_virtual,
@@ -41,24 +52,38 @@ if TYPE_CHECKING:
     )
 
 __all__ = (
+    "FAILOVER_SCENARIOS",
     "Check",
     "Early",
+    "FailoverResult",
+    "FailoverScenario",
+    "FaultKind",
+    "FaultWindow",
     "Faults",
     "HTTPServer",
     "Item",
+    "Ledger",
+    "Load",
     "MockFaults",
     "MockRequest",
     "MockServer",
+    "Moment",
     "Pause",
     "Plan",
     "Received",
     "Reply",
+    "Report",
     "Scenario",
     "ScriptExhaustedError",
     "Scripted",
     "ScriptedAnswer",
     "ScriptedSource",
+    "SimulatedProvider",
+    "Simulation",
+    "Spread",
     "Step",
+    "Violation",
+    "campaign_simulation",
     "cancelled_at",
     "check_blob_store",
     "check_lease_store",
@@ -67,7 +92,9 @@ __all__ = (
     "check_transport",
     "each_step",
     "middleware_checks",
+    "play_failover",
     "run_virtual",
+    "simulate",
     "transport_checks",
     "virtual_backend",
     "virtual_backends",
@@ -75,24 +102,38 @@ __all__ = (
 )
 
 _HOMES = {
+    "FAILOVER_SCENARIOS": "_failover_book",
     "Check": "_conformance",
     "Early": "_http_connection",
+    "FailoverResult": "_failover",
+    "FailoverScenario": "_failover",
+    "FaultKind": "_simulated_faults",
+    "FaultWindow": "_simulated_faults",
     "Faults": "_faults",
     "HTTPServer": "_http_server",
     "Item": "_scripted_source",
+    "Ledger": "_simulated_ledger",
+    "Load": "_simulated_load",
     "MockFaults": "_mock_faults",
     "MockRequest": "_mock_service",
     "MockServer": "_mock_server",
+    "Moment": "_simulation_report",
     "Pause": "_http_body",
     "Plan": "_plan",
     "Received": "_http_wire",
     "Reply": "_http_framing",
+    "Report": "_simulation_report",
     "Scenario": "_steps",
     "ScriptExhaustedError": "_scripted",
     "Scripted": "_scripted",
     "ScriptedAnswer": "_scripted",
     "ScriptedSource": "_scripted_source",
+    "SimulatedProvider": "_simulated_provider",
+    "Simulation": "_simulation",
+    "Spread": "_simulated_spread",
     "Step": "_scripted",
+    "Violation": "_simulated_laws",
+    "campaign_simulation": "_simulation_campaign",
     "cancelled_at": "_steps",
     "check_blob_store": "_blob_conformance",
     "check_lease_store": "_lease_conformance",
@@ -101,7 +142,9 @@ _HOMES = {
     "check_transport": "_conformance",
     "each_step": "_steps",
     "middleware_checks": "_conformance",
+    "play_failover": "_failover",
     "run_virtual": "_virtual",
+    "simulate": "_simulation",
     "transport_checks": "_conformance",
     "virtual_backend": "_virtual",
     "virtual_backends": "_virtual",

@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import attrs
 
+from lamella._closing import CLEANUP_SECONDS
 from lamella._errors import ClosedError, LamellaError, TimedOutError
 from lamella._events import UsageReport
 from lamella._handlers import Transport
@@ -20,7 +21,7 @@ from lamella._limits import Limits
 from lamella._outcomes import Outcome
 from lamella._pipeline import Pipeline
 from lamella._requests import Request
-from lamella._responses import CLEANUP_SECONDS, Response
+from lamella._responses import Response
 from lamella._trace import Trace
 from lamella.testing._conformance_world import (
     caught,

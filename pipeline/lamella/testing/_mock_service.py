@@ -135,7 +135,8 @@ class MockService:
     async def _answered(self, received: Received, body: Any, faults: MockFaults) -> Reply:
         status = faults.wire.status
         if status is not None and status >= 300:
-            return attrs.evolve(_error(status, error_body(status)), faults=faults.wire)
+            document = error_body(status, code=faults.error)
+            return attrs.evolve(_error(status, document), faults=faults.wire)
         place = find_place(received.method, received.path, received.query)
         check_key(place, received.headers, self.keys)
         if place.api == "models":

@@ -42,9 +42,6 @@ def virtual_backend(
 ) -> tuple[str, dict[str, Any]]:
     """An event loop in virtual time, as anyio takes it: `anyio.run(..., backend_options=...)`.
 
-    `anyio.run` before anyio 4.14 drops the options for trio and would really wait; there, call
-    `run_virtual` or `trio.run(..., **options)`. The `anyio_backend` fixture takes them in all.
-
     Args:
         name: `"asyncio"` or `"trio"`.
         seed: On trio, decides in which order tasks run that can run at once; asyncio's order is
@@ -112,10 +109,6 @@ def run_virtual(
     """
     name, options = virtual_backend(backend, seed=seed)
     bound = partial(function, *args)
-    if name == "trio":
-        from lamella.testing._virtual_trio import run
-
-        return run(partial(_within, limit, bound), options["clock"])
     return anyio.run(_within, limit, bound, backend=name, backend_options=options)
 
 

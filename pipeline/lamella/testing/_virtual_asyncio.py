@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import selectors
-import time
 from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -14,8 +13,6 @@ from typing import Any, Protocol, TypeVar, TypeVarTuple, Unpack
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-
-_RESOLUTION = time.get_clock_info("monotonic").resolution
 
 _Ready = list[tuple[selectors.SelectorKey, int]]
 
@@ -47,10 +44,8 @@ class _Selector(selectors.DefaultSelector):
         return []
 
     def _jump(self, seconds: float) -> None:
-        now = self.now + seconds
-        # A timer is due when it is earlier than now plus the clock's resolution. After half a year
-        # a float no longer holds that sum, so the clock has to be past the timer itself.
-        self.now = now if now + _RESOLUTION > now else math.nextafter(now, math.inf)
+        # A sum that rounds down to the same instant must not keep the clock there for ever.
+        self.now = max(self.now + seconds, math.nextafter(self.now, math.inf))
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -67,6 +62,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self, grace: float) -> None:
         self._virtual = _Selector(grace)
         super().__init__(self._virtual)
+
+    @property
+    def _clock_resolution(self) -> float:
+        # asyncio runs a timer that is due before now plus this. With the distance to the next
+        # float no timer is early: one that finds itself early and sets itself again, for the
+        # same instant, would keep the clock from ever getting there.
+        return math.ulp(self._virtual.now)
+
+    @_clock_resolution.setter
+    def _clock_resolution(self, _: float) -> None:
+        """Asyncio sets it to the resolution of the real clock."""
 
     def time(self) -> float:
         """Seconds since the loop was made, of virtual time."""

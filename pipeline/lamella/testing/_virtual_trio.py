@@ -6,20 +6,13 @@ before every jump; this one waits only while sockets are open.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import trio
 import trio._core._run as scheduler  # its source of chance has no public door
 from trio.abc import Clock, Instrument
-
-T = TypeVar("T")
-
-
-def run(function: Callable[[], Awaitable[T]], clock: Clock) -> T:
-    """Run an async function on trio; `anyio.run` before anyio 4.14 would drop the clock."""
-    return trio.run(function, clock=clock)
 
 
 class VirtualClock(Clock):

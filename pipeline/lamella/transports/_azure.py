@@ -41,6 +41,7 @@ from lamella.transports._place import (
     API,
     Headers,
     Place,
+    can_be_deadline_header,
     can_be_headers,
     closed_error,
     dialect_options,
@@ -86,6 +87,9 @@ class AzureOptions:
         name: What it is called in traces and as `served_by`.
         send_user: Whether `context.user` is sent to the provider.
         attempt_header: Whether the attempt's number in its call is sent as `X-Lamella-Attempt`.
+        deadline_header: The name of a header (`"X-Deadline-Ms"`) that tells a gateway how many
+            whole milliseconds are left of the call's deadline, or of the attempt's limit if that is
+            less. Calls without a deadline do not send it. None never sends it.
         headers: Further headers of every request; they replace ours of the same name.
         dialect: How requests are written; None is Azure's own way.
         cards: Where model cards are looked up; None is those built in and of plugins.
@@ -104,6 +108,7 @@ class AzureOptions:
     name: str = "azure"
     send_user: bool = False
     attempt_header: bool = False
+    deadline_header: str | None = attrs.field(default=None, validator=can_be_deadline_header)
     headers: Mapping[str, str] = attrs.field(default=NOTHING, repr=False, validator=can_be_headers)
     dialect: DialectOptions | None = None
     cards: CardBook | None = None
@@ -224,6 +229,11 @@ class AzureOpenAI:
         if self._client is not None:
             await self._client.aclose()
 
+    @property
+    def card_provider(self) -> str | None:
+        """Whose model cards hold for its deployments; None for nobody's."""
+        return self.options.card_provider
+
     def __repr__(self) -> str:
         return f"<AzureOpenAI {self.name!r} resources={len(self.resources)}>"
 
@@ -302,6 +312,7 @@ class AzureOpenAI:
             authenticate=_authenticator(*key_of(resource, root, name)),
             headers=static_headers(given.headers),
             attempt_header=given.attempt_header,
+            deadline_header=given.deadline_header,
             max_message_bytes=given.http.max_message_bytes,
             wire_model=wire_model(resource.deployment),
         )

@@ -14,10 +14,11 @@ import attrs
 import msgspec
 
 from lamella._begin import begin
+from lamella._closing import CLEANUP_SECONDS
 from lamella._errors import LamellaError, MisuseError, ProtocolError
 from lamella._events import Finish
 from lamella._requests import Request
-from lamella._responses import CLEANUP_SECONDS, Head, Response
+from lamella._responses import Head, Response
 from lamella.transports._dialect import DEFAULT_OPTIONS, Dialect, DialectOptions
 from lamella.transports._http import HTTPClient, HTTPReply, HTTPRequest
 from lamella.transports._http_errors import request_id, status_error
@@ -123,6 +124,8 @@ class Exchange:
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "text/event-stream" or (request.stream and kind not in _COMPLETE_KINDS):
             return await self._streamed(request, reply, known)
+        if attempt is not None:
+            attempt.expect_whole()
         try:
             raw = await read_all(reply)
             events, learned = self.dialect.decode(raw, request)

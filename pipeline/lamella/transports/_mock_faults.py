@@ -67,7 +67,7 @@ async def before(faults: MockFaults, ports: Ports, request_id: str) -> None:
         raise _lost("before it answered", request_id)
     status = wire.status or 200
     if status >= 300:
-        body = error_body(status) if wire.body is None else wire.body
+        body = error_body(status, code=faults.error) if wire.body is None else wire.body
         raise status_answer(status, body, dict(wire.headers), request_id)
     await pause(ports.sleep, wire.delay_after_headers)
     if wire.body is not None:

@@ -30,6 +30,7 @@ from lamella.transports._place import (
     API,
     Headers,
     Place,
+    can_be_deadline_header,
     can_be_headers,
     closed_error,
     dialect_options,
@@ -60,6 +61,9 @@ class OpenAIOptions:
         project: OpenAI's project; None takes `OPENAI_PROJECT_ID`, at OpenAI's own hosts only.
         send_user: Whether `context.user` is sent to the provider.
         attempt_header: Whether the attempt's number in its call is sent as `X-Lamella-Attempt`.
+        deadline_header: The name of a header (`"X-Deadline-Ms"`) that tells a gateway how many
+            whole milliseconds are left of the call's deadline, or of the attempt's limit if that is
+            less. Calls without a deadline do not send it. None never sends it.
         headers: Further headers of every request; they replace ours of the same name.
         dialect: How requests are written, where the endpoint's own row does not say it right. None
             takes that row.
@@ -74,6 +78,7 @@ class OpenAIOptions:
     project: str | None = None
     send_user: bool = False
     attempt_header: bool = False
+    deadline_header: str | None = attrs.field(default=None, validator=can_be_deadline_header)
     headers: Mapping[str, str] = attrs.field(default=NOTHING, repr=False, validator=can_be_headers)
     dialect: DialectOptions | None = None
     cards: CardBook | None = None
@@ -176,6 +181,13 @@ class OpenAI:
         if self._client is not None:
             await self._client.aclose()
 
+    @property
+    def card_provider(self) -> str | None:
+        """Whose model cards hold for the models there; None for nobody's."""
+        if self.options.card_provider is not None or self.endpoint is None:
+            return self.options.card_provider
+        return self.endpoint.card_provider
+
     def __repr__(self) -> str:
         return f"<OpenAI {self.name!r} api={self.api!r}>"
 
@@ -233,12 +245,13 @@ class OpenAI:
             model=self.model,
             dialect=given.dialect or dialect_options(self.endpoint, send_user=given.send_user),
             cards=given.cards or shared_cards(),
-            card_provider=self._card_provider(),
+            card_provider=self.card_provider,
             endpoint=self.endpoint,
             locate=_locator(str(self._sdk.base_url).rstrip("/")),
             authenticate=self._authenticator(self._credential()),
             headers=static_headers(extra),
             attempt_header=given.attempt_header,
+            deadline_header=given.deadline_header,
             max_message_bytes=given.http.max_message_bytes,
         )
         self._place = place
@@ -254,11 +267,6 @@ class OpenAI:
             named = attrs.evolve(row, url_variables=()) if row.name == "openai" else row
             return _checked(named.url(os.environ), f"The address of the endpoint {row.name!r}")
         return _checked(row.url(os.environ), "OPENAI_BASE_URL")
-
-    def _card_provider(self) -> str | None:
-        if self.options.card_provider is not None or self.endpoint is None:
-            return self.options.card_provider
-        return self.endpoint.card_provider
 
     def _credential(self) -> Credential:
         """The key: as given, or of the endpoint's own variable."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
-from lamella._cards import CAPABILITIES
+from lamella._cards import stated_needs
 from lamella._parameter_rules import HasRules, RuleNote, apply_rules
 from lamella._requests import Request
 from lamella._responses import Response
@@ -26,11 +26,6 @@ R = TypeVar("R", bound=Response)
 _NO_PARAMETERS = frozenset(
     {"model", "messages", "inputs", "extra", "context", "target", "stream", "returns"}
 )
-_MODALITIES: Mapping[str, str] = {
-    "image_input": "input:image",
-    "audio_input": "input:audio",
-    "file_input": "input:file",
-}
 
 
 def fit(
@@ -80,11 +75,8 @@ def require(card: ModelCard, request: Request[Any], operation: str) -> None:
     Raises:
         UnsupportedError: The hint names what it can do.
     """
-    needs = {_MODALITIES.get(need, need) for need in request.needs}
-    known = {need for need in needs if need in CAPABILITIES or need.startswith("input:")}
-    if card.operations:
-        known.add(operation)
-    card.require(frozenset(known))
+    needs = stated_needs(request.needs)
+    card.require(needs | {operation} if card.operations else needs)
 
 
 def _touches(owner: HasRules, api: str, request: Request[Any]) -> bool:

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 import anyio
 import attrs
 
-from lamella._errors import ClosedError, ConfigurationError, LamellaError, UnsupportedError
+from lamella._boundary import timed_out
+from lamella._errors import (
+    AttemptTimeout,
+    ClosedError,
+    ConfigurationError,
+    DeadlineExceeded,
+    LamellaError,
+    UnsupportedError,
+)
+from lamella._outcomes import Outcome
 from lamella._requests import Request
 from lamella._responses import Response
 from lamella.transports._dialect import Dialect, DialectOptions
@@ -20,6 +29,7 @@ from lamella.transports._stream_source import read_some
 
 if TYPE_CHECKING:
     from lamella._card_book import CardBook
+    from lamella._context import Context
     from lamella._health import PartHealth
     from lamella.transports._endpoints import Endpoint
 
@@ -50,6 +60,7 @@ class Place:
         authenticate: The headers of the key.
         headers: Headers that are always the same.
         attempt_header: Whether the attempt's number is sent.
+        deadline_header: The header that says how much time is left; None for none.
         max_message_bytes: The bound on one message of a stream.
         wire_model: What a model is called there; None for its own name.
     """
@@ -67,6 +78,7 @@ class Place:
     authenticate: Callable[[], Awaitable[Headers]]
     headers: Headers = attrs.field(repr=False)
     attempt_header: bool
+    deadline_header: str | None
     max_message_bytes: int
     wire_model: Callable[[str], str] | None = None
 
@@ -81,7 +93,8 @@ class Place:
         model = request.model or ""
         provider = self.card_provider
         card = None if provider is None else self.cards.find(provider, model)
-        stream = request.stream and api != "embeddings"
+        wanted = request.stream or request.context.limits.stream_runs
+        stream = wanted and request.streams
         if card is not None:
             require(card, request, api)
             stream = stream and ("streaming" in card.capabilities or not card.capabilities)
@@ -100,6 +113,9 @@ class Place:
             headers=(*self.headers, *await self.authenticate(), *self._headers_of(request)),
             max_message_bytes=self.max_message_bytes,
         )
+        attempt = request.context.attempt
+        if attempt is not None and not stream:
+            attempt.expect_whole()
         return await exchange.run(request, stream=stream)
 
     async def health(self) -> PartHealth:
@@ -158,7 +174,29 @@ class Place:
             found += encoded_headers({"Idempotency-Key": context.idempotency_key})
         if self.attempt_header and context.attempt is not None:
             found.append((b"X-Lamella-Attempt", b"%d" % context.attempt.index))
+        if self.deadline_header is not None and context.deadline is not None:
+            found.append((self.deadline_header.encode(), b"%d" % milliseconds_left(context)))
         return tuple(found)
+
+
+def milliseconds_left(context: Context) -> int:
+    """Whole milliseconds until the call's deadline, or until the attempt's limit if that is sooner.
+
+    Raises:
+        DeadlineExceeded: If there is not even one until the deadline.
+        AttemptTimeout: If there is not even one until the attempt's limit.
+    """
+    left, limit = context.left(), context.limits.attempt
+    if limit is not None and context.attempt is not None:
+        left_of_attempt = limit - (context.trace.now() - context.attempt.start)
+        if left_of_attempt < left:
+            if left_of_attempt < 0.001:
+                raise timed_out(AttemptTimeout, limit, sent=False)
+            left = left_of_attempt
+    if left < 0.001:
+        msg = "The call's deadline passed before the request could be sent."
+        raise DeadlineExceeded(msg, phase="local", outcome=Outcome.NOT_SENT)
+    return int(left * 1000)
 
 
 @cache
@@ -243,6 +281,26 @@ def can_be_headers(_: object, __: object, given: Mapping[Any, Any]) -> None:
             msg = f"The header {name!r} says where a request goes or how long it is."
             raise ConfigurationError(msg, hint="It is made from base_url and the request.")
     encoded_headers(given)
+
+
+_OURS = frozenset({"authorization", "api-key", "content-type", "idempotency-key", "accept"})
+
+
+def can_be_deadline_header(options: Any, _: object, name: Any) -> None:
+    """Validates the name of the header that carries what is left of the deadline.
+
+    Raises:
+        ConfigurationError: If it cannot be a header's name, or is that of another header.
+    """
+    if name is None:
+        return
+    if not isinstance(name, str) or not can_be_sent(name.encode(errors="surrogatepass"), b"1"):
+        msg = f"deadline_header={name!r} is no name of a header."
+        raise ConfigurationError(msg, hint='Give one such as "X-Deadline-Ms", or None for none.')
+    given = {other.lower() for other in options.headers if isinstance(other, str)}
+    if name.lower() in _OURS | _FRAMING | {"x-lamella-attempt"} | given:
+        msg = f"deadline_header={name!r} is already the name of another header of the request."
+        raise ConfigurationError(msg, hint='Give one of its own, such as "X-Deadline-Ms".')
 
 
 def closed_error(name: str) -> ClosedError:

@@ -95,14 +95,20 @@ def _longest_reset(headers: Mapping[str, str], now: float | None) -> float | Non
             if found is None:
                 continue
             reset = headers.get(f"anthropic-ratelimit-{found['of']}-reset")
-        wait = _reset(reset, headers, now)
+        wait = reset_after(reset, headers, now)
         if wait is not None and wait > 0 and math.isfinite(wait):
             waits.append(wait)
     return max(waits, default=None)
 
 
-def _reset(value: str | None, headers: Mapping[str, str], now: float | None) -> float | None:
-    """A reset as Go duration, seconds, (milli)seconds since the epoch, or RFC 3339 instant."""
+def reset_after(value: str | None, headers: Mapping[str, str], now: float | None) -> float | None:
+    """Seconds until a reset, which may already have passed; None if it is not understood.
+
+    Args:
+        value: A Go duration, seconds, (milli)seconds since the epoch, or an RFC 3339 instant.
+        headers: The answer's, with lower-case names: its `date` is the base of instants.
+        now: Seconds since the epoch, for answers without a date.
+    """
     if value is None:
         return None
     text = value.strip()

@@ -1,5 +1,6 @@
 """The retry budget: retries are a share of the traffic, whatever fails.
 
+It is the core's because several layers repeat requests, and only together can they be bounded.
 Without one, an outage multiplies the load on what is failing by the number of tries. The shape
 (a share of requests, a small steady allowance, a time to live) is that of Finagle's RetryBudget.
 """
@@ -7,13 +8,15 @@ Without one, an outage multiplies the load on what is failing by the number of t
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from lamella import Request
 from lamella._fork_locks import fork_safe_lock
 from lamella._options import number, seconds, span
+
+if TYPE_CHECKING:
+    from lamella._requests import Request
 
 SLOTS = 10
 """Into how many slots the time to live is cut; what is counted expires slot by slot."""
@@ -121,8 +124,17 @@ def balance_of(budget: RetryBudget | None, request: Request[Any], provider: str)
     return request.context.ports.stores.local.get(key, budget.balance)
 
 
-def provider_of(request: Request[Any]) -> str:
-    """Who failed to answer a request, by the trace; empty if nothing was attempted."""
-    attempts = request.context.trace.attempts
-    mine = [one for one in attempts if one.branch.startswith(request.context.branch)]
-    return mine[-1].provider if mine else ""
+def count_call(balance: Balance | None, request: Request[Any]) -> bool:
+    """Count a request as one call, once for each model turn, whoever in it asks to.
+
+    Returns:
+        Whether it was counted now; False if it had been, or there is no budget.
+    """
+    if balance is None:
+        return False
+    turn = request.context.bound.turn
+    if balance in turn.paid:
+        return False
+    turn.paid = (*turn.paid, balance)
+    balance.deposit(request.context.ports.monotonic())
+    return True

@@ -1,0 +1,21 @@
+"""Fifty thousand calls through `production` on trio: whatever happens, all laws hold."""
+
+from __future__ import annotations
+
+import pytest
+from simulated_traffic import FAULTS, must_hold, traffic
+
+CALLS = 6_250
+
+
+@pytest.mark.parametrize("mode", ["run", "stream"])
+@pytest.mark.parametrize("name", FAULTS)
+def test_laws_hold_under_traffic(name: str, mode: str) -> None:
+    """Nothing is lost, leaked, counted twice or late; and a provider that is well serves all."""
+    report = traffic(name, "trio", mode, calls=CALLS)
+    must_hold(report, calls=CALLS)
+    if name == "calm":
+        assert report.success_rate == 1
+        assert report.attempts_per_call < 1.01
+    else:
+        assert 0 < report.success_rate < 1
