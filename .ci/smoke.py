@@ -12,7 +12,7 @@ from lamella.transports import Mock
 from lamella_middlewares import Cost, Retry
 
 # What each extra brings, by one module that nothing else brings.
-MARKS = {"cli": "cyclopts", "http2": "h2"}
+MARKS = {"cli": "cyclopts", "http2": "h2", "tokens": "tiktoken"}
 
 
 def check_extra(extra: str) -> None:

@@ -314,9 +314,10 @@ class Response:
         """The same for synchronous code: of complete responses, and inside `stream_sync`."""
         index = 0
         while True:
+            if self._ender is not None and self._bridge and index + 1 >= len(self._events):
+                self._bridge.call(self.settled)
             if index == len(self._events):
                 if not self.open:
-                    self._settle_sync()
                     self._raise_if_broken()
                     return
                 if self._bridge is None:
@@ -324,14 +325,8 @@ class Response:
                     raise MisuseError(msg, hint="In synchronous code use pipeline.stream_sync().")
                 self._bridge.call(self.pull)
                 continue
-            if index + 1 == len(self._events):
-                self._settle_sync()
             yield self._events[index]
             index += 1
-
-    def _settle_sync(self) -> None:
-        if self._ender is not None and self._bridge is not None:
-            self._bridge.call(self.settled)
 
     async def collect(self) -> Self:
         """Read to the end; the response itself, complete now.

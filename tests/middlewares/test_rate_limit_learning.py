@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 
 from lamella import (
@@ -252,3 +253,44 @@ async def test_a_quota_does_not_listen_unless_told_to() -> None:
     await told.ask()
     await told.ask()
     assert told.now == 7.0
+
+
+class Far:
+    """A lease store that another process uses as well: it suspends."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        operation = getattr(self._inner, name)
+
+        async def far(*args: Any, **options: Any) -> Any:
+            await anyio.sleep(0.001)
+            return await operation(*args, **options)
+
+        return operation if name == "immediate" else far
+
+
+async def test_processes_that_hear_the_same_hold_it_back_once() -> None:
+    """With a shared store the shortage that one has held back is not held back by another."""
+    far = Far(virtual_ports().stores.leases)
+    far.immediate = False
+    worlds = [
+        World([says(openai(10 - number, "60s"), delay=1.0), *["ok"] * 20], max_wait=0)
+        for number in range(2)
+    ]
+    for world in worlds:
+        stores = attrs.evolve(world.ports.stores, leases=far)
+        ports = attrs.evolve(world.ports, stores=stores)
+        layer = RateLimit(requests=60, max_wait=0)
+        world.pipe = Pipeline([layer], world.transport, ports=ports)
+    async with anyio.create_task_group() as group:
+        for world in worlds:
+            group.start_soon(world.ask)
+            await anyio.sleep(0.1)
+    await anyio.sleep(0.5)
+    errors = [await worlds[0].ask() for _ in range(12)]
+    assert [error is None for error in errors] == [True] * 9 + [False] * 3 or errors[9] is None
+    assert sum(error is None for error in errors) in (9, 10, 11)
+    for world in worlds:
+        await world.pipe.aclose()

@@ -265,3 +265,29 @@ async def test_after_the_deadline_a_wait_is_not_begun() -> None:
 
     await Pipeline([late], Scripted(["x"]), ports=virtual_ports()).run(HELLO)
     assert called == ["it"]
+
+
+# --- synchronous readers -----------------------------------------------------------------------
+
+
+def test_a_second_synchronous_reader_waits_too() -> None:
+    """Another thread is given the last event once the callbacks have run."""
+    telling, go = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    async def tell(_: Ending) -> None:
+        telling.set()
+        await anyio.to_thread.run_sync(go.wait, 0.2)
+        order.append("told")
+
+    async def layer(request: Any, call_next: Any) -> Any:
+        return await ending(call_next, request, tell)
+
+    with Pipeline([layer], Scripted([["a", "b", Finish("stop")]])).stream_sync(HELLO) as response:
+        first = threading.Thread(target=response.collect_sync)
+        first.start()
+        assert telling.wait(10)
+        events = list(response)
+        order.append("read")
+        first.join(10)
+    assert (order, events[-1]) == (["told", "read"], Finish("stop"))

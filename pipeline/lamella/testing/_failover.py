@@ -34,7 +34,7 @@ answer as a whole one, text twice, a wrong bill), or waited without end."""
 Mode: TypeAlias = Literal["run", "stream"]
 
 MakePipeline: TypeAlias = "Callable[[Handler, Target], Pipeline]"
-"""Makes the pipeline under test from its transport and its second target; it is closed afterwards."""
+"""Makes the pipeline under test from its transport and its second target; it is closed after."""
 
 PATIENCE = 120.0
 """Seconds of the loop's time that one call may take before it counts as hanging."""

@@ -58,8 +58,8 @@ class MockFaults:
             instead of answering, as ``reset_before_headers`` does.
         error_at: The provider's error comes instead of this event, with status 200, and ends the
             answer.
-        error: The code of that error; alone, it comes instead of the first event. With a `status` of
-            300 or more it is the code of that answer.
+        error: The code of that error; alone, it comes instead of the first event. With a `status`
+            of 300 or more it is the code of that answer.
         finish: The reason why the answer ends, instead of its own; ``none`` leaves it out.
         usage: ``none`` leaves out what was consumed, ``zero`` says nothing was, ``twice`` says it
             twice, ``with_finish`` says it together with the reason.

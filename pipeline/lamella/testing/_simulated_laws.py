@@ -244,10 +244,10 @@ def wrong_cost(record: Record, *, metered: bool) -> str | None:
 def reservations_have_ended(run: Run) -> Iterator[str]:
     """Every reservation was settled or refunded, and by its holder."""
     leases = run.leases
-    if leases.out:
-        first = next(iter(leases.out.values()))
-        keys = ", ".join("/".join(dimension.key) for dimension in first)
-        yield f"{len(leases.out)} of {leases.granted} leases were never given back, such as {keys}"
+    forgotten = leases.forgotten
+    if forgotten:
+        keys = ", ".join("/".join(dimension.key) for dimension in forgotten[0])
+        yield f"{len(forgotten)} of {leases.granted} leases were never ended, such as {keys}"
     if leases.expired:
         yield f"{leases.expired} leases had expired when their holders ended them"
     if leases.granted != leases.settled + leases.refunded + leases.expired + len(leases.out):

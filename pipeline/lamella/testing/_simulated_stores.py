@@ -25,6 +25,7 @@ class CountedLeases:
         settled: How many ended with what was really used.
         refunded: How many were given back.
         out: Those that have not ended, by id.
+        renewed: The ids of those of them that were renewed.
         expired: How many had been given up for lost when their holder ended them.
         held: The dimensions of which nothing flows back by itself, by key.
     """
@@ -37,6 +38,7 @@ class CountedLeases:
         self.refunded = 0
         self.expired = 0
         self.out: dict[str, tuple[Dimension, ...]] = {}
+        self.renewed: set[str] = set()
         self.held: dict[tuple[str, ...], Dimension] = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -68,12 +70,28 @@ class CountedLeases:
         self._ended(lease_id, "refunded" if found else "expired")
         return found
 
+    @property
+    def forgotten(self) -> list[tuple[Dimension, ...]]:
+        """What was reserved by leases that somebody should have ended.
+
+        A lease of a rate alone may be left to run out: so a layer holds back what the server has
+        less of, until the server's own reset. What is held, or was renewed, has a holder.
+        """
+        return [
+            dimensions
+            for lease_id, dimensions in self.out.items()
+            if lease_id in self.renewed or any(each.held for each in dimensions)
+        ]
+
     def _ended(self, lease_id: str, how: str) -> None:
         if self.out.pop(lease_id, None) is not None:
+            self.renewed.discard(lease_id)
             setattr(self, how, getattr(self, how) + 1)
 
     async def renew(self, lease_id: str, *, ttl: float) -> bool:
         """See `LeaseStore.renew`."""
+        if lease_id in self.out:
+            self.renewed.add(lease_id)
         return await self._inner.renew(lease_id, ttl=ttl)
 
     async def level(self, dimension: Dimension) -> int:
