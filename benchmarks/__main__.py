@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import layers as stack
-from benchmarks.contenders import ALL, SDK, first_layers
+from benchmarks.contenders import ALL, SDK, every_layer, first_layers
 from benchmarks.harness import Figure, Plan, import_milliseconds, measure, pin, upstream
 
 RESULTS = Path(__file__).parent / "results"
@@ -29,14 +29,13 @@ def run(*, quick: bool) -> dict[str, Any]:
     with upstream(spare) as url:
         figures = {name: measure(ALL, plan, url) for name, plan in plans.items()}
     few = 200 if quick else 2_000
-    five = {type(layer).__name__: layer for layer in first_layers()}
     return {
         "machine": _machine(),
         "calls": {name: [_row(f, rows) for f in rows] for name, rows in figures.items()},
         "microseconds by depth": stack.by_depth(calls=few),
-        "microseconds added by layer": stack.by_layer(five, calls=few),
+        "microseconds added by layer": stack.by_layer(every_layer(), calls=few),
         "microseconds by kilobytes of message": stack.by_size(calls=few // 2),
-        "microseconds a chunk": stack.by_chunk(list(five.values()), calls=max(10, few // 40)),
+        "microseconds a chunk": stack.by_chunk(first_layers(), calls=max(10, few // 40)),
         "import milliseconds": {
             name: import_milliseconds(f"import {name}", 2 if quick else 7)
             for name in ("lamella", "openai")

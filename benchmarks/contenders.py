@@ -139,8 +139,49 @@ def _lamella(layers: Callable[[], list[Any]], transport: str = "openai") -> Any:
     return opened
 
 
+def production_layers() -> list[Any]:
+    """Those of the preset, with a sink that throws away.
+
+    Its answers are read as streams (`Timeout(stream_runs=True)`), which here are 200 chunks long.
+    """
+    from lamella import Pipeline
+    from lamella_middlewares import Log
+
+    return list(Pipeline.preset("production", transport="mock", log=Log(sink=_throw_away)).layers)
+
+
+def every_layer() -> dict[str, Any]:
+    """One of each, by the name of the table, as they are used most."""
+    from lamella_middlewares import (
+        CircuitBreaker,
+        Concurrency,
+        Fallback,
+        Hedge,
+        Hold,
+        LoadShed,
+        RateLimit,
+        Route,
+        SingleFlight,
+    )
+
+    return {
+        **{type(layer).__name__: layer for layer in first_layers()},
+        "LoadShed": LoadShed(),
+        "SingleFlight": SingleFlight(),
+        "Fallback": Fallback(["other"]),
+        "Hedge": Hedge(),
+        "Route (weighted)": Route([MODEL, "other"]),
+        "RateLimit (requests)": RateLimit(requests=10**9),
+        "RateLimit (requests, tokens)": RateLimit(requests=10**9, tokens=10**9),
+        "Concurrency (fixed)": Concurrency(100),
+        "Concurrency (aimd)": Concurrency(100, adaptive="aimd"),
+        "CircuitBreaker": CircuitBreaker(),
+        "Hold": Hold(),
+    }
+
+
 def first_layers() -> list[Any]:
-    """The layers that there are, with a sink that throws away."""
+    """Those of the first minute, with a sink that throws away."""
     from lamella_middlewares import Cost, Deadline, Log, Retry, Timeout
 
     return [
@@ -160,5 +201,6 @@ FLOOR = Contender("raw socket floor", _floor)
 SDK = Contender("openai SDK, bare", _sdk)
 BARE = Contender("Lamella, bare", _lamella(list))
 LAYERS = Contender("Lamella, five layers", _lamella(first_layers))
+PRODUCTION = Contender("Lamella, `production`", _lamella(production_layers))
 
-ALL = (FLOOR, SDK, BARE, LAYERS)
+ALL = (FLOOR, SDK, BARE, LAYERS, PRODUCTION)

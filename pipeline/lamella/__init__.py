@@ -141,7 +141,8 @@ if TYPE_CHECKING:
     from lamella._secrets import Secret
     from lamella._shared_cards import shared_cards
     from lamella._store_outages import GuardedLeases
-    from lamella._tokens import TokenCounter, input_usage, output_usage
+    from lamella._tokenizers import counter_for, exact_counter
+    from lamella._tokens import TokenCounter, counted_input, input_usage, output_usage
 
 _LAZY = {
     "CardBook": "_card_book",
@@ -159,6 +160,9 @@ _LAZY = {
     "Secret": "_secrets",
     "TokenCounter": "_tokens",
     "UnpricedError": "_prices",
+    "counted_input": "_tokens",
+    "counter_for": "_tokenizers",
+    "exact_counter": "_tokenizers",
     "input_usage": "_tokens",
     "output_usage": "_tokens",
     "registry": "_registry",
@@ -310,7 +314,10 @@ __all__ = (
     "Waiter",
     "WriteTimeout",
     "begin",
+    "counted_input",
+    "counter_for",
     "ending",
+    "exact_counter",
     "input_usage",
     "inside",
     "message_events",

@@ -142,7 +142,8 @@ class _Seeker:
 
     async def _prediction(self, dimension: Dimension) -> Callable[[int, int], float] | None:
         """How long it takes until what those ahead want, and this one, has flowed back."""
-        bounded = self._terms.max_wait is not None or self._context.deadline is not None
+        context = self._context
+        bounded = self._terms.patience(context) is not None or context.deadline is not None
         if not bounded or not dimension.capacity:
             return None
         level = await self._leases.level(dimension) - dimension.amount

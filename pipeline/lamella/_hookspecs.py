@@ -32,7 +32,7 @@ def lamella_stores() -> Mapping[str, Any]:  # type: ignore[empty-body]
 
 @hookspec
 def lamella_tokenizers() -> Mapping[str, Any]:  # type: ignore[empty-body]
-    """Tokenizers, by the name that model cards use."""
+    """Tokenizers, by the name that model cards use: a TokenCounter, or what makes one."""
 
 
 @hookspec

@@ -29,6 +29,10 @@ SHORTEST: Final = 0.001
 """Seconds between two tries at least: event loops do not wait more finely."""
 
 
+IMPATIENCE: Final = 1.0
+"""How many seconds a request waits at most where another target may take it at once."""
+
+
 @attrs.frozen
 class Terms:
     """How a layer waits.
@@ -52,6 +56,15 @@ class Terms:
     ttl: float = 60.0
     aging: float = 10.0
     poll: float = 0.05
+
+    def patience(self, context: Context) -> float | None:
+        """How long a request may wait, in seconds; None leaves it to the deadline.
+
+        Where a choose layer outside has another target, being served there beats waiting here.
+        """
+        if not context.alternatives:
+            return self.max_wait
+        return IMPATIENCE if self.max_wait is None else min(self.max_wait, IMPATIENCE)
 
 
 @attrs.frozen
@@ -327,7 +340,7 @@ class Stay:
 
     def left(self) -> float:
         """Seconds that it may still wait by the terms."""
-        most = self._terms.max_wait
+        most = self._terms.patience(self._context)
         if most is None:
             return math.inf
         return most - (self._context.ports.monotonic() - self.ticket.arrived)
@@ -383,7 +396,7 @@ class Stay:
         if why == "pushed out":
             return ", and what matters more took its place among those who wait"
         if why == "max_wait":
-            return f"{expected}, and it may wait {terms.max_wait:.3g} s (max_wait)"
+            return f"{expected}, and it may wait {terms.patience(self._context):.3g} s (max_wait)"
         if why == "deadline":
             return f"{expected}, and the deadline is in {max(0.0, self._context.left()):.3g} s"
         return ""

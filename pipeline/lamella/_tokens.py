@@ -6,7 +6,7 @@ follows the providers' published rules of thumb, which are the same for all coun
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 from lamella._chat import ChatRequest
@@ -36,10 +36,16 @@ AUDIO_BYTES: Final = 1_600
 """Of compressed sound for a token: 16 kB and 10 tokens a second."""
 FILE_BYTES: Final = 20
 """Of a document for a token; documents are mostly not text."""
+INLINE_CHARACTERS: Final = 16_000
+"""More than this is counted in a thread. A vocabulary takes 0.3 to 6 ms for as much."""
 
 
 class TokenCounter(Protocol):
     """Counts the tokens of texts, for one family of models.
+
+    It may have a method `unseen(texts)` as well: how many of the texts' characters `count` would
+    have to go through now. One that remembers texts says with it that they cost nothing; without
+    it all of them are taken to be gone through.
 
     Attributes:
         exact: Whether the count is the model's own, and not an estimate.
@@ -63,22 +69,57 @@ def input_usage(request: Request[Any], counter: TokenCounter = ESTIMATOR) -> Usa
     Returns:
         None for operations that are not counted in tokens.
     """
-    seen: object = request
-    if isinstance(seen, EmbeddingRequest):
-        return Usage(uncached_input=counter.count(seen.inputs), estimated=True)
-    if not isinstance(seen, ChatRequest):
+    content = _content(request)
+    return None if content is None else content.usage(counter)
+
+
+async def counted_input(request: Request[Any], counter: TokenCounter = ESTIMATOR) -> Usage | None:
+    """As `input_usage`, but a long text does not hold up the event loop: a thread counts it.
+
+    Args:
+        request: A request of a call that has begun.
+        counter: Counts its texts. It is called in a thread where it would have to go through more
+            than 16,000 characters (`unseen`), so it must be thread-safe.
+
+    Returns:
+        None for operations that are not counted in tokens.
+
+    Raises:
+        DeadlineExceeded: If the call's deadline passes meanwhile; the thread ends by itself.
+        ClosedError: If the pipeline closes meanwhile.
+        ConfigurationError: If the counter finds its vocabulary gone or damaged.
+    """
+    content = _content(request)
+    if content is None:
         return None
-    count = _Counter()
-    for message in seen.messages:
-        count.message(message)
-    for tool in seen.tools:
-        count.tool(tool)
-    if seen.response_format is not None:
-        count.texts.append(str(dict(seen.response_format)))
-    text = count.text + counter.count(count.texts)
-    return Usage(
-        uncached_input=text, image_input=count.image, audio_input=count.audio, estimated=True
+    unseen: Callable[[Sequence[str]], float] = getattr(counter, "unseen", _characters)
+    if unseen(content.texts) <= INLINE_CHARACTERS:
+        return content.usage(counter)
+    context = request.context
+    return await context.wait(
+        lambda: context.ports.thread(content.usage, counter), what="counting tokens"
     )
+
+
+def _characters(texts: Sequence[str]) -> int:
+    return sum(map(len, texts))
+
+
+def _content(request: object) -> _Content | None:
+    """What there is to count in a request; None if it is not counted in tokens."""
+    content = _Content()
+    if isinstance(request, EmbeddingRequest):
+        content.texts += request.inputs
+        return content
+    if not isinstance(request, ChatRequest):
+        return None
+    for message in request.messages:
+        content.message(message)
+    for tool in request.tools:
+        content.tool(tool)
+    if request.response_format is not None:
+        content.texts.append(str(dict(request.response_format)))
+    return content
 
 
 def output_usage(events: Iterable[Event], counter: TokenCounter = ESTIMATOR) -> Usage:
@@ -133,8 +174,8 @@ class _Pieces:
         return max(self._count, self._least, self._counter.count(["".join(self._texts)]))
 
 
-class _Counter:
-    """Adds up a conversation."""
+class _Content:
+    """Adds up a conversation: its texts, and the tokens of what is not text."""
 
     __slots__ = ("audio", "image", "text", "texts")
 
@@ -143,6 +184,14 @@ class _Counter:
         self.texts: list[str] = []
         self.image = 0
         self.audio = 0
+
+    def usage(self, counter: TokenCounter) -> Usage:
+        return Usage(
+            uncached_input=self.text + counter.count(self.texts),
+            image_input=self.image,
+            audio_input=self.audio,
+            estimated=True,
+        )
 
     def message(self, message: Message) -> None:
         self.text += MESSAGE_TOKENS

@@ -3,9 +3,12 @@
 Additive increase, multiplicative decrease is what lets independent senders find and share a
 capacity that nobody tells them (Chiu and Jain, 1989; TCP). The figures are those of AIMDLimit in
 Netflix' concurrency-limits: it starts at 20, grows by one for each success, drops to nine tenths,
-and does not grow while less than half of it is used. Two things are TCP's instead: once the first
-throttle has shown that a capacity is near, it grows by one for each round trip, not for each
-success; and it drops at most once for each round trip, for one overrun throttles many at once.
+and does not grow while less than half of it is used. Three things are TCP's instead (RFC 5681). Once
+a throttle has shown that a capacity is near, it grows by one for each round trip, not for each
+success. It drops at most once for each round trip, for one overrun throttles many at once. And it
+remembers from where it began to drop: when the trouble was an outage and is over, it grows by one
+for each success again up to two thirds of that, or it would need as many round trips to recover as
+it has places to win back.
 """
 
 from __future__ import annotations
@@ -14,6 +17,9 @@ from typing import Final
 
 BACKOFF: Final = 0.9
 """What is left of the limit after a throttle."""
+
+REGAINED: Final = 2 / 3
+"""Up to which part of the limit that held before a row of throttles it grows quickly again."""
 
 
 class AIMD:
@@ -28,13 +34,15 @@ class AIMD:
         limit: How many may be in flight; its whole part counts.
     """
 
-    __slots__ = ("_high", "_low", "_lowered_at", "limit")
+    __slots__ = ("_high", "_low", "_lowered_at", "_quick_until", "_recovering", "limit")
 
     def __init__(self, start: float, low: float, high: float) -> None:
         self.limit = start
         self._low = low
         self._high = high
         self._lowered_at: float | None = None
+        self._quick_until = high  # below it the limit grows with each success
+        self._recovering = True  # whether it has grown since it was lowered
 
     def succeeded(
         self, now: float, in_flight: int, first_event: float | None, *, streamed: bool
@@ -50,8 +58,9 @@ class AIMD:
         del now, first_event, streamed
         if in_flight < self.limit / 2:
             return  # the limit does not matter, so nothing has shown that more would do
-        step = 1.0 if self._lowered_at is None else 1.0 / self.limit
+        step = 1.0 if self.limit < self._quick_until else 1.0 / self.limit
         self.limit = min(self._high, self.limit + step)
+        self._recovering = True
 
     def throttled(self, now: float, started: float) -> bool:
         """The provider has asked for less.
@@ -67,5 +76,8 @@ class AIMD:
         if self._lowered_at is not None and started < self._lowered_at:
             return False
         self._lowered_at = now
+        if self._recovering:  # the first of a row: from here it began to drop
+            self._quick_until = self.limit * REGAINED
+            self._recovering = False
         self.limit = max(self._low, self.limit * BACKOFF)
         return True

@@ -8,7 +8,16 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from lamella import Handler, Phase, Request, Response, TokenCounter, ending, input_usage, middleware
+from lamella import (
+    Handler,
+    Phase,
+    Request,
+    Response,
+    TokenCounter,
+    counted_input,
+    ending,
+    middleware,
+)
 from lamella._admission import admit
 from lamella._lines import Terms
 from lamella._nothing import NOTHING
@@ -21,7 +30,7 @@ from lamella._options import (
     span,
     whole,
 )
-from lamella._token_estimate import ESTIMATOR, Estimator
+from lamella._tokenizers import CounterOf, counter_choice
 from lamella_middlewares.rate_limit._learning import Learned
 from lamella_middlewares.rate_limit._limits import Demand, limits_of
 from lamella_middlewares.rate_limit._scope import ScopeOf, scope_of
@@ -31,9 +40,6 @@ R = TypeVar("R", bound=Response)
 
 NAME: Final = "rate_limit"
 CODE: Final = "rate_limited"
-
-INLINE_CHARACTERS: Final = 50_000
-"""Texts longer than this together are not counted on the event loop, estimates apart."""
 
 _INNER: Final = ("attempt", "wire")
 
@@ -66,13 +72,20 @@ def _weights(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
 
 
 def _counter(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
-    if not callable(getattr(value, "count", None)):
-        raise refused(layer, option, value, "a TokenCounter: an object with count(texts)")
+    named = value is None or (isinstance(value, str) and value != "")
+    if not named and (isinstance(value, str) or not callable(getattr(value, "count", None))):
+        want = "a TokenCounter (an object with count(texts)), a tokenizer's name, 'auto' or None"
+        raise refused(layer, option, value, want)
 
 
 def _name(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
     if not isinstance(value, str) or not value:
         raise refused(layer, option, value, "a name, such as 'shared'")
+
+
+def _counter_of(layer: Any) -> CounterOf:
+    attrs.validate(layer)  # attrs itself does so only once all fields are there
+    return counter_choice(layer.counter)
 
 
 def _scope_of(layer: Any) -> ScopeOf:
@@ -130,7 +143,9 @@ class RateLimit:
         max_wait: How many seconds a request may wait. 0 refuses at once, None leaves it to the
             deadline.
         aging: Seconds of waiting that weigh as much as one level of `context.priority`; above 0.
-        counter: Counts the tokens of a request before it is sent.
+        counter: Counts the tokens of a request before it is sent: a `TokenCounter`; the name of a
+            tokenizer whose vocabulary is on this machine, such as `"o200k_base"`; `"auto"` for that
+            of each request's model, as far as it is known and here; or None for an estimate.
         output_estimate: Tokens to reserve for the answer of a request that does not limit it with
             `max_output_tokens`; 0 or more. None learns the average for each key.
         learn: Whether what a provider says of its limits, in headers and with 429, lowers what is
@@ -156,9 +171,7 @@ class RateLimit:
         default=None, converter=optional_seconds, validator=_wait, kw_only=True
     )
     aging: float = attrs.field(default=10.0, converter=seconds, validator=span, kw_only=True)
-    counter: TokenCounter = attrs.field(
-        default=ESTIMATOR, validator=_counter, repr=False, kw_only=True
-    )
+    counter: TokenCounter | str | None = attrs.field(default=None, validator=_counter, kw_only=True)
     output_estimate: int | None = attrs.field(
         default=None, validator=attrs.validators.optional(whole(0)), kw_only=True
     )
@@ -169,6 +182,9 @@ class RateLimit:
     namespace: str = attrs.field(default="shared", validator=_name, kw_only=True)
     _scope: ScopeOf = attrs.field(
         init=False, eq=False, repr=False, default=attrs.Factory(_scope_of, takes_self=True)
+    )
+    _counter_of: CounterOf = attrs.field(
+        init=False, eq=False, repr=False, default=attrs.Factory(_counter_of, takes_self=True)
     )
     _rules: Rules = attrs.field(
         init=False, eq=False, repr=False, default=attrs.Factory(_rules_of, takes_self=True)
@@ -205,14 +221,7 @@ class RateLimit:
 
     async def _demand(self, request: Request[Any], learned: Learned) -> Demand:
         """What the request will probably use."""
-        counter = self.counter
-        if isinstance(counter, Estimator) or _characters(request) <= INLINE_CHARACTERS:
-            read = input_usage(request, counter)
-        else:
-            context = request.context
-            read = await context.wait(
-                lambda: context.ports.thread(input_usage, request, counter), what="counting tokens"
-            )
+        read = await counted_input(request, self._counter_of(request))
         tokens = 0 if read is None else read.input_tokens
         if not hasattr(request, "max_output_tokens"):
             return Demand(tokens)
@@ -223,11 +232,3 @@ class RateLimit:
         estimate = self.output_estimate
         each = learned.output if estimate is None else estimate
         return Demand(tokens, each * answers, certain=False)
-
-
-def _characters(request: Request[Any]) -> int:
-    """About how much text there is to count; what is not text is counted without reading it."""
-    messages: Any = getattr(request, "messages", None)
-    if messages is None:
-        return sum(map(len, getattr(request, "inputs", ())))
-    return sum(len(getattr(part, "text", "")) for each in messages for part in each.parts)

@@ -232,6 +232,10 @@ class Flight:
     async def leave(self, passenger: Passenger) -> None:
         """Let a call go. With the last one the flight ends, and its books are closed."""
         if passenger not in self._passengers:
+            if not self._passengers and not self.ended.is_set():
+                # The last one is leaving in another task: its call ends after the books are closed.
+                with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
+                    await self._landed.wait()
             return
         del self._passengers[passenger]
         context = passenger.request.context
