@@ -42,9 +42,10 @@ PRODUCTION: Final[Mapping[str, Any]] = {
             # What load_shed lets through at all.
             "max_limit": 1000,
         },
-        # A provider that fails half of its calls is left alone for some seconds: callers get their
-        # error, or the other provider, at once, and it gets the time to recover.
-        "circuit_breaker",
+        # A provider that fails half of its calls is left alone: callers get their error, or the
+        # other provider, at once, and it gets the time to recover. One call in 20 s finds out
+        # whether it has, which is no load, and no minute is lost after it is back.
+        {"use": "circuit_breaker", "max_open": 20},
         {
             "use": "timeout",
             # A host that is up connects within milliseconds; 5 s allow for one lost packet or two.

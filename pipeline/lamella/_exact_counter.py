@@ -26,13 +26,16 @@ PIECE: Final = 8_192
 _NEAR_THE_END: Final = 512
 _CUT: Final = re.compile(r"[^\W_](?=[ \n,.;:!?)\u3001\u3002\uff01\uff0c\uff1f])")
 
+_FIRST: Final = "Zqxjkvbwpl"
+"""A word that has to be put together: splintr-rs reads half of its vocabulary for the first one."""
+
 _REMEMBERED: Final = 4_096
 _SHORTEST: Final = 16
 """Characters; shorter texts are counted as quickly as they are looked up."""
 
 
 class ExactCounter:
-    """A token counter with a vocabulary, which is read when the first text is counted.
+    """A token counter with a vocabulary, read by `load` or when the first text is counted.
 
     Any thread may use it. Of the texts that it remembers (at least the last 4,096 different ones,
     none of less than 16 characters) it keeps a hash, their length and their count.
@@ -70,9 +73,9 @@ class ExactCounter:
         """How many tokens some texts have together.
 
         Raises:
-            ConfigurationError: At the first count, if the vocabulary cannot be read.
+            ConfigurationError: If the vocabulary is to be read, and cannot be.
         """
-        encode = self._encode or self._loaded()
+        encode = self._encode or self.load()
         total = 0
         for text in texts:
             if len(text) < _SHORTEST:
@@ -85,6 +88,22 @@ class ExactCounter:
                 self._remember(key, known)
             total += known
         return total
+
+    def load(self) -> Encode:
+        """Read the vocabulary now; what has been read is kept.
+
+        tiktoken and splintr-rs keep all threads of the process waiting for most of that time, so it
+        is best done before there is traffic.
+
+        Raises:
+            ConfigurationError: If it cannot be read.
+        """
+        with self._lock:
+            if self._encode is None:
+                encode = self._load()
+                encode(_FIRST)
+                self._encode = encode
+            return self._encode
 
     def unseen(self, texts: Sequence[str], /) -> float:
         """How many characters `count` would go through; infinite before the vocabulary is read."""
@@ -109,12 +128,6 @@ class ExactCounter:
         if len(self._recent) >= _REMEMBERED:
             self._older, self._recent = self._recent, {}
         self._recent[key] = count
-
-    def _loaded(self) -> Encode:
-        with self._lock:
-            if self._encode is None:
-                self._encode = self._load()
-            return self._encode
 
 
 def pieces(text: str) -> list[str]:

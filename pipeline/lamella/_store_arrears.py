@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
@@ -25,11 +26,19 @@ class _Ending:
     until: float
 
 
+@attrs.frozen(eq=False)
+class _Teller:
+    loop: Loop
+    scope: anyio.CancelScope
+    process: int
+
+
 class Arrears:
     """Ends of leases that the store has not heard of.
 
     A task on the loop of whoever adds the first tells them, in order, until all are told. One that
-    is too old is dropped: its lease expires by itself. Nothing is kept across processes.
+    is too old is dropped: its lease expires by itself. A forked child tells what it knows as well,
+    which changes nothing.
 
     Args:
         tell: Tells the store one.
@@ -47,7 +56,7 @@ class Arrears:
         self._monotonic = monotonic
         self._lock = fork_safe_lock()
         self._endings: OrderedDict[str, _Ending] = OrderedDict()
-        self._teller: tuple[Loop, anyio.CancelScope] | None = None
+        self._teller: _Teller | None = None
 
     def __len__(self) -> int:
         return len(self._endings)
@@ -67,25 +76,34 @@ class Arrears:
                 self._endings.popitem(last=False)
         self._start()
 
+    def resume(self) -> None:
+        """Go on, if the loop or the process of whoever told is no more. Costs nothing if all is told."""
+        if self._endings:
+            self._start()
+
     def stop(self) -> None:
         """Tell nothing any more. What is left expires."""
         with self._lock:
             self._endings.clear()
             teller, self._teller = self._teller, None
         if teller is not None:
-            teller[0].call_soon(teller[1].cancel)
+            teller.loop.call_soon(teller.scope.cancel)
 
     def _start(self) -> None:
-        loop = current_loop()
-        with self._lock:
-            busy = self._teller
-        if busy is not None and not busy[0].closed:
+        try:
+            loop = current_loop()
+        except (
+            RuntimeError
+        ):  # what was under way is dropped after its loop: the next answer resumes
+            return
+        busy, process = self._teller, os.getpid()
+        if busy is not None and busy.process == process and not busy.loop.closed:
             return
         scope = anyio.CancelScope()
         with self._lock:
             if self._teller is not busy:  # another thread was quicker
                 return
-            self._teller = mine = (loop, scope)
+            self._teller = mine = _Teller(loop, scope, process)
 
         async def run() -> None:
             try:

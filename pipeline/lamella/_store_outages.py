@@ -75,8 +75,9 @@ class GuardedLeases:
             `StoreUnavailableError`; `"allow"` grants without counting. What is more than a limit's
             capacity is refused even then.
         processes: How many processes share the limits. In an outage each counts with capacity /
-            processes, at least 1: of 100 a minute, 4 processes let through 25 each. A reservation
-            larger than that takes all of it, and what was used beyond it is waited out.
+            processes: of 100 a minute, 4 processes let through 25 each, and of 2 a minute 1 in two
+            minutes. Of what does not flow back each has at least 1. A reservation larger than its
+            share takes all of it, and what was used beyond it is waited out.
         timeout: Seconds, or a timedelta, that an operation may take.
         rest: Seconds, or a timedelta, between the tries while the store is out.
         monotonic: The clock, in seconds.
@@ -221,6 +222,7 @@ class GuardedLeases:
             self._failed(error, began)
             nothing_done = isinstance(error, LamellaError) and error.outcome is Outcome.NOT_SENT
             raise _NoAnswer(unknown=not nothing_done) from error
+        self._arrears.resume()
         seconds_out = self._breaker.answered()
         if seconds_out is not None:
             logger.warning("%s answers again, after %.1f s.", self._named, seconds_out)
@@ -286,12 +288,14 @@ class GuardedLeases:
 
     def _share(self, dimension: Dimension) -> Dimension:
         """This process's share of a limit."""
-        capacity = max(1, dimension.capacity // self.processes) if dimension.capacity else 0
+        capacity, per = dimension.capacity // self.processes, dimension.per
+        if not capacity and dimension.capacity:
+            capacity, per = 1, per * self.processes / dimension.capacity
         # What is more than a share, but not than the limit, waits for a whole one, not for ever.
         amount = dimension.amount
         if capacity < amount <= dimension.capacity:
             amount = capacity
-        return attrs.evolve(dimension, amount=amount, capacity=capacity)
+        return attrs.evolve(dimension, amount=amount, capacity=capacity, per=per)
 
     def _unavailable(self) -> StoreUnavailableError:
         msg = f"{self._named} does not answer, and limits are not to be passed uncounted."

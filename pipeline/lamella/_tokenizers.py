@@ -39,7 +39,8 @@ def exact_counter(
 ) -> TokenCounter:
     """Counts with a model's own vocabulary, which has to be on this machine already.
 
-    Whether it is there is checked now; it is read, in up to 0.3 s, when the first text is counted.
+    It is read now, once a process, in up to 0.4 s, most of which no other thread can use: do it
+    before there is traffic. Each vocabulary takes up to 100 MB.
 
     Args:
         tokenizer: The name of a registered tokenizer (`"o200k_base"`), of an encoding that a plugin
@@ -48,7 +49,8 @@ def exact_counter(
             `TIKTOKEN_CACHE_DIR`, where tiktoken keeps what it has downloaded.
 
     Raises:
-        ConfigurationError: If a package or the ranks are missing; the hint has the remedy.
+        ConfigurationError: If a package or the ranks are missing or damaged; the hint has the
+            remedy.
         UnknownNameError: If there is no such tokenizer.
         PluginError: If the plugin that has it cannot be imported.
     """
@@ -62,19 +64,20 @@ def exact_counter(
     if ranks is not None:
         from lamella._vocabularies import vocabulary
 
-        return ExactCounter(tokenizer, vocabulary(tokenizer, ranks))
+        return _read(ExactCounter(tokenizer, vocabulary(tokenizer, ranks)))
     known = registry()
     made = _made.setdefault(known, {})
     key = key_of(tokenizer)
     found = made.get(key)
-    return found if found is not None else made.setdefault(key, _make(known, tokenizer))
+    return _read(made.setdefault(key, _make(known, tokenizer)) if found is None else found)
 
 
 def counter_for(model: ModelCard | str | None, *, provider: str = "openai") -> TokenCounter:
     """Counts as a model does if its tokenizer is known and here, and else by the estimator.
 
-    The tokenizer is looked for when the first text is counted. If it cannot be had, that is logged
-    once, and the estimator counts instead.
+    The tokenizer is looked for, and its vocabulary read, when the first text is counted or `exact`
+    is asked for; see `exact_counter` for what that costs. If it cannot be had, that is logged once,
+    and the estimator counts instead.
 
     Args:
         model: Its card, or its name. None, or a name without a card, is estimated.
@@ -150,6 +153,12 @@ def _of_tiktoken_plugin(known: Registry, name: str) -> TokenCounter:
         if isinstance(error.__cause__, LookupError):
             raise known.unknown("tokenizers", name) from error
         raise
+
+
+def _read(counter: TokenCounter) -> TokenCounter:
+    if isinstance(counter, ExactCounter):
+        counter.load()
+    return counter
 
 
 def _as_is(encode: Encode) -> Encode:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from lamella.cli._simulate import _stopping
+from lamella.testing import Simulation
 
 SHORT = ["simulate", "--rate", "5", "--for", "20s", "--seed", "3"]
 
@@ -70,3 +74,15 @@ def test_wrong_options_say_what_to_do(lamella: Any, options: list[str], words: s
     assert done.code == 2
     assert words in done.err
     assert done.out == ""
+
+
+def test_the_first_interrupt_stops_the_run_and_the_second_the_program() -> None:
+    """What there is is reported after Ctrl-C; who presses it again does not want to wait."""
+    simulation = Simulation("production")
+    before = signal.getsignal(signal.SIGINT)
+    with _stopping(simulation):
+        signal.raise_signal(signal.SIGINT)
+        assert simulation.stopped
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before

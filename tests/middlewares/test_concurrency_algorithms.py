@@ -20,7 +20,7 @@ def window(
     """So many samples over a second that a window ends with the last."""
     for number in range(WINDOW_SAMPLES):
         now = at + number / (WINDOW_SAMPLES - 1)
-        gradient.succeeded(now, in_flight, seconds, streamed=streamed)
+        gradient.succeeded(now, in_flight, seconds, started=now, streamed=streamed)
 
 
 # --- AIMD -------------------------------------------------------------------------------------
@@ -30,7 +30,7 @@ def test_before_the_first_throttle_each_success_adds_one() -> None:
     """It finds a capacity far above its start within a few round trips."""
     limit = AIMD(20, 1, 100)
     for _ in range(10):
-        limit.succeeded(1.0, 20, None, streamed=False)
+        limit.succeeded(1.0, 20, None, started=1.0, streamed=False)
     assert limit.limit == 30
 
 
@@ -40,8 +40,52 @@ def test_after_it_a_round_trip_adds_one() -> None:
     assert limit.throttled(1.0, 0.0)
     before = limit.limit
     for _ in range(int(before)):
-        limit.succeeded(2.0, 20, None, streamed=False)
+        limit.succeeded(2.0, 20, None, started=2.0, streamed=False)
     assert limit.limit == pytest.approx(before + 1, abs=0.05)
+
+
+def outage(limit: AIMD, *, at: float, throttles: int = 60) -> None:
+    """A provider that refuses everything for a while."""
+    for number in range(throttles):
+        limit.throttled(at + number, at + number)
+
+
+def test_after_an_outage_it_grows_quickly_up_to_two_thirds_of_what_it_was() -> None:
+    """Place by place it would take minutes to win back what a short outage has cost."""
+    limit = AIMD(90, 1, 100)
+    outage(limit, at=1.0)
+    assert limit.limit == 1
+    for _ in range(59):
+        limit.succeeded(99.0, 100, None, started=98.0, streamed=False)
+    assert limit.limit == 60
+    limit.succeeded(99.0, 100, None, started=98.0, streamed=False)
+    assert limit.limit == pytest.approx(60 + 1 / 60)
+
+
+def test_what_began_before_a_throttle_says_nothing_about_the_time_after_it() -> None:
+    """Streams that go on while everything new is refused are no sign of recovery."""
+    limit = AIMD(90, 1, 100)
+    limit.throttled(1.0, 0.5)
+    for number in range(60):
+        limit.succeeded(1.1 + number, 90, None, started=0.5, streamed=True)
+        limit.throttled(1.2 + number, 1.1 + number)
+    assert limit.limit == 1
+    for _ in range(59):
+        limit.succeeded(99.0, 100, None, started=98.0, streamed=False)
+    assert limit.limit == 60
+
+
+def test_a_throttle_on_the_way_back_makes_the_way_shorter() -> None:
+    """The capacity has become smaller: from there on it is felt for step by step."""
+    limit = AIMD(90, 1, 100)
+    outage(limit, at=1.0)
+    for _ in range(29):
+        limit.succeeded(99.0, 100, None, started=98.0, streamed=False)
+    assert limit.limit == 30
+    limit.throttled(100.0, 99.5)
+    before = limit.limit
+    limit.succeeded(102.0, 100, None, started=101.0, streamed=False)
+    assert limit.limit == pytest.approx(before + 1 / before)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -61,7 +105,7 @@ def test_a_limit_that_is_not_used_does_not_grow(kind: type[AIMD]) -> None:
     """With less than half of it in flight, nothing has shown that more would do."""
     limit = kind(20, 1, 100)
     for now in range(200):
-        limit.succeeded(float(now), 9, 1.0, streamed=True)
+        limit.succeeded(float(now), 9, 1.0, started=float(now), streamed=True)
     assert limit.limit == 20
 
 
@@ -90,7 +134,7 @@ def test_it_stays_within_its_bounds(
     limit = kind(low + span / 2, low, low + span)
     for good, now, in_flight, first_event, streamed in data:
         if good:
-            limit.succeeded(now, in_flight, first_event, streamed=streamed)
+            limit.succeeded(now, in_flight, first_event, started=now, streamed=streamed)
         else:
             limit.throttled(now, now / 2)
         assert low <= limit.limit <= low + span
@@ -156,7 +200,7 @@ def test_one_slow_answer_does_nothing() -> None:
     for at in range(0, 20, 2):
         window(gradient, at, 1.0, in_flight=900)
     before = gradient.limit
-    gradient.succeeded(100.0, 900, 4.0, streamed=True)
+    gradient.succeeded(100.0, 900, 4.0, started=100.0, streamed=True)
     window(gradient, 100.1, 1.0, in_flight=900)
     assert gradient.limit > before
 
@@ -165,5 +209,5 @@ def test_without_a_first_event_nothing_is_learnt() -> None:
     """An empty answer has none."""
     gradient = Gradient(25, 1, 1000)
     for now in range(100):
-        gradient.succeeded(float(now), 25, None, streamed=True)
+        gradient.succeeded(float(now), 25, None, started=float(now), streamed=True)
     assert gradient.limit == 25

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -34,6 +35,7 @@ from lamella._exact_counter import PIECE, ExactCounter, pieces
 from lamella._registry import using
 from lamella._token_estimate import ESTIMATOR
 from lamella._tokenizer_plugin import NAMES
+from lamella._vocabularies import vocabulary
 
 tiktoken = pytest.importorskip("tiktoken")
 
@@ -43,7 +45,7 @@ RANKS = {bytes([each]): each for each in range(256)} | {m: 256 + i for i, m in e
 FILE = b"".join(base64.b64encode(token) + b" %d\n" % rank for token, rank in RANKS.items())
 PATTERN = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 PLUGIN = f"""
-import tiktoken.load
+from tiktoken import load
 from tiktoken.load import load_tiktoken_bpe
 
 def tiny():
@@ -54,7 +56,7 @@ def tiny():
     }}
 
 def tiny_by_module():
-    return {{**tiny(), "mergeable_ranks": tiktoken.load.load_tiktoken_bpe("tiny.ranks")}}
+    return {{**tiny(), "mergeable_ranks": load.load_tiktoken_bpe({ADDRESS!r})}}
 
 def faulty():
     raise ZeroDivisionError("oh")
@@ -117,7 +119,8 @@ def test_ranks_that_tiktoken_has_kept_are_used(ranks: Path) -> None:
     assert counter.count(["hello world"]) == 2
     assert counter.count([TEXT, "", "hello"]) == len(reference().encode_ordinary(TEXT)) + 1
     assert counter.count(["<|end|>"]) > 1
-    assert exact_counter("TINY" if sys.platform == "never" else "tiny") is counter
+    assert exact_counter("tiny_by_module").count(["hello world"]) == 2
+    assert exact_counter(" Tiny") is counter
 
 
 def test_the_programs_own_tiktoken_is_left_as_it_is(ranks: Path) -> None:
@@ -146,15 +149,29 @@ def test_ranks_may_be_a_file_of_ones_own(cache: Path, tmp_path: Path) -> None:
     assert exact_counter("tiny", ranks=file).count(["hello world"]) == 2
     file.write_bytes(FILE + b"\n")
     with pytest.raises(ConfigurationError, match="SHA-256"):
-        exact_counter("tiny", ranks=file).count(["hello"])
+        exact_counter("tiny", ranks=file)
     with pytest.raises(ConfigurationError, match="no such file"):
         exact_counter("tiny", ranks=tmp_path / "other")
 
 
 def test_an_encoding_of_ones_own_will_do() -> None:
-    """Anything that has encode_ordinary; it can be sent to another process."""
-    counter = exact_counter(reference())
+    """Anything that has encode_ordinary; it may be short of a name."""
+
+    class Letters:
+        def encode_ordinary(self, text: str) -> str:
+            return text
+
+    assert exact_counter(reference()).count(["hello world"]) == 2
+    assert exact_counter(Letters()).count(["hello world"]) == 11
+
+
+def test_a_counter_can_be_sent_to_another_process(ranks: Path) -> None:
+    """It goes without its vocabulary, which is read there."""
+    counter = exact_counter("tiny")
     assert counter.count(["hello world"]) == 2
+    sent = pickle.dumps(counter)
+    assert len(sent) < 1_000
+    assert pickle.loads(sent).count(["hello world"]) == 2
 
 
 # --- ranks that are not here ------------------------------------------------------------------
@@ -165,8 +182,8 @@ def test_missing_ranks_are_an_error_with_the_remedy(cache: Path) -> None:
     with pytest.raises(ConfigurationError, match="are not on this machine") as caught:
         exact_counter("tiny")
     assert str(cache) in str(caught.value.hint)
-    for name in ("o200k_base", "gpt2", "p50k_edit"):
-        with pytest.raises(ConfigurationError, match="not on this machine|splintr"):
+    for name in ("gpt2", "p50k_edit", "r50k_base"):
+        with pytest.raises(ConfigurationError, match="not on this machine"):
             exact_counter(name)
 
 
@@ -194,18 +211,17 @@ def test_without_the_variable_tiktokens_usual_folder_is_looked_in(
 
 def test_damaged_ranks_are_an_error_and_stay(ranks: Path) -> None:
     """They are the user's: nothing is removed."""
-    counter = exact_counter("tiny")
     ranks.write_bytes(FILE[:100])
     with pytest.raises(ConfigurationError, match="does not have the ranks"):
-        counter.count(["hello"])
+        exact_counter("tiny")
     assert ranks.exists()
     ranks.write_bytes(FILE)
-    assert counter.count(["hello"]) == 1
+    assert exact_counter("tiny").count(["hello"]) == 1
 
 
 def test_ranks_that_vanish_are_an_error(ranks: Path) -> None:
     """Between the check and the first count a file may go."""
-    counter = exact_counter("tiny")
+    counter = ExactCounter("tiny", vocabulary("tiny"))
     ranks.unlink()
     with pytest.raises(ConfigurationError, match="not on this machine"):
         counter.count(["hello"])
@@ -235,10 +251,10 @@ def test_unknown_names_are_errors_with_near_ones() -> None:
 
 
 def test_splintr_is_used_where_it_has_the_vocabulary(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
+    cache: Path,
 ) -> None:
     """Where tiktoken has no ranks. Its absence is an error with the command that installs it."""
-    if importlib.util.find_spec("splintr") is None:
+    if find_spec("splintr") is None:
         with pytest.raises(ConfigurationError, match="splintr-rs") as caught:
             exact_counter("llama3")
         assert "pip install splintr-rs" in str(caught.value.hint)
@@ -343,6 +359,7 @@ class Seen:
         self.loads = 0
 
     def load(self) -> Any:
+        self.texts.clear()
         self.loads += 1
         return self.encode
 
@@ -358,7 +375,7 @@ def test_a_text_is_counted_once() -> None:
     assert counter.unseen([]) == float("inf")
     history = ["x" * 20_000, "y" * 500]
     assert counter.count(history) == counter.count(["".join(list(text)) for text in history])
-    assert sum(map(len, seen.texts)) == 20_500
+    assert sum(map(len, seen.texts[1:])) == 20_500
     assert counter.unseen(history) == 0
     assert counter.unseen([*history, "z" * 30, "ab"]) == 32
 
@@ -430,5 +447,5 @@ def test_a_broken_tiktoken_is_an_error(cache: Path, monkeypatch: pytest.MonkeyPa
     importlib.invalidate_caches()
     with pytest.raises(ConfigurationError, match=r"a_broken_one.*ZeroDivisionError"):
         exact_counter("tiny")
-    with pytest.raises(ConfigurationError, match="not on this machine|splintr"):
+    with pytest.raises(ConfigurationError, match="not on this machine"):
         exact_counter("r50k_base")

@@ -10,8 +10,8 @@ from simulated_traffic import FAULTS, must_hold, traffic
 
 pytestmark = pytest.mark.long
 
-CALLS = 25_000
-PARTS = 20
+CALLS = 20_000
+PARTS = 25
 GROWTH = 64 * 1024
 """Kilobytes that the process may grow by after the first part: what allocators keep."""
 

@@ -13,6 +13,8 @@ import anyio.abc
 import pytest
 
 from lamella import ChatRequest, Dimension, Pipeline, Ports
+from lamella._loops import current_loop
+from lamella._watchdog import Alarm
 from lamella.testing import (
     Scripted,
     run_virtual,
@@ -57,6 +59,49 @@ def test_time_does_not_jump_while_something_can_run(backend: str) -> None:
         return anyio.current_time()
 
     assert run_virtual(work, backend=backend) == pytest.approx(0.001)
+
+
+def test_no_timer_is_early(backend: str) -> None:
+    """A timer runs at its instant and not one float before, or it could set itself for ever."""
+
+    async def wait() -> None:
+        early: list[float] = []
+        done = anyio.Event()
+        second = math.nextafter(4.0, math.inf)
+
+        def look() -> None:
+            now = current_loop().now()
+            early.extend([now] * (now < second))
+            done.set()
+
+        current_loop().call_at(4.0, lambda: None)
+        current_loop().call_at(second, look)
+        await done.wait()
+        assert early == []
+
+    run_virtual(wait, backend=backend)
+
+
+def test_an_alarm_rings_after_the_shortest_span(backend: str) -> None:
+    """Also one that sets itself anew for a span that is lost in the sum with the clock."""
+
+    async def wait() -> None:
+        rung: list[float] = []
+        done = anyio.Event()
+
+        def ring() -> None:
+            rung.append(current_loop().now())
+            if len(rung) < 3:
+                alarm.arm(1e-30)
+            else:
+                done.set()
+
+        alarm = Alarm(ring)
+        alarm.arm(100.0)
+        await done.wait()
+        assert len(set(rung)) == 3
+
+    run_virtual(wait, backend=backend)
 
 
 def test_timers_fire_in_order(backend: str) -> None:

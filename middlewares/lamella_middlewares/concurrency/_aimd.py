@@ -45,17 +45,27 @@ class AIMD:
         self._recovering = True  # whether it has grown since it was lowered
 
     def succeeded(
-        self, now: float, in_flight: int, first_event: float | None, *, streamed: bool
+        self,
+        now: float,
+        in_flight: int,
+        first_event: float | None,
+        *,
+        started: float,
+        streamed: bool,
     ) -> None:
         """An attempt has ended well.
 
         Args:
-            now: The monotonic instant, in seconds.
+            now: The monotonic instant, in seconds; not used here.
             in_flight: How many were, this one included.
             first_event: Seconds it took to the first event; not used here.
+            started: When it was let in. One from before the last throttle says nothing about the
+                time after it.
             streamed: Whether it was streamed; not used here.
         """
         del now, first_event, streamed
+        if self._lowered_at is not None and started < self._lowered_at:
+            return
         if in_flight < self.limit / 2:
             return  # the limit does not matter, so nothing has shown that more would do
         step = 1.0 if self.limit < self._quick_until else 1.0 / self.limit

@@ -40,7 +40,13 @@ class Algorithm(Protocol):
     limit: float
 
     def succeeded(
-        self, now: float, in_flight: int, first_event: float | None, *, streamed: bool
+        self,
+        now: float,
+        in_flight: int,
+        first_event: float | None,
+        *,
+        started: float,
+        streamed: bool,
     ) -> None:
         """An attempt has ended well."""
         ...
@@ -146,7 +152,11 @@ class Gate:
             self._inside.remove(place)
             if ending.outcome is Outcome.COMPLETE:
                 self._algorithm.succeeded(
-                    now, in_flight, place.first_event, streamed=place.streamed
+                    now,
+                    in_flight,
+                    place.first_event,
+                    started=place.since,
+                    streamed=place.streamed,
                 )
             elif is_throttle(ending.error):
                 lowered = self._algorithm.throttled(now, place.since)

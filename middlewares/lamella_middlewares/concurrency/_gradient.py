@@ -91,7 +91,13 @@ class Gradient(AIMD):
         self._runs = _Times()
 
     def succeeded(
-        self, now: float, in_flight: int, first_event: float | None, *, streamed: bool
+        self,
+        now: float,
+        in_flight: int,
+        first_event: float | None,
+        *,
+        started: float,
+        streamed: bool,
     ) -> None:
         """An attempt has ended well; see `AIMD.succeeded`. Without a first event it says nothing.
 
@@ -99,8 +105,10 @@ class Gradient(AIMD):
             now: The monotonic instant, in seconds.
             in_flight: How many were, this one included.
             first_event: Seconds it took to the first event; None if nobody knows.
+            started: When it was let in; not used here.
             streamed: Whether it was streamed.
         """
+        del started
         if first_event is None:
             return
         times = self._streams if streamed else self._runs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import attrs
 
@@ -72,10 +72,12 @@ def _weights(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
 
 
 def _counter(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
-    named = value is None or (isinstance(value, str) and value != "")
-    if not named and (isinstance(value, str) or not callable(getattr(value, "count", None))):
+    # Lists have a count() too, and so has an empty name.
+    counts = callable(getattr(value, "count", None)) and not isinstance(value, str | list | tuple)
+    named = isinstance(value, str) and value != ""
+    if value is not None and not counts and not named:
         want = "a TokenCounter (an object with count(texts)), a tokenizer's name, 'auto' or None"
-        raise refused(layer, option, value, want)
+        raise refused(layer, option, cast("object", value), want)
 
 
 def _name(layer: object, option: attrs.Attribute[Any], value: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from typing import TYPE_CHECKING, Any, Final, cast
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import attrs
 
@@ -30,15 +30,37 @@ def url_of(given: object) -> Secret | str:
         raise ConfigurationError(msg)
     if "://" not in given:
         return Secret(given)
-    parts = urlsplit(given)
-    if parts.scheme not in SCHEMES:
-        msg = f"RedisLeases(url=...): a URL begins with {', '.join(SCHEMES)}, not {parts.scheme!r}."
+    scheme = given.partition("://")[0].lower()
+    if scheme not in SCHEMES:
+        msg = f"RedisLeases(url=...): a URL begins with {', '.join(SCHEMES)}, not {scheme!r}."
         raise ConfigurationError(msg)
+    parts = _parts(given)
     if parts.password is not None or "password=" in parts.query:
         msg = "RedisLeases(url=...) was given a URL with a password in it."
         hint = "Keep it elsewhere: url='env:REDIS_URL', or Secret.of_value(...) in code."
         raise ConfigurationError(msg, hint=hint)
     return given
+
+
+def _parts(url: str) -> SplitResult:
+    """The parts of a URL that is one of a server.
+
+    Raises:
+        ConfigurationError: If it is none. The message does not repeat it.
+    """
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # read: a port that is none is only found out now
+        known = parts.scheme in SCHEMES and bool(parts.hostname or parts.scheme == "unix")
+        number = parts.path.strip("/")
+        if known and (parts.scheme == "unix" or not number or number.isdecimal()):
+            return parts
+    except ValueError:
+        pass
+    raise ConfigurationError(
+        "RedisLeases: what url leads to is no URL of a server.",
+        hint="It reads redis://HOST:PORT/DB, rediss://... or unix://PATH.",
+    ) from None
 
 
 @attrs.frozen
@@ -89,12 +111,7 @@ class Address:
         for name, known in (("valkeys://", "rediss://"), ("valkey://", "redis://")):
             if url.startswith(name):
                 url = known + url.removeprefix(name)
-        parts = urlsplit(url)
-        if parts.scheme not in SCHEMES or not (parts.hostname or parts.scheme == "unix"):
-            msg = "RedisLeases: what url leads to is no URL of a server."
-            raise ConfigurationError(
-                msg, hint="It reads redis://HOST:PORT/DB, rediss://... or unix://PATH."
-            )
+        parts = _parts(url)
         options: dict[str, Any] = {}
         if self.ssl_context is not None:
             options["ssl_context"] = self.ssl_context

@@ -22,7 +22,7 @@ from lamella import (
 )
 from lamella._fork_locks import fork_safe_lock
 from lamella._loops import PerLoop, current_loop
-from lamella._options import refused, seconds
+from lamella._options import is_number, refused, seconds
 from lamella._options import span as is_span
 from lamella._store_outages import Outage
 from lamella_redis._address import Address, url_of
@@ -228,7 +228,10 @@ class RedisLeases:
             limit = self._limit(dimension)
             keys += (limit.hash, limit.set)
             given += (str(amount), *limit.words, "1" if dimension.held else "0")
-        return await self._link().run(self._script(decision), keys, given)
+        answer = await self._link().run(self._script(decision), keys, given)
+        if not isinstance(answer, list):
+            raise StoreUnavailableError("Redis: the answer is none of a script.")
+        return answer
 
     async def _dimensions(self, lease_id: str) -> tuple[Dimension, ...] | None:
         """What a lease reserved; the server is asked if another process reserved it."""
@@ -259,6 +262,12 @@ def _life(ttl: float) -> str:
     return span(ttl)
 
 
+def _at_least(timeout: float | timedelta, least: float = 1.0) -> float:
+    """What the store itself waits: no less than its guard, which refuses what makes no sense."""
+    given = seconds(timeout)
+    return max(least, given) if is_number(given) else least
+
+
 def redis_leases(  # noqa: PLR0913 - options of a file
     url: str | Secret,
     *,
@@ -283,5 +292,11 @@ def redis_leases(  # noqa: PLR0913 - options of a file
     Raises:
         ConfigurationError: If an option is wrong, or a URL has a password in it.
     """
-    store = RedisLeases(url, namespace=namespace, keep=keep)
+    store = RedisLeases(
+        url,
+        namespace=namespace,
+        timeout=_at_least(timeout),
+        connect_timeout=_at_least(timeout),
+        keep=keep,
+    )
     return GuardedLeases(store, outage=outage, processes=processes, timeout=timeout, rest=rest)

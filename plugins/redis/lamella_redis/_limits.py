@@ -61,21 +61,22 @@ def limit_of(prefix: str, key: tuple[str, ...], capacity: int, per: float) -> Li
         ValueError: If it cannot be counted exactly.
     """
     unit, flow, tick = 1, 0, 1
+    named = "".join(key[-1:])  # the rest may say who somebody is
     if per and capacity:
-        unit, flow, tick = _shares(key, capacity, per)
+        unit, flow, tick = _shares(named, capacity, per)
     elif capacity > MOST:
         raise ValueError(
-            f"RedisLeases: a capacity of {capacity!r} for {'/'.join(key)!r} is more than the "
-            f"server counts exactly, {MOST}; count in larger units."
+            f"RedisLeases: a capacity of {capacity!r} {named} is more than the server counts "
+            f"exactly, {MOST}; count in larger units."
         )
-    name = json.dumps([*key, capacity, per], ensure_ascii=False, separators=(",", ":"))
+    name = json.dumps([*key, capacity, float(per)], ensure_ascii=False, separators=(",", ":"))
     if len(name) > _READABLE:
         name = blake2b(name.encode("utf-8", "surrogatepass"), digest_size=20).hexdigest()
     words = (str(capacity), str(unit), str(flow), str(tick))
     return Limit(f"{prefix}limit:{name}", f"{prefix}order:{name}", words)
 
 
-def _shares(key: tuple[str, ...], capacity: int, per: float) -> tuple[int, int, int]:
+def _shares(named: str, capacity: int, per: float) -> tuple[int, int, int]:
     """Shares per token, shares that flow back in a tick, and microseconds of a tick."""
     numerator, denominator = per.as_integer_ratio()
     for tick in _TICKS:
@@ -86,8 +87,7 @@ def _shares(key: tuple[str, ...], capacity: int, per: float) -> tuple[int, int, 
         if capacity * unit <= MOST_SHARES and flow <= MOST_SHARES:
             return unit, flow, tick
     raise ValueError(
-        f"RedisLeases: {capacity!r} per {per!r} s for {'/'.join(key)!r} is more than the server "
-        f"counts exactly: capacity times seconds may be {MOST_SHARES} at most. Give a rounder "
+        f"RedisLeases: {capacity!r} {named} per {per!r} s is more than the server counts exactly: capacity times seconds may be {MOST_SHARES} at most. Give a rounder "
         "capacity, count in larger units, or limit a shorter time."
     )
 

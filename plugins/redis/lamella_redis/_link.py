@@ -21,6 +21,7 @@ from lamella_redis._scripts import Script
 
 if TYPE_CHECKING:
     from coredis.connection import BaseConnection
+    from coredis.connection._request import Request
 
 T = TypeVar("T")
 
@@ -83,7 +84,7 @@ class Link:
         self._connect_timeout = connect_timeout
         self._attempt: _Attempt | None = None
         self._moved: tuple[str, int] | None = None
-        self._waiting_since: float | None = None
+        self._unanswered: tuple[float, Request] | None = None
 
     async def run(self, script: Script, keys: list[str], words: list[str]) -> Any:
         """What a script returns.
@@ -94,7 +95,7 @@ class Link:
             StoreUnavailableError: If the server cannot be reached, does not answer or refuses. Its
                 outcome says whether the script may have run.
         """
-        arguments = [str(len(keys)), *keys, *words]
+        arguments = [b"%d" % len(keys), *map(_encoded, keys), *map(_encoded, words)]
 
         async def evaluate(connection: BaseConnection) -> Any:
             try:
@@ -108,7 +109,7 @@ class Link:
         """A field of a hash; None without it. See `run` for the errors."""
 
         async def get(connection: BaseConnection) -> bytes | None:
-            found: bytes | None = await self._ask(connection, b"HGET", key, name)
+            found: bytes | None = await self._ask(connection, b"HGET", _encoded(key), name)
             return found
 
         return await self._tried(get)
@@ -150,32 +151,29 @@ class Link:
                 self._drop(connection)
             except theirs.BusyLoadingError as busy:  # a ConnectionError, too
                 raise self._refused(busy, connection) from busy
-            except theirs.ConnectionError as lost:
-                self._drop(connection)
-                if isinstance(error, theirs.ConnectionError):
-                    raise _unavailable(f"{lost}", lost) from lost
-                error = lost
             except TimeoutError as late:
                 self._drop(connection)
                 raise _unavailable(f"no answer in {self._timeout:g} s", late) from late
-            except RedisError as refusal:
-                raise self._refused(refusal, connection) from refusal
+            except Exception as lost:  # whatever broke the connection reaches all who waited
+                if isinstance(lost, RedisError) and not isinstance(lost, theirs.ConnectionError):
+                    raise self._refused(lost, connection) from lost
+                self._drop(connection)
+                if error is not None and not isinstance(error, theirs.AskError):
+                    raise _unavailable(str(lost) or type(lost).__name__, lost) from lost
+                error = lost
         raise _unavailable("the keys move from node to node", error) from error
 
     async def _ask(self, connection: BaseConnection, command: bytes, *words: Any) -> Any:
         request = connection.create_request(command, *words, decode=False, timeout=self._timeout)
         sent = anyio.current_time()
         try:
-            answer = await request
+            return await request
         except RedisError:
-            self._waiting_since = None
             raise
         except BaseException:  # given up; whether that was the server's fault will be seen
-            if self._waiting_since is None:
-                self._waiting_since = sent
+            if self._unanswered is None or self._unanswered[1].complete:
+                self._unanswered = sent, request
             raise
-        self._waiting_since = None
-        return answer
 
     def _refused(self, error: Exception, connection: BaseConnection) -> StoreUnavailableError:
         """What the server has said instead of an answer, as an error of ours."""
@@ -195,7 +193,7 @@ class Link:
             attempt = self._attempt
         if attempt is None:
             attempt = self._attempt = _Attempt()
-            self._waiting_since = None
+            self._unanswered = None
             current_loop().spawn(self._keeper(attempt), "lamella redis connection")
         if not attempt.settled.is_set():
             await attempt.settled.wait()
@@ -206,15 +204,17 @@ class Link:
     def _is_over(self, attempt: _Attempt) -> bool:
         if not attempt.settled.is_set():
             return False
-        since = self._waiting_since
-        late = since is not None and anyio.current_time() - since > SUSPECT
+        if self._unanswered is None:
+            return not attempt.usable
+        since, request = self._unanswered
+        late = anyio.current_time() - since > SUSPECT and not request.complete
         return late or not attempt.usable
 
     def _drop(self, connection: BaseConnection | None) -> None:
         """Have nothing to do with this connection any more."""
         attempt = self._attempt
         if attempt is not None and attempt.connection is connection:
-            self._attempt = self._waiting_since = None
+            self._attempt = self._unanswered = None
             attempt.end()
 
     def _keeper(self, attempt: _Attempt) -> Callable[[], Awaitable[None]]:
@@ -253,6 +253,11 @@ class Link:
             await connection.run(task_status=attempt)
         finally:
             take_back()
+
+
+def _encoded(word: str) -> bytes:
+    """A word as bytes: the client's own encoding of some text fails, and takes all others along."""
+    return word.encode("utf-8", "surrogatepass")
 
 
 def _not_connected(error: Exception | None) -> LamellaError:

@@ -4,7 +4,7 @@
 -- of which; `n`, how many gaps it has had; for each gap `g<id>`, its shares, and `l<id>`, how many
 -- leases reach up to it; for each lease that is out `p<lease>#<place>`, its amount and its gap. The
 -- sorted set has the gaps by minus their id, so the newest first, and the leases by the instant at
--- which they expire. What gaps are for is told in lamella's _memory_buckets.py; this is the same.
+-- which they expire; `m` says whether there is such a set. What gaps are for is told in lamella's _memory_buckets.py; this is the same.
 --
 -- All numbers are whole and within 2^53, so exact. KEYS are the lease, then hash and set of each
 -- dimension; ARGV five words of the decision, then six of each dimension: the amount, the capacity,
@@ -177,8 +177,10 @@ local function open(place)
   bucket.full = bucket.capacity * bucket.unit
   bucket.least = bucket.flow > 0 and -4503599627370496 or -9007199254740992 -- of debt
   local tick = math.floor(now / bucket.span)
-  local kept = redis.call('HMGET', hash, 's', 't', 'n')
-  if kept[1] then
+  local kept = redis.call('HMGET', hash, 's', 't', 'n', 'm')
+  -- A server short of memory may have evicted either half: half of a bucket is none.
+  local whole_one = kept[4] ~= '1' or redis.call('ZREVRANGE', bucket.set, 0, 0)[1]
+  if kept[1] and whole_one then
     bucket.shares, bucket.tick = tonumber(kept[1]), tonumber(kept[2])
     bucket.gaps = tonumber(kept[3])
     refill(bucket, tick)
@@ -186,7 +188,7 @@ local function open(place)
     for _, part in ipairs(due) do finish(bucket, part, 0) end
   else
     bucket.shares, bucket.tick, bucket.gaps = bucket.full, tick, 0
-    redis.call('DEL', hash, bucket.set) -- half of a bucket is none
+    redis.call('DEL', hash, bucket.set)
   end
   opened[hash] = bucket
   order[#order + 1] = bucket
@@ -214,10 +216,10 @@ local function save(keep)
         stays = math.max(stays, keep)
       end
       local milliseconds = whole(math.min(math.ceil(stays / 1000) + 1000, 1e13))
+      local members = redis.call('PEXPIRE', bucket.set, milliseconds)
       redis.call('HSET', bucket.hash, 's', whole(bucket.shares), 't', whole(bucket.tick),
-        'n', whole(bucket.gaps))
+        'n', whole(bucket.gaps), 'm', members)
       redis.call('PEXPIRE', bucket.hash, milliseconds)
-      redis.call('PEXPIRE', bucket.set, milliseconds)
     end
   end
 end
