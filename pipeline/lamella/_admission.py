@@ -9,25 +9,32 @@ want little. It keeps its time of arrival from line to line.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from lamella._errors import RefusedError
-from lamella._grants import Grant, in_background, persist
+from lamella._grants import (
+    Grant,
+    LeasedGrant,
+    LocalGrant,
+    LocalLeases,
+    in_background,
+    local_leases,
+    persist,
+)
 from lamella._line_order import Ticket
 from lamella._lines import Moved, Refused, Stay, Terms
-from lamella._waiting_lines import WaitingLines, waiting_lines
+from lamella._memory_leases import Hold, MemoryLeases
+from lamella._waiting_lines import waiting_lines
 
 if TYPE_CHECKING:
     from lamella._context import Context
     from lamella._stores import Dimension, Lease
 
+Gate: TypeAlias = Callable[[Callable[[], float]], float]
+
 SAFETY_POLL: Final = 1.0
 """Every how many seconds the first in a line asks a store of this process: it is woken when a grant
 ends, but not when a lease expires."""
-
-
-def _open() -> float:
-    return 0.0
 
 
 async def admit(
@@ -36,7 +43,7 @@ async def admit(
     terms: Terms,
     *,
     weight: float = 1.0,
-    gate: Callable[[], float] = _open,
+    gate: Gate | None = None,
     predict: Callable[[int, int], float | None] | None = None,
 ) -> Grant:
     """Reserve all dimensions, waiting for one's turn if need be.
@@ -47,7 +54,7 @@ async def admit(
         terms: How to wait, and how to say no.
         weight: The tenant's share while several wait; above 0.
         gate: Seconds for which nobody may be admitted, whatever the store says; 0 for none. A plain
-            function; those who wait for it stand in the line of the first dimension.
+            function of the clock; those who wait for it stand in the line of the first dimension.
         predict: As for `Line.enter`, for dimensions of which nothing flows back by itself.
 
     Returns:
@@ -59,25 +66,25 @@ async def admit(
         ClosedError: If the pipeline closes meanwhile.
         Exception: What the store raises.
     """
-    lines = waiting_lines(context.ports.stores.local)
-    seeker = _Seeker(context, tuple(dimensions), terms, lines, gate)
-    seeker.predict = predict
-    if len(lines):
-        index = seeker.busy()
-        if index is not None:
-            return await seeker.queue(Moved(index), weight)
-    found = await seeker.reserve()
-    if isinstance(found, Grant):
-        return found
-    return await seeker.queue(found, weight)
+    leases, wanted = context.ports.stores.leases, tuple(dimensions)
+    local = leases if type(leases) is MemoryLeases else local_leases(leases)
+    if (
+        local is not None
+        and local.lines.empty
+        and (gate is None or gate(context.ports.monotonic) <= 0)
+    ):
+        found = local.hold(wanted, context.call.loop)
+        if type(found) is Hold:
+            return LocalGrant(local, found)
+    return await _Seeker(context, wanted, terms, local, gate).seek(weight, predict)
 
 
 class _Seeker:
     """One request on its way to its grant."""
 
     __slots__ = (
-        "_arrived", "_context", "_dimensions", "_gate", "_grant", "_leases", "_lines", "_passed",
-        "_terms", "predict",
+        "_arrived", "_context", "_dimensions", "_gate", "_leases", "_lines", "_local", "_passed",
+        "_predict", "_shared", "_terms",
     )  # fmt: skip
 
     def __init__(
@@ -85,25 +92,50 @@ class _Seeker:
         context: Context,
         dimensions: tuple[Dimension, ...],
         terms: Terms,
-        lines: WaitingLines,
-        gate: Callable[[], float],
+        local: LocalLeases | None,
+        gate: Gate | None,
     ) -> None:
         ports = context.ports
         self._context = context
         self._dimensions = dimensions
         self._terms = terms
-        self._lines = lines
         self._gate = gate
         self._leases = ports.stores.leases
+        self._lines = waiting_lines(ports.stores)
         self._arrived = ports.monotonic()
-        self._grant = Grant(context, terms, lines, ports.new_id(), dimensions)
+        self._local = local
+        self._shared: LeasedGrant | None = None
+        if local is None:
+            self._shared = LeasedGrant(context, terms, self._lines, ports.new_id(), dimensions)
         self._passed: set[int] = set()
-        self.predict: Callable[[int, int], float | None] | None = None
+        self._predict: Callable[[int, int], float | None] | None = None
+
+    async def seek(
+        self, weight: float, predict: Callable[[int, int], float | None] | None
+    ) -> Grant:
+        """Reserve at once, or wait for it."""
+        self._predict = predict
+        index = None if self._lines.empty else self.busy()
+        if index is None:
+            found = await self.reserve()
+            if isinstance(found, Grant):
+                return found
+        else:
+            found = Moved(index, self._too_much())
+        return await self.queue(found, weight)
+
+    def _too_much(self) -> Refused | None:
+        """Why it is not to wait at all: it wants more than there ever is."""
+        for dimension in self._dimensions:
+            if dimension.amount > dimension.capacity:
+                return _never(dimension)
+        return None
 
     def busy(self) -> int | None:
         """A dimension in whose line others wait, and that it has not been through yet."""
         for index, dimension in enumerate(self._dimensions):
-            if index not in self._passed and self._lines.occupied(dimension):
+            wanted = dimension.amount and index not in self._passed
+            if wanted and self._lines.occupied(dimension):
                 return index
         return None
 
@@ -134,7 +166,7 @@ class _Seeker:
             return found
 
         with self._lines.line(dimension, self._terms) as line:
-            predict = self.predict
+            predict = self._predict
             if dimension.per:
                 predict = None if line.head() is None else await self._prediction(dimension)
             stay = Stay(self._context, ticket, self._terms, predict)
@@ -147,35 +179,47 @@ class _Seeker:
         if not bounded or not dimension.capacity:
             return None
         level = await self._leases.level(dimension) - dimension.amount
-        pause, each = self._gate(), dimension.per / dimension.capacity
+        pause = self._closed()
+        each = dimension.per / dimension.capacity
         return lambda _, amounts: max(pause, (amounts - level) * each, 0.0)
 
     async def reserve(self) -> Grant | Moved:
         """Try once; where it is refused, which line to stand in."""
-        closed = self._gate()
+        closed = self._closed()
         if closed > 0:
             return Moved(
                 0, Refused(closed, why="the provider has asked for a pause", limit="pause")
             )
-        if self._grant.immediate:
-            lease = await self._leases.reserve(
-                self._grant.lease_id, self._dimensions, ttl=self._terms.ttl
-            )
-        else:
-            lease = await self._reserve_shared()
-        if lease.granted:
-            now = self._context.ports.monotonic()
-            self._grant.granted(lease.remaining, now, now - self._arrived if self._passed else 0.0)
-            return self._grant
-        dimension = lease.refused or self._dimensions[0]
-        return Moved(self._dimensions.index(dimension), self._refused(dimension, lease))
+        found = await self._ask()
+        if isinstance(found, Grant):
+            found.waited = self._context.ports.monotonic() - self._arrived if self._passed else 0.0
+            return found
+        dimension = found.refused or self._dimensions[0]
+        return Moved(self._dimensions.index(dimension), self._refused(dimension, found))
 
-    async def _reserve_shared(self) -> Lease:
+    def _closed(self) -> float:
+        """Seconds for which nobody is admitted."""
+        return 0.0 if self._gate is None else self._gate(self._context.ports.monotonic)
+
+    async def _ask(self) -> Grant | Lease:
+        """The grant, or the store's refusal."""
+        if self._local is not None:
+            found = self._local.hold(self._dimensions, self._context.call.loop)
+            return LocalGrant(self._local, found) if isinstance(found, Hold) else found
+        grant = self._shared
+        assert grant is not None  # noqa: S101 - there is one where the store is not local
+        lease = await self._reserve_shared(grant)
+        if not lease.granted:
+            return lease
+        grant.granted(lease.remaining)
+        return grant
+
+    async def _reserve_shared(self, grant: LeasedGrant) -> Lease:
         """Reserve where a reply may be lost: then nobody knows, and the lease is given back."""
-        known = False
+        known = grant.immediate
         try:
             lease = await self._leases.reserve(
-                self._grant.lease_id, self._dimensions, ttl=self._terms.ttl
+                grant.lease_id, self._dimensions, ttl=self._terms.ttl
             )
             known = True
             return lease
@@ -184,27 +228,32 @@ class _Seeker:
             raise
         finally:
             if not known:
-                in_background(self._context, self._terms, self._undo)
+                in_background(self._context, self._terms, self._undo, grant.lease_id)
 
-    async def _undo(self) -> None:
-        lease_id, leases = self._grant.lease_id, self._leases
+    async def _undo(self, lease_id: str) -> None:
+        leases = self._leases
         await persist(self._context, self._terms, lambda: leases.refund(lease_id))
         self._lines.wake(self._dimensions)
 
     def _refused(self, dimension: Dimension, lease: Lease) -> Refused:
         capacity, word = dimension.capacity, dimension.key[-1]
         if dimension.amount > capacity:
-            return Refused(
-                never=True,
-                why=f"it wants {dimension.amount} {word}, and the limit is {capacity}",
-                hint="Ask for less at a time, or raise the limit.",
-                limit=word,
-            )
+            return _never(dimension)
         span = f" in {dimension.per:g} s" if dimension.per else ""
-        poll = SAFETY_POLL if self._grant.immediate else self._terms.poll
+        near = self._shared is None or self._shared.immediate
         return Refused(
             lease.retry_after,
             why=f"the limit of {capacity} {word}{span} is reached",
-            poll=poll,
+            poll=SAFETY_POLL if near else self._terms.poll,
             limit=word,
         )
+
+
+def _never(dimension: Dimension) -> Refused:
+    word = dimension.key[-1]
+    return Refused(
+        never=True,
+        why=f"it wants {dimension.amount} {word}, and the limit is {dimension.capacity}",
+        hint="Ask for less at a time, or raise the limit.",
+        limit=word,
+    )

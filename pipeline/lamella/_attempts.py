@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING
 
-import anyio
 import attrs
 
 from lamella._errors import AttemptLimitError, LamellaError
@@ -88,8 +88,8 @@ class OpenAttempt:
 
     __slots__ = (
         "_now", "bound", "branch", "committed", "cost", "end", "error", "first_event", "index",
-        "interruption", "model", "outcome", "provider", "received", "request_id", "scope",
-        "scope_end", "sent", "start", "streamed", "transport", "usage", "vendor",
+        "interruption", "model", "outcome", "provider", "received", "request_id", "sent", "start",
+        "streamed", "transport", "usage", "vendor",
     )  # fmt: skip
 
     def __init__(
@@ -115,29 +115,19 @@ class OpenAttempt:
         self.received: Sequence[Event] = ()
         self.error: BaseException | None = None
         self.streamed = False
-        self.scope: anyio.CancelScope | None = None
-        self.scope_end = 0.0
         self.interruption: Callable[[], LamellaError | None] | None = None
 
     def saw_event(self) -> None:
         """The first semantic event has come."""
         if self.first_event is None:
             self.first_event = self._now()
-            self._lift()
 
     def expect_whole(self) -> None:
         """The answer comes in one piece, so there is no first event whose limit could pass.
 
         Transports call this where the provider does not stream what they asked it to, or cannot.
         """
-        if self.streamed:
-            self.streamed = False
-            self._lift()
-
-    def _lift(self) -> None:
-        """Nothing bounds the first event any more; the attempt's own end is what is left."""
-        if self.scope is not None:
-            self.scope.deadline = self.scope_end
+        self.streamed = False
 
     def close(self, outcome: Outcome, error: BaseException | None) -> None:
         """The attempt has ended. Only the first ending counts."""
@@ -146,6 +136,21 @@ class OpenAttempt:
             self.outcome = outcome
             self.error = error
             self.received = ()
+
+    def moved(self, branch: str, later: float, not_before: float) -> OpenAttempt:
+        """A copy, as it is now, in the time of a call that has adopted it.
+
+        Args:
+            branch: What its branch begins with there.
+            later: Seconds by which its own call began later than that one.
+            not_before: What its start is at least.
+        """
+        new = copy(self)
+        new.branch = f"{branch}{self.branch}"
+        new.start = max(self.start + later, not_before)
+        new.first_event = None if self.first_event is None else self.first_event + later
+        new.end = None if self.end is None else self.end + later
+        return new
 
     def interrupted(self) -> LamellaError | None:
         """Why the attempt's own limits, or a closing pipeline, cancelled it; None if not."""

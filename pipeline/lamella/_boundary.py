@@ -26,8 +26,10 @@ from lamella._errors import (
     TimedOutError,
 )
 from lamella._layers import name_of
+from lamella._loops import current_loop
 from lamella._outcomes import Outcome
 from lamella._responses import Response
+from lamella._watchdog import Alarm
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -61,10 +63,9 @@ async def attempt(
     _refuse_if_over(context)
     context.bound.take()
     record = _opened(request, provider, transport)
-    first, record.scope_end = _deadlines(context, record)
-    scope = anyio.CancelScope(deadline=first)
-    record.scope = scope
-    record.interruption = lambda: _why(context, record)
+    scope = anyio.CancelScope()
+    vigil = _Vigil(context, record, scope)
+    record.interruption = vigil.why
     request = request.evolve(context=context.evolve(attempt=record))
     call = context.call
     call.enter(scope)
@@ -73,7 +74,7 @@ async def attempt(
         with scope:
             response = await call_next(request)
         if scope.cancelled_caught:
-            raise _why(context, record) or closed_error("an attempt ran")
+            raise vigil.why() or closed_error("an attempt ran")
         if not isinstance(response, Response):
             raise not_a_response(response, call_next)
         response = response.adopt(request)
@@ -83,6 +84,8 @@ async def attempt(
         record.close(outcome_of(error), error)
         raise
     finally:
+        vigil.end()
+        record.interruption = None
         call.leave(scope)
     record.committed = request.stream
     await response.on_end(lambda ending: _close(record, ending))
@@ -119,37 +122,68 @@ def _close(record: OpenAttempt, ending: Ending) -> None:
     record.close(ending.outcome, ending.error)
 
 
-def _deadlines(context: Context, record: OpenAttempt) -> tuple[float, float]:
-    """When, on the loop's clock, the first event is due, and when the attempt must be over."""
-    limits = context.limits
-    span = context.left()
-    if limits.attempt is not None:
-        span = min(span, limits.attempt)
-    first = span
-    if record.streamed and limits.first_event is not None:
-        first = min(span, limits.first_event)
-    if math.isinf(first):
-        return math.inf, math.inf
-    now = anyio.current_time()
-    return now + first, now + span
+class _Vigil:
+    """Ends an attempt with a limit that passes before the transport has returned.
 
+    Which limit that was, and how late it was noticed, is written down then and there: afterwards
+    the first event may have come after all, and the transport takes its time to clean up.
+    """
 
-def _why(context: Context, record: OpenAttempt) -> LamellaError | None:
-    """Why the attempt's scope was cancelled, None if it was not."""
-    scope = record.scope
-    if scope is None or not scope.cancel_called:
-        return None
-    if context.call.closing:
-        return closed_error("an attempt was under way")
-    limits = context.limits
-    elapsed = context.trace.now() - record.start
-    spans: list[tuple[float, type[TimedOutError]]] = [(context.left() + elapsed, DeadlineExceeded)]
-    if limits.attempt is not None:
-        spans.append((limits.attempt, AttemptTimeout))
-    if record.streamed and record.first_event is None and limits.first_event is not None:
-        spans.append((limits.first_event, FirstEventTimeout))
-    span, kind = min(spans, key=lambda item: item[0])
-    return timed_out(kind, span, sent=record.sent, late=elapsed - span)
+    __slots__ = ("_alarm", "_began", "_context", "_left", "_passed", "_record", "_scope")
+
+    def __init__(self, context: Context, record: OpenAttempt, scope: anyio.CancelScope) -> None:
+        self._context = context
+        self._record = record
+        self._scope = scope
+        self._left = context.left()
+        self._passed: tuple[type[TimedOutError], float, float] | None = None
+        self._alarm: Alarm | None = None
+        span, _ = self._due()
+        if not math.isinf(span):
+            self._began = current_loop().now()
+            self._alarm = Alarm(self._ring)
+            self._alarm.arm(span)
+
+    def _due(self) -> tuple[float, type[TimedOutError]]:
+        """The limit that passes next: so many seconds after the start."""
+        limits, record = self._context.limits, self._record
+        span: float = self._left
+        kind: type[TimedOutError] = DeadlineExceeded
+        if limits.attempt is not None and limits.attempt < span:
+            span, kind = limits.attempt, AttemptTimeout
+        if (
+            limits.first_event is not None
+            and limits.first_event < span
+            and record.streamed
+            and record.first_event is None
+        ):
+            span, kind = limits.first_event, FirstEventTimeout
+        return span, kind
+
+    def _ring(self) -> None:
+        span, kind = self._due()
+        late = current_loop().now() - (self._began + span)
+        if late >= 0:
+            self._passed = kind, span, late
+            self._scope.cancel()
+        elif self._alarm is not None and not math.isinf(span):
+            self._alarm.arm(-late)  # the first event has come, or is not waited for
+
+    def why(self) -> LamellaError | None:
+        """Why the attempt's scope was cancelled, None if it was not."""
+        if not self._scope.cancel_called:
+            return None
+        if self._context.call.closing:
+            return closed_error("an attempt was under way")
+        if self._passed is None:
+            return None
+        kind, span, late = self._passed
+        return timed_out(kind, span, sent=self._record.sent, late=late)
+
+    def end(self) -> None:
+        """The transport has returned."""
+        if self._alarm is not None:
+            self._alarm.disarm()
 
 
 def timed_out(

@@ -20,6 +20,7 @@ from lamella._cards import CardPatch, ModelCard
 from lamella._errors import ConfigurationError
 from lamella._layers import name_of
 from lamella._mending import words_of
+from lamella._warm import Warm
 
 Entry: TypeAlias = ModelCard | CardPatch
 
@@ -110,6 +111,9 @@ class CardBook:
     Nothing is read before the first question. It may be used from several threads at once: at worst
     two of them read the same files.
 
+    Attributes:
+        reading: The reading of its files, for a thread to do; see `Warm`.
+
     Args:
         files: The user's card files: paths, parsed tables, or functions that give cards. Where two
             know one name, the later wins.
@@ -132,6 +136,7 @@ class CardBook:
         self._layers: tuple[tuple[Entry, ...], ...] | None = None
         self._problems: tuple[ConfigurationError, ...] = ()
         self._opened: dict[str, _Opened] = {}
+        self.reading = Warm(self.read)
 
     def register(self, *cards: Entry) -> None:
         """Add cards above all files. A card replaces what was known of its name.
@@ -155,6 +160,18 @@ class CardBook:
         if opened is None or opened.registered != len(self._registered):
             opened = self._open(provider)
         return opened.find(model)
+
+    def read(self) -> None:
+        """Read what the first question would read, which takes tens of milliseconds.
+
+        Raises:
+            ConfigurationError: If a file of the user's cannot be read, or has mistakes.
+        """
+        from lamella._card_files import builtin_providers
+
+        for provider in ("", *builtin_providers()) if self._builtin else ("",):
+            if provider not in self._opened:
+                self._open(provider)
 
     def cards(self, provider: str | None = None) -> tuple[ModelCard, ...]:
         """All cards, or those of one provider, by provider and name.

@@ -84,8 +84,8 @@ class Context(Evolvable):
             own that a choose layer has aimed it at, or else of the pipeline's transport. What is
             counted for each provider (limits, breakers, budgets of retries) is counted under it.
         transport: The transport of the pipeline that the request is in.
-        alternatives: How many other targets a choose layer outside can still turn to. With one,
-            waiting out a second limit in time at a target that has let one pass is a loss.
+        other_targets: Of each choose layer outside that goes elsewhere after a failure, what says
+            whether it has another target for the request; see `alternatives`.
         spare_credentials: How many other credentials of the same provider a choose layer outside
             can still turn to. With one, waiting for a throttled or used-up credential is a loss.
         attempt: The attempt under way; None outside the wire phase.
@@ -112,7 +112,7 @@ class Context(Evolvable):
     branch: str = ""
     provider: str = ""
     transport: Any = attrs.field(default=None, repr=False)
-    alternatives: int = 0
+    other_targets: tuple[Callable[[], bool], ...] = attrs.field(default=(), repr=False)
     spare_credentials: int = 0
     attempt: OpenAttempt | None = attrs.field(default=None, repr=False)
     bound: AttemptBound = attrs.field(factory=AttemptBound, repr=False)
@@ -125,6 +125,15 @@ class Context(Evolvable):
     def begun(self) -> bool:
         """Whether a pipeline has begun a call with it."""
         return self.call_id != ""
+
+    @property
+    def alternatives(self) -> bool:
+        """Whether a choose layer outside can turn to another target that may take the request.
+
+        With one, waiting long for this target is a loss, or asking it again once it has let a limit
+        in time pass. Not asked before that: the answer may cost some microseconds.
+        """
+        return any(known() for known in self.other_targets)
 
     def left(self) -> float:
         """Seconds until the deadline, infinite without one; 0 or less once it has passed."""

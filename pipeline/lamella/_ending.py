@@ -10,6 +10,7 @@ import anyio
 import attrs
 
 from lamella._errors import LamellaError
+from lamella._events import Finish, UsageReport
 from lamella._outcomes import Outcome
 
 if TYPE_CHECKING:
@@ -44,12 +45,31 @@ class Ending:
     events: Sequence[Event] = ()
 
 
+def ending_of(outcome: Outcome, error: BaseException | None, events: Sequence[Event]) -> Ending:
+    """The ending of an answer that has ended so, with these events."""
+    reason: str | None = None
+    usage: Usage | None = None
+    for event in reversed(events):
+        if type(event) is Finish:
+            reason = event.reason
+        elif type(event) is UsageReport:
+            usage = event.usage
+            break
+    if usage is None and isinstance(error, LamellaError):
+        usage = error.usage
+    return Ending(outcome, error, reason, usage, events)
+
+
 Callback: TypeAlias = Callable[[Ending], Awaitable[None] | None]
 """Told of an ending, once. A plain function costs a call; an asynchronous one is shielded."""
 
 
 async def ending(
-    call_next: Callable[[Request[R]], Awaitable[R]], request: Request[R], callback: Callback
+    call_next: Callable[[Request[R]], Awaitable[R]],
+    request: Request[R],
+    callback: Callback,
+    *,
+    answered: Callable[[R], object] | None = None,
 ) -> R:
     """Call the next handler and be told of the end exactly once, whatever happens.
 
@@ -61,9 +81,13 @@ async def ending(
         request: What to hand to it.
         callback: Told of the end. If it fails, that is noted in the trace, and raised only where
             the answer otherwise ended well.
+        answered: Told of the response before the callback is: a plain function, for who wants to
+            know when it came and what its head says.
     """
     try:
         response = await call_next(request)
+        if answered is not None:
+            answered(response)
     except BaseException as error:
         await end_uncommitted(request.context, error, callback)
         raise

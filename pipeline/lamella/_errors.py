@@ -54,7 +54,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack, cast
 
 from lamella._outcomes import ErrorPhase, Outcome
 
@@ -83,6 +83,29 @@ class ErrorData(TypedDict, total=False):
     should_retry: bool | None
     provider: str | None
     request_id: str | None
+
+
+E = TypeVar("E", bound=BaseException)
+
+
+def copy_of(error: E) -> E:
+    """The same error as a new object; its traceback and cause are kept.
+
+    It is made as its built-in class makes it, for the constructors of others may want anything.
+    """
+    kind = type(error)
+    base = cast("Any", next(one for one in kind.__mro__ if one.__module__ == "builtins"))
+    args = base.__reduce__(error)[1]  # OSError and others have more than their `args`
+    new: E = base.__new__(kind, *args)
+    base.__init__(new, *args)
+    new.args = error.args
+    fields = new.__dict__
+    fields.update(error.__dict__)
+    if "__notes__" in fields:
+        fields["__notes__"] = list(fields["__notes__"])
+    new.__cause__ = error.__cause__
+    new.__suppress_context__ = True
+    return new.with_traceback(error.__traceback__)
 
 
 class LamellaError(Exception):
@@ -138,13 +161,9 @@ class LamellaError(Exception):
 
     def copy(self, **changes: Unpack[ErrorData]) -> Self:
         """The same error as a new object, with `changes`; its traceback and cause are kept."""
-        new = type(self).__new__(type(self), *self.args)
-        new.args = self.args
-        new.__dict__.update(self.__dict__)
+        new = copy_of(self)
         new.__dict__.update(changes)
-        new.__cause__ = self.__cause__
-        new.__suppress_context__ = True
-        return new.with_traceback(self.__traceback__)
+        return new
 
 
 class ConfigurationError(LamellaError):

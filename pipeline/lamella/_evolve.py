@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import attrs
 
@@ -47,6 +47,18 @@ class Evolvable:
             if name not in checks:
                 raise _unknown(cls, name)
         return fields
+
+
+E = TypeVar("E", bound=Evolvable)
+
+
+def changed(record: E, name: str, value: object) -> E:
+    """A copy with another value of one field, which is known to be one and to be right."""
+    new = object.__new__(type(record))
+    fields = new.__dict__
+    fields.update(record.__dict__)
+    fields[name] = value
+    return new
 
 
 _CHECKS: dict[type, dict[str, Callable[[Any, Any], Any] | None]] = {}

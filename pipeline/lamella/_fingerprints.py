@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from functools import partial
+from types import CellType, FunctionType, MethodType
 from typing import Any, Final, cast
 
 import attrs
@@ -21,6 +22,10 @@ _CHANGING: Final = frozenset({"changes requests", "changes events"})
 _MARK: Final = "__lamella_inside__"
 _DEPTH: Final = 12
 """How deep options are looked into; nobody nests targets deeper."""
+_DEPTH_OF_FUNCTION: Final = 4
+"""What a function takes of that: functions know each other, and every way would be gone."""
+_BY_TEXT: Final = frozenset({"datetime", "decimal", "fractions", "pathlib", "uuid", "zoneinfo"})
+"""The modules whose values are told apart by their text."""
 
 
 class Inside:
@@ -52,9 +57,11 @@ def inside(call_next: Any) -> str:
 
     It covers, in order, the layers inside that change requests or events or choose targets, those
     that declare nothing, with their options, and the transport by its name. It is worked out once
-    for each chain, when it is first asked for. A layer or transport whose options do not show what
-    it does (a prompt read from a file, a function with a closure) states a text of its own as its
-    attribute `fingerprint`, which counts for it.
+    for each chain, when it is first asked for. Options are the fields of attrs classes and data
+    classes, a plain layer's attributes, and what a function was given: defaults, the variables that
+    it closes over, a `partial`'s arguments. A layer or transport whose options do not show what it
+    does (a prompt read from a file) states a text of its own as its attribute `fingerprint`, which
+    counts for it.
 
     Args:
         call_next: The handler that the layer was given.
@@ -75,14 +82,13 @@ def marked(handler: Any) -> Inside | None:
 
 def layer_inside(layer: Any, info: LayerInfo, inner: Inside | None) -> Inside:
     """What stands inside, the layer included."""
-    stated = isinstance(getattr(layer, "fingerprint", None), str)
     decides = info.phase in {None, "choose"} or bool(info.effects & _CHANGING)
-    return Inside(partial(_layer, layer, info) if stated or decides else None, inner)
+    return Inside(partial(_layer, layer, info) if decides or _stated(layer) else None, inner)
 
 
 def transport_inside(transport: Any) -> Inside:
     """What a transport is, as the innermost place."""
-    return Inside(partial(fingerprint, transport))
+    return Inside(partial(_transport, transport))
 
 
 def digest(form: Any) -> str:
@@ -115,14 +121,23 @@ def fingerprint(thing: Any) -> str:
 
 
 def _layer(layer: Any, info: LayerInfo) -> Any:
-    return [info.name, _described(layer, _DEPTH)]
+    found = _described(layer, _DEPTH)
+    plain = hasattr(layer, "__dict__") and not isinstance(layer, FunctionType)
+    if plain and isinstance(found, str) and not _stated(layer):
+        found = [found, _described(vars(layer), _DEPTH)]
+    return [info.name, found]
+
+
+def _transport(transport: Any) -> Any:
+    """A function with what it was given; anything else by its name."""
+    return _given(transport, _DEPTH) or fingerprint(transport)
 
 
 def _described(value: Any, depth: int) -> Any:
     """Options in a form to digest. What cannot be told apart is told apart by its class only."""
     if value is None or isinstance(value, str | int | float | bytes):
         return value if not isinstance(value, int) or abs(value) < 2**63 else str(value)
-    if isinstance(getattr(value, "fingerprint", None), str) or depth == 0:
+    if _stated(value) or depth == 0:
         return fingerprint(value)
     if isinstance(value, re.Pattern):
         return ["pattern", value.pattern, value.flags]  # pyright: ignore[reportUnknownMemberType]
@@ -135,11 +150,56 @@ def _described(value: Any, depth: int) -> Any:
     if isinstance(value, AbstractSet):
         return ["set", *sorted([_described(item, depth - 1) for item in items], key=digest)]
     kind: Any = items.__class__
-    if attrs.has(kind):
-        names = [field.name for field in attrs.fields(kind) if field.init]
-        fields = [[name, _described(getattr(value, name), depth - 1)] for name in names]
+    names = _option_names(kind)
+    if names is not None:
+        fields = [[name, _described(getattr(value, name, None), depth - 1)] for name in names]
         return [_class(kind), fields]
-    return fingerprint(value)
+    found = _given(value, depth)
+    if found is None and kind.__module__.partition(".")[0] in _BY_TEXT:
+        found = [_class(kind), str(value)]
+    return fingerprint(value) if found is None else found
+
+
+def _option_names(kind: Any) -> list[str] | None:
+    if attrs.has(kind):
+        return [field.name for field in attrs.fields(kind) if field.init]
+    return list(fields) if (fields := getattr(kind, "__dataclass_fields__", None)) else None
+
+
+def _given(value: Any, depth: int) -> Any:
+    """A function by its name and what it was given; None for what is none, or was given nothing."""
+    if _stated(value):
+        return None
+    function: Any = value
+    deeper = max(0, depth - _DEPTH_OF_FUNCTION)
+    if isinstance(value, partial):
+        given = [function.func, function.args, function.keywords]
+    elif isinstance(value, MethodType):
+        given = [value.__func__, value.__self__]
+    elif isinstance(value, FunctionType):
+        cells = value.__closure__ or ()
+        if not (cells or value.__defaults__ or value.__kwdefaults__):
+            return None
+        held = [_contents(cell) for cell in cells]
+        return [
+            _function(value),
+            *_described([value.__defaults__, value.__kwdefaults__, held], deeper + 1),
+        ]
+    else:
+        return None
+    return _described(given, deeper + 1)
+
+
+def _contents(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not bound yet
+        return None
+
+
+def _stated(thing: Any) -> bool:
+    """Whether it says itself what tells it from others."""
+    return isinstance(getattr(thing, "fingerprint", None), str)
 
 
 def _text(item: tuple[Any, Any]) -> str:

@@ -11,7 +11,8 @@ import os
 import threading
 from weakref import WeakSet
 
-_guard = threading.Lock()
+_guard = threading.Lock()  # of what is known; nothing is waited for under it
+_forking = threading.Lock()  # one thread at a time
 _locks: WeakSet[threading.Lock] = WeakSet()
 _shut: list[threading.Lock] = []
 
@@ -25,16 +26,27 @@ def fork_safe_lock() -> threading.Lock:
 
 
 def _shut_all() -> None:
-    _guard.acquire()
-    for lock in list(_locks):
-        lock.acquire()
-        _shut.append(lock)
+    """Take every lock, and the guard last: who makes one under another needs it to let go."""
+    _forking.acquire()
+    while True:
+        with _guard:
+            known = list(_locks)
+        taken = set(_shut)
+        for lock in known:
+            if lock not in taken:
+                lock.acquire()
+                _shut.append(lock)
+        _guard.acquire()
+        if set(_locks) <= set(_shut):
+            return
+        _guard.release()  # there are new ones
 
 
 def _open_all() -> None:
     while _shut:
         _shut.pop().release()
     _guard.release()
+    _forking.release()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork

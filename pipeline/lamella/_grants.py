@@ -1,8 +1,9 @@
 """What was reserved, until it is settled: exactly once, and not forgotten on the way.
 
-A lease that nobody renews expires, so that the places of a process that died come back. A grant is
-therefore renewed while its answer lasts: by one timer for each event loop, which is not even set
-for answers that are over within a third of the time.
+In a store of this process a grant is held for as long as there is somebody to end it. In others a
+lease that nobody renews expires, so that the places of a process that died come back. There a grant
+is renewed while its answer lasts: by one timer for each event loop, which is not even set for
+answers that are over within a third of the time.
 """
 
 from __future__ import annotations
@@ -10,10 +11,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from weakref import WeakKeyDictionary, ref
-
-import attrs
 
 from lamella._errors import ClosedError
 from lamella._loops import Loop, current_loop
@@ -21,7 +20,8 @@ from lamella._loops import Loop, current_loop
 if TYPE_CHECKING:
     from lamella._context import Context
     from lamella._lines import Terms
-    from lamella._stores import Dimension, LeaseStore
+    from lamella._memory_leases import Hold
+    from lamella._stores import Dimension, Lease, LeaseStore
     from lamella._waiting_lines import WaitingLines
 
 T = TypeVar("T")
@@ -48,53 +48,62 @@ def at_once(operation: Coroutine[Any, Any, T]) -> T:
     raise RuntimeError("A lease store that calls itself immediate has suspended.")
 
 
+class LocalLeases(Protocol):
+    """What a lease store of this process can do besides; see `MemoryLeases`."""
+
+    lines: WaitingLines
+
+    def hold(self, dimensions: tuple[Dimension, ...], loop: Loop) -> Hold | Lease:
+        """Reserve all dimensions or none."""
+        ...
+
+    def end(self, hold: Hold, amounts: Sequence[int] | None) -> None:
+        """Replace what is held by what was used."""
+        ...
+
+    def drop(self, hold: Hold) -> None:
+        """Give back what nobody can end any more."""
+        ...
+
+
+def local_leases(leases: LeaseStore) -> LocalLeases | None:
+    """The store, if it is one of this process that can `hold`."""
+    if getattr(leases, "immediate", False) is True and hasattr(leases, "hold"):
+        local: LocalLeases = leases  # type: ignore[assignment]
+        return local
+    return None
+
+
 class Grant:
     """A reservation that was granted.
 
     It has to be ended once, by `finish`; a further ending changes nothing.
 
     Attributes:
-        lease_id: Its name in the store.
-        dimensions: What was reserved.
-        remaining: What was left of each dimension just after.
         waited: Seconds that it stood in lines; 0 if there was room at once.
+        ended: Whether it has been ended.
     """
 
-    __slots__ = (
-        "__weakref__", "_context", "_leases", "_lines", "_renewals", "_terms", "dimensions", "due",
-        "ended", "immediate", "lease_id", "remaining", "waited",
-    )  # fmt: skip
+    __slots__ = ("__weakref__", "ended", "waited")
 
-    def __init__(
-        self,
-        context: Context,
-        terms: Terms,
-        lines: WaitingLines,
-        lease_id: str,
-        dimensions: tuple[Dimension, ...],
-    ) -> None:
-        self._context = context
-        self._terms = terms
-        self._lines = lines
-        self._leases = context.ports.stores.leases
-        self.immediate = is_immediate(self._leases)
-        self.lease_id = lease_id
-        self.dimensions = dimensions
-        self.remaining: tuple[int, ...] = ()
+    def __init__(self) -> None:
         self.waited = 0.0
         self.ended = False
-        self.due = math.inf
-        self._renewals = _renewals_of(context.call.loop)
 
-    def granted(self, remaining: tuple[int, ...], now: float, waited: float) -> None:
-        """The store has granted it, at a monotonic instant."""
-        self.remaining = remaining
-        self.waited = waited
-        self._renewals.add(self, now)
+    @property
+    def dimensions(self) -> tuple[Dimension, ...]:
+        """What was reserved."""
+        raise NotImplementedError
 
-    def __repr__(self) -> str:
-        state = "ended" if self.ended else "out"
-        return f"<Grant {self.lease_id} {state}, {len(self.dimensions)} dimensions>"
+    @property
+    def immediate(self) -> bool:
+        """Whether its store's operations never suspend."""
+        return True
+
+    @property
+    def remaining(self) -> tuple[int, ...]:
+        """What was left of each dimension just after."""
+        raise NotImplementedError
 
     def finish(self, amounts: Sequence[int] | None) -> Coroutine[Any, Any, None] | None:
         """End it: replace what was reserved by what was used, or give everything back.
@@ -109,6 +118,118 @@ class Grant:
         Returns:
             What is to be awaited; None if it is done.
         """
+        raise NotImplementedError
+
+    def settle(self, amounts: Sequence[int]) -> Coroutine[Any, Any, None] | None:
+        """`finish` with what was used."""
+        return self.finish(amounts)
+
+    def refund(self) -> Coroutine[Any, Any, None] | None:
+        """`finish` with nothing used: as if it had never been reserved."""
+        return self.finish(None)
+
+
+class LocalGrant(Grant):
+    """One in a store of this process, which lives as long as somebody may end it."""
+
+    __slots__ = ("_hold", "_leases")
+
+    def __init__(self, leases: LocalLeases, hold: Hold) -> None:
+        self._leases = leases
+        self._hold = hold
+        self.waited = 0.0
+        self.ended = False
+
+    @property
+    def dimensions(self) -> tuple[Dimension, ...]:
+        """See `Grant.dimensions`."""
+        return self._hold.dimensions
+
+    def __repr__(self) -> str:
+        state = "ended" if self.ended else "out"
+        return f"<Grant {state}, {len(self.dimensions)} dimensions>"
+
+    def finish(self, amounts: Sequence[int] | None) -> None:
+        """See `Grant.finish`; done when this returns."""
+        if not self.ended:
+            self._leases.end(self._hold, amounts)
+            self.ended = True
+            lines = self._leases.lines
+            if not lines.empty:
+                lines.wake(self._hold.dimensions)
+
+    @property
+    def remaining(self) -> tuple[int, ...]:
+        """See `Grant.remaining`."""
+        return self._hold.remaining
+
+    def __del__(self) -> None:
+        """The net under a dropped grant: its event loop was closed, or its layer forgot it."""
+        if not self.ended:
+            self._leases.drop(self._hold)
+            logger.warning("what was reserved comes back unsettled: %r was dropped", self)
+
+
+class LeasedGrant(Grant):
+    """One in a store that other processes may share: a lease with a name, which is renewed.
+
+    Attributes:
+        lease_id: Its name in the store.
+        due: The monotonic instant at which it is to be renewed.
+    """
+
+    __slots__ = (
+        "_context", "_debt", "_dimensions", "_immediate", "_leases", "_lines", "_remaining",
+        "_renewals", "_terms", "due", "lease_id",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        context: Context,
+        terms: Terms,
+        lines: WaitingLines,
+        lease_id: str,
+        dimensions: tuple[Dimension, ...],
+    ) -> None:
+        super().__init__()
+        self._lines = lines
+        self._dimensions = dimensions
+        self._context = context
+        self._terms = terms
+        self._leases = context.ports.stores.leases
+        self._immediate = is_immediate(self._leases)
+        self.lease_id = lease_id
+        self.due = math.inf
+        self._debt: str | None = None
+        self._remaining: tuple[int, ...] = ()
+        self._renewals = _renewals_of(context.call.loop)
+
+    def granted(self, remaining: tuple[int, ...]) -> None:
+        """The store has granted it."""
+        self._remaining = remaining
+        self._renewals.add(self, self.now())
+
+    @property
+    def dimensions(self) -> tuple[Dimension, ...]:
+        """See `Grant.dimensions`."""
+        return self._dimensions
+
+    @property
+    def immediate(self) -> bool:
+        """See `Grant.immediate`."""
+        return self._immediate
+
+    @property
+    def remaining(self) -> tuple[int, ...]:
+        """See `Grant.remaining`."""
+        return self._remaining
+
+    def __repr__(self) -> str:
+        state = "ended" if self.ended else "out"
+        return f"<Grant {self.lease_id} {state}, {len(self.dimensions)} dimensions>"
+
+    def finish(self, amounts: Sequence[int] | None) -> Coroutine[Any, Any, None] | None:
+        """See `Grant.finish`."""
         if self.ended:
             return None
         self.ended = True
@@ -119,14 +240,6 @@ class Grant:
         self._lines.wake(self.dimensions)
         return None
 
-    def settle(self, amounts: Sequence[int]) -> Coroutine[Any, Any, None] | None:
-        """`finish` with what was used."""
-        return self.finish(amounts)
-
-    def refund(self) -> Coroutine[Any, Any, None] | None:
-        """`finish` with nothing used: as if it had never been reserved."""
-        return self.finish(None)
-
     def now(self) -> float:
         """The monotonic instant, in seconds."""
         return self._context.ports.monotonic()
@@ -136,8 +249,7 @@ class Grant:
         there = await self._leases.renew(self.lease_id, ttl=self._terms.ttl)
         if not there and not self.ended:
             self.due = math.inf
-            layer = self._terms.layer
-            self._context.note(layer, f"{layer}.lease_lost")
+            self._note("lease_lost")
 
     def renew_soon(self) -> None:
         """Let the lease live on, without waiting for it. On the loop that it was granted on."""
@@ -163,12 +275,12 @@ class Grant:
 
     async def _owe(self, amounts: Sequence[int]) -> None:
         """The lease has expired, and what it held was given back: charge what was used."""
-        layer = self._terms.layer
-        self._context.note(layer, f"{layer}.lease_lost")
-        nothing = [attrs.evolve(each, amount=0) for each in self.dimensions]
-        fresh = self._context.ports.new_id()
-        await self._leases.reserve(fresh, nothing, ttl=self._terms.ttl)
-        await self._leases.settle(fresh, amounts)
+        nothing = [each.want(0) for each in self.dimensions]
+        if self._debt is None:  # of one name however often it is tried: it is charged once
+            self._debt = self._context.ports.new_id()
+            self._note("lease_lost")
+        await self._leases.reserve(self._debt, nothing, ttl=self._terms.ttl)
+        await self._leases.settle(self._debt, amounts)
 
     async def _finish(self, amounts: Sequence[int] | None) -> None:
         done = False
@@ -176,13 +288,17 @@ class Grant:
             await self._end(amounts)
             done = True
         except Exception as error:  # noqa: BLE001 - noted, and tried again in the background
-            layer = self._terms.layer
-            self._context.note(layer, f"{layer}.store_failed", error=type(error).__name__)
+            self._note("store_failed", error=type(error).__name__)
         finally:
             if done:
                 self._lines.wake(self.dimensions)
             else:
                 in_background(self._context, self._terms, self._later, amounts)
+
+    def _note(self, word: str, **fields: Any) -> None:
+        if not self._context.trace.finished:
+            layer = self._terms.layer
+            self._context.note(layer, f"{layer}.{word}", **fields)
 
     async def _later(self, amounts: Sequence[int] | None) -> None:
         """Try again until it is done, or the lease has expired anyway."""
@@ -220,17 +336,17 @@ class _Renewals:
     __slots__ = ("_grants", "_until")
 
     def __init__(self) -> None:
-        self._grants: dict[str, ref[Grant]] = {}
+        self._grants: dict[str, ref[LeasedGrant]] = {}
         self._until = math.inf
 
-    def add(self, grant: Grant, now: float) -> None:
+    def add(self, grant: LeasedGrant, now: float) -> None:
         """Renew it when a third of its time has passed, if it is still out then."""
         grant.due = now + grant.third
         self._grants[grant.lease_id] = ref(grant)
         if grant.due < self._until:
             self._set(grant.due, now)
 
-    def forget(self, grant: Grant) -> None:
+    def forget(self, grant: LeasedGrant) -> None:
         """It has ended. From any thread."""
         self._grants.pop(grant.lease_id, None)
 

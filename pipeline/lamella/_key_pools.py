@@ -7,7 +7,11 @@ and later calls avoid it for a while; a throttled one is avoided until its limit
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Final, TypeVar
+
+import attrs
 
 from lamella._errors import (
     AuthenticationError,
@@ -21,6 +25,7 @@ from lamella._errors import (
     RefusedError,
 )
 from lamella._fork_locks import fork_safe_lock
+from lamella._repeatable import left_alone, valid_hint
 from lamella._responses import Response
 
 if TYPE_CHECKING:
@@ -39,6 +44,21 @@ BUSY: Final = (RateLimitError, LimitedError, CircuitOpenError)
 THROTTLE_SECONDS: Final = 5.0
 """For how long a throttled credential is avoided if the provider does not say."""
 
+LONGEST_SECONDS: Final = 86_400.0
+"""For how long at most a throttled credential is avoided, whatever the provider says."""
+
+
+@attrs.frozen
+class _Rest:
+    """That a credential is left alone: until when, since when, and whether it was refused."""
+
+    until: float = -math.inf
+    since: float = -math.inf
+    dead: bool = False
+
+
+_NONE: Final = _Rest()
+
 
 class Rests:
     """Which credentials of a pool are left alone, and until when. Thread-safe.
@@ -47,11 +67,11 @@ class Rests:
         count: How many credentials there are.
     """
 
-    __slots__ = ("_lock", "_turn", "_until")
+    __slots__ = ("_lock", "_rests", "_turn")
 
     def __init__(self, count: int) -> None:
         self._lock = fork_safe_lock()
-        self._until: list[tuple[float, bool]] = [(0.0, False)] * count  # until when, and dead
+        self._rests = [_NONE] * count
         self._turn = 0
 
     def order(self, now: float, *, spread: bool) -> list[int]:
@@ -62,28 +82,55 @@ class Rests:
             spread: Whether calls take turns at which one is first.
         """
         with self._lock:
-            count = len(self._until)
+            rests = self._rests
+            count = len(rests)
             first = self._turn % count if spread else 0
             self._turn += spread
             turned = [*range(first, count), *range(first)]
-            free = [number for number in turned if self._until[number][0] <= now]
-            return free or [min(turned, key=lambda number: self._until[number][::-1])]
+            free = [number for number in turned if rests[number].until <= now]
+            return free or [min(turned, key=lambda one: (rests[one].dead, rests[one].until))]
 
-    def rest(self, number: int, until: float, *, dead: bool) -> None:
-        """Leave a credential alone until then."""
+    def rest(self, number: int, until: float, *, asked: float, now: float, dead: bool) -> None:
+        """Leave a credential alone until then.
+
+        Args:
+            number: Which.
+            until: Until when.
+            asked: When it was asked. Of what calls at once are told the strictest holds.
+            now: The monotonic instant, in seconds.
+            dead: Whether it was refused; otherwise it was throttled.
+        """
         with self._lock:
-            self._until[number] = (until, dead)
+            known = self._rests[number]
+            if known.since > asked:
+                until, dead = max(until, known.until), dead or known.dead
+            self._rests[number] = _Rest(until, now, dead)
 
-    def revive(self, number: int) -> None:
-        """A credential has been accepted."""
-        if self._until[number][0]:
+    def revive(self, number: int, asked: float) -> None:
+        """A credential has been accepted.
+
+        Args:
+            number: Which.
+            asked: When it was asked: what was said of it since then is news, and stays.
+        """
+        if self._rests[number] is not _NONE:
             with self._lock:
-                self._until[number] = (0.0, False)
+                if self._rests[number].since <= asked:
+                    self._rests[number] = _NONE
 
-    def wait(self, now: float) -> float | None:
-        """Seconds until the first throttled credential is free again; None if all are dead."""
+    def wait(self, now: float, besides: Collection[int] = ()) -> float | None:
+        """Seconds until the first throttled credential is free again; None if there is none.
+
+        Args:
+            now: The monotonic instant, in seconds.
+            besides: Which ones do not matter.
+        """
         with self._lock:
-            waits = [until - now for until, dead in self._until if not dead]
+            waits = [
+                rest.until - now
+                for number, rest in enumerate(self._rests)
+                if not rest.dead and number not in besides
+            ]
         return max(min(waits), 0.0) if waits else None
 
 
@@ -97,26 +144,54 @@ async def walk(request: Request[R], pool: Target, call_next: Handler) -> R:
     """
     ports = request.context.ports
     rests = _rests_of(request, pool)
-    order = rests.order(ports.monotonic(), spread=pool.spread)
+    order = _may_be_asked(request, pool, rests)
     request = request.branch(pool.branch)
     failures: list[LamellaError] = []
     for place, number in enumerate(order):
         member = pool.credentials[number]
-        sent = request.branch(f"key{number + 1}").aim(member)
+        sent = request.aim(member, branch=f"key{number + 1}")
         spare = len(order) - place - 1
         if spare:
             sent = sent.evolve(context=sent.context.evolve(spare_credentials=spare))
+        asked = ports.monotonic()
         try:
             response = await call_next(sent)
         except (*DEAD, *BUSY) as error:
             if error.committed:
                 raise
             failures.append(error)
-            _put_to_rest(request, pool, rests, number, error)
+            _put_to_rest(request, pool, rests, number, asked, error)
+            if spare and request.context.bound.left <= 0:
+                raise _cut_short(error, spare) from error.__cause__
         else:
-            rests.revive(number)
+            rests.revive(number, asked)
             return response
-    raise _as_a_whole(request, pool, rests, failures)
+    raise _as_a_whole(request, pool, rests, failures, order)
+
+
+def _may_be_asked(request: Request[R], pool: Target, rests: Rests) -> list[int]:
+    """The credentials to visit, best first: at least one.
+
+    Raises:
+        RateLimitError: If each has asked, in this model turn, to be left alone for longer.
+    """
+    context = request.context
+    now = context.ports.monotonic()
+    order = rests.order(now, spread=pool.spread)
+    if context.bound.turn.used:
+        model = pool.model or request.model
+        members = pool.credentials
+        found = [one for one in order if not left_alone(context, members[one].transport, model)]
+        wait = None if found else rests.wait(now)
+        if wait:
+            raise _all_throttled(pool, wait)
+        order = found or order
+    return order
+
+
+def _all_throttled(pool: Target, wait: float) -> LamellaError:
+    msg = f"The credentials of {pool.name!r} that are accepted are all throttled."
+    return RateLimitError(msg, status=429, retry_after=wait, provider=pool.name)
 
 
 def _rests_of(request: Request[R], pool: Target) -> Rests:
@@ -128,13 +203,15 @@ def _rests_of(request: Request[R], pool: Target) -> Rests:
 
 
 def _put_to_rest(
-    request: Request[R], pool: Target, rests: Rests, number: int, error: LamellaError
+    request: Request[R], pool: Target, rests: Rests, number: int, asked: float, error: LamellaError
 ) -> None:
     dead = isinstance(error, DEAD)
     if isinstance(error, RefusedError):
         return  # what holds it back here says so again, and costs nothing
-    seconds = pool.rest if dead else error.retry_after or THROTTLE_SECONDS
-    rests.rest(number, request.context.ports.monotonic() + seconds, dead=dead)
+    hint = valid_hint(error.retry_after) or THROTTLE_SECONDS
+    seconds = pool.rest if dead else min(hint, LONGEST_SECONDS)
+    now = request.context.ports.monotonic()
+    rests.rest(number, now + seconds, asked=asked, now=now, dead=dead)
     request.context.note(
         "pool",
         "pool.refused" if dead else "pool.throttled",
@@ -146,19 +223,28 @@ def _put_to_rest(
     )
 
 
+def _cut_short(error: LamellaError, spare: int) -> LamellaError:
+    """The last failure of a walk that the bound on attempts has ended."""
+    hint = f"The bound on attempts left none for {spare} more credentials; raise max_attempts=."
+    return error.copy(hint=hint)
+
+
 def _as_a_whole(
-    request: Request[R], pool: Target, rests: Rests, failures: list[LamellaError]
+    request: Request[R],
+    pool: Target,
+    rests: Rests,
+    failures: list[LamellaError],
+    visited: Collection[int],
 ) -> LamellaError:
     """What the failures of all credentials amount to."""
     last = failures[-1]
     busy = [error for error in failures if isinstance(error, BUSY)]
+    wait = rests.wait(request.context.ports.monotonic(), besides=visited)
     if busy:
-        hints = [error.retry_after for error in busy if error.retry_after is not None]
-        return busy[0].copy(retry_after=min(hints, default=None))
-    wait = rests.wait(request.context.ports.monotonic())
+        hints = [valid_hint(hint) for hint in (*[one.retry_after for one in busy], wait)]
+        return busy[0].copy(retry_after=min([one for one in hints if one], default=None))
     if wait is not None:
-        msg = f"The credentials of {pool.name!r} that are accepted are all throttled."
-        error: LamellaError = RateLimitError(msg, status=429, retry_after=wait, provider=pool.name)
+        error = _all_throttled(pool, wait)
         error.__cause__ = last
         return error
     kinds = ", ".join(dict.fromkeys(type(error).__name__ for error in failures))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 if TYPE_CHECKING:
-    from lamella._loops import Waiter
+    from lamella._loops import Loop, Waiter
 
 _numbers = itertools.count()
 
@@ -45,6 +45,7 @@ class Ticket:
     amount: int = 1
     weight: float = 1.0
     number: int = attrs.field(init=False, factory=_numbers.__next__)
+    loop: Loop | None = attrs.field(init=False, default=None, repr=False)
     waiter: Waiter | None = attrs.field(init=False, default=None, repr=False)
     woken: bool = attrs.field(init=False, default=False)
     ousted: bool = attrs.field(init=False, default=False)

@@ -18,7 +18,7 @@ import attrs
 from lamella._errors import LimitedError
 from lamella._fork_locks import fork_safe_lock
 from lamella._line_order import Order, Ticket
-from lamella._loops import Waiter
+from lamella._loops import Waiter, current_loop
 
 if TYPE_CHECKING:
     from lamella._context import Context
@@ -31,6 +31,9 @@ SHORTEST: Final = 0.001
 
 IMPATIENCE: Final = 1.0
 """How many seconds a request waits at most where another target may take it at once."""
+
+WATCH: Final = 10.0
+"""Every how many seconds those behind look whether the event loop of the first is still there."""
 
 
 @attrs.frozen
@@ -47,6 +50,8 @@ class Terms:
         aging: Seconds of waiting that weigh as much as one level of priority; above 0.
         poll: Every how many seconds the first in a line asks a store that other processes share,
             where somebody must give back and time alone will not do.
+        gives_way: Whether a request that another credential of the same provider may take does not
+            wait at all.
     """
 
     layer: str
@@ -56,15 +61,26 @@ class Terms:
     ttl: float = 60.0
     aging: float = 10.0
     poll: float = 0.05
+    gives_way: bool = False
 
     def patience(self, context: Context) -> float | None:
         """How long a request may wait, in seconds; None leaves it to the deadline.
 
         Where a choose layer outside has another target, being served there beats waiting here.
         """
-        if not context.alternatives:
-            return self.max_wait
-        return IMPATIENCE if self.max_wait is None else min(self.max_wait, IMPATIENCE)
+        return self._patience(context)[0]
+
+    def patience_words(self, context: Context) -> str:
+        """The same as the rest of a sentence, with what it is due to."""
+        most, cause = self._patience(context)
+        return "" if most is None else f"it may wait {most:.3g} s ({cause})"
+
+    def _patience(self, context: Context) -> tuple[float | None, str]:
+        if self.gives_way and context.spare_credentials:
+            return 0.0, "another credential may have room"
+        if context.alternatives and (self.max_wait is None or self.max_wait > IMPATIENCE):
+            return IMPATIENCE, "another target may have room"
+        return self.max_wait, "max_wait"
 
 
 @attrs.frozen
@@ -235,14 +251,18 @@ class Line:
             last: Why the first try was refused; None if there was none.
         """
         ticket, entered = stay.ticket, False
+        ticket.loop = current_loop()
         if last is not None:
             stay.judge(last)
         last = last or _BEHIND
+        self._pass_over()
+        first, tickets, amounts = self._prospect(ticket)
+        if not first or last.retry_after is None:
+            # Before anybody has to go for it: who will not wait takes nobody's place.
+            stay.judge(stay.predicted(tickets, amounts, last))
         if self.join(ticket) is ticket:
             raise stay.refusal("full", last)
         try:
-            if self._first is not ticket or last.retry_after is None:
-                stay.judge(stay.predicted(*self.ahead(ticket), last))
             while True:
                 if self._first is ticket:
                     ticket.woken = False
@@ -253,6 +273,7 @@ class Line:
                     last = found
                 else:
                     last = _BEHIND
+                    self._pass_over()
                 if ticket.ousted:
                     raise stay.refusal("pushed out", last)
                 stay.judge(last)
@@ -263,6 +284,8 @@ class Line:
     async def _pause(self, stay: Stay, last: Refused) -> None:
         """Sleep until woken, or until it is time to look again."""
         ticket, seconds = stay.ticket, stay.pause(last)
+        if last is _BEHIND:
+            seconds = min(seconds, WATCH)
         waiter = Waiter()
         with self._lock:
             if ticket.woken:
@@ -273,6 +296,23 @@ class Line:
             await stay.wait(waiter, seconds)
         finally:
             ticket.waiter = None
+
+    def _prospect(self, ticket: Ticket) -> tuple[bool, int, int]:
+        """If it stood here: whether it would be first, and how many would go before it for what."""
+        if self._first is None:
+            return True, 0, 0
+        with self._lock:
+            self._order.add(ticket)
+            first, ahead = self._order.first() is ticket, self._order.ahead(ticket)
+            self._order.remove(ticket, entered=False)
+        return first, *ahead
+
+    def _pass_over(self) -> None:
+        """Take out who is first if its event loop was closed under it: it will never leave."""
+        first = self._first
+        while first is not None and first.loop is not None and first.loop.closed:
+            self.leave(first)
+            first = self._first
 
     def _look(self) -> None:
         """Find out who is first; who has just become it is to try. Under the lock."""
@@ -293,7 +333,7 @@ class Line:
             with self._lock:
                 self._order.remove(first, entered=False)
                 self._look()
-                first = self._first
+            first = self._first
 
     def forget(self) -> None:
         """Nobody waits here any more: a forked child has none of those who did."""
@@ -396,7 +436,7 @@ class Stay:
         if why == "pushed out":
             return ", and what matters more took its place among those who wait"
         if why == "max_wait":
-            return f"{expected}, and it may wait {terms.patience(self._context):.3g} s (max_wait)"
+            return f"{expected}, and {terms.patience_words(self._context)}"
         if why == "deadline":
             return f"{expected}, and the deadline is in {max(0.0, self._context.left()):.3g} s"
         return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from lamella._fork_locks import fork_safe_lock
 
@@ -28,20 +28,18 @@ class LocalObjects:
 
     def get(self, key: tuple[str, ...], make: Callable[[], T]) -> T:
         """The object under `key`; see `LocalState.get`. `make` runs without any lock held."""
+        objects = self._objects
         with self._lock:
-            if key in self._objects:
-                self._objects.move_to_end(key)
-                return cast("T", self._objects[key])
+            if key in objects:
+                objects.move_to_end(key)
+                found: T = objects[key]
+                return found
         made = make()
         with self._lock:
             # Another thread may have been quicker: then everybody gets its object.
-            kept = self._objects.setdefault(key, made)
-            self._objects.move_to_end(key)
-            forgotten = (
-                self._objects.popitem(last=False)
-                if len(self._objects) > self._max_objects
-                else None
-            )
+            kept: T = objects.setdefault(key, made)
+            objects.move_to_end(key)
+            forgotten = objects.popitem(last=False) if len(objects) > self._max_objects else None
         # Dropped outside the lock: its finaliser may come back here.
         del forgotten
-        return cast("T", kept)
+        return kept

@@ -18,7 +18,7 @@ is constant on average.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeAlias
 
 NANOS: Final = 1_000_000_000
 
@@ -47,6 +47,10 @@ class Gap:
         self.newer: Gap | None = None
 
 
+Part: TypeAlias = "tuple[Bucket, Gap | None, int]"
+"""What a lease has of a bucket: the bucket, its gap, and the shares that were left just after."""
+
+
 class Bucket:
     """One limit: what is there, since when, and what is out.
 
@@ -72,6 +76,10 @@ class Bucket:
     def level(self) -> int:
         """Whole tokens that are there as of the last `refill`; negative in debt."""
         return self._shares // self._unit
+
+    def tokens(self, shares: int) -> int:
+        """Whole tokens that so many shares are."""
+        return shares // self._unit
 
     @property
     def full(self) -> bool:
@@ -106,42 +114,76 @@ class Bucket:
         lacking = amount * self._unit - self._shares
         return max(0, -(-lacking // self.capacity)) if self.capacity else None
 
-    def take(self, amount: int) -> Gap | None:
-        """Take what fits, on behalf of a lease; its gap is to be handed to `give_back`."""
-        self.leases += 1
+    def take(self, amount: int, now: int) -> Part | None:
+        """Take the amount on behalf of a lease, if it is there; what `give_back` needs to know.
+
+        All in one go, for it runs on every call.
+        """
+        shares = self._shares
+        if now > self._at:
+            if self._per and shares < self._full:
+                flow = (now - self._at) * self.capacity
+                if shares + flow > self._full:
+                    flow = self._full - shares
+                self._shares = shares = shares + flow
+                self._fill(self._newest, flow)
+            self._at = now
         if not amount:
+            self.leases += 1
+            return self, None, shares
+        shares -= amount * self._unit
+        if shares < 0:
             return None
-        gap = self._lower(amount)
-        if gap is not None:
-            gap.leases += 1
-        return gap
+        self.leases += 1
+        if not self._per:
+            self._shares = shares
+            return self, None, shares
+        self._shares = shares
+        gap, need = self._newest, amount * self._unit
+        if gap is None or gap.leases:
+            new = self._newest = Gap(need, gap)
+            if gap is not None:
+                gap.newer = new
+            gap = new
+        else:
+            gap.shares += need
+        gap.leases = 1
+        return self, gap, shares
 
     def give_back(self, amount: int, gap: Gap | None) -> None:
-        """End a lease: return the amount, as far as it has not flowed back by itself."""
+        """End a lease: return the amount, as far as it has not flowed back by itself.
+
+        It has to be up to date (`refill`) unless nothing is returned.
+        """
         self.leases -= 1
         if not self._per:
             self._shares += amount * self._unit
-        elif (gap := _standing(gap)) is not None:
+            return
+        if gap is not None and not gap.shares:
+            gap = _standing(gap)
+        if gap is not None and amount:
             self._shares += self._fill(gap, amount * self._unit)
-            self._release(gap)
+            if not gap.shares:
+                gap = _standing(gap)
+        if gap is not None:
+            gap.leases -= 1
+            if not gap.leases and gap.newer is not None:  # no lease tells the two apart any more
+                gap.newer.shares += gap.shares
+                self._unlink(gap)
 
     def owe(self, amount: int) -> None:
         """Take more than was reserved, even what is not there."""
-        self._lower(amount)
-
-    def _lower(self, amount: int) -> Gap | None:
         shares = amount * self._unit
         self._shares -= shares
         if not self._per:
-            return None
+            return
         gap = self._newest
         if gap is not None and not gap.leases:
             gap.shares += shares
-            return gap
+            return
         new = self._newest = Gap(shares, gap)
         if gap is not None:
             gap.newer = new
-        return new
 
     def _fill(self, gap: Gap | None, shares: int) -> int:
         """Fill `gap` and then older ones; how many shares it took."""
@@ -156,16 +198,6 @@ class Bucket:
                     gap.older.leases += gap.leases
             gap = gap.older
         return shares - left
-
-    def _release(self, gap: Gap) -> None:
-        """Note that one lease fewer reaches up to the gap; join gaps that no lease tells apart."""
-        standing = _standing(gap)
-        if standing is None:
-            return
-        standing.leases -= 1
-        if not standing.leases and standing.newer is not None:
-            standing.newer.shares += standing.shares
-            self._unlink(standing)
 
     def _unlink(self, gap: Gap) -> None:
         if gap.newer is None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterator
 
 
 class Expiries:
-    """Instants by key, the earliest first. Not thread-safe: its store's lock covers it."""
+    """Instants by key, the earliest first. Not thread-safe: its store's lock covers it.
 
-    __slots__ = ("_heap", "_instants")
+    Attributes:
+        soonest: An instant before which none expires; infinite if none does.
+    """
+
+    __slots__ = ("_heap", "_instants", "soonest")
 
     def __init__(self) -> None:
+        self.soonest = math.inf
         self._heap: list[tuple[float, str]] = []
         self._instants: dict[str, float] = {}
 
@@ -19,10 +25,12 @@ class Expiries:
         """Let `key` expire at `instant` and at no other."""
         self._instants[key] = instant
         heapq.heappush(self._heap, (instant, key))
+        self.soonest = min(self.soonest, instant)
         if len(self._heap) > 2 * len(self._instants) + 64:
             # Mostly instants that hold no longer. Each rebuild is paid for by as many changes.
             self._heap = [(instant, key) for key, instant in self._instants.items()]
             heapq.heapify(self._heap)
+            self.soonest = self._heap[0][0]
 
     def discard(self, key: str) -> None:
         """Let `key` not expire."""
@@ -32,12 +40,14 @@ class Expiries:
         """Let nothing expire."""
         self._heap.clear()
         self._instants.clear()
+        self.soonest = math.inf
 
     def due(self, now: float, *, most: int | None = None) -> Iterator[str]:
         """Take out the keys whose instant has come, at most `most` of them (None: all)."""
         heap, instants = self._heap, self._instants
         while heap and heap[0][0] <= now and most != 0:
             instant, key = heapq.heappop(heap)
+            self.soonest = heap[0][0] if heap else math.inf
             if instants.get(key) == instant:
                 del instants[key]
                 if most is not None:

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import OrderedDict
+import os
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
+from weakref import WeakSet
 
 import attrs
 
 from lamella._fork_locks import fork_safe_lock
-from lamella._memory_buckets import NANOS, Bucket, Gap, ticks, ticks_up
+from lamella._memory_buckets import NANOS, Bucket, Part, ticks, ticks_up
 from lamella._memory_expiry import Expiries
 from lamella._stores import Dimension, Lease
+from lamella._waiting_lines import WaitingLines
+
+if TYPE_CHECKING:
+    from lamella._loops import Loop
 
 logger = logging.getLogger("lamella")
 
 _Key: TypeAlias = tuple[tuple[str, ...], int, float]
+_Parts: TypeAlias = tuple[Part, ...]
 
 _TIDY: Final = 2  # buckets looked at whenever one is made, so that idle ones go by and by
 _SEARCH: Final = 64  # ... and when there is no room left for it
+_LOOK: Final = 1.0  # seconds between two looks for holds of closed event loops
 
 # How long a dimension stands in the way: (0, ticks) that time needs, and what is longer than those.
 _Wait: TypeAlias = tuple[int, int]
@@ -35,8 +43,33 @@ class _Held:
 
     answer: Lease
     dimensions: tuple[Dimension, ...]
-    parts: tuple[tuple[Bucket, Gap | None], ...]
+    parts: _Parts
     settled: bool = False
+
+
+class Hold:
+    """What somebody of this process has reserved by `MemoryLeases.hold`.
+
+    Attributes:
+        dimensions: What was reserved.
+        parts: Where it was taken from.
+        loop: The event loop of who holds it.
+    """
+
+    __slots__ = ("dimensions", "loop", "parts")
+
+    def __init__(self, dimensions: tuple[Dimension, ...], parts: _Parts, loop: Loop) -> None:
+        self.dimensions = dimensions
+        self.parts = parts
+        self.loop = loop
+
+    @property
+    def remaining(self) -> tuple[int, ...]:
+        """What was left of each just after."""
+        return tuple([bucket.tokens(shares) for bucket, _, shares in self.parts])
+
+
+_stores: WeakSet[MemoryLeases] = WeakSet()
 
 
 class MemoryLeases:
@@ -52,6 +85,9 @@ class MemoryLeases:
             make room. Beyond that, reservations that need a new one are refused and a warning is
             logged once: forgetting a limit that is in use would let through too much.
         max_ended: How many ended leases are remembered.
+
+    Attributes:
+        lines: Who waits for its limits.
     """
 
     immediate: Final = True
@@ -75,6 +111,11 @@ class MemoryLeases:
         self._expiries = Expiries()
         self._now = -math.inf
         self._warned = False
+        self._holds: set[Hold] = set()
+        self._dropped: deque[Hold] = deque()
+        self._looked = -math.inf
+        self.lines = WaitingLines()
+        _stores.add(self)
 
     async def reserve(self, lease_id: str, dimensions: Sequence[Dimension], *, ttl: float) -> Lease:
         """Reserve all dimensions or none; see `LeaseStore.reserve`.
@@ -97,29 +138,21 @@ class MemoryLeases:
             parts = self._take(wanted, now)
             if parts is None:
                 return self._refusal(wanted, now)
-            answer = Lease(granted=True, remaining=tuple([bucket.level for bucket, _ in parts]))
+            answer = Lease(granted=True, remaining=tuple([part[0].level for part in parts]))
             self._held[lease_id] = _Held(answer, wanted, parts)
             self._expiries.set(lease_id, now + span)
             return answer
 
     async def settle(self, lease_id: str, amounts: Sequence[int]) -> bool:
         """Replace the reserved amounts by the real ones; see `LeaseStore.settle`."""
-        real = tuple(amounts)
-        if any(type(amount) is not int or amount < 0 for amount in real):
-            raise ValueError(
-                f"LeaseStore.settle: amounts {real!r} must be whole numbers, 0 or more."
-            )
+        real = _checked(amounts, amounts)
         with self._lock:
             now = self._sweep()
             held = self._held.get(lease_id)
             if held is None:
                 ended = self._ended.get(lease_id)
                 return ended is not None and ended.settled
-            if len(real) != len(held.dimensions):
-                raise ValueError(
-                    f"LeaseStore.settle: {len(real)} amounts for {len(held.dimensions)} reserved "
-                    "dimensions; give one for each, in the order reserved."
-                )
+            _checked(real, held.dimensions)
             self._end(lease_id, held, real, now)
             held.settled = True
             self._remember(lease_id, held)
@@ -155,58 +188,141 @@ class MemoryLeases:
     async def aclose(self) -> None:
         """Nothing is held open. What is counted stays, for others may use the same store."""
 
+    # --- for those who are in this process ------------------------------------------------------
+
+    def hold(self, dimensions: tuple[Dimension, ...], loop: Loop) -> Hold | Lease:
+        """Reserve all dimensions or none, for somebody of this process.
+
+        Who holds it cannot die without this store, and no reply is lost on the way. So it needs no
+        id, and does not expire: neither a clock that jumps nor an event loop that stands still
+        takes it away. It ends by `end`, or by `drop`; and once its event loop has been closed, when
+        room is wanted.
+
+        Returns:
+            The hold; the refusal if one does not fit.
+        """
+        with self._lock:
+            now = self._sweep()
+            parts = self._take(dimensions, now)
+            if parts is not None:
+                hold = Hold(dimensions, parts, loop)
+                self._holds.add(hold)
+                return hold
+            refusal = self._refusal(dimensions, now)
+            look = self._holds and self._now - self._looked >= _LOOK
+            if look:
+                self._looked = self._now
+        if look and self._give_up_closed():
+            return self.hold(dimensions, loop)
+        return refusal
+
+    def end(self, hold: Hold, amounts: Sequence[int] | None) -> None:
+        """Replace what is held by what was used; None: nothing was. Only the first ending counts.
+
+        Raises:
+            ValueError: If there is not one amount, 0 or more, for each dimension; nothing changes.
+        """
+        if amounts is not None:
+            amounts = _checked(amounts, hold.dimensions)
+        with self._lock:
+            if hold in self._holds:
+                self._holds.discard(hold)
+                self._give(hold.dimensions, hold.parts, amounts)
+
+    def drop(self, hold: Hold) -> None:
+        """Give back what nobody can end any more, soon. Takes no lock: finalisers may call it."""
+        self._dropped.append(hold)
+
+    @property
+    def held(self) -> int:
+        """How many holds and leases are out."""
+        with self._lock:
+            self._sweep()
+            return len(self._holds) + len(self._held)
+
+    def _give_up_closed(self) -> bool:
+        """Drop the holds of closed event loops; whether there were any. Outside the lock."""
+        with self._lock:
+            holds = list(self._holds)
+        closed = {loop for loop in {hold.loop for hold in holds} if loop.closed}
+        lost = [hold for hold in holds if hold.loop in closed]
+        self._dropped.extend(lost)
+        return bool(lost)
+
+    def forget(self) -> None:
+        """Nobody of this process holds anything: a forked child has none of those who did."""
+        self._dropped.extend(self._holds)
+
+    # --- under the lock -------------------------------------------------------------------------
+
     def _sweep(self) -> int:
         """Read the clock and refund what has expired; the tick it is."""
         # Read under the lock: decisions happen in the order of their instants.
         self._now = max(self._now, self._monotonic())
         now = ticks(self._now)
-        for lease_id in self._expiries.due(now):
-            self._end(lease_id, self._held[lease_id], None, now)
+        if self._expiries.soonest <= now:
+            for lease_id in self._expiries.due(now):
+                self._end(lease_id, self._held[lease_id], None, now)
+        while self._dropped:
+            hold = self._dropped.popleft()
+            if hold in self._holds:
+                self._holds.discard(hold)
+                self._give(hold.dimensions, hold.parts, None, now)
         return now
 
-    def _end(self, lease_id: str, held: _Held, real: tuple[int, ...] | None, now: int) -> None:
+    def _end(self, lease_id: str, held: _Held, real: Sequence[int] | None, now: int) -> None:
         """Give back what was not used; None: all of it."""
         del self._held[lease_id]
         self._expiries.discard(lease_id)
-        for index, (bucket, gap) in enumerate(held.parts):
-            dimension = held.dimensions[index]
-            used = 0 if real is None or dimension.held else real[index]
-            bucket.refill(now)
-            if used > dimension.amount:
-                bucket.owe(used - dimension.amount)
-            bucket.give_back(max(0, dimension.amount - used), gap)
+        self._give(held.dimensions, held.parts, real, now)
         held.parts = ()
+
+    def _give(
+        self,
+        dimensions: tuple[Dimension, ...],
+        parts: _Parts,
+        real: Sequence[int] | None,
+        now: int | None = None,
+    ) -> None:
+        """End the parts of a lease; `now` is read where it matters and is not given."""
+        for index, (bucket, gap, _) in enumerate(parts):
+            dimension = dimensions[index]
+            over = dimension.amount
+            if real is not None and not dimension.held:
+                over -= real[index]
+            if over:
+                if dimension.per:
+                    now = self._sweep() if now is None else now
+                    bucket.refill(now)
+                if over < 0:
+                    bucket.owe(-over)
+                    over = 0
+            bucket.give_back(over, gap)
 
     def _remember(self, lease_id: str, held: _Held) -> None:
         self._ended[lease_id] = held
         if len(self._ended) > self._max_ended:
             self._ended.popitem(last=False)
 
-    def _take(
-        self, dimensions: tuple[Dimension, ...], now: int
-    ) -> tuple[tuple[Bucket, Gap | None], ...] | None:
+    def _take(self, dimensions: tuple[Dimension, ...], now: int) -> _Parts | None:
         """Take all dimensions; None, and all is as it was, if one does not fit."""
-        parts: list[tuple[Bucket, Gap | None]] = []
+        parts: list[Part] = []
         for dimension in dimensions:
-            bucket = self._bucket(dimension, now)
-            amount = dimension.amount
-            if bucket is None or (amount and not bucket.fits(amount)):
-                for (taken, gap), undone in zip(parts, dimensions, strict=False):
+            key = (dimension.key, dimension.capacity, dimension.per)
+            bucket = self._buckets.get(key) or self._make(key, now)
+            part = None if bucket is None else bucket.take(dimension.amount, now)
+            if part is None:
+                for (taken, gap, _), undone in zip(parts, dimensions, strict=False):
                     taken.give_back(undone.amount, gap)
                 return None
-            parts.append((bucket, bucket.take(amount)))
+            parts.append(part)
         return tuple(parts)
 
-    def _bucket(self, dimension: Dimension, now: int) -> Bucket | None:
-        """The dimension's bucket as of now; None if there is no room for it."""
-        key = _key(dimension)
-        bucket = self._buckets.get(key)
-        if bucket is None:
-            if not self._make_room(now):
-                return None
-            bucket = self._buckets[key] = Bucket(dimension.capacity, dimension.per, now)
-        else:
-            bucket.refill(now)
+    def _make(self, key: _Key, now: int) -> Bucket | None:
+        """A new bucket; None if there is no room for it."""
+        if not self._make_room(now):
+            return None
+        bucket = self._buckets[key] = Bucket(key[1], key[2], now)
         return bucket
 
     def _refusal(self, dimensions: tuple[Dimension, ...], now: int) -> Lease:
@@ -290,6 +406,21 @@ def _key(dimension: Dimension) -> _Key:
     return (dimension.key, dimension.capacity, dimension.per)
 
 
+def _checked(amounts: Sequence[int], dimensions: Sequence[object]) -> Sequence[int]:
+    """The amounts, one for each dimension."""
+    for amount in amounts:
+        if type(amount) is not int or amount < 0:
+            raise ValueError(
+                f"LeaseStore.settle: amounts {amounts!r} must be whole numbers, 0 or more."
+            )
+    if len(amounts) != len(dimensions):
+        raise ValueError(
+            f"LeaseStore.settle: {len(amounts)} amounts for {len(dimensions)} reserved dimensions; "
+            "give one for each, in the order reserved."
+        )
+    return amounts
+
+
 def _span(ttl: float) -> int:
     if not 0 < ttl < math.inf:
         raise ValueError(
@@ -297,3 +428,12 @@ def _span(ttl: float) -> int:
             "whose holder has died is refunded."
         )
     return ticks_up(ttl)
+
+
+def _forget_all() -> None:
+    for store in list(_stores):
+        store.forget()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_forget_all)

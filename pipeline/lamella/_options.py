@@ -39,7 +39,9 @@ def refused(
 
 
 def is_async(function: object) -> bool:
-    """Whether calling it gives a coroutine: an async function, or an object with such a call."""
+    """Whether calling it gives a coroutine: an async function, part of one, or such an object."""
+    if inspect.iscoroutinefunction(function):
+        return True
     if not inspect.isroutine(function) and callable(function):
         function = getattr(function, "__call__")  # noqa: B004, B009 - what is called is looked at
     return inspect.iscoroutinefunction(function)
@@ -47,7 +49,12 @@ def is_async(function: object) -> bool:
 
 def is_number(value: object) -> bool:
     """Whether it is a finite number; True and False are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def span(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
@@ -90,6 +97,12 @@ def flag(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
     """True or False, and nothing that merely counts as one: `"no"` would count as True."""
     if not isinstance(value, bool):
         raise refused(layer, option, value, "True or False")
+
+
+def name(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
+    """Text that is not empty."""
+    if not isinstance(value, str) or not value:
+        raise refused(layer, option, value, "a name, such as 'shared'")
 
 
 def one_of(*words: str) -> Check:

@@ -81,7 +81,11 @@ class Pipeline:
         name: str = "pipeline",
         stores: Stores | Mapping[str, Any] | None = None,
     ) -> None:
-        if max_attempts < 1:
+        given = cast("object", max_attempts)
+        if not isinstance(given, int) or isinstance(given, bool):
+            msg = f"max_attempts={max_attempts!r} is no whole number; it is 1 or more."
+            raise ConfigurationError(msg)
+        if given < 1:
             msg = f"max_attempts={max_attempts!r} would let no request out; it is 1 or more."
             raise ConfigurationError(msg)
         self.name = name
@@ -434,7 +438,7 @@ class Pipeline:
             branch="",
             provider=self._provider,
             transport=self.transport,
-            alternatives=0,
+            other_targets=(),
             spare_credentials=0,
             attempt=None,
             bound=AttemptBound(self.max_attempts),

@@ -1,14 +1,21 @@
-"""Whether sending a request twice does no more than sending it once."""
+"""Whether sending a request twice does no more than sending it once, and when that may be."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import TYPE_CHECKING, Any
 
 from lamella._chat import ChatRequest
-from lamella._errors import LamellaError
+from lamella._errors import LamellaError, TargetsFailedError
 from lamella._outcomes import Outcome
 from lamella._parts import Opaque
 from lamella._requests import Request
+
+if TYPE_CHECKING:
+    from lamella._context import Context
+
+SOON = 0.001
+"""Seconds; who comes back earlier by less than that is in time."""
 
 _STATEFUL_FIELDS = ("store", "background", "previous_response_id", "conversation")
 _STATEFUL_OPERATIONS = frozenset({"video"})
@@ -44,5 +51,43 @@ def repeatable(request: Request[Any]) -> bool:
 
 
 def maybe_processed(error: LamellaError) -> bool:
-    """Whether the provider may have processed the request, although it failed so."""
+    """Whether a provider may have processed the request, although it failed so."""
+    if isinstance(error, TargetsFailedError) and error.errors:
+        return any(
+            not isinstance(one, LamellaError) or maybe_processed(one) for one in error.errors
+        )
     return error.outcome in _UNSURE or error.phase == "decode" or error.status in _UNSURE_STATUSES
+
+
+def valid_hint(hint: float | None) -> float | None:
+    """A server's hint in seconds, or None if it is none: zero, negative, or no finite number."""
+    return hint if hint is not None and 0 < hint < math.inf else None
+
+
+def left_alone(context: Context, transport: object, model: str | None) -> LamellaError | None:
+    """With what a provider has asked, in this model turn, to be left alone for longer than now.
+
+    Args:
+        context: Of the request that would go there.
+        transport: Where it would go.
+        model: What would be asked for.
+
+    Returns:
+        The error, with what is left as its `retry_after`; None if it may be asked.
+    """
+    if not context.bound.turn.used:
+        return None
+    now = context.trace.now()
+    found, longest = None, SOON
+    for attempt in context.trace.of_turn(context.bound):
+        error = attempt.error
+        if (
+            isinstance(error, LamellaError)
+            and attempt.end is not None
+            and attempt.transport is transport
+            and attempt.model == model
+        ):
+            left = attempt.end + (valid_hint(error.retry_after) or 0.0) - now
+            if left > longest:
+                found, longest = error, left
+    return None if found is None else found.copy(retry_after=longest)

@@ -80,10 +80,16 @@ class Request(Evolvable, Generic[R_co]):
         if self.target is not None:  # the child goes to the pipeline's own transport again
             from lamella._layers import name_of
 
-            own = name_of(context.transport)
-            context = context.evolve(provider=own, alternatives=0, spare_credentials=0)
+            context = context.evolve(provider=name_of(context.transport))
         return other.evolve(
-            context=context.evolve(branch=branch, bound=bound, attempt=None, idempotency_key=None),
+            context=context.evolve(
+                branch=branch,
+                bound=bound,
+                attempt=None,
+                idempotency_key=None,
+                other_targets=(),  # those are for the request, not for what is asked about it
+                spare_credentials=0,
+            ),
             stream=False,
             target=None,
         )
@@ -105,11 +111,24 @@ class Request(Evolvable, Generic[R_co]):
             )
         )
 
-    def detach(self, purpose: str) -> Self:
+    def detach(
+        self,
+        purpose: str,
+        *,
+        stream: bool = False,
+        idempotency_key: str | None = None,
+        bound: AttemptBound | None = None,
+    ) -> Self:
         """This request as a call of its own, for work that outlives the caller's.
 
-        It is linked to this call by `parent_id`, has no deadline, a fresh trace and no idempotency
-        key, and is never streamed. Run it in `context.background.spawn(...)`.
+        It is linked to this call by `parent_id`, and has no deadline and a fresh trace. Run it in
+        `context.background.spawn(...)`, and end it with `context.call.close(outcome)`.
+
+        Args:
+            purpose: Why, as a word for the branch: `"flight"`, `"refresh"`.
+            stream: Whether a stream is wanted.
+            idempotency_key: Its key: this call's only where the provider is to take them for one.
+            bound: The bound on attempts that its own count in; None for one of its own.
         """
         context, ports = self.context, self.context.ports
         call_id = ports.new_id()
@@ -125,27 +144,33 @@ class Request(Evolvable, Generic[R_co]):
             deadline=None,
             branch=f"/{purpose}",
             attempt=None,
-            bound=AttemptBound(context.bound.limit),
-            idempotency_key=None,
+            bound=bound or AttemptBound(context.bound.limit),
+            idempotency_key=idempotency_key,
         )
-        return self.evolve(context=fresh, stream=False)
+        return self.evolve(context=fresh, stream=stream)
 
     @property
     def needs(self) -> frozenset[str]:
         """The capabilities that it asks of a model, in the words of the model cards."""
         return frozenset()
 
-    def aim(self, target: Target) -> Self:
+    def aim(self, target: Target, *, branch: str | None = None) -> Self:
         """This request on its way to `target`, as the target changes it.
 
         A target with a transport of its own is another provider, and counted as one. A target
         without stays where the request was going. An idempotency key promises a provider that two
         requests are the same, so a target gets one of its own, made from the caller's.
+
+        Args:
+            target: Where to.
+            branch: A further step of the branch, as for `branch`; None stays on it.
         """
         changes = target.changes
         context = self.context
         key = context.idempotency_key
         facts: dict[str, object] = {}
+        if branch is not None:
+            facts["branch"] = f"{context.branch}/{branch}"
         if key is not None:
             facts["idempotency_key"] = f"{key}/{target.name}"
         if target.transport is None:

@@ -17,7 +17,7 @@ import attrs
 
 from lamella._closing import CLEANUP_SECONDS, close_source
 from lamella._cursors import Cursor
-from lamella._ending import Callback, Ending, note_failure, outcome_of, tell
+from lamella._ending import Callback, Ending, ending_of, note_failure, outcome_of, tell
 from lamella._errors import (
     BusyError,
     ClosedError,
@@ -26,7 +26,7 @@ from lamella._errors import (
     StillOpenError,
     StreamTruncated,
 )
-from lamella._events import Event, Finish, UsageReport
+from lamella._events import Event, Finish
 from lamella._loops import Loop, current_loop
 from lamella._nothing import NOTHING
 from lamella._outcomes import Outcome
@@ -129,7 +129,7 @@ class Response:
     __slots__ = (
         "__weakref__", "_answer", "_bridge", "_callbacks", "_clock", "_closing", "_context",
         "_ended", "_ender", "_error", "_events", "_guard", "_loop", "_outcome", "_read_over",
-        "_reading", "_source", "head",
+        "_reading", "_source", "_told", "head",
     )  # fmt: skip
 
     def __init__(self, events: Sequence[Event] = (), head: Head = NO_HEAD) -> None:
@@ -150,6 +150,7 @@ class Response:
         self._closing = False
         self._ender: object = None  # the task that is running the callbacks, while it does
         self._ended: anyio.Event | None = None
+        self._told: Ending | None = None
 
     # --- making ------------------------------------------------------------------------------
 
@@ -507,12 +508,12 @@ class Response:
         for callback in callbacks:
             try:
                 failure = await tell(callback, end)
+                if failure is not None:
+                    self._callback_failed(failure)
             except BaseException as stronger:  # noqa: BLE001 - raised by the caller
-                # Task.cancel() of asyncio goes through shields; the others are told first.
+                # Task.cancel() of asyncio goes through shields, and where the call is over a
+                # failure is raised here; the others are told first.
                 interruption = interruption or stronger
-                continue
-            if failure is not None:
-                self._callback_failed(failure)
         return interruption
 
     def _callback_failed(self, failure: Exception) -> None:
@@ -523,18 +524,9 @@ class Response:
             self._context.call.failed(failure)
 
     def _ending(self) -> Ending:
-        reason: str | None = None
-        usage: Usage | None = None
-        for event in reversed(self._events):
-            if type(event) is Finish:
-                reason = event.reason
-            elif type(event) is UsageReport:
-                usage = event.usage
-                break
-        if usage is None and isinstance(self._error, LamellaError):
-            usage = self._error.usage
-        outcome = self._outcome or Outcome.UNKNOWN
-        return Ending(outcome, self._error, reason, usage, self._events)
+        if self._told is None:  # one for all, however many ask
+            self._told = ending_of(self._outcome or Outcome.UNKNOWN, self._error, self._events)
+        return self._told
 
     async def on_end(self, callback: Callback) -> None:
         """Be told, once, how the answer ends; at once if it has already.

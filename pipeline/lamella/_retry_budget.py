@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from lamella._fork_locks import fork_safe_lock
-from lamella._options import number, seconds, span
+from lamella._options import name, number, seconds, span
 
 if TYPE_CHECKING:
     from lamella._requests import Request
@@ -46,7 +46,7 @@ class RetryBudget:
     ratio: float = attrs.field(default=0.2, validator=number(0, 1))
     per_second: float = attrs.field(default=10.0, validator=number(0))
     ttl: float = attrs.field(default=10.0, converter=seconds, validator=span)
-    namespace: str = "shared"
+    namespace: str = attrs.field(default="shared", validator=name)
     key: tuple[str, ...] = attrs.field(
         init=False, eq=False, repr=False, default=attrs.Factory(_key_of, takes_self=True)
     )
@@ -68,7 +68,7 @@ class Balance:
     def __init__(self, budget: RetryBudget) -> None:
         self._ratio = budget.ratio
         self._reserve = budget.per_second * budget.ttl
-        self._width = budget.ttl / SLOTS
+        self._width = max(budget.ttl / SLOTS, 1e-9)  # instants are no finer
         self._lock = fork_safe_lock()
         self._slots: deque[list[int]] = deque()  # [number, calls, retries], oldest first
         self._calls = 0

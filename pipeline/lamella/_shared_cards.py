@@ -8,6 +8,7 @@ from typing import Any
 from lamella._card_book import CardBook
 from lamella._errors import PluginError
 from lamella._registry import registry
+from lamella._warm import Warm
 
 
 @cache
@@ -24,3 +25,7 @@ def shared_cards() -> CardBook:
         except PluginError:
             continue  # `lamella plugins` shows it; the models that it describes have no card
     return CardBook(plugins=sources)
+
+
+shared_reading = Warm(lambda: shared_cards().read())
+"""Its reading, off the event loop."""

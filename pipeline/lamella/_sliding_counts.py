@@ -11,6 +11,9 @@ from typing import Final
 
 SLOTS: Final = 10
 
+SHORTEST: Final = 1e-6
+"""Seconds; a slot is not shorter, or the number of one could not be told any more."""
+
 
 class SlidingCounts:
     """Counts of the last `span` seconds, exact to a tenth of them. Not thread-safe: hold a lock.
@@ -26,7 +29,7 @@ class SlidingCounts:
     __slots__ = ("_slots", "_width", "totals")
 
     def __init__(self, span: float, kinds: int) -> None:
-        self._width = span / SLOTS
+        self._width = max(span / SLOTS, SHORTEST)
         self._slots: deque[tuple[int, list[int]]] = deque()  # (number, counts), oldest first
         self.totals = [0] * kinds
 
@@ -48,9 +51,12 @@ class SlidingCounts:
     def add(self, now: float, kind: int) -> list[int]:
         """Count one more of a kind, from 0; `totals` with it."""
         number = int(now // self._width)
-        totals, slots = self._at(number), self._slots
-        if not slots or slots[-1][0] < number:
-            slots.append((number, [0] * len(totals)))
+        slots = self._slots
+        if not slots or slots[-1][0] != number:  # or all that has expired is gone already
+            self._at(number)
+            if not slots or slots[-1][0] < number:
+                slots.append((number, [0] * len(self.totals)))
+        totals = self.totals
         slots[-1][1][kind] += 1
         totals[kind] += 1
         return totals

@@ -77,7 +77,7 @@ class Arrears:
         self._start()
 
     def resume(self) -> None:
-        """Go on, if the loop or the process of whoever told is no more. Costs nothing if all is told."""
+        """Go on with what is left, if the loop or process of whoever told is no more."""
         if self._endings:
             self._start()
 

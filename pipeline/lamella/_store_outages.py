@@ -39,6 +39,8 @@ FAILURES: Final = 5
 PATIENCE: Final = 60.0
 """Seconds for which the store is told in the background what it did not hear."""
 
+MOST_PROCESSES: Final = 1_000_000
+
 _KEPT: Final = 100_000
 _MISTAKES: Final = (TypeError, ValueError, ConfigurationError)
 """What is wrong with what was asked, not with the store."""
@@ -74,10 +76,10 @@ class GuardedLeases:
         outage: `"local"` counts in this process, with its share of each limit; `"deny"` raises
             `StoreUnavailableError`; `"allow"` grants without counting. What is more than a limit's
             capacity is refused even then.
-        processes: How many processes share the limits. In an outage each counts with capacity /
-            processes: of 100 a minute, 4 processes let through 25 each, and of 2 a minute 1 in two
-            minutes. Of what does not flow back each has at least 1. A reservation larger than its
-            share takes all of it, and what was used beyond it is waited out.
+        processes: How many processes share the limits; 1 to a million. In an outage each counts
+            with capacity / processes: of 100 a minute, 4 processes let through 25 each, and of 2 a
+            minute 1 in two minutes. Of what does not flow back each has at least 1. A reservation
+            larger than its share takes all of it, and what was used beyond it is waited out.
         timeout: Seconds, or a timedelta, that an operation may take.
         rest: Seconds, or a timedelta, between the tries while the store is out.
         monotonic: The clock, in seconds.
@@ -90,7 +92,7 @@ class GuardedLeases:
     outage: Outage = attrs.field(
         default="local", kw_only=True, validator=one_of("local", "deny", "allow")
     )
-    processes: int = attrs.field(default=1, kw_only=True, validator=whole(1))
+    processes: int = attrs.field(default=1, kw_only=True, validator=whole(1, MOST_PROCESSES))
     timeout: float | timedelta = attrs.field(
         default=0.05, kw_only=True, converter=seconds, validator=span
     )

@@ -13,7 +13,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import attrs
 
@@ -21,6 +21,8 @@ from lamella._checked_tables import close_to
 from lamella._errors import ConfigurationError
 from lamella._mending import words_of
 from lamella._mistakes import Finding, Misfit, is_secret
+
+T = TypeVar("T")
 
 _CONVERTERS_THAT_CHECK = (bool, int, float, str)
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -82,6 +84,23 @@ def build(factory: Callable[..., Any], options: Mapping[str, object]) -> Any:
         except Exception as error:  # noqa: BLE001 - a stranger's class may object with anything
             objected = error
     raise Misfit([*findings, *_objections(factory, arguments, known, objected)]) from objected
+
+
+def build_option(option: str, factory: Callable[..., T], table: Mapping[str, Any]) -> T:
+    """What a table describes that was given for one option of a layer.
+
+    Args:
+        option: The option, for messages.
+        factory: Makes it.
+        table: Its own options.
+
+    Raises:
+        Misfit: As for `build`, with the path of each mistake beginning at the option.
+    """
+    try:
+        return cast("T", build(factory, table))
+    except Misfit as misfit:
+        raise Misfit(misfit.under(option)) from None
 
 
 def wrong_names(options: Mapping[Any, object]) -> list[Finding]:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from lamella._errors import LamellaError, TargetsFailedError
 from lamella._outcomes import Outcome
+from lamella._repeatable import valid_hint
 from lamella._usage import Usage
 
 _GRAVEST: Final = (
@@ -32,13 +33,12 @@ def targets_failed(
         layer: Who raises it.
     """
     first = errors[0]
-    error: Any = _class_for(type(first))(message)
-    if isinstance(first, LamellaError):
-        error.__dict__.update(first.__dict__)
+    error: Any = _raw(_class_for(type(first)), message)
+    error.__dict__.update(first.__dict__)
     ours = [one for one in errors if isinstance(one, LamellaError)]
     outcomes = {one.outcome if isinstance(one, LamellaError) else Outcome.FAILED for one in errors}
     usages = [one.usage for one in ours if one.usage is not None]
-    waits = [one.retry_after for one in ours if one.retry_after is not None]
+    waits = [wait for one in ours if (wait := valid_hint(one.retry_after)) is not None]
     error.__dict__.update(
         message=message,
         errors=tuple(errors),
@@ -68,6 +68,13 @@ def _class_for(kind: type[Exception]) -> type[TargetsFailedError]:
     return made
 
 
+def _raw(cls: type[TargetsFailedError], *args: Any) -> TargetsFailedError:
+    """An error of that class; what its other base wants to be made of is not at hand."""
+    error = cls.__new__(cls, *args)
+    error.args = args
+    return error
+
+
 def _joined(kind: type[Exception]) -> type[TargetsFailedError]:
     if issubclass(kind, TargetsFailedError):
         return kind
@@ -79,14 +86,14 @@ def _joined(kind: type[Exception]) -> type[TargetsFailedError]:
     body = {"__module__": "lamella", "__doc__": TargetsFailedError.__doc__, "__reduce__": reduce}
     name = TargetsFailedError.__name__
     try:
-        return type(name, (TargetsFailedError, kind), body)
+        joined = type(name, (TargetsFailedError, kind), body)
+        _raw(joined, "").copy()
     except TypeError:  # a class that cannot be joined with another; the first of `errors` is of it
         return TargetsFailedError
+    return joined
 
 
 def _restored(kind: type[Exception], args: tuple[Any, ...], data: dict[str, Any]) -> Any:
-    cls = _class_for(kind)
-    error = cls.__new__(cls, *args)
-    error.args = args
+    error = _raw(_class_for(kind), *args)
     error.__dict__.update(data)
     return error

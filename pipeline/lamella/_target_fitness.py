@@ -7,12 +7,13 @@ make it fit. What nobody knows of a model stands in no way: then the provider sa
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from lamella._cards import stated_needs
+from lamella._errors import ConfigurationError
 from lamella._layers import name_of
 from lamella._nothing import NOTHING
-from lamella._shared_cards import shared_cards
+from lamella._shared_cards import shared_cards, shared_reading
 
 if TYPE_CHECKING:
     from lamella._card_book import CardBook
@@ -51,9 +52,27 @@ class Fitness:
     ) -> None:
         self._request = request
         self._book = book
-        own: Mapping[str, Any] = request.context.attributes.get(REQUIRE) or NOTHING
-        self._require = {**require, **own} if own else require
+        own = request.context.attributes.get(REQUIRE)
+        self._require = require if own is None else {**require, **_required(own)}
         self._tokens: float | None = None
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether the model cards have been read."""
+        return (shared_reading if self._book is None else self._book.reading).done
+
+    async def ready(self) -> None:
+        """Have the model cards read in a thread, where nobody has asked for one before.
+
+        Without it the first question does that, and holds up the event loop for some 50 ms.
+
+        Raises:
+            ConfigurationError: If a file of the user's cannot be read, or has mistakes.
+            ClosedError: If the pipeline closes meanwhile.
+        """
+        if not self.at_hand:
+            reading = shared_reading if self._book is None else self._book.reading
+            await reading.ready(self._request.context)
 
     def unsuitable(self, target: Target | None) -> str | None:
         """Why a target cannot take the request; None if nothing is known to be in the way.
@@ -61,15 +80,20 @@ class Fitness:
         Args:
             target: Where to; None is the pipeline's own transport with the request as it is.
         """
-        return self._wrong_tag(target) or self._wrong_fields(target) or self._incapable(target)
+        why = self._wrong_tag(target) if self._require else None
+        if why is None and target is not None and target.changes:
+            why = self._wrong_fields(target)
+        return why or self._incapable(target)
 
     def card(self, target: Target | None) -> ModelCard | None:
         """What is known of the model that would answer."""
-        transport = self._transport(target)
+        transport: Any = None if target is None else target.transport
+        if transport is None:
+            transport = self._own_transport()
         while (inner := getattr(transport, "transport", None)) is not None:
             transport = inner  # a pipeline's own
-        model = (target.model if target is not None else None) or self._request.model
-        model = model or getattr(transport, "model", None)
+        named: object = None if target is None else target.changes.get("model")
+        model = named or self._request.model or getattr(transport, "model", None)
         if transport is None or not isinstance(model, str):
             return None
         return (self._book or shared_cards()).find(card_provider_of(transport), model)
@@ -82,9 +106,7 @@ class Fitness:
         limits = [one for one in (card.context_window, card.max_input_tokens) if one is not None]
         return min(limits, default=None)
 
-    def _transport(self, target: Target | None) -> Any:
-        if target is not None and target.transport is not None:
-            return target.transport
+    def _own_transport(self) -> Any:
         aimed = self._request.target
         if aimed is not None and aimed.transport is not None:
             return aimed.transport
@@ -98,9 +120,7 @@ class Fitness:
                 return f"its tag {tag!r} is {has!r}, required is {', '.join(map(repr, will_do))}"
         return None
 
-    def _wrong_fields(self, target: Target | None) -> str | None:
-        if target is None:
-            return None
+    def _wrong_fields(self, target: Target) -> str | None:
         fields = self._request.__dict__
         unknown = [name for name in target.changes if name not in fields]
         if not unknown:
@@ -143,6 +163,24 @@ class Fitness:
             usage = input_usage(self._request)
             self._tokens = 0 if usage is None else usage.input_tokens
         return self._tokens
+
+
+def _required(given: Any) -> Mapping[str, Any]:
+    """The tags that a request requires.
+
+    Raises:
+        ConfigurationError: If it says so in a way that cannot be understood.
+    """
+    table = cast("Mapping[str, Any]", given if isinstance(given, Mapping) else {"": None})
+    for tag, wanted in table.items():
+        several = isinstance(wanted, list | tuple | set | frozenset)
+        if not isinstance(cast("object", tag), str) or not (
+            wanted if several else isinstance(wanted, str)
+        ):
+            msg = f"Context(attributes={{{REQUIRE!r}: {given!r}}}) cannot be understood."
+            hint = "Give a table of tags, each with the value or values that will do: "
+            raise ConfigurationError(msg, hint=f'{hint}{{"region": "eu"}}.')
+    return table
 
 
 def unsuitable(

@@ -74,7 +74,7 @@ def as_target(given: Any) -> Target:
         ConfigurationError: If it is none.
     """
     if isinstance(given, Target):
-        must_be_target_changes(given.changes, f"The target {given.name!r}")
+        _check_target(given)
         return given
     if isinstance(given, str) and given:
         return Target(given, None, {"model": given})
@@ -85,12 +85,26 @@ def as_target(given: Any) -> Target:
     raise Misfit([Finding((), FORMS, given)])
 
 
+def shown(given: Any) -> str:
+    """What an option for a target was given, for its `repr`.
+
+    Of a table only what it is a table of, without the options of the transport: they may be keys.
+    """
+    if isinstance(given, Mapping):
+        table = cast("Mapping[str, Any]", given)
+        return repr(
+            {name: table[name] for name in ("use", "preset", "name", "model") if name in table}
+        )
+    return repr(given) if isinstance(given, str | Target) or callable(given) else "..."
+
+
 def pooled(name: str, transports: Any, **rest: Any) -> Target:
     """A pool of credentials; see `Target.pool`.
 
     Raises:
         ConfigurationError: If it cannot be.
     """
+    _check_name(name)
     if isinstance(transports, str) or not hasattr(transports, "__iter__"):
         msg = f"Target.pool({name!r}) takes a list of transports, not {transports!r}."
         raise ConfigurationError(msg, hint="One transport for each credential.")
@@ -109,6 +123,9 @@ def pooled(name: str, transports: Any, **rest: Any) -> Target:
     if not is_number(seconds) or seconds <= 0:
         msg = f"Target.pool({name!r}, rest={seconds!r}): give seconds above 0."
         raise ConfigurationError(msg)
+    if not isinstance(rest.get("spread", False), bool):
+        msg = f"Target.pool({name!r}, spread={rest['spread']!r}): give True or False."
+        raise ConfigurationError(msg)
     changes = _with_model(members[0].transport, rest.pop("changes", NOTHING))
     must_be_target_changes(changes, f"The target {name!r}")
     pool = Target(name, members[0].transport, credentials=tuple(members), **rest)
@@ -126,7 +143,7 @@ def _listed(given: Any, option: str) -> list[Any]:
 
 def told_apart(targets: Sequence[Target]) -> tuple[Target, ...]:
     """The same targets with names that differ: a second `azure` is `azure#2`."""
-    taken: set[str] = set()
+    taken = {member.name for target in targets for member in target.credentials}
     told: list[Target] = []
     for target in targets:
         name, number = target.name, 1
@@ -136,6 +153,25 @@ def told_apart(targets: Sequence[Target]) -> tuple[Target, ...]:
         taken.add(name)
         told.append(target if name == target.name else target.but(name=name))
     return tuple(told)
+
+
+def _check_target(target: Target) -> None:
+    """Refuse what was put together by hand and cannot work."""
+    _check_name(target.name)
+    what = f"The target {target.name!r}"
+    if target.transport is not None and not target.nested:
+        must_be_async(target.transport, name_of(target.transport), "transport")
+    for field, value in (("changes", target.changes), ("tags", target.tags)):
+        if not isinstance(cast("object", value), Mapping):
+            msg = f"{what} has {field}={value!r}: give a table."
+            raise ConfigurationError(msg)
+    must_be_target_changes(target.changes, what)
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not name:
+        msg = f"A target is called {name!r}: give it a name."
+        raise ConfigurationError(msg, hint="Traces, limits and breakers know it by that.")
 
 
 def _from_transport(transport: Any) -> Target:

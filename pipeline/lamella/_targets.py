@@ -153,7 +153,7 @@ async def send(request: Request[R], target: Target, call_next: Handler) -> R:
         from lamella._key_pools import walk
 
         return await walk(request, target, call_next)
-    request = request.branch(target.branch).aim(target)
+    request = request.aim(target, branch=target.branch)
     if target.nested:
         assert target.transport is not None  # noqa: S101 - a nested target has a pipeline
         return await target.transport(request)

@@ -19,6 +19,7 @@ from typing import Final
 _PIECE: Final = re.compile(
     r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+|[\r\n]+|[ \t]{2,}|[!-/:-@\[-`{-~]+|[^\x00-\x7f]+"
 )
+_SHORT: Final = 7
 _WORD: Final = 16
 _SAMPLED: Final = 32_000
 _SLICE: Final = 8_000
@@ -59,10 +60,12 @@ def _count(text: str) -> int:
     total = 0
     for piece in _PIECE.findall(text):
         length, first = len(piece), piece[0]
-        if not first.isascii():
+        if length <= _SHORT and piece.isascii() and piece.isalpha():
+            total += 1  # most pieces of most texts
+        elif not first.isascii():
             total += _foreign(piece)
         elif first.isalpha():
-            total += -(-length // 7) if length <= _WORD else -(-length // 3)
+            total += -(-length // _SHORT) if length <= _WORD else -(-length // 3)
         elif first.isdigit():
             total += -(-length // 3)
         elif first.isspace():

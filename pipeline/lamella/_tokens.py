@@ -70,7 +70,7 @@ def input_usage(request: Request[Any], counter: TokenCounter = ESTIMATOR) -> Usa
         None for operations that are not counted in tokens.
     """
     content = _content(request)
-    return None if content is None else content.usage(counter)
+    return None if content is None else content.usage(counter.count(content.texts))
 
 
 async def counted_input(request: Request[Any], counter: TokenCounter = ESTIMATOR) -> Usage | None:
@@ -92,12 +92,23 @@ async def counted_input(request: Request[Any], counter: TokenCounter = ESTIMATOR
     content = _content(request)
     if content is None:
         return None
+    return content.usage(await _counted(request, content, counter))
+
+
+async def counted_tokens(request: Request[Any], counter: TokenCounter = ESTIMATOR) -> int:
+    """How many tokens `counted_input` amounts to; 0 for what is not counted in tokens."""
+    content = _content(request)
+    return 0 if content is None else content.tokens(await _counted(request, content, counter))
+
+
+async def _counted(request: Request[Any], content: _Content, counter: TokenCounter) -> int:
+    texts = content.texts
     unseen: Callable[[Sequence[str]], float] = getattr(counter, "unseen", _characters)
-    if unseen(content.texts) <= INLINE_CHARACTERS:
-        return content.usage(counter)
+    if unseen(texts) <= INLINE_CHARACTERS:
+        return counter.count(texts)
     context = request.context
     return await context.wait(
-        lambda: context.ports.thread(content.usage, counter), what="counting tokens"
+        lambda: context.ports.thread(counter.count, texts), what="counting tokens"
     )
 
 
@@ -131,6 +142,22 @@ def output_usage(events: Iterable[Event], counter: TokenCounter = ESTIMATOR) -> 
         events: The events of an answer, or of a part of it.
         counter: Counts their texts.
     """
+    text, reasoning, spoken = _pieces(events, counter)
+    return Usage(
+        text_output=text.total(),
+        reasoning_output=reasoning.total(),
+        audio_output=spoken.total(),
+        estimated=True,
+    )
+
+
+def output_tokens(events: Iterable[Event], counter: TokenCounter = ESTIMATOR) -> int:
+    """How many tokens `output_usage` amounts to."""
+    return sum([pieces.total() for pieces in _pieces(events, counter)])
+
+
+def _pieces(events: Iterable[Event], counter: TokenCounter) -> tuple[_Pieces, _Pieces, _Pieces]:
+    """The text, the reasoning and the speech in some events."""
     text, reasoning, spoken = _Pieces(counter), _Pieces(counter), _Pieces(counter)
     for event in events:
         if isinstance(event, TextDelta | RefusalDelta):
@@ -145,12 +172,7 @@ def output_usage(events: Iterable[Event], counter: TokenCounter = ESTIMATOR) -> 
             text.add(str(dict(event.data)))
         elif isinstance(event, Turn):
             continue  # what it holds has come in pieces before
-    return Usage(
-        text_output=text.total(),
-        reasoning_output=reasoning.total(),
-        audio_output=spoken.total(),
-        estimated=True,
-    )
+    return text, reasoning, spoken
 
 
 class _Pieces:
@@ -171,6 +193,8 @@ class _Pieces:
             self._least += least
 
     def total(self) -> int:
+        if not self._count:
+            return 0
         return max(self._count, self._least, self._counter.count(["".join(self._texts)]))
 
 
@@ -185,9 +209,12 @@ class _Content:
         self.image = 0
         self.audio = 0
 
-    def usage(self, counter: TokenCounter) -> Usage:
+    def tokens(self, counted: int) -> int:
+        return counted + self.text + self.image + self.audio
+
+    def usage(self, counted: int) -> Usage:
         return Usage(
-            uncached_input=self.text + counter.count(self.texts),
+            uncached_input=self.text + counted,
             image_input=self.image,
             audio_input=self.audio,
             estimated=True,
@@ -195,7 +222,8 @@ class _Content:
 
     def message(self, message: Message) -> None:
         self.text += MESSAGE_TOKENS
-        self.texts.append(message.name or "")
+        if message.name:
+            self.texts.append(message.name)
         self.parts(message.parts)
 
     def parts(self, parts: Sequence[object]) -> None:

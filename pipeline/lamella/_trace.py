@@ -6,7 +6,9 @@ metrics, tracing, audit, debugging) read them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any
 
 import attrs
@@ -53,6 +55,15 @@ class Span:
     error: str | None = None
 
 
+@attrs.define
+class _Adoption:
+    """On whose behalf a trace was adopted, for which model turn, and when."""
+
+    branch: str
+    turn: AttemptBound | None
+    at: float
+
+
 class Trace:
     """The ordered facts of one call.
 
@@ -86,7 +97,7 @@ class Trace:
         self._monotonic = monotonic
         self._origin = monotonic()
         self._attempts: list[OpenAttempt] = []
-        self._adopted: dict[Trace, str] = {}
+        self._adopted: dict[Trace, _Adoption] = {}
 
     def __repr__(self) -> str:
         return f"<Trace {self.call_id} attempts={len(self._attempts)} notes={len(self.notes)}>"
@@ -108,17 +119,26 @@ class Trace:
     def of_turn(self, bound: AttemptBound) -> list[OpenAttempt]:
         """The attempts of one model turn, in the order opened, as they are now.
 
+        Those that the turn has adopted are among them: as copies in this call's time, which began
+        when they were adopted, if not later. Who counts what happened since an instant is to count
+        them too.
+
         Args:
             bound: A bound of that turn (`context.bound`).
         """
         turn = bound.turn
-        return [
+        found = [
             attempt
             for attempt in self._attempts
             if attempt.bound is not None and attempt.bound.turn is turn
         ]
+        for trace, adoption in self._adopted.items():
+            if adoption.turn is turn:
+                found += self._moved(trace, adoption, not_before=adoption.at)
+                found.sort(key=attrgetter("start"))
+        return found
 
-    def adopt(self, other: Trace, branch: str = "") -> None:
+    def adopt(self, other: Trace, branch: str = "", bound: AttemptBound | None = None) -> None:
         """Count what another call attempts, and what that costs, as this call's.
 
         It is for work that a call has others do in a call of its own, where it pays for it. What
@@ -128,13 +148,19 @@ class Trace:
         Args:
             other: The trace of the work.
             branch: The branch on whose behalf it was done; the attempts' branches begin with it.
+            bound: The bound of the model turn that it was done for; None for none.
 
         Raises:
             ValueError: If it is this trace, or has adopted this one.
         """
-        if other is self or self in other.adopted:
+        if other._has(self):
             raise ValueError("A trace cannot adopt itself, nor one that has adopted it.")
-        self._adopted[other] = branch
+        turn = None if bound is None else bound.turn
+        self._adopted[other] = _Adoption(branch, turn, self.now())
+
+    def _has(self, other: Trace) -> bool:
+        """Whether it is that trace, or has adopted it, by whatever way."""
+        return other is self or any(trace._has(other) for trace in self._adopted)  # noqa: SLF001
 
     def disown(self, other: Trace) -> None:
         """No longer count what an adopted trace has; nothing if it was not adopted."""
@@ -162,12 +188,23 @@ class Trace:
 
         Those of adopted traces come after its own.
         """
-        found = [attempt.record() for attempt in self._attempts]
-        for trace, branch in self._adopted.items():
-            later = trace._origin - self._origin  # noqa: SLF001 - its own class
-            for attempt in trace.attempts:
-                found.append(_moved(attempt, later, len(found), branch))
-        return tuple(found)
+        found = self._all()
+        for index in range(len(self._attempts), len(found)):
+            found[index].index = index
+        return tuple([attempt.record() for attempt in found])
+
+    def _all(self) -> list[OpenAttempt]:
+        """Its own attempts, and copies of the adopted ones in its own time and order."""
+        found = list(self._attempts)
+        for trace, adoption in self._adopted.items():
+            found += self._moved(trace, adoption)
+        return found
+
+    def _moved(
+        self, trace: Trace, adoption: _Adoption, not_before: float = -math.inf
+    ) -> list[OpenAttempt]:
+        later = trace._origin - self._origin
+        return [attempt.moved(adoption.branch, later, not_before) for attempt in trace._all()]
 
     def _counted(self) -> list[OpenAttempt]:
         """Its own attempts and the adopted ones."""
@@ -218,16 +255,3 @@ class Trace:
         from lamella._drawing import draw
 
         return draw(self)
-
-
-def _moved(attempt: Attempt, later: float, index: int, branch: str) -> Attempt:
-    """An attempt of another call, in the time and the order of this one."""
-    first, end = attempt.first_event, attempt.end
-    return attrs.evolve(
-        attempt,
-        index=index,
-        branch=f"{branch}{attempt.branch}",
-        start=attempt.start + later,
-        first_event=None if first is None else first + later,
-        end=None if end is None else end + later,
-    )

@@ -14,16 +14,6 @@ import attrs
 from lamella._nothing import NOTHING
 
 
-def _not_negative(_: object, attribute: attrs.Attribute[int], value: int) -> None:
-    if value < 0:
-        msg = f"Usage.{attribute.name} is {value!r}: a count of tokens cannot be negative."
-        raise ValueError(msg)
-
-
-def _count() -> int:
-    return attrs.field(default=0, validator=_not_negative)
-
-
 def _counts() -> Mapping[str, int]:
     return attrs.field(default=NOTHING, hash=False)
 
@@ -47,17 +37,36 @@ class Usage:
         estimated: True where counts are ours, not the provider's.
     """
 
-    uncached_input: int = _count()
-    cache_read: int = _count()
+    uncached_input: int = 0
+    cache_read: int = 0
     cache_write: Mapping[str, int] = _counts()
-    audio_input: int = _count()
-    image_input: int = _count()
-    text_output: int = _count()
-    reasoning_output: int = _count()
-    audio_output: int = _count()
-    image_output: int = _count()
+    audio_input: int = 0
+    image_input: int = 0
+    text_output: int = 0
+    reasoning_output: int = 0
+    audio_output: int = 0
+    image_output: int = 0
     tool_units: Mapping[str, int] = _counts()
     estimated: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse negative counts. All in one look, for there is a usage in every call."""
+        if (
+            self.uncached_input < 0
+            or self.cache_read < 0
+            or self.audio_input < 0
+            or self.image_input < 0
+            or self.text_output < 0
+            or self.reasoning_output < 0
+            or self.audio_output < 0
+            or self.image_output < 0
+        ):
+            raise self._negative()
+
+    def _negative(self) -> ValueError:
+        found = {each.name: getattr(self, each.name) for each in attrs.fields(Usage)}
+        name = next(name for name, value in found.items() if isinstance(value, int) and value < 0)
+        return ValueError(f"Usage.{name} is {found[name]!r}: a count of tokens cannot be negative.")
 
     @property
     def input_tokens(self) -> int:

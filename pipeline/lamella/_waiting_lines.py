@@ -14,7 +14,7 @@ from lamella._fork_locks import fork_safe_lock
 from lamella._lines import Line, Terms
 
 if TYPE_CHECKING:
-    from lamella._stores import Dimension, LocalState
+    from lamella._stores import Dimension, Stores
 
 Key: TypeAlias = tuple[tuple[str, ...], int, float]
 
@@ -22,11 +22,16 @@ _PLACE: Final = ("lamella", "waiting lines")
 
 
 class WaitingLines:
-    """The lines before the limits of one set of stores. Thread-safe."""
+    """The lines before the limits of one set of stores. Thread-safe.
 
-    __slots__ = ("_lines", "_lock", "_users")
+    Attributes:
+        empty: Whether nobody waits for anything.
+    """
+
+    __slots__ = ("_lines", "_lock", "_users", "empty")
 
     def __init__(self) -> None:
+        self.empty = True
         self._lock = fork_safe_lock()
         self._lines: dict[Key, Line] = {}
         self._users: dict[Key, int] = {}
@@ -46,7 +51,7 @@ class WaitingLines:
 
     def wake(self, dimensions: Sequence[Dimension]) -> None:
         """Something of them was given back: who waits for it tries again. From any thread."""
-        if self._lines:
+        if not self.empty:
             for dimension in dimensions:
                 line = self._lines.get(_key(dimension))
                 if line is not None:
@@ -64,6 +69,7 @@ class WaitingLines:
         with self._lock:
             line = self._lines.setdefault(key, line)
             self._users[key] = self._users.get(key, 0) + 1
+            self.empty = False
         try:
             yield line
         finally:
@@ -71,11 +77,13 @@ class WaitingLines:
                 self._users[key] -= 1
                 if not self._users[key]:
                     del self._users[key], self._lines[key]
+                    self.empty = not self._lines
 
 
-def waiting_lines(local: LocalState) -> WaitingLines:
-    """The lines that all who count in these stores share."""
-    return local.get(_PLACE, WaitingLines)
+def waiting_lines(stores: Stores) -> WaitingLines:
+    """The lines that all of this process who count in these stores share."""
+    lines = getattr(stores.leases, "lines", None)
+    return lines if type(lines) is WaitingLines else stores.local.get(_PLACE, WaitingLines)
 
 
 def _key(dimension: Dimension) -> Key:

@@ -113,13 +113,15 @@ class _Watchdog:
     def _look(self) -> None:
         self._until, self._take_back = math.inf, _nothing
         now = current_loop().now()
-        while self._queue and self._queue[0][0] <= now:
-            instant, _, alarm = heapq.heappop(self._queue)
-            again = alarm.look(instant, now)
-            if again is not None:
-                heapq.heappush(self._queue, (again, next(self._order), alarm))
-        if self._queue:
-            self._set()
+        try:
+            while self._queue and self._queue[0][0] <= now:
+                instant, _, alarm = heapq.heappop(self._queue)
+                again = alarm.look(instant, now)
+                if again is not None:
+                    heapq.heappush(self._queue, (again, next(self._order), alarm))
+        finally:  # one alarm that fails must not silence the others of the loop
+            if self._queue:
+                self._set()
 
 
 _ROOM = 64

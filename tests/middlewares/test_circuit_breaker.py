@@ -17,6 +17,7 @@ from lamella import (
     ConfigurationError,
     ConnectionLostError,
     Finish,
+    FirstEventTimeout,
     InvalidRequestError,
     LamellaError,
     Pipeline,
@@ -24,12 +25,16 @@ from lamella import (
     RateLimitError,
     ServerError,
     Target,
+    TimedOutError,
     Trace,
+    begin,
 )
 from lamella._loops import TrioLoop, current_loop
 from lamella.testing import Scripted, ScriptedAnswer, each_step, run_virtual, virtual_ports
 from lamella.testing._conformance_calls import in_thread
 from lamella_middlewares.circuit_breaker import CircuitBreaker, CircuitChange
+from lamella_middlewares.hedge import Hedge
+from lamella_middlewares.hold import Hold
 from lamella_middlewares.retry import Retry
 from lamella_middlewares.timeout import Timeout
 
@@ -167,6 +172,9 @@ async def test_pipelines_share_by_name_and_numbers() -> None:
     apart = Line(breaker(namespace="mine"), ports=ports)
     assert isinstance(await apart.ask(), ServerError)
     assert isinstance(await Line(breaker(ratio=0.9), ports=ports).ask(), ServerError)
+    nearly = breaker(window=30.000001)  # not the same numbers, though they print alike
+    assert isinstance(await Line(nearly, ports=ports).ask(), ServerError)
+    assert breaker(window=30, open_for=5).key == breaker().key
 
 
 async def test_loops_and_threads_share() -> None:
@@ -301,6 +309,30 @@ async def test_a_blocked_event_loop_does_not_open_it(stream: bool) -> None:
     assert line.state() == "open"  # these were the provider's
 
 
+@pytest.mark.parametrize("attempt", [None, 60])
+async def test_a_first_event_that_came_meanwhile_is_no_other_timeout(attempt: float | None) -> None:
+    """It was there in time and read too late: the answer goes on, or that very limit has passed."""
+    limits = Timeout(first_event=1, attempt=attempt, stream_runs=True)
+    line = Line(breaker(), limits, answer=[0.9, "one ", 0.5, "two", Finish("stop")])
+    found: list[Any] = []
+
+    async def ask() -> None:
+        found.append(await line.ask())
+
+    async with anyio.create_task_group() as group:
+        for _ in range(10):
+            group.start_soon(ask)
+        await anyio.sleep(0.5)
+        block(2)
+    for one in found:
+        if isinstance(one, LamellaError):
+            assert isinstance(one, FirstEventTimeout)
+            assert one.late == pytest.approx(1.5)
+        else:
+            assert one.text == "one two"
+    assert line.state() == "closed"
+
+
 async def test_slow_first_events_open_it_where_asked() -> None:
     """Good answers all of them, but each began after slow_after."""
     slow = ScriptedAnswer(("good", Finish("stop")), delay=3)
@@ -313,6 +345,47 @@ async def test_slow_first_events_open_it_where_asked() -> None:
         await line.ask(stream=True)
         await line.ask()
     assert line.state() == "closed"
+
+
+async def test_another_copy_of_the_call_that_has_begun_makes_a_slow_one_no_quicker() -> None:
+    """Of two copies that are read ahead the first began after slow_after, and wins anyway."""
+    answers = [
+        ScriptedAnswer(("first", Finish("stop")), delay=3),
+        ScriptedAnswer(("second", 60.0, Finish("stop")), delay=0.5),
+    ]
+    layers = (Hedge(delay=1, max_extra=1), breaker(min_calls=1, slow_after=2), Hold(all=True))
+    line = Line(*layers)
+    line.transport = Scripted(answers, name="acme")
+    line.pipeline = Pipeline(list(layers), line.transport, ports=line.pipeline.ports)
+    assert (await line.ask(stream=True)).text == "first"
+    assert line.state() == "open"
+
+
+class Clinging:
+    """A source that never says anything, and takes its time to close."""
+
+    async def __anext__(self) -> Any:
+        await anyio.sleep_forever()
+
+    async def aclose(self) -> None:
+        await anyio.sleep(0.9)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_connection_that_is_slow_to_close_excuses_nobody(stream: bool) -> None:
+    """The time that cleaning up takes is no sign of a busy process: the timeouts count."""
+
+    async def hole(request: Any) -> Any:
+        return await begin(request, Clinging())
+
+    layer = breaker()
+    limits = Timeout(first_event=3, attempt=3)
+    pipe = Pipeline([layer, limits], hole, ports=virtual_ports())
+    line = Line(layer, ports=pipe.ports)
+    line.pipeline = pipe
+    for _ in range(4):
+        assert isinstance(await line.ask(stream=stream), TimedOutError)
+    assert line.state() == "open"
 
 
 async def test_a_block_makes_no_answer_slow() -> None:
@@ -450,6 +523,10 @@ def test_without_ports_the_process_is_meant() -> None:
         ({"slow_after": 0}, "slow_after"),
         ({"count_throttles": "no"}, "count_throttles"),
         ({"judge": ServerError}, "judge"),
+        ({"judge": partial(anyio.sleep, 1)}, "judge"),
+        pytest.param({"window": 10**400}, "window", id="beyond all floats"),
+        ({"namespace": ["a list"]}, "namespace"),
+        ({"namespace": ""}, "namespace"),
         ({"on_change": anyio.sleep}, "on_change"),
     ],
     ids=str,

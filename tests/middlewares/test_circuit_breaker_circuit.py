@@ -97,7 +97,7 @@ class Model(RuleBasedStateMachine):
         self.circuit = Circuit(self.of)
         self.state = "closed"
         self.until = 0.0
-        self.not_before = -math.inf
+        self.not_before = self.hinted = -math.inf
         self.results: list[tuple[float, bool]] = []
         self.failed_probes = 0
         self.lenient = False
@@ -109,8 +109,11 @@ class Model(RuleBasedStateMachine):
 
     def trip(self) -> None:
         wait = min(5 * 2**self.failed_probes, 60) * (1 + JITTER / 2)
-        self.until = max(self.now + wait, self.not_before)
+        self.until = max(self.now + wait, self.asked())
         self.become("open")
+
+    def asked(self) -> float:
+        return self.not_before if self.now - self.hinted < 30 else -math.inf
 
     def lately(self) -> list[bool]:
         slot = self.now // 3
@@ -176,7 +179,7 @@ class Model(RuleBasedStateMachine):
         if epoch != self.epoch or gone or verdict == "neutral":
             return
         if verdict == "failure" and hint is not None:
-            self.not_before = max(self.not_before, self.now + hint)
+            self.not_before, self.hinted = max(self.asked(), self.now + hint), self.now
         if lease is not None and verdict == "success":
             self.failed_probes, self.not_before, self.lenient = 0, -math.inf, True
             self.become("closed")
@@ -325,6 +328,20 @@ def test_the_providers_wish_is_not_undercut() -> None:
     assert refused(opened(hint=1e9), 0).retry_after == pytest.approx(LONGEST_HINT)
 
 
+def test_a_wish_of_long_ago_does_not_keep_it_open() -> None:
+    """It counts as long as the answer that had it: the provider has been well since then."""
+    circuit = Circuit(RULES)
+    circuit.end(admitted(circuit, 0), "failure", 0, 3_600, CHANCE)
+    for _ in range(4):
+        circuit.end(admitted(circuit, 31), "failure", 31, None, CHANCE)
+    assert refused(circuit, 31).retry_after == pytest.approx(5.5)
+
+
+def test_a_thread_that_read_the_clock_a_moment_before_the_opening_is_refused() -> None:
+    """It does not take the new circuit for an old one and probe at once."""
+    assert refused(opened(now=100), 99.999).state == "open"
+
+
 def test_a_clock_that_began_anew_does_not_keep_it_shut() -> None:
     """An instant before the opening is another clock's: the next call is a probe."""
     assert admitted(opened(now=1e6), 0).probe is not None
@@ -369,6 +386,14 @@ def test_circuits_are_bounded_even_if_all_are_open() -> None:
         book.isolate("p", name)
     assert [state.model for state in book.states(0)] == ["b", "c"]
     assert not book.circuit("p", "a").closed  # what was done by hand is remembered
+
+
+def test_whoever_isolates_a_new_model_is_told_of_the_change() -> None:
+    """As for one that is known already; and the second time nothing changes."""
+    book = Circuits(RULES)
+    (change,) = book.isolate("p", "new")
+    assert (change.model, change.before, change.state) == ("new", "closed", "isolated")
+    assert book.isolate("p", "new") == []
 
 
 def test_isolation_holds_for_models_that_nobody_has_asked_for() -> None:

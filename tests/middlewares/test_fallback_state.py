@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -15,7 +16,6 @@ from lamella import (
     File,
     InvalidRequestError,
     Message,
-    NoTargetError,
     Opaque,
     PermissionDeniedError,
     Pipeline,
@@ -24,8 +24,10 @@ from lamella import (
     Reasoning,
     ServerError,
     Target,
+    TargetsFailedError,
     Text,
 )
+from lamella._key_pools import Rests
 from lamella.testing import Scripted, virtual_ports
 from lamella_middlewares.deadline import Deadline
 from lamella_middlewares.fallback import Fallback
@@ -251,7 +253,81 @@ async def test_what_stands_for_content_is_never_left_out(request_: ChatRequest) 
     unsent = ServerError("x", status=500)
     with pytest.raises(ServerError):
         await Pipeline([Fallback([backup])], Scripted([unsent], name="own")).run(request_)
-    with pytest.raises(NoTargetError, match=r"stands for|hosts"):
-        await Pipeline([Fallback([backup], primary=Scripted(["x"], name="b"))],
-                       Scripted(["never"])).run(request_)  # fmt: skip
     assert backup.requests == []
+    # Whatever the first target is, the request was written for it.
+    for first in (Scripted(["own"], name="b"), Target.pool("b", [Scripted(["own"])])):
+        pipe = Pipeline([Fallback([backup], primary=first)], Scripted(["never"]))
+        response = await pipe.run(request_)
+        assert (response.text, response.trace.notes) == ("own", [])
+
+
+async def test_the_first_target_gets_all_that_was_written_for_it() -> None:
+    """Sealed reasoning of unknown origin included, in whatever form it was given."""
+    first = Scripted(["fine"], name="b")
+    await Pipeline([Fallback(["m2"], primary=first)], Scripted(["never"])).run(TALK)
+    assert first.requests[0].messages == TALK.messages  # type: ignore[attr-defined]
+
+
+# --- what calls at once are told of a credential ----------------------------------------------
+
+
+def test_of_what_calls_at_once_are_told_the_strictest_holds() -> None:
+    """A throttle without a hint does not shorten one with; a later word replaces it."""
+    rests = Rests(2)
+    rests.rest(0, 61, asked=0, now=1, dead=False)
+    rests.rest(0, 7, asked=0, now=2, dead=False)
+    assert rests.order(60, spread=False) == [1]
+    rests.rest(0, 13, asked=3, now=4, dead=False)
+    assert rests.order(13, spread=False) == [0, 1]
+
+
+def test_a_success_that_was_asked_earlier_does_not_end_a_rest() -> None:
+    """The provider has changed its mind since; one that was asked later does."""
+    rests = Rests(2)
+    rests.rest(0, 61, asked=5, now=6, dead=False)
+    rests.revive(0, 2)
+    assert rests.order(10, spread=False) == [1]
+    rests.revive(0, 10)
+    assert rests.order(10, spread=False) == [0, 1]
+
+
+@pytest.mark.parametrize("hint", [math.inf, math.nan, -1.0, 0.0, 1e300])
+async def test_junk_hints_do_not_lock_a_credential_up(hint: float) -> None:
+    """Nor do they keep it in use: it rests as without a hint, or for a day."""
+    keys = [Scripted([RateLimitError("x", status=429, retry_after=hint), "back"], repeat=True),
+            key("fine")]  # fmt: skip
+    pipe = through(Target.pool("acme", keys))
+    assert (await pipe.run(ASK)).served_by == "acme#2"
+    assert (await pipe.run(ASK)).served_by == "acme#2"
+    await pipe.ports.sleep(86_401)
+    assert (await pipe.run(ASK)).served_by == "acme#1"
+
+
+async def test_the_least_wait_of_a_pool_counts_credentials_that_were_not_visited() -> None:
+    """One that rests for three seconds is free before one that has just said thirty."""
+    keys = [throttled(3), Scripted(["fine", RateLimitError("x", status=429, retry_after=30)])]
+    pipe = through(Target.pool("acme", keys))
+    assert (await pipe.run(ASK)).served_by == "acme#2"
+    with pytest.raises(TargetsFailedError) as caught:
+        await through(
+            Target.pool("acme", keys), targets=[Scripted([ServerError("x")])], ports=pipe.ports
+        ).run(ASK)
+    assert caught.value.errors[0].retry_after == pytest.approx(3)  # type: ignore[attr-defined]
+
+
+async def test_a_bound_that_cuts_a_walk_short_says_so_with_what_the_keys_said() -> None:
+    """The error is the last key's, and not one of attempts."""
+    pool = Target.pool("acme", [key(REVOKED) for _ in range(4)])
+    pipe = through(pool, max_attempts=3)
+    with pytest.raises(AuthenticationError, match="1 more credentials") as caught:
+        await pipe.run(ASK)
+    assert len(caught.value.attempts) == 3
+
+
+async def test_no_key_is_asked_again_before_it_said() -> None:
+    """P8: Retry outside comes back sooner, for a target that fails without a hint."""
+    pool = Target.pool("acme", [throttled(20), throttled(9)])
+    own = Scripted([ServerError("x", status=500), ServerError("x", status=500), "back"], name="own")
+    pipe = Pipeline([Retry(), Fallback([pool])], own, ports=virtual_ports())
+    response = await pipe.run(ASK)
+    assert served(response) == ["own", "acme#1", "acme#2", "own", "own"]

@@ -11,15 +11,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lamella import (
+    AttemptTimeout,
+    CardBook,
     ChatRequest,
+    CircuitOpenError,
     ConnectError,
+    ConnectTimeout,
+    Context,
+    File,
     LamellaError,
+    Message,
+    ModelCard,
     OverloadedError,
     Pipeline,
     Ports,
     RateLimitError,
     ServerError,
+    Target,
     TargetsFailedError,
+    Text,
+    Tool,
     Trace,
 )
 from lamella.testing import Scripted, run_virtual, virtual_ports
@@ -166,12 +177,41 @@ async def test_the_free_try_is_one_for_all() -> None:
 
 async def test_retry_outside_asks_all_targets_again() -> None:
     """In their order, after waiting as long as the first of them to be ready asks for."""
-    own = Scripted([RateLimitError("x", status=429, retry_after=9), "back"], name="own")
-    other = down("other", OverloadedError("x", status=503, retry_after=2))
+    own = Scripted([OverloadedError("x", status=503, retry_after=2), "back"], name="own")
+    other = down("other", RateLimitError("x", status=429, retry_after=9))
     pipe = pipeline([Retry(), Fallback([other])], own)
     response = await pipe.run(ASK)
     assert [one.branch for one in response.trace.attempts] == ["", "/other", "/try2"]
     assert 2 <= pipe.ports.monotonic() < 3
+
+
+@pytest.mark.parametrize("hint", [2, None])
+async def test_a_target_is_not_asked_again_before_it_said(hint: float | None) -> None:
+    """P8: though another one is ready sooner. It stands in the summary with what it said."""
+    own = Scripted([RateLimitError("x", status=429, retry_after=9), "never"], name="own")
+    other = down("other", OverloadedError("x", status=503, retry_after=hint))
+    with pytest.raises(RateLimitError) as caught:
+        await pipeline([Retry(attempts=2), Fallback([other])], own).run(ASK)
+    assert isinstance(caught.value, TargetsFailedError)
+    assert [one.provider for one in caught.value.attempts] == ["own", "other", "other"]
+    first, second = caught.value.errors
+    assert isinstance(first, RateLimitError)
+    assert 0 < (first.retry_after or 0) < 9
+    assert isinstance(second, OverloadedError)
+
+
+async def test_a_hint_of_what_cannot_be_retried_delays_nobody() -> None:
+    """An open breaker's, say: the other target may be asked at once."""
+
+    async def breaker(request: Any, call_next: Any) -> Any:
+        if request.context.provider == "own":
+            raise CircuitOpenError("open", retry_after=25)
+        return await call_next(request)
+
+    other = Scripted([ServerError("x", status=500), "back"], name="other")
+    pipe = pipeline([Retry(), Fallback([other]), breaker], down("own"))
+    assert (await pipe.run(ASK)).served_by == "other"
+    assert pipe.ports.monotonic() < 1
 
 
 async def test_retry_outside_judges_all_failures() -> None:
@@ -258,6 +298,52 @@ async def test_a_limit_in_time_is_not_waited_for_twice_where_there_is_an_alterna
     with pytest.raises(TargetsFailedError) as caught:
         await pipeline(layers, silent).run(ASK)
     assert [one.provider for one in caught.value.attempts] == ["silent", *["deaf"] * 3]
+
+
+async def test_a_limit_on_connecting_is_one_in_time() -> None:
+    """Nothing was sent, and yet it took its time: the next target is asked."""
+
+    async def deaf(request: Any) -> Any:
+        await request.context.sleep(5)
+        raise ConnectTimeout("x")
+
+    pipe = pipeline([Fallback([Scripted(["fine"], name="other")]), Retry(base=0.001)], deaf)
+    assert [one.provider for one in (await pipe.run(ASK)).trace.attempts] == ["deaf", "other"]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ASK.evolve(messages=(Message.user([Text("read"), File(id="f1")]),)),
+        ASK.evolve(context=Context(attributes={"require": {"region": "eu"}})),
+        ASK.evolve(tools=(Tool("look", "Looks.", {"type": "object", "properties": {}}),)),
+    ],
+    ids=["state", "tag", "capability"],
+)
+async def test_a_target_that_cannot_take_the_request_is_no_alternative(asked: ChatRequest) -> None:
+    """The only one that can gets all its tries, and its full time in lines."""
+    book = CardBook(builtin=False)
+    book.register(ModelCard("m", "other"))
+    other = Target("other", Scripted(["never"], name="other"), tags={"region": "us"})
+    silent = Scripted([[math.inf]], repeat=True, name="silent")
+    own = Target("own", None, tags={"region": "eu"})
+    layers = [Fallback([other], primary=own, book=book), Retry(base=0.001), Timeout(attempt=5)]
+    with pytest.raises(AttemptTimeout) as caught:
+        await pipeline(layers, silent).run(asked)
+    assert [one.provider for one in caught.value.attempts] == ["silent"] * 3
+
+
+async def test_a_child_has_no_alternatives() -> None:
+    """The other targets are for the request, and not for what is asked about it."""
+    seen: list[bool] = []
+
+    async def asks(request: Any, call_next: Any) -> Any:
+        child = request.child(ChatRequest.of("?"), purpose="judge")
+        seen.extend([request.context.alternatives, child.context.alternatives])
+        return await call_next(request)
+
+    await pipeline([Fallback(["m2"]), asks], Scripted(["fine"])).run(ASK)
+    assert seen == [True, False]
 
 
 async def test_other_failures_are_retried_although_there_is_an_alternative() -> None:

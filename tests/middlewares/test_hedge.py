@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from contextvars import ContextVar
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import anyio
@@ -12,12 +13,13 @@ import pytest
 
 from lamella import (
     ChatRequest,
-    ClosedError,
     ConfigurationError,
     ConnectionLostError,
     Context,
     DeadlineExceeded,
+    File,
     Finish,
+    IdleTimeout,
     InvalidRequestError,
     LamellaError,
     Message,
@@ -32,12 +34,12 @@ from lamella import (
     ServerError,
     middleware,
 )
-from lamella.testing import MockServer, Scripted, ScriptedAnswer, each_step, virtual_ports
-from lamella.transports import OpenAI, OpenAIOptions
+from lamella.testing import Scripted, ScriptedAnswer, virtual_ports
 from lamella_middlewares.deadline import Deadline
 from lamella_middlewares.hedge import Hedge
 from lamella_middlewares.hold import Hold
 from lamella_middlewares.retry import Retry
+from lamella_middlewares.timeout import Timeout
 
 pytestmark = pytest.mark.anyio
 
@@ -227,6 +229,38 @@ async def test_if_both_fail_the_first_ones_error_is_raised(first: float) -> None
     assert len(error.attempts) == 2
 
 
+async def test_a_first_copy_that_fails_says_more_than_the_deadline() -> None:
+    """Which ends the second copy, so that both have failed."""
+    transport = Scripted([failing(ServerError("first", status=500), 1.5), SLOW])
+    error = await ask(pipeline([Deadline(3), hedge()], transport))
+    assert isinstance(error, ServerError)
+    assert error.message == "first"
+    assert transport.open_sources == 0
+
+
+async def test_a_second_copy_that_cannot_be_made_harms_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The first goes on, the log has the reason, and the limits in time of others hold."""
+    notes = Notes()
+    strange = ASK.evolve(context=Context(attributes={"require": "not a table"}))
+    pipe = pipeline([notes, hedge("other")], Scripted([takes(3)]))
+    other = pipeline([Timeout(idle=2)], Scripted([["a", 60.0, Finish("stop")]]))
+    found: dict[str, Any] = {}
+
+    async def call(name: str, pipe: Pipeline, request: Any, stream: bool) -> None:
+        found[name] = (await ask(pipe, request, stream=stream), anyio.current_time())
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(call, "strange", pipe, strange, False)
+        group.start_soon(call, "silent", other, ASK, True)
+    assert found["strange"][0].text == "after 3"
+    assert isinstance(found["silent"][0], IdleTimeout)
+    assert found["silent"][1] == pytest.approx(2)
+    assert notes.skipped == ["ConfigurationError"]
+    assert "second copy" in caplog.text
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_early_failure_is_left_to_others_unless_asked(stream: bool) -> None:
     """With on_failure the second copy goes out at once, in the first one's place."""
@@ -352,6 +386,34 @@ async def test_a_throttle_ends_all_second_copies_for_a_while(where: str) -> None
     assert len((await ask(pipe)).trace.attempts) == 2
 
 
+async def test_a_throttle_counts_whatever_call_meets_it() -> None:
+    """One that Retry inside has made good, and one of a call that could not be sent twice."""
+    throttle = RateLimitError("x", status=429)
+    notes, race = Notes(), hedge(pause=5)
+    ports = virtual_ports()
+    retry = Retry(base=0.1, budget=None)
+    made_good = pipeline([notes, race, retry], Scripted([throttle, QUICK, SLOW]), ports=ports)
+    assert (await ask(made_good)).text == "after 0.2"
+    assert len((await ask(made_good)).trace.attempts) == 1
+    assert notes.skipped == ["pushback"]
+    await anyio.sleep(10)
+    hurried = pipeline([notes, Deadline(0.5), race], Scripted([throttle]), ports=ports)
+    assert isinstance(await ask(hurried), RateLimitError)
+    pipe = pipeline([notes, race], Scripted([SLOW]), ports=ports)
+    assert len((await ask(pipe)).trace.attempts) == 1
+    assert notes.skipped == ["pushback"] * 2
+
+
+async def test_a_throttle_counts_from_when_it_was_met() -> None:
+    """Not from the end of a long call in which Retry made it good."""
+    throttle = RateLimitError("x", status=429)
+    slow = ScriptedAnswer(("a", 20.0, "b", Finish("stop")))
+    transport = Scripted([throttle, slow, SLOW, QUICK])
+    pipe = pipeline([hedge(pause=5), Retry(base=0.1, budget=None), Timeout(attempt=60)], transport)
+    assert (await ask(pipe)).text == "ab"
+    assert len((await ask(pipe)).trace.attempts) == 2
+
+
 # --- how often -------------------------------------------------------------------------------
 
 
@@ -423,110 +485,32 @@ async def test_the_second_copy_may_go_elsewhere() -> None:
 
 
 async def test_a_target_that_cannot_take_it_is_left_out() -> None:
-    """One that was asked already, and one that cannot read what another provider has sealed."""
+    """One that was asked already, and one that does not have what an id stands for."""
     notes = Notes()
     other = Scripted([QUICK], name="other")
-    thought = Message("assistant", (Reasoning("hm", signature="sealed"),))
-    sealed = ASK.evolve(messages=(*ASK.messages, thought))
+    uploaded = ASK.evolve(messages=(*ASK.messages, Message("user", (File(id="file-1"),))))
     pipe = pipeline([notes, hedge(other)], Scripted([SLOW]))
-    assert len((await ask(pipe, sealed)).trace.attempts) == 1
+    assert len((await ask(pipe, uploaded)).trace.attempts) == 1
     pipe = pipeline([notes, hedge("m")], Scripted([SLOW]))
     assert len((await ask(pipe)).trace.attempts) == 1
     assert len(notes.skipped) == 2
-    assert "sealed" in notes.skipped[0]
+    assert "an id stands for" in notes.skipped[0]
     assert "already" in notes.skipped[1]
 
 
-# --- cancellation and closing ----------------------------------------------------------------
-
-
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("by_task", [False, True])
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@pytest.mark.parametrize("winner", ["first", "second", "both"])
-def test_cancelled_at_any_step_it_leaves_nothing(
-    winner: str, backend: str, by_task: bool, stream: bool
-) -> None:
-    """Once, and again during the clean-up: no source is open and every attempt has ended."""
-    first = {"first": takes(1.5), "second": SLOW, "both": takes(1.2)}[winner]
-
-    def make() -> Any:
-        transport = Scripted([first, QUICK if winner != "first" else SLOW], gap=0.01)
-        pipe = pipeline([hedge()], transport)
-
-        async def scenario() -> None:
-            await ask(pipe, stream=stream)
-
-        async def check() -> None:
-            await anyio.sleep(0.1)
-            assert transport.open_sources == 0
-            assert (await pipe.health()).running == 0
-            for request in transport.requests:
-                trace = request.context.trace
-                assert all(attempt.outcome is not None for attempt in trace.attempts)
-                assert not any(note.name == "leak" for note in trace.notes)
-
-        return scenario, check
-
-    assert each_step(make, backend=backend, by_task=by_task, again=(1, 2, 3)) > 5
-
-
-@pytest.mark.parametrize("stream", [False, True])
-async def test_a_closing_pipeline_ends_both_copies(stream: bool) -> None:
-    """The caller gets ClosedError."""
-    transport = Scripted([takes(50), takes(60)])
-    pipe = pipeline([hedge()], transport)
-    found: list[Any] = []
-
-    async def call() -> None:
-        found.append(await ask(pipe, stream=stream))
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(call)
-        await anyio.sleep(2)
-        await pipe.aclose()
-    assert isinstance(found[0], ClosedError)
-    assert len(transport.requests) == 2
-    assert transport.open_sources == 0
-
-
-async def test_a_hundred_streams_abandoned_in_the_race_leave_nothing() -> None:
-    """Cancelled at a hundred different moments."""
-    transport = Scripted([takes(1.4), takes(0.5)], repeat=True, gap=0.01)
-    pipe = pipeline([hedge()], transport)
-
-    async def abandoned(after: float) -> None:
-        with anyio.move_on_after(after):
-            async with pipe.stream(ASK) as response:
-                await response.collect()
-
-    async with anyio.create_task_group() as group:
-        for number in range(100):
-            group.start_soon(abandoned, number * 0.02)
-    await anyio.sleep(0.1)
-    assert transport.open_sources == 0
-    assert (await pipe.health()).running == 0
-
-
-# --- over sockets ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("winner", ["first", "second"])
-async def test_over_http_the_losers_connection_is_closed(winner: str, stream: bool) -> None:
-    """The provider sees it go, and the winner's answer is read to its end by the caller's task."""
-    faults = ["delay=60", None] if winner == "second" else ["delay=2", "delay=60"]
-    async with MockServer(faults=faults) as server:
-        transport = OpenAI("unused", base_url=server.url, options=OpenAIOptions(name="mock"))
-        async with pipeline([hedge()], transport) as pipe:
-            response = await ask(pipe, ASK.evolve(model="mock"), stream=stream)
-            assert response.text
-            outcomes = [attempt.outcome for attempt in response.trace.attempts]
-            lost = outcomes.index(Outcome.CANCELLED)
-            assert outcomes[1 - lost] is Outcome.COMPLETE
-            assert (lost == 0) == (winner == "second")
-            await server.until(lambda server: server.open_connections <= 1)
-            assert len(server.disconnects) == 1
+async def test_what_another_provider_has_sealed_is_not_sent_to_the_target() -> None:
+    """The rest of the conversation is, and the trace says how many parts it concerned."""
+    other = Scripted([QUICK], name="other")
+    thought = Message("assistant", (Reasoning("hm", signature="sealed"),))
+    sealed = ASK.evolve(messages=(*ASK.messages, thought))
+    first = Scripted([SLOW])
+    response = await ask(pipeline([hedge(other)], first), sealed)
+    elsewhere: Any = other.requests[0]
+    here: Any = first.requests[0]
+    assert elsewhere.messages[-1].parts == (Reasoning("hm"),)
+    assert here.messages[-1] == thought
+    stripped = [note.fields for note in response.trace.notes if note.name == "hedge.stripped"]
+    assert [(one["target"], one["parts"]) for one in stripped] == [("other", 1)]
 
 
 # --- order and options -----------------------------------------------------------------------
@@ -548,6 +532,8 @@ async def test_over_http_the_losers_connection_is_closed(winner: str, stream: bo
         ({"on_failure": 1}, "on_failure"),
         ({"when": True}, "when"),
         ({"when": anyio.sleep}, "when"),
+        ({"when": partial(anyio.sleep, 1)}, "when"),
+        ({"namespace": None}, "namespace"),
         ({"targets": [3]}, "targets"),
     ],
     ids=str,

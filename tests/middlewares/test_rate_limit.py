@@ -98,20 +98,34 @@ async def test_a_smaller_burst_spreads_the_requests() -> None:
     assert desk.times == [0.0] * 6 + [1.0, 2.0, 3.0]
 
 
+async def test_a_strict_limit_takes_the_burst_from_what_flows_back() -> None:
+    """A tenth at once, and nine tenths in the rest of the minute: no minute sees more than all."""
+    desk = Desk(RateLimit(requests=60, strict=True))
+    await desk.ask_many(120)
+    assert desk.times[:6] == [0.0] * 6
+    assert len([at for at in desk.times if at < 60]) in {59, 60}
+    assert min(b - a for a, b in zip(desk.times, desk.times[60:], strict=False)) > 60
+    one = Desk(RateLimit(requests=1, per=10, strict=True))
+    await one.ask_many(3)
+    assert [round(at - one.times[0], 3) for at in one.times] == [0.0, 10.0, 20.0]
+
+
 @given(
     st.lists(st.tuples(st.floats(0, 30), st.integers(1, 60)), min_size=1, max_size=60),
-    st.sampled_from([1.0, 0.5, 0.1]),
+    st.sampled_from([(1.0, False), (0.5, False), (0.1, False), (0.5, True), (0.1, True)]),
 )
 @settings(max_examples=20, deadline=None)
-def test_no_window_sees_more_than_the_limit(schedule: list[Any], burst: float) -> None:
+def test_no_window_sees_more_than_the_limit(schedule: list[Any], kind: tuple[float, bool]) -> None:
     """Whatever comes when, in any window no more than the burst and what flows in meanwhile."""
+    burst, strict = kind
+    flow = 1 - burst if strict else 1
 
     async def one(desk: Desk, at: float, most: int) -> None:
         await anyio.sleep(at)
         await desk.ask(ChatRequest.of("hi", model="m", max_output_tokens=most))
 
     async def run() -> Desk:
-        desk = Desk(RateLimit(requests=10, tokens=1000, per=10, burst=burst))
+        desk = Desk(RateLimit(requests=10, tokens=1000, per=10, burst=burst, strict=strict))
         async with anyio.create_task_group() as group:
             for at, most in schedule:
                 group.start_soon(one, desk, at, most)
@@ -122,7 +136,7 @@ def test_no_window_sees_more_than_the_limit(schedule: list[Any], burst: float) -
     assert len(times) == len(schedule)
     for index, start in enumerate(times):
         for count, stop in enumerate(times[index:], start=1):
-            assert count <= 10 * burst + (stop - start) + 1e-6
+            assert count <= 10 * burst + flow * (stop - start) + 1e-6
 
 
 async def test_concurrent_calls_share_the_tokens_of_a_minute() -> None:
@@ -468,6 +482,8 @@ def test_loops_in_several_threads_share_one_limit() -> None:
         ({"requests": 1, "per": 0}, "seconds above 0"),
         ({"requests": 1, "burst": 0}, "share of the limit"),
         ({"requests": 1, "burst": 1.5}, "share of the limit"),
+        ({"requests": 9, "burst": 1, "strict": True}, "nothing more.*burst=0.1"),
+        ({"requests": 1, "strict": "yes"}, "True or False"),
         ({"requests": 1, "key": "team"}, "one or several of 'provider'"),
         ({"requests": 1, "key": ()}, "one or several of"),
         ({"requests": 1, "weights": {"a": 0}}, "above 0 for each tenant"),

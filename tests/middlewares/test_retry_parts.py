@@ -46,11 +46,11 @@ from lamella import (
     StreamTruncated,
     WriteTimeout,
 )
-from lamella._repeatable import repeatable
+from lamella._repeatable import repeatable, valid_hint
 from lamella.transports._http_errors import status_error
 from lamella_middlewares.retry import Retry, RetryBudget
 from lamella_middlewares.retry._predicate import foreign_predicate, judge
-from lamella_middlewares.retry._waits import backoff, jittered, obeying, valid_hint
+from lamella_middlewares.retry._waits import backoff, jittered, obeying
 
 ASK = ChatRequest.of("hello", model="m")
 STORED = ChatRequest.of("hello", model="m", extra={"store": True})

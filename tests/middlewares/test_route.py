@@ -299,7 +299,7 @@ def idle(route: Route, ports: Any) -> None:
     """Nothing is in flight, nothing is kept of any call."""
     assert [state.in_flight for state in route.states(ports)] == [0] * len(route.states(ports))
     board = route._board(ports)
-    assert (board.flying, board.shadows) == ({}, {})
+    assert (board.flying, board.shadows) == ({}, 0)
 
 
 async def test_streams_abandoned_in_every_way_leave_the_gauge_at_its_baseline() -> None:

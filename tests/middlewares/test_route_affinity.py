@@ -31,9 +31,8 @@ from lamella import (
 from lamella.testing import Scripted, virtual_ports
 from lamella_middlewares.retry import Retry
 from lamella_middlewares.route import Affinity, Ejection, Rollout, Route
-from lamella_middlewares.route._affinity import PREFIX, affinity_of, prompt_key
+from lamella_middlewares.route._affinity import PREFIX, affinity_of, fraction, prompt_key
 from lamella_middlewares.route._rollout import rollouts_of
-from lamella_middlewares.route._stable_hash import fraction
 
 pytestmark = pytest.mark.anyio
 

@@ -432,7 +432,7 @@ async def test_closing_ends_the_copies() -> None:
         await town.pipeline.aclose()
     assert town.traces[0].outcome is Outcome.CANCELLED
     assert town.copies.open_sources == 0
-    assert town.route._board(town.pipeline.ports).shadows == {}
+    assert town.route._board(town.pipeline.ports).shadows == 0
 
 
 async def test_a_failing_listener_is_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -54,8 +54,7 @@ from lamella.testing import Scripted, virtual_ports
 from lamella_middlewares.retry import Retry
 from lamella_middlewares.route import Ejection, Route, TargetState
 from lamella_middlewares.route._board import Board, Standing, may_eject
-from lamella_middlewares.route._ejection import LONGEST_REST, Conduct
-from lamella_middlewares.route._verdicts import judge
+from lamella_middlewares.route._ejection import LONGEST_REST, Conduct, judge
 
 pytestmark = pytest.mark.anyio
 

@@ -35,8 +35,7 @@ from lamella_middlewares.route import (
     Route,
     Weighted,
 )
-from lamella_middlewares.route._board import Standing
-from lamella_middlewares.route._meters import DecayingMean, DecayingSum
+from lamella_middlewares.route._board import Decaying, Standing
 from lamella_middlewares.route._policies import policy_of
 
 pytestmark = pytest.mark.anyio
@@ -178,7 +177,7 @@ def _streamed() -> Request[Any]:
 
 def test_a_burst_of_measurements_counts_as_many() -> None:
     """A hundred values at one instant outweigh the one before them."""
-    mean = DecayingMean()
+    mean = Decaying()
     mean.add(10.0, 0.0, 30.0)
     for _ in range(99):
         mean.add(1.0, 0.0, 30.0)
@@ -187,7 +186,7 @@ def test_a_burst_of_measurements_counts_as_many() -> None:
 
 def test_a_value_counts_half_after_its_half_life() -> None:
     """Old 10 with weight a half, new 1 with weight one."""
-    mean = DecayingMean()
+    mean = Decaying()
     mean.add(10.0, 0.0, 30.0)
     mean.add(1.0, 30.0, 30.0)
     assert mean.mean(30.0, 300.0) == pytest.approx((5 + 1) / 1.5)
@@ -227,19 +226,19 @@ async def test_a_target_that_has_recovered_gets_its_traffic_back(stream: bool) -
 def test_the_least_used_one_is_chosen_for_its_weight() -> None:
     """Tokens of late, over the weight."""
     light, heavy = candidate("light"), candidate("heavy", weight=10)
-    light.standing.tokens.add(100, 0.0)
-    heavy.standing.tokens.add(900, 0.0)
+    light.standing.tokens.add(100, 0.0, 30.0)
+    heavy.standing.tokens.add(900, 0.0, 30.0)
     assert LeastUsed().choose(ASK, [light, heavy], Random(1)) is heavy
-    heavy.standing.tokens.add(200, 0.0)
+    heavy.standing.tokens.add(200, 0.0, 30.0)
     assert LeastUsed().choose(ASK, [light, heavy], Random(1)) is light
 
 
 def test_used_tokens_fade() -> None:
     """Half of them count after the half-life; a clock set back counts as standing still."""
-    used = DecayingSum(30.0)
-    used.add(100, 60.0)
-    assert used.at(90.0) == pytest.approx(50)
-    assert used.at(0.0) == 100
+    used = Decaying()
+    used.add(100, 60.0, 30.0)
+    assert used.sum(90.0, 30.0) == pytest.approx(50)
+    assert used.sum(0.0, 30.0) == 100
 
 
 # --- cost ------------------------------------------------------------------------------------

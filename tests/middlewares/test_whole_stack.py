@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, cast
 
@@ -83,7 +83,7 @@ class Whole:
         await self.pipeline.aclose()
 
 
-Way = Callable[[Whole, int], Awaitable[object]]
+Way = Callable[[Whole, int], Coroutine[Any, Any, object]]
 
 
 async def read_to_its_end(whole: Whole, number: int) -> object:

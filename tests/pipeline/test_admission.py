@@ -135,7 +135,7 @@ async def test_with_room_it_is_granted_at_once() -> None:
     assert (grant.remaining, grant.waited) == ((9, 900), 0.0)
     await end(grant, (1, 250))
     assert await level(ports, BULK) == 750
-    assert len(waiting_lines(ports.stores.local)) == 0
+    assert len(waiting_lines(ports.stores)) == 0
 
 
 async def test_a_refusal_reserves_nothing() -> None:
@@ -191,9 +191,13 @@ async def test_a_predicted_wait_counts_those_ahead() -> None:
     """Behind others, what they want has to flow back first."""
     ports = virtual_ports()
     await end(await admit(begun(ports), (attrs.evolve(BULK, amount=1000),), TERMS), (1000,))
+
+    async def want() -> None:
+        await end(await admit(begun(ports), (attrs.evolve(BULK, amount=400),), TERMS), (400,))
+
     async with anyio.create_task_group() as group:
         for _ in range(3):
-            group.start_soon(admit, begun(ports), (attrs.evolve(BULK, amount=400),), TERMS)
+            group.start_soon(want)
             await anyio.lowlevel.checkpoint()
         await anyio.sleep(0.001)
         context = begun(ports, deadline=ports.monotonic() + 12)
@@ -245,7 +249,7 @@ async def test_a_gate_stops_everybody_for_its_time() -> None:
 
     async def want(name: str) -> None:
         grant = await admit(
-            begun(ports), (RATE,), TERMS, gate=lambda: max(0.0, opens - ports.monotonic())
+            begun(ports), (RATE,), TERMS, gate=lambda clock: max(0.0, opens - clock())
         )
         entered.append((name, round(grant.waited, 2)))
 
@@ -285,7 +289,7 @@ def test_no_window_ever_sees_more_than_the_limit(schedule: list[Any]) -> None:
             for row in schedule:
                 group.start_soon(partial(one, ports, *row))
         assert await level(ports, PLACE) == 2
-        assert len(waiting_lines(ports.stores.local)) == 0
+        assert len(waiting_lines(ports.stores)) == 0
 
     run_virtual(run)
     assert len(entered) == len(schedule)
@@ -328,10 +332,10 @@ async def test_who_waits_for_a_lapsed_place_gets_it() -> None:
 
 async def test_what_a_lost_lease_used_is_owed() -> None:
     """If it lapsed after all, its use is charged through a fresh one, and noted."""
-    ports = virtual_ports()
+    ports, store = remote_ports()
     context = begun(ports)
     grant = await admit(context, (BULK,), TERMS)
-    await ports.stores.leases.refund(grant.lease_id)
+    await store.inner.refund(*store.out)
     await end(grant, (300,))
     assert await level(ports, BULK) == 700
     assert [note.name for note in context.trace.notes] == ["limit.lease_lost"]
@@ -458,7 +462,7 @@ def admitted(far: bool) -> Callable[[], tuple[Any, Any]]:
         async def check() -> None:
             await anyio.sleep(2)
             assert await level(ports, PLACE) == 2
-            assert len(waiting_lines(ports.stores.local)) == 0
+            assert len(waiting_lines(ports.stores)) == 0
             assert not store.out
 
         return run, check

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lamella import Money, Outcome, Trace, Usage
+from lamella._attempts import AttemptBound
 
 
 class Time:
@@ -83,6 +84,31 @@ def test_no_trace_pays_for_itself() -> None:
     """Not by way of another, either."""
     _, caller, flight = traces()
     caller.adopt(flight)
-    for one, other in ((caller, caller), (flight, caller)):
+    deeper = Trace("deeper", monotonic=Time(), wall=0.0)
+    flight.adopt(deeper)
+    for one, other in ((caller, caller), (flight, caller), (deeper, caller)):
         with pytest.raises(ValueError, match="adopt itself"):
             one.adopt(other)
+
+
+def test_a_turn_counts_what_was_adopted_in_it() -> None:
+    """In the order of time, from the adoption on at the earliest; other turns do not."""
+    time, caller, flight = traces()
+    turn, other = AttemptBound(), AttemptBound()
+    spent(flight, 10, "/flight")
+    time.now += 4
+    caller.adopt(flight, "/try1", turn.within(1))
+    time.now += 1
+    own = caller.open_attempt("/try2", "acme", "m")
+    own.bound = turn
+    time.now += 1
+    spent(flight, 20, "/flight")
+    found = [(one.branch, one.start, one.usage) for one in caller.of_turn(turn)]
+    assert found == [
+        ("/try1/flight", 6, Usage(text_output=10)),
+        ("/try2", 7, None),
+        ("/try1/flight", 8, Usage(text_output=20)),
+    ]
+    assert caller.of_turn(other) == []
+    caller.disown(flight)
+    assert caller.of_turn(turn) == [own]

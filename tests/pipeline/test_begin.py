@@ -47,7 +47,7 @@ def anyio_backend(lamella_virtual_backend: tuple[str, dict[str, Any]]) -> tuple[
     return lamella_virtual_backend
 
 
-def limited(transport: Any, **limits: float) -> Pipeline:
+def limited(transport: Any, **limits: Any) -> Pipeline:
     """A pipeline whose attempts have limits in time."""
 
     async def limit(request: ChatRequest, call_next: Any) -> ChatResponse:

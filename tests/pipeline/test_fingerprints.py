@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
@@ -173,6 +176,83 @@ async def test_options_of_all_kinds_count() -> None:
     for _ in range(100):
         deep = [deep]
     assert await seen(Trimming(deep)) == await seen(Trimming([deep]))
+
+
+async def test_what_a_function_or_a_plain_layer_was_given_counts() -> None:
+    """Two layers of one maker are two layers: one's answers are never another's."""
+
+    def layer_of(text: str, *, times: int = 1) -> Any:
+        async def layer(request: Any, call_next: Handler, again: int = times) -> Any:
+            return await call_next(request) if text or again else None
+
+        return layer
+
+    class Plain:
+        def __init__(self, text: str) -> None:
+            self.text = text
+
+        async def __call__(self, request: Any, call_next: Handler) -> Any:
+            return await call_next(request)
+
+        async def method(self, request: Any, call_next: Handler) -> Any:
+            return await call_next(request)
+
+    @dataclasses.dataclass
+    class Data:
+        text: str
+
+    async def given(text: str, request: Any, call_next: Handler) -> Any:
+        return await call_next(request)
+
+    def stacks() -> list[Any]:
+        return [
+            layer_of("a"), layer_of("b"), layer_of(""), layer_of("a", times=2),
+            Plain("a"), Plain("b"), Plain("a").method, Trimming(Plain("a").method),
+            partial(given, "a"), partial(given, "b"), Trimming(partial(given, "a")),
+            Trimming(layer_of("a")), Trimming(layer_of("b")), Trimming(Data("a")),
+            Trimming(Data("b")), Trimming(Decimal(1)), Trimming(Decimal(2)),
+            Trimming(timedelta(1)), Trimming(timedelta(2)),
+        ]  # fmt: skip
+
+    found = [await seen(layer) for layer in stacks()]
+    assert len(set(found)) == len(found)
+    assert found == [await seen(layer) for layer in stacks()]
+
+
+async def test_a_function_used_as_a_transport_counts_with_what_it_was_given() -> None:
+    """As a layer does."""
+
+    def transport_of(text: str) -> Any:
+        async def transport(request: Any) -> ChatResponse:
+            return ChatResponse.of(text)
+
+        return transport
+
+    one, other = [await seen(transport=transport_of(text)) for text in ("a", "b")]
+    assert one != other
+    assert await seen(transport=transport_of("a")) == one
+
+
+async def test_functions_that_know_each_other_are_told_in_time() -> None:
+    """However many ways there are from one to the next."""
+
+    def tangle() -> Any:
+        calls: list[Any] = []
+
+        async def layer(request: Any, call_next: Handler) -> Any:
+            assert len((first, second)) == 2
+            return await call_next(request)
+
+        def first() -> Any:
+            return first, second, layer, calls
+
+        def second() -> Any:
+            return first, second, layer, calls
+
+        calls += [first, second, calls]
+        return layer
+
+    assert await seen(tangle()) == await seen(tangle())
 
 
 async def test_layers_of_other_requests_do_not_count() -> None:

@@ -291,3 +291,20 @@ def test_a_second_synchronous_reader_waits_too() -> None:
         order.append("read")
         first.join(10)
     assert (order, events[-1]) == (["told", "read"], Finish("stop"))
+
+
+async def test_a_failure_after_the_end_of_the_call_keeps_no_other_from_being_told() -> None:
+    """A read that outlives its call raises it, for nobody else is left to hear of it."""
+    told: list[Ending] = []
+
+    def broken(_: Ending) -> None:
+        raise LookupError("bug")
+
+    pipeline = Pipeline([], Scripted([["a", 1.0, "b", Finish("stop")]]), ports=virtual_ports())
+    async with pipeline.stream(HELLO) as response:
+        await response.on_end(broken)
+        await response.on_end(told.append)
+        response.context.call.end()
+        with pytest.raises(LookupError):
+            await response.collect()
+    assert len(told) == 1

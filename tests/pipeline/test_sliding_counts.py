@@ -27,6 +27,13 @@ def test_a_clock_that_is_read_late_or_begins_anew_does_no_harm() -> None:
     assert counts.add(0.0, 1) == [0, 1]
 
 
+def test_the_shortest_span_counts_like_any_other() -> None:
+    """Also where no float could tell its slots apart."""
+    counts = SlidingCounts(5e-324, 1)
+    assert counts.add(1e6, 0) == [1]
+    assert counts.at(1e6 + 1) == [0]
+
+
 @given(
     st.floats(0.5, 100),
     st.lists(st.tuples(st.floats(0, 20), st.integers(0, 2)), max_size=200),

@@ -100,8 +100,8 @@ class GivesBackTwice(MemoryLeases):
         held = self._held.get(lease_id)
         for dimension in held.dimensions if held else ():
             await self.level(dimension)
-        before = [bucket._shares for bucket, _ in held.parts] if held else []
-        buckets = [bucket for bucket, _ in held.parts] if held else []
+        before = [part[0]._shares for part in held.parts] if held else []
+        buckets = [part[0] for part in held.parts] if held else []
         known = await super().refund(lease_id)
         for index, bucket in enumerate(buckets):
             amount = held.dimensions[index].amount if held else 0

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -37,8 +40,8 @@ def anyio_backend(lamella_virtual_backend: Any) -> Any:
 class Remote:
     """A store elsewhere: it can be out, and lose what it is asked or what it answers."""
 
-    def __init__(self) -> None:
-        self.monotonic = virtual_ports().monotonic
+    def __init__(self, monotonic: Callable[[], float] | None = None) -> None:
+        self.monotonic = monotonic or virtual_ports().monotonic
         self.memory = MemoryLeases(monotonic=self.monotonic, max_buckets=100)
         self.state = "well"
         self.asked = 0
@@ -97,6 +100,26 @@ async def take(store: LeaseStore, lease_id: str, *dimensions: Dimension) -> Leas
     return await store.reserve(lease_id, dimensions, ttl=3600.0)
 
 
+async def until(done: Callable[[], bool]) -> None:
+    """Wait for something that nobody tells."""
+    with anyio.fail_after(5):
+        while not done():  # noqa: ASYNC110 - see above
+            await anyio.sleep(0.01)
+
+
+def forked(child: Callable[[], Awaitable[None]]) -> int:
+    """Run that in a child of this process; how it ended."""
+    process = os.fork()
+    if not process:
+        failed = 1
+        try:
+            anyio.run(child)
+            failed = 0
+        finally:
+            os._exit(failed)
+    return os.waitpid(process, 0)[1]
+
+
 async def failing(store: GuardedLeases, times: int = 5) -> None:
     """Let the store be asked in vain."""
     for number in range(times):
@@ -128,6 +151,15 @@ class TestLocal:
         assert (await take(store, "a", total(1, 3))).granted
         assert not (await take(store, "b", total(1, 3))).granted
         assert not (await take(store, "c", total(1, 0))).granted
+
+    async def test_a_rate_smaller_than_the_fleet_comes_more_slowly(self, remote: Remote) -> None:
+        """Of 2 a minute, six processes let through one in three minutes each."""
+        store = guarded(remote, processes=6)
+        remote.state = "gone"
+        rate = Dimension(("rate",), 1, 2, per=60.0)
+        assert (await take(store, "a", rate)).granted
+        lease = await take(store, "b", rate)
+        assert (lease.granted, lease.refused, lease.retry_after) == (False, rate, 180.0)
 
     async def test_what_exceeds_a_share_takes_all_of_it(self, remote: Remote) -> None:
         """A large reservation passes when the share is whole, and its excess is waited out."""
@@ -336,6 +368,72 @@ class TestArrears:
         await anyio.sleep(60.0)
         assert (remote.asked, store.health().detail["untold"]) == (0, 0)
 
+    @pytest.mark.parametrize("anyio_backend", [None])
+    @pytest.mark.parametrize("backend", ["asyncio", "trio"])
+    def test_another_loop_goes_on(self, anyio_backend: None, backend: str) -> None:
+        """What a loop that has ended did not tell, the next one tells, once the store answers."""
+        remote = Remote(time.monotonic)
+        store = guarded(remote)
+
+        async def first() -> None:
+            await take(store, "a", total(10))
+            remote.state = "gone"
+            await store.settle("a", [3])
+
+        async def second() -> None:
+            remote.state = "well"
+            assert await store.level(total(0)) == 90
+            await until(lambda: not store.health().detail["untold"])
+            assert await store.level(total(0)) == 97
+
+        anyio.run(first, backend=backend)
+        anyio.run(second, backend=backend)
+
+    @pytest.mark.parametrize("anyio_backend", [None])
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+    def test_a_forked_child_tells_by_itself(self, anyio_backend: None) -> None:
+        """It does not leave it to a loop that is its parent's."""
+        remote = Remote(time.monotonic)
+        store = guarded(remote)
+
+        async def child() -> None:
+            remote.state = "well"
+            await take(store, "b", total(10))
+            remote.state = "gone"
+            await store.settle("b", [1])
+            remote.state = "well"
+            await until(lambda: not store.health().detail["untold"])
+            assert await store.level(total(0)) == 96
+
+        async def parent() -> int:
+            await take(store, "a", total(10))
+            remote.state = "gone"
+            await store.settle("a", [3])
+            return await anyio.to_thread.run_sync(forked, child)
+
+        assert anyio.run(parent) == 0
+
+    @pytest.mark.parametrize("anyio_backend", [None])
+    def test_an_operation_may_be_dropped_after_its_loop(self, anyio_backend: None) -> None:
+        """There is no loop to tell on then; whoever is answered next sees to it."""
+        remote = Remote()
+        store = guarded(remote)
+        waiting: list[Any] = []
+
+        async def begin() -> None:
+            remote.state = "silent"
+            for operation in (take(store, "a", total(1)), store.settle("b", [1])):
+                operation.send(None)
+                waiting.append(operation)
+
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(begin())
+        loop.run_until_complete(task)
+        loop.close()
+        for operation in waiting:
+            operation.close()
+        assert store.health().detail["untold"] == 2
+
     async def test_closing_ends_it(self, remote: Remote) -> None:
         """A closed guard tells nothing, and its store is closed."""
         store = guarded(remote)
@@ -395,7 +493,14 @@ class TestPipelines:
 
 @pytest.mark.parametrize(
     "options",
-    [{"outage": "hope"}, {"processes": 0}, {"timeout": 0.0}, {"rest": -1.0}, {"processes": 1.5}],
+    [
+        {"outage": "hope"},
+        {"processes": 0},
+        {"processes": 10**9},
+        {"timeout": 0.0},
+        {"rest": -1.0},
+        {"processes": 1.5},
+    ],
 )
 async def test_wrong_options_are_refused(remote: Remote, options: dict[str, Any]) -> None:
     """Each option is checked when the guard is made."""

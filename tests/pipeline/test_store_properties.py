@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 )
 
 from lamella._memory_buckets import Bucket
-from lamella._memory_leases import MemoryLeases
+from lamella._memory_leases import Hold, MemoryLeases
 from lamella._stores import Dimension, Lease
 
 T = TypeVar("T")
@@ -109,6 +109,19 @@ WANTED = st.sampled_from(LIMITS).flatmap(
 )
 
 
+class Alive:
+    """An event loop that goes on."""
+
+    closed = False
+
+
+LOOP: Any = Alive()
+
+
+def _key_of(dimension: Dimension) -> tuple[str, ...]:
+    return dimension.key
+
+
 class LeaseMachine(RuleBasedStateMachine):
     """Random operations on the store and on the model, which must agree after each."""
 
@@ -120,6 +133,7 @@ class LeaseMachine(RuleBasedStateMachine):
         self.store = MemoryLeases(monotonic=lambda: self.seconds, max_buckets=100)
         self.histories: dict[tuple[str, ...], list[Taken]] = {each.key: [] for each in LIMITS}
         self.out: dict[str, Out] = {}
+        self.holds: dict[str, Hold] = {}
         self.ended: dict[str, tuple[bool, Out]] = {}
         self.count = 0
         self.totals = {"reserved": 0, "settled": 0, "returned": 0, "refunded": 0, "expired": 0}
@@ -190,6 +204,51 @@ class LeaseMachine(RuleBasedStateMachine):
         # Rounded up to the next nanosecond, and the last digit of the clock.
         assert max(waits) <= Fraction(lease.retry_after) < max(waits) + Fraction(2, 10**9)
 
+    @rule(wanted=st.lists(WANTED, min_size=1, max_size=3, unique_by=_key_of))
+    def hold(self, wanted: list[Dimension]) -> None:
+        """Without an id and without a time to live it is the same reservation."""
+        dimensions = tuple(wanted)
+        found = self.store.hold(dimensions, LOOP)
+        needs = {each.key: each.amount for each in dimensions}
+        fits = all(not each.amount or each.amount <= self.level(each) for each in dimensions)
+        assert isinstance(found, Hold) == fits
+        if isinstance(found, Hold):
+            self.count += 1
+            name = f"hold {self.count}"
+            self.grant(name, dimensions, Lease(granted=True), Fraction(10**9))
+            self.holds[name] = found
+        else:
+            self.check_refusal(dimensions, needs, found)
+        assert found.remaining == tuple(math.floor(self.level(each)) for each in dimensions)
+
+    @rule(
+        which=st.integers(0, 9),
+        shares=st.lists(st.floats(0, 1.5), min_size=4, max_size=4),
+        how=st.sampled_from(["settle", "settle all", "refund", "drop"]),
+    )
+    def end_hold(self, which: int, shares: list[float], how: str) -> None:
+        """It ends as a lease does, and once."""
+        if not self.holds:
+            return
+        name = list(self.holds)[which % len(self.holds)]
+        hold, out = self.holds.pop(name), self.out.pop(name)
+        if how == "drop":
+            self.store.drop(hold)
+        if how in {"drop", "refund"}:
+            self.store.end(hold, None)
+            self.totals["refunded"] += sum(out.amounts)
+            for taken in out.entries:
+                taken.amount = 0
+            return
+        whole = how == "settle all"
+        used = [
+            amount if whole else int(amount * share)
+            for amount, share in zip(out.amounts, shares, strict=False)
+        ]
+        self.store.end(hold, used)
+        self.store.end(hold, used)
+        self.settled(out, used)
+
     @rule(lease_id=ids)
     def reserve_again(self, lease_id: str) -> None:
         known = self.out.get(lease_id) or self.ended.get(lease_id, (False, None))[1]
@@ -207,6 +266,10 @@ class LeaseMachine(RuleBasedStateMachine):
             return
         used = [int(each * share) for each, share in zip(out.amounts, shares, strict=False)]
         assert now(self.store.settle(lease_id, used))
+        self.settled(out, used)
+        self.ended[lease_id] = (True, out)
+
+    def settled(self, out: Out, used: list[int]) -> None:
         for dimension, taken, real in zip(out.dimensions, out.entries, used, strict=True):
             kept = 0 if dimension.held else min(real, taken.amount)
             self.totals["settled"] += kept
@@ -215,7 +278,6 @@ class LeaseMachine(RuleBasedStateMachine):
                 debt = Taken(self.time, real - taken.amount, None)
                 self.histories[dimension.key].append(debt)
             taken.amount = kept
-        self.ended[lease_id] = (True, out)
 
     @rule(lease_id=ids)
     def refund(self, lease_id: str) -> None:
@@ -318,6 +380,40 @@ def test_what_is_given_back_is_as_if_it_had_never_been(steps: list[tuple[str, in
         assert all(gaps_add_up(bucket) for bucket in store._buckets.values())
         level = replay(dimension, history, Fraction(seconds) - 64)
         assert now(store.level(dimension)) == math.floor(level)
+
+
+@settings(max_examples=500, deadline=None, database=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["hold", "end", "wait"]), st.integers(0, 7), st.integers(-3, 6)),
+        max_size=30,
+    )
+)
+def test_nobody_has_to_look_in_between(steps: list[tuple[str, int, int]]) -> None:
+    """A hold that used what it took is ended without a look at the clock; it comes to the same."""
+    seconds = 64.0
+    store = MemoryLeases(monotonic=lambda: seconds, max_buckets=10)
+    rate = Dimension(("x",), 0, 7, per=1.0)
+    history: list[Taken] = []
+    out: list[tuple[Hold, Taken]] = []
+    for step, which, amount in steps:
+        if step == "wait":
+            seconds += which * 37 * TICK
+        elif step == "hold":
+            hold = store.hold((rate.want(max(0, amount)),), LOOP)
+            if isinstance(hold, Hold):
+                taken = Taken(Fraction(seconds) - 64, max(0, amount), "hold")
+                history.append(taken)
+                out.append((hold, taken))
+        elif out:
+            hold, taken = out.pop(which % len(out))
+            used = taken.amount if amount < 0 else amount
+            store.end(hold, (used,))
+            if used > taken.amount:
+                history.append(Taken(Fraction(seconds) - 64, used - taken.amount, None))
+            taken.amount = min(used, taken.amount)
+        assert all(gaps_add_up(bucket) for bucket in store._buckets.values())
+    assert now(store.level(rate)) == math.floor(replay(rate, history, Fraction(seconds) - 64))
 
 
 @settings(max_examples=150, deadline=None, database=None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 
 from lamella.testing import FaultWindow, Load, SimulatedProvider, simulate
@@ -11,8 +13,8 @@ LOAD = Load(rate=40, duration=180, leaves=0, cancels=0)
 
 @pytest.mark.parametrize("kind", ["throttle", "outage", "refuse", "stall"])
 def test_production_recovers_within_a_minute(kind: str) -> None:
-    """Two providers, one of them away for a minute: hardly anybody notices, and it is used again."""
-    faults = [FaultWindow(kind, 30, 90)]
+    """Of two providers one is away for a minute: hardly anybody notices, and it is used again."""
+    faults = [FaultWindow(cast("Any", kind), 30, 90)]
     providers = [SimulatedProvider("primary", faults=faults), SimulatedProvider("secondary")]
     report = simulate("production", providers, load=LOAD, mode="run", seed=3)
     assert report.holds, report.draw()
@@ -24,7 +26,7 @@ def test_production_recovers_within_a_minute(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["throttle", "outage"])
 def test_a_single_provider_is_used_in_full_again(kind: str) -> None:
     """With nobody else to turn to, the minute is lost, and not a second minute after it."""
-    provider = SimulatedProvider("primary", faults=[FaultWindow(kind, 30, 90)])
+    provider = SimulatedProvider("primary", faults=[FaultWindow(cast("Any", kind), 30, 90)])
     report = simulate("production", provider, load=LOAD, mode="stream", seed=4)
     assert report.holds, report.draw()
     later = [moment for moment in report.timeline if 140 <= moment.start < 180]

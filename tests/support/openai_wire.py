@@ -88,7 +88,7 @@ def request(**fields: Any) -> ChatRequest:
     return ChatRequest.of("hi", **{"model": "m", **fields})
 
 
-def limited(**limits: float) -> ChatRequest:
+def limited(**limits: Any) -> ChatRequest:
     """A small request with limits in time."""
     return request(context=lamella.Context(limits=Limits(**limits)))
 

@@ -9,7 +9,7 @@ import pytest
 from openai_wire import complete, serving
 
 import lamella
-from lamella import ChatRequest, ConfigurationError, Context, Limits, Pipeline
+from lamella import ChatRequest, ChatResponse, ConfigurationError, Context, Limits, Pipeline
 from lamella.testing import Scripted, run_virtual, virtual_ports
 from lamella.testing._http_framing import Reply
 from lamella.testing._http_server import HTTPServer
@@ -40,6 +40,20 @@ async def test_it_says_what_is_left(stream: bool) -> None:
         whole, bounded = (int(seen.headers[HEADER]) for seen in server.received)
         assert 50_000 < whole <= 60_000
         assert 1_000 < bounded <= 5_000
+
+
+async def test_however_much_is_left_it_is_a_number() -> None:
+    """Of no more than sixteen digits: some gateways refuse others."""
+    left: list[int] = []
+
+    async def transport(request: Any) -> ChatResponse:
+        left.append(milliseconds_left(request.context))
+        return ChatResponse.of("x")
+
+    for seconds in (1e9, 1e300, 1e308):
+        await Pipeline([Deadline(seconds)], transport).run(ASK)
+    assert all(1e9 < found < 1e16 for found in left)
+    assert len(left) == 3
 
 
 async def test_without_a_deadline_it_is_not_sent() -> None:

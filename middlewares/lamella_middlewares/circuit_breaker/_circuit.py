@@ -35,6 +35,9 @@ JITTER: Final = 0.2
 LONGEST_HINT: Final = 3600.0
 """A provider that asks to be left alone for longer is asked again after an hour."""
 
+APART: Final = 1.0
+"""Seconds; threads read the clock a moment apart. One further back is another: a test's anew."""
+
 _SUCCESS, _FAILURE = 0, 1
 
 
@@ -117,25 +120,29 @@ class Circuit:
         rules: When it opens, and for how long.
         provider: Whose.
         model: Which model.
+        isolated: Whether nothing passes from the beginning.
     """
 
-    __slots__ = ("_counts", "_epoch", "_failed_probes", "_leases", "_lenient", "_lock",
+    __slots__ = ("_counts", "_epoch", "_failed_probes", "_hinted", "_leases", "_lenient", "_lock",
                  "_not_before", "_number", "_opened", "_pass", "_rules", "_state", "_until",
                  "model", "provider")  # fmt: skip
 
-    def __init__(self, rules: Rules, provider: str = "", model: str = "") -> None:
+    def __init__(
+        self, rules: Rules, provider: str = "", model: str = "", *, isolated: bool = False
+    ) -> None:
         self.provider = provider
         self.model = model
         self._rules = rules
         self._lock = fork_safe_lock()
         self._counts = SlidingCounts(rules.window, 2)
-        self._state: State = "closed"
+        self._state: State = "isolated" if isolated else "closed"
         self._epoch = 0
         # What every call gets while it is closed, None otherwise: one read, so without the lock.
-        self._pass: Permit | None = Permit(0)
+        self._pass: Permit | None = None if isolated else Permit(0)
         self._opened = 0.0
         self._until = 0.0
-        self._not_before = -math.inf  # what providers have asked for
+        self._not_before = -math.inf  # what the provider has asked for
+        self._hinted = -math.inf  # when it has asked
         self._failed_probes = 0  # in a row
         self._lenient = False  # since a probe has closed it, until its provider is well
         self._leases: dict[int, float] = {}  # of probes that are out, and when each expires
@@ -153,11 +160,15 @@ class Circuit:
                 return Refusal("isolated", None), None
             change = None
             if self._state == "open":
-                # A clock before the opening is another one: a test's began anew.
-                if self._opened <= now < self._until:
-                    return Refusal("open", self._until - now), None
+                left = self._left(now)
+                if left is not None:
+                    return Refusal("open", left), None
                 change = self._become("half_open")
             return self._probe(now), change
+
+    def _left(self, now: float) -> float | None:
+        """Seconds that an open circuit stays so; None if a call may find out now."""
+        return self._until - now if self._opened - APART <= now < self._until else None
 
     def _probe(self, now: float) -> Permit | Refusal:
         rules = self._rules
@@ -195,7 +206,8 @@ class Circuit:
             if verdict == "neutral":
                 return None
             if verdict == "failure" and hint is not None:
-                self._not_before = max(self._not_before, now + min(hint, LONGEST_HINT))
+                self._not_before = max(self._asked(now), now + min(hint, LONGEST_HINT))
+                self._hinted = now
             if permit.probe is None:
                 return self._count(verdict, now, random)
             if verdict == "failure":
@@ -225,9 +237,16 @@ class Circuit:
         longer = rules.open_for * 2.0 ** min(self._failed_probes, 60)
         seconds = min(longer, rules.max_open) * (1 + JITTER * random.random())
         self._opened = now
-        self._until = max(now + seconds, self._not_before)
+        self._until = max(now + seconds, self._asked(now))
         change = self._become("open")
         return attrs.evolve(change, seconds=self._until - now, calls=calls, failures=failures)
+
+    def _asked(self, now: float) -> float:
+        """Until when the provider asked to be left alone, if what said so counts still.
+
+        An answer of long ago must not keep a circuit open whose provider has been well since.
+        """
+        return self._not_before if abs(now - self._hinted) < self._rules.window else -math.inf
 
     def _close(self) -> CircuitChange:
         self._failed_probes = 0
@@ -262,9 +281,8 @@ class Circuit:
             successes, failures = self._counts.at(now)
             state, left = self._state, None
             if state == "open":
-                if self._opened <= now < self._until:
-                    left = self._until - now
-                else:
+                left = self._left(now)
+                if left is None:
                     state = "half_open"  # the next call is the probe
             return state, left, successes + failures, failures
 

@@ -65,12 +65,11 @@ class Circuits:
             if circuit is not None:
                 self._circuits.move_to_end(key)
                 return circuit
-            circuit = self._circuits[key] = Circuit(self._rules, provider, model)
             isolated = not self._isolated.isdisjoint((key, (provider, None)))
+            circuit = Circuit(self._rules, provider, model, isolated=isolated)
+            self._circuits[key] = circuit
             if len(self._circuits) > self._max_circuits:
                 self._forget_one()
-        if isolated:
-            circuit.isolate()
         return circuit
 
     def _forget_one(self) -> None:
@@ -81,10 +80,10 @@ class Circuits:
 
     def isolate(self, provider: str, model: str | None) -> list[CircuitChange]:
         """Let nothing pass, whatever is known; what changes. None isolates every model."""
-        with self._lock:
-            self._isolated.add((provider, model))
         if model is not None:
             self.circuit(provider, model)
+        with self._lock:
+            self._isolated.add((provider, model))
         return self._each(provider, model, Circuit.isolate)
 
     def reset(self, provider: str, model: str | None) -> list[CircuitChange]:

@@ -67,8 +67,8 @@ class GuardedCall:
             return  # this process was busy: an answer may have come long since
         begun = any(
             attempt.first_event is not None and attempt.end is None
-            for attempt in context.trace.attempts
-            if attempt.branch.startswith(context.branch)
+            for attempt in context.trace.of_turn(context.bound)
+            if attempt.branch == context.branch  # not of another copy of the call
         )
         self._slow = not begun  # begun, and not handed on: a layer inside reads ahead
 

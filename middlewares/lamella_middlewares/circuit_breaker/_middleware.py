@@ -20,6 +20,7 @@ from lamella import (
 from lamella._options import (
     flag,
     is_async,
+    name,
     number,
     optional_seconds,
     refused,
@@ -59,18 +60,18 @@ def _plain_function(breaker: Any, option: attrs.Attribute[Any], value: object) -
 def _rules_of(breaker: Any) -> Rules:
     attrs.validate(breaker)  # attrs itself does so only once all fields are there
     return Rules(
-        ratio=breaker.ratio,
+        ratio=float(breaker.ratio),
         min_calls=breaker.min_calls,
-        window=breaker.window,
-        open_for=breaker.open_for,
-        max_open=breaker.max_open,
+        window=float(breaker.window),
+        open_for=float(breaker.open_for),
+        max_open=float(breaker.max_open),
         probes=breaker.probes,
-        probe_ttl=breaker.probe_ttl,
+        probe_ttl=float(breaker.probe_ttl),
     )
 
 
 def _key_of(breaker: Any) -> tuple[str, ...]:
-    numbers = ",".join(f"{value:g}" for value in attrs.astuple(breaker.rules))
+    numbers = ",".join(map(repr, attrs.astuple(breaker.rules)))
     return (breaker.namespace, "circuit_breaker", numbers)
 
 
@@ -96,7 +97,7 @@ class CircuitBreaker:
         probe_ttl: Seconds after which a probe that is still under way makes room for another one,
             above 0.
         slow_after: Seconds to the first event of a stream after which an answer counts as a
-            failure, however it ends; above 0. None does not look at it.
+            failure, even if it ends well; above 0. None does not look at it.
         count_throttles: Whether 429 is a failure. By default it says nothing about the provider:
             that is for `Retry` and `RateLimit`.
         judge: A plain function of an error: True if the provider has failed, False if it has not,
@@ -121,7 +122,7 @@ class CircuitBreaker:
     on_change: Callable[[CircuitChange], object] | None = attrs.field(
         default=None, validator=_plain_function
     )
-    namespace: str = "shared"
+    namespace: str = attrs.field(default="shared", validator=name)
     rules: Rules = attrs.field(
         init=False, eq=False, repr=False, default=attrs.Factory(_rules_of, takes_self=True)
     )

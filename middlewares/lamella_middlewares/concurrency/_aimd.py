@@ -3,8 +3,8 @@
 Additive increase, multiplicative decrease is what lets independent senders find and share a
 capacity that nobody tells them (Chiu and Jain, 1989; TCP). The figures are those of AIMDLimit in
 Netflix' concurrency-limits: it starts at 20, grows by one for each success, drops to nine tenths,
-and does not grow while less than half of it is used. Three things are TCP's instead (RFC 5681). Once
-a throttle has shown that a capacity is near, it grows by one for each round trip, not for each
+and does not grow while less than half of it is used. Three things are TCP's instead (RFC 5681).
+Once a throttle has shown that a capacity is near, it grows by one for each round trip, not for each
 success. It drops at most once for each round trip, for one overrun throttles many at once. And it
 remembers from where it began to drop: when the trouble was an outage and is over, it grows by one
 for each success again up to two thirds of that, or it would need as many round trips to recover as

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, Any, Final, Protocol
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 from lamella import (
     Ending,
@@ -72,7 +72,7 @@ class Gate:
         self._algorithm = algorithm
         self._holds = HoldTimes()
         # Weak: a place whose event loop has died with its answer open comes back with the garbage.
-        self._inside: WeakSet[Place] = WeakSet()
+        self._inside: set[ref[Place]] = set()
         self._lock = fork_safe_lock()
         _gates.add(self)
 
@@ -101,7 +101,7 @@ class Gate:
             LimitedError: If there is none in time; see `Line.enter`.
         """
         place = Place(self, context, streamed=streamed)
-        if not len(self.line) and self.admit(place):
+        if self.line.head() is None and self.admit(place):
             return place
 
         async def attempt() -> Place | Refused:
@@ -126,7 +126,9 @@ class Gate:
         with self._lock:
             if len(self._inside) >= int(self._algorithm.limit):
                 return False
-            self._inside.add(place)
+            # Its callback takes no lock, for the garbage may be collected anywhere.
+            place.reference = reference = ref(place, self._inside.discard)
+            self._inside.add(reference)
             return True
 
     def _refused(self) -> Refused:
@@ -147,9 +149,9 @@ class Gate:
         lowered = False
         with self._lock:
             in_flight = len(self._inside)
-            if place not in self._inside:
+            if place.reference not in self._inside:
                 return False
-            self._inside.remove(place)
+            self._inside.remove(place.reference)
             if ending.outcome is Outcome.COMPLETE:
                 self._algorithm.succeeded(
                     now,
@@ -166,7 +168,7 @@ class Gate:
 
     def forget(self) -> None:
         """Nobody is inside: a forked child has none of those who were."""
-        self._inside = WeakSet()
+        self._inside = set()
 
 
 class Place:
@@ -177,9 +179,13 @@ class Place:
         since: The monotonic instant of its entry.
         streamed: Whether the attempt is streamed.
         first_event: Seconds from the attempt's start to its first event, once known.
+        reference: Under which its gate knows it; None while it is outside.
     """
 
-    __slots__ = ("__weakref__", "_context", "_gate", "ended", "first_event", "since", "streamed")
+    __slots__ = (
+        "__weakref__", "_context", "_gate", "ended", "first_event", "reference", "since",
+        "streamed",
+    )  # fmt: skip
 
     def __init__(self, gate: Gate, context: Context, *, streamed: bool) -> None:
         self._gate = gate
@@ -187,6 +193,7 @@ class Place:
         self.since = context.ports.monotonic()
         self.streamed = streamed
         self.ended = False
+        self.reference: ref[Place] | None = None
         self.first_event: float | None = None
 
     def __call__(self, ending: Ending) -> None:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
-from weakref import ref
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Final, Literal, TypeVar
 
 import attrs
 
 from lamella import (
     ConfigurationError,
-    Dimension,
-    Ending,
     Handler,
-    LimitedError,
     Phase,
     Request,
     Response,
@@ -21,24 +18,18 @@ from lamella import (
     ending,
     middleware,
 )
-from lamella._admission import admit
-from lamella._hold_times import HoldTimes
-from lamella._lines import SHORTEST, Terms
+from lamella._held_places import HELD, held, holding
+from lamella._lines import Terms
 from lamella._nothing import NOTHING
 from lamella._options import is_number, one_of, optional_seconds, refused, seconds, span, whole
+from lamella._scopes import Scope, ScopeOf, scope_name, scope_of
 from lamella._waiting_lines import waiting_lines
 from lamella_middlewares.concurrency._aimd import AIMD
-from lamella_middlewares.concurrency._gate import Gate, Place, dated
+from lamella_middlewares.concurrency._fixed import Fixed, dimension_of
+from lamella_middlewares.concurrency._gate import Gate
 from lamella_middlewares.concurrency._gradient import Gradient
-from lamella_middlewares.concurrency._keys import Key, KeyFunction, key_function, key_name
-
-if TYPE_CHECKING:
-    from lamella._grants import Grant
 
 R = TypeVar("R", bound=Response)
-
-HELD: Final = "lamella.concurrency"
-"""The attribute of the context with the places that layers outside hold, each under its mark."""
 
 NAME: Final = "concurrency"
 MOST: Final = 200
@@ -113,13 +104,18 @@ def _terms_of(layer: Any) -> Terms:
     )
 
 
-def _prefix_of(layer: Any) -> Key:
-    scope = key_name(layer.key)
+def _prefix_of(layer: Any) -> Scope:
+    scope = scope_name(layer.key)
     if layer.adaptive is None:
         return (layer.namespace, NAME, scope)
     low, high = layer.bounds
     numbers = f"{layer.adaptive},{layer.limit},{low},{high},{layer.max_waiting}"
     return (layer.namespace, NAME, scope, numbers)
+
+
+def _place_of(layer: Any) -> Scope:
+    """How the keys begin under which this process keeps what it knows of a fixed limit."""
+    return (layer.namespace, NAME, scope_name(layer.key), f"fixed {layer.limit}")
 
 
 @middleware(phase="attempt", rank=30, effects=("short-circuits",))
@@ -172,16 +168,19 @@ class Concurrency:
     bounds: tuple[int, int] = attrs.field(
         init=False, repr=False, default=attrs.Factory(_bounds, takes_self=True)
     )
-    _key: KeyFunction = attrs.field(
+    _key: ScopeOf = attrs.field(
         init=False,
         repr=False,
-        default=attrs.Factory(lambda layer: key_function(layer.key), takes_self=True),
+        default=attrs.Factory(lambda layer: scope_of("Concurrency", layer.key), takes_self=True),
     )
     _terms: Terms = attrs.field(
         init=False, repr=False, default=attrs.Factory(_terms_of, takes_self=True)
     )
-    _prefix: Key = attrs.field(
+    _prefix: Scope = attrs.field(
         init=False, repr=False, default=attrs.Factory(_prefix_of, takes_self=True)
+    )
+    _place: Scope = attrs.field(
+        init=False, repr=False, default=attrs.Factory(_place_of, takes_self=True)
     )
 
     async def __call__(self, request: Request[R], call_next: Handler) -> R:
@@ -190,54 +189,21 @@ class Concurrency:
         Raises:
             LimitedError: If there is none in time; nothing is sent. `code` is `"concurrency"`.
         """
-        context = request.context
-        key = self._prefix + self._key(request)
-        for mark, held in context.attributes.get(HELD, ()):
-            if mark == (key, self.limit) and (outer := held()) is not None and not outer.ended:
-                return await call_next(request)  # this very attempt has its place, further out
+        context, parts = request.context, self._key(request)
+        local = context.ports.stores.local
         weight = self.weights.get(context.tenant or "", 1.0)
         if self.adaptive is None:
-            return await self._fixed(request, call_next, key, weight)
-        gate = context.ports.stores.local.get(key, self._gate)
+            make = partial(Fixed, self._prefix, parts, self.limit)
+            fixed = local.get(self._place + parts, make)
+            return await fixed.pass_on(request, call_next, self._terms, weight)
+        key = self._prefix + parts
+        if HELD in context.attributes and held(context, key):
+            return await call_next(request)  # this very attempt has its place, further out
+        gate = local.get(key, self._gate)
         place = await gate.enter(context, self._terms, weight, streamed=request.stream)
-        inner = self._marked(request, key, place)
-        return await ending(_noticed(call_next, place), inner, place)
-
-    async def _fixed(self, request: Request[R], call_next: Handler, key: Key, weight: float) -> R:
-        context = request.context
-        monotonic = context.ports.monotonic
-        holds = context.ports.stores.local.get((*key, "holds"), HoldTimes)
-        dimension = self._dimension(key)
-
-        def predict(ahead: int, _: int) -> float | None:
-            return holds.until(ahead + 1, self.limit)
-
-        try:
-            grant = await admit(context, (dimension,), self._terms, weight=weight, predict=predict)
-        except LimitedError as error:
-            ahead = waiting_lines(context.ports.stores.local).count(dimension)
-            raise dated(error, predict(ahead, 0)) from None
-        since = monotonic()
-        if grant.waited >= SHORTEST:
-            context.note(NAME, "concurrency.waited", seconds=grant.waited)
-
-        def end(_: Ending) -> Awaitable[None] | None:
-            holds.add(monotonic() - since)
-            return grant.finish(None)
-
-        return await ending(call_next, self._marked(request, key, grant), end)
-
-    def _marked(self, request: Request[R], key: Key, place: Place | Grant) -> Request[R]:
-        """The request, which knows of its place."""
-        context = request.context
-        # Weak: who remembers the context of a call must not keep its place.
-        held = (*context.attributes.get(HELD, ()), ((key, self.limit), ref(place)))
-        attributes = {**context.attributes, HELD: held}
-        return request.evolve(context=context.evolve(attributes=attributes))
-
-    def _dimension(self, key: Key) -> Dimension:
-        # The last word names it in messages.
-        return Dimension((*key, "attempts in flight"), 1, self.limit, held=True)
+        inner = holding(request, key, place)
+        answered = place.answered if self.adaptive == "gradient" else None
+        return await ending(call_next, inner, place, answered=answered)
 
     def _gate(self) -> Gate:
         assert self.adaptive is not None  # noqa: S101 - the fixed limit has no gate
@@ -254,19 +220,7 @@ class Concurrency:
         if self.adaptive is not None:
             gate = stores.local.get(full, self._gate)
             return Gauge(gate.limit, gate.in_flight, len(gate.line))
-        dimension = self._dimension(full)
+        dimension = dimension_of(full, self.limit)
         level = await stores.leases.level(dimension)
-        waiting = waiting_lines(stores.local).count(dimension)
+        waiting = waiting_lines(stores).count(dimension)
         return Gauge(self.limit, self.limit - level, waiting)
-
-
-def _noticed(call_next: Handler, place: Place) -> Handler:
-    """The handler, whose answer's first event the place hears of."""
-
-    async def noticed(request: Request[R]) -> R:
-        response = await call_next(request)
-        place.answered(response)
-        return response
-
-    noticed.__name__ = getattr(call_next, "__name__", noticed.__name__)  # for messages
-    return noticed

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar, cast
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 
 import attrs
 
@@ -14,10 +16,25 @@ from lamella._retry_budget import RetryBudget
 from lamella._target_fitness import REQUIRE
 from lamella._target_forms import as_targets, told_apart
 from lamella._targets import Target
+from lamella._warm import Warm
 from lamella_middlewares.fallback._alternatives import more_behind
 from lamella_middlewares.fallback._triggers import Triggers, filtered
 
+if TYPE_CHECKING:
+    from lamella_middlewares.fallback._walk import Walk
+
 R = TypeVar("R", bound=Response)
+
+_walking: Final = Warm(partial(import_module, "lamella_middlewares.fallback._walk"))
+
+
+async def _walk(fallback: Fallback, request: Request[R], call_next: Handler) -> Walk[R]:
+    """A way through the targets; its code is imported off the event loop when one first fails."""
+    if not _walking.done:
+        await _walking.ready(request.context)
+    from lamella_middlewares.fallback._walk import Walk
+
+    return Walk(fallback, request, call_next)
 
 
 def _first(given: Any) -> Target | None:
@@ -113,14 +130,12 @@ class Fallback:
             LamellaError: What the only target that was asked failed with, or what no other target
                 can mend.
         """
-        from lamella_middlewares.fallback import _walk
-
         context = request.context
         plain = self.primary is None and not self.require and REQUIRE not in context.attributes
         if not plain or context.bound.turn.used:
-            return await _walk.Walk(self, request, call_next).run()
+            return await (await _walk(self, request, call_next)).run()
         try:
-            response = await call_next(more_behind(request, len(self.targets)))
+            response = await call_next(more_behind(request, self, self.targets))
         except Exception as error:  # noqa: BLE001 - judged there, and raised unless sent elsewhere
             failure = error
         else:
@@ -129,4 +144,4 @@ class Fallback:
                 return response
             failure = found
         # Outside the `except`, so that later errors do not carry this one as their context.
-        return await _walk.Walk(self, request, call_next).run(failure)
+        return await (await _walk(self, request, call_next)).run(failure)

@@ -89,7 +89,7 @@ class Triggers:
 
         Args:
             error: The failure.
-            request: What was asked.
+            request: What was asked, as the target had it.
             min_useful: Seconds that a further target needs.
             first: Whether no target has failed before.
         """
@@ -98,13 +98,15 @@ class Triggers:
             return "next" if self.asks(error) and stateless(request) else "raise"
         if error.committed or isinstance(error, ClosedError | MisuseError) or context.call.closing:
             return "raise"
-        if isinstance(error, DeadlineExceeded):
-            # A nested pipeline may have had a nearer deadline of its own.
-            return "next" if context.left() >= min_useful else "raise"
         if isinstance(error, AttemptLimitError):
             return "next" if context.bound.left > 0 else "end"
+        late = isinstance(error, DeadlineExceeded)
+        if late and context.left() < min_useful:
+            return "raise"
         if maybe_processed(error) and not stateless(request):
             return "end"
+        if late:
+            return "next"  # a nested pipeline has had a nearer deadline of its own
         if error.elsewhere or isinstance(error, ContextLengthError) or self.asks(error):
             return "next"
         # The first target's word on the request is final. A later one's is about a request that was

@@ -15,14 +15,14 @@ from lamella import (
     Response,
     Target,
 )
+from lamella._provider_state import stripped
 from lamella._retry_budget import balance_of, count_call
 from lamella._target_errors import targets_failed
 from lamella._target_fitness import Fitness
 from lamella._targets import send
-from lamella_middlewares.fallback._alternatives import more_behind
-from lamella_middlewares.fallback._provider_state import held_elsewhere, stripped
+from lamella_middlewares.fallback._alternatives import foreign_state, more_behind
 from lamella_middlewares.fallback._triggers import filtered
-from lamella_middlewares.fallback._visits import Visits
+from lamella_middlewares.fallback._visits import BEING_ASKED, Visits
 
 if TYPE_CHECKING:
     from lamella_middlewares.fallback._middleware import Fallback
@@ -52,7 +52,8 @@ class Walk(Generic[R]):
         self._skipped: list[str] = []
         self._too_long: list[Target | None] = []  # those for which the conversation is
         self._visits = Visits(request)
-        self._behind = 0  # how many targets are left after the one that is asked
+        self._busy: list[Target | None] = []  # those that another layer is asking now
+        self._sharing = False  # whether those will do
 
     async def run(self, failure: Exception | None = None) -> R:
         """Ask one target after the other.
@@ -70,8 +71,19 @@ class Walk(Generic[R]):
             if not self._goes_on(failure, None):
                 raise self._as_a_whole()
             targets = targets[1:]
-        for number, target in enumerate(targets, 1):
-            self._behind = len(targets) - number
+        await self._fitness.ready()
+        response = await self._through(targets)
+        if response is None and not self._errors and self._busy:
+            # Whoever asks several times at once gets more answers than there are targets.
+            self._sharing = True
+            response = await self._through(self._busy)
+        if response is None:
+            raise self._as_a_whole()
+        return response
+
+    async def _through(self, targets: Sequence[Target | None]) -> R | None:
+        """The answer of the first of the targets that has one; None if none has."""
+        for target in targets:
             why = self._in_the_way(target)
             if why is not None:
                 self._skip(target, why)
@@ -89,7 +101,7 @@ class Walk(Generic[R]):
                 failure = found
             if not self._goes_on(failure, target):
                 break
-        raise self._as_a_whole()
+        return None
 
     # --- asking ------------------------------------------------------------------------------
 
@@ -104,12 +116,16 @@ class Walk(Generic[R]):
                 reason=type(self._errors[-1]).__name__,
                 status=getattr(self._errors[-1], "status", None),
             )
+        targets = self._fallback.targets
+        place = 0 if target is self._fallback.primary else targets.index(target) + 1
+        request = more_behind(self._request, self._fallback, targets[place:])
         if target is None or (target.transport is None and not target.changes):
-            return await self._call_next(more_behind(self._request, self._behind))
-        request, parts = stripped(self._request, target)
-        if parts:
-            context.note("fallback", "fallback.stripped", target=target.name, parts=parts)
-        return await send(more_behind(request, self._behind), target, self._call_next)
+            return await self._call_next(request)
+        if place:
+            request, parts = stripped(request, target)
+            if parts:
+                context.note("fallback", "fallback.stripped", target=target.name, parts=parts)
+        return await send(request, target, self._call_next)
 
     def _name(self, target: Target | None) -> str:
         return target.name if target is not None else self._request.context.provider
@@ -127,10 +143,25 @@ class Walk(Generic[R]):
         return (
             self._fitness.unsuitable(target)
             or self._no_larger(target)
-            or self._foreign_state(target)
-            or self._visits.asked_already(target)
+            or foreign_state(self._request, self._fallback, target)
+            or self._asked_already(target)
             or self._repeated(target)
         )
+
+    def _asked_already(self, target: Target | None) -> str | None:
+        why = self._visits.asked_already(target)
+        if why == BEING_ASKED and self._sharing:
+            why = None
+        elif why == BEING_ASKED:
+            self._busy.append(target)
+        if why is not None:
+            return why
+        failure = self._visits.left_alone(target)
+        if failure is None:
+            return None
+        self._errors.append(failure)  # what it would fail with now
+        self._failed.append(self._name(target))
+        return f"it has asked to be left alone for {failure.retry_after:.3g} s more"
 
     def _no_larger(self, target: Target | None) -> str | None:
         """After a conversation was too long: whether the target takes no more."""
@@ -142,14 +173,6 @@ class Walk(Generic[R]):
         known = [self._fitness.window(one) for one in self._too_long]
         largest = max([one for one in known if one is not None], default=0)
         return f"its context window of {window} is no larger" if window <= largest else None
-
-    def _foreign_state(self, target: Target | None) -> str | None:
-        if target is None:
-            return None
-        held = held_elsewhere(self._request, target)
-        if held is None and self._fallback.state == "refuse" and stripped(self._request, target)[1]:
-            return "it does not understand state in the conversation"
-        return held
 
     def _repeated(self, target: Target | None) -> str | None:
         """Count a visit: a first one as a call, a second one against the budget of retries."""
@@ -181,8 +204,9 @@ class Walk(Generic[R]):
         """
         fallback, first = self._fallback, not self._errors
         judge = fallback.triggers.judge
+        request = self._request if target is None else self._request.evolve(**target.changes)
         try:
-            verdict = judge(error, self._request, fallback.min_useful, first=first)
+            verdict = judge(error, request, fallback.min_useful, first=first)
         except Exception as fault:  # noqa: BLE001 - it must not stand before the real error
             self._note_fault(fault)
             verdict = "end"

@@ -11,6 +11,7 @@ from lamella import Handler, Request, Response, middleware
 from lamella._options import (
     flag,
     is_async,
+    name,
     number,
     optional_seconds,
     refused,
@@ -20,6 +21,7 @@ from lamella._options import (
     whole,
 )
 from lamella._repeatable import stateless
+from lamella._shared_cards import shared_reading
 from lamella._target_forms import as_targets
 from lamella._targets import Target
 from lamella_middlewares.hedge._first_events import SAMPLES, FirstEvents
@@ -44,7 +46,7 @@ def _key_of(hedge: Any) -> tuple[str, ...]:
 
 
 def _load_key_of(hedge: Any) -> tuple[str, ...]:
-    return (*hedge.key, "load", f"{hedge.max_extra:g},{hedge.window:g}")
+    return (*hedge.key, "load", f"{float(hedge.max_extra)!r},{float(hedge.window)!r}")
 
 
 @middleware(
@@ -102,7 +104,7 @@ class Hedge:
     when: Callable[[Request[Any]], bool] | None = attrs.field(
         default=None, validator=_plain_function, kw_only=True
     )
-    namespace: str = attrs.field(default="shared", kw_only=True)
+    namespace: str = attrs.field(default="shared", validator=name, kw_only=True)
     key: tuple[str, ...] = attrs.field(
         init=False, repr=False, default=attrs.Factory(_key_of, takes_self=True)
     )
@@ -129,10 +131,8 @@ class Hedge:
         delay = self.delay if delay is None else max(delay, self.min_delay)
         if delay is not None and context.left() <= delay:
             delay = None  # there will be no time for a second copy
-        if delay is None and not self.on_failure:
-            response = await call_next(request)
-            times.learn(response, ports.monotonic())
-            return response
+        if self.targets and not shared_reading.done:
+            await shared_reading.ready(context)  # the second copy's timer cannot wait for it
         return await Race(self, request, call_next, times, load).run(delay)
 
     def _times(self, request: Request[Any]) -> FirstEvents:

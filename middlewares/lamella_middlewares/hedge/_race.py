@@ -9,13 +9,23 @@ leaves it.
 
 from __future__ import annotations
 
+import logging
 import math
+from contextvars import Context as Variables
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
 
-from lamella import LamellaError, OpenAttempt, OverloadedError, RateLimitError, Request, Response
+from lamella import (
+    DeadlineExceeded,
+    LamellaError,
+    OpenAttempt,
+    OverloadedError,
+    RateLimitError,
+    Request,
+    Response,
+)
 from lamella._watchdog import Alarm
 from lamella_middlewares.hedge._second_copy import SecondCopy, second_copy
 from lamella_middlewares.hedge._second_task import SecondTask
@@ -27,6 +37,8 @@ if TYPE_CHECKING:
     from lamella_middlewares.hedge._middleware import Hedge
 
 R = TypeVar("R", bound=Response)
+
+logger = logging.getLogger("lamella")
 
 LONGEST_PAUSE = 3600.0
 """Seconds; a provider that asks for less for longer is taken to mean an hour."""
@@ -47,7 +59,7 @@ class Race(Generic[R]):
     """
 
     __slots__ = ("_alarm", "_began", "_call_next", "_context", "_delay", "_first", "_hedge",
-                 "_load", "_request", "_second", "_times", "_variables")  # fmt: skip
+                 "_load", "_request", "_second", "_times", "_used", "_variables")  # fmt: skip
 
     def __init__(
         self, hedge: Hedge, request: Request[R], call_next: Handler, times: FirstEvents, load: Load
@@ -59,7 +71,8 @@ class Race(Generic[R]):
         self._load = load
         self._context = request.context
         self._began = self._context.trace.now()
-        self._variables = copy_context()
+        self._used = self._context.bound.used
+        self._variables: Variables | None = None
         self._first: anyio.CancelScope | None = None  # while the first copy is under way
         self._second: SecondTask[R] | None = None
         self._alarm: Alarm | None = None
@@ -91,6 +104,8 @@ class Race(Generic[R]):
             if self._second is not None:
                 await self._second.end()
             raise
+        if failure is not None or self._context.bound.used > self._used + 1:
+            self._heed_all(failure)
         if response is not None:
             return await self._first_won(response)
         if failure is not None:
@@ -100,6 +115,7 @@ class Race(Generic[R]):
     async def _watched(self, delay: float) -> R | None:
         """The first copy's answer; None if the second has made an end of it."""
         self._delay = delay
+        self._variables = copy_context()
         self._alarm = alarm = Alarm(self._look)
         response: R | None = None
         with anyio.CancelScope() as scope:
@@ -131,10 +147,10 @@ class Race(Generic[R]):
         if early > SOON:
             alarm.arm(early)
             return
-        copy = self._copy(mine, self._delay)
+        copy = self._copy(self._delay)
         if copy is not None:
             self._second = SecondTask(lambda: copy.send(self._call_next), self._cancel_first)
-            self._second.start(self._variables)
+            self._second.start(self._variables or copy_context())
 
     def _cancel_first(self) -> None:
         if self._first is not None:
@@ -142,20 +158,30 @@ class Race(Generic[R]):
 
     def _attempts(self) -> list[OpenAttempt]:
         """The first copy's, as they are now."""
+        other = f"{self._context.branch}/hedge2"
+        return [attempt for attempt in self._of_both() if not attempt.branch.startswith(other)]
+
+    def _of_both(self) -> list[OpenAttempt]:
+        """The attempts of both copies, as they are now."""
         branch = self._context.branch
         return [
             attempt
             for attempt in self._context.trace.of_turn(self._context.bound)
             if attempt.start >= self._began
             and (attempt.branch == branch or attempt.branch.startswith(f"{branch}/"))
-            and not attempt.branch.startswith(f"{branch}/hedge2")
         ]
 
-    def _copy(self, mine: list[OpenAttempt], least: float) -> SecondCopy | None:
+    def _copy(self, least: float) -> SecondCopy | None:
         """The second copy, counted and noted; None, with a note, if there must be none."""
-        copy = second_copy(self._hedge, self._request)
         context = self._context
-        why = copy.why or self._refusal(mine, least)
+        try:
+            copy = second_copy(self._hedge, self._request)
+        except Exception as error:
+            # Nobody awaits this, and the first copy needs no second one.
+            logger.exception("Hedge could not make the second copy of a request")
+            context.note("hedge", "hedge.skipped", why=type(error).__name__)
+            return None
+        why = copy.why or self._refusal(least)
         if why is not None:
             context.note("hedge", "hedge.skipped", why=why)
             return None
@@ -163,24 +189,37 @@ class Race(Generic[R]):
         context.note("hedge", "hedge.sent", after=context.trace.now() - self._began, **fields)
         return copy
 
-    def _refusal(self, mine: list[OpenAttempt], least: float) -> str | None:
+    def _refusal(self, least: float) -> str | None:
         """Why there must be no second copy now; None if there may be, and it has been counted."""
         context = self._context
-        for attempt in mine:
-            self._heed(attempt.error)
+        if self._heed_all():
+            return "pushback"  # this very call was told to send less
         if context.left() < least:
             return "deadline"
         if context.bound.left <= 0:
             return "attempt bound"
         return self._load.take(context.ports.monotonic())
 
-    def _heed(self, error: BaseException | None) -> None:
-        """Send nothing twice for a while if the provider has asked for less."""
-        if isinstance(error, RateLimitError | OverloadedError):
-            asked = error.retry_after
-            seconds = asked if asked is not None and 0 < asked < math.inf else 0.0
-            seconds = max(self._hedge.pause, min(seconds, LONGEST_PAUSE))
-            self._load.pause(self._context.ports.monotonic(), seconds)
+    def _heed_all(self, failure: Exception | None = None) -> bool:
+        """Heed what the tries have met, those too that a layer inside has made good.
+
+        Returns:
+            Whether the provider has asked for less.
+        """
+        now = self._context.trace.now()
+        met = [(one.error, now - one.end) for one in self._of_both() if one.end is not None]
+        heeded = [self._heed(error, ago) for error, ago in (*met, (failure, 0.0))]
+        return any(heeded)
+
+    def _heed(self, error: BaseException | None, ago: float = 0.0) -> bool:
+        """Send nothing twice for a while if the provider asked for less, so many seconds ago."""
+        if not isinstance(error, RateLimitError | OverloadedError):
+            return False
+        asked = error.retry_after
+        seconds = asked if asked is not None and 0 < asked < math.inf else 0.0
+        seconds = max(self._hedge.pause, min(seconds, LONGEST_PAUSE))
+        self._load.pause(self._context.ports.monotonic() - ago, seconds)
+        return True
 
     # --- the end -------------------------------------------------------------------------------
 
@@ -208,7 +247,6 @@ class Race(Generic[R]):
         return answer
 
     async def _first_failed(self, failure: Exception) -> R:
-        self._heed(failure)
         elsewhere = isinstance(failure, LamellaError) and failure.elsewhere
         second = self._second
         if second is None:
@@ -218,6 +256,8 @@ class Race(Generic[R]):
         if elsewhere and not second.settled:
             try:
                 await self._context.wait(second.wait, what="a second copy was awaited")
+            except DeadlineExceeded:
+                pass  # both have failed, and what the first one met says more
             except BaseException:
                 await second.end()
                 raise
@@ -230,7 +270,7 @@ class Race(Generic[R]):
 
     async def _in_its_place(self, failure: Exception) -> R:
         """The first copy has failed, and there is no second: send it now."""
-        copy = self._copy(self._attempts(), self._delay)
+        copy = self._copy(self._delay)
         if copy is None:
             raise failure
         try:

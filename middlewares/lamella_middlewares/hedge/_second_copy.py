@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from lamella import Audio, ChatRequest, File, Opaque, Reasoning, Request, ToolResult
+from lamella import Request
+from lamella._provider_state import held_elsewhere, stripped
 from lamella._target_fitness import Fitness
 from lamella._targets import Target, send
 
@@ -24,16 +25,21 @@ class SecondCopy:
         request: The copy, on a branch of its own.
         target: Where to; None for wherever the layers inside send it.
         why: Why it cannot be sent; None if it can.
+        parts: From how many parts state of another provider was left out.
     """
 
     request: Request[Any]
     target: Target | None = None
     why: str | None = None
+    parts: int = 0
 
     def send(self, call_next: Handler) -> Awaitable[Any]:
         """Send it."""
         if self.target is None:
             return call_next(self.request)
+        if self.parts:
+            note = self.request.context.note
+            note("hedge", "hedge.stripped", target=self.target.name, parts=self.parts)
         return send(self.request, self.target, call_next)
 
 
@@ -52,12 +58,11 @@ def second_copy(hedge: Hedge, request: Request[Any]) -> SecondCopy:
     for target in hedge.targets:
         if _place(copy, target) in tried:
             why = f"{target.name!r} has been asked already"
-        elif target.transport is not None and _bound(request):
-            why = f"{target.name!r} does not understand what another provider has sealed or keeps"
         else:
-            reason = fitness.unsuitable(target)
+            reason = held_elsewhere(request, target) or fitness.unsuitable(target)
             if reason is None:
-                return SecondCopy(copy, target)
+                copy, parts = stripped(copy, target)
+                return SecondCopy(copy, target, parts=parts)
             why = f"{target.name!r}: {reason}"
     return SecondCopy(copy, why=why)
 
@@ -66,21 +71,3 @@ def _place(request: Request[Any], target: Target) -> tuple[str, str | None]:
     """Where a target's attempt would go, as the trace has it."""
     provider = request.context.provider if target.transport is None else target.name
     return provider, target.model or request.model
-
-
-def _bound(request: Request[Any]) -> bool:
-    """Whether a conversation holds what only the provider that made it understands."""
-    seen: object = request
-    if not isinstance(seen, ChatRequest):
-        return False
-    return any(_sealed(part) for message in seen.messages for part in message.parts)
-
-
-def _sealed(part: object) -> bool:
-    if isinstance(part, Reasoning):
-        return part.signature is not None or part.id is not None or part.redacted
-    if isinstance(part, ToolResult):
-        return any(_sealed(inner) for inner in part.content)
-    if isinstance(part, File | Audio):
-        return part.id is not None
-    return isinstance(part, Opaque) and bool(part.provider)

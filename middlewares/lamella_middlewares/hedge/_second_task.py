@@ -43,6 +43,8 @@ class SecondTask(Generic[R]):
 
     async def _run(self) -> None:
         try:
+            if self._unwanted:
+                return  # the first copy has just won: nothing is sent for nothing
             with self._scope:
                 answer = await self._send()
                 if self._unwanted:

@@ -98,7 +98,7 @@ class LoadShed:
             LimitedError: If there is none in time; nothing is sent. `code` is `"overloaded"`.
         """
         context = request.context
-        room = self._room(context.ports.stores)
+        room = context.ports.stores.local.get(self._key, self._make)
         place = await room.enter(context, self.max_wait)
         monotonic = context.ports.monotonic
         return await ending(call_next, request, lambda _: room.leave(place, monotonic()))

@@ -18,14 +18,16 @@ class Overload:
 
     Attributes:
         on: Whether there is too much to do.
+        calm: Whether nothing has pointed to it of late; then who enters at once changes nothing.
     """
 
-    __slots__ = ("_above_since", "_last_shed", "interval", "on", "target")
+    __slots__ = ("_above_since", "_last_shed", "calm", "interval", "on", "target")
 
     def __init__(self, target: float | None, interval: float) -> None:
         self.target = target
         self.interval = interval
         self.on = False
+        self.calm = True
         self._above_since: float | None = None
         self._last_shed = 0.0
 
@@ -35,8 +37,10 @@ class Overload:
             return
         if waited < self.target:
             self._above_since = None
+            self.calm = True
         elif self._above_since is None or now < self._above_since:  # a test's clock began anew
             self._above_since = now
+            self.calm = False
         elif now - self._above_since >= self.interval:
             self.on = True
             self._last_shed = now
@@ -49,4 +53,5 @@ class Overload:
         """Whether it is over: nobody waits, or for an interval nobody had to go."""
         if not waiting or (self.on and now - self._last_shed >= self.interval):
             self.on = False
+            self.calm = True
             self._above_since = None

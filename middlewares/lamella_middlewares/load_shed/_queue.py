@@ -48,18 +48,19 @@ class Queue:
     """The calls that wait: by priority, in turn between tenants. Not thread-safe.
 
     Attributes:
+        count: How many they are.
         newest_first: Whether, of one tenant and priority, the newest goes first.
     """
 
-    __slots__ = ("_count", "_levels", "newest_first")
+    __slots__ = ("_levels", "count", "newest_first")
 
     def __init__(self) -> None:
         self.newest_first = False
-        self._count = 0
+        self.count = 0
         self._levels: dict[int, OrderedDict[str, _Calls]] = {}  # the tenant whose turn it is first
 
     def __len__(self) -> int:
-        return self._count
+        return self.count
 
     def __iter__(self) -> Iterator[Waiting]:
         for level in self._levels.values():
@@ -70,7 +71,7 @@ class Queue:
         """Let it wait."""
         level = self._levels.setdefault(call.priority, OrderedDict())
         level.setdefault(call.tenant, {})[call] = None
-        self._count += 1
+        self.count += 1
 
     def discard(self, call: Waiting) -> bool:
         """Take it out; whether it was there."""
@@ -79,7 +80,7 @@ class Queue:
         if level is None or calls is None or call not in calls:
             return False
         del calls[call]
-        self._count -= 1
+        self.count -= 1
         if not calls:
             del level[call.tenant]
             if not level:

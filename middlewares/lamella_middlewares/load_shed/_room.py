@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
-from weakref import WeakSet, WeakValueDictionary
+from weakref import WeakSet, ref
 
 import anyio
 
@@ -23,20 +23,32 @@ NAME: Final = "load_shed"
 
 _HINT: Final = "Come back after retry_after, or give LoadShed more room if this process has it."
 
+_SLACK: Final = 64
+"""How many calls without a place may be remembered besides one for each place."""
+
 _rooms: WeakSet[Room] = WeakSet()
 
 
 class Place:
     """What a call holds while it is worked on. Several requests of one call share it.
 
+    Args:
+        call_id: The call's id.
+        since: The monotonic instant of its entry.
+        lost: Told of its reference if it becomes garbage.
+
     Attributes:
+        calls: The ids of the call, and of those detached from it that take part.
+        reference: Under which its room knows it.
         since: The monotonic instant of its entry.
         users: How many requests of the call are inside.
     """
 
-    __slots__ = ("__weakref__", "since", "users")
+    __slots__ = ("__weakref__", "calls", "reference", "since", "users")
 
-    def __init__(self, since: float) -> None:
+    def __init__(self, call_id: str, since: float, lost: Callable[[ref[Place]], object]) -> None:
+        self.calls: tuple[str, ...] = (call_id,)
+        self.reference = ref(self, lost)
         self.since = since
         self.users = 1
 
@@ -58,8 +70,8 @@ class Room:
         self._queue = Queue()
         self._holds = HoldTimes()
         # Weak: a call whose event loop has died in the middle gives its place back as garbage.
-        self._inside: WeakSet[Place] = WeakSet()
-        self._calls: WeakValueDictionary[str, Place] = WeakValueDictionary()
+        self._inside: set[ref[Place]] = set()
+        self._calls: dict[str, ref[Place]] = {}
         _rooms.add(self)
 
     @property
@@ -95,9 +107,11 @@ class Room:
             raise
         now = context.ports.monotonic()
         with self._lock:
+            woken = self._hand_over(now)  # a place may have been lost, and this one kept waiting
             if self._queue.discard(call):
                 self._look(now)
             estimate = self._estimate(call)
+        self._wake([other for other in woken if other is not call], now)
         if call.place is None:
             raise self._refusal(context, call.shed or "max_wait", estimate)
         context.note(NAME, "load_shed.waited", seconds=now - call.arrived)
@@ -107,39 +121,60 @@ class Room:
         """One request is done with its place; whoever is next gets it once all of them are."""
         with self._lock:
             place.users -= 1
-            if place.users or place not in self._inside:
+            if place.users or place.reference not in self._inside:
                 return
-            self._inside.discard(place)
+            self._inside.discard(place.reference)
+            for call_id in place.calls:
+                self._calls.pop(call_id, None)
             self._holds.add(now - place.since)
+            if not self._queue.count:
+                if not self.overload.calm:
+                    self._look(now)
+                return
             woken = self._hand_over(now)
-        _wake(woken)
+        self._wake(woken, now)
 
     def forget(self) -> None:
         """Nobody is inside and nobody waits: a forked child has none of those who did."""
         self._queue = Queue()
-        self._inside = WeakSet()
-        self._calls = WeakValueDictionary()
+        self._inside = set()
+        self._calls = {}
 
     # --- under the lock ---------------------------------------------------------------------
 
     def _shared(self, context: Context) -> Place | None:
         """The place that the call has already, or the call that this one was detached from."""
-        place = self._calls.get(context.call_id)
-        if place is None and context.parent_id is not None:
-            place = self._calls.get(context.parent_id)
-        if place is None or place not in self._inside:
+        reference = self._calls.get(context.call_id)
+        if reference is None and context.parent_id is not None:
+            reference = self._calls.get(context.parent_id)
+        place = None if reference is None else reference()
+        if place is None or reference not in self._inside:
             return None
         place.users += 1
-        self._calls[context.call_id] = place
+        if context.call_id not in place.calls:
+            place.calls = (*place.calls, context.call_id)
+            self._calls[context.call_id] = place.reference
         return place
 
     def _free(self, context: Context, now: float) -> Place | None:
         """A place that nobody has and nobody waits for."""
-        if len(self._queue) or len(self._inside) >= self.size:
+        if self._queue.count or len(self._inside) >= self.size:
             return None
-        self.overload.entered(now, 0.0)
-        place = self._calls[context.call_id] = Place(now)
-        self._inside.add(place)
+        if not self.overload.calm:
+            self.overload.entered(now, 0.0)
+        return self._place(context.call_id, now)
+
+    def _place(self, call_id: str, now: float) -> Place:
+        # The references' callback takes no lock, for the garbage may be collected anywhere.
+        place = Place(call_id, now, self._inside.discard)
+        if len(self._calls) > 2 * len(self._inside) + _SLACK:  # what the garbage has left behind
+            self._calls = {
+                name: reference
+                for name, reference in self._calls.items()
+                if reference in self._inside
+            }
+        self._calls[call_id] = place.reference
+        self._inside.add(place.reference)
         return place
 
     def _hand_over(self, now: float) -> list[Waiting]:
@@ -149,8 +184,7 @@ class Room:
             call = self._queue.next()
             if call is None:
                 break
-            call.place = self._calls[call.call_id] = Place(now)
-            self._inside.add(call.place)
+            call.place = self._place(call.call_id, now)
             self.overload.entered(now, now - call.arrived)
             woken.append(call)
         self._look(now)
@@ -203,9 +237,20 @@ class Room:
             if why is None:
                 self._queue.add(call)
                 woken += self._hand_over(call.arrived)
-        _wake(woken)
+        self._wake(woken, call.arrived)
         if why is not None:
             raise self._refusal(context, why, estimate)
+
+    def _wake(self, calls: list[Waiting], now: float) -> None:
+        """Wake calls; what one was given whose event loop has been closed goes on to the next."""
+        calls = list(calls)
+        while calls:
+            call = calls.pop()
+            if call.waiter.wake() or call.place is None:
+                continue
+            with self._lock:
+                self._inside.discard(call.place.reference)
+                calls += self._hand_over(now)
 
     def _withdraw(self, call: Waiting, now: float) -> None:
         """A call waits no longer; a place that it was given meanwhile goes on to the next."""
@@ -242,11 +287,6 @@ async def _woken(waiter: Waiter, limit: float) -> None:
         return
     with anyio.move_on_after(limit):
         await waiter.wait()
-
-
-def _wake(calls: Iterable[Waiting]) -> None:
-    for call in calls:
-        call.waiter.wake()
 
 
 def _forget_all() -> None:

@@ -31,7 +31,7 @@ FIRST_OUTPUT: Final = 512.0
 
 _SMOOTHING: Final = 0.1
 
-_NONE: Final[Mapping[tuple[str, ...], int]] = MappingProxyType({})
+NONE: Final[Mapping[tuple[str, ...], int]] = MappingProxyType({})
 
 _NOISE: Final = 0.01
 """The share of a limit by which two honest counts of tokens may differ."""
@@ -133,7 +133,7 @@ class Learned:
 
     def marks(self) -> Mapping[tuple[str, ...], int]:
         """How much of each limit has been held back so far, in all."""
-        return dict(self._held) if self._held else _NONE
+        return dict(self._held) if self._held else NONE
 
     def missing(
         self, dimension: Dimension, remaining: int, said: Stated, marks: Mapping[Any, int]

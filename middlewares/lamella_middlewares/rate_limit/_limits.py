@@ -7,11 +7,17 @@ from typing import Any, Final, Literal, TypeAlias
 
 import attrs
 
-from lamella import ConfigurationError, Dimension, Usage
+from lamella import ConfigurationError, Dimension
 
 Kind: TypeAlias = Literal["requests", "tokens", "input_tokens", "output_tokens", "concurrency"]
 
 DAY: Final = 86_400.0
+
+CONSTANT: Final = frozenset({"requests", "concurrency"})
+"""The kinds of which each request wants one."""
+
+STRICT_BURST: Final = 0.1
+"""The share of a strict limit that may be used at once, if nobody says: nine tenths still flow."""
 
 
 @attrs.frozen
@@ -30,9 +36,9 @@ class Limit:
     per: float
     word: str
 
-    def dimension(self, prefix: tuple[str, ...], amount: int) -> Dimension:
-        """What a request wants of it."""
-        held = self.kind == "concurrency"
+    def dimension(self, prefix: tuple[str, ...]) -> Dimension:
+        """What a request wants of it: one, or as many tokens as are yet to be said."""
+        amount, held = int(self.kind in CONSTANT), self.kind == "concurrency"
         span = f"{self.capacity}/{self.per:g}"
         return Dimension((*prefix, span, self.word), amount, self.capacity, self.per, held)
 
@@ -53,7 +59,7 @@ class Demand:
 
     def of(self, limit: Limit) -> int:
         """What it wants of a limit. What is only an estimate never exceeds what can be had."""
-        if limit.kind in ("requests", "concurrency"):
+        if limit.kind in CONSTANT:
             return 1
         if limit.kind == "input_tokens":
             return self.input
@@ -64,15 +70,17 @@ class Demand:
         return max(known, min(total, limit.capacity))
 
 
-def used_of(limit: Limit, usage: Usage) -> int:
-    """What was used of a limit by a request that was sent."""
-    if limit.kind in ("requests", "concurrency"):
+NO_DEMAND: Final = Demand()
+"""Where nothing is counted in tokens."""
+
+
+def used_of(limit: Limit, read: int, written: int) -> int:
+    """What was used of a limit by a request that was sent, with so many tokens in and out."""
+    if limit.kind in CONSTANT:
         return 1
     if limit.kind == "input_tokens":
-        return usage.input_tokens
-    if limit.kind == "output_tokens":
-        return usage.output_tokens
-    return usage.total_tokens
+        return read
+    return written if limit.kind == "output_tokens" else read + written
 
 
 def limits_of(layer: Any) -> tuple[Limit, ...]:
@@ -82,6 +90,12 @@ def limits_of(layer: Any) -> tuple[Limit, ...]:
         ConfigurationError: If there is none.
     """
     attrs.validate(layer)  # attrs itself does so only once all fields are there
+    if layer.strict and layer.burst == 1:
+        raise ConfigurationError(
+            "RateLimit(strict=True, burst=1) would let through a whole limit at once, and then "
+            "nothing more.",
+            hint="Give a smaller burst: burst=0.1 leaves nine tenths of the limit to flow back.",
+        )
     given: tuple[tuple[Kind, int | None, float, str], ...] = (
         ("concurrency", layer.concurrency, 0.0, "requests at a time"),
         ("requests", layer.requests, layer.per, "requests"),
@@ -93,7 +107,7 @@ def limits_of(layer: Any) -> tuple[Limit, ...]:
     )
     found = tuple(
         [
-            _limit(kind, limit, per, word, layer.burst)
+            _limit(kind, limit, per, word, layer)
             for kind, limit, per, word in given
             if limit is not None
         ]
@@ -106,8 +120,11 @@ def limits_of(layer: Any) -> tuple[Limit, ...]:
     return found
 
 
-def _limit(kind: Kind, limit: int, per: float, word: str, burst: float) -> Limit:
+def _limit(kind: Kind, limit: int, per: float, word: str, layer: Any) -> Limit:
     if not per:
         return Limit(kind, limit, 0.0, word)
+    burst = (STRICT_BURST if layer.strict else 1.0) if layer.burst is None else layer.burst
     capacity = max(1, math.floor(limit * burst))
-    return Limit(kind, capacity, per * capacity / limit, word)
+    # In a span of `per` a bucket lets through what it holds and what flows in.
+    flow = max(1, limit - capacity) if layer.strict else limit
+    return Limit(kind, capacity, per * capacity / flow, word)

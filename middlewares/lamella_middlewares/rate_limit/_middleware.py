@@ -14,11 +14,11 @@ from lamella import (
     Request,
     Response,
     TokenCounter,
-    counted_input,
     ending,
     middleware,
 )
 from lamella._admission import admit
+from lamella._held_places import holding
 from lamella._lines import Terms
 from lamella._nothing import NOTHING
 from lamella._options import (
@@ -30,10 +30,12 @@ from lamella._options import (
     span,
     whole,
 )
+from lamella._scopes import ScopeOf, scope_name, scope_of
 from lamella._tokenizers import CounterOf, counter_choice
+from lamella._tokens import counted_tokens
+from lamella_middlewares.rate_limit._account import account_of
 from lamella_middlewares.rate_limit._learning import Learned
-from lamella_middlewares.rate_limit._limits import Demand, limits_of
-from lamella_middlewares.rate_limit._scope import ScopeOf, scope_of
+from lamella_middlewares.rate_limit._limits import NO_DEMAND, Demand, limits_of
 from lamella_middlewares.rate_limit._visit import Rules, Visit
 
 R = TypeVar("R", bound=Response)
@@ -56,7 +58,7 @@ def _wait(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
 
 
 def _share(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
-    if not is_number(value) or not 0 < value <= 1:
+    if value is not None and (not is_number(value) or not 0 < value <= 1):
         raise refused(layer, option, value, "a share of the limit, above 0 and up to 1")
 
 
@@ -90,17 +92,37 @@ def _counter_of(layer: Any) -> CounterOf:
     return counter_choice(layer.counter)
 
 
+def _key_of(layer: Any) -> object:
+    if layer.key is not None:
+        return layer.key
+    return ("provider", "model") if layer.phase in _INNER else "tenant"
+
+
 def _scope_of(layer: Any) -> ScopeOf:
-    return scope_of(layer.key, layer.phase)
+    return scope_of("RateLimit", _key_of(layer))
 
 
 def _rules_of(layer: Any) -> Rules:
     limits = limits_of(layer)
     inner = layer.phase in _INNER
-    terms = Terms(NAME, CODE, layer.max_waiting, layer.max_wait, ttl=layer.ttl, aging=layer.aging)
+    terms = Terms(
+        NAME,
+        CODE,
+        layer.max_waiting,
+        layer.max_wait,
+        ttl=layer.ttl,
+        aging=layer.aging,
+        gives_way=inner,
+    )
+    prefix = (layer.namespace, NAME, scope_name(_key_of(layer)))
     return Rules(
         limits,
         terms,
+        prefix=prefix,
+        account=(
+            *prefix,
+            ", ".join([f"{limit.capacity}/{limit.per:g} {limit.word}" for limit in limits]),
+        ),
         tokens=any(limit.kind.endswith("tokens") for limit in limits),
         learn=inner if layer.learn is None else layer.learn,
         wide=not inner,
@@ -119,7 +141,8 @@ class RateLimit:
     once, with `retry_after`.
 
     Limits are token buckets: a bucket holds `burst` of the limit and is refilled evenly, so in any
-    span at most that and what has flowed in meanwhile is let through. They are counted in the
+    span at most that and what has flowed in meanwhile is let through; with `strict`, no more than
+    the limit in any span of `per`. They are counted in the
     pipeline's lease store: for this process, or for a fleet that shares one.
 
     Args:
@@ -132,7 +155,10 @@ class RateLimit:
         requests_per_day: Requests for each day.
         tokens_per_day: Tokens for each day, of request and answer together.
         burst: Which share of a limit may be used at once, above 0 and up to 1. What remains of the
-            limit comes evenly.
+            limit comes evenly. None is 1, or 0.1 with `strict`.
+        strict: Whether no span of `per`, wherever it begins, may see more than the limit. What may
+            be used at once is then taken from what flows back: with a `burst` of 0.1, nine tenths
+            of the limit are let through in the long run, and in the worst span all of it.
         key: For whom is counted: `"provider"`, `"model"`, `"tenant"`, `"user"`, `"session"`,
             several of them, or a plain function of the request that returns text. None is provider
             and model in the phases `attempt` and `wire`, and the tenant elsewhere. Requests that
@@ -164,7 +190,8 @@ class RateLimit:
     per: float = attrs.field(default=60.0, converter=seconds, validator=span)
     requests_per_day: int | None = attrs.field(default=None, validator=_limit, kw_only=True)
     tokens_per_day: int | None = attrs.field(default=None, validator=_limit, kw_only=True)
-    burst: float = attrs.field(default=1.0, validator=_share, kw_only=True)
+    burst: float | None = attrs.field(default=None, validator=_share, kw_only=True)
+    strict: bool = attrs.field(default=False, validator=flag, kw_only=True)
     key: Any = attrs.field(default=None, kw_only=True)
     phase: Phase = attrs.field(default="attempt", kw_only=True)
     weights: Mapping[str, float] = attrs.field(default=NOTHING, validator=_weights, kw_only=True)
@@ -201,30 +228,26 @@ class RateLimit:
             DeadlineExceeded: If the deadline passes while it waits.
         """
         context, rules = request.context, self._rules
-        prefix = (self.namespace, NAME, *self._scope(request))
-        learned = context.ports.stores.local.get(prefix, Learned)
-        demand = await self._demand(request, learned) if rules.tokens else Demand()
-        visit = Visit(rules, request, call_next, demand, learned)
-        terms = rules.terms
-        if context.spare_credentials and not rules.wide:
-            # Another credential of the same provider may have room now: no waiting for this one.
-            terms = attrs.evolve(terms, max_wait=0.0)
+        local, scope = context.ports.stores.local, self._scope(request)
+        account = local.get((*rules.account, *scope), partial(account_of, rules, scope, local))
+        demand = await self._demand(request, account.learned) if rules.tokens else NO_DEMAND
         grant = await admit(
             context,
-            [limit.dimension(prefix, demand.of(limit)) for limit in rules.limits],
-            terms,
+            account.wanted(demand, context),
+            rules.terms,
             weight=self.weights.get(context.tenant or "", 1.0),
-            gate=partial(learned.paused, context.ports.monotonic),
+            gate=account.learned.paused,
         )
-        visit.begin(grant)
+        visit = Visit(rules, context, demand, account.learned, grant)
         if grant.waited > 0:
             context.note(NAME, f"{NAME}.waited", seconds=grant.waited)
-        return await ending(visit, request, visit.settle)
+        if account.mark is not None:
+            request = holding(request, account.mark, grant)
+        return await ending(call_next, request, visit.settle, answered=visit.answered)
 
     async def _demand(self, request: Request[Any], learned: Learned) -> Demand:
         """What the request will probably use."""
-        read = await counted_input(request, self._counter_of(request))
-        tokens = 0 if read is None else read.input_tokens
+        tokens = await counted_tokens(request, self._counter_of(request))
         if not hasattr(request, "max_output_tokens"):
             return Demand(tokens)
         most: int | None = getattr(request, "max_output_tokens", None)

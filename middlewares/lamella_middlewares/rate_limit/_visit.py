@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping
-from typing import Any, Final, TypeVar
+from collections.abc import Coroutine
+from typing import Any, Final
 
 import attrs
 
 from lamella import (
+    Context,
     Dimension,
     Ending,
-    Handler,
     Head,
     Outcome,
     ProviderError,
     RateLimitError,
-    Request,
     Response,
-    Usage,
-    output_usage,
 )
 from lamella._attempts import OpenAttempt
 from lamella._grants import Grant, at_once, in_background
 from lamella._lines import Terms
-from lamella_middlewares.rate_limit._learning import Learned, Stated, stated
+from lamella._tokens import output_tokens
+from lamella_middlewares.rate_limit._learning import NONE, Learned, Stated, stated
 from lamella_middlewares.rate_limit._limits import Demand, Limit, used_of
-
-R = TypeVar("R", bound=Response)
 
 NO_HEAD: Final = Head()
 
@@ -44,6 +40,8 @@ class Rules:
     Attributes:
         limits: What is counted.
         terms: How it is waited for.
+        prefix: How the keys of its limits begin.
+        account: How the keys of what it keeps for itself begin.
         tokens: Whether any limit is in tokens.
         learn: Whether the provider's answers are listened to.
         wide: Whether attempts of branches inside belong to the request too: they do outside the
@@ -52,127 +50,118 @@ class Rules:
 
     limits: tuple[Limit, ...]
     terms: Terms
+    prefix: tuple[str, ...]
+    account: tuple[str, ...]
     tokens: bool
     learn: bool
     wide: bool
 
 
 class Visit:
-    """What a request has reserved, and what becomes of it. As a handler it passes on.
+    """What a request has reserved, and what becomes of it.
 
     Args:
         rules: The layer's.
-        request: As the layer got it.
-        call_next: The handler inside.
+        context: Of the request, as the layer got it.
         demand: What it was expected to use.
         learned: What is known for its key.
+        grant: Its reservation.
     """
 
     __slots__ = (
-        "__name__", "_call_next", "_demand", "_head", "_learned", "_marks", "_request", "_rules",
-        "_since", "grant",
+        "_context", "_demand", "_grant", "_head", "_learned", "_marks", "_rules", "_since",
     )  # fmt: skip
 
     def __init__(
-        self,
-        rules: Rules,
-        request: Request[Any],
-        call_next: Handler,
-        demand: Demand,
-        learned: Learned,
+        self, rules: Rules, context: Context, demand: Demand, learned: Learned, grant: Grant
     ) -> None:
-        self.__name__ = getattr(call_next, "__name__", "transport")
         self._rules = rules
-        self._request = request
-        self._call_next = call_next
+        self._context = context
         self._demand = demand
         self._learned = learned
+        self._grant = grant
         self._head = NO_HEAD
-        self._marks: Mapping[Any, int] = {}
-        self._since = 0.0
-        self.grant: Grant | None = None
+        self._marks = learned.marks() if rules.learn else NONE
+        self._since = context.trace.now()
 
-    def begin(self, grant: Grant) -> None:
-        """It has been admitted."""
-        self.grant = grant
-        self._marks = self._learned.marks()
-        self._since = self._request.context.trace.now()
-
-    async def __call__(self, request: Request[R], /) -> R:
-        response = await self._call_next(request)
+    def answered(self, response: Response) -> None:
+        """Its answer has begun."""
         self._head = head = getattr(response, "head", NO_HEAD)
         if self._rules.learn and head.headers and not head.cached:
             self._listen(head)
-        return response
 
     def settle(self, end: Ending) -> Coroutine[Any, Any, None] | None:
         """Give back what was not used, or charge what was used besides."""
-        grant = self.grant
-        if grant is None:
-            return None
-        if self._rules.learn and isinstance(end.error, RateLimitError):
+        if end.error is not None and self._rules.learn and isinstance(end.error, RateLimitError):
             self._pause(end.error)
-        return grant.finish(self._used(end, grant))
+        return self._grant.finish(self._used(end))
 
     # --- what was used -------------------------------------------------------------------------
 
-    def _used(self, end: Ending, grant: Grant) -> list[int] | None:
+    def _used(self, end: Ending) -> list[int] | None:
         """Of each limit; None if nothing was sent."""
+        if self._head.cached:
+            return None
         sent = self._sent()
-        if self._head.cached or not sent:
+        if not sent:
             return None
         limits = self._rules.limits
         if not self._rules.tokens:
-            return [each.amount for each in grant.dimensions]
-        usage = self._usage(sent[0], end)
-        for attempt in sent[1:]:
-            usage += self._usage(attempt, end)
-        if end.outcome is Outcome.COMPLETE and not usage.estimated and len(sent) == 1:
-            self._learned.saw_output(usage.output_tokens)
-        return [used_of(limit, usage) for limit in limits]
+            return [1] * len(limits)
+        read = written = 0
+        for attempt in sent:
+            more = self._spent(attempt, end)
+            read, written = read + more[0], written + more[1]
+        usage = sent[0].usage if len(sent) == 1 and end.outcome is Outcome.COMPLETE else None
+        if usage is not None and not usage.estimated:
+            self._learned.saw_output(written)
+        return [used_of(limit, read, written) for limit in limits]
 
     def _sent(self) -> list[OpenAttempt]:
         """The attempts that were made on its behalf, as far as anything of them was sent."""
-        context = self._request.context
-        mine, inside = context.branch, f"{context.branch}/"
-        all_of_turn = context.trace.of_turn(context.bound)
-        since = [each for each in all_of_turn if each.start >= self._since]
-        found = [each for each in since if each.branch == mine]
-        if self._rules.wide or not found:
-            found += [each for each in since if each.branch.startswith(inside)]
+        context, since = self._context, self._since
+        mine, wide = context.branch, self._rules.wide
+        found: list[OpenAttempt] = []
+        inside: list[OpenAttempt] = []
+        for each in context.trace.of_turn(context.bound):
+            if each.start >= since:
+                if each.branch == mine:
+                    found.append(each)
+                elif each.branch.startswith(f"{mine}/"):
+                    inside.append(each)
+        if inside and (wide or not found):
+            found += inside
         return [each for each in found if _was_sent(each)]
 
-    def _usage(self, attempt: OpenAttempt, end: Ending) -> Usage:
-        """What one attempt consumed; where nobody says, what it was expected to."""
-        if attempt.usage is not None:
-            return attempt.usage
+    def _spent(self, attempt: OpenAttempt, end: Ending) -> tuple[int, int]:
+        """What one attempt has read and written; where nobody says, what it was expected to."""
+        usage = attempt.usage
+        if usage is not None:
+            return usage.input_tokens, usage.output_tokens
         if _refused_unread(attempt, end):
-            return Usage()
-        asked = Usage(uncached_input=self._demand.input, estimated=True)
-        delivered = output_usage(end.events)
-        if not delivered.output_tokens and attempt.outcome in _NOBODY_KNOWS:
-            delivered = Usage(text_output=self._demand.output, estimated=True)
-        return asked + delivered
+            return 0, 0
+        delivered = output_tokens(end.events)
+        if not delivered and attempt.outcome in _NOBODY_KNOWS:
+            delivered = self._demand.output
+        return self._demand.input, delivered
 
     # --- what the provider says ----------------------------------------------------------------
 
     def _pause(self, error: RateLimitError) -> None:
-        context = self._request.context
+        context = self._context
         seconds = self._learned.pause(error, context.ports.monotonic())
         context.note("rate_limit", "rate_limit.paused", seconds=seconds, hint=error.retry_after)
 
     def _listen(self, head: Head) -> None:
         """Hold back what the server has less of."""
-        grant, seen = self.grant, set[str]()
-        if grant is None:
-            return
+        grant, seen = self._grant, set[str]()
         for limit, dimension, remaining in zip(
             self._rules.limits, grant.dimensions, grant.remaining, strict=True
         ):
             if limit.kind in seen:  # the shorter span comes first, and headers are of that
                 continue
             seen.add(limit.kind)
-            said = stated(head.headers, limit.kind, self._request.context.ports.wall)
+            said = stated(head.headers, limit.kind, self._context.ports.wall)
             if said is None or said.remaining >= remaining:
                 continue
             missing = self._learned.missing(dimension, remaining, said, self._marks)
@@ -180,7 +169,7 @@ class Visit:
                 self._hold(grant, dimension, missing, said)
 
     def _hold(self, grant: Grant, dimension: Dimension, missing: int, said: Stated) -> None:
-        context = self._request.context
+        context = self._context
         self._learned.hold(dimension, missing)
         context.note(
             "rate_limit",
@@ -197,7 +186,7 @@ class Visit:
 
     async def _hold_back(self, dimension: Dimension, missing: int, said: Stated) -> None:
         """Reserve what the server does not have, until its reset."""
-        ports = self._request.context.ports
+        ports = self._context.ports
         leases = ports.stores.leases
         level = await leases.level(dimension)
         # Another process that shares the store may have heard the same.

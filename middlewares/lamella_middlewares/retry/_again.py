@@ -9,7 +9,7 @@ from tenacity import AsyncRetrying, RetryCallState
 from lamella import LamellaError, Request, Response
 from lamella._retry_budget import balance_of, count_call
 from lamella_middlewares.retry._predicate import Verdict, judge
-from lamella_middlewares.retry._waits import backoff, jittered, obeying, valid_hint
+from lamella_middlewares.retry._waits import backoff, jittered, obeying
 
 if TYPE_CHECKING:
     from lamella import Handler
@@ -91,12 +91,12 @@ class Again(Generic[R]):
             return False
         if verdict.again:
             self._reason = verdict.reason
-            self._stop = self._decide(error, verdict)
+            self._stop = self._decide(verdict)
         elif verdict.reason in _ENDS:
             self._note_end(error, _ENDS[verdict.reason])
         return verdict.again
 
-    def _decide(self, error: Exception, verdict: Verdict) -> str | None:
+    def _decide(self, verdict: Verdict) -> str | None:
         """Set the wait; why there must be no further try, None if there may be."""
         retry, context = self._retry, self._request.context
         turn = context.bound.turn
@@ -110,9 +110,7 @@ class Again(Generic[R]):
         if context.bound.left <= 0:
             return "attempt bound"
         room = context.left() - retry.min_useful
-        hint = None
-        if isinstance(error, LamellaError):
-            hint = valid_hint(error.retry_after)
+        hint = verdict.hint
         if hint is not None and hint > retry.max_wait:
             return "retry_after is longer than max_wait"
         self._wait = 0.0 if free else self._backoff(throttled=verdict.throttled)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from functools import partial
+from importlib import import_module
+from typing import Any, Final, TypeVar
 
 import attrs
 
 from lamella import Handler, MisuseError, Request, Response, middleware
 from lamella._options import flag, number, one_of, refused, seconds, span, whole
 from lamella._retry_budget import RetryBudget, balance_of, count_call
+from lamella._warm import Warm
 from lamella_middlewares.retry._predicate import Foreign, foreign_predicate
 from lamella_middlewares.retry._waits import Jitter, Strategy
 
 R = TypeVar("R", bound=Response)
+
+_trying: Final = Warm(partial(import_module, "lamella_middlewares.retry._again"))
+"""Importing the tries after the first one, and tenacity with them, off the event loop."""
 
 _MULTIPLIERS = {"exponential": 2.0, "linear": 1.0}
 
@@ -111,6 +117,8 @@ class Retry:
                 self._deposit(request, response)
             return response
         # Outside the `except`, so that later errors do not carry this one as their context.
+        if not _trying.done:
+            await _trying.ready(request.context)
         from lamella_middlewares.retry._again import Again
 
         return await Again(self, request, call_next, failure).run()

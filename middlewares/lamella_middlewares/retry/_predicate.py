@@ -28,7 +28,7 @@ from lamella import (
     TimedOutError,
 )
 from lamella._options import is_async
-from lamella._repeatable import maybe_processed, repeatable
+from lamella._repeatable import maybe_processed, repeatable, valid_hint
 
 Foreign: TypeAlias = Callable[[Exception], bool]
 """Whether an exception that is not the library's own may be retried."""
@@ -49,12 +49,14 @@ class Verdict:
         reason: Why, in a word for the trace.
         throttled: Whether the provider asked for fewer requests.
         free: Whether nothing has left this process, so that a try costs nobody anything.
+        hint: Seconds that the provider wants one to wait; None if it did not say.
     """
 
     again: bool
     reason: str
     throttled: bool = False
     free: bool = False
+    hint: float | None = None
 
 
 _FINAL = Verdict(again=False, reason="final")
@@ -93,10 +95,11 @@ def _judged(error: LamellaError, request: Request[Any]) -> Verdict:
         return _verdict(error, "asked")
     if error.should_retry is False or not _retryable(error):
         return _FINAL
-    if error.outcome is Outcome.NOT_SENT:
-        return Verdict(again=True, reason="not_sent", free=True)
-    if request.context.alternatives and isinstance(error, TimedOutError):
+    if isinstance(error, TimedOutError) and request.context.alternatives:
         return _ELSEWHERE  # a target that is silent now will be silent for a second limit, too
+    if error.outcome is Outcome.NOT_SENT:
+        hint = valid_hint(error.retry_after)
+        return Verdict(again=True, reason="not_sent", free=True, hint=hint)
     if maybe_processed(error) and not repeatable(request):
         return _STATEFUL
     return _verdict(error, _reason(error))
@@ -107,17 +110,21 @@ def _together(verdicts: list[Verdict]) -> Verdict:
     again = [verdict for verdict in verdicts if verdict.again]
     if not again or _STATEFUL in verdicts:
         return _STATEFUL if _STATEFUL in verdicts else _FINAL
+    hints = [verdict.hint for verdict in again if verdict.hint is not None]
     return Verdict(
         again=True,
         reason=again[0].reason,
         throttled=all(verdict.throttled for verdict in again),
         free=all(verdict.free for verdict in verdicts),
+        # One of them may be asked at once; the others are left alone for as long as they said.
+        hint=min(hints) if len(hints) == len(again) else None,
     )
 
 
 def _verdict(error: LamellaError, reason: str) -> Verdict:
     throttled = isinstance(error, RateLimitError | OverloadedError) or error.status == 429
-    return Verdict(again=True, reason=reason, throttled=throttled)
+    hint = valid_hint(error.retry_after)
+    return Verdict(again=True, reason=reason, throttled=throttled, hint=hint)
 
 
 def _retryable(error: LamellaError) -> bool:

@@ -61,11 +61,6 @@ def jittered(wait: float, jitter: Jitter, random: Random) -> float:
     return wait
 
 
-def valid_hint(hint: float | None) -> float | None:
-    """A server's hint in seconds, or None if it is none: zero, negative, or no finite number."""
-    return hint if hint is not None and 0 < hint < math.inf else None
-
-
 def obeying(wait: float, hint: float | None, room: float, random: Random) -> float:
     """A wait that never undercuts the server's hint.
 

@@ -15,10 +15,10 @@ from lamella_middlewares.route._policies import (
     LeastUsed,
     Policy,
     Weighted,
+    Weights,
 )
 from lamella_middlewares.route._rollout import Rollout
 from lamella_middlewares.route._shadow import Shadow
-from lamella_middlewares.route._weights import Weights
 
 __all__ = (
     "Affinity",

@@ -9,15 +9,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
 from typing import Any, Final, Literal, TypeAlias, cast
 
 import attrs
 
-from lamella import ChatRequest, ConfigurationError, Message, Opaque, Request, Text, Tool
+from lamella import (
+    ChatRequest,
+    ConfigurationError,
+    Context,
+    Message,
+    Opaque,
+    Request,
+    Text,
+    Tool,
+)
 from lamella._options import is_async, is_number, refused, whole
+from lamella._structuring import build_option
 from lamella_middlewares.route._policies import Candidate
-from lamella_middlewares.route._stable_hash import fraction
-from lamella_middlewares.route._tables import made
 
 By: TypeAlias = Literal["session", "user", "tenant", "prompt"]
 WORDS: Final = ("session", "user", "tenant", "prompt")
@@ -26,6 +35,9 @@ PREFIX: Final = 8_192
 """Characters of each message that count. Providers look at less to find a warm prefix."""
 
 PROMPT_LOAD: Final = 2.0
+
+_BITS: Final = 53
+"""What a float holds exactly."""
 
 
 def _by(affinity: Any, option: attrs.Attribute[Any], value: Any) -> None:
@@ -76,13 +88,12 @@ class Affinity:
         return self.by if isinstance(self.by, str) else "affinity"
 
     def key(self, request: Request[Any]) -> str | None:
-        """What a request belongs to; None if to nothing."""
+        """What a request belongs to; None if to nothing. Empty text is nothing."""
         if callable(self.by):
-            return _text(self.by(request))
+            return _text(self.by(request)) or None
         if self.by == "prompt":
             return prompt_key(request, self.messages)
-        found: str | None = getattr(request.context, self.by)
-        return found
+        return owner(request.context, self.by)
 
     def ranked(
         self, key: str, tenant: str | None, names: Sequence[str], weights: Mapping[str, float]
@@ -95,7 +106,15 @@ class Affinity:
             names: All targets that could take the request, were they well.
             weights: How many keys each gets, above 0.
         """
-        return sorted(names, key=lambda name: _distance(name, weights[name], key, tenant or ""))
+        rest = _framed("" if tenant is None else str(tenant)) + _framed(key)
+
+        def distance(name: str) -> float:
+            # The least one wins; a target of twice the weight wins twice as many keys. The
+            # logarithm of a uniform number over the weight is the first of that many exponential
+            # ones, so that a change of one weight moves keys only from or to that target.
+            return -math.log1p(-_fraction(_framed(name) + rest)) / weights[name]
+
+        return sorted(names, key=distance)
 
     def choose(self, ranked: Sequence[str], fit: Sequence[Candidate]) -> Candidate | None:
         """The target that a key goes to; None if neither its own nor its next ones can take it.
@@ -105,19 +124,15 @@ class Affinity:
             fit: Those of them that can take the request now.
         """
         able = {one.name: one for one in fit}
-        most = self._most(fit)
+        most = math.inf  # calls in flight for each unit of weight
+        if self.load is not None and fit:
+            flying = sum([one.in_flight for one in fit]) + 1
+            most = self.load * flying / sum([one.weight for one in fit])
         for name in ranked[: self.ranks]:
             one = able.get(name)
             if one is not None and one.in_flight < most * one.weight:
                 return one
         return None
-
-    def _most(self, fit: Sequence[Candidate]) -> float:
-        """Calls in flight that a target may have for each unit of weight."""
-        if self.load is None or not fit:
-            return math.inf
-        flying = sum([one.in_flight for one in fit]) + 1
-        return math.ceil(self.load * flying / sum([one.weight for one in fit]))
 
 
 def _text(said: Any) -> str | None:
@@ -127,13 +142,27 @@ def _text(said: Any) -> str | None:
     return said
 
 
-def _distance(name: str, weight: float, key: str, tenant: str) -> float:
-    """The least one wins; a target of twice the weight wins twice as many keys.
+def owner(context: Context, key: str) -> str | None:
+    """Whose a call is, by `session`, `user` or `tenant`; None where that is not said, or empty."""
+    found: object = getattr(context, key)
+    # Somebody's ids are numbers: the same one is the same user nevertheless.
+    return None if found is None or found == "" else str(found)
 
-    The logarithm of a uniform number over the weight is the first of that many exponential ones, so
-    that a change of one weight moves keys only from or to that target.
-    """
-    return -math.log1p(-fraction(name, tenant, key)) / weight
+
+def fraction(*texts: str) -> float:
+    """A number from 0 to below 1, the same for the same texts in every process and release."""
+    return _fraction(b"".join([_framed(text) for text in texts]))
+
+
+def _framed(text: str) -> bytes:
+    data = text.encode("utf-8", "surrogatepass")
+    # With its length, so that ("ab", "c") is not ("a", "bc").
+    return len(data).to_bytes(8, "big") + data
+
+
+def _fraction(data: bytes) -> float:
+    digest = blake2b(data, digest_size=8).digest()
+    return (int.from_bytes(digest, "big") >> (64 - _BITS)) / (1 << _BITS)
 
 
 def prompt_key(request: Request[Any], count: int) -> str | None:
@@ -147,10 +176,7 @@ def prompt_key(request: Request[Any], count: int) -> str | None:
     if not isinstance(seen, ChatRequest):
         return None
     texts = [seen.model or ""]
-    texts += [
-        tool.name if isinstance(tool, Tool) else str(dict(tool.data))[:PREFIX]
-        for tool in seen.tools
-    ]
+    texts += [tool.name if isinstance(tool, Tool) else _shortened(tool.data) for tool in seen.tools]
     left = count
     for message in seen.messages:
         if message.role not in {"system", "developer"}:
@@ -167,13 +193,28 @@ def _beginning(message: Message) -> str:
         if isinstance(part, Text):
             parts.append(part.text[:PREFIX])
         elif isinstance(part, Opaque):
-            parts.append(str(dict(part.data))[:PREFIX])
+            parts.append(_shortened(part.data))
         else:
             # Of pictures and sound the size will do: equal beginnings have equal sizes.
             content = getattr(part, "data", None) or getattr(part, "text", None) or ""
             address = getattr(part, "url", None) or getattr(part, "id", None) or ""
             parts.append(f"{part.type}:{len(content)}:{str(address)[:PREFIX]}")
     return "\0".join(parts)
+
+
+def _shortened(data: Mapping[str, Any]) -> str:
+    """Nested data as text; a picture of megabytes in it is not looked at as a whole."""
+
+    def short(value: Any) -> Any:
+        if isinstance(value, str):
+            return value[:PREFIX]
+        if isinstance(value, Mapping):
+            return {key: short(item) for key, item in cast("Mapping[str, Any]", value).items()}
+        if isinstance(value, list | tuple):
+            return [short(item) for item in cast("Sequence[Any]", value)[:PREFIX]]
+        return value
+
+    return str(short(data))[:PREFIX]
 
 
 def affinity_of(given: Any) -> Affinity | None:
@@ -185,7 +226,7 @@ def affinity_of(given: Any) -> Affinity | None:
     if given is None or isinstance(given, Affinity):
         return given
     if isinstance(given, Mapping):
-        return made("affinity", Affinity, cast("Any", given))
+        return build_option("affinity", Affinity, cast("Any", given))
     if (isinstance(given, str) and given in WORDS) or callable(given):
         return Affinity(cast("Any", given))
     raise ConfigurationError(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from typing import Any, Final, cast
 
 import anyio
@@ -24,8 +24,9 @@ from lamella import (
     Target,
 )
 from lamella._options import is_number, number, refused, seconds, span, whole
+from lamella._structuring import build_option
+from lamella._target_forms import shown
 from lamella._targets import send
-from lamella_middlewares.route._tables import made
 
 INSTRUCTION: Final = (
     "Rate how hard the request between the markers is for a language model to answer well: 0 is a "
@@ -51,6 +52,11 @@ def _are_names(value: Any) -> bool:
     return isinstance(value, tuple) and all(
         isinstance(each, str) and each for each in cast("Any", value)
     )
+
+
+def _instruction(classifier: Any, option: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, str) or not value:
+        raise refused(classifier, option, value, "text that tells a model how to score")
 
 
 def _function(classifier: Any, option: attrs.Attribute[Any], value: Any) -> None:
@@ -96,7 +102,7 @@ class Classifier:
     """
 
     function: Callable[[Request[Any]], Any] | None = attrs.field(default=None, validator=_function)
-    ask: Any = attrs.field(default=None, kw_only=True)
+    ask: Any = attrs.field(default=None, kw_only=True, repr=shown)
     threshold: float = attrs.field(default=0.5, kw_only=True, validator=number(0, 1))
     above: tuple[str, ...] = attrs.field(
         default=(), kw_only=True, converter=_names, validator=_all_names
@@ -107,7 +113,9 @@ class Classifier:
     default: tuple[str, ...] = attrs.field(
         default=(), kw_only=True, converter=_names, validator=_all_names
     )
-    instruction: str = attrs.field(default=INSTRUCTION, kw_only=True, repr=False)
+    instruction: str = attrs.field(
+        default=INSTRUCTION, kw_only=True, repr=False, validator=_instruction
+    )
     characters: int = attrs.field(default=4_000, kw_only=True, validator=whole(1))
     seconds: float = attrs.field(default=5.0, kw_only=True, converter=seconds, validator=span)
 
@@ -147,29 +155,31 @@ class Classifier:
         """
         if asked is not None and not isinstance(cast("object", request), ChatRequest):
             return None
-        with anyio.move_on_after(self.seconds) as scope:
-            try:
-                verdict = self._understood(await self._said(request, asked, call_next))
-            except (DeadlineExceeded, ClosedError):
+        try:
+            said: Any = None
+            if self.function is not None:
+                said = self.function(request)
+            if asked is not None or inspect.isawaitable(said):
+                said = await self._in_time(request, said, asked, call_next)
+        except Exception as error:
+            if isinstance(error, DeadlineExceeded | ClosedError) and _is_over(request):
                 raise  # the call is over, and not only the classifier
-            except Exception as error:  # noqa: BLE001 - noted; the default stands in
-                return Verdict(self.default, why=type(error).__name__)
-            if any(name not in known for name in verdict.targets):
-                return Verdict(self.default, why="it named no target")
-            return verdict
-        assert scope.cancelled_caught  # noqa: S101 - nothing else leads here
-        return Verdict(self.default, why=f"not over in {self.seconds:g} s")
+            return Verdict(self.default, why=type(error).__name__)
+        verdict = said if isinstance(said, Verdict) else self._understood(said)
+        if any(name not in known for name in verdict.targets):
+            return Verdict(self.default, why="it named no target")
+        return verdict
 
-    async def _said(self, request: Request[Any], asked: Target | None, call_next: Handler) -> Any:
-        if asked is None:
-            assert self.function is not None  # noqa: S101 - one of the two is there
-            said = self.function(request)
-            if not inspect.isawaitable(said):
-                return said
-            return await request.context.wait(lambda: said, what="classifying")
-        child = request.child(self._question(cast("ChatRequest", request)), purpose="route")
-        response = await send(child, asked, call_next)
-        return score_in(response.text)
+    async def _in_time(
+        self, request: Request[Any], said: Any, asked: Target | None, call_next: Handler
+    ) -> Any:
+        with anyio.move_on_after(self.seconds):
+            if asked is None:
+                return await _result(request, said)
+            child = request.child(self._question(cast("ChatRequest", request)), purpose="route")
+            response = await send(child, asked, call_next)
+            return score_in(response.text)
+        return Verdict(self.default, why=f"not over in {self.seconds:g} s")
 
     def _question(self, request: ChatRequest) -> ChatRequest:
         users = [message for message in request.messages if message.role == "user"]
@@ -197,9 +207,22 @@ class Classifier:
         if isinstance(said, list | tuple | set | frozenset):
             names = tuple(cast("Iterable[Any]", said))
             if names and all(isinstance(name, str) for name in names):
-                return Verdict(names)
+                # The order of a set differs from process to process.
+                return Verdict(names if isinstance(said, list | tuple) else tuple(sorted(names)))
         kind = cast("object", said).__class__.__name__
         return Verdict(self.default, why=f"it returned {kind}")
+
+
+def _is_over(request: Request[Any]) -> bool:
+    return request.context.call.closing or request.context.left() <= 0
+
+
+async def _result(request: Request[Any], said: Awaitable[Any]) -> Any:
+    try:
+        return await request.context.wait(lambda: said, what="classifying")
+    finally:
+        if isinstance(said, Coroutine):
+            said.close()  # that of a call which was over before it could begin
 
 
 def score_in(text: str) -> float | None:
@@ -225,7 +248,7 @@ def classifier_of(given: Any) -> Classifier | None:
     if given is None or isinstance(given, Classifier):
         return given
     if isinstance(given, Mapping):
-        return made("classifier", Classifier, cast("Any", given))
+        return build_option("classifier", Classifier, cast("Any", given))
     if callable(given) and not isinstance(given, type):
         return Classifier(cast("Any", given))
     raise ConfigurationError(

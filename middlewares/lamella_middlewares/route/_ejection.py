@@ -8,14 +8,39 @@ more targets than a declared share. What the provider itself says about time (a 
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final, Literal, TypeAlias
 
 import attrs
 
+from lamella import (
+    AuthenticationError,
+    ClosedError,
+    ConfigurationError,
+    ConflictError,
+    CredentialsExhaustedError,
+    DeadlineExceeded,
+    Ending,
+    InvalidRequestError,
+    LamellaError,
+    MisuseError,
+    NotFoundError,
+    Outcome,
+    OverloadedError,
+    PermissionDeniedError,
+    ProviderError,
+    QuotaError,
+    RateLimitError,
+    RefusedError,
+    ResponseTooLargeError,
+    TimedOutError,
+    UnpricedError,
+)
 from lamella._options import is_number, number, refused, seconds, span, whole
 from lamella._sliding_counts import SlidingCounts
 
 Status: TypeAlias = Literal["ok", "ejected", "resting", "isolated"]
+Kind: TypeAlias = Literal["success", "failure", "local", "neutral"]
 
 _GOOD: Final = 0
 _BAD: Final = 1
@@ -133,7 +158,10 @@ class Conduct:
     def succeeded(self, now: float, ejection: Ejection) -> None:
         """It has answered."""
         self.consecutive = 0
-        self._counts_of(ejection.window).add(now, _GOOD)
+        counts = self._counts
+        if counts is None or self._window < ejection.window:
+            counts = self._counts_of(ejection.window)
+        counts.add(now, _GOOD)
 
     def failed(self, now: float, ejection: Ejection) -> str | None:
         """It has failed.
@@ -196,7 +224,88 @@ class Conduct:
             self._counts.clear()
 
     def _counts_of(self, window: float) -> SlidingCounts:
-        """The counts of a window; layers of one namespace are meant to agree on its length."""
-        if self._counts is None or self._window != window:
+        """The counts of a window: of the longest, where layers of a namespace do not agree."""
+        if self._counts is None or self._window < window:
             self._counts, self._window = SlidingCounts(window, 2), window
         return self._counts
+
+
+# --- what the end of a call says of its target ------------------------------------------------
+
+_NEUTRAL = (
+    # Ours, or the caller's: the target has nothing to do with it.
+    ClosedError, MisuseError, ConfigurationError, UnpricedError,
+    InvalidRequestError, ConflictError, ResponseTooLargeError,
+)  # fmt: skip
+_LOCAL = (RefusedError, DeadlineExceeded)
+
+_OF_THE_SERVER: Final = frozenset({408, 425})
+"""Statuses below 500 that are nobody's mistake."""
+
+BLOCKED: Final = 0.25
+"""Seconds; a limit in time that was noticed later than that was missed by this process."""
+
+
+@attrs.frozen
+class Verdict:
+    """What an ending says about the target.
+
+    Attributes:
+        kind: `success`; `failure` counts towards ejection; `local` arose here and is counted apart;
+            `neutral` says nothing.
+        rest: For how many seconds the provider wants to be left alone; infinite where it does not
+            say how long; None if it does not want to be.
+        why: Why it rests.
+    """
+
+    kind: Kind
+    rest: float | None = None
+    why: str = ""
+
+
+SUCCESS = Verdict("success")
+FAILURE = Verdict("failure")
+LOCAL = Verdict("local")
+NEUTRAL = Verdict("neutral")
+
+
+def judge(end: Ending, *, own_model: bool) -> Verdict:
+    """What an ending says about the target.
+
+    Args:
+        end: How the call ended there.
+        own_model: Whether the target, and not the caller, says which model is asked: then it is
+            the target's fault if that is not there or not permitted.
+    """
+    if end.outcome is Outcome.COMPLETE:
+        return SUCCESS
+    error = end.error
+    if end.outcome in {Outcome.CANCELLED, Outcome.LEFT} or not isinstance(error, Exception):
+        return NEUTRAL
+    if not isinstance(error, LamellaError):
+        return FAILURE  # a plain function's own: the connection error of another library
+    if isinstance(error, _LOCAL):
+        return LOCAL
+    if isinstance(error, _NEUTRAL):
+        return NEUTRAL
+    return _of_provider(error, own_model=own_model)
+
+
+def _of_provider(error: LamellaError, *, own_model: bool) -> Verdict:
+    if isinstance(error, TimedOutError) and error.late >= BLOCKED:
+        return LOCAL
+    hint = error.retry_after
+    valid = hint is not None and is_number(hint) and hint > 0
+    if isinstance(error, QuotaError | CredentialsExhaustedError):
+        return Verdict("neutral", hint if valid else math.inf, "quota")
+    if isinstance(error, RateLimitError):
+        return Verdict("neutral", hint, "throttled") if valid else FAILURE
+    if isinstance(error, OverloadedError) and valid:
+        return Verdict("failure", hint, "overloaded")
+    if isinstance(error, NotFoundError | PermissionDeniedError):
+        return FAILURE if own_model else NEUTRAL
+    if isinstance(error, AuthenticationError):
+        return FAILURE
+    if isinstance(error, ProviderError) and error.status is not None:
+        return FAILURE if error.status >= 500 or error.status in _OF_THE_SERVER else NEUTRAL
+    return FAILURE

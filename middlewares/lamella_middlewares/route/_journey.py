@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from lamella import (
     Handler,
@@ -17,10 +17,11 @@ from lamella import (
     ending,
 )
 from lamella._target_fitness import Fitness
-from lamella_middlewares.route._board import Board, Standing
+from lamella_middlewares.route._affinity import Affinity
+from lamella_middlewares.route._board import Board
 from lamella_middlewares.route._policies import Candidate
 from lamella_middlewares.route._rollout import CONTROL
-from lamella_middlewares.route._trip import Trip
+from lamella_middlewares.route._trip import Trip, is_within
 
 if TYPE_CHECKING:
     from lamella_middlewares.route._middleware import Route
@@ -31,12 +32,8 @@ _UNHARMED = frozenset({None, Outcome.COMPLETE, Outcome.CANCELLED, Outcome.LEFT})
 """Outcomes of attempts that do not speak against asking their target again."""
 
 
-Place: TypeAlias = tuple[Target, Standing, float]
-"""A target, its standing, and its weight now: another thread may be setting that one."""
-
-
-class Journey(Generic[R]):
-    """One request on its way.
+class Journey(Trip[R]):
+    """One request on its way, at one target after another until one takes it.
 
     Args:
         route: The layer.
@@ -45,19 +42,13 @@ class Journey(Generic[R]):
         board: What is known of the targets.
     """
 
-    __slots__ = ("_arm", "_board", "_by", "_call_next", "_group", "_request", "_route", "_waits",
-                 "_wanted", "_why")  # fmt: skip
+    __slots__ = ("_arm", "_waits", "_wanted", "_why")
 
     def __init__(self, route: Route, request: Request[R], call_next: Handler, board: Board) -> None:
-        self._route = route
-        self._request = request
-        self._call_next = call_next
-        self._board = board
-        self._group: tuple[Standing, ...] = board.group(request.context.provider, route.places)
+        super().__init__(route, request, call_next, board)
         self._wanted: Collection[str] = ()
         self._arm: str | None = None
-        self._by = ""
-        self._why: dict[str, str] = {}
+        self._why: dict[str, str] = {}  # why not, of the targets that are out already
         self._waits: list[float] = []
 
     async def run(self) -> R:
@@ -67,66 +58,41 @@ class Journey(Generic[R]):
             NoTargetError: If there is none.
             LamellaError: What the target failed with.
         """
-        route = self._route
-        left = self._weighted()
+        route, board = self._route, self._board
         if route.classifier is not None:
             await self._classify()
         if route.rollout:
             self._draw_arm()
-        fitness = Fitness(self._request, route.book, require=route.require)
+        request = self._request
+        fitness = Fitness(request, route.book, require=route.require)
+        if not fitness.at_hand:
+            await fitness.ready()
         refusal: LamellaError | None = None
         while True:
-            choice = self._choose(left)
-            if choice is None:
-                raise self._nobody(left) from refusal
+            found = self._choose()
+            if found is None:
+                raise self._nobody() from refusal
+            choice, by = found
+            target = choice.target
             # Only of the one that is chosen: asking all of them is dear, and comes to the same.
-            why = fitness.unsuitable(choice.target)
+            why = fitness.unsuitable(target)
             if why is not None:
-                self._unsuitable(choice, why)
-            else:
-                response = await self._send(choice)
-                if not isinstance(response, RefusedError):
-                    return response
-                refusal = response
-                self._refused(choice, refusal)
-            left = [one for one in left if one[0] is not choice.target]
-
-    async def _send(self, choice: Candidate) -> R | RefusedError:
-        """Send the request to a target; why not, if it was refused here and another may take it.
-
-        Raises:
-            LamellaError: What the target failed with.
-        """
-        route, request = self._route, self._request
-        self._request.context.note("route", "route.chosen", target=choice.name, by=self._by)
-        place = (choice.target, choice.standing)
-        trip = Trip(route, request, self._call_next, self._board, self._group, place)
-        try:
-            response = await ending(trip, request, trip.settle)
-        except RefusedError as error:
-            if trip.sent() or not error.elsewhere:
-                raise
-            return error
-        if route.shadow is not None and route.shadow_target is not None:
-            route.shadow.start(request, route.shadow_target, self._call_next, self._board)
-        return response
-
-    # --- who could ---------------------------------------------------------------------------
-
-    def _weighted(self) -> list[Place]:
-        """The targets that get any traffic now."""
-        route, weights = self._route, self._route.weights
-        places = zip(route.choices, self._group, strict=True)
-        if not weights:
-            return [(target, standing, 1.0) for target, standing in places]
-        found: list[Place] = []
-        for target, standing in places:
-            weight = weights.of(target.name)
-            if weight > 0:
-                found.append((target, standing, weight))
-            else:
-                self._why[target.name] = "its weight is 0"
-        return found
+                self._unsuitable(target, why)
+                continue
+            request.context.trace.note("route", "route.chosen", target=target.name, by=by)
+            self.depart(choice)
+            try:
+                response = await ending(self, request, self.settle, answered=self.answered)
+            except RefusedError as error:
+                if self.sent() or not error.elsewhere:
+                    raise
+                refusal = error
+                self._refused(target, error)
+                continue
+            if route.shadow is not None and route.shadow_target is not None:
+                route.shadow.start(request, route.shadow_target, self._call_next, board)
+            refusal = None  # or it would keep this frame, which its traceback keeps
+            return response
 
     async def _classify(self) -> None:
         route, request = self._route, self._request
@@ -156,13 +122,62 @@ class Journey(Generic[R]):
             )
         self._request = self._request.evolve(context=context.evolve(tags=tags))
 
+    # --- who could ---------------------------------------------------------------------------
+
+    def _available(self) -> tuple[list[Candidate], list[Candidate]]:
+        """Those that are well, and those that are ejected: better than none."""
+        route, request = self._route, self._request
+        now = request.context.ports.monotonic()
+        well: list[Candidate] = []
+        ejected: list[Candidate] = []
+        why, weights = self._why, route.weights.table
+        for target, standing in zip(route.choices, self._group, strict=True):
+            name, conduct = target.name, standing.conduct
+            weight = weights.get(name, 1.0) if weights else 1.0
+            if not weight or name in why:
+                continue
+            if conduct.spotless:
+                well.append(Candidate(target, standing, weight, 1.0, request, now))
+                continue
+            status = conduct.status(now)
+            if status in {"ok", "ejected"}:
+                slow_start = 0.0 if route.ejection is None else route.ejection.slow_start
+                ramp = conduct.ramp(now, slow_start)
+                one = Candidate(target, standing, weight * ramp, ramp, request, now)
+                (well if status == "ok" else ejected).append(one)
+        return well, ejected
+
+    def _touched(self) -> tuple[Collection[str], Collection[str]]:
+        """The targets that have failed in this model turn, and those that have it under way."""
+        context = self._request.context
+        turn, branch = self._turn, context.branch
+        running = [
+            flight.standing.name
+            for flight in tuple(self._board.flying.get(turn, ()))
+            if not is_within(branch, flight.branch)  # or this very request is inside that one
+        ]
+        if not turn.used:
+            return (), running
+        steps: set[str] = set()
+        for attempt in context.trace.of_turn(turn):
+            if attempt.outcome not in _UNHARMED:
+                steps.update(_beside(branch, attempt.branch))
+                steps.add(attempt.provider)
+        failed = [
+            one.name for one in self._route.choices if one.name in steps or one.branch in steps
+        ]
+        return failed, running
+
     # --- who should --------------------------------------------------------------------------
 
-    def _choose(self, left: Sequence[Place]) -> Candidate | None:
-        """The target that gets it; None if none can."""
-        candidates, ejected = self._available(left)
+    def _choose(self) -> tuple[Candidate, str] | None:
+        """The target that gets it, and who says so; None if none can."""
+        candidates, ejected = self._available()
         arms = self._route.arms
-        failed, running = self._touched(left)
+        failed: Collection[str] = ()
+        running: Collection[str] = ()
+        if self._turn.used or self._turn in self._board.flying:
+            failed, running = self._touched()
         pool, by = candidates, "the only one"
         if self._wanted:
             mine = [one for one in candidates if one.name in self._wanted]
@@ -170,9 +185,10 @@ class Journey(Generic[R]):
             if mine:
                 pool, by = mine, "classifier"
         if arms:
-            mine = _without([one for one in pool if one.name == self._arm], failed)
+            mine = [one for one in pool if one.name == self._arm]
+            mine = _without(_without(mine, failed), running)
             if mine:
-                return self._chosen(mine[0], "rollout")
+                return mine[0], "rollout"
             # Failed or ejected, its own target is still better than none; another's never is.
             own = arms - {self._arm}
             pool = _without(pool, arms) or _without(candidates, arms) or _without(candidates, own)
@@ -187,112 +203,90 @@ class Journey(Generic[R]):
         if failed or running:
             pool = _without(_without(pool, failed), running) or _without(pool, failed) or pool
         if len(pool) == 1:
-            return self._chosen(pool[0], by)
-        sticky = None if self._route.affinity is None else self._by_affinity(left, pool)
-        return sticky or self._by_policy(pool)
+            return pool[0], by
+        if self._route.affinity is not None:
+            found = self._by_affinity(self._route.affinity, pool)
+            if found is not None:
+                return found, self._route.affinity.word
+        return self._by_policy(pool), self._route.policy_word
 
-    def _available(self, left: Sequence[Place]) -> tuple[list[Candidate], list[Candidate]]:
-        """Those that are well, and those that are ejected: better than none."""
-        route, request = self._route, self._request
-        now = request.context.ports.monotonic()
-        slow_start = 0.0 if route.ejection is None else route.ejection.slow_start
-        well: list[Candidate] = []
-        ejected: list[Candidate] = []
-        for target, standing, weight in left:
-            conduct, ramp = standing.conduct, 1.0
-            kin = well
-            if not conduct.spotless:
-                status = conduct.status(now)
-                if status not in {"ok", "ejected"}:
-                    continue
-                kin = well if status == "ok" else ejected
-                ramp = conduct.ramp(now, slow_start)
-            kin.append(Candidate(target, standing, weight * ramp, ramp, request, now))
-        return well, ejected
-
-    def _touched(self, left: Sequence[Place]) -> tuple[Collection[str], Collection[str]]:
-        """The targets that have failed in this model turn, and those that have it under way."""
-        context = self._request.context
-        turn = context.bound.turn
-        running = tuple(self._board.flying.get(turn, ()))
-        if not turn.used:
-            return (), running
-        steps: set[str] = set()
-        for attempt in context.trace.of_turn(turn):
-            if attempt.outcome not in _UNHARMED:
-                steps.update(attempt.branch.split("/"))
-                steps.add(attempt.provider)
-        names = [(place[0].name, place[0].branch) for place in left]
-        return [name for name, branch in names if branch in steps or name in steps], running
-
-    def _by_affinity(self, left: Sequence[Place], pool: Sequence[Candidate]) -> Candidate | None:
-        affinity = self._route.affinity
-        assert affinity is not None  # noqa: S101 - asked before
+    def _by_affinity(self, affinity: Affinity, pool: Sequence[Candidate]) -> Candidate | None:
         key = affinity.key(self._request)
         if key is None:
             return None
         # Ranked among all that could take it, whether well or not: who is unwell keeps its keys.
-        names = [one[0].name for one in left if one[0].name not in self._route.arms]
+        weights = {
+            name: weight
+            for name in [target.name for target in self._route.choices]
+            if (weight := self._route.weights.table.get(name, 1.0)) and name not in self._why
+        }
+        names = [name for name in weights if name not in self._route.arms]
         wanted = [name for name in names if name in self._wanted]
-        tenant = self._request.context.tenant
         # Who comes back from an ejection gets its keys back by and by.
-        weights = {one[0].name: one[2] for one in left} | {one.name: one.weight for one in pool}
-        found = affinity.choose(affinity.ranked(key, tenant, wanted or names, weights), pool)
-        return None if found is None else self._chosen(found, affinity.word)
+        weights |= {one.name: one.weight for one in pool}
+        tenant = self._request.context.tenant
+        return affinity.choose(affinity.ranked(key, tenant, wanted or names, weights), pool)
 
     def _by_policy(self, pool: Sequence[Candidate]) -> Candidate:
-        route = self._route
-        chosen: object = route.policy.choose(
-            self._request, pool, self._request.context.ports.random
-        )
+        policy = self._route.policy
+        chosen: object = policy.choose(self._request, pool, self._request.context.ports.random)
         for one in pool:
             if one is chosen:
-                return self._chosen(one, route.policy_word)
+                return one
         raise TypeError(
-            f"Route's policy {route.policy!r} returned {chosen!r}, which is none of the candidates "
-            "that it was given."
+            f"Route's policy {policy!r} returned {type(chosen).__name__}, and not one of the "
+            "candidates that it was given."
         )
-
-    def _chosen(self, candidate: Candidate, by: str) -> Candidate:
-        self._by = by
-        return candidate
 
     # --- who does not ------------------------------------------------------------------------
 
-    def _unsuitable(self, choice: Candidate, why: str) -> None:
-        self._why[choice.name] = why
-        self._request.context.note("route", "route.unsuitable", target=choice.name, why=why)
+    def _unsuitable(self, target: Target, why: str) -> None:
+        self._why[target.name] = why
+        self._request.context.note("route", "route.unsuitable", target=target.name, why=why)
 
-    def _refused(self, choice: Candidate, error: LamellaError) -> None:
-        self._why[choice.name] = f"refused: {error.code or type(error).__name__}"
+    def _refused(self, target: Target, error: LamellaError) -> None:
+        self._why[target.name] = f"refused: {error.code or type(error).__name__}"
         facts: dict[str, float] = {}
         if error.retry_after is not None:
             facts["retry_after"] = error.retry_after
             self._waits.append(error.retry_after)
         self._request.context.note(
-            "route", "route.refused", target=choice.name, error=type(error).__name__, **facts
+            "route", "route.refused", target=target.name, error=type(error).__name__, **facts
         )
 
-    def _nobody(self, left: Sequence[Place]) -> NoTargetError:
+    def _nobody(self) -> NoTargetError:
         now = self._request.context.ports.monotonic()
-        waits = self._waits
-        for _, standing, _ in left:
-            conduct = standing.conduct
+        for standing in self._group:
+            name, conduct = standing.name, standing.conduct
+            if name in self._why:
+                continue
+            if not self._route.weights.table.get(name, 1.0):
+                self._why[name] = "its weight is 0"
+                continue
             status, wait = conduct.status(now), conduct.back_in(now)
             only_arm = "it gets the traffic of its rollout only"
-            self._why[standing.name] = only_arm if status == "ok" else status
+            self._why[name] = only_arm if status == "ok" else status
             if wait:
-                waits.append(wait)
+                self._waits.append(wait)
         reasons = "; ".join(f"{name}: {why}" for name, why in self._why.items())
         return NoTargetError(
             f"Route has no target for this request ({reasons}).",
             hint="Wait for retry_after, add a target, or put Fallback outside Route.",
             status=503,
             code="no_target",
-            retry_after=min(waits, default=None),
+            retry_after=min(self._waits, default=None),
             layer="route",
         )
 
 
 def _without(candidates: list[Candidate], names: Collection[str]) -> list[Candidate]:
     return [one for one in candidates if one.name not in names] if names else candidates
+
+
+def _beside(branch: str, other: str) -> list[str]:
+    """The steps of another branch from where the two part."""
+    steps, path = branch.split("/"), other.split("/")
+    shared = 0
+    while shared < min(len(steps), len(path)) and steps[shared] == path[shared]:
+        shared += 1
+    return path[shared:]

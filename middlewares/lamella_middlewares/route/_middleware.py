@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, Final, TypeVar, cast
 
@@ -21,17 +22,18 @@ from lamella import (
 )
 from lamella._layers import name_of
 from lamella._options import is_number, refused
+from lamella._options import seconds as in_seconds
 from lamella._ports import default_ports
 from lamella._target_forms import as_targets
 from lamella_middlewares.route._affinity import Affinity, affinity_of
 from lamella_middlewares.route._board import Board, TargetState
+from lamella_middlewares.route._cheapest import Cheapest
 from lamella_middlewares.route._classifier import Classifier, classifier_of
 from lamella_middlewares.route._ejection import Ejection
 from lamella_middlewares.route._journey import Journey
-from lamella_middlewares.route._policies import Policy, Weighted, policy_of
+from lamella_middlewares.route._policies import Policy, Weighted, Weights, policy_of, weights_of
 from lamella_middlewares.route._rollout import Rollout, rollouts_of
 from lamella_middlewares.route._shadow import Shadow, shadow_of
-from lamella_middlewares.route._weights import Weights, weights_of
 
 R = TypeVar("R", bound=Response)
 
@@ -52,8 +54,18 @@ def _card_book(route: Any, option: attrs.Attribute[Any], value: object) -> None:
 
 
 def _tags(route: Any, option: attrs.Attribute[Any], value: object) -> None:
-    if not isinstance(value, Mapping):
-        raise refused(route, option, value, "a table of tags, such as {'region': 'eu'}")
+    is_table = isinstance(value, Mapping)
+    table: Mapping[Any, Any] = cast("Any", value) if is_table else {None: None}
+    if not all(isinstance(tag, str) and _will_do(wanted) for tag, wanted in table.items()):
+        want = "a table of tags, such as {'region': 'eu'} or {'region': ['eu', 'ch']}"
+        raise refused(route, option, value, want)
+
+
+def _will_do(wanted: Any) -> bool:
+    if isinstance(wanted, str):
+        return True
+    several = isinstance(wanted, list | tuple | set | frozenset) and bool(cast("Any", wanted))
+    return several and all(isinstance(one, str) for one in cast("Any", wanted))
 
 
 def _text(route: Any, option: attrs.Attribute[Any], value: object) -> None:
@@ -146,8 +158,8 @@ class Route:
             serves those targets that have none.
         policy: `weighted`, `least_in_flight`, `latency`, `cost` or `usage`; a table with `use` and
             the policy's options; or an object of your own with `choose`.
-        weights: How much each target gets, by name, 0 or more; 1 where nothing is said. 0 takes a
-            target out. Can be set while requests pass: `route.weights["a"] = 0`.
+        weights: How much each target gets, by name: 0 takes it out, or from a billionth to a
+            billion; 1 where nothing is said. Set while requests pass: `route.weights["a"] = 0`.
         affinity: What stays together: `session`, `user`, `tenant`, `prompt`, a function of the
             request, a table, or an `Affinity`. None keeps nothing together.
         rollout: A `Rollout`, or several, as objects or tables: a share of the users gets a target
@@ -192,6 +204,9 @@ class Route:
     def __attrs_post_init__(self) -> None:
         self._must_know("weights", self.weights)
         self._must_know("rollout", self.arms)
+        self.weights.use(self.names)
+        if isinstance(self.policy, Cheapest):
+            self._must_know("policy", self.policy.prices)
         if self.classifier is not None:
             self._must_know("classifier", self.classifier.named)
         if not self.names - self.arms:
@@ -215,7 +230,8 @@ class Route:
             NoTargetError: If none can take it; `retry_after` is the least of theirs.
             LamellaError: What the target failed with.
         """
-        return await Journey(self, request, call_next, self._board(request.context.ports)).run()
+        board = request.context.ports.stores.local.get(self._key, Board)
+        return await Journey(self, request, call_next, board).run()
 
     def _board(self, ports: Ports | None) -> Board:
         return (ports or default_ports()).stores.local.get(self._key, Board)
@@ -234,7 +250,7 @@ class Route:
         ports = ports or default_ports()
         board = self._board(ports)
         ejection = self.ejection or Ejection()
-        return board.states(self.names, ports.monotonic(), self.weights, ejection)
+        return board.states(self.names, ports.monotonic(), self.weights.table, ejection)
 
     def isolate(self, target: str, *, ports: Ports | None = None) -> None:
         """Send nothing to a target until `reset`, in all pipelines that share what is known of it.
@@ -249,22 +265,25 @@ class Route:
         self._must_know("targets", (target,))
         self._board(ports).isolate(target)
 
-    def rest(self, target: str, seconds: float, *, ports: Ports | None = None) -> None:
+    def rest(self, target: str, seconds: float | timedelta, *, ports: Ports | None = None) -> None:
         """Send nothing to a target for a while: its provider is at work on it.
 
         Args:
             target: Its name.
-            seconds: For how long, above 0 and at most a day.
+            seconds: For how long, above 0; more than a day counts as a day.
             ports: As for `states`.
 
         Raises:
             ConfigurationError: If there is no such target, or the time is none.
         """
         self._must_know("targets", (target,))
-        if not is_number(seconds) or seconds <= 0:
-            raise ConfigurationError(f"Route.rest({target!r}, {seconds!r}): seconds above 0.")
+        lasts = in_seconds(seconds)
+        if not is_number(lasts) or lasts <= 0:
+            raise ConfigurationError(
+                f"Route.rest({target!r}, {seconds!r}): give seconds above 0, or a timedelta."
+            )
         ports = ports or default_ports()
-        self._board(ports).rest(target, ports.monotonic(), seconds)
+        self._board(ports).rest(target, ports.monotonic(), lasts)
 
     def reset(self, target: str, *, ports: Ports | None = None) -> None:
         """Forget all that speaks against a target: isolation, rests, ejections, failures.

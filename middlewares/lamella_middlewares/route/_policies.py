@@ -5,19 +5,23 @@ A policy is a small object with one method; a third party's is used like those h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from random import Random  # noqa: TID251 - the type of the random port
 from typing import Any, ClassVar, Final, Protocol, cast, runtime_checkable
 
 import attrs
 
 from lamella import ConfigurationError, Request, Target
-from lamella._options import number, seconds, span
-from lamella_middlewares.route._board import Standing
-from lamella_middlewares.route._tables import made
+from lamella._options import is_async, is_number, number, seconds, span
+from lamella._structuring import build_option
+from lamella_middlewares.route._board import USAGE_HALF_LIFE, Standing
 
 FORGET: Final = 10
 """After so many half-lives without a measurement a target counts as unknown."""
+
+LEAST: Final = 1e-9
+MOST: Final = 1e9
+"""Weights between which sums and quotients of a few of them are exact enough."""
 
 
 class Candidate:
@@ -63,7 +67,7 @@ class Candidate:
     @property
     def tokens(self) -> float:
         """Tokens used there lately, each counting half after 30 seconds."""
-        return self.standing.tokens.at(self.now)
+        return self.standing.tokens.sum(self.now, USAGE_HALF_LIFE)
 
     def latency(self, forget: float = 600.0) -> float | None:
         """Seconds to its first event lately; None if nothing was measured for `forget` seconds."""
@@ -148,7 +152,8 @@ class Fastest:
 
     What is compared is the mean time to the first event, in which old measurements fade, times the
     calls in flight. A few calls go elsewhere by chance, so that a target which has become faster is
-    noticed; one of which nothing is known is tried by one call at a time.
+    noticed. A new target is tried by one call at a time; one that has been, and has never answered,
+    gets its share of the calls by weight, and not all of them.
 
     Args:
         half_life: Seconds after which a measurement counts half, above 0. After ten times that
@@ -172,7 +177,10 @@ class Fastest:
         known = [(one, one.latency(forget)) for one in candidates]
         unknown = [one for one, latency in known if latency is None and not one.in_flight]
         if unknown:
-            return pick(unknown, random)
+            new = [one for one in unknown if not one.standing.calls]
+            tried = pick(new or candidates, random)
+            if tried in unknown:
+                return tried
         scores = [(latency * _load(one), one) for one, latency in known if latency is not None]
         if not scores:  # all are being tried for the first time
             return LeastInFlight().choose(request, candidates, random)
@@ -184,7 +192,8 @@ class Fastest:
 class LeastUsed:
     """The target with the fewest tokens used lately for its weight.
 
-    It spreads tokens, where calls are of very different size, over limits in tokens per minute.
+    It spreads tokens, where calls are of very different size, over limits in tokens per minute. A
+    call in flight counts as much as calls have used on average.
     """
 
     name: ClassVar[str] = "usage"
@@ -193,7 +202,11 @@ class LeastUsed:
         self, request: Request[Any], candidates: Sequence[Candidate], random: Random, /
     ) -> Candidate:
         """See `Policy`."""
-        scores = [(one.tokens / one.weight, one) for one in candidates]
+        # What a call uses is known at its end; a burst would all go where the least was until then.
+        means = [one.standing.tokens.mean(one.now) for one in candidates]
+        sizes = [mean for mean in means if mean is not None]
+        size = sum(sizes) / len(sizes) if sizes else 1.0
+        scores = [((one.tokens + one.in_flight * size) / one.weight, one) for one in candidates]
         least = min(score for score, _ in scores)
         return pick([one for score, one in scores if score == least], random)
 
@@ -225,11 +238,85 @@ def policy_of(given: Any) -> Policy:
         use = options.pop("use", None)
         kind = names.get(use.replace("-", "_")) if isinstance(use, str) else None
         if kind is not None:
-            return made("policy", kind, options)
+            return build_option("policy", kind, options)
     elif isinstance(given, Policy) and not isinstance(given, type):
+        if is_async(given.choose):
+            msg = f"Route(policy={given!r}): its `choose` is async, and runs without waiting."
+            raise ConfigurationError(msg, hint="Make it a plain function.")
         return given
     raise ConfigurationError(
         f"Route(policy={given!r}): give one of {', '.join(map(repr, names))}, a table such as "
         "{'use': 'latency', 'half_life': 60}, or an object with the method "
         "choose(request, candidates, random)."
     )
+
+
+class Weights(MutableMapping[str, float]):
+    """How much each target gets, by name; those that are not named have 1.
+
+    Numbers of which only the proportions matter; 0 takes a target out. Setting one
+    (`route.weights["new"] = 0`) holds for the next call. One object may be given to several layers,
+    and is changed from any thread.
+
+    Args:
+        given: The weights to begin with: each 0, or from a billionth to a billion.
+
+    Attributes:
+        table: Those that are named, as they are now; cheaper to look at. Not to be written to.
+
+    Raises:
+        ConfigurationError: If a weight is none of these; or, once a layer uses them, if its target
+            is in none.
+    """
+
+    def __init__(self, given: Mapping[str, float] | None = None) -> None:
+        self.table: dict[str, float] = {}
+        self._targets: frozenset[str] = frozenset()
+        seen = cast("object", given)
+        if seen is not None and not isinstance(seen, Mapping):
+            raise ConfigurationError(
+                f"Route(weights={seen!r}): give a table of numbers by target: {{'new': 0.1}}."
+            )
+        for name, weight in (given or {}).items():
+            self[name] = weight
+
+    def use(self, targets: frozenset[str]) -> None:
+        """A layer with these targets uses them."""
+        self._targets |= targets
+
+    def __getitem__(self, name: str) -> float:
+        return self.table[name]
+
+    def __setitem__(self, name: str, weight: float) -> None:
+        if not is_number(weight) or not (weight == 0 or LEAST <= weight <= MOST):
+            raise ConfigurationError(
+                f"Route(weights=...): {name!r} has {weight!r}: give 0, or a number from {LEAST:g} "
+                f"to {MOST:g}."
+            )
+        if self._targets and name not in self._targets:
+            raise ConfigurationError(
+                f"Route(weights=...) names the target {name!r}, and there is none.",
+                hint=f"There are: {', '.join(sorted(self._targets))}.",
+            )
+        self.table[name] = float(weight)
+
+    def __delitem__(self, name: str) -> None:
+        del self.table[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self.table))  # another thread may be setting one
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __repr__(self) -> str:
+        return f"Weights({self.table!r})"
+
+
+def weights_of(given: Any) -> Weights:
+    """The weights that an option asks for.
+
+    Raises:
+        ConfigurationError: If it is no table of numbers.
+    """
+    return given if isinstance(given, Weights) else Weights(given)

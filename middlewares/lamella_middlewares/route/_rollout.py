@@ -15,8 +15,8 @@ import attrs
 
 from lamella import ConfigurationError, Context
 from lamella._options import number, refused
-from lamella_middlewares.route._stable_hash import fraction
-from lamella_middlewares.route._tables import made
+from lamella._structuring import build_option
+from lamella_middlewares.route._affinity import fraction, owner
 
 CONTROL: Final = "control"
 """The arm of everybody who is not in."""
@@ -35,7 +35,9 @@ def _own_name(rollout: Any) -> str:
 
 
 def _keys_of(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else tuple(value)
+    if isinstance(value, str):
+        return (value,)
+    return tuple(cast("Any", value)) if isinstance(value, Iterable) else (value,)
 
 
 def _keys(rollout: Any, option: attrs.Attribute[Any], value: tuple[Any, ...]) -> None:
@@ -77,9 +79,10 @@ class Rollout:
         """Whether a call gets the target."""
         percent = self.percent
         for key in self.by:
-            value = getattr(context, key)
+            value = owner(context, key)
             if value is not None:
-                return 100 * fraction(self.name, context.tenant or "", value) < percent
+                tenant = owner(context, "tenant") or ""
+                return 100 * fraction(self.name, tenant, value) < percent
         return 100 * random.random() < percent
 
 
@@ -99,12 +102,20 @@ def rollouts_of(given: Any) -> tuple[Rollout, ...]:
             "{'target': 'new', 'percent': 10}, or a list of them; the first that includes a user "
             "wins."
         )
-    return tuple([_rollout_of(item) for item in cast("Any", given)])
+    rollouts = [_rollout_of(item) for item in cast("Any", given)]
+    names = [rollout.name for rollout in rollouts]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigurationError(
+                f"Route(rollout=...) has two rollouts of the name {name!r}.",
+                hint="Give each a name of its own, or the trace cannot tell them apart.",
+            )
+    return tuple(rollouts)
 
 
 def _rollout_of(item: Any) -> Rollout:
     if isinstance(item, Rollout):
         return item
     if isinstance(item, Mapping):
-        return made("rollout", Rollout, cast("Any", item))
+        return build_option("rollout", Rollout, cast("Any", item))
     raise ConfigurationError(f"Route(rollout=...) has {item!r}: give a Rollout, or a table.")

@@ -24,9 +24,10 @@ from lamella import (
 )
 from lamella._options import is_async, number, refused, seconds, span, whole
 from lamella._repeatable import stateless
+from lamella._structuring import build_option
+from lamella._target_forms import shown
 from lamella._targets import send
 from lamella_middlewares.route._board import Board
-from lamella_middlewares.route._tables import made
 
 SECONDS: Final = 120.0
 
@@ -49,7 +50,7 @@ class Shadow:
             function, which should return quickly.
     """
 
-    target: Any = attrs.field(on_setattr=attrs.setters.frozen)
+    target: Any = attrs.field(on_setattr=attrs.setters.frozen, repr=shown)
     percent: float = attrs.field(default=100.0, validator=number(0, 100))
     concurrency: int = attrs.field(
         default=8, validator=whole(1), on_setattr=attrs.setters.frozen, kw_only=True
@@ -80,31 +81,33 @@ class Shadow:
         percent = self.percent
         if percent == 0 or (percent < 100 and 100 * context.ports.random.random() >= percent):
             return
-        why = None
-        if not stateless(request):
-            why = "a copy would do it twice"
-        elif board.shadows.get(target.name, 0) >= self.concurrency:
-            why = "concurrency"
-        if why is None:
+        why = "a copy would do it twice"
+        if stateless(request):
             copy = request.detach("shadow")
             until = copy.context.clock.now() + self.seconds
             copy = copy.evolve(context=copy.context.evolve(deadline=until))
-            try:
-                context.background.spawn(self._run, copy, target, call_next, board, name="shadow")
-            except ClosedError:
-                why = "closing"
-            else:
+            why = self._spawned(copy, target, call_next, board)
+            if not why:
                 call_id = copy.context.call_id
                 context.note("route", "route.shadow", target=target.name, call_id=call_id)
-        if why is not None:
-            context.note("route", "route.shadow_skipped", target=target.name, why=why)
+                return
+        context.note("route", "route.shadow_skipped", target=target.name, why=why)
+
+    def _spawned(self, copy: Request[Any], target: Target, call_next: Handler, board: Board) -> str:
+        """Start a copy; why not, if it was not."""
+        trace = copy.context.trace
+        if not board.cast(target.name, trace, self.concurrency):
+            return "concurrency"
+        try:
+            copy.context.background.spawn(self._run, copy, target, call_next, board, name="shadow")
+        except ClosedError:
+            board.fade(target.name, trace)
+            return "closing"
+        return ""
 
     async def _run(
         self, request: Request[Any], target: Target, call_next: Handler, board: Board
     ) -> None:
-        # Counted here, and not where it is spawned: a task may be cancelled before it begins.
-        if not board.cast(target.name, self.concurrency):
-            return
         outcome = Outcome.COMPLETE
         try:
             response = await send(request, target, call_next)
@@ -116,7 +119,7 @@ class Shadow:
             # Its attempts are in its trace; a refusal before any attempt is in nobody else's.
             request.context.note("route", "route.shadow_failed", error=type(error).__name__)
         finally:
-            board.fade(target.name)
+            board.fade(target.name, request.context.trace)
             await request.context.call.close(outcome)
             if self.on_end is not None:
                 self.on_end(request.context.trace)
@@ -131,7 +134,7 @@ def shadow_of(given: Any) -> Shadow | None:
     if given is None or isinstance(given, Shadow):
         return given
     if isinstance(given, Mapping):
-        return made("shadow", Shadow, cast("Any", given))
+        return build_option("shadow", Shadow, cast("Any", given))
     raise ConfigurationError(
         f"Route(shadow={given!r}): give a Shadow, or a table such as "
         "{'target': 'gpt-4o-mini', 'percent': 5}."

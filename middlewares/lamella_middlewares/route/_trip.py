@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+import math
+from collections.abc import Awaitable, Sequence
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
 from lamella import (
     AuthenticationError,
@@ -19,8 +21,9 @@ from lamella import (
     Target,
 )
 from lamella._targets import send
-from lamella_middlewares.route._board import Board, Standing, may_eject
-from lamella_middlewares.route._verdicts import Verdict, judge
+from lamella_middlewares.route._board import USAGE_HALF_LIFE, Board, Standing, may_eject
+from lamella_middlewares.route._ejection import Ejection, Verdict, judge
+from lamella_middlewares.route._policies import Candidate
 
 if TYPE_CHECKING:
     from lamella_middlewares.route._middleware import Route
@@ -29,55 +32,73 @@ R = TypeVar("R", bound=Response)
 
 logger = logging.getLogger("lamella")
 
-_MEASURED: Final = frozenset({Outcome.COMPLETE, Outcome.TIMED_OUT})
-
 _OF_A_KEY: Final = (AuthenticationError, QuotaError, RateLimitError)
 """What a pool has turned to another credential for."""
 
 
-class Trip:
-    """One call at one target. As a handler it sends; its `settle` is told of the end.
+Tale: TypeAlias = tuple[str, dict[str, Any], bool]
+"""What is to be noted, its fields, and whether it is logged as well."""
+
+
+class Trip(Generic[R]):
+    """A call at one target: what it is there, and what is made of its end.
+
+    One object serves a request for one target after another, for a call ends at each before it
+    begins at the next. As a handler it sends; its `settle` is told of the end.
 
     Args:
         route: The layer.
-        request: What is sent, as the layer got it.
+        request: The request as the layer got it.
         call_next: The handler inside the layer.
-        board: Where it is counted.
-        group: All targets of the layer.
-        target: Where it goes.
-        standing: That target's standing.
+        board: What is known of the targets.
+
+    Attributes:
+        standing: That of the target, once there is one.
     """
 
-    __slots__ = ("__name__", "_attempt", "_board", "_call_next", "_epoch", "_group", "_request",
-                 "_route", "_standing", "_started", "_target", "_turn", "_used")  # fmt: skip
+    __slots__ = ("_age", "_attempt", "_board", "_call_next", "_epoch", "_group", "_request",
+                 "_route", "_started", "_target", "_turn", "_used", "standing")  # fmt: skip
 
-    def __init__(
-        self,
-        route: Route,
-        request: Request[Any],
-        call_next: Handler,
-        board: Board,
-        group: tuple[Standing, ...],
-        place: tuple[Target, Standing],
-    ) -> None:
-        self.__name__ = getattr(call_next, "__name__", "transport")
+    standing: Standing
+    _target: Target
+
+    def __init__(self, route: Route, request: Request[R], call_next: Handler, board: Board) -> None:
+        context = request.context
         self._route = route
-        self._request = request
+        self._request: Request[R] = request
         self._call_next = call_next
         self._board = board
-        self._group = group
-        self._target, self._standing = place
-        self._turn = request.context.bound.turn
-        self._used = self._turn.used
-        self._attempt: OpenAttempt | None = None
-        self._started = request.context.ports.monotonic()
-        self._epoch = board.depart(self._standing, self._turn)
+        self._group = board.group(context.provider, route.places)
+        self._turn = context.bound.turn
 
-    async def __call__(self, request: Request[R], /) -> R:
+    def depart(self, choice: Candidate) -> None:
+        """The call begins at a target."""
+        self._target = choice.target
+        self.standing = choice.standing
+        self._attempt: OpenAttempt | None = None
+        self._used = self._turn.used
+        self._started = choice.now
+        self._age, self._epoch = self._board.depart(self, self._turn)
+
+    @property
+    def __name__(self) -> str:  # for the message where what is inside returns no response
+        return getattr(self._call_next, "__name__", "transport")
+
+    def __call__(self, request: Request[R], /) -> Awaitable[R]:
         """Send the request to the target."""
-        response = await send(request, self._target, self._call_next)
-        self._attempt = _attempt_of(response)
-        return response
+        return send(request, self._target, self._call_next)
+
+    def answered(self, response: Response) -> None:
+        """The response has come; its attempt is known from now on."""
+        try:
+            self._attempt = response.context.attempt
+        except (MisuseError, AttributeError):
+            return  # a layer inside has made it by hand
+
+    @property
+    def branch(self) -> str:
+        """Where in the call it stands."""
+        return f"{self._request.context.branch}/{self._target.branch}"
 
     def sent(self) -> bool:
         """Whether anything of it may have reached the provider."""
@@ -87,127 +108,121 @@ class Trip:
         """Its attempts, in the order opened."""
         if self._turn.used == self._used:
             return []
-        branch = f"{self._request.context.branch}/{self._target.branch}"
-        since = self._request.context.trace.of_turn(self._turn)[self._used :]
-        return [
-            one
-            for one in since
-            if one.branch.startswith(branch) and one.branch[len(branch) :][:1] in {"", "/"}
-        ]
+        branch = self.branch
+        # From the end: a flight's trace has none of the attempts that were made before it.
+        since = self._request.context.trace.of_turn(self._turn)[self._used - self._turn.used :]
+        return [one for one in since if is_within(one.branch, branch)]
 
     # --- the end -----------------------------------------------------------------------------
 
     def settle(self, end: Ending) -> None:
         """The call has ended there."""
         now = self._request.context.ports.monotonic()
-        verdict = judge(end, own_model=self._target.model is not None)
-        hidden = self._hidden_failures() if self._turn.used - self._used > 1 else 0
-        with self._board.lock:
-            self._board.arrive(self._standing, self._turn)
+        board = self._board
+        tales: Sequence[Tale] = ()
+        with board.lock:
+            if self._age == board.age:
+                board.arrive(self, self._turn)
             self._measure(end, now)
-            why = self._count(verdict, hidden, now)
-            ejected, kept = self._eject(why, now)
-            rests = self._rest(verdict, now)
-        self._tell(verdict, why, ejected, kept, rests)
+            if end.outcome is not Outcome.COMPLETE or self._turn.used - self._used > 1:
+                tales = self._judged(end, now)
+            elif (ejection := self._route.ejection) is not None and self._counts(now):
+                self.standing.conduct.succeeded(now, ejection)
+        for name, fields, logged in tales:
+            target = self._target.name
+            self._request.context.note("route", name, target=target, **fields)
+            if logged:
+                what, lasts, why = name[6:], fields["seconds"], fields["why"]
+                logger.warning("target %s: %s for %.3g s (%s)", target, what, lasts, why)
 
     def _measure(self, end: Ending, now: float) -> None:
-        standing, attempt = self._standing, self._attempt
-        first = None if attempt is None else attempt.first_event
-        latency = standing.latency[self._request.stream]
-        half_life = self._route.half_life
+        standing, attempt = self.standing, self._attempt
         usage = end.usage
+        first = None
         if attempt is not None:
+            first = attempt.first_event
             usage = usage or attempt.usage
-            if first is not None:
-                latency.add(first - attempt.start, now, half_life)
         if usage is not None:
-            standing.tokens.add(usage.input_tokens + usage.output_tokens, now)
-        if first is not None:
+            standing.tokens.add(usage.total_tokens, now, USAGE_HALF_LIFE)
+        latency, half_life = standing.latency[self._request.stream], self._route.half_life
+        if first is not None and attempt is not None:
+            latency.add(first - attempt.start, now, half_life)
             return
         waited = now - self._started
-        if end.outcome in _MEASURED:
+        if end.outcome is Outcome.COMPLETE:
             latency.add(waited, now, half_life)
-        elif end.outcome is Outcome.CANCELLED:
-            # Somebody has given up waiting: it is at least as slow as that.
-            mean = latency.mean(now, float("inf"))
-            if mean is not None and waited > mean:
+        elif end.outcome in {Outcome.TIMED_OUT, Outcome.CANCELLED}:
+            # Somebody has given up waiting: it is at least as slow as that, perhaps much slower.
+            mean = latency.mean(now)
+            if mean is None:
+                # Of a limit in time something is known, unless nothing was even tried within it.
+                more = end.outcome is Outcome.TIMED_OUT and self._turn.used > self._used
+            else:
+                more = waited > mean
+            if more:
                 latency.add(waited, now, half_life)
 
-    def _count(self, verdict: Verdict, hidden: int, now: float) -> str | None:
-        """Count a success or a failure; why it should be ejected, if it should."""
-        standing, ejection = self._standing, self._route.ejection
+    def _counts(self, now: float) -> bool:
+        """Whether what has become of it says anything of the time since the last ejection."""
+        conduct = self.standing.conduct
+        return conduct.epoch == self._epoch and now >= conduct.ejected_until
+
+    def _judged(self, end: Ending, now: float) -> list[Tale]:
+        """Count what did not simply succeed; what is to be told of the consequences."""
+        standing, ejection = self.standing, self._route.ejection
         conduct = standing.conduct
-        standing.failures += hidden + (verdict.kind == "failure")
+        verdict = judge(end, own_model=self._target.model is not None)
+        failures = self._failures(verdict)
+        standing.failures += failures
         standing.local += verdict.kind == "local"
-        if ejection is None or conduct.epoch != self._epoch or now < conduct.ejected_until:
-            return None
-        why = None
-        for _ in range(hidden):
-            why = conduct.failed(now, ejection) or why
-        if verdict.kind == "failure":
-            why = conduct.failed(now, ejection) or why
-        elif verdict.kind == "success":
-            conduct.succeeded(now, ejection)
-            why = None if why == "consecutive failures" else why
-        return why
+        tales: list[Tale] = []
+        if ejection is None:
+            return tales
+        if self._counts(now):
+            why = None
+            for _ in range(failures):
+                why = conduct.failed(now, ejection) or why
+            if verdict.kind == "success":
+                conduct.succeeded(now, ejection)
+                why = None if why == "consecutive failures" else why
+            if why is not None:
+                tales.append(self._eject(why, now, ejection))
+        if verdict.rest is not None:
+            # Of many calls that are told so at once, one is logged.
+            logged = now >= conduct.resting_until
+            hint = ejection.quota if verdict.rest == math.inf else verdict.rest
+            lasts = conduct.rest(now, hint, verdict.why)
+            tales.append(("route.rests", {"seconds": lasts, "why": verdict.why}, logged))
+        return tales
 
-    def _eject(self, why: str | None, now: float) -> tuple[float | None, str | None]:
-        """Eject if it should be; for how many seconds, or else why not."""
-        ejection = self._route.ejection
-        if why is None or ejection is None:
-            return None, None
-        kept = may_eject(self._standing, self._group, now, ejection)
-        if kept is not None:
-            return None, kept
-        return self._standing.conduct.eject(now, ejection, why), None
+    def _failures(self, verdict: Verdict) -> int:
+        """How often it has failed, what a layer inside has tried again included.
 
-    def _rest(self, verdict: Verdict, now: float) -> float | None:
-        ejection = self._route.ejection
-        if verdict.rest is None or ejection is None:
-            return None
-        lasts = ejection.quota if verdict.rest == float("inf") else verdict.rest
-        return self._standing.conduct.rest(now, lasts, verdict.why)
-
-    def _hidden_failures(self) -> int:
-        """How many attempts inside have failed besides the last one, and were tried again.
-
-        Retry inside turns three failures in four attempts into one success; the trace has them all.
-        A pipeline's own are its own affair.
+        Retry inside turns three failures in four attempts into one success, and a cancellation or
+        a refusal may follow on a failure; the trace has them all. A pipeline's own are its own
+        affair.
         """
-        if self._target.nested:
-            return 0
+        target, own = self._target, int(verdict.kind == "failure")
+        if target.nested:
+            return own
         count = 0
-        for one in self._attempts()[:-1]:
+        for one in self._attempts():
             error, outcome = one.error, one.outcome
-            if outcome is None or (self._target.credentials and isinstance(error, _OF_A_KEY)):
+            if outcome is None or (target.credentials and isinstance(error, _OF_A_KEY)):
                 continue
-            own_model = self._target.model is not None
-            count += judge(Ending(outcome, error), own_model=own_model).kind == "failure"
-        return count
+            found = judge(Ending(outcome, error), own_model=target.model is not None)
+            count += found.kind == "failure"
+        return max(count, own)
 
-    def _tell(
-        self,
-        verdict: Verdict,
-        why: str | None,
-        ejected: float | None,
-        kept: str | None,
-        rests: float | None,
-    ) -> None:
-        note, name = self._request.context.note, self._target.name
-        if ejected is not None:
-            note("route", "route.ejected", target=name, seconds=ejected, why=why)
-            logger.warning("target %s: ejected for %.3g s (%s)", name, ejected, why)
-        elif kept is not None:
-            note("route", "route.not_ejected", target=name, why=kept)
-        if rests is not None:
-            note("route", "route.rests", target=name, seconds=rests, why=verdict.why)
-            logger.warning("target %s: rests for %.3g s (%s)", name, rests, verdict.why)
+    def _eject(self, why: str, now: float, ejection: Ejection) -> Tale:
+        """Eject it, unless too few would be left."""
+        kept = may_eject(self.standing, self._group, now, ejection)
+        if kept is not None:
+            return "route.not_ejected", {"why": kept}, False
+        lasts = self.standing.conduct.eject(now, ejection, why)
+        return "route.ejected", {"seconds": lasts, "why": why}, True
 
 
-def _attempt_of(response: Any) -> OpenAttempt | None:
-    """The attempt that an answer came from; None of one that a layer inside has made by hand."""
-    try:
-        found: OpenAttempt | None = response.context.attempt
-    except (MisuseError, AttributeError):
-        return None
-    return found
+def is_within(branch: str, outer: str) -> bool:
+    """Whether a branch of a call is another one, or goes on from it."""
+    return branch.startswith(outer) and branch[len(outer) :][:1] in {"", "/"}

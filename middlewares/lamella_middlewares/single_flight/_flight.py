@@ -6,7 +6,6 @@ last one who waits. Its events are kept once; each passenger reads them at its o
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -24,8 +23,10 @@ from lamella import (
     Response,
     outcome_of,
 )
+from lamella._background import Work
 from lamella._closing import CLEANUP_SECONDS
 from lamella._ending import not_a_response
+from lamella._errors import copy_of
 from lamella_middlewares.single_flight._passenger import Passenger
 from lamella_middlewares.single_flight._weights import weight
 
@@ -47,8 +48,7 @@ class Flight:
         head: What is known of the answer besides its events.
         answer: The whole answer, once it is there.
         error: What ended it, if it did not end well.
-        begun: Set once there is something to hand on, an answer or an error.
-        ended: Set once nothing more will come.
+        ended: Whether nothing more will come.
     """
 
     def __init__(
@@ -65,18 +65,21 @@ class Flight:
         self.head = Head()
         self.answer: Response | None = None
         self.error: BaseException | None = None
-        self.begun = anyio.Event()
-        self.ended = anyio.Event()
+        self.ended = False
         self._call_next = call_next
         self._read_ahead = read_ahead
         self._forget = forget
-        self._passengers: dict[Passenger, None] = {}  # in the order in which they came
-        self._calls: Counter[str] = Counter()
+        self._passengers: dict[str, Passenger] = {}  # by their calls, as they came
         self._payer: Passenger | None = None
         self._response: Response | None = None  # while it is read
-        self._scope = anyio.CancelScope()
-        self._landed = anyio.Event()
-        self._news: anyio.Event | None = None
+        self._work: Work | None = None
+        self._abandoned = False
+        self._landed = False
+        # Events are made by who waits for them, which for most is nobody.
+        self._end_of_it: anyio.Event | None = None
+        self._landing: anyio.Event | None = None
+        self._waiting: dict[Passenger, anyio.Event] = {}  # for the next event
+        self._event: Callable[[], anyio.Event] = anyio.Event
         self._totals: list[int] = []  # the weight of the events up to each
         self._furthest = 0  # how many events the quickest passenger has taken
         self._patient = 0  # how many passengers wait for the end only
@@ -90,32 +93,39 @@ class Flight:
 
     def has_call(self, call_id: str) -> bool:
         """Whether a request of that call is aboard."""
-        return call_id in self._calls
+        return call_id in self._passengers
 
     # --- its task ----------------------------------------------------------------------------
 
-    async def fly(self) -> None:
-        """Make the call; the work of the background task."""
-        cancelled = anyio.get_cancelled_exc_class()
+    def start(self) -> None:
+        """Start its task.
+
+        Raises:
+            ClosedError: If the pipeline has been closed.
+        """
+        self._work = self.request.context.background.spawn(self._fly, name=LAYER)
+
+    async def _fly(self) -> None:
         outcome = Outcome.CANCELLED
         try:
-            with self._scope:
-                if not self._scope.cancel_called:  # or everybody had left before it began
-                    await self._ask()
-                    outcome = Outcome.COMPLETE
-        except cancelled:
-            closed = "The pipeline was closed while calls were waiting for a shared answer."
-            self._end(ClosedError(closed, outcome=Outcome.CANCELLED))
-            raise
-        except BaseException as error:  # noqa: BLE001 - raised in every call that waits for it
+            if not self._abandoned:  # or everybody had left before it began
+                await self._ask()
+                outcome = Outcome.COMPLETE
+        except BaseException as error:
             outcome = outcome_of(error)
-            self._end(error)
+            if isinstance(error, anyio.get_cancelled_exc_class()):
+                closed = "The pipeline was closed while calls were waiting for a shared answer."
+                self._end(ClosedError(closed, outcome=Outcome.CANCELLED))
+                raise
+            self._end(error)  # raised in every call that waits for it
         finally:
             self._end(None)
             try:
                 await self.request.context.call.close(outcome)
             finally:
-                self._landed.set()
+                self._landed = True
+                if self._landing is not None:
+                    self._landing.set()
 
     async def _ask(self) -> None:
         response: Any = await self._call_next(self.request)
@@ -143,8 +153,7 @@ class Flight:
                 self.events.append(event)
                 self._totals.append((self._totals[-1] if self._totals else 0) + weight(event))
                 if response.open:
-                    self.begun.set()
-                    self.announce()
+                    self._announce()
                     if self._too_far():
                         await self._pause()
         finally:
@@ -154,26 +163,48 @@ class Flight:
 
     def _end(self, error: BaseException | None) -> None:
         """Nothing more will come. Only the first ending counts."""
-        if self.ended.is_set():
+        if self.ended:
             return
         self._forget(self)
         self.error = error
-        self.ended.set()
-        self.begun.set()
-        self.announce()
+        self.ended = True
+        if self._end_of_it is not None:
+            self._end_of_it.set()
+        self._announce()
+
+    # --- waiting for it ----------------------------------------------------------------------
+
+    async def until_ended(self) -> None:
+        """Wait until nothing more will come."""
+        if not self.ended:
+            self._end_of_it = self._end_of_it or anyio.Event()
+            await self._end_of_it.wait()
+
+    async def until_begun(self, passenger: Passenger) -> None:
+        """Wait until there is something to hand on: an event, an answer or an error."""
+        while not self.events and not self.ended:
+            await self.news(passenger)
+
+    async def news(self, passenger: Passenger) -> None:
+        """Wait for the next event, or until `wake`."""
+        event = self._waiting[passenger] = self._event()
+        self._event = type(
+            event
+        )  # that of this event loop: finding it out costs more than the rest
+        await event.wait()
+
+    def wake(self, passenger: Passenger) -> None:
+        """End one passenger's wait, and leave the others alone: thousands may be waiting."""
+        event = self._waiting.pop(passenger, None)
+        if event is not None:
+            event.set()
+
+    def _announce(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for event in waiting.values():
+            event.set()
 
     # --- the passengers' pace ----------------------------------------------------------------
-
-    def announce(self) -> None:
-        """Wake every passenger that waits for the next event."""
-        news, self._news = self._news, None
-        if news is not None:
-            news.set()
-
-    async def news(self) -> None:
-        """Wait for the next announcement."""
-        self._news = self._news or anyio.Event()
-        await self._news.wait()
 
     def taken(self, count: int) -> None:
         """A passenger has taken so many events."""
@@ -211,8 +242,7 @@ class Flight:
         """Take a call aboard; the first one pays."""
         passenger = Passenger(self, request)
         context = request.context
-        self._passengers[passenger] = None
-        self._calls[context.call_id] += 1
+        self._passengers[context.call_id] = passenger
         if passenger.patient:
             self._patient += 1
             self._go_on()
@@ -227,23 +257,21 @@ class Flight:
     def _charge(self, passenger: Passenger) -> None:
         self._payer = passenger
         context = passenger.request.context
-        context.trace.adopt(self.request.context.trace, context.branch)
+        context.trace.adopt(self.request.context.trace, context.branch, context.bound)
 
     async def leave(self, passenger: Passenger) -> None:
         """Let a call go. With the last one the flight ends, and its books are closed."""
-        if passenger not in self._passengers:
-            if not self._passengers and not self.ended.is_set():
+        context = passenger.request.context
+        if self._passengers.get(context.call_id) is not passenger:
+            if not self._passengers and not self.ended:
                 # The last one is leaving in another task: its call ends after the books are closed.
                 with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
-                    await self._landed.wait()
+                    await self._until_landed()
             return
-        del self._passengers[passenger]
-        context = passenger.request.context
-        self._calls[context.call_id] -= 1
-        if not self._calls[context.call_id]:
-            del self._calls[context.call_id]
+        del self._passengers[context.call_id]
+        self._waiting.pop(passenger, None)
         self._patient -= passenger.patient
-        if self.ended.is_set():
+        if self.ended:
             return
         if not self._passengers:
             await self._abandon()
@@ -252,7 +280,7 @@ class Flight:
 
     def _hand_on(self, leaver: Passenger) -> None:
         """Another one pays from now on."""
-        heir = next(iter(self._passengers))
+        heir = next(iter(self._passengers.values()))
         leaver.request.context.trace.disown(self.request.context.trace)
         leaver.request.context.note(LAYER, "single_flight.handed_on", flight=self.call_id)
         heir.request.context.note(LAYER, "single_flight.pays", flight=self.call_id)
@@ -266,8 +294,15 @@ class Flight:
                 if self._response is not None:
                     await self._response.aclose()
             finally:
-                self._scope.cancel()
-            await self._landed.wait()
+                self._abandoned = True
+                if self._work is not None:
+                    self._work.cancel()
+            await self._until_landed()
+
+    async def _until_landed(self) -> None:
+        if not self._landed:
+            self._landing = self._landing or anyio.Event()
+            await self._landing.wait()
 
     def error_for_passenger(self) -> BaseException:
         """What ended it, as an object of the receiver's own."""
@@ -279,8 +314,4 @@ class Flight:
         if not self._given:  # the first one gets what was raised, which is all that most ever see
             self._given = True
             return error
-        new = type(error).__new__(type(error), *error.args)
-        new.args = error.args
-        new.__dict__.update(error.__dict__)
-        new.__cause__, new.__suppress_context__ = error.__cause__, True
-        return new.with_traceback(error.__traceback__)
+        return copy_of(error)

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, cast
 import attrs
 
 from lamella import (
+    AttemptLimitError,
     ChatRequest,
     DeadlineExceeded,
     EmbeddingRequest,
@@ -20,6 +21,7 @@ from lamella import (
     middleware,
     request_key,
 )
+from lamella._canonical import encode, form
 from lamella._options import is_async, refused, whole
 from lamella._repeatable import repeatable
 from lamella_middlewares.single_flight._flight import LAYER, Flight
@@ -38,12 +40,14 @@ def _when(layer: Any, option: attrs.Attribute[Any], value: Any) -> None:
     raise refused(layer, option, value, want)
 
 
-def _names(value: Any) -> tuple[Any, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
+def _names(value: Any) -> Any:
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if hasattr(value, "__iter__") else value
 
 
-def _known_names(layer: Any, option: attrs.Attribute[Any], value: tuple[Any, ...]) -> None:
-    if not set(value) <= set(VARIES):
+def _known_names(layer: Any, option: attrs.Attribute[Any], value: Any) -> None:
+    if value.__class__ is not tuple or any(name not in VARIES for name in value):
         raise refused(layer, option, value, f"names out of {', '.join(map(repr, VARIES))}")
 
 
@@ -97,13 +101,16 @@ class SingleFlight:
         if key is None:
             return await call_next(request)
         context = request.context
-        flights = context.ports.stores.local.get(_HOME, Flights)
-        also_streamed = True
+        flights = context.ports.stores.local.get(_HOME, _flights).get()
+        also_streamed, bound_of_others = True, True
         while True:
             if context.left() <= 0:
                 msg = "The call's deadline had passed before it could share an answer."
                 raise DeadlineExceeded(msg, phase="local", outcome=Outcome.NOT_SENT, layer=LAYER)
-            flight = flights.of(key, request, also_streamed=also_streamed)
+            flight = flights.get((key, request.stream))
+            if flight is None and also_streamed and not request.stream:
+                flight = flights.get((key, True))  # a run can share a stream
+            own = flight is None
             if flight is None:
                 flight = self._start(flights, key, request, call_next)
             elif flight.has_call(context.call_id):
@@ -115,11 +122,15 @@ class SingleFlight:
                 return cast("R", await passenger.response())
             except LamellaError as error:
                 await passenger.leave()
-                # A stream's error after its first event is final, but not for who saw nothing of
-                # it: what stands inside would have tried again for this caller.
-                if request.stream or not (flight.streamed and flight.events and error.retryable):
+                if bound_of_others and not own and isinstance(error, AttemptLimitError):
+                    # It was another's attempts that were used up; once, for it may be the stack's.
+                    bound_of_others = False
+                elif not request.stream and flight.streamed and flight.events and error.retryable:
+                    # A stream's error after its first event is final, but not for who saw nothing
+                    # of it: what stands inside would have tried again for this caller.
+                    also_streamed = False
+                else:
                     raise
-                also_streamed = False
             except BaseException:
                 await passenger.leave()
                 raise
@@ -131,13 +142,17 @@ class SingleFlight:
             return None
         try:
             key = request_key(request)
-        except TypeError as error:
-            context.note(LAYER, "single_flight.alone", why=str(error))
+            vary = (
+                encode([form(getattr(context, name)) for name in self.vary]) if self.vary else b""
+            )
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            why = str(error) if isinstance(error, TypeError) else type(error).__name__
+            context.note(LAYER, "single_flight.alone", why=why)
             return None
-        more = tuple([_hashable(getattr(context, name)) for name in self.vary])
         # The handler stands for the place in the stack, all options inside included; and a flight
         # ends with the pipeline that it belongs to.
-        return key, context.idempotency_key, more, call_next, context.background
+        aimed = None if request.target is None else id(request.target.transport)
+        return key, context.idempotency_key, vary, aimed, call_next, context.background
 
     def _wants(self, request: Request[Any]) -> bool:
         said = request.context.attributes.get(LAYER)
@@ -152,23 +167,21 @@ class SingleFlight:
     def _start(
         self, flights: Flights, key: Hashable, request: Request[Any], call_next: Handler
     ) -> Flight:
-        context = request.context
-        detached = request.detach("flight")
-        detached = detached.evolve(
+        context, place = request.context, (key, request.stream)
+
+        def forget(flight: Flight) -> None:
+            if flights.get(place) is flight:
+                del flights[place]
+
+        detached = request.detach(
+            "flight",
             stream=request.stream,
-            context=detached.context.evolve(
-                idempotency_key=context.idempotency_key,
-                bound=context.bound,  # it is the first caller's model turn that makes the attempts
-            ),
+            idempotency_key=context.idempotency_key,
+            bound=context.bound,  # it is the first caller's model turn that makes the attempts
         )
-        flight = Flight(
-            detached,
-            call_next,
-            read_ahead=self.read_ahead,
-            forget=lambda flight: flights.remove(key, flight),
-        )
-        context.background.spawn(flight.fly, name=LAYER)
-        flights.add(key, flight)
+        flight = Flight(detached, call_next, read_ahead=self.read_ahead, forget=forget)
+        flight.start()
+        flights[place] = flight
         return flight
 
 
@@ -180,33 +193,11 @@ def deterministic(request: Request[Any]) -> bool:
     return isinstance(seen, EmbeddingRequest)
 
 
-def _hashable(value: Any) -> Hashable:
-    return value if isinstance(value, Hashable) else tuple(sorted(value.items()))
-
-
-class Flights:
-    """The flights under way, on each event loop its own."""
-
-    def __init__(self) -> None:
-        self._flights: PerLoop[dict[tuple[Hashable, bool], Flight]] = PerLoop(dict)
-
-    def of(self, key: Hashable, request: Request[Any], *, also_streamed: bool) -> Flight | None:
-        """The flight that a request can join. A stream needs a streamed one; a run takes any."""
-        flights = self._flights.get()
-        found = flights.get((key, request.stream))
-        if found is None and also_streamed and not request.stream:
-            found = flights.get((key, True))
-        return found
-
-    def add(self, key: Hashable, flight: Flight) -> None:
-        """A flight has been started."""
-        self._flights.get()[key, flight.streamed] = flight
-
-    def remove(self, key: Hashable, flight: Flight) -> None:
-        """A flight takes no more passengers. Called on its own loop, more than once."""
-        flights = self._flights.get()
-        if flights.get((key, flight.streamed)) is flight:
-            del flights[key, flight.streamed]
-
+Flights: TypeAlias = dict[tuple[Hashable, bool], Flight]
+"""The flights under way on one event loop, by what they are asked and whether as a stream."""
 
 _HOME = ("shared", LAYER, "flights")
+
+
+def _flights() -> PerLoop[Flights]:
+    return PerLoop(dict)

@@ -40,17 +40,20 @@ class Passenger:
             ClosedError: If the pipeline closes meanwhile.
         """
         flight, request = self._flight, self.request
-        over = flight.ended if self.patient else flight.begun
-        if not over.is_set():
-            what = "waiting for an answer that is shared with other calls"
-            await request.context.wait(over.wait, what=what)
+        await request.context.wait(
+            flight.until_ended if self.patient else self._begun,
+            what="waiting for an answer that is shared with other calls",
+        )
         if flight.answer is not None:
             return flight.answer.adopt(request)
-        if flight.ended.is_set() and (self.patient or not flight.events):
+        if flight.ended and (self.patient or not flight.events):
             raise flight.error_for_passenger()
         guard = deadline_guard(request.context, self)
         response: Response = request.open(self, flight.head, guard)
         return response
+
+    async def _begun(self) -> None:
+        await self._flight.until_begun(self)
 
     async def leave(self) -> None:
         """It no longer waits."""
@@ -63,9 +66,9 @@ class Passenger:
         flight, index = self._flight, self._taken
         while index >= len(flight.events):
             self._refuse_if_closed()
-            if flight.ended.is_set():
+            if flight.ended:
                 raise flight.error_for_passenger()
-            await flight.news()
+            await flight.news(self)
         self._refuse_if_closed()
         self._taken = index + 1
         flight.taken(index + 1)
@@ -74,7 +77,7 @@ class Passenger:
     async def aclose(self) -> None:
         """Stop reading; a read that is waiting raises."""
         self._closed = True
-        self._flight.announce()
+        self._flight.wake(self)
         await self.leave()
 
     def _refuse_if_closed(self) -> None:

@@ -42,9 +42,13 @@ def scenarios(
             that a break in them can be mended. None plays all three.
         json: Print a JSON document.
     """
+    import logging
+
     from lamella.cli._output import show_json
     from lamella.testing import run_virtual
 
+    # What circuits and stores say of their state would stand between the lines of the card.
+    logging.getLogger("lamella").addHandler(logging.NullHandler())
     chosen = _chosen(name)
     columns = _COLUMNS if mode is None else (mode,)
     make = _maker(preset, config)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import attrs
 
+from lamella._memory_leases import Hold
 from lamella._memory_stores import memory_stores
-from lamella._stores import Dimension, Lease, LeaseStore, LocalState, Stores
+from lamella._stores import Dimension, Lease, LocalState, Stores
+
+if TYPE_CHECKING:
+    from lamella._loops import Loop
+    from lamella._memory_leases import MemoryLeases
 
 T = TypeVar("T")
 
@@ -25,12 +30,12 @@ class CountedLeases:
         settled: How many ended with what was really used.
         refunded: How many were given back.
         out: Those that have not ended, by id.
-        renewed: The ids of those of them that were renewed.
+        owned: The ids of those of them that somebody has to end: they were renewed, or are holds.
         expired: How many had been given up for lost when their holder ended them.
         held: The dimensions of which nothing flows back by itself, by key.
     """
 
-    def __init__(self, inner: LeaseStore) -> None:
+    def __init__(self, inner: MemoryLeases) -> None:
         self._inner = inner
         self.granted = 0
         self.refused = 0
@@ -38,7 +43,8 @@ class CountedLeases:
         self.refunded = 0
         self.expired = 0
         self.out: dict[str, tuple[Dimension, ...]] = {}
-        self.renewed: set[str] = set()
+        self.owned: set[str] = set()
+        self._names: dict[Hold, str] = {}
         self.held: dict[tuple[str, ...], Dimension] = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -51,12 +57,15 @@ class CountedLeases:
         if not answer.granted:
             self.refused += 1
         elif lease_id not in self.out:
-            self.granted += 1
-            self.out[lease_id] = tuple(dimensions)
-            for dimension in dimensions:
-                if dimension.held and dimension.per == 0:
-                    self.held[dimension.key] = dimension
+            self._took(lease_id, tuple(dimensions))
         return answer
+
+    def _took(self, lease_id: str, dimensions: tuple[Dimension, ...]) -> None:
+        self.granted += 1
+        self.out[lease_id] = dimensions
+        for dimension in dimensions:
+            if dimension.held and dimension.per == 0:
+                self.held[dimension.key] = dimension
 
     async def settle(self, lease_id: str, amounts: Sequence[int]) -> bool:
         """See `LeaseStore.settle`."""
@@ -75,24 +84,44 @@ class CountedLeases:
         """What was reserved by leases that somebody should have ended.
 
         A lease of a rate alone may be left to run out: so a layer holds back what the server has
-        less of, until the server's own reset. What is held, or was renewed, has a holder.
+        less of, until the server's own reset. What is held, or was renewed, has an owner.
         """
         return [
             dimensions
             for lease_id, dimensions in self.out.items()
-            if lease_id in self.renewed or any(each.held for each in dimensions)
+            if lease_id in self.owned or any(each.held for each in dimensions)
         ]
 
     def _ended(self, lease_id: str, how: str) -> None:
         if self.out.pop(lease_id, None) is not None:
-            self.renewed.discard(lease_id)
+            self.owned.discard(lease_id)
             setattr(self, how, getattr(self, how) + 1)
 
     async def renew(self, lease_id: str, *, ttl: float) -> bool:
         """See `LeaseStore.renew`."""
         if lease_id in self.out:
-            self.renewed.add(lease_id)
+            self.owned.add(lease_id)
         return await self._inner.renew(lease_id, ttl=ttl)
+
+    def hold(self, dimensions: tuple[Dimension, ...], loop: Loop) -> Hold | Lease:
+        """See `MemoryLeases.hold`."""
+        found = self._inner.hold(dimensions, loop)
+        if isinstance(found, Hold):
+            name = self._names[found] = f"hold {self.granted}"
+            self._took(name, dimensions)
+            self.owned.add(name)
+        else:
+            self.refused += 1
+        return found
+
+    def end(self, hold: Hold, amounts: Sequence[int] | None) -> None:
+        """See `MemoryLeases.end`."""
+        self._inner.end(hold, amounts)
+        self._ended(self._names.pop(hold, ""), "refunded" if amounts is None else "settled")
+
+    def drop(self, hold: Hold) -> None:
+        """See `MemoryLeases.drop`."""
+        self._inner.drop(hold)
 
     async def level(self, dimension: Dimension) -> int:
         """See `LeaseStore.level`."""
@@ -133,5 +162,6 @@ def counted_stores(
         monotonic: Their clock.
     """
     stores = memory_stores(monotonic=monotonic)
-    leases, local = CountedLeases(stores.leases), SeenObjects(stores.local)
+    leases = CountedLeases(cast("MemoryLeases", stores.leases))
+    local = SeenObjects(stores.local)
     return attrs.evolve(stores, leases=leases, local=local), leases, local

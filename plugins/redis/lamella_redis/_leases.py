@@ -16,6 +16,7 @@ from lamella import (
     Dimension,
     GuardedLeases,
     Lease,
+    Outcome,
     PartHealth,
     Secret,
     StoreUnavailableError,
@@ -228,9 +229,11 @@ class RedisLeases:
             limit = self._limit(dimension)
             keys += (limit.hash, limit.set)
             given += (str(amount), *limit.words, "1" if dimension.held else "0")
-        answer = await self._link().run(self._script(decision), keys, given)
+        answer: list[Any] | None = await self._link().run(self._script(decision), keys, given)
         if not isinstance(answer, list):
-            raise StoreUnavailableError("Redis: the answer is none of a script.")
+            raise StoreUnavailableError(
+                "Redis: the answer is none of a script.", outcome=Outcome.UNKNOWN
+            )
         return answer
 
     async def _dimensions(self, lease_id: str) -> tuple[Dimension, ...] | None:

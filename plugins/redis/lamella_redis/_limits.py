@@ -87,8 +87,9 @@ def _shares(named: str, capacity: int, per: float) -> tuple[int, int, int]:
         if capacity * unit <= MOST_SHARES and flow <= MOST_SHARES:
             return unit, flow, tick
     raise ValueError(
-        f"RedisLeases: {capacity!r} {named} per {per!r} s is more than the server counts exactly: capacity times seconds may be {MOST_SHARES} at most. Give a rounder "
-        "capacity, count in larger units, or limit a shorter time."
+        f"RedisLeases: {capacity!r} {named} per {per!r} s is more than the server counts exactly: "
+        f"capacity times seconds may be {MOST_SHARES} at most. Give a rounder capacity, count in "
+        "larger units, or limit a shorter time."
     )
 
 

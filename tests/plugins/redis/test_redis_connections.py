@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import ssl
 import threading
+import traceback
 from typing import Any
 
 import anyio
@@ -23,6 +24,7 @@ from lamella import (
     StoreUnavailableError,
 )
 from lamella_redis import RedisLeases, redis_leases
+from lamella_redis._link import SUSPECT
 
 pytestmark = pytest.mark.anyio
 
@@ -110,6 +112,10 @@ class TestAddress:
             ({}, "give a url"),
             ({"url": "redis://h", "namespace": "a{b}"}, "without braces"),
             ({"url": "redis://h", "timeout": 0}, "timeout=0"),
+            ({"url": "redis://h:port"}, "no URL of a server"),
+            ({"url": "redis://h:99999"}, "no URL of a server"),
+            ({"url": "redis://[::1"}, "no URL of a server"),
+            ({"url": "redis://h/name"}, "no URL of a server"),
         ],
     )
     async def test_wrong_options_are_refused(self, options: dict[str, Any], words: str) -> None:
@@ -124,9 +130,16 @@ class TestAddress:
         for _ in range(2):
             with pytest.raises(SecretError, match="NOT_THERE"):
                 await store.reserve("x", [LIMIT], ttl=60.0)
-        monkeypatch.setenv("NOT_THERE", "localhost:6379")
-        with pytest.raises(ConfigurationError, match="no URL of a server"):
-            await store.reserve("x", [LIMIT], ttl=60.0)
+        for wrong in (
+            "localhost:6379",
+            "redis://h:se_cret",
+            "redis://[se_cret",
+            "redis://h/se_cret",
+        ):
+            monkeypatch.setenv("NOT_THERE", wrong)
+            with pytest.raises(ConfigurationError, match="no URL of a server") as caught:
+                await store.reserve("x", [LIMIT], ttl=60.0)
+            assert "se_cret" not in "".join(traceback.format_exception(caught.value))
 
 
 class TestPresets:
@@ -213,6 +226,38 @@ class TestSharing:
             assert proxy.connections == 1
             await store.aclose()
 
+    async def test_an_answer_that_nobody_awaits_is_no_silence(self, valkey: Valkey) -> None:
+        """Giving up on one command costs no connection if the server did answer it."""
+        async with Proxy(valkey.port) as proxy:
+            store = at_port(proxy.port)
+            await store.level(LIMIT)
+            proxy.delay = 0.05
+            with anyio.move_on_after(0.01):
+                await store.level(LIMIT)
+            await anyio.sleep(SUSPECT + 0.05)
+            await store.level(LIMIT)
+            assert proxy.connections == 1
+            await store.aclose()
+
+    async def test_any_text_is_a_key(self, valkey: Valkey) -> None:
+        """What UTF-8 does not know disturbs neither its own command nor others under way."""
+        store = at(valkey.url)
+        names = ("\ud800", "\x00", "a b\r\n", "ü", "", "{x}", "\U0001f9c5")
+        granted: list[bool] = []
+
+        async def ask(name: str) -> None:
+            lease_id, limit = f"{name}{next(_numbers)}", Dimension((name,), 1, 1, held=True)
+            for _ in range(2):
+                granted.append((await store.reserve(lease_id, [limit], ttl=60.0)).granted)
+                granted.append(await store.settle(lease_id, [1]))
+                lease_id += "again"
+
+        async with anyio.create_task_group() as group:
+            for name in names:
+                group.start_soon(ask, name)
+        assert granted == [True] * 4 * len(names)
+        await store.aclose()
+
     async def test_closing_is_no_end(self, valkey: Valkey) -> None:
         """`aclose` closes the connection, twice does nothing, and a later command opens one."""
         async with Proxy(valkey.port) as proxy:
@@ -298,6 +343,9 @@ class TestTrouble:
             ("-LOADING Valkey is loading the dataset in memory", Outcome.NOT_SENT),
             ("-OOM command not allowed when used memory > 'maxmemory'", Outcome.UNKNOWN),
             ("-ASK 1 127.0.0.1:1", Outcome.UNKNOWN),
+            (":5", Outcome.UNKNOWN),
+            ("_", Outcome.UNKNOWN),
+            ("HTTP/1.1 400 Bad Request", Outcome.UNKNOWN),
         ],
     )
     async def test_a_refusal_is_an_error_of_ours(self, answer: str, outcome: Outcome) -> None:

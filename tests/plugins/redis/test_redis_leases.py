@@ -202,6 +202,33 @@ async def test_a_full_limit_leaves_nothing(valkey: Valkey) -> None:
     await store.aclose()
 
 
+async def test_half_of_a_limit_is_none(valkey: Valkey) -> None:
+    """Whichever key a server short of memory evicts: the limit is full, and nothing is lost."""
+    for half in ("limit", "order"):
+        store = fresh(valkey)
+        slot, rate = Dimension(("slot",), 1, 1, held=True), Dimension(("rate",), 4, 9, per=60.0)
+        await store.reserve("dead", [slot, rate], ttl=30.0)
+        for key in await command(store, "KEYS", f"{store._prefix}{half}:*"):
+            await command(store, "DEL", key.decode())
+        assert [await store.level(each) for each in (slot, rate)] == [1, 9]
+        assert (await store.reserve("next", [slot, rate], ttl=30.0)).granted
+        assert await store.settle("dead", [1, 4])
+        assert [await store.level(each) for each in (slot, rate)] == [0, 1]
+        await store.aclose()
+
+
+async def test_a_span_is_its_value(valkey: Valkey) -> None:
+    """Whole seconds are the same limit as a number with a point, in every process."""
+    one, limit = fresh(valkey), Dimension(("rate",), 10, 10, per=60)
+    other = RedisLeases(valkey.url, namespace=one.namespace)
+    await one.reserve("a", [limit], ttl=60.0)
+    limit_of.cache_clear()
+    again = Dimension(("rate",), 10, 10, per=60.0)
+    assert not (await other.reserve("b", [again], ttl=60.0)).granted
+    await one.aclose()
+    await other.aclose()
+
+
 async def test_a_clock_that_is_set_back_stops_for_a_second_at_most(valkey: Valkey) -> None:
     """A small step back stands still; a large one is followed, as nothing would flow for long."""
     store = fresh(valkey, Timed)
@@ -241,12 +268,13 @@ class TestBounds:
         """Beyond the bounds there is an error that says what to do, not a wrong count."""
         store = fresh(valkey)
         for limit, words in (
-            (Dimension(("a",), 1, 10**13 + 37, per=86400.0), "Give a rounder capacity"),
+            (Dimension(("acme", "a"), 1, 10**13 + 37, per=86400.0), "Give a rounder capacity"),
             (Dimension(("a",), 1, MOST + 1), "count in larger units"),
             (Dimension(("a",), MOST + 1, MOST), "amounts"),
         ):
-            with pytest.raises(ValueError, match=words):
+            with pytest.raises(ValueError, match=words) as caught:
                 await store.reserve("x", [limit], ttl=1.0)
+            assert "acme" not in str(caught.value)  # whose limit it is
         await store.aclose()
 
     async def test_large_numbers_are_exact(self, valkey: Valkey) -> None:

@@ -2,6 +2,8 @@
 
 Reasoning that is sealed, parts that no other provider knows, ids of what a provider keeps. On the
 way to another provider it is left out, or the target is; it is never sent where it means nothing.
+Which target is another provider is for the choose layer to say: the one that a request was written
+for is not, whoever that may be.
 """
 
 from __future__ import annotations
@@ -11,18 +13,12 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from lamella import (
-    Audio,
-    ChatRequest,
-    File,
-    Message,
-    Opaque,
-    Reasoning,
-    Request,
-    Response,
-    ToolResult,
-)
+from lamella._chat import ChatRequest
 from lamella._layers import name_of
+from lamella._messages import Message
+from lamella._parts import Audio, File, Opaque, Reasoning, ToolResult
+from lamella._requests import Request
+from lamella._responses import Response
 from lamella._targets import Target
 
 R = TypeVar("R", bound=Response)
