@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 Gate: TypeAlias = Callable[[Callable[[], float]], float]
 
+_LEGIBLE: Final = 10**15
+
 SAFETY_POLL: Final = 1.0
 """Every how many seconds the first in a line asks a store of this process: it is woken when a grant
 ends, but not when a lease expires."""
@@ -250,10 +252,11 @@ class _Seeker:
 
 
 def _never(dimension: Dimension) -> Refused:
-    word = dimension.key[-1]
+    word, amount = dimension.key[-1], dimension.amount
+    wants = amount if amount <= _LEGIBLE else "far more"  # a caller may ask for any number
     return Refused(
         never=True,
-        why=f"it wants {dimension.amount} {word}, and the limit is {dimension.capacity}",
+        why=f"it wants {wants} {word}, and the limit is {dimension.capacity}",
         hint="Ask for less at a time, or raise the limit.",
         limit=word,
     )

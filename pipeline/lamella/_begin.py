@@ -25,12 +25,13 @@ from lamella._events import Event
 from lamella._limits import NO_LIMITS
 from lamella._loops import current_loop
 from lamella._outcomes import ErrorPhase
-from lamella._responses import NO_HEAD, Guard, Head, Response
+from lamella._responses import NO_HEAD, Head, Response
 from lamella._transforms import Source
 from lamella._watchdog import Alarm
 
 if TYPE_CHECKING:
     from lamella._context import Context
+    from lamella._guards import Guard
     from lamella._requests import Request
 
 R = TypeVar("R", bound=Response)

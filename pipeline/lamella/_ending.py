@@ -92,12 +92,14 @@ async def ending(
         await end_uncommitted(request.context, error, callback)
         raise
     try:
-        on_end = response.on_end
+        hear = response.hear
     except AttributeError:
         wrong = not_a_response(response, call_next)
         await end_uncommitted(request.context, wrong, callback)
         raise wrong from None
-    await on_end(callback)
+    waiting = hear(callback)
+    if waiting is not None:
+        await waiting
     return response
 
 
@@ -127,14 +129,22 @@ async def tell(callback: Callback, end: Ending) -> Exception | None:
     """Run one callback; what it raised, if it did."""
     try:
         waiting = callback(end)
-        if waiting is not None and inspect.isawaitable(waiting):
-            with anyio.move_on_after(CALLBACK_SECONDS, shield=True) as scope:
-                await waiting
-            if scope.cancelled_caught:
-                msg = f"An on_end callback took longer than {CALLBACK_SECONDS:g} s."
-                return TimeoutError(msg)
     except Exception as error:  # noqa: BLE001 - handed to the caller, who notes or raises it
         return error
+    return None if waiting is None else await told(waiting)
+
+
+async def told(waiting: Awaitable[None]) -> Exception | None:
+    """Run the part of a callback that is to be awaited; what it raised, if it did."""
+    if not inspect.isawaitable(waiting):
+        return None
+    try:
+        with anyio.move_on_after(CALLBACK_SECONDS, shield=True) as scope:
+            await waiting
+    except Exception as error:  # noqa: BLE001 - handed to the caller, who notes or raises it
+        return error
+    if scope.cancelled_caught:
+        return TimeoutError(f"An on_end callback took longer than {CALLBACK_SECONDS:g} s.")
     return None
 
 

@@ -78,7 +78,7 @@ class Terms:
     def _patience(self, context: Context) -> tuple[float | None, str]:
         if self.gives_way and context.spare_credentials:
             return 0.0, "another credential may have room"
-        if context.alternatives and (self.max_wait is None or self.max_wait > IMPATIENCE):
+        if (self.max_wait is None or self.max_wait > IMPATIENCE) and context.alternatives:
             return IMPATIENCE, "another target may have room"
         return self.max_wait, "max_wait"
 
@@ -255,7 +255,7 @@ class Line:
         if last is not None:
             stay.judge(last)
         last = last or _BEHIND
-        self._pass_over()
+        self._pass_over(ticket)
         first, tickets, amounts = self._prospect(ticket)
         if not first or last.retry_after is None:
             # Before anybody has to go for it: who will not wait takes nobody's place.
@@ -273,7 +273,7 @@ class Line:
                     last = found
                 else:
                     last = _BEHIND
-                    self._pass_over()
+                    self._pass_over(ticket)
                 if ticket.ousted:
                     raise stay.refusal("pushed out", last)
                 stay.judge(last)
@@ -307,10 +307,12 @@ class Line:
             self._order.remove(ticket, entered=False)
         return first, *ahead
 
-    def _pass_over(self) -> None:
+    def _pass_over(self, ticket: Ticket) -> None:
         """Take out who is first if its event loop was closed under it: it will never leave."""
         first = self._first
-        while first is not None and first.loop is not None and first.loop.closed:
+        while first is not None and first.loop is not ticket.loop:
+            if first.loop is None or not first.loop.closed:
+                return
             self.leave(first)
             first = self._first
 

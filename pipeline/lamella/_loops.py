@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from weakref import WeakKeyDictionary, ref
@@ -263,6 +263,27 @@ class PerLoop(Generic[T]):
     def clear(self) -> None:
         """Forget all values."""
         self._values = WeakKeyDictionary()
+
+
+class OnLoop(Protocol):
+    """Something that belongs to an event loop."""
+
+    @property
+    def loop(self) -> Loop:
+        """Its loop."""
+        ...
+
+
+L = TypeVar("L", bound=OnLoop)
+
+
+def left_behind(found: Collection[L]) -> list[L]:
+    """Those whose event loop has been closed under them: nobody will end them any more.
+
+    An open call is remembered by its pipeline, so they do not become garbage either.
+    """
+    closed = {loop for loop in {each.loop for each in found} if loop.closed}
+    return [each for each in found if each.loop in closed] if closed else []
 
 
 class Waiter:

@@ -67,8 +67,8 @@ class Bucket:
         self.leases = 0
         self._per = ticks_up(per)
         self._unit = self._per or 1
-        self._full = capacity * self._unit
-        self._shares = self._full
+        self._full: int = capacity * self._unit
+        self._shares: int = self._full
         self._at = now
         self._newest: Gap | None = None
 

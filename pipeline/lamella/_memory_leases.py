@@ -7,19 +7,17 @@ import math
 import os
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 from weakref import WeakSet
 
 import attrs
 
 from lamella._fork_locks import fork_safe_lock
+from lamella._loops import Loop, left_behind
 from lamella._memory_buckets import NANOS, Bucket, Part, ticks, ticks_up
 from lamella._memory_expiry import Expiries
 from lamella._stores import Dimension, Lease
 from lamella._waiting_lines import WaitingLines
-
-if TYPE_CHECKING:
-    from lamella._loops import Loop
 
 logger = logging.getLogger("lamella")
 
@@ -244,8 +242,7 @@ class MemoryLeases:
         """Drop the holds of closed event loops; whether there were any. Outside the lock."""
         with self._lock:
             holds = list(self._holds)
-        closed = {loop for loop in {hold.loop for hold in holds} if loop.closed}
-        lost = [hold for hold in holds if hold.loop in closed]
+        lost = left_behind(holds)
         self._dropped.extend(lost)
         return bool(lost)
 

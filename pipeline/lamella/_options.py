@@ -70,6 +70,22 @@ def span_or_none(layer: object, option: attrs.Attribute[Any], value: Any) -> Non
         raise refused(layer, option, value, want)
 
 
+def wait_or_none(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
+    """How long something may wait: seconds, 0 for not at all, or None for as long as may be."""
+    if value is not None and (not is_number(value) or value < 0):
+        want = "seconds, a timedelta, 0 to refuse at once, or None to wait as long as the deadline "
+        raise refused(layer, option, value, f"{want}allows")
+
+
+def shares(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
+    """Each tenant's share of the turns by name, in proportions that numbers can keep apart."""
+    given: list[tuple[Any, Any]] = list(value.items()) if hasattr(value, "items") else [(None, 0)]
+    for tenant, weight in given:
+        if not (isinstance(tenant, str) and is_number(weight) and 1e-6 <= weight <= 1e6):
+            want = "a number above 0 for each tenant's name (0.000001 to 1000000)"
+            raise refused(layer, option, value, want)
+
+
 def number(low: float, high: float = math.inf) -> Check:
     """A number from `low` to `high`."""
 

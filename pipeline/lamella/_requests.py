@@ -16,11 +16,12 @@ from lamella._context import NO_CONTEXT, Context
 from lamella._evolve import Evolvable
 from lamella._nothing import NOTHING
 from lamella._parts import JSONObject
-from lamella._responses import NO_HEAD, Guard, Head, Response
+from lamella._responses import NO_HEAD, Head, Response
 from lamella._trace import Trace
 
 if TYPE_CHECKING:
     from lamella._events import Event
+    from lamella._guards import Guard
     from lamella._targets import Target
     from lamella._transforms import Source
 

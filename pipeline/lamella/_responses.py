@@ -9,7 +9,7 @@ it let through, once. How it ended is decided here and nowhere else.
 # A response, its cursors and its makers are one thing in several classes; ruff marks each access.
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import anyio
@@ -17,7 +17,7 @@ import attrs
 
 from lamella._closing import CLEANUP_SECONDS, close_source
 from lamella._cursors import Cursor
-from lamella._ending import Callback, Ending, ending_of, note_failure, outcome_of, tell
+from lamella._ending import Callback, Ending, ending_of, note_failure, outcome_of, tell, told
 from lamella._errors import (
     BusyError,
     ClosedError,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from lamella._bridge import Bridge
     from lamella._clock import Clock
     from lamella._context import Context
+    from lamella._guards import Guard
     from lamella._money import Money
     from lamella._requests import Request
     from lamella._trace import Trace
@@ -87,30 +88,6 @@ class Answer(Protocol):
     @property
     def text(self) -> str:
         """Its text; empty for operations that have none."""
-        ...
-
-
-class Guard(Protocol):
-    """Watches the reads of the innermost response for its limits in time."""
-
-    def arm(self) -> None:
-        """A read begins."""
-        ...
-
-    def disarm(self) -> None:
-        """A read has ended without an event."""
-        ...
-
-    def saw(self, event: Event) -> None:
-        """A read has ended with an event."""
-        ...
-
-    def close(self) -> None:
-        """The answer has ended."""
-        ...
-
-    def error(self) -> LamellaError | None:
-        """What limit has passed; None if none has."""
         ...
 
 
@@ -535,10 +512,24 @@ class Response:
         under way; it is raised to the consumer, at the end of the call, only where the answer
         otherwise ended well.
         """
+        waiting = self.hear(callback)
+        if waiting is not None:
+            await waiting
+
+    def hear(self, callback: Callback) -> Awaitable[None] | None:
+        """`on_end` for the core: None where nothing is to be awaited, as with plain functions."""
         if self._outcome is None:
             self._callbacks.append(callback)
-            return
-        failure = await tell(callback, self._ending())
+            return None
+        try:
+            waiting = callback(self._ending())
+        except Exception as error:  # noqa: BLE001 - raised where there is nobody to note it
+            self._callback_failed(error)
+            return None
+        return None if waiting is None else self._heard(waiting)
+
+    async def _heard(self, waiting: Awaitable[None]) -> None:
+        failure = await told(waiting)
         if failure is not None:
             self._callback_failed(failure)
 

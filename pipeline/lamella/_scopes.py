@@ -67,7 +67,9 @@ def provider_and_model(request: Request[Any]) -> Scope:
 def _words(key: object) -> tuple[Any, ...]:
     if isinstance(key, str):
         return (key,)
-    return tuple(cast("Iterable[Any]", key)) if isinstance(key, Iterable) else ()
+    if isinstance(key, Iterable):
+        return tuple(key)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    return ()
 
 
 @attrs.frozen

@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 _set: Final = object.__setattr__
 
+
 @attrs.frozen
 class Blob:
     """A kept value.

@@ -130,7 +130,7 @@ class Trace:
         found = [
             attempt
             for attempt in self._attempts
-            if attempt.bound is not None and attempt.bound.turn is turn
+            if attempt.bound is turn or (attempt.bound is not None and attempt.bound.turn is turn)
         ]
         for trace, adoption in self._adopted.items():
             if adoption.turn is turn:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lamella_middlewares.concurrency._aimd import AIMD, BACKOFF
+from lamella_middlewares.concurrency._aimd import AIMD, BACKOFF, REGAINED
 from lamella_middlewares.concurrency._gradient import WINDOW_SAMPLES, Gradient
 
 KINDS = [AIMD, Gradient]
@@ -86,6 +86,49 @@ def test_a_throttle_on_the_way_back_makes_the_way_shorter() -> None:
     before = limit.limit
     limit.succeeded(102.0, 100, None, started=101.0, streamed=False)
     assert limit.limit == pytest.approx(before + 1 / before)
+
+
+def test_quick_recovery_stops_exactly_at_two_thirds() -> None:
+    """It does not step over the mark that it stops at."""
+    limit = AIMD(100, 1, 200)
+    outage(limit, at=1.0)
+    while limit.limit < 100 * REGAINED:
+        before = limit.limit
+        limit.succeeded(99.0, 200, None, started=98.0, streamed=False)
+        assert limit.limit <= max(100 * REGAINED, before + 1 / before)
+
+
+def round_trips(limit: AIMD, capacity: int, count: int, *, at: float) -> list[tuple[float, int]]:
+    """A provider that serves so many at a time and throttles the rest, with all places used.
+
+    Returns:
+        Of each round trip the limit at its end, and how many were throttled.
+    """
+    found: list[tuple[float, int]] = []
+    for number in range(count):
+        start, sent = at + number, int(limit.limit)
+        for _ in range(min(sent, capacity)):
+            limit.succeeded(start + 0.9, sent, None, started=start, streamed=False)
+        throttled = max(0, sent - capacity)
+        for _ in range(throttled):
+            limit.throttled(start + 0.95, start)
+        found.append((limit.limit, throttled))
+    return found
+
+
+@pytest.mark.parametrize("capacity", [60, 40, 10])
+def test_after_an_outage_it_finds_the_capacity_and_stays_there(capacity: int) -> None:
+    """Two thirds of what was are back in six round trips; a smaller capacity is overrun once."""
+    limit = AIMD(20, 1, 200)
+    round_trips(limit, 60, 100, at=0.0)
+    outage(limit, at=1000.0, throttles=100)
+    assert limit.limit == 1
+    back = round_trips(limit, capacity, 150, at=2000.0)
+    assert back[5][0] > min(capacity, 60 * REGAINED) * 0.95
+    assert max(found for found, _ in back) <= max(2.5 * capacity, 60 * REGAINED)
+    settled = back[16:]
+    assert max(over for _, over in settled) <= 1
+    assert all(min(capacity, 60 * REGAINED) * 0.9 <= found <= capacity + 2 for found, _ in settled)
 
 
 @pytest.mark.parametrize("kind", KINDS)

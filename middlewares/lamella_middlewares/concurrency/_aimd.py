@@ -42,7 +42,7 @@ class AIMD:
         self._high = high
         self._lowered_at: float | None = None
         self._quick_until = high  # below it the limit grows with each success
-        self._recovering = True  # whether it has grown since it was lowered
+        self._recovering = True  # whether it has grown, or been proved, since it was lowered
 
     def succeeded(
         self,
@@ -68,8 +68,10 @@ class AIMD:
             return
         if in_flight < self.limit / 2:
             return  # the limit does not matter, so nothing has shown that more would do
-        step = 1.0 if self.limit < self._quick_until else 1.0 / self.limit
-        self.limit = min(self._high, self.limit + step)
+        grown = self.limit + 1.0 / self.limit
+        if self.limit < self._quick_until:
+            grown = max(grown, min(self.limit + 1.0, self._quick_until))
+        self.limit = min(self._high, grown)
         self._recovering = True
 
     def throttled(self, now: float, started: float) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from weakref import WeakSet, ref
@@ -20,6 +21,7 @@ from lamella._fork_locks import fork_safe_lock
 from lamella._hold_times import HoldTimes
 from lamella._line_order import Ticket
 from lamella._lines import Line, Refused, Terms
+from lamella._loops import Loop, left_behind
 
 if TYPE_CHECKING:
     from lamella import Context
@@ -71,8 +73,9 @@ class Gate:
         self.line = Line(max_waiting=max_waiting)
         self._algorithm = algorithm
         self._holds = HoldTimes()
-        # Weak: a place whose event loop has died with its answer open comes back with the garbage.
+        # Weak: what nobody can give back any more comes back with the garbage.
         self._inside: set[ref[Place]] = set()
+        self._looked = -math.inf
         self._lock = fork_safe_lock()
         _gates.add(self)
 
@@ -124,12 +127,26 @@ class Gate:
     def admit(self, place: Place) -> bool:
         """Whether there was room; if so, the place is inside."""
         with self._lock:
-            if len(self._inside) >= int(self._algorithm.limit):
-                return False
-            # Its callback takes no lock, for the garbage may be collected anywhere.
-            place.reference = reference = ref(place, self._inside.discard)
-            self._inside.add(reference)
-            return True
+            if len(self._inside) < int(self._algorithm.limit):
+                # Its callback takes no lock, for the garbage may be collected anywhere.
+                place.reference = reference = ref(place, self._inside.discard)
+                self._inside.add(reference)
+                return True
+        return self._give_up(place.now()) and self.admit(place)
+
+    def _give_up(self, now: float) -> bool:
+        """Take out those whose event loop has been closed; whether there were any."""
+        if 0 <= now - self._looked < POLL:
+            return False
+        self._looked = now
+        with self._lock:
+            inside = list(self._inside)
+        lost = left_behind([place for reference in inside if (place := reference()) is not None])
+        with self._lock:
+            for place in lost:
+                if place.reference is not None:
+                    self._inside.discard(place.reference)
+        return bool(lost)
 
     def _refused(self) -> Refused:
         return Refused(
@@ -149,9 +166,10 @@ class Gate:
         lowered = False
         with self._lock:
             in_flight = len(self._inside)
-            if place.reference not in self._inside:
+            reference = place.reference
+            if reference is None or reference not in self._inside:
                 return False
-            self._inside.remove(place.reference)
+            self._inside.remove(reference)
             if ending.outcome is Outcome.COMPLETE:
                 self._algorithm.succeeded(
                     now,
@@ -202,6 +220,15 @@ class Place:
         self.ended = True
         if gate.leave(self, ending, context.ports.monotonic()):
             context.note("concurrency", "concurrency.lowered", limit=gate.limit)
+
+    @property
+    def loop(self) -> Loop:
+        """The event loop of the call."""
+        return self._context.call.loop
+
+    def now(self) -> float:
+        """The monotonic instant, in seconds."""
+        return self._context.ports.monotonic()
 
     def answered(self, response: Any) -> None:
         """The answer has begun: remember how long that took."""

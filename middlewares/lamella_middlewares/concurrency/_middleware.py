@@ -21,7 +21,16 @@ from lamella import (
 from lamella._held_places import HELD, held, holding
 from lamella._lines import Terms
 from lamella._nothing import NOTHING
-from lamella._options import is_number, one_of, optional_seconds, refused, seconds, span, whole
+from lamella._options import (
+    name,
+    one_of,
+    optional_seconds,
+    seconds,
+    shares,
+    span,
+    wait_or_none,
+    whole,
+)
 from lamella._scopes import Scope, ScopeOf, scope_name, scope_of
 from lamella._waiting_lines import waiting_lines
 from lamella_middlewares.concurrency._aimd import AIMD
@@ -33,6 +42,8 @@ R = TypeVar("R", bound=Response)
 
 NAME: Final = "concurrency"
 MOST: Final = 200
+ALL: Final = 1_000_000
+"""More than that at a time is no limit."""
 
 _ALGORITHMS: Final = {"aimd": AIMD, "gradient": Gradient}
 
@@ -76,22 +87,7 @@ def _algorithm_or_none(layer: Any, option: attrs.Attribute[Any], value: Any) -> 
 
 def _whole_or_none(layer: Any, option: attrs.Attribute[Any], value: Any) -> None:
     if value is not None:
-        whole(1)(layer, option, value)
-
-
-def _wait_or_none(layer: Any, option: attrs.Attribute[Any], value: Any) -> None:
-    if value is not None and (not is_number(value) or value < 0):
-        want = "seconds, 0 or more, a timedelta, or None to wait as long as the deadline allows"
-        raise refused(layer, option, value, want)
-
-
-def _weights(layer: Any, option: attrs.Attribute[Any], value: Any) -> None:
-    shares: Any = value.items() if hasattr(value, "items") else ((None, 0),)
-    if any(
-        not isinstance(tenant, str) or not is_number(weight) or weight <= 0
-        for tenant, weight in shares
-    ):
-        raise refused(layer, option, value, "a mapping of tenants to numbers above 0")
+        whole(1, ALL)(layer, option, value)
 
 
 def _terms_of(layer: Any) -> Terms:
@@ -148,7 +144,7 @@ class Concurrency:
         phase: Where it stands: `"attempt"`, or `"govern"` for a limit of each tenant's calls.
     """
 
-    limit: int = attrs.field(default=20, validator=whole(1))
+    limit: int = attrs.field(default=20, validator=whole(1, ALL))
     adaptive: Literal["aimd", "gradient"] | None = attrs.field(
         default=None, kw_only=True, validator=_algorithm_or_none
     )
@@ -157,13 +153,13 @@ class Concurrency:
     key: Any = attrs.field(default=("provider", "model"), kw_only=True)
     max_waiting: int = attrs.field(default=1000, kw_only=True, validator=whole(0))
     max_wait: float | None = attrs.field(
-        default=600.0, kw_only=True, converter=optional_seconds, validator=_wait_or_none
+        default=600.0, kw_only=True, converter=optional_seconds, validator=wait_or_none
     )
     weights: Mapping[str, float] = attrs.field(
-        default=NOTHING, kw_only=True, repr=False, validator=_weights
+        default=NOTHING, kw_only=True, repr=False, validator=shares
     )
     ttl: float = attrs.field(default=60.0, kw_only=True, converter=seconds, validator=span)
-    namespace: str = attrs.field(default="shared", kw_only=True)
+    namespace: str = attrs.field(default="shared", kw_only=True, validator=name)
     phase: Phase = attrs.field(default="attempt", kw_only=True)
     bounds: tuple[int, int] = attrs.field(
         init=False, repr=False, default=attrs.Factory(_bounds, takes_self=True)

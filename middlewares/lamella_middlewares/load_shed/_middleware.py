@@ -8,12 +8,12 @@ import attrs
 
 from lamella import Handler, Request, Response, Stores, ending, middleware
 from lamella._options import (
-    is_number,
+    name,
     optional_seconds,
-    refused,
     seconds,
     span,
     span_or_none,
+    wait_or_none,
     whole,
 )
 from lamella_middlewares.load_shed._overload import Overload
@@ -37,12 +37,6 @@ class Load:
     in_flight: int
     waiting: int
     overloaded: bool
-
-
-def _wait_or_none(layer: Any, option: attrs.Attribute[Any], value: Any) -> None:
-    if value is not None and (not is_number(value) or value < 0):
-        want = "seconds, 0 or more, a timedelta, or None to wait as long as the deadline allows"
-        raise refused(layer, option, value, want)
 
 
 def _key_of(layer: Any) -> tuple[str, ...]:
@@ -77,16 +71,16 @@ class LoadShed:
         namespace: Layers with the same numbers share their room by name; another name counts apart.
     """
 
-    max_in_flight: int = attrs.field(default=1000, validator=whole(1))
+    max_in_flight: int = attrs.field(default=1000, validator=whole(1, 10**9))
     max_waiting: int = attrs.field(default=1000, kw_only=True, validator=whole(0))
     max_wait: float | None = attrs.field(
-        default=30.0, kw_only=True, converter=optional_seconds, validator=_wait_or_none
+        default=30.0, kw_only=True, converter=optional_seconds, validator=wait_or_none
     )
     target: float | None = attrs.field(
         default=2.0, kw_only=True, converter=optional_seconds, validator=span_or_none
     )
     interval: float = attrs.field(default=20.0, kw_only=True, converter=seconds, validator=span)
-    namespace: str = attrs.field(default="shared", kw_only=True)
+    namespace: str = attrs.field(default="shared", kw_only=True, validator=name)
     _key: tuple[str, ...] = attrs.field(
         init=False, eq=False, repr=False, default=attrs.Factory(_key_of, takes_self=True)
     )

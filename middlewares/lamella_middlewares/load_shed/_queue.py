@@ -19,6 +19,7 @@ class Waiting:
 
     Attributes:
         call_id: Its id.
+        call: The core's record of it.
         tenant: Between whom it is fair.
         priority: Higher goes first.
         arrived: The monotonic instant at which it came, in seconds.
@@ -27,16 +28,22 @@ class Waiting:
         shed: Why it has to go without; None while nothing says so.
     """
 
-    __slots__ = ("arrived", "call_id", "place", "priority", "shed", "tenant", "waiter")
+    __slots__ = ("arrived", "call", "call_id", "place", "priority", "shed", "tenant", "waiter")
 
     def __init__(self, context: Context, arrived: float, waiter: Waiter) -> None:
         self.call_id = context.call_id
+        self.call = context.call
         self.tenant = context.tenant or ""
         self.priority = context.priority
         self.arrived = arrived
         self.waiter = waiter
         self.place: Place | None = None
         self.shed: str | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether it has a place, or has to go without."""
+        return self.place is not None or self.shed is not None
 
 
 # The calls of one tenant and priority, oldest first. A dictionary is a list out of whose middle one

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet, ref
 
 import anyio
@@ -13,6 +14,7 @@ import anyio
 from lamella import LimitedError, Waiter
 from lamella._fork_locks import fork_safe_lock
 from lamella._hold_times import HoldTimes
+from lamella._loops import Loop, left_behind
 from lamella_middlewares.load_shed._overload import Overload
 from lamella_middlewares.load_shed._queue import Queue, Waiting
 
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
 NAME: Final = "load_shed"
 
 _HINT: Final = "Come back after retry_after, or give LoadShed more room if this process has it."
+
+_LOOK: Final = 1.0
+"""Seconds between two looks for places whose event loop has been closed."""
+
+WATCH: Final = 5.0
+"""Every how many seconds a call that waits looks whether a place has been lost."""
 
 _SLACK: Final = 64
 """How many calls without a place may be remembered besides one for each place."""
@@ -34,6 +42,7 @@ class Place:
 
     Args:
         call_id: The call's id.
+        loop: Its event loop.
         since: The monotonic instant of its entry.
         lost: Told of its reference if it becomes garbage.
 
@@ -44,11 +53,14 @@ class Place:
         users: How many requests of the call are inside.
     """
 
-    __slots__ = ("__weakref__", "calls", "reference", "since", "users")
+    __slots__ = ("__weakref__", "calls", "loop", "reference", "since", "users")
 
-    def __init__(self, call_id: str, since: float, lost: Callable[[ref[Place]], object]) -> None:
+    def __init__(
+        self, call_id: str, loop: Loop, since: float, lost: Callable[[Any], object]
+    ) -> None:
         self.calls: tuple[str, ...] = (call_id,)
-        self.reference = ref(self, lost)
+        self.reference: ref[Place] = ref(self, lost)
+        self.loop = loop
         self.since = since
         self.users = 1
 
@@ -66,10 +78,11 @@ class Room:
         self.size = size
         self.overload = overload
         self._max_waiting = max_waiting
+        self._looked = -math.inf
         self._lock = fork_safe_lock()
         self._queue = Queue()
         self._holds = HoldTimes()
-        # Weak: a call whose event loop has died in the middle gives its place back as garbage.
+        # Weak: what nobody can give back any more comes back with the garbage.
         self._inside: set[ref[Place]] = set()
         self._calls: dict[str, ref[Place]] = {}
         _rooms.add(self)
@@ -101,21 +114,33 @@ class Room:
         limit = math.inf if max_wait is None else max_wait
         self._join(call, context, limit)
         try:
-            await context.wait(lambda: _woken(call.waiter, limit), what="waiting for load_shed")
+            now = await self._until_called(call, context, limit)
         except BaseException:
             self._withdraw(call, context.ports.monotonic())
             raise
-        now = context.ports.monotonic()
         with self._lock:
-            woken = self._hand_over(now)  # a place may have been lost, and this one kept waiting
             if self._queue.discard(call):
                 self._look(now)
             estimate = self._estimate(call)
-        self._wake([other for other in woken if other is not call], now)
         if call.place is None:
             raise self._refusal(context, call.shed or "max_wait", estimate)
         context.note(NAME, "load_shed.waited", seconds=now - call.arrived)
         return call.place
+
+    async def _until_called(self, call: Waiting, context: Context, limit: float) -> float:
+        """Wait until it has a place, or is told to go, or the limit has passed; when that is."""
+        now = call.arrived
+        while True:
+            span = min(WATCH, limit - (now - call.arrived))
+            await context.wait(partial(_woken, call.waiter, span), what="waiting for load_shed")
+            now = context.ports.monotonic()
+            if not call.settled:
+                self._give_up(now)  # nobody announces that a place was lost
+                with self._lock:
+                    woken = self._hand_over(now)
+                self._wake(woken, now)
+            if call.settled or now - call.arrived >= limit:
+                return now
 
     def leave(self, place: Place, now: float) -> None:
         """One request is done with its place; whoever is next gets it once all of them are."""
@@ -162,11 +187,11 @@ class Room:
             return None
         if not self.overload.calm:
             self.overload.entered(now, 0.0)
-        return self._place(context.call_id, now)
+        return self._place(context.call_id, context.call.loop, now)
 
-    def _place(self, call_id: str, now: float) -> Place:
+    def _place(self, call_id: str, loop: Loop, now: float) -> Place:
         # The references' callback takes no lock, for the garbage may be collected anywhere.
-        place = Place(call_id, now, self._inside.discard)
+        place = Place(call_id, loop, now, self._inside.discard)
         if len(self._calls) > 2 * len(self._inside) + _SLACK:  # what the garbage has left behind
             self._calls = {
                 name: reference
@@ -184,7 +209,7 @@ class Room:
             call = self._queue.next()
             if call is None:
                 break
-            call.place = self._place(call.call_id, now)
+            call.place = self._place(call.call_id, call.call.loop, now)
             self.overload.entered(now, now - call.arrived)
             woken.append(call)
         self._look(now)
@@ -219,6 +244,7 @@ class Room:
             LimitedError: If that makes no sense, or there is no room to wait.
         """
         why: str | None = None
+        self._give_up(call.arrived)
         with self._lock:
             woken = self._hand_over(call.arrived)  # to those whom a lost place has kept waiting
             estimate = self._estimate(call)
@@ -252,6 +278,18 @@ class Room:
                 self._inside.discard(call.place.reference)
                 calls += self._hand_over(now)
 
+    def _give_up(self, now: float) -> None:
+        """Take out the calls whose event loop has been closed."""
+        if 0 <= now - self._looked < _LOOK:
+            return
+        self._looked = now
+        with self._lock:
+            inside = list(self._inside)
+        lost = left_behind([place for reference in inside if (place := reference()) is not None])
+        with self._lock:
+            for place in lost:
+                self._inside.discard(place.reference)
+
     def _withdraw(self, call: Waiting, now: float) -> None:
         """A call waits no longer; a place that it was given meanwhile goes on to the next."""
         with self._lock:
@@ -281,11 +319,8 @@ _REASONS: Final = {
 }
 
 
-async def _woken(waiter: Waiter, limit: float) -> None:
-    if math.isinf(limit):
-        await waiter.wait()
-        return
-    with anyio.move_on_after(limit):
+async def _woken(waiter: Waiter, seconds: float) -> None:
+    with anyio.move_on_after(seconds):
         await waiter.wait()
 
 

@@ -24,10 +24,13 @@ from lamella._nothing import NOTHING
 from lamella._options import (
     flag,
     is_number,
+    name,
     optional_seconds,
     refused,
     seconds,
+    shares,
     span,
+    wait_or_none,
     whole,
 )
 from lamella._scopes import ScopeOf, scope_name, scope_of
@@ -43,34 +46,20 @@ R = TypeVar("R", bound=Response)
 NAME: Final = "rate_limit"
 CODE: Final = "rate_limited"
 
+MOST: Final = 10**15
+"""More than that of anything is no limit."""
+
 _INNER: Final = ("attempt", "wire")
 
 
 def _limit(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
     if value is not None:
-        whole(1)(layer, option, value)
-
-
-def _wait(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
-    if value is not None and (not is_number(value) or value < 0):
-        want = "seconds, 0 to refuse at once, or None to wait as long as the deadline allows"
-        raise refused(layer, option, value, want)
+        whole(1, MOST)(layer, option, value)
 
 
 def _share(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
     if value is not None and (not is_number(value) or not 0 < value <= 1):
         raise refused(layer, option, value, "a share of the limit, above 0 and up to 1")
-
-
-def _weights(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
-    try:
-        given: list[tuple[Any, Any]] = list(value.items())
-    except (AttributeError, TypeError):
-        given = [(None, None)]
-    if not all(
-        isinstance(tenant, str) and is_number(weight) and weight > 0 for tenant, weight in given
-    ):
-        raise refused(layer, option, value, "a number above 0 for each tenant's name")
 
 
 def _counter(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
@@ -80,11 +69,6 @@ def _counter(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
     if value is not None and not counts and not named:
         want = "a TokenCounter (an object with count(texts)), a tokenizer's name, 'auto' or None"
         raise refused(layer, option, cast("object", value), want)
-
-
-def _name(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
-    if not isinstance(value, str) or not value:
-        raise refused(layer, option, value, "a name, such as 'shared'")
 
 
 def _counter_of(layer: Any) -> CounterOf:
@@ -194,10 +178,10 @@ class RateLimit:
     strict: bool = attrs.field(default=False, validator=flag, kw_only=True)
     key: Any = attrs.field(default=None, kw_only=True)
     phase: Phase = attrs.field(default="attempt", kw_only=True)
-    weights: Mapping[str, float] = attrs.field(default=NOTHING, validator=_weights, kw_only=True)
+    weights: Mapping[str, float] = attrs.field(default=NOTHING, validator=shares, kw_only=True)
     max_waiting: int = attrs.field(default=1000, validator=whole(0), kw_only=True)
     max_wait: float | None = attrs.field(
-        default=None, converter=optional_seconds, validator=_wait, kw_only=True
+        default=None, converter=optional_seconds, validator=wait_or_none, kw_only=True
     )
     aging: float = attrs.field(default=10.0, converter=seconds, validator=span, kw_only=True)
     counter: TokenCounter | str | None = attrs.field(default=None, validator=_counter, kw_only=True)
@@ -208,7 +192,7 @@ class RateLimit:
         default=None, validator=attrs.validators.optional(flag), kw_only=True
     )
     ttl: float = attrs.field(default=60.0, converter=seconds, validator=span, kw_only=True)
-    namespace: str = attrs.field(default="shared", validator=_name, kw_only=True)
+    namespace: str = attrs.field(default="shared", validator=name, kw_only=True)
     _scope: ScopeOf = attrs.field(
         init=False, eq=False, repr=False, default=attrs.Factory(_scope_of, takes_self=True)
     )

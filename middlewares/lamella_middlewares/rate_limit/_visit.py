@@ -120,18 +120,20 @@ class Visit:
     def _sent(self) -> list[OpenAttempt]:
         """The attempts that were made on its behalf, as far as anything of them was sent."""
         context, since = self._context, self._since
-        mine, wide = context.branch, self._rules.wide
+        mine = context.branch
         found: list[OpenAttempt] = []
         inside: list[OpenAttempt] = []
+        own = False
         for each in context.trace.of_turn(context.bound):
-            if each.start >= since:
-                if each.branch == mine:
+            if each.start < since:
+                continue
+            if each.branch == mine:
+                own = True
+                if _was_sent(each):
                     found.append(each)
-                elif each.branch.startswith(f"{mine}/"):
-                    inside.append(each)
-        if inside and (wide or not found):
-            found += inside
-        return [each for each in found if _was_sent(each)]
+            elif each.branch.startswith(f"{mine}/") and _was_sent(each):
+                inside.append(each)
+        return found + inside if inside and (self._rules.wide or not own) else found
 
     def _spent(self, attempt: OpenAttempt, end: Ending) -> tuple[int, int]:
         """What one attempt has read and written; where nobody says, what it was expected to."""
