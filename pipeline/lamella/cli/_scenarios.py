@@ -52,7 +52,7 @@ def scenarios(
     chosen = _chosen(name)
     columns = _COLUMNS if mode is None else (mode,)
     make = _maker(preset, config)
-    results = {
+    results: dict[Column, list[FailoverResult]] = {
         column: run_virtual(_play_all, chosen, make(held=column == "held"), column)
         for column in columns
     }
