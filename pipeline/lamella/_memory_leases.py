@@ -200,7 +200,10 @@ class MemoryLeases:
             The hold; the refusal if one does not fit.
         """
         with self._lock:
-            now = self._sweep()
+            self._now = max(self._now, self._monotonic())
+            now = ticks(self._now)
+            if self._dropped or self._expiries.soonest <= now:
+                self._clear(now)
             parts = self._take(dimensions, now)
             if parts is not None:
                 hold = Hold(dimensions, parts, loop)
@@ -257,15 +260,19 @@ class MemoryLeases:
         # Read under the lock: decisions happen in the order of their instants.
         self._now = max(self._now, self._monotonic())
         now = ticks(self._now)
-        if self._expiries.soonest <= now:
-            for lease_id in self._expiries.due(now):
-                self._end(lease_id, self._held[lease_id], None, now)
+        if self._dropped or self._expiries.soonest <= now:
+            self._clear(now)
+        return now
+
+    def _clear(self, now: int) -> None:
+        """Refund what has expired, or was dropped."""
+        for lease_id in self._expiries.due(now):
+            self._end(lease_id, self._held[lease_id], None, now)
         while self._dropped:
             hold = self._dropped.popleft()
             if hold in self._holds:
                 self._holds.discard(hold)
                 self._give(hold.dimensions, hold.parts, None, now)
-        return now
 
     def _end(self, lease_id: str, held: _Held, real: Sequence[int] | None, now: int) -> None:
         """Give back what was not used; None: all of it."""

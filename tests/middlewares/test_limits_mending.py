@@ -10,7 +10,7 @@ import anyio
 import attrs
 import pytest
 
-from lamella import ChatRequest, ConfigurationError, Pipeline, Ports, Request
+from lamella import ChatRequest, ConfigurationError, LimitedError, Pipeline, Ports, Request
 from lamella._memory_stores import memory_stores
 from lamella.testing import Scripted, virtual_ports
 from lamella_middlewares import Concurrency, LoadShed, RateLimit
@@ -122,6 +122,20 @@ async def test_a_nested_limit_of_places_still_counts_requests() -> None:
         await outer.run(ASK)
     with pytest.raises(Exception, match="the limit of 4 requests"):
         await inner.run(ASK)
+
+
+@pytest.mark.parametrize("start", [0.1, 1 / 3, 1234.567])
+@pytest.mark.parametrize("max_wait", [0.1, 1 / 3, 7.7, 12.345678])
+async def test_a_wait_ends_whatever_the_clock_rounds(start: float, max_wait: float) -> None:
+    """After it, not a rounding error before it: nobody spins."""
+    layer = LoadShed(1, max_wait=max_wait)
+    pipe = Pipeline([layer], Scripted(["an answer"], repeat=True), ports=virtual_ports())
+    await anyio.sleep(start)
+    async with pipe.stream(ASK):
+        before = anyio.current_time()
+        with pytest.raises(LimitedError, match="longer than it may"):
+            await pipe.run(ASK)
+        assert anyio.current_time() - before == pytest.approx(max_wait, abs=0.002)
 
 
 BIG = "a whole number, 1 or more, and at most"

@@ -14,6 +14,7 @@ import anyio
 from lamella import LimitedError, Waiter
 from lamella._fork_locks import fork_safe_lock
 from lamella._hold_times import HoldTimes
+from lamella._lines import SHORTEST
 from lamella._loops import Loop, left_behind
 from lamella_middlewares.load_shed._overload import Overload
 from lamella_middlewares.load_shed._queue import Queue, Waiting
@@ -131,7 +132,8 @@ class Room:
         """Wait until it has a place, or is told to go, or the limit has passed; when that is."""
         now = call.arrived
         while True:
-            span = min(WATCH, limit - (now - call.arrived))
+            # No less than event loops can wait, or a rounded clock would never be over the limit.
+            span = max(SHORTEST, min(WATCH, limit - (now - call.arrived)))
             await context.wait(partial(_woken, call.waiter, span), what="waiting for load_shed")
             now = context.ports.monotonic()
             if not call.settled:
