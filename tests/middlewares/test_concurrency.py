@@ -8,13 +8,13 @@ from typing import Any
 
 import anyio
 import pytest
+from abandoned_streams import WAYS, abandon, capricious
 
 from lamella import (
     ChatRequest,
     ChatResponse,
     ClosedError,
     ConfigurationError,
-    ConnectionLostError,
     Context,
     DeadlineExceeded,
     EmbeddingRequest,
@@ -26,9 +26,8 @@ from lamella import (
     Ports,
     RateLimitError,
     Request,
-    ServerError,
 )
-from lamella.testing import Scripted, ScriptedAnswer, each_step, virtual_ports
+from lamella.testing import Scripted, each_step, virtual_ports
 from lamella_middlewares.concurrency import Concurrency, Gauge
 from lamella_middlewares.deadline import Deadline
 from lamella_middlewares.retry import Retry
@@ -451,51 +450,6 @@ async def test_keys_of_other_parts_and_other_limits_never_meet(adaptive: Any) ->
 
 
 # --- nothing is left --------------------------------------------------------------------------
-
-
-async def abandon(pipe: Pipeline, how: str) -> None:
-    """Stream an answer and leave it in some way."""
-    if how == "block left":
-        async with pipe.stream(ask()) as response:
-            await anext(aiter(response))
-    elif how == "closed":
-        async with pipe.stream(ask()) as response:
-            await response.aclose()
-    elif how == "cancelled":
-        with anyio.move_on_after(1.5):
-            async with pipe.stream(ask()) as response:
-                await response.collect()
-    elif how == "raised":
-        with pytest.raises(ZeroDivisionError):
-            async with pipe.stream(ask()) as response:
-                raise ZeroDivisionError
-    elif how == "failed":
-        with pytest.raises(ConnectionLostError):
-            async with pipe.stream(ask("fail")) as response:
-                await response.collect()
-    elif how == "refused":
-        with pytest.raises(ServerError):
-            await pipe.run(ask("refuse"))
-    else:
-        async with pipe.stream(ask()) as response:
-            await response.collect()
-
-
-WAYS = ("block left", "closed", "cancelled", "raised", "failed", "refused", "read")
-
-
-def capricious() -> Scripted:
-    """A provider that does what it is asked."""
-
-    def answer(request: ChatRequest) -> Any:
-        text = request.messages[0].text
-        if text == "refuse":
-            return ServerError("x", status=500)
-        if text == "fail":
-            return ScriptedAnswer(["one", ConnectionLostError("x")], gap=1)
-        return ScriptedAnswer(["one", " two", " three", Finish("stop")], gap=1)
-
-    return Scripted([answer], repeat=True)
 
 
 @pytest.mark.parametrize("adaptive", KINDS)

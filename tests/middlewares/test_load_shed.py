@@ -8,26 +8,24 @@ from typing import Any
 
 import anyio
 import pytest
+from abandoned_streams import WAYS, abandon, capricious
 
 from lamella import (
     ChatRequest,
     ChatResponse,
     ClosedError,
     ConfigurationError,
-    ConnectionLostError,
     Context,
     DeadlineExceeded,
     EmbeddingRequest,
     EmbeddingResponse,
-    Finish,
     LimitedError,
     Outcome,
     Pipeline,
     Ports,
     Request,
-    ServerError,
 )
-from lamella.testing import Scripted, ScriptedAnswer, each_step, virtual_ports
+from lamella.testing import Scripted, each_step, virtual_ports
 from lamella_middlewares.deadline import Deadline
 from lamella_middlewares.load_shed import Load, LoadShed
 
@@ -457,51 +455,6 @@ async def test_detached_work_takes_part_in_its_parents_place() -> None:
 
 
 # --- nothing is left --------------------------------------------------------------------------
-
-
-async def abandon(pipe: Pipeline, how: str) -> None:
-    """Stream an answer and leave it in some way."""
-    if how == "block left":
-        async with pipe.stream(ask()) as response:
-            await anext(aiter(response))
-    elif how == "closed":
-        async with pipe.stream(ask()) as response:
-            await response.aclose()
-    elif how == "cancelled":
-        with anyio.move_on_after(1.5):
-            async with pipe.stream(ask()) as response:
-                await response.collect()
-    elif how == "raised":
-        with pytest.raises(ZeroDivisionError):
-            async with pipe.stream(ask()) as response:
-                raise ZeroDivisionError
-    elif how == "failed":
-        with pytest.raises(ConnectionLostError):
-            async with pipe.stream(ask("fail")) as response:
-                await response.collect()
-    elif how == "refused":
-        with pytest.raises(ServerError):
-            await pipe.run(ask("refuse"))
-    else:
-        async with pipe.stream(ask()) as response:
-            await response.collect()
-
-
-WAYS = ("block left", "closed", "cancelled", "raised", "failed", "refused", "read")
-
-
-def capricious() -> Scripted:
-    """A provider that does what it is asked."""
-
-    def answer(request: ChatRequest) -> Any:
-        text = request.messages[0].text
-        if text == "refuse":
-            return ServerError("x", status=500)
-        if text == "fail":
-            return ScriptedAnswer(["one", ConnectionLostError("x")], gap=1)
-        return ScriptedAnswer(["one", " two", " three", Finish("stop")], gap=1)
-
-    return Scripted([answer], repeat=True)
 
 
 async def test_after_a_hundred_abandoned_streams_nobody_is_inside() -> None:
