@@ -71,6 +71,7 @@ from lamella._events import (
     ReasoningDelta,
     RefusalDelta,
     TextDelta,
+    TokenCount,
     ToolCallDelta,
     Turn,
     UsageReport,
@@ -85,6 +86,8 @@ from lamella._handlers import (
     Handler,
     Layer,
     Middleware,
+    TokenCountMiddleware,
+    TokenCountTransport,
     Transport,
 )
 from lamella._layers import Effect, LayerInfo, Phase, middleware
@@ -123,6 +126,7 @@ from lamella._stores import (
     Stores,
 )
 from lamella._targets import Target
+from lamella._token_counts import TokenCountAnswer, TokenCountRequest, TokenCountResponse
 from lamella._tools import Tool
 from lamella._trace import Note, Span, Trace
 from lamella._transforms import Source, Transform
@@ -296,6 +300,12 @@ __all__ = (
     "Text",
     "TextDelta",
     "TimedOutError",
+    "TokenCount",
+    "TokenCountAnswer",
+    "TokenCountMiddleware",
+    "TokenCountRequest",
+    "TokenCountResponse",
+    "TokenCountTransport",
     "TokenCounter",
     "Tool",
     "ToolCall",

@@ -127,6 +127,19 @@ class Vector:
 
 
 @attrs.frozen
+class TokenCount:
+    """How many tokens a conversation has.
+
+    Attributes:
+        tokens: 0 or more.
+    """
+
+    semantic: ClassVar[bool] = True
+    tokens: int
+    choice: int = 0
+
+
+@attrs.frozen
 class Turn:
     """The end of one model turn inside an answer: what follows belongs to the next.
 
@@ -171,6 +184,7 @@ Event: TypeAlias = (
     | ToolCallDelta
     | MediaDelta
     | Vector
+    | TokenCount
     | Turn
     | UsageReport
     | Finish

@@ -14,6 +14,7 @@ from lamella._chat import ChatRequest, ChatResponse
 from lamella._embeddings import EmbeddingRequest, EmbeddingResponse
 from lamella._requests import Request
 from lamella._responses import Response
+from lamella._token_counts import TokenCountRequest, TokenCountResponse
 
 R = TypeVar("R", bound=Response)
 
@@ -40,14 +41,22 @@ ChatMiddleware: TypeAlias = Callable[[ChatRequest, Handler], Awaitable[ChatRespo
 EmbeddingMiddleware: TypeAlias = Callable[[EmbeddingRequest, Handler], Awaitable[EmbeddingResponse]]
 """A middleware for embeddings only."""
 
+TokenCountMiddleware: TypeAlias = Callable[
+    [TokenCountRequest, Handler], Awaitable[TokenCountResponse]
+]
+"""A middleware for token counts only."""
+
 ChatTransport: TypeAlias = Callable[[ChatRequest], Awaitable[ChatResponse]]
 """A transport for chat only."""
 
 EmbeddingTransport: TypeAlias = Callable[[EmbeddingRequest], Awaitable[EmbeddingResponse]]
 """A transport for embeddings only."""
 
-Layer: TypeAlias = Middleware | ChatMiddleware | EmbeddingMiddleware | str
+TokenCountTransport: TypeAlias = Callable[[TokenCountRequest], Awaitable[TokenCountResponse]]
+"""A transport for token counts only."""
+
+Layer: TypeAlias = Middleware | ChatMiddleware | EmbeddingMiddleware | TokenCountMiddleware | str
 """What a pipeline takes as a layer: a middleware, or the name of a registered one."""
 
-Transport: TypeAlias = Handler | ChatTransport | EmbeddingTransport | str
+Transport: TypeAlias = Handler | ChatTransport | EmbeddingTransport | TokenCountTransport | str
 """What a pipeline takes as its transport: a handler, or the name of a registered one."""

@@ -213,7 +213,7 @@ def test_user_content_is_written_in_the_api_s_parts() -> None:
                     Audio(data=b"\2", format="wav"),
                     File(id="file-1"),
                     File(data=b"\3", media_type="application/pdf"),
-                    {"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}},
+                    {"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}, "y": 1},
                     {"type": "video_url", "video_url": {"url": "v"}},
                 ]
             )
@@ -229,7 +229,7 @@ def test_user_content_is_written_in_the_api_s_parts() -> None:
             "type": "file",
             "file": {"filename": "file.pdf", "file_data": "data:application/pdf;base64,Aw=="},
         },
-        {"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}},
+        {"type": "text", "text": "x", "y": 1},
         {"type": "video_url", "video_url": {"url": "v"}},
     ]
 

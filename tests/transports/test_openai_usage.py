@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lamella import ChatRequest, Image, Message, Tool, Usage
-from lamella.transports._openai_usage import estimated_tokens, estimated_usage, usage_of
+from lamella.transports._estimated_usage import estimated_tokens, estimated_usage
+from lamella.transports._openai_usage import usage_of
 
 COUNTS = st.integers(0, 5_000)
 JUNK = st.one_of(

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lamella import ResponseTooLargeError
-from lamella.transports._sse import EventReader, Message
+from lamella.transports._dialect import Message
+from lamella.transports._sse import EventReader
 
 GOLDEN = (
     b"\xef\xbb\xbf: ping\n\n"

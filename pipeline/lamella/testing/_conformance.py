@@ -17,6 +17,7 @@ from lamella._loops import TrioLoop, current_loop
 from lamella._pipeline import Pipeline
 from lamella._ports import default_ports
 from lamella._requests import Request
+from lamella._token_counts import TokenCountRequest
 from lamella.testing import _conformance_answers as answers
 from lamella.testing import _conformance_calls as calls
 from lamella.testing import _conformance_endings as endings
@@ -267,5 +268,6 @@ def _requests(layer: Layer) -> tuple[Request[Any], ...]:
         extra={"nested": {"list": [1]}},
         context=context,
     )
-    known: tuple[Request[Any], ...] = (chat, embedding)
+    counted = TokenCountRequest.of(chat, context=context)
+    known: tuple[Request[Any], ...] = (chat, embedding, counted)
     return tuple([request for request in known if isinstance(request, handled)])

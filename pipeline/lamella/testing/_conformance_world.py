@@ -20,6 +20,7 @@ from lamella._pipeline import Pipeline
 from lamella._ports import Ports
 from lamella._requests import Request
 from lamella._responses import Response
+from lamella._token_counts import TokenCountRequest, TokenCountResponse
 from lamella._usage import Usage
 from lamella.testing._scripted import Scripted, Step
 
@@ -133,6 +134,8 @@ class Subject:
         if isinstance(self.request, EmbeddingRequest):
             vectors = [[float(index), 1.0] for index, _ in enumerate(self.request.inputs)]
             return EmbeddingResponse.of(vectors, usage=USAGE)
+        if isinstance(self.request, TokenCountRequest):
+            return TokenCountResponse.of(9)
         return pieces(TEXT, 9)
 
 

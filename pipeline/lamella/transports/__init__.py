@@ -11,13 +11,22 @@ from lamella._lazy import lazily
 
 if TYPE_CHECKING:
     from lamella.transports._azure import AzureBackup, AzureOpenAI, AzureOptions
-    from lamella.transports._dialect import Dialect, DialectOptions, StreamDecoder
+    from lamella.transports._dialect import (
+        BaseDialect,
+        Dialect,
+        DialectOptions,
+        MessageReader,
+        StreamDecoder,
+    )
     from lamella.transports._endpoints import Endpoint, endpoints, find_endpoint
     from lamella.transports._http import HTTPClient, HTTPOptions, HTTPReply, HTTPRequest
     from lamella.transports._http_errors import in_band_error, status_error
+    from lamella.transports._http_transport import HTTPTransport, TransportOptions, key_header
     from lamella.transports._httpx_client import PooledHTTPClient
+    from lamella.transports._losses import Losses
     from lamella.transports._mock import Mock
     from lamella.transports._openai import OpenAI, OpenAIOptions
+    from lamella.transports._place import Place
     from lamella.transports._retry_hints import retry_after
     from lamella.transports._sse import EventReader
     from lamella.transports._stream_source import StreamSource
@@ -26,6 +35,7 @@ _HOMES = {
     "AzureBackup": "_azure",
     "AzureOpenAI": "_azure",
     "AzureOptions": "_azure",
+    "BaseDialect": "_dialect",
     "Dialect": "_dialect",
     "DialectOptions": "_dialect",
     "Endpoint": "_endpoints",
@@ -34,15 +44,21 @@ _HOMES = {
     "HTTPOptions": "_http",
     "HTTPReply": "_http",
     "HTTPRequest": "_http",
+    "HTTPTransport": "_http_transport",
+    "Losses": "_losses",
+    "MessageReader": "_dialect",
     "Mock": "_mock",
     "OpenAI": "_openai",
     "OpenAIOptions": "_openai",
+    "Place": "_place",
     "PooledHTTPClient": "_httpx_client",
     "StreamDecoder": "_dialect",
     "StreamSource": "_stream_source",
+    "TransportOptions": "_http_transport",
     "endpoints": "_endpoints",
     "find_endpoint": "_endpoints",
     "in_band_error": "_http_errors",
+    "key_header": "_http_transport",
     "retry_after": "_retry_hints",
     "status_error": "_http_errors",
 }
@@ -51,6 +67,7 @@ __all__ = [
     "AzureBackup",
     "AzureOpenAI",
     "AzureOptions",
+    "BaseDialect",
     "Dialect",
     "DialectOptions",
     "Endpoint",
@@ -59,15 +76,21 @@ __all__ = [
     "HTTPOptions",
     "HTTPReply",
     "HTTPRequest",
+    "HTTPTransport",
+    "Losses",
+    "MessageReader",
     "Mock",
     "OpenAI",
     "OpenAIOptions",
+    "Place",
     "PooledHTTPClient",
     "StreamDecoder",
     "StreamSource",
+    "TransportOptions",
     "endpoints",
     "find_endpoint",
     "in_band_error",
+    "key_header",
     "retry_after",
     "status_error",
 ]

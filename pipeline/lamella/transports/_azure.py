@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -19,12 +19,10 @@ from lamella._errors import (
     TimedOutError,
 )
 from lamella._limits import Seconds, positive_seconds
-from lamella._nothing import NOTHING
 from lamella._outcomes import Outcome
 from lamella._ports import run_in_thread
 from lamella._requests import Request
 from lamella._responses import Response
-from lamella._shared_cards import shared_cards
 from lamella.transports._azure_address import (
     AzureBackup,
     Deployments,
@@ -34,23 +32,14 @@ from lamella.transports._azure_address import (
     root_of,
     wire_model,
 )
-from lamella.transports._credentials import Credential, Key
-from lamella.transports._dialect import DialectOptions
-from lamella.transports._http import DEFAULT_HTTP_OPTIONS, HTTPClient, HTTPOptions
-from lamella.transports._place import (
-    API,
-    Headers,
-    Place,
-    can_be_deadline_header,
-    can_be_headers,
-    closed_error,
-    dialect_options,
-    encoded_headers,
-    static_headers,
-)
+from lamella.transports._credentials import Key
+from lamella.transports._headers import static_headers, user_agent
+from lamella.transports._http import HTTPClient
+from lamella.transports._http_transport import HTTPTransport, TransportOptions, key_header
+from lamella.transports._openai import API, dialect_options, openai_dialects
+from lamella.transports._place import Place
 
 if TYPE_CHECKING:
-    from lamella._card_book import CardBook
     from lamella._health import PartHealth
     from lamella._ports import ThreadPort
 
@@ -71,8 +60,11 @@ def _span(value: Seconds) -> float | None:
 
 
 @attrs.frozen(kw_only=True)
-class AzureOptions:
-    """What is rarely said of an `AzureOpenAI` transport.
+class AzureOptions(TransportOptions):
+    """What is rarely said of an `AzureOpenAI` transport, besides `TransportOptions`.
+
+    Its `name` is `"azure"` if none is given. Its `card_provider` is nobody, as a deployment may be
+    called anything; `"openai"` is right where deployments go by their models' names.
 
     Attributes:
         token: An Entra token, a reference to it, or a function, plain or async, that gives one for
@@ -84,19 +76,6 @@ class AzureOptions:
         model: The model of requests that name none.
         patience: Seconds that a resource has to begin its answer before the next backup is tried;
             None leaves it to the attempt's own limits, which end the whole attempt.
-        name: What it is called in traces and as `served_by`.
-        send_user: Whether `context.user` is sent to the provider.
-        attempt_header: Whether the attempt's number in its call is sent as `X-Lamella-Attempt`.
-        deadline_header: The name of a header (`"X-Deadline-Ms"`) that tells a gateway how many
-            whole milliseconds are left of the call's deadline, or of the attempt's limit if that is
-            less. Calls without a deadline do not send it. None never sends it.
-        headers: Further headers of every request; they replace ours of the same name.
-        dialect: How requests are written; None is Azure's own way.
-        cards: Where model cards are looked up; None is those built in and of plugins.
-        card_provider: Whose cards hold (`"openai"`, if deployments go by their models' names); None
-            is nobody's, as a deployment may be called anything.
-        http: Connections, proxies, TLS and bounds on sizes.
-        client: Sends requests in place of a client made with `http`; closed with the transport.
     """
 
     token: Key | None = attrs.field(default=None, repr=False)
@@ -105,19 +84,9 @@ class AzureOptions:
     api: API = "chat"
     model: str | None = None
     patience: Seconds = attrs.field(default=None, converter=_span)
-    name: str = "azure"
-    send_user: bool = False
-    attempt_header: bool = False
-    deadline_header: str | None = attrs.field(default=None, validator=can_be_deadline_header)
-    headers: Mapping[str, str] = attrs.field(default=NOTHING, repr=False, validator=can_be_headers)
-    dialect: DialectOptions | None = None
-    cards: CardBook | None = None
-    card_provider: str | None = None
-    http: HTTPOptions = DEFAULT_HTTP_OPTIONS
-    client: HTTPClient | None = None
 
 
-class AzureOpenAI:
+class AzureOpenAI(HTTPTransport):
     """The transport to Azure OpenAI resources.
 
     Nothing is opened, read or imported before the first request.
@@ -156,8 +125,9 @@ class AzureOpenAI:
         backups: Iterable[AzureBackup | Mapping[str, Any]] = (),
         options: AzureOptions | None = None,
     ) -> None:
-        self.options = options or AzureOptions()
-        self.name = self.options.name
+        given = options or AzureOptions()
+        super().__init__(given.name or "azure", given)
+        self.options: AzureOptions = given
         first = AzureBackup(
             name=self.name,
             endpoint=endpoint,
@@ -170,9 +140,7 @@ class AzureOpenAI:
         )
         others = [_backup(given).inheriting(first) for given in backups]
         self.resources = (first, *others)
-        self._client = self.options.client
         self._places: tuple[Place, ...] = ()
-        self._closed = False
 
     async def __call__(self, request: Request[R]) -> R:
         """Answer a request.
@@ -180,7 +148,7 @@ class AzureOpenAI:
         Raises:
             LamellaError: Whatever goes wrong before the answer is committed.
         """
-        places = self._places or self._open(request.context.ports.thread)
+        places = self._places or self._open_all(request.context.ports.thread)
         *before, last = places
         outcome = Outcome.NOT_SENT
         for index, place in enumerate(before):
@@ -200,7 +168,7 @@ class AzureOpenAI:
         from lamella._health import PartHealth
 
         try:
-            places = self._places or self._open(run_in_thread)
+            places = self._places or self._open_all(run_in_thread)
         except LamellaError as error:
             return PartHealth(well=False, detail={"error": type(error).__name__})
         found: dict[str, PartHealth] = {}
@@ -220,19 +188,8 @@ class AzureOpenAI:
         Raises:
             LamellaError: What is missing or wrong.
         """
-        for place in self._places or self._open(run_in_thread):
-            await place.authenticate()
-
-    async def aclose(self) -> None:
-        """Close all connections; calls under way end with `ClosedError`. Idempotent."""
-        self._closed = True
-        if self._client is not None:
-            await self._client.aclose()
-
-    @property
-    def card_provider(self) -> str | None:
-        """Whose model cards hold for its deployments; None for nobody's."""
-        return self.options.card_provider
+        for place in self._places or self._open_all(run_in_thread):
+            await place.check()
 
     def __repr__(self) -> str:
         return f"<AzureOpenAI {self.name!r} resources={len(self.resources)}>"
@@ -279,15 +236,11 @@ class AzureOpenAI:
 
     # --- what the first request opens --------------------------------------------------------
 
-    def _open(self, thread: ThreadPort) -> tuple[Place, ...]:
-        if self._closed:
-            raise closed_error(self.name)
-        if self._client is None:
-            from lamella.transports._httpx_client import PooledHTTPClient
-
-            self._client = PooledHTTPClient(self.options.http, thread=thread)
+    def _open_all(self, thread: ThreadPort) -> tuple[Place, ...]:
+        self._must_be_open()
+        client = self._http(thread)
         self._places = tuple(
-            [self._place(index, one, self._client) for index, one in enumerate(self.resources)]
+            [self._place(index, one, client) for index, one in enumerate(self.resources)]
         )
         return self._places
 
@@ -298,34 +251,26 @@ class AzureOpenAI:
         name = resource.name or f"{self.name}-backup{index}"
         root = root_of(resource)
         row = attrs.evolve(find_endpoint("azure-ai"), name=name)
+        locate = locator(resource, root)
+        header, key = key_of(resource, root, name)
         return Place(
             name=name,
             client=client,
-            api=given.api,
-            apis=row.apis,
+            dialects=openai_dialects(name, given.api, row.apis),
             model=given.model or _only(resource.deployment),
-            dialect=given.dialect or dialect_options(row, send_user=given.send_user),
-            cards=given.cards or shared_cards(),
+            options=given.dialect or dialect_options(row, given),
+            cards=self._cards,
             card_provider=given.card_provider,
-            endpoint=row,
-            locate=locator(resource, root),
-            authenticate=_authenticator(*key_of(resource, root, name)),
-            headers=static_headers(given.headers),
+            rules=row,
+            locate=locate,
+            authorize=key_header(key, header),
+            models_url=locate("/models", ""),
+            headers=static_headers(given.headers, agent=user_agent("openai")),
             attempt_header=given.attempt_header,
             deadline_header=given.deadline_header,
             max_message_bytes=given.http.max_message_bytes,
             wire_model=wire_model(resource.deployment),
         )
-
-
-def _authenticator(header: str, key: Credential) -> Callable[[], Awaitable[Headers]]:
-    async def authenticate() -> Headers:
-        value = await key.fetch()
-        if value is None:
-            return ()
-        return encoded_headers({header: f"Bearer {value}" if header == "Authorization" else value})
-
-    return authenticate
 
 
 def _backup(given: AzureBackup | Mapping[str, Any]) -> AzureBackup:

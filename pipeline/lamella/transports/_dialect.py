@@ -7,13 +7,24 @@ state, so that one serves every request; what a stream needs to remember lives i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 import attrs
 
 from lamella._events import Event
 from lamella._nothing import NOTHING
 from lamella._responses import Head
+
+if TYPE_CHECKING:
+    from lamella._errors import LamellaError
+
+Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
+"""Names and values of headers, as they are sent."""
+
+Message: TypeAlias = tuple[str | None, bytes]
+"""One message of a stream: its kind, None where it has none, and its data."""
+
+JSON: TypeAlias = dict[str, Any]
 
 
 @attrs.frozen(kw_only=True)
@@ -28,6 +39,9 @@ class DialectOptions:
         reasoning_field: The field of a message in which a model's earlier thinking is sent back,
             such as `reasoning_content`; None where there is none.
         send_user: Whether `context.user` is sent to the provider.
+        refuse_foreign: Whether a conversation is refused that holds what only another provider
+            understands (sealed reasoning, parts that it alone knows). Otherwise that is left out,
+            with a note in the trace.
         quirks: Anything else that a dialect understands, by name.
     """
 
@@ -36,6 +50,7 @@ class DialectOptions:
     developer_role: bool = False
     reasoning_field: str | None = "reasoning_content"
     send_user: bool = False
+    refuse_foreign: bool = False
     quirks: Mapping[str, Any] = attrs.field(default=NOTHING, hash=False)
 
 
@@ -43,8 +58,25 @@ DEFAULT_OPTIONS = DialectOptions()
 """The quirks of OpenAI's own endpoint."""
 
 
+class MessageReader(Protocol):
+    """Cuts the bytes of one stream into messages, wherever the bytes themselves are cut."""
+
+    def feed(self, data: bytes) -> Sequence[Message]:
+        """The messages that are complete with these bytes.
+
+        Raises:
+            ResponseTooLargeError: If a message is larger than the bound.
+            ProtocolError: If the bytes are no messages.
+        """
+        ...
+
+    def finish(self) -> Sequence[Message]:
+        """What the end of the bytes completes."""
+        ...
+
+
 class StreamDecoder(Protocol):
-    """Reads one stream of server-sent events."""
+    """Reads the messages of one stream."""
 
     head: Head
     """What has been learned of the answer so far: its model and id."""
@@ -53,8 +85,8 @@ class StreamDecoder(Protocol):
         """What one message of the stream says.
 
         Args:
-            event: The message's `event:` field; None without one.
-            data: Its `data:` lines, joined by newlines.
+            event: The message's kind (the `event:` field); None without one.
+            data: What it says.
 
         Raises:
             ProtocolError: If the data make no sense.
@@ -78,20 +110,35 @@ class StreamDecoder(Protocol):
 class Dialect(Protocol):
     """One API of a provider. Stateless.
 
+    `BaseDialect` has what most APIs have in common.
+
     Attributes:
-        path: Where requests go, after the base URL: `/chat/completions`.
         operation: Which operation it speaks: `chat`.
+        api: What model cards and rules call the API: `chat`, `responses`, `embeddings` ...
+        stream_type: The content type of a stream.
     """
 
-    path: ClassVar[str]
     operation: ClassVar[str]
+    api: ClassVar[str]
+    stream_type: ClassVar[str]
 
-    def encode(self, request: Any, *, stream: bool, options: DialectOptions) -> dict[str, Any]:
+    def path(self, model: str, *, stream: bool) -> str:
+        """Where requests go, after the base URL, with what query there is: `/chat/completions`."""
+        ...
+
+    def headers(self, request: Any) -> Headers:
+        """Headers that come of the request itself."""
+        ...
+
+    def encode(self, request: Any, *, stream: bool, options: DialectOptions) -> JSON:
         """The body of a request, ready to be written as JSON.
+
+        What the API has no words for is refused, or left out with a note in the trace; see
+        `Losses`.
 
         Args:
             request: What is asked.
-            stream: Whether the answer is to come as server-sent events.
+            stream: Whether the answer is to come as a stream.
             options: The endpoint's quirks.
 
         Raises:
@@ -112,6 +159,52 @@ class Dialect(Protocol):
         """
         ...
 
+    def reader(self, max_message_bytes: int) -> MessageReader:
+        """A fresh reader of the stream's framing."""
+        ...
+
     def decoder(self, request: Any) -> StreamDecoder:
         """A fresh reader for the stream that answers `request`."""
         ...
+
+    def error(
+        self, status: int, body: bytes, headers: Mapping[str, str], *, now: float
+    ) -> LamellaError:
+        """The error of an answer whose status is not a success.
+
+        Args:
+            status: The HTTP status.
+            body: The beginning of the answer's body; anything.
+            headers: With lower-case names.
+            now: Seconds since the epoch.
+        """
+        ...
+
+
+class BaseDialect:
+    """What most APIs have in common: streams are server-sent events, errors say so in JSON.
+
+    A subclass has the name of its provider in `provider`.
+    """
+
+    stream_type: ClassVar[str] = "text/event-stream"
+
+    provider: str
+
+    def headers(self, request: Any) -> Headers:
+        """No header but those that are always the same."""
+        return ()
+
+    def reader(self, max_message_bytes: int) -> MessageReader:
+        """A fresh reader of server-sent events."""
+        from lamella.transports._sse import EventReader
+
+        return EventReader(max_message_bytes=max_message_bytes)
+
+    def error(
+        self, status: int, body: bytes, headers: Mapping[str, str], *, now: float
+    ) -> LamellaError:
+        """The error that status and body stand for; see `status_error`."""
+        from lamella.transports._http_errors import status_error
+
+        return status_error(status, body, headers, provider=self.provider, now=now)

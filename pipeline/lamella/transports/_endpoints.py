@@ -54,6 +54,7 @@ class Endpoint:
         reasoning_fields: The fields of a message or delta that hold reasoning text, in the order in
             which to look.
         return_reasoning: Whether those fields must be sent back with the conversation.
+        cache_marks: Whether parts may carry Anthropic's marks for prompt caches (`cache_control`).
         rules: What it does with parameters, applied after those of the model's card.
     """
 
@@ -70,6 +71,7 @@ class Endpoint:
     strict_fields: bool = False
     reasoning_fields: tuple[str, ...] = ()
     return_reasoning: bool = False
+    cache_marks: bool = False
     rules: tuple[ParameterRule, ...] = ()
     rule_book: RuleBook = attrs.field(
         init=False, eq=False, repr=False, default=attrs.Factory(_rule_book, takes_self=True)
@@ -180,6 +182,7 @@ def _endpoint(name: str, table: Table) -> Endpoint:
         strict_fields=table.flag("strict_fields", default=False),
         reasoning_fields=table.texts("reasoning_fields"),
         return_reasoning=table.flag("return_reasoning", default=False),
+        cache_marks=table.flag("cache_marks", default=False),
         rules=read_rules(table),
     )
     if not endpoint.apis:

@@ -6,8 +6,8 @@ with a stream; the content type says which came. Whatever goes wrong, the reply 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeAlias, TypeVar
 
 import anyio
 import attrs
@@ -19,13 +19,15 @@ from lamella._errors import LamellaError, MisuseError, ProtocolError
 from lamella._events import Finish
 from lamella._requests import Request
 from lamella._responses import Head, Response
-from lamella.transports._dialect import DEFAULT_OPTIONS, Dialect, DialectOptions
+from lamella.transports._dialect import DEFAULT_OPTIONS, Dialect, DialectOptions, Headers
 from lamella.transports._http import HTTPClient, HTTPReply, HTTPRequest
-from lamella.transports._http_errors import request_id, status_error
-from lamella.transports._sse import MAX_MESSAGE_BYTES, EventReader
+from lamella.transports._http_errors import request_id
 from lamella.transports._stream_source import StreamSource, read_all, read_some
 
 R = TypeVar("R", bound=Response)
+
+Authorize: TypeAlias = Callable[[HTTPRequest], Awaitable[HTTPRequest]]
+"""Gives a request what proves who sends it: a key's header, or a signature over all of it."""
 
 ERROR_BYTES = 64 * 1024
 ERROR_SECONDS = 5.0
@@ -38,6 +40,7 @@ _KEPT_NAMES = frozenset(
         "request-id",
         "apim-request-id",
         "x-ms-request-id",
+        "x-amzn-requestid",
         "cf-ray",
         "retry-after",
         "retry-after-ms",
@@ -45,6 +48,9 @@ _KEPT_NAMES = frozenset(
         "openai-processing-ms",
         "openai-version",
         "x-ms-region",
+        "x-amzn-bedrock-invocation-latency",
+        "anthropic-organization-id",
+        "server-timing",
         "date",
     }
 )
@@ -60,7 +66,8 @@ class Exchange:
         dialect: Writes the request and reads the answer.
         options: The endpoint's quirks.
         url: Where the request goes.
-        headers: What goes with it: key, content type, user agent.
+        authorize: Adds what proves who sends it.
+        headers: What else goes with it: content type, user agent.
         max_message_bytes: The bound on one message of a stream.
     """
 
@@ -68,9 +75,10 @@ class Exchange:
     provider: str
     dialect: Dialect
     url: str
+    authorize: Authorize = attrs.field(repr=False)
+    max_message_bytes: int
     options: DialectOptions = DEFAULT_OPTIONS
-    headers: tuple[tuple[bytes, bytes], ...] = attrs.field(default=(), repr=False)
-    max_message_bytes: int = MAX_MESSAGE_BYTES
+    headers: Headers = attrs.field(default=(), repr=False)
 
     async def run(self, request: Request[R], *, stream: bool) -> R:
         """Send a request; its response, complete or open.
@@ -99,18 +107,20 @@ class Exchange:
             if attempt is not None:
                 attempt.sent = True
 
-        return await self.client.send(
-            HTTPRequest(
-                method="POST",
-                url=self.url,
-                headers=(*self.headers, *_STREAM) if stream else (*self.headers, *_WHOLE),
-                body=_encoded(body),
-                provider=self.provider,
-                connect=limits.connect,
-                write=limits.write,
-                on_sent=sent,
-            )
+        accepted = (
+            ((b"Accept", self.dialect.stream_type.encode()), _AS_IT_COMES) if stream else _WHOLE
         )
+        draft = HTTPRequest(
+            method="POST",
+            url=self.url,
+            headers=(*self.headers, *self.dialect.headers(request), *accepted),
+            body=encoded_json(body),
+            provider=self.provider,
+            connect=limits.connect,
+            write=limits.write,
+            on_sent=sent,
+        )
+        return await self.client.send(await self.authorize(draft))
 
     async def _answer(self, request: Request[R], reply: HTTPReply) -> R:
         headers, attempt = reply.headers, request.context.attempt
@@ -120,9 +130,9 @@ class Exchange:
         if not 200 <= reply.status < 300:
             body = await read_some(reply, ERROR_BYTES, ERROR_SECONDS)
             now = request.context.ports.wall()
-            raise status_error(reply.status, body, headers, provider=self.provider, now=now)
+            raise self.dialect.error(reply.status, body, headers, now=now)
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind == "text/event-stream" or (request.stream and kind not in _COMPLETE_KINDS):
+        if kind == self.dialect.stream_type or (request.stream and kind not in _COMPLETE_KINDS):
             return await self._streamed(request, reply, known)
         if attempt is not None:
             attempt.expect_whole()
@@ -143,7 +153,7 @@ class Exchange:
 
     async def _streamed(self, request: Request[R], reply: HTTPReply, known: str | None) -> R:
         decoder = self.dialect.decoder(request)
-        reader = EventReader(max_message_bytes=self.max_message_bytes)
+        reader = self.dialect.reader(self.max_message_bytes)
         source = StreamSource(reply, decoder, reader, known)
         response = await begin(request, source, self._head(reply, known))
         learned = decoder.head
@@ -159,7 +169,7 @@ class Exchange:
         )
 
 
-_STREAM = ((b"Accept", b"text/event-stream"), (b"Accept-Encoding", b"identity"))
+_AS_IT_COMES = (b"Accept-Encoding", b"identity")
 _WHOLE = ((b"Accept", b"application/json"), (b"Accept-Encoding", b"gzip, deflate"))
 _COMPLETE_KINDS = frozenset({"application/json", "text/html", "text/plain"})
 
@@ -173,7 +183,12 @@ def _kept(headers: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _encoded(body: dict[str, Any]) -> bytes:
+def encoded_json(body: dict[str, Any]) -> bytes:
+    """A body as bytes.
+
+    Raises:
+        MisuseError: If it holds what JSON cannot say. Nothing of the request is quoted.
+    """
     try:
         return msgspec.json.encode(body, enc_hook=_plain)
     except (TypeError, ValueError, UnicodeEncodeError, RecursionError) as error:

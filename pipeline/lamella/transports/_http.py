@@ -48,6 +48,19 @@ class HTTPRequest:
     write: float | None = None
     on_sent: Callable[[], None] | None = attrs.field(default=None, repr=False)
 
+    def with_headers(self, headers: tuple[tuple[bytes, bytes], ...]) -> HTTPRequest:
+        """The same request with further headers."""
+        return HTTPRequest(
+            method=self.method,
+            url=self.url,
+            headers=(*self.headers, *headers),
+            body=self.body,
+            provider=self.provider,
+            connect=self.connect,
+            write=self.write,
+            on_sent=self.on_sent,
+        )
+
 
 _HEADER_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(rb"(?:[!-~](?:[ -~]*[!-~])?)?")

@@ -213,7 +213,14 @@ def in_band_error(error: Mapping[str, Any], *, provider: str) -> LamellaError:
 
 def request_id(headers: Mapping[str, str]) -> str | None:
     """The provider's id of the request, whatever it calls it."""
-    for name in ("x-request-id", "request-id", "apim-request-id", "x-ms-request-id", "cf-ray"):
+    for name in (
+        "x-request-id",
+        "request-id",
+        "apim-request-id",
+        "x-ms-request-id",
+        "x-amzn-requestid",
+        "cf-ray",
+    ):
         value = headers.get(name)
         if value:
             return value

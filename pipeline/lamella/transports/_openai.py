@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
 
 import attrs
 
 from lamella._errors import ConfigurationError
-from lamella._nothing import NOTHING
 from lamella._ports import run_in_thread
-from lamella._requests import Request
-from lamella._responses import Response
-from lamella._shared_cards import shared_cards
 from lamella.transports._addresses import checked_address
 from lamella.transports._credentials import (
     NO_CREDENTIAL,
@@ -24,73 +20,45 @@ from lamella.transports._credentials import (
     from_environment,
     missing_key,
 )
-from lamella.transports._dialect import DialectOptions
-from lamella.transports._http import DEFAULT_HTTP_OPTIONS, HTTPClient, HTTPOptions
-from lamella.transports._place import (
-    API,
-    Headers,
-    Place,
-    can_be_deadline_header,
-    can_be_headers,
-    closed_error,
-    dialect_options,
-    encoded_headers,
-    static_headers,
-)
+from lamella.transports._dialect import Dialect, DialectOptions
+from lamella.transports._exchange import Authorize
+from lamella.transports._headers import static_headers, user_agent
+from lamella.transports._http_transport import HTTPTransport, TransportOptions, key_header
+from lamella.transports._openai_chat import OpenAIChat
+from lamella.transports._openai_embeddings import OpenAIEmbeddings
+from lamella.transports._openai_responses import OpenAIResponses
+from lamella.transports._place import Place
 from lamella.transports._sdk import import_sdk, sdk_client, sdk_imported
 
 if TYPE_CHECKING:
-    from lamella._card_book import CardBook
-    from lamella._health import PartHealth
     from lamella._ports import ThreadPort
     from lamella.transports._endpoints import Endpoint
 
-R = TypeVar("R", bound=Response)
+API: TypeAlias = Literal["chat", "responses"]
 
 _ALL_APIS = frozenset({"chat", "responses", "embeddings", "models"})
 
 
 @attrs.frozen(kw_only=True)
-class OpenAIOptions:
-    """What is rarely said of an `OpenAI` transport.
+class OpenAIOptions(TransportOptions):
+    """What is rarely said of an `OpenAI` transport, besides `TransportOptions`.
+
+    The `name`, `dialect` and `card_provider` that are not given are those of the endpoint's row; an
+    unknown endpoint goes by the host of its `base_url`.
 
     Attributes:
-        name: What it is called in traces and as `served_by`, and under which prices are looked up.
-            None takes the endpoint's name, or the host of `base_url`.
         organization: OpenAI's organisation; None takes `OPENAI_ORG_ID`, at OpenAI's own hosts only.
         project: OpenAI's project; None takes `OPENAI_PROJECT_ID`, at OpenAI's own hosts only.
-        send_user: Whether `context.user` is sent to the provider.
-        attempt_header: Whether the attempt's number in its call is sent as `X-Lamella-Attempt`.
-        deadline_header: The name of a header (`"X-Deadline-Ms"`) that tells a gateway how many
-            whole milliseconds are left of the call's deadline, or of the attempt's limit if that is
-            less. Calls without a deadline do not send it. None never sends it.
-        headers: Further headers of every request; they replace ours of the same name.
-        dialect: How requests are written, where the endpoint's own row does not say it right. None
-            takes that row.
-        cards: Where model cards are looked up; None is those built in and of plugins.
-        card_provider: Whose cards hold for the models there; None takes the endpoint's row.
-        http: Connections, proxies, TLS and bounds on sizes.
-        client: Sends requests in place of a client made with `http`; closed with the transport.
     """
 
-    name: str | None = None
     organization: str | None = None
     project: str | None = None
-    send_user: bool = False
-    attempt_header: bool = False
-    deadline_header: str | None = attrs.field(default=None, validator=can_be_deadline_header)
-    headers: Mapping[str, str] = attrs.field(default=NOTHING, repr=False, validator=can_be_headers)
-    dialect: DialectOptions | None = None
-    cards: CardBook | None = None
-    card_provider: str | None = None
-    http: HTTPOptions = DEFAULT_HTTP_OPTIONS
-    client: HTTPClient | None = None
 
 
 _NO_OPTIONS = OpenAIOptions()
 
 
-class OpenAI:
+class OpenAI(HTTPTransport):
     """The transport to OpenAI and compatible endpoints: Chat Completions, Responses, embeddings.
 
     Nothing is opened, read or imported before the first request. Nothing is retried, except on a
@@ -122,46 +90,16 @@ class OpenAI:
         endpoint: str | None = None,
         options: OpenAIOptions | None = None,
     ) -> None:
-        self.options = options or _NO_OPTIONS
+        given = options or _NO_OPTIONS
         self.model = model
         self._given_url = None if base_url is None else _checked(base_url, "OpenAI(base_url=...)")
         self.endpoint = _endpoint_of(endpoint, self._given_url)
-        self.name = self.options.name or self._default_name()
+        super().__init__(given.name or self._default_name(), given)
+        self.options: OpenAIOptions = given
         self._named = endpoint is not None
         self.api: API = self._chosen_api(api)
         self._key = credential(api_key, "api_key")
-        self._client = self.options.client
-        self._place: Place | None = None
         self._sdk: Any = None
-        self._closed = False
-
-    async def __call__(self, request: Request[R]) -> R:
-        """Answer a request.
-
-        Raises:
-            LamellaError: Whatever goes wrong before the answer is committed.
-        """
-        place = self._place or await self._open(request.context.ports.thread)
-        return await place.run(request)
-
-    async def health(self) -> PartHealth:
-        """Whether the endpoint can be reached and takes the key. Costs nothing; never raises."""
-        from lamella._health import PartHealth
-
-        try:
-            place = self._place or await self._open(run_in_thread)
-        except Exception as error:  # noqa: BLE001 - a health report never raises
-            return PartHealth(well=False, detail={"error": type(error).__name__})
-        return await place.health()
-
-    async def check(self) -> None:
-        """Look for what it needs, address and key, without asking the endpoint.
-
-        Raises:
-            LamellaError: What is missing or wrong.
-        """
-        place = self._place or await self._open(run_in_thread)
-        await place.authenticate()
 
     async def sdk(self) -> Any:
         """The openai SDK's own client, for what Lamella has no words for (files, batches ...).
@@ -171,15 +109,9 @@ class OpenAI:
         Raises:
             ConfigurationError: If there is no key.
         """
-        place = self._place or await self._open(run_in_thread)
-        await place.authenticate()
+        place = self._opened or await self._open(run_in_thread)
+        await place.check()
         return self._sdk
-
-    async def aclose(self) -> None:
-        """Close all connections; calls under way end with `ClosedError`. Idempotent."""
-        self._closed = True
-        if self._client is not None:
-            await self._client.aclose()
 
     @property
     def card_provider(self) -> str | None:
@@ -212,22 +144,15 @@ class OpenAI:
 
     # --- what the first request opens --------------------------------------------------------
 
-    async def _open(self, thread: ThreadPort) -> Place:
-        """Import, read the environment, and prepare what stays the same from request to request."""
+    async def _make_place(self, thread: ThreadPort) -> Place:
         if not sdk_imported():
             await thread(import_sdk)
-        if self._closed:
-            raise closed_error(self.name)
         base_url = self._address()
-        client = self._client
-        if client is None:
-            from lamella.transports._httpx_client import PooledHTTPClient
-
-            client = self._client = PooledHTTPClient(self.options.http, thread=thread)
         own = _is_openai(base_url)
-        given = self.options
+        given, row = self.options, self.endpoint
         organization = given.organization or (os.environ.get("OPENAI_ORG_ID") if own else None)
         project = given.project or (os.environ.get("OPENAI_PROJECT_ID") if own else None)
+        client = self._http(thread)
         if self._sdk is None:
             self._sdk = sdk_client(
                 client,
@@ -237,25 +162,24 @@ class OpenAI:
                 project=project or None,
             )
         extra = {"OpenAI-Organization": organization, "OpenAI-Project": project, **given.headers}
-        place = Place(
+        root = str(self._sdk.base_url).rstrip("/")
+        return Place(
             name=self.name,
             client=client,
-            api=self.api,
-            apis=_ALL_APIS if self.endpoint is None else self.endpoint.apis,
+            dialects=openai_dialects(self.name, self.api, _ALL_APIS if row is None else row.apis),
             model=self.model,
-            dialect=given.dialect or dialect_options(self.endpoint, send_user=given.send_user),
-            cards=given.cards or shared_cards(),
+            options=given.dialect or dialect_options(row, given),
+            cards=self._cards,
             card_provider=self.card_provider,
-            endpoint=self.endpoint,
-            locate=_locator(str(self._sdk.base_url).rstrip("/")),
-            authenticate=self._authenticator(self._credential()),
-            headers=static_headers(extra),
+            rules=row,
+            locate=lambda path, _: root + path,
+            authorize=self._authorizer(self._credential()),
+            models_url=f"{root}/models",
+            headers=static_headers(extra, agent=user_agent("openai")),
             attempt_header=given.attempt_header,
             deadline_header=given.deadline_header,
             max_message_bytes=given.http.max_message_bytes,
         )
-        self._place = place
-        return place
 
     def _address(self) -> str:
         if self._given_url is not None:
@@ -282,23 +206,43 @@ class OpenAI:
             raise missing_key(self.name, "api_key", row.key_variables)
         return found or NO_CREDENTIAL
 
-    def _authenticator(self, key: Credential) -> Callable[[], Awaitable[Headers]]:
+    def _authorizer(self, key: Credential) -> Authorize:
+        """The key's header, which the SDK's own client uses too."""
+
+        def changed(value: str) -> None:
+            self._sdk.api_key = value
+
         header = "Authorization" if self.endpoint is None else self.endpoint.key_header
-        sdk = self._sdk
-        known: tuple[str, Headers] = ("", ())
+        return key_header(key, header, changed=changed)
 
-        async def authenticate() -> Headers:
-            nonlocal known
-            value = await key.fetch()
-            if value is None:
-                return ()
-            if value != known[0]:
-                sdk.api_key = value
-                fields = sdk.auth_headers if header == "Authorization" else {header: value}
-                known = (value, encoded_headers(fields))
-            return known[1]
 
-        return authenticate
+def openai_dialects(name: str, api: API, apis: Collection[str]) -> Mapping[str, Dialect]:
+    """Which of OpenAI's APIs answers each operation, where an endpoint has those of `apis`."""
+    found: dict[str, Dialect] = {}
+    if api in apis:
+        found["chat"] = OpenAIChat(name) if api == "chat" else OpenAIResponses(name)
+    if "embeddings" in apis:
+        found["embeddings"] = OpenAIEmbeddings(name)
+    return found
+
+
+def dialect_options(endpoint: Endpoint | None, given: TransportOptions) -> DialectOptions:
+    """The quirks that an endpoint's row states, OpenAI's own without one; and what options say."""
+    if endpoint is None:
+        return DialectOptions(send_user=given.send_user, refuse_foreign=given.refuse_foreign)
+    fields = endpoint.reasoning_fields
+    return DialectOptions(
+        max_tokens_name=endpoint.max_tokens_name,
+        stream_usage=endpoint.stream_usage,
+        developer_role=endpoint.developer_role,
+        reasoning_field=fields[0] if fields else None,
+        quirks={
+            "send_reasoning": endpoint.return_reasoning and bool(fields),
+            "cache_marks": endpoint.cache_marks,
+        },
+        send_user=given.send_user,
+        refuse_foreign=given.refuse_foreign,
+    )
 
 
 def _checked(given: str, what: str) -> str:
@@ -324,7 +268,3 @@ def _is_openai(base_url: str) -> bool:
     host = parts.hostname or ""
     own = host == "api.openai.com" or host.endswith(".api.openai.com")
     return own and parts.scheme == "https"
-
-
-def _locator(base_url: str) -> Callable[[str, str], str]:
-    return lambda path, _: base_url + path

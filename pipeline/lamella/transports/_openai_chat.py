@@ -10,14 +10,13 @@ import attrs
 from lamella._chat import ChatRequest
 from lamella._events import Event
 from lamella._responses import Head
-from lamella.transports._dialect import DialectOptions
+from lamella.transports._dialect import JSON, BaseDialect, DialectOptions
 from lamella.transports._openai_chat_answer import ChatDecoder
 from lamella.transports._openai_chat_request import chat_body
-from lamella.transports._openai_parts import JSON
 
 
 @attrs.frozen
-class OpenAIChat:
+class OpenAIChat(BaseDialect):
     """The chat dialect.
 
     Quirks that it understands, beside the fields of `DialectOptions`: `send_reasoning` (whether the
@@ -29,10 +28,14 @@ class OpenAIChat:
             back to nobody else.
     """
 
-    path: ClassVar[str] = "/chat/completions"
     operation: ClassVar[str] = "chat"
+    api: ClassVar[str] = "chat"
 
     provider: str = "openai"
+
+    def path(self, model: str, *, stream: bool) -> str:
+        """Where requests go, after the base URL."""
+        return "/chat/completions"
 
     def encode(self, request: ChatRequest, *, stream: bool, options: DialectOptions) -> JSON:
         """The body of a request. `request.extra` is merged last and wins over typed fields.

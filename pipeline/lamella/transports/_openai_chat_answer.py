@@ -25,9 +25,11 @@ from lamella._nothing import NOTHING
 from lamella._parts import Opaque
 from lamella._responses import NO_HEAD, Head
 from lamella._usage import Usage
+from lamella.transports._estimated_usage import estimated_usage
 from lamella.transports._http_errors import in_band_error
 from lamella.transports._openai_chat_choice import FAILURES, ChoiceReader
-from lamella.transports._openai_json import (
+from lamella.transports._openai_usage import usage_of
+from lamella.transports._wire_json import (
     NOT_THAT,
     is_list,
     is_object,
@@ -38,7 +40,6 @@ from lamella.transports._openai_json import (
     text_of,
     with_usage,
 )
-from lamella.transports._openai_usage import estimated_usage, usage_of
 
 MAX_CHOICES = 128
 """As many answers as OpenAI gives to one request; a larger index is nonsense."""

@@ -14,7 +14,8 @@ from lamella._events import (
 )
 from lamella._message_dicts import from_data_url
 from lamella._parts import Opaque
-from lamella.transports._openai_json import (
+from lamella.transports._openai_tool_calls import ToolCalls
+from lamella.transports._wire_json import (
     base64_of,
     is_list,
     is_object,
@@ -23,7 +24,6 @@ from lamella.transports._openai_json import (
     objects_of,
     text_of,
 )
-from lamella.transports._openai_tool_calls import ToolCalls
 
 KEPT_FIELDS = ("reasoning_details", "extra_content", "thinking_blocks")
 """Fields beside the content that hold state which the provider wants back."""

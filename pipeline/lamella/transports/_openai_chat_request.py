@@ -1,9 +1,10 @@
 """Chat Completions: how a request is written.
 
-What the API has no words for is refused before the network. What is left out without an error:
-reasoning, unless the endpoint's quirk `send_reasoning` says that it takes it back in
-`reasoning_field`; signatures, always; and what another provider's answer brought (`Opaque` parts
-and `extra` of an earlier assistant message), which is that provider's own state.
+What the API has no words for is refused before the network. What is left out, with a note in the
+trace: reasoning, unless the endpoint's quirk `send_reasoning` says that it takes it back in
+`reasoning_field`; signatures, always; marks for prompt caches, unless its quirk `cache_marks` says
+that it takes them; and what another provider's answer brought (`Opaque` parts and `extra` of an
+earlier assistant message), which is that provider's own state.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from typing import Any
+
+import attrs
 
 from lamella._chat import ChatRequest
 from lamella._message_dicts import data_url, tool_call_to_dict
@@ -28,15 +31,13 @@ from lamella._parts import (
     ToolResult,
 )
 from lamella._tools import Tool
-from lamella.transports._dialect import DialectOptions
-from lamella.transports._openai_parts import (
-    JSON,
+from lamella.transports._dialect import JSON, DialectOptions
+from lamella.transports._losses import Losses
+from lamella.transports._wire_parts import (
     chosen_tool,
     file_name,
-    foreign,
     image_url,
     merge_extra,
-    own_extra,
     told_failure,
     unsupported,
 )
@@ -57,7 +58,12 @@ def chat_body(
     Raises:
         UnsupportedError: If the API has no words for a part or a value.
     """
-    writer = _Writer(options, provider)
+    losses = Losses(
+        provider,
+        refuse_foreign=options.refuse_foreign,
+        cache_marks=options.quirks.get("cache_marks", False),
+    )
+    writer = _Writer(options, provider, losses)
     body: JSON = {} if request.model is None else {"model": request.model}
     body["messages"] = [writer.message(message) for message in request.messages]
     given = request.__dict__
@@ -74,7 +80,7 @@ def chat_body(
         if request.logprobs:
             body["top_logprobs"] = request.logprobs
     if request.tools or request.tool_choice is not None:
-        _add_tools(body, request, provider)
+        _add_tools(body, request, provider, losses)
     if options.send_user and request.context.user is not None:
         body["user"] = request.context.user
     if stream:
@@ -83,13 +89,14 @@ def chat_body(
             body["stream_options"] = {"include_usage": True}
     if request.extra:
         merge_extra(body, request, provider=provider)
+    losses.declare(request)
     return body
 
 
-def _add_tools(body: JSON, request: ChatRequest, provider: str) -> None:
+def _add_tools(body: JSON, request: ChatRequest, provider: str, losses: Losses) -> None:
     if request.tools:
         body["tools"] = [
-            tool.to_dict() if isinstance(tool, Tool) else _opaque(tool, provider)
+            _tool(tool, losses) if isinstance(tool, Tool) else _opaque(tool, provider, losses)
             for tool in request.tools
         ]
     if request.tool_choice is not None:
@@ -104,8 +111,14 @@ def _tool_choice(request: ChatRequest, provider: str) -> Any:
     return {"type": kind, kind: {"name": name}} if name else {"type": kind}
 
 
-def _opaque(part: Opaque, provider: str) -> Mapping[str, Any]:
-    if foreign(part, provider):
+def _tool(tool: Tool, losses: Losses) -> JSON:
+    if not tool.extra:
+        return tool.to_dict()
+    return attrs.evolve(tool, extra=losses.own(tool.extra, "Tool")).to_dict()
+
+
+def _opaque(part: Opaque, provider: str, losses: Losses) -> Mapping[str, Any]:
+    if not losses.is_own(part):
         raise unsupported(
             f"An Opaque part of {part.provider!r}",
             f"to {provider!r}",
@@ -118,10 +131,11 @@ def _opaque(part: Opaque, provider: str) -> Mapping[str, Any]:
 class _Writer:
     """Writes messages for one endpoint."""
 
-    __slots__ = ("_developer", "_provider", "_reasoning")
+    __slots__ = ("_developer", "_losses", "_provider", "_reasoning")
 
-    def __init__(self, options: DialectOptions, provider: str) -> None:
+    def __init__(self, options: DialectOptions, provider: str, losses: Losses) -> None:
         self._provider = provider
+        self._losses = losses
         self._developer = options.developer_role
         sends = options.quirks.get("send_reasoning", False)
         self._reasoning = options.reasoning_field if sends else None
@@ -161,7 +175,7 @@ class _Writer:
                 )
         out["tool_call_id"] = result.call_id
         out["content"] = self._text_content(content, listed=result.listed)
-        out.update(own_extra(result.extra, self._provider))
+        out.update(self._losses.own(result.extra, "ToolResult"))
 
     def _text_content(self, parts: tuple[Part, ...], *, listed: bool) -> Any:
         """A string where one text says all, otherwise a list."""
@@ -175,14 +189,14 @@ class _Writer:
 
     def _assistant(self, message: Message, out: JSON) -> None:
         content: list[Part] = []
-        thoughts: list[str] = []
+        thoughts: list[Reasoning] = []
         for part in message.parts:
             if isinstance(part, Text):
                 content.append(part)
             elif isinstance(part, ToolCall):
                 out.setdefault("tool_calls", []).append(self._tool_call(part))
             elif isinstance(part, Reasoning):
-                thoughts.append(part.text)
+                thoughts.append(part)
             elif isinstance(part, Audio) and part.id is not None:
                 out["audio"] = {"id": part.id}
             elif isinstance(part, Opaque):
@@ -202,8 +216,14 @@ class _Writer:
             out["content"] = self._said(content, listed=message.listed)
         elif not out.keys() - {"role", "content"}:
             out["content"] = ""
-        if self._reasoning is not None and any(thoughts):
-            out[self._reasoning] = "".join(thoughts)
+        self._add_thoughts(thoughts, out)
+
+    def _add_thoughts(self, thoughts: list[Reasoning], out: JSON) -> None:
+        for part in thoughts:
+            if self._reasoning is None or not part.text:
+                self._losses.thought(part)
+            else:
+                out[self._reasoning] = out.get(self._reasoning, "") + part.text
 
     def _said(self, content: list[Part], *, listed: bool) -> Any:
         """What the model said before: one string where it is only text, as many servers want."""
@@ -213,8 +233,9 @@ class _Writer:
         return [self._part(part) for part in content]
 
     def _assistant_opaque(self, part: Opaque, content: list[Part], out: JSON) -> None:
-        if foreign(part, self._provider):
-            return  # another provider's own state; see the module's docstring
+        if not self._losses.is_own(part):
+            self._losses.foreign("Opaque")
+            return
         if part.data.get("type") == "tool_call":  # a call of a kind that we do not know
             out.setdefault("tool_calls", []).append(part.data.get("tool_call"))
         elif "type" in part.data:
@@ -232,7 +253,7 @@ class _Writer:
             words = "arguments" if call.kind == "function" else "input"
             body = {"name": call.name, words: arguments}
             return {"id": call.id, "type": call.kind, call.kind: body}
-        extra = own_extra(call.extra, self._provider)
+        extra = self._losses.own(call.extra, "ToolCall")
         return tool_call_to_dict(ToolCall(call.id, call.name, arguments, call.kind, extra))
 
     # --- parts -------------------------------------------------------------------------------
@@ -240,7 +261,7 @@ class _Writer:
     def _part(self, part: Part) -> Any:
         match part:
             case Text():
-                return {"type": "text", "text": part.text, **own_extra(part.extra, self._provider)}
+                return {"type": "text", "text": part.text, **self._losses.own(part.extra, "Text")}
             case Image():
                 body: JSON = {"url": image_url(part, provider=self._provider)}
                 if part.detail is not None:
@@ -251,7 +272,7 @@ class _Writer:
             case File():
                 return self._nested("file", self._file(part), part)
             case Opaque():
-                return _opaque(part, self._provider)
+                return _opaque(part, self._provider, self._losses)
             case Refusal():
                 return {"type": "refusal", "refusal": part.text}
             case _:
@@ -264,7 +285,7 @@ class _Writer:
                 raise unsupported(part, where, hint, provider=self._provider)
 
     def _nested(self, key: str, body: JSON, part: Image | Audio | File) -> JSON:
-        extra = own_extra(part.extra, self._provider)
+        extra = self._losses.own(part.extra, type(part).__name__)
         if not extra:
             return {"type": key, key: body}
         outer = {name: value for name, value in extra.items() if name != key}

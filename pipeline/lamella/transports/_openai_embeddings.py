@@ -15,8 +15,10 @@ from lamella._errors import UnsupportedError
 from lamella._events import Event, Finish, UsageReport, Vector
 from lamella._responses import Head
 from lamella._usage import Usage
-from lamella.transports._dialect import DialectOptions, StreamDecoder
-from lamella.transports._openai_json import (
+from lamella.transports._dialect import JSON, BaseDialect, DialectOptions, StreamDecoder
+from lamella.transports._estimated_usage import estimated_tokens
+from lamella.transports._openai_usage import usage_of
+from lamella.transports._wire_json import (
     base64_of,
     is_list,
     json_object,
@@ -25,12 +27,11 @@ from lamella.transports._openai_json import (
     raise_in_band,
     text_of,
 )
-from lamella.transports._openai_parts import JSON, merge_extra
-from lamella.transports._openai_usage import estimated_tokens, usage_of
+from lamella.transports._wire_parts import merge_extra
 
 
 @attrs.frozen
-class OpenAIEmbeddings:
+class OpenAIEmbeddings(BaseDialect):
     """The embeddings dialect.
 
     Quirks that it understands: `base64_embeddings` (whether the endpoint knows `encoding_format`;
@@ -41,10 +42,14 @@ class OpenAIEmbeddings:
         provider: Whose answers these are; stands in errors.
     """
 
-    path: ClassVar[str] = "/embeddings"
     operation: ClassVar[str] = "embeddings"
+    api: ClassVar[str] = "embeddings"
 
     provider: str = "openai"
+
+    def path(self, model: str, *, stream: bool) -> str:
+        """Where requests go, after the base URL."""
+        return "/embeddings"
 
     def encode(self, request: EmbeddingRequest, *, stream: bool, options: DialectOptions) -> JSON:
         """The body of a request. `request.extra` is merged last and wins over typed fields.

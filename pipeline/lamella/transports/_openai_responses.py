@@ -10,14 +10,13 @@ import attrs
 from lamella._chat import ChatRequest
 from lamella._events import Event
 from lamella._responses import Head
-from lamella.transports._dialect import DialectOptions
-from lamella.transports._openai_parts import JSON
+from lamella.transports._dialect import JSON, BaseDialect, DialectOptions
 from lamella.transports._openai_responses_events import ResponsesDecoder
 from lamella.transports._openai_responses_request import responses_body
 
 
 @attrs.frozen
-class OpenAIResponses:
+class OpenAIResponses(BaseDialect):
     """The Responses dialect of the chat operation.
 
     Quirks that it understands, beside the fields of `DialectOptions`: `encrypted_reasoning`
@@ -28,8 +27,8 @@ class OpenAIResponses:
         provider: Whose answers these are; stands in errors.
     """
 
-    path: ClassVar[str] = "/responses"
     operation: ClassVar[str] = "chat"
+    api: ClassVar[str] = "responses"
 
     provider: str = "openai"
 
@@ -37,6 +36,10 @@ class OpenAIResponses:
     def origin(self) -> str:
         """The mark on parts that only this API of this provider understands."""
         return f"{self.provider}-responses"
+
+    def path(self, model: str, *, stream: bool) -> str:
+        """Where requests go, after the base URL."""
+        return "/responses"
 
     def encode(self, request: ChatRequest, *, stream: bool, options: DialectOptions) -> JSON:
         """The body of a request. `request.extra` is merged last and wins over typed fields.

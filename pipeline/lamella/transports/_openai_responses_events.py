@@ -32,8 +32,19 @@ from lamella._events import (
 from lamella._parts import Opaque
 from lamella._responses import NO_HEAD, Head
 from lamella._usage import Usage
+from lamella.transports._estimated_usage import estimated_usage
 from lamella.transports._http_errors import in_band_error
-from lamella.transports._openai_json import (
+from lamella.transports._openai_responses_items import (
+    CALLS,
+    Call,
+    Calls,
+    HostedTools,
+    call_event,
+    content_events,
+    reasoning_event,
+)
+from lamella.transports._openai_usage import usage_of
+from lamella.transports._wire_json import (
     NOT_THAT,
     base64_of,
     json_object,
@@ -44,16 +55,6 @@ from lamella.transports._openai_json import (
     text_of,
     with_usage,
 )
-from lamella.transports._openai_responses_items import (
-    CALLS,
-    Call,
-    Calls,
-    HostedTools,
-    call_event,
-    content_events,
-    reasoning_event,
-)
-from lamella.transports._openai_usage import estimated_usage, usage_of
 
 _REASONS = {"max_output_tokens": "length", "max_tokens": "length"}
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from lamella._events import Event, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
 from lamella._parts import Opaque
-from lamella.transports._openai_json import mapping_of, objects_of, text_of
-from lamella.transports._openai_parts import ORIGIN, marked
+from lamella.transports._losses import ORIGIN, marked
+from lamella.transports._wire_json import mapping_of, objects_of, text_of
 
 CALLS = {
     "function_call": ("function", "arguments"),

@@ -29,16 +29,14 @@ from lamella._parts import (
     ToolResult,
 )
 from lamella._tools import Tool
-from lamella.transports._dialect import DialectOptions
-from lamella.transports._openai_parts import (
-    JSON,
+from lamella.transports._dialect import JSON, DialectOptions
+from lamella.transports._losses import Losses
+from lamella.transports._wire_parts import (
     chosen_tool,
     file_name,
-    foreign,
     image_url,
     merge_extra,
     no_name,
-    own_extra,
     told_failure,
     unsupported,
 )
@@ -71,7 +69,8 @@ def responses_body(
         UnsupportedError: If the API has no words for a parameter, a part or a value.
     """
     _refuse(request, provider)
-    writer = _Writer(options, provider, origin)
+    losses = Losses(provider, origin=origin, refuse_foreign=options.refuse_foreign)
+    writer = _Writer(options, provider, losses)
     body: JSON = {} if request.model is None else {"model": request.model}
     body["input"] = writer.items(request)
     given = request.__dict__
@@ -83,7 +82,7 @@ def responses_body(
     if request.response_format is not None:
         body["text"] = {"format": _flat(request.response_format, "json_schema")}
     if request.tools:
-        body["tools"] = [_tool(tool, provider, origin) for tool in request.tools]
+        body["tools"] = [_tool(tool, provider, losses) for tool in request.tools]
     if request.tool_choice is not None:
         body["tool_choice"] = _tool_choice(request, provider)
     include = _include(request, options)
@@ -97,6 +96,7 @@ def responses_body(
         body["stream"] = True
     if request.extra:
         merge_extra(body, request, provider=provider)
+    losses.declare(request)
     return body
 
 
@@ -125,9 +125,9 @@ def _include(request: ChatRequest, options: DialectOptions) -> list[str]:
     return include
 
 
-def _tool(tool: Tool | Opaque, provider: str, origin: str) -> Mapping[str, Any]:
+def _tool(tool: Tool | Opaque, provider: str, losses: Losses) -> Mapping[str, Any]:
     if isinstance(tool, Opaque):
-        if foreign(tool, provider) and foreign(tool, origin):
+        if not losses.is_own(tool):
             raise unsupported(
                 f"A tool of {tool.provider!r}",
                 f"to {provider!r}",
@@ -135,7 +135,7 @@ def _tool(tool: Tool | Opaque, provider: str, origin: str) -> Mapping[str, Any]:
                 provider=provider,
             )
         return _flat(_flat_grammar(tool.data), "custom")
-    extra = own_extra(tool.extra, provider)
+    extra = losses.own(tool.extra, "Tool")
     inner = extra.get("function", {})
     return {
         "type": "function",
@@ -174,11 +174,11 @@ def _tool_choice(request: ChatRequest, provider: str) -> Any:
 class _Writer:
     """Writes the items of one request."""
 
-    __slots__ = ("_custom", "_developer", "_origin", "_provider")
+    __slots__ = ("_custom", "_developer", "_losses", "_provider")
 
-    def __init__(self, options: DialectOptions, provider: str, origin: str) -> None:
+    def __init__(self, options: DialectOptions, provider: str, losses: Losses) -> None:
         self._provider = provider
-        self._origin = origin
+        self._losses = losses
         self._developer = options.developer_role
         self._custom: set[str] = set()
 
@@ -249,7 +249,7 @@ class _Writer:
         else:
             output = [self._input(part) for part in content]
         out: JSON = {"type": f"{kind}_output", "call_id": result.call_id, "output": output}
-        return {**out, **own_extra(result.extra, self._origin)}
+        return {**out, **self._losses.own(result.extra, "ToolResult")}
 
     # --- an assistant's message: a run of text is one item, everything else is one each ------
 
@@ -276,8 +276,7 @@ class _Writer:
         if isinstance(part, Reasoning):
             return self._reasoning(part)
         if isinstance(part, Opaque):
-            other = foreign(part, self._origin) or "type" not in part.data
-            return None if other else part.data
+            return self._own_item(part)
         raise self._unsupported(
             part, "Put it into a user message, or leave it out of the conversation."
         )
@@ -290,11 +289,12 @@ class _Writer:
         else:
             body = {"type": "function_call", "call_id": call.id, "name": call.name}
             body["arguments"] = call.arguments or "{}"
-        extra = own_extra(call.extra, self._origin)
+        extra = self._losses.own(call.extra, "ToolCall")
         return {**body, **extra} if extra else body
 
     def _reasoning(self, part: Reasoning) -> JSON | None:
-        if part.signature is None or part.extra.get("provider") != self._origin:
+        if part.signature is None or not self._losses.is_own(part):
+            self._losses.thought(part)
             return None
         summary = [{"type": "summary_text", "text": part.text}] if part.text else []
         out: JSON = {"type": "reasoning", "summary": summary, "encrypted_content": part.signature}
@@ -302,8 +302,14 @@ class _Writer:
             out["id"] = part.id
         return out
 
+    def _own_item(self, part: Opaque) -> Mapping[str, Any] | None:
+        if "type" in part.data and self._losses.is_own(part):
+            return part.data
+        self._losses.foreign("Opaque")
+        return None
+
     def _own(self, part: Opaque) -> Mapping[str, Any]:
-        if foreign(part, self._provider) and foreign(part, self._origin):
+        if not self._losses.is_own(part):
             raise self._unsupported(
                 f"An Opaque part of {part.provider!r}",
                 "Take it out of the request, or send the request to the provider that made it.",
@@ -311,7 +317,7 @@ class _Writer:
         return part.data
 
     def _extra(self, part: Text | Image | File, nested: str = "") -> Mapping[str, Any]:
-        extra = own_extra(part.extra, self._origin)
+        extra = self._losses.own(part.extra, type(part).__name__)
         if not nested or nested not in extra:
             return extra
         return {**{key: value for key, value in extra.items() if key != nested}, **extra[nested]}

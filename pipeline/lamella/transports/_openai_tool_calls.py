@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from lamella._events import ToolCallDelta
-from lamella.transports._openai_json import mapping_of, text_of
-from lamella.transports._openai_parts import marked
+from lamella.transports._losses import marked
+from lamella.transports._wire_json import mapping_of, text_of
 
 _OUTER = {"index", "id", "type", "function", "custom"}
 _KINDS = (None, "", "function", "custom")

@@ -1,10 +1,9 @@
-"""A place that speaks OpenAI's APIs: what every request to it has in common, prepared once."""
+"""A place where APIs are spoken over HTTP: what all requests to it share, prepared once."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import attrs
@@ -12,7 +11,6 @@ import attrs
 from lamella._boundary import timed_out
 from lamella._errors import (
     AttemptTimeout,
-    ClosedError,
     ConfigurationError,
     DeadlineExceeded,
     LamellaError,
@@ -21,9 +19,10 @@ from lamella._errors import (
 from lamella._outcomes import Outcome
 from lamella._requests import Request
 from lamella._responses import Response
-from lamella.transports._dialect import Dialect, DialectOptions
-from lamella.transports._exchange import Exchange
-from lamella.transports._http import HTTPClient, HTTPRequest, can_be_sent
+from lamella.transports._dialect import Dialect, DialectOptions, Headers
+from lamella.transports._exchange import Authorize, Exchange
+from lamella.transports._headers import encoded_headers
+from lamella.transports._http import HTTPClient, HTTPRequest
 from lamella.transports._parameters import fit, require
 from lamella.transports._stream_source import read_some
 
@@ -31,12 +30,9 @@ if TYPE_CHECKING:
     from lamella._card_book import CardBook
     from lamella._context import Context
     from lamella._health import PartHealth
-    from lamella.transports._endpoints import Endpoint
+    from lamella._parameter_rules import HasRules
 
 R = TypeVar("R", bound=Response)
-
-API: TypeAlias = Literal["chat", "responses"]
-Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 
 HEALTH_SECONDS = 3.0
 """How long an endpoint may take to answer `health` before it counts as unreachable."""
@@ -49,38 +45,40 @@ class Place:
     Attributes:
         name: The transport's name.
         client: The HTTP port.
-        api: Which API answers chat requests.
-        apis: Which APIs it has.
+        dialects: Which API answers each operation.
         model: The model of requests that name none.
-        dialect: Its quirks.
+        options: The quirks of its dialects.
         cards: Where model cards are looked up.
         card_provider: Whose cards hold for its models; None for nobody's.
-        endpoint: Its row, whose rules apply after the card's; None without one.
+        rules: What it does with parameters, applied after the card's; None for nothing.
         locate: The URL of an API's path, for a model.
-        authenticate: The headers of the key.
+        authorize: Adds to a request what proves who sends it.
+        models_url: Where the list of models is, which `health` asks for; None if there is none.
         headers: Headers that are always the same.
         attempt_header: Whether the attempt's number is sent.
         deadline_header: The header that says how much time is left; None for none.
         max_message_bytes: The bound on one message of a stream.
         wire_model: What a model is called there; None for its own name.
+        card_model: What the cards call a model; None for the name in the request.
     """
 
     name: str
     client: HTTPClient
-    api: API
-    apis: frozenset[str]
+    dialects: Mapping[str, Dialect]
     model: str | None
-    dialect: DialectOptions
+    options: DialectOptions
     cards: CardBook
     card_provider: str | None
-    endpoint: Endpoint | None
+    rules: HasRules | None = None
     locate: Callable[[str, str], str]
-    authenticate: Callable[[], Awaitable[Headers]]
+    authorize: Authorize = attrs.field(repr=False)
+    models_url: str | None
     headers: Headers = attrs.field(repr=False)
     attempt_header: bool
     deadline_header: str | None
     max_message_bytes: int
     wire_model: Callable[[str], str] | None = None
+    card_model: Callable[[str], str] | None = None
 
     async def run(self, request: Request[R]) -> R:
         """Answer a request.
@@ -88,29 +86,28 @@ class Place:
         Raises:
             LamellaError: Whatever goes wrong before the answer is committed.
         """
-        api = self._api(request)
+        dialect = self._dialect(request)
         request = self._with_model(request)
         model = request.model or ""
-        provider = self.card_provider
-        card = None if provider is None else self.cards.find(provider, model)
+        card = self._card(model)
         wanted = request.stream or request.context.limits.stream_runs
         stream = wanted and request.streams
         if card is not None:
-            require(card, request, api)
+            require(card, request, dialect.api)
             stream = stream and ("streaming" in card.capabilities or not card.capabilities)
-        rules = (card, self.endpoint)
-        request, options = fit(request, api, self.dialect, rules, layer=self.name)
+        rules = (card, self.rules)
+        request, options = fit(request, dialect.api, self.options, rules, layer=self.name)
         if self.wire_model is not None:
             model = self.wire_model(model)
             request = request.evolve(model=model)
-        dialect = dialect_of(api, self.name)
         exchange = Exchange(
             client=self.client,
             provider=self.name,
             dialect=dialect,
             options=options,
-            url=self.locate(dialect.path, model),
-            headers=(*self.headers, *await self.authenticate(), *self._headers_of(request)),
+            url=self.locate(dialect.path(model, stream=stream), model),
+            authorize=self.authorize,
+            headers=(*self.headers, *self._headers_of(request)),
             max_message_bytes=self.max_message_bytes,
         )
         attempt = request.context.attempt
@@ -118,23 +115,33 @@ class Place:
             attempt.expect_whole()
         return await exchange.run(request, stream=stream)
 
+    async def check(self) -> None:
+        """Look for the key, without asking the endpoint.
+
+        Raises:
+            LamellaError: What is missing or wrong.
+        """
+        url = self.models_url or self.locate("/", self.model or "")
+        await self.authorize(HTTPRequest(method="GET", url=url, headers=self.headers))
+
     async def health(self) -> PartHealth:
         """Ask for the list of models. Costs nothing; never raises.
 
         Any answer shows that the endpoint is reachable; it is well unless it fails or refuses the
-        key.
+        key. Where there is no such list, the answer is that nobody knows.
         """
         from lamella._health import PartHealth
 
+        if self.models_url is None:
+            return PartHealth(well=None, detail={"error": "the endpoint has no list of models"})
         detail: dict[str, Any] = {"error": f"no answer in {HEALTH_SECONDS:g} s"}
         well: bool | None = False
         with anyio.move_on_after(HEALTH_SECONDS):
             try:
-                headers = (*self.headers, *await self.authenticate())
-                url = self.locate("/models", self.model or "")
-                reply = await self.client.send(
-                    HTTPRequest(method="GET", url=url, headers=headers, provider=self.name)
+                draft = HTTPRequest(
+                    method="GET", url=self.models_url, headers=self.headers, provider=self.name
                 )
+                reply = await self.client.send(await self.authorize(draft))
                 try:
                     detail = {"status": reply.status}
                     well = reply.status < 500 and reply.status not in {401, 403}
@@ -147,13 +154,21 @@ class Place:
                     detail["message"] = str(error)
         return PartHealth(well=well, detail=detail)
 
-    def _api(self, request: Request[Any]) -> str:
-        api = self.api if request.operation == "chat" else request.operation
-        if api not in self.apis or api == "models":
-            can = ", ".join(sorted(self.apis - {"models"}))
+    def _card(self, model: str) -> Any:
+        provider = self.card_provider
+        if provider is None:
+            return None
+        return self.cards.find(
+            provider, model if self.card_model is None else self.card_model(model)
+        )
+
+    def _dialect(self, request: Request[Any]) -> Dialect:
+        dialect = self.dialects.get(request.operation)
+        if dialect is None:
+            can = ", ".join(sorted(self.dialects))
             msg = f"The transport {self.name!r} cannot do {request.operation or 'this'!r}."
             raise UnsupportedError(msg, hint=f"It has: {can}.", provider=self.name)
-        return api
+        return dialect
 
     def _with_model(self, request: Request[R]) -> Request[R]:
         if request.model is not None:
@@ -197,120 +212,3 @@ def milliseconds_left(context: Context) -> int:
         msg = "The call's deadline passed before the request could be sent."
         raise DeadlineExceeded(msg, phase="local", outcome=Outcome.NOT_SENT)
     return int(min(left, 1e12) * 1000)  # who means "never" has said so by a number
-
-
-@cache
-def dialect_of(api: str, provider: str) -> Dialect:
-    """How an API is spoken."""
-    if api == "chat":
-        from lamella.transports._openai_chat import OpenAIChat
-
-        return OpenAIChat(provider)
-    if api == "responses":
-        from lamella.transports._openai_responses import OpenAIResponses
-
-        return OpenAIResponses(provider)
-    from lamella.transports._openai_embeddings import OpenAIEmbeddings
-
-    return OpenAIEmbeddings(provider)
-
-
-def dialect_options(endpoint: Endpoint | None, *, send_user: bool) -> DialectOptions:
-    """The quirks that an endpoint's row states; OpenAI's own without one."""
-    if endpoint is None:
-        return DialectOptions(send_user=send_user)
-    fields = endpoint.reasoning_fields
-    return DialectOptions(
-        max_tokens_name=endpoint.max_tokens_name,
-        stream_usage=endpoint.stream_usage,
-        developer_role=endpoint.developer_role,
-        reasoning_field=fields[0] if fields else None,
-        send_user=send_user,
-        quirks={"send_reasoning": True} if endpoint.return_reasoning and fields else {},
-    )
-
-
-_FRAMING = frozenset({"host", "content-length", "transfer-encoding"})
-
-
-def static_headers(given: Mapping[str, str | None]) -> Headers:
-    """The headers of every request: ours, and those given, which replace ours.
-
-    Raises:
-        ConfigurationError: If one cannot stand in a header.
-    """
-    merged: dict[str, tuple[str, str]] = {
-        "content-type": ("Content-Type", "application/json"),
-        "user-agent": ("User-Agent", _user_agent()),
-    }
-    for name, value in given.items():
-        if value:
-            merged[name.lower()] = (name, value)
-    return encoded_headers(dict(merged.values()))
-
-
-def encoded_headers(given: Mapping[str, str]) -> Headers:
-    """Headers as bytes.
-
-    Raises:
-        ConfigurationError: If one cannot stand in a header. Values are not shown: they may be keys.
-    """
-    encoded: list[tuple[bytes, bytes]] = []
-    for name, value in given.items():
-        # What is not ASCII is refused, lone surrogates included.
-        header = name.encode(errors="surrogatepass"), value.encode(errors="surrogatepass")
-        if not can_be_sent(*header):
-            msg = f"The header {name!r} holds what no header can hold."
-            hint = "It must be one line of printable ASCII without spaces around it."
-            raise ConfigurationError(msg, hint=hint)
-        encoded.append(header)
-    return tuple(encoded)
-
-
-def can_be_headers(_: object, __: object, given: Mapping[Any, Any]) -> None:
-    """Validates the headers of a transport's options.
-
-    Raises:
-        ConfigurationError: If one cannot stand in a header, or is not the caller's to set.
-    """
-    for name, value in given.items():
-        if not isinstance(name, str) or not isinstance(value, str):
-            msg = f"The header {name!r} is a {type(value).__name__}."
-            raise ConfigurationError(msg, hint="Names and values of headers are text.")
-        if name.lower() in _FRAMING:
-            msg = f"The header {name!r} says where a request goes or how long it is."
-            raise ConfigurationError(msg, hint="It is made from base_url and the request.")
-    encoded_headers(given)
-
-
-_OURS = frozenset({"authorization", "api-key", "content-type", "idempotency-key", "accept"})
-
-
-def can_be_deadline_header(options: Any, _: object, name: Any) -> None:
-    """Validates the name of the header that carries what is left of the deadline.
-
-    Raises:
-        ConfigurationError: If it cannot be a header's name, or is that of another header.
-    """
-    if name is None:
-        return
-    if not isinstance(name, str) or not can_be_sent(name.encode(errors="surrogatepass"), b"1"):
-        msg = f"deadline_header={name!r} is no name of a header."
-        raise ConfigurationError(msg, hint='Give one such as "X-Deadline-Ms", or None for none.')
-    given = {other.lower() for other in options.headers if isinstance(other, str)}
-    if name.lower() in _OURS | _FRAMING | {"x-lamella-attempt"} | given:
-        msg = f"deadline_header={name!r} is already the name of another header of the request."
-        raise ConfigurationError(msg, hint='Give one of its own, such as "X-Deadline-Ms".')
-
-
-def closed_error(name: str) -> ClosedError:
-    """The error of a transport that is used after it was closed."""
-    msg = f"The transport {name!r} was closed."
-    return ClosedError(msg, hint="Make a new one; a closed transport stays closed.", provider=name)
-
-
-@cache
-def _user_agent() -> str:
-    from importlib.metadata import version
-
-    return f"lamella/{version('lamella')} openai-python/{version('openai')}"

@@ -10,12 +10,8 @@ a character is never split.
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 from lamella._errors import ResponseTooLargeError
-
-Message: TypeAlias = tuple[str | None, bytes]
-"""The `event:` field, None without one, and the `data:` lines joined by newlines."""
+from lamella.transports._dialect import Message
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """The default bound on one message: far above text, enough for a picture in one piece."""
@@ -25,7 +21,9 @@ _END = b"\n\n"
 
 
 class EventReader:
-    """Reads one stream.
+    """Reads one stream; see `MessageReader`.
+
+    A message is its `event:` field, None without one, and its `data:` lines joined by newlines.
 
     Args:
         max_message_bytes: The most bytes that one message may have; at least 1.

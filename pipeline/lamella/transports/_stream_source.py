@@ -9,9 +9,8 @@ import anyio
 
 from lamella._errors import ClosedError, ConnectionLostError, LamellaError, StreamTruncated
 from lamella._events import Event
-from lamella.transports._dialect import StreamDecoder
+from lamella.transports._dialect import Message, MessageReader, StreamDecoder
 from lamella.transports._http import HTTPReply
-from lamella.transports._sse import EventReader, Message
 
 DRAIN_SECONDS = 0.05
 """How long the end of the HTTP message may follow the end of the answer. The last bytes usually
@@ -19,7 +18,7 @@ come together; where they do not, a new connection is cheaper than a wait."""
 
 
 class StreamSource:
-    """Reads a reply's server-sent events; see `Source`.
+    """Reads the messages of a reply; see `Source`.
 
     The verdict on the end is the decoder's alone: a reply that breaks off after the protocol's
     terminal signal has ended well, one that ends properly without it has not.
@@ -37,7 +36,7 @@ class StreamSource:
         self,
         reply: HTTPReply,
         decoder: StreamDecoder,
-        reader: EventReader,
+        reader: MessageReader,
         request_id: str | None,
     ) -> None:
         self._reply = reply

@@ -1,4 +1,4 @@
-"""What OpenAI's dialects share in writing a request: errors, origins, failed tools, `extra`."""
+"""What dialects share in writing a request: errors, failed tools, pictures, names, `extra`."""
 
 from __future__ import annotations
 
@@ -11,16 +11,11 @@ from lamella._chat import ChatRequest
 from lamella._errors import UnsupportedError
 from lamella._message_dicts import data_url
 from lamella._messages import Message
-from lamella._nothing import NOTHING
-from lamella._parts import File, Image, JSONObject, Opaque, Part, Text, ToolResult
+from lamella._parts import File, Image, Part, Text, ToolResult
 from lamella._requests import Request
 from lamella._tools import Tool
-from lamella.transports._openai_json import is_list, is_object
-
-JSON = dict[str, Any]
-
-ORIGIN = "provider"
-"""In the `extra` of a part that came in an answer: who gave it, and whom it may go back to."""
+from lamella.transports._dialect import JSON
+from lamella.transports._wire_json import is_list, is_object
 
 _RESERVED = {
     "stream": "use `pipeline.stream(request)` or `pipeline.run(request)`",
@@ -36,26 +31,6 @@ def unsupported(part: object, where: str, hint: str, *, provider: str) -> Unsupp
     return UnsupportedError(
         f"{kind} cannot be sent {where}.", hint=hint, code="unsupported_part", provider=provider
     )
-
-
-def foreign(part: Opaque, provider: str) -> bool:
-    """Whether a part belongs to another provider. One of unknown origin belongs to nobody else."""
-    return bool(part.provider) and part.provider != provider
-
-
-def own_extra(extra: JSONObject, provider: str) -> JSONObject:
-    """What of a part's `extra` goes back: all of it to whom it came from, nothing to others."""
-    origin = extra.get(ORIGIN)
-    if origin is None:
-        return extra
-    if origin != provider:
-        return NOTHING
-    return {key: value for key, value in extra.items() if key != ORIGIN}
-
-
-def marked(extra: Mapping[str, Any], provider: str) -> JSONObject:
-    """What an answer brought that only its provider knows, marked with whose it is."""
-    return {**extra, ORIGIN: provider} if extra else NOTHING
 
 
 def told_failure(result: ToolResult) -> tuple[Part, ...]:

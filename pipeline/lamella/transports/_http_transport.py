@@ -1,0 +1,205 @@
+"""What transports over HTTP have in common: options, one client, opening late, closing once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+import attrs
+
+from lamella._errors import ClosedError
+from lamella._nothing import NOTHING
+from lamella._ports import run_in_thread
+from lamella._requests import Request
+from lamella._responses import Response
+from lamella._shared_cards import shared_cards
+from lamella.transports._dialect import DialectOptions
+from lamella.transports._exchange import Authorize
+from lamella.transports._headers import can_be_deadline_header, can_be_headers
+from lamella.transports._http import (
+    DEFAULT_HTTP_OPTIONS,
+    HTTPClient,
+    HTTPOptions,
+    HTTPRequest,
+)
+
+if TYPE_CHECKING:
+    from lamella._card_book import CardBook
+    from lamella._health import PartHealth
+    from lamella._ports import ThreadPort
+    from lamella.transports._credentials import Credential
+    from lamella.transports._place import Place
+
+R = TypeVar("R", bound=Response)
+
+
+@attrs.frozen(kw_only=True)
+class TransportOptions:
+    """What is rarely said of a transport over HTTP.
+
+    Attributes:
+        name: What it is called in traces and as `served_by`, and under which prices are looked up.
+            None takes the provider's own name.
+        send_user: Whether `context.user` is sent to the provider.
+        refuse_foreign: Whether a conversation is refused that holds what only another provider
+            understands (sealed reasoning, parts that it alone knows). Otherwise that is left out,
+            with a note in the trace.
+        attempt_header: Whether the attempt's number in its call is sent as `X-Lamella-Attempt`.
+        deadline_header: The name of a header (`"X-Deadline-Ms"`) that tells a gateway how many
+            whole milliseconds are left of the call's deadline, or of the attempt's limit if that is
+            less. Calls without a deadline do not send it. None never sends it.
+        headers: Further headers of every request; they replace ours of the same name.
+        dialect: How requests are written, where it is not the provider's usual way. None takes
+            that.
+        cards: Where model cards are looked up; None is those built in and of plugins.
+        card_provider: Whose cards hold for the models there; None is as the transport says.
+        http: Connections, proxies, TLS and bounds on sizes.
+        client: Sends requests in place of a client made with `http`; closed with the transport.
+    """
+
+    name: str | None = None
+    send_user: bool = False
+    refuse_foreign: bool = False
+    attempt_header: bool = False
+    deadline_header: str | None = attrs.field(default=None, validator=can_be_deadline_header)
+    headers: Mapping[str, str] = attrs.field(default=NOTHING, repr=False, validator=can_be_headers)
+    dialect: DialectOptions | None = None
+    cards: CardBook | None = None
+    card_provider: str | None = None
+    http: HTTPOptions = DEFAULT_HTTP_OPTIONS
+    client: HTTPClient | None = None
+
+
+class HTTPTransport:
+    """The base of transports over HTTP. A subclass says where its `Place` is, by `_make_place`.
+
+    Nothing is opened, read or imported before the first request. Nothing is retried, except on a
+    kept connection that the provider had closed.
+
+    Args:
+        name: What it is called in traces and as `served_by`.
+        options: What is rarely said.
+    """
+
+    agents: ClassVar[tuple[str, ...]] = ()
+    """Distributions that requests name as their senders, besides this library."""
+
+    def __init__(self, name: str, options: TransportOptions) -> None:
+        self.name = name
+        self.options = options
+        self._client = options.client
+        self._closed = False
+        self._opened: Place | None = None
+
+    async def __call__(self, request: Request[R], /) -> R:
+        """Answer a request.
+
+        Raises:
+            LamellaError: Whatever goes wrong before the answer is committed.
+        """
+        place = self._opened or await self._open(request.context.ports.thread)
+        return await place.run(request)
+
+    async def health(self) -> PartHealth:
+        """Whether the endpoint can be reached and takes the key. Costs nothing; never raises."""
+        from lamella._health import PartHealth
+
+        try:
+            place = self._opened or await self._open(run_in_thread)
+        except Exception as error:  # noqa: BLE001 - a health report never raises
+            return PartHealth(well=False, detail={"error": type(error).__name__})
+        return await place.health()
+
+    async def check(self) -> None:
+        """Look for what it needs, address and key, without asking the endpoint.
+
+        Raises:
+            LamellaError: What is missing or wrong.
+        """
+        place = self._opened or await self._open(run_in_thread)
+        await place.check()
+
+    async def aclose(self) -> None:
+        """Close all connections; calls under way end with `ClosedError`. Idempotent."""
+        self._closed = True
+        if self._client is not None:
+            await self._client.aclose()
+
+    @property
+    def card_provider(self) -> str | None:
+        """Whose model cards hold for the models there; None for nobody's."""
+        return self.options.card_provider
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
+
+    # --- what the first request opens --------------------------------------------------------
+
+    async def _open(self, thread: ThreadPort) -> Place:
+        """Import, read the environment, and prepare what stays the same from request to request."""
+        self._must_be_open()
+        place = await self._make_place(thread)
+        self._must_be_open()
+        self._opened = place
+        return place
+
+    async def _make_place(self, thread: ThreadPort) -> Place:
+        """Where requests go. It may be made twice at once; each must do.
+
+        Args:
+            thread: Runs what blocks: imports, files.
+
+        Raises:
+            LamellaError: What is missing or wrong.
+        """
+        raise NotImplementedError
+
+    def _must_be_open(self) -> None:
+        if self._closed:
+            msg = f"The transport {self.name!r} was closed."
+            hint = "Make a new one; a closed transport stays closed."
+            raise ClosedError(msg, hint=hint, provider=self.name)
+
+    def _http(self, thread: ThreadPort) -> HTTPClient:
+        """The client, made on first use."""
+        if self._client is None:
+            from lamella.transports._httpx_client import PooledHTTPClient
+
+            self._client = PooledHTTPClient(self.options.http, thread=thread)
+        return self._client
+
+    @property
+    def _cards(self) -> CardBook:
+        return self.options.cards or shared_cards()
+
+
+def key_header(
+    key: Credential,
+    header: str = "Authorization",
+    *,
+    changed: Callable[[str], None] | None = None,
+) -> Authorize:
+    """Sends a key in a header. It is read for each request, so that a rotated one is taken up.
+
+    Args:
+        key: Where it comes from.
+        header: `Authorization` takes it as a bearer token, others bare.
+        changed: Told each key that is not the one before.
+    """
+    from lamella.transports._headers import encoded_headers
+
+    known: tuple[str, tuple[tuple[bytes, bytes], ...]] = ("", ())
+
+    async def authorize(request: HTTPRequest) -> HTTPRequest:
+        nonlocal known
+        value = await key.fetch()
+        if value is None:
+            return request
+        if value != known[0]:
+            said = f"Bearer {value}" if header == "Authorization" else value
+            known = (value, encoded_headers({header: said}))
+            if changed is not None:
+                changed(value)
+        return request.with_headers(known[1])
+
+    return authorize
