@@ -16,6 +16,7 @@ from lamella._nothing import NOTHING
 from lamella._responses import Head
 
 if TYPE_CHECKING:
+    from lamella._cards import ModelCard
     from lamella._errors import LamellaError
 
 Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
@@ -42,6 +43,7 @@ class DialectOptions:
         refuse_foreign: Whether a conversation is refused that holds what only another provider
             understands (sealed reasoning, parts that it alone knows). Otherwise that is left out,
             with a note in the trace.
+        card: The model's card, for dialects that ask for it (`wants_card`); None without one.
         quirks: Anything else that a dialect understands, by name.
     """
 
@@ -51,6 +53,7 @@ class DialectOptions:
     reasoning_field: str | None = "reasoning_content"
     send_user: bool = False
     refuse_foreign: bool = False
+    card: ModelCard | None = attrs.field(default=None, repr=False)
     quirks: Mapping[str, Any] = attrs.field(default=NOTHING, hash=False)
 
 
@@ -116,11 +119,13 @@ class Dialect(Protocol):
         operation: Which operation it speaks: `chat`.
         api: What model cards and rules call the API: `chat`, `responses`, `embeddings` ...
         stream_type: The content type of a stream.
+        wants_card: Whether `encode` is to find the model's card in its options.
     """
 
     operation: ClassVar[str]
     api: ClassVar[str]
     stream_type: ClassVar[str]
+    wants_card: ClassVar[bool]
 
     def path(self, model: str, *, stream: bool) -> str:
         """Where requests go, after the base URL, with what query there is: `/chat/completions`."""
@@ -188,6 +193,7 @@ class BaseDialect:
     """
 
     stream_type: ClassVar[str] = "text/event-stream"
+    wants_card: ClassVar[bool] = False
 
     provider: str
 

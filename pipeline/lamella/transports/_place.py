@@ -97,6 +97,8 @@ class Place:
             stream = stream and ("streaming" in card.capabilities or not card.capabilities)
         rules = (card, self.rules)
         request, options = fit(request, dialect.api, self.options, rules, layer=self.name)
+        if card is not None and dialect.wants_card:
+            options = attrs.evolve(options, card=card)
         if self.wire_model is not None:
             model = self.wire_model(model)
             request = request.evolve(model=model)
