@@ -11,7 +11,7 @@ class Rejection(Exception):
     Attributes:
         status: The HTTP status.
         code: The machine-readable reason.
-        message: What is wrong.
+        message: What is wrong; empty for the usual sentence.
         param: The field that is wrong; None if no single one is.
     """
 
@@ -27,7 +27,7 @@ class Rejection(Exception):
     @property
     def body(self) -> dict[str, Any]:
         """The body of the error answer."""
-        return error_body(self.status, self.message, code=self.code, param=self.param)
+        return error_body(self.status, self.message or None, code=self.code, param=self.param)
 
 
 _KNOWN: dict[int, tuple[str, str | None, str]] = {

@@ -18,8 +18,9 @@ from lamella._mock_answers import Answer
 from lamella._options import seconds
 from lamella.testing._http_connection import Early
 from lamella.testing._http_server import HTTPServer
+from lamella.testing._mock_dialect import MockSettings
+from lamella.testing._mock_dialects import mock_dialects
 from lamella.testing._mock_faults import Script, Steps
-from lamella.testing._mock_replies import Replier
 from lamella.testing._mock_service import MockRequest, MockService
 
 if TYPE_CHECKING:
@@ -94,10 +95,16 @@ class MockServer:
         service = MockService(
             script=Script(self.script, self.faults),
             rules={end: Script(faults=steps) for end, steps in self.paths.items()},
-            keys=frozenset(self.keys),
-            models=self.models,
             latency=self.latency,
-            replier=Replier(self.answer, self.latency_per_token, self.reasoning_field),
+            dialects=mock_dialects(
+                MockSettings(
+                    keys=frozenset(self.keys),
+                    models=self.models,
+                    answer=self.answer,
+                    latency_per_token=self.latency_per_token,
+                    reasoning_field=self.reasoning_field,
+                )
+            ),
             requests=self.requests,
             noted=self._changed,
         )

@@ -1,0 +1,11 @@
+"""The APIs that the mock server speaks."""
+
+from __future__ import annotations
+
+from lamella.testing._mock_dialect import MockDialect, MockSettings
+from lamella.testing._mock_openai import MockOpenAI
+
+
+def mock_dialects(settings: MockSettings) -> tuple[MockDialect, ...]:
+    """All of them, for one server. OpenAI's comes last: it answers where no other does."""
+    return (MockOpenAI(settings),)
