@@ -26,6 +26,7 @@ from lamella import (
     middleware,
 )
 from lamella.testing import Scripted
+from lamella.transports import OpenAI, OpenAIOptions
 
 pytestmark = pytest.mark.anyio
 
@@ -314,3 +315,19 @@ async def test_handlers_of_no_chain_are_told_apart() -> None:
     handlers: list[Callable[..., Any]] = [shout, whisper, named("one"), named("other")]
     assert len({inside(handler) for handler in handlers}) == 4
     assert inside(partial(shout)) == inside(shout)
+
+
+def test_transports_of_one_name_at_other_addresses_are_told_apart() -> None:
+    """Who answers is not in a name that anybody may give."""
+
+    def at(address: str, **more: Any) -> str:
+        return OpenAI("k", base_url=address, options=OpenAIOptions(name="it"), **more).fingerprint
+
+    one = "http://one.example/v1"
+    assert at(one) == at(one)
+    assert len({at(one), at("http://two.example/v1"), at(one, api="responses")}) == 3
+
+
+def test_a_transport_says_where_it_sends_without_its_key() -> None:
+    """The digest goes into keys of shared stores."""
+    assert "secret" not in OpenAI("secret-key", base_url="http://one.example/v1").fingerprint

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
         middleware_checks,
         transport_checks,
     )
-    from lamella.testing._failover import FailoverResult, FailoverScenario, play_failover
+    from lamella.testing._failover import (
+        FailoverProvider,
+        FailoverResult,
+        FailoverScenario,
+        play_failover,
+    )
     from lamella.testing._failover_book import FAILOVER_SCENARIOS
     from lamella.testing._faults import Faults
     from lamella.testing._http_body import Pause
@@ -55,6 +60,7 @@ __all__ = (
     "FAILOVER_SCENARIOS",
     "Check",
     "Early",
+    "FailoverProvider",
     "FailoverResult",
     "FailoverScenario",
     "FaultKind",
@@ -105,6 +111,7 @@ _HOMES = {
     "FAILOVER_SCENARIOS": "_failover_book",
     "Check": "_conformance",
     "Early": "_http_connection",
+    "FailoverProvider": "_failover",
     "FailoverResult": "_failover",
     "FailoverScenario": "_failover",
     "FaultKind": "_simulated_faults",

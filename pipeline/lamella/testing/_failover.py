@@ -85,6 +85,19 @@ Judge: TypeAlias = "Callable[[Day], tuple[Grade, str] | None]"
 """Finds fault with a day on which all calls were answered; None if there is none to find."""
 
 
+@attrs.frozen
+class FailoverProvider:
+    """How a provider of a scenario is spoken to.
+
+    Attributes:
+        transport: Makes the transport to a server, of the name given.
+        model: The model that is asked for there.
+    """
+
+    transport: Callable[[MockServer, str], Handler]
+    model: str
+
+
 @attrs.frozen(kw_only=True)
 class FailoverScenario:
     """One way for a provider to fail.
@@ -140,7 +153,12 @@ class FailoverResult:
 
 
 async def play_failover(
-    scenario: FailoverScenario, make: MakePipeline, *, mode: Mode = "run"
+    scenario: FailoverScenario,
+    make: MakePipeline,
+    *,
+    mode: Mode = "run",
+    primary: FailoverProvider | None = None,
+    secondary: FailoverProvider | None = None,
 ) -> FailoverResult:
     """Play one scenario on the running loop.
 
@@ -148,21 +166,28 @@ async def play_failover(
         scenario: Which.
         make: Makes the pipeline under test.
         mode: Whether the answers are streamed.
+        primary: How the first provider is spoken to; None is by OpenAI's chat API.
+        secondary: The same of the second.
     """
-    from lamella.testing._failover_targets import providers, target
+    from lamella.testing._failover_targets import openai_target, providers
+
+    primary = primary or FailoverProvider(openai_target, "gpt-4o-mini")
+    secondary = secondary or FailoverProvider(openai_target, "gpt-4.1-mini")
 
     async with AsyncExitStack() as stack:
         first, second = providers(scenario)
         await stack.enter_async_context(first)
         await stack.enter_async_context(second)
-        other = Target("secondary", target(second, "secondary"), {"model": "gpt-4.1-mini"})
-        pipeline = make(target(first, "primary"), other)
+        there = secondary.transport(second, "secondary")
+        other = Target("secondary", there, {"model": secondary.model})
+        pipeline = make(primary.transport(first, "primary"), other)
         stack.push_async_callback(pipeline.aclose)
+        request = scenario.request.evolve(model=primary.model)
         calls: list[Seen] = []
         for number in range(scenario.calls):
             if number:
                 await anyio.sleep(scenario.pause)
-            calls.append(await _watched(pipeline, scenario.request, mode))
+            calls.append(await _watched(pipeline, request, mode))
         day = Day(calls, _asked(first), _asked(second))
     grade, why = judged(scenario, day)
     return FailoverResult(

@@ -31,7 +31,7 @@ def _primary(_: ChatRequest) -> str:
     return PRIMARY
 
 
-def target(server: MockServer, name: str) -> OpenAI:
+def openai_target(server: MockServer, name: str) -> OpenAI:
     """A transport to one of them; what is known of OpenAI's models is known of theirs."""
     options = OpenAIOptions(name=name, card_provider="openai")
     return OpenAI("unused", base_url=server.url, options=options)

@@ -236,6 +236,16 @@ class AzureOpenAI(HTTPTransport):
 
     # --- what the first request opens --------------------------------------------------------
 
+    def _where(self) -> str:
+        found: list[str] = []
+        for resource in self.resources:
+            try:
+                root = root_of(resource)
+            except ConfigurationError:  # which the first request will say
+                root = ""
+            found.append(f"{root} {resource.deployment!r}")
+        return f"{self.options.api}:{', '.join(found)}"
+
     def _open_all(self, thread: ThreadPort) -> tuple[Place, ...]:
         self._must_be_open()
         client = self._http(thread)

@@ -130,6 +130,12 @@ class HTTPTransport:
         """Whose model cards hold for the models there; None for nobody's."""
         return self.options.card_provider
 
+    @property
+    def fingerprint(self) -> str:
+        """What tells it from other transports: its kind, its name, and where it sends requests."""
+        kind = type(self)
+        return f"{kind.__module__}.{kind.__qualname__}:{self.name}:{self._where()}"
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
 
@@ -153,6 +159,10 @@ class HTTPTransport:
             LamellaError: What is missing or wrong.
         """
         raise NotImplementedError
+
+    def _where(self) -> str:
+        """Where requests are sent, and what else decides who answers; never a key."""
+        return ""
 
     def _must_be_open(self) -> None:
         if self._closed:

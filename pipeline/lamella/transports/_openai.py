@@ -181,6 +181,12 @@ class OpenAI(HTTPTransport):
             max_message_bytes=given.http.max_message_bytes,
         )
 
+    def _where(self) -> str:
+        try:
+            return f"{self.api}:{self._address()}"
+        except ConfigurationError:  # which the first request will say
+            return self.api
+
     def _address(self) -> str:
         if self._given_url is not None:
             return self._given_url
