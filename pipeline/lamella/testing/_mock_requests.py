@@ -9,6 +9,7 @@ from lamella._chat import ChatRequest
 from lamella._embeddings import EmbeddingRequest
 from lamella._messages import Message
 from lamella._mock_rejections import Rejection
+from lamella._parts import Reasoning
 
 JSON: TypeAlias = dict[str, Any]
 
@@ -74,7 +75,7 @@ def responses_request(
     fields: JSON = {name: body[name] for name in same if body.get(name) is not None}
     fields["messages"] = messages
     fields["max_output_tokens"] = body.get("max_output_tokens")
-    fields["response_format"] = _object(body.get("text")).get("format")
+    fields["response_format"] = _nested(_object(body.get("text")).get("format"))
     fields["reasoning_effort"] = _object(body.get("reasoning")).get("effort")
     fields["tools"] = [_tool(item) for item in _list(body.get("tools"))]
     if "message.output_text.logprobs" in _list(body.get("include")):
@@ -146,7 +147,7 @@ def _items(given: Any) -> list[Message]:
     items = _list(given)
     if not items:
         raise Rejection(400, "missing_required_parameter", "There is no 'input'.", "input")
-    found: list[JSON] = []
+    found: list[JSON | Message] = []
     for place, item in enumerate(items):
         _add_item(found, _object(item), f"input[{place}]")
     try:
@@ -155,7 +156,7 @@ def _items(given: Any) -> list[Message]:
         raise _wrong(f"The input cannot be read: {error}", "input") from error
 
 
-def _add_item(found: list[JSON], item: JSON, place: str) -> None:
+def _add_item(found: list[JSON | Message], item: JSON, place: str) -> None:
     """Add one item; what belongs to one message of the assistant's becomes one message."""
     match item.get("type", "message"):
         case "message":
@@ -168,16 +169,34 @@ def _add_item(found: list[JSON], item: JSON, place: str) -> None:
             else:
                 call = {"type": "custom", "custom": words}
                 words["input"] = item.get("input")
-            if not found or "tool_calls" not in found[-1]:
-                found.append({"role": "assistant", "content": None, "tool_calls": []})
-            found[-1]["tool_calls"].append({"id": item.get("call_id"), **call})
+            last = found[-1] if found else None
+            if not isinstance(last, dict) or "tool_calls" not in last:
+                last = {"role": "assistant", "content": None, "tool_calls": []}
+                found.append(last)
+            last["tool_calls"].append({"id": item.get("call_id"), **call})
         case "function_call_output" | "custom_tool_call_output":
             content, call_id = _content(item.get("output")), item.get("call_id")
             found.append({"role": "tool", "tool_call_id": call_id, "content": content})
         case "reasoning":
-            return  # sealed thoughts come back, and nobody but their author can read them
+            found.append(Message.assistant(_thought(item)))
         case kind:
             raise _wrong(f"The mock provider does not know items of type {kind!r}.", place)
+
+
+def _nested(given: Any) -> Any:
+    """The format of an answer as the chat API nests it."""
+    flat = _object(given)
+    if flat.get("type") != "json_schema" or "json_schema" in flat:
+        return given
+    inner = {name: value for name, value in flat.items() if name != "type"}
+    return {"type": "json_schema", "json_schema": inner}
+
+
+def _thought(item: JSON) -> Reasoning:
+    """A thought as it came back: what is shown of it, and its sealed form."""
+    shown = [str(_object(part).get("text", "")) for part in _list(item.get("summary"))]
+    sealed, origin = item.get("encrypted_content"), {"provider": "openai-responses"}
+    return Reasoning("".join(shown), signature=sealed, id=item.get("id"), extra=origin)
 
 
 def _content(given: Any) -> Any:

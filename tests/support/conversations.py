@@ -1,0 +1,146 @@
+"""Random conversations, and what they say, so that two of them can be compared.
+
+A conversation is taken apart into facts: who said what, of which kind, in order. Messages of one
+role in a row say the same as one message, and a developer's word is a system's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
+
+from hypothesis import strategies as st
+
+from lamella import (
+    Audio,
+    ChatRequest,
+    File,
+    Image,
+    Message,
+    Part,
+    Reasoning,
+    Refusal,
+    Text,
+    Tool,
+    ToolCall,
+    ToolResult,
+)
+
+Fact: TypeAlias = tuple[Any, ...]
+
+PIXEL = (
+    b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00\x1f"
+    b"\x15\xc4\x89\x00\x00\x00\rIDATx\x9cc\xf8\xff\xff?\x00\x05\xfe\x02\xfe\xa75\x81\x84\x00\x00"
+    b"\x00\x00IEND\xaeB`\x82"
+)
+WORDS = st.text(
+    st.characters(min_codepoint=32, max_codepoint=0x2FFF, exclude_categories=("Cs", "Cc", "Cn")),
+    min_size=1,
+    max_size=24,
+).map(lambda words: f"w{words}w")
+"""Text that no API trims or finds empty."""
+
+NAMES = st.sampled_from(["look_up", "add", "send-mail", "f1"])
+JSON = st.dictionaries(
+    st.sampled_from(["a", "b", "city"]),
+    st.one_of(st.integers(-9, 9), WORDS, st.booleans(), st.lists(st.integers(0, 3), max_size=2)),
+    max_size=3,
+)
+TOOLS = tuple(
+    Tool(name, f"What {name} does", {"type": "object", "properties": {"a": {"type": "integer"}}})
+    for name in ("look_up", "add", "send-mail", "f1")
+)
+
+texts = WORDS.map(Text)
+images = st.one_of(
+    st.just(Image(data=PIXEL, media_type="image/png")),
+    st.just(Image(url="https://example.org/a.png")),
+)
+documents = st.just(File(data=b"%PDF-1.4 x", media_type="application/pdf", filename="paper.pdf"))
+sounds = st.just(Audio(data=b"RIFFxxxx", format="wav"))
+
+
+@st.composite
+def user_messages(draw: st.DrawFn, *, sound: bool) -> Message:
+    """What a user says: words, pictures, documents, perhaps sound."""
+    kinds: list[st.SearchStrategy[Any]] = [texts, texts, images, documents]
+    if sound:
+        kinds.append(sounds)
+    more: list[Part] = draw(st.lists(st.one_of(kinds), max_size=3))
+    return Message.user([draw(texts), *more])
+
+
+@st.composite
+def turns(draw: st.DrawFn, number: int, origin: str) -> list[Message]:
+    """What the model says, and what its tools answer."""
+    parts: list[Part] = []
+    if draw(st.booleans()):
+        maker = draw(st.sampled_from([None, origin, "foreign"]))
+        seal = None if maker is None else f"seal{number}"
+        extra: dict[str, Any] = {} if maker is None else {"provider": maker}
+        parts.append(Reasoning(draw(WORDS), signature=seal, extra=extra))
+    if draw(st.booleans()):
+        parts.append(draw(texts))
+    calls = [
+        ToolCall(f"call_{number}_{place}", draw(NAMES), json.dumps(draw(JSON)))
+        for place in range(draw(st.integers(0, 3)))
+    ]
+    parts += calls
+    if not any(isinstance(part, Text | ToolCall) for part in parts):
+        parts.append(draw(texts))
+    results = [Message.tool(call.id, [draw(texts)], error=draw(st.booleans())) for call in calls]
+    return [Message.assistant(parts), *results]
+
+
+@st.composite
+def conversations(draw: st.DrawFn, origin: str, *, sound: bool = False) -> ChatRequest:
+    """A conversation that any provider could have had a part in.
+
+    Args:
+        draw: Hypothesis's.
+        origin: How the parts are marked that the provider to be asked has made itself.
+        sound: Whether users may say something aloud.
+    """
+    messages: list[Message] = []
+    if draw(st.booleans()):
+        role = draw(st.sampled_from(["system", "developer"]))
+        messages.append(Message(role, draw(WORDS)))
+    for number in range(draw(st.integers(0, 3))):
+        messages.append(draw(user_messages(sound=sound)))
+        if number and draw(st.integers(0, 5)) == 0:
+            messages.append(Message.system(draw(WORDS)))
+        messages += draw(turns(number, origin))
+    messages.append(draw(user_messages(sound=sound)))
+    return ChatRequest.of(messages, model="a-model", tools=TOOLS)
+
+
+def facts(messages: Sequence[Message]) -> list[Fact]:
+    """What a conversation says, in order."""
+    return [fact for message in messages for fact in _facts(message)]
+
+
+def _facts(message: Message) -> Iterator[Fact]:
+    role = "system" if message.role == "developer" else message.role
+    for part in message.parts:
+        yield (role, *_said(part))
+
+
+def _said(part: Part) -> Fact:
+    match part:
+        case Text() | Refusal():
+            return (type(part).__name__, part.text)
+        case Image():
+            return ("Image", part.url, part.data, part.media_type)
+        case Audio():
+            return ("Audio", part.data, part.format)
+        case File():
+            return ("File", part.data, part.url, part.id, part.media_type)
+        case Reasoning():
+            return ("Reasoning", part.text, part.signature)
+        case ToolCall():
+            return ("ToolCall", part.id, part.name, json.loads(part.arguments or "{}"))
+        case ToolResult():
+            return ("ToolResult", part.call_id, part.error, *(_said(p) for p in part.content))
+        case _:
+            return ("Opaque", dict(part.data))
