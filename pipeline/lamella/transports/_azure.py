@@ -266,19 +266,16 @@ class AzureOpenAI(HTTPTransport):
         return Place(
             name=name,
             client=client,
+            given=given,
             dialects=openai_dialects(name, given.api, row.apis),
             model=given.model or _only(resource.deployment),
             options=given.dialect or dialect_options(row, given),
-            cards=self._cards,
             card_provider=given.card_provider,
             rules=row,
             locate=locate,
             authorize=key_header(key, header),
             models_url=locate("/models", ""),
             headers=static_headers(given.headers, agent=user_agent("openai")),
-            attempt_header=given.attempt_header,
-            deadline_header=given.deadline_header,
-            max_message_bytes=given.http.max_message_bytes,
             wire_model=wire_model(resource.deployment),
         )
 

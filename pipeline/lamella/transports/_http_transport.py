@@ -12,7 +12,6 @@ from lamella._nothing import NOTHING
 from lamella._ports import run_in_thread
 from lamella._requests import Request
 from lamella._responses import Response
-from lamella._shared_cards import shared_cards
 from lamella.transports._dialect import DialectOptions
 from lamella.transports._exchange import Authorize
 from lamella.transports._headers import can_be_deadline_header, can_be_headers
@@ -177,10 +176,6 @@ class HTTPTransport:
 
             self._client = PooledHTTPClient(self.options.http, thread=thread)
         return self._client
-
-    @property
-    def _cards(self) -> CardBook:
-        return self.options.cards or shared_cards()
 
 
 def key_header(

@@ -166,19 +166,16 @@ class OpenAI(HTTPTransport):
         return Place(
             name=self.name,
             client=client,
+            given=given,
             dialects=openai_dialects(self.name, self.api, _ALL_APIS if row is None else row.apis),
             model=self.model,
             options=given.dialect or dialect_options(row, given),
-            cards=self._cards,
             card_provider=self.card_provider,
             rules=row,
             locate=lambda path, _: root + path,
             authorize=self._authorizer(self._credential()),
             models_url=f"{root}/models",
             headers=static_headers(extra, agent=user_agent("openai")),
-            attempt_header=given.attempt_header,
-            deadline_header=given.deadline_header,
-            max_message_bytes=given.http.max_message_bytes,
         )
 
     def _where(self) -> str:

@@ -19,6 +19,7 @@ from lamella._errors import (
 from lamella._outcomes import Outcome
 from lamella._requests import Request
 from lamella._responses import Response
+from lamella._shared_cards import shared_cards
 from lamella.transports._dialect import Dialect, DialectOptions, Headers
 from lamella.transports._exchange import Authorize, Exchange
 from lamella.transports._headers import encoded_headers
@@ -31,11 +32,23 @@ if TYPE_CHECKING:
     from lamella._context import Context
     from lamella._health import PartHealth
     from lamella._parameter_rules import HasRules
+    from lamella.transports._http_transport import TransportOptions
 
 R = TypeVar("R", bound=Response)
 
 HEALTH_SECONDS = 3.0
 """How long an endpoint may take to answer `health` before it counts as unreachable."""
+
+
+def _quirks(place: Place) -> DialectOptions:
+    given = place.given
+    return given.dialect or DialectOptions(
+        send_user=given.send_user, refuse_foreign=given.refuse_foreign
+    )
+
+
+def _card_book(place: Place) -> CardBook:
+    return place.given.cards or shared_cards()
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -45,40 +58,37 @@ class Place:
     Attributes:
         name: The transport's name.
         client: The HTTP port.
+        given: The transport's options: cards, what is said in headers, bounds.
         dialects: Which API answers each operation.
         model: The model of requests that name none.
-        options: The quirks of its dialects.
-        cards: Where model cards are looked up.
+        options: The quirks of its dialects; as `given` says by default.
         card_provider: Whose cards hold for its models; None for nobody's.
         rules: What it does with parameters, applied after the card's; None for nothing.
         locate: The URL of an API's path, for a model.
         authorize: Adds to a request what proves who sends it.
         models_url: Where the list of models is, which `health` asks for; None if there is none.
         headers: Headers that are always the same.
-        attempt_header: Whether the attempt's number is sent.
-        deadline_header: The header that says how much time is left; None for none.
-        max_message_bytes: The bound on one message of a stream.
         wire_model: What a model is called there; None for its own name.
         card_model: What the cards call a model; None for the name in the request.
     """
 
     name: str
     client: HTTPClient
+    given: TransportOptions
     dialects: Mapping[str, Dialect]
     model: str | None
-    options: DialectOptions
-    cards: CardBook
+    options: DialectOptions = attrs.field(default=attrs.Factory(_quirks, takes_self=True))
     card_provider: str | None
     rules: HasRules | None = None
     locate: Callable[[str, str], str]
     authorize: Authorize = attrs.field(repr=False)
     models_url: str | None
     headers: Headers = attrs.field(repr=False)
-    attempt_header: bool
-    deadline_header: str | None
-    max_message_bytes: int
     wire_model: Callable[[str], str] | None = None
     card_model: Callable[[str], str] | None = None
+    _cards: CardBook = attrs.field(
+        init=False, repr=False, default=attrs.Factory(_card_book, takes_self=True)
+    )
 
     async def run(self, request: Request[R]) -> R:
         """Answer a request.
@@ -110,7 +120,7 @@ class Place:
             url=self.locate(dialect.path(model, stream=stream), model),
             authorize=self.authorize,
             headers=(*self.headers, *self._headers_of(request)),
-            max_message_bytes=self.max_message_bytes,
+            max_message_bytes=self.given.http.max_message_bytes,
         )
         attempt = request.context.attempt
         if attempt is not None and not stream:
@@ -160,7 +170,7 @@ class Place:
         provider = self.card_provider
         if provider is None:
             return None
-        return self.cards.find(
+        return self._cards.find(
             provider, model if self.card_model is None else self.card_model(model)
         )
 
@@ -185,14 +195,14 @@ class Place:
         return request.evolve(model=self.model)
 
     def _headers_of(self, request: Request[Any]) -> Headers:
-        context = request.context
+        context, given = request.context, self.given
         found: list[tuple[bytes, bytes]] = []
         if context.idempotency_key is not None:
             found += encoded_headers({"Idempotency-Key": context.idempotency_key})
-        if self.attempt_header and context.attempt is not None:
+        if given.attempt_header and context.attempt is not None:
             found.append((b"X-Lamella-Attempt", b"%d" % context.attempt.index))
-        if self.deadline_header is not None and context.deadline is not None:
-            found.append((self.deadline_header.encode(), b"%d" % milliseconds_left(context)))
+        if given.deadline_header is not None and context.deadline is not None:
+            found.append((given.deadline_header.encode(), b"%d" % milliseconds_left(context)))
         return tuple(found)
 
 
