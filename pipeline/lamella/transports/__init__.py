@@ -11,6 +11,13 @@ from lamella._lazy import lazily
 
 if TYPE_CHECKING:
     from lamella.transports._azure import AzureBackup, AzureOpenAI, AzureOptions
+    from lamella.transports._credentials import (
+        Credential,
+        Key,
+        credential,
+        from_environment,
+        missing_key,
+    )
     from lamella.transports._dialect import (
         BaseDialect,
         Dialect,
@@ -19,6 +26,7 @@ if TYPE_CHECKING:
         StreamDecoder,
     )
     from lamella.transports._endpoints import Endpoint, endpoints, find_endpoint
+    from lamella.transports._headers import static_headers, user_agent
     from lamella.transports._http import HTTPClient, HTTPOptions, HTTPReply, HTTPRequest
     from lamella.transports._http_errors import in_band_error, status_error
     from lamella.transports._http_transport import HTTPTransport, TransportOptions, key_header
@@ -36,6 +44,7 @@ _HOMES = {
     "AzureOpenAI": "_azure",
     "AzureOptions": "_azure",
     "BaseDialect": "_dialect",
+    "Credential": "_credentials",
     "Dialect": "_dialect",
     "DialectOptions": "_dialect",
     "Endpoint": "_endpoints",
@@ -45,6 +54,7 @@ _HOMES = {
     "HTTPReply": "_http",
     "HTTPRequest": "_http",
     "HTTPTransport": "_http_transport",
+    "Key": "_credentials",
     "Losses": "_losses",
     "MessageReader": "_dialect",
     "Mock": "_mock",
@@ -55,12 +65,17 @@ _HOMES = {
     "StreamDecoder": "_dialect",
     "StreamSource": "_stream_source",
     "TransportOptions": "_http_transport",
+    "credential": "_credentials",
     "endpoints": "_endpoints",
     "find_endpoint": "_endpoints",
+    "from_environment": "_credentials",
     "in_band_error": "_http_errors",
     "key_header": "_http_transport",
+    "missing_key": "_credentials",
     "retry_after": "_retry_hints",
+    "static_headers": "_headers",
     "status_error": "_http_errors",
+    "user_agent": "_headers",
 }
 
 __all__ = [
@@ -68,6 +83,7 @@ __all__ = [
     "AzureOpenAI",
     "AzureOptions",
     "BaseDialect",
+    "Credential",
     "Dialect",
     "DialectOptions",
     "Endpoint",
@@ -77,6 +93,7 @@ __all__ = [
     "HTTPReply",
     "HTTPRequest",
     "HTTPTransport",
+    "Key",
     "Losses",
     "MessageReader",
     "Mock",
@@ -87,12 +104,17 @@ __all__ = [
     "StreamDecoder",
     "StreamSource",
     "TransportOptions",
+    "credential",
     "endpoints",
     "find_endpoint",
+    "from_environment",
     "in_band_error",
     "key_header",
+    "missing_key",
     "retry_after",
+    "static_headers",
     "status_error",
+    "user_agent",
 ]
 
 __getattr__, __dir__ = lazily(__name__, _HOMES)
