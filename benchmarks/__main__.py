@@ -13,6 +13,10 @@ from typing import Any
 from benchmarks import layers as stack
 from benchmarks.contenders import ALL, SDK, every_layer, first_layers
 from benchmarks.harness import Figure, Plan, import_milliseconds, measure, pin, upstream
+from benchmarks.providers import PAIRS
+
+IMPORTS = ("lamella_anthropic", "anthropic", "lamella_google", "google.genai", "lamella_bedrock")
+SDKS = {SDK.name, *(pair[0].name for pair in PAIRS.values())}
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -28,23 +32,29 @@ def run(*, quick: bool) -> dict[str, Any]:
     spare = pin()
     with upstream(spare) as url:
         figures = {name: measure(ALL, plan, url) for name, plan in plans.items()}
+        providers = {
+            f"{name}, {plan}": measure(pair, plans[plan], url)
+            for name, pair in PAIRS.items()
+            for plan in ("one call at a time", "a stream of 200 chunks")
+        }
     few = 200 if quick else 2_000
     return {
         "machine": _machine(),
         "calls": {name: [_row(f, rows) for f in rows] for name, rows in figures.items()},
+        "providers": {name: [_row(f, rows) for f in rows] for name, rows in providers.items()},
         "microseconds by depth": stack.by_depth(calls=few),
         "microseconds added by layer": stack.by_layer(every_layer(), calls=few),
         "microseconds by kilobytes of message": stack.by_size(calls=few // 2),
         "microseconds a chunk": stack.by_chunk(first_layers(), calls=max(10, few // 40)),
         "import milliseconds": {
             name: import_milliseconds(f"import {name}", 2 if quick else 7)
-            for name in ("lamella", "openai")
+            for name in ("lamella", "openai", *IMPORTS)
         },
     }
 
 
 def _row(figure: Figure, rows: list[Figure]) -> dict[str, Any]:
-    sdk = next(row for row in rows if row.name == SDK.name)
+    sdk = next(row for row in rows if row.name in SDKS)
     return {
         "name": figure.name,
         "cpu_us": round(figure.cpu, 1),
@@ -66,7 +76,7 @@ def _machine() -> dict[str, Any]:
 def markdown(results: dict[str, Any]) -> str:
     """The results as tables."""
     lines = [f"Measured on {json.dumps(results['machine'])}.", ""]
-    for name, rows in results["calls"].items():
+    for name, rows in {**results["calls"], **results["providers"]}.items():
         lines += [
             f"### {name}",
             "",

@@ -10,9 +10,10 @@ import argparse
 import asyncio
 import json
 import os
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-CHUNKS = 200
+from benchmarks.wires import CHUNKS, anthropic, bedrock, google, head
 
 _ANSWER: dict[str, Any] = {
     "id": "chatcmpl-0123456789abcdefghijklmnop",
@@ -49,13 +50,6 @@ _ANSWER: dict[str, Any] = {
 }
 
 
-def _head(kind: str, length: int) -> bytes:
-    return (
-        f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n"
-        "x-request-id: req_0123456789abcdef\r\nx-ratelimit-remaining-requests: 9999\r\n\r\n"
-    ).encode()
-
-
 def _chunk(delta: dict[str, Any], finish: str | None) -> bytes:
     choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
     common = {key: _ANSWER[key] for key in ("id", "created", "model", "system_fingerprint")}
@@ -65,7 +59,7 @@ def _chunk(delta: dict[str, Any], finish: str | None) -> bytes:
 
 def _json_answer() -> bytes:
     body = json.dumps(_ANSWER, separators=(",", ":")).encode()
-    return _head("application/json", len(body)) + body
+    return head("application/json", len(body)) + body
 
 
 def _stream_answer() -> bytes:
@@ -73,14 +67,18 @@ def _stream_answer() -> bytes:
     pieces += [_chunk({"content": " word"}, None)] * CHUNKS
     pieces += [_chunk({}, "stop"), b"data: [DONE]\n\n"]
     body = b"".join(pieces)
-    return _head("text/event-stream", len(body)) + body
+    return head("text/event-stream", len(body)) + body
 
 
 class Upstream(asyncio.Protocol):
     """Answers each request as soon as it is whole."""
 
-    json_answer = _json_answer()
-    stream_answer = _stream_answer()
+    answers: ClassVar[Mapping[bytes, tuple[bytes, bytes]]] = {
+        b"/chat/completions": (_json_answer(), _stream_answer()),
+        b"/messages": anthropic(),
+        b"enerateContent": google(),
+        b"/converse": bedrock(),
+    }
 
     def __init__(self) -> None:
         self._buffer = b""
@@ -94,15 +92,17 @@ class Upstream(asyncio.Protocol):
         """Bytes have come: answer the requests that are whole."""
         self._buffer += data
         while True:
-            head, separator, rest = self._buffer.partition(b"\r\n\r\n")
+            asked, separator, rest = self._buffer.partition(b"\r\n\r\n")
             if not separator:
                 return
-            length = _content_length(head)
+            length = _content_length(asked)
             if len(rest) < length:
                 return
             body, self._buffer = rest[:length], rest[length:]
+            line = asked[: asked.find(b"\r\n")]
+            whole, stream = next(both for path, both in self.answers.items() if path in line)
             streamed = b'"stream":true' in body or b'"stream": true' in body
-            self._transport.write(self.stream_answer if streamed else self.json_answer)
+            self._transport.write(stream if streamed or b"tream" in line else whole)
 
 
 def _content_length(head: bytes) -> int:

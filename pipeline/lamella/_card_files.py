@@ -22,7 +22,8 @@ A file describes the models of one provider::
 
 A model has its base's keys where it states none of its own, and its base's rules for parameters of
 which its own say nothing. One with `amend = true` changes only what it states of the card in the
-layer below: for a price of one's own, or an ability that came later. All mistakes of a file are
+layer below: for a price of one's own, or an ability that came later. One that goes by several names
+with something in front states them as `regions`; see `_card_regions`. All mistakes of a file are
 reported at once.
 """
 
@@ -42,6 +43,7 @@ from typing import Any, Final
 
 import attrs
 
+from lamella._card_regions import in_regions, read_regions
 from lamella._cards import (
     CAPABILITIES,
     MODALITIES,
@@ -138,15 +140,18 @@ def cards_from(
     )
     if not _CURRENCY.match(head.currency):
         top.wrong("currency", "an ISO 4217 code such as 'USD', in capitals")
-    cards = [_model(name, table, head) for name, table in on_bases(top, "models")]
+    cards = [one for name, table in on_bases(top, "models") for one in _model(name, table, head)]
     top.finish()
     _clashes(cards, top)
     mistakes.raise_any()
     return tuple(cards)
 
 
-def _model(name: str, table: Table, head: _Head) -> ModelCard | CardPatch:
+def _model(name: str, table: Table, head: _Head) -> Iterable[ModelCard | CardPatch]:
     amend = table.flag("amend", default=False)
+    regions = read_regions(table)
+    if amend and regions:
+        table.wrong("regions", "none: each of the names is amended by itself")
     fields: dict[str, Any] = {
         key: read(table, key) for key, read in _READERS.items() if table.has(key)
     }
@@ -156,11 +161,11 @@ def _model(name: str, table: Table, head: _Head) -> ModelCard | CardPatch:
     table.finish()
     fields |= {"source": f"as of {head.as_of}, {head.source}", "as_of": head.as_of}
     try:
-        card = ModelCard(name, head.provider, **fields)
+        cards = tuple(in_regions(ModelCard(name, head.provider, **fields), regions))
     except ValueError as error:
         table.mistakes.add(f"{table.path}: {error}")
-        return ModelCard(name, head.provider)
-    return CardPatch(head.provider, name, fields) if amend else card
+        return (ModelCard(name, head.provider),)
+    return (CardPatch(head.provider, name, fields),) if amend else cards
 
 
 def _rules(table: Table, _: str) -> tuple[ParameterRule, ...]:

@@ -162,9 +162,7 @@ class _Builder:
 
     def add(self, event: Event) -> None:
         if isinstance(event, TextDelta):
-            self._last(event, same=True).texts.append(event.text)
-            if event.logprobs is not None:
-                self.logprobs.extend(event.logprobs)
+            self._text(event)
         elif isinstance(event, RefusalDelta):
             self._last(event, same=True).texts.append(event.text)
         elif isinstance(event, ToolCallDelta):
@@ -182,6 +180,16 @@ class _Builder:
         pieces = _Pieces(event)
         self._order.append(pieces)
         return pieces
+
+    def _text(self, event: TextDelta) -> None:
+        before = self._order[-1].event if self._order else None
+        same = isinstance(before, TextDelta) and before.index == event.index
+        pieces = self._last(event, same=same)
+        pieces.texts.append(event.text)
+        if event.extra:
+            pieces.extra.update(event.extra)
+        if event.logprobs is not None:
+            self.logprobs.extend(event.logprobs)
 
     def _tool_call(self, event: ToolCallDelta) -> None:
         pieces = self._calls.get(event.index)
@@ -225,6 +233,7 @@ class _Builder:
         pieces.texts.append(event.transcript)
         pieces.id = pieces.id or event.id
         pieces.name = pieces.name or event.media_type
+        pieces.extra.update(event.extra)
 
     def parts(self) -> tuple[Part, ...]:
         return tuple([_part(pieces) for pieces in self._order])
@@ -235,7 +244,7 @@ def _part(pieces: _Pieces) -> Part:
     text = "".join(pieces.texts)
     extra: dict[str, Any] = {"extra": pieces.extra} if pieces.extra else {}
     if isinstance(event, TextDelta):
-        return Text(text)
+        return Text(text, **extra)
     if isinstance(event, ToolCallDelta):
         return ToolCall(pieces.id or "", pieces.name or "", text, event.kind, **extra)
     if isinstance(event, ReasoningDelta):
@@ -245,8 +254,8 @@ def _part(pieces: _Pieces) -> Part:
     if isinstance(event, MediaDelta):
         data = b"".join(pieces.data)
         if event.kind == "image":
-            return Image(data=data, media_type=pieces.name)
-        return Audio(data or None, pieces.name, pieces.id, text or None)
+            return Image(data=data, media_type=pieces.name, **extra)
+        return Audio(data or None, pieces.name, pieces.id, text or None, **extra)
     assert isinstance(event, Opaque)  # noqa: S101 - _Builder.add keeps nothing else
     return attrs.evolve(event, choice=0) if event.choice else event
 
@@ -260,11 +269,14 @@ def message_events(message: Message, choice: int = 0) -> Iterator[Event]:
     Raises:
         ValueError: If the message holds what no answer can hold (a tool result, a file).
     """
-    calls = 0
+    calls = blocks = 0
+    before: Part | None = None
     for index, part in enumerate(message.parts):
+        blocks += type(part) is type(before) is Text  # what stands between two tells them apart
+        before = part
         if type(part) is Text:
-            if part.text:
-                yield TextDelta(part.text, choice)
+            if part.text or part.extra:
+                yield TextDelta(part.text, choice, None, blocks, part.extra)
         elif isinstance(part, ToolCall):
             yield ToolCallDelta(
                 calls, part.id, part.name, part.arguments, choice, part.kind, part.extra
@@ -277,7 +289,14 @@ def message_events(message: Message, choice: int = 0) -> Iterator[Event]:
         elif isinstance(part, Refusal):
             yield RefusalDelta(part.text, choice)
         elif isinstance(part, Image) and part.data is not None:
-            yield MediaDelta("image", part.data, part.media_type, index=index, choice=choice)
+            yield MediaDelta(
+                "image",
+                part.data,
+                part.media_type,
+                index=index,
+                choice=choice,
+                extra=part.extra,
+            )
         elif isinstance(part, Audio):
             yield MediaDelta(
                 "audio",
@@ -287,6 +306,7 @@ def message_events(message: Message, choice: int = 0) -> Iterator[Event]:
                 part.id,
                 index,
                 choice,
+                part.extra,
             )
         elif isinstance(part, Opaque):
             yield attrs.evolve(part, content=True, choice=choice)

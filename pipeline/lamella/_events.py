@@ -21,15 +21,19 @@ class TextDelta:
     """A piece of text.
 
     Attributes:
-        text: The piece; never empty.
+        text: The piece; empty only where `extra` comes by itself.
         choice: Which of the `n` answers it belongs to.
         logprobs: The provider's log probabilities of its tokens, verbatim.
+        index: Which block of text it belongs to: pieces in a row of one block are one part.
+        extra: What only the provider knows of the block (a seal, citations), verbatim.
     """
 
     semantic: ClassVar[bool] = True
     text: str
     choice: int = 0
     logprobs: Sequence[Mapping[str, Any]] | None = attrs.field(default=None, hash=False, repr=False)
+    index: int = 0
+    extra: JSONObject = extra()
 
 
 @attrs.frozen
@@ -99,6 +103,7 @@ class MediaDelta:
         id: The provider's id of it.
         index: Which medium it belongs to.
         choice: Which of the `n` answers it belongs to.
+        extra: What only the provider knows of it (a seal), verbatim.
     """
 
     semantic: ClassVar[bool] = True
@@ -109,6 +114,7 @@ class MediaDelta:
     id: str | None = None
     index: int = 0
     choice: int = 0
+    extra: JSONObject = extra()
 
 
 @attrs.frozen

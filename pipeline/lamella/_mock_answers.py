@@ -39,11 +39,13 @@ from lamella._mock_tokens import Draw, count, input_usage, tokens
 from lamella._mock_tools import wanted_calls
 from lamella._mock_vectors import DIMENSIONS, MAX_DIMENSIONS, embed
 from lamella._parts import Part, Reasoning, Refusal, Text, ToolCall
+from lamella._token_counts import token_count_events
 from lamella._usage import Usage
 
 if TYPE_CHECKING:
     from lamella._chat import ChatRequest, ChatResponse
     from lamella._embeddings import EmbeddingRequest
+    from lamella._token_counts import TokenCountRequest
 
 CONTEXT_TOKENS = 128_000
 OUTPUT_TOKENS = 16_384
@@ -119,6 +121,17 @@ def embedding_events(request: EmbeddingRequest) -> tuple[Event, ...]:
         raise Rejection(400, "context_length_exceeded", message, "input")
     vectors = [Vector(index, embed(text, dimensions)) for index, text in enumerate(request.inputs)]
     return (*vectors, UsageReport(Usage(uncached_input=sum(counts))), Finish("stop"))
+
+
+def count_events(request: TokenCountRequest) -> tuple[Event, ...]:
+    """The events of the answer to how many tokens a conversation has.
+
+    Raises:
+        Rejection: If there is no conversation.
+    """
+    if not request.chat.messages:
+        raise Rejection(400, None, "There must be at least one message.", "messages")
+    return token_count_events(input_usage(request.chat).input_tokens)
 
 
 @attrs.frozen

@@ -13,16 +13,24 @@ class Rejection(Exception):
         code: The machine-readable reason.
         message: What is wrong; empty for the usual sentence.
         param: The field that is wrong; None if no single one is.
+        retry_after: The seconds until another try, as a text, where an API says them in the body.
     """
 
     def __init__(
-        self, status: int, code: str | None, message: str, param: str | None = None
+        self,
+        status: int,
+        code: str | None,
+        message: str,
+        param: str | None = None,
+        *,
+        retry_after: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
         self.param = param
+        self.retry_after = retry_after
 
     @property
     def body(self) -> dict[str, Any]:

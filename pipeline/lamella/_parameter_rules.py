@@ -49,6 +49,8 @@ class ParameterRule:
         replacements: For `replace`: the value to send, by the value given.
         when: The rule holds only if each of these parameters has one of these values.
         unless: The rule does not hold if one of these parameters has one of these values.
+        beside: The rule holds only if the request states one of these parameters too; empty for
+            always.
         hint: For `refuse` and `allow`: what to do instead; for others, why.
     """
 
@@ -62,6 +64,7 @@ class ParameterRule:
     replacements: Mapping[str, str] = attrs.field(factory=_no_replacements, hash=False)
     when: Mapping[str, tuple[Scalar, ...]] = attrs.field(factory=_no_conditions, hash=False)
     unless: Mapping[str, tuple[Scalar, ...]] = attrs.field(factory=_no_conditions, hash=False)
+    beside: tuple[str, ...] = ()
     hint: str | None = None
 
     def problem(self) -> str | None:
@@ -182,6 +185,8 @@ def _holds(rule: ParameterRule, params: Mapping[str, Any], defaults: Mapping[str
     for name, values in rule.when.items():
         if _value(name, params, defaults) not in values:
             return False
+    if rule.beside and not any(_stated(params.get(name)) for name in rule.beside):
+        return False
     return all(_value(name, params, defaults) not in values for name, values in rule.unless.items())
 
 
@@ -250,6 +255,7 @@ def _replace(rule: ParameterRule, sent: dict[str, Any]) -> str | None:
 def _circumstances(rule: ParameterRule) -> str:
     said = [f"on the {_any(sorted(rule.apis))} API"] if rule.apis else []
     said += [f"with {name} {_any(values)}" for name, values in rule.when.items()]
+    said += [f"together with {' or '.join(rule.beside)}"] if rule.beside else []
     said += [f"unless {name} is {_any(values)}" for name, values in rule.unless.items()]
     return f" {' '.join(said)}" if said else ""
 

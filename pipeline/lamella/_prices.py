@@ -335,6 +335,41 @@ def _unpriced(parts: list[str]) -> UnpricedError:
     return error
 
 
+def scaled(price: Price, by: Fraction) -> Price:
+    """The price with every token rate times a factor; hosted tools cost the same.
+
+    Raises:
+        ValueError: If a rate is then no whole number of nano-units.
+    """
+    if by == 1:
+        return price
+    services = {
+        name: scaled(entry, by) if isinstance(entry, Price) else entry
+        for name, entry in price.services.items()
+    }
+    return attrs.evolve(
+        price,
+        rates=_scaled_rates(price.rates, by),
+        tiers=[Tier(tier.above, _scaled_rates(tier.rates, by)) for tier in price.tiers],
+        services=services,
+    )
+
+
+def _scaled_rates(rates: Rates, by: Fraction) -> Rates:
+    plain = {part: _times(getattr(rates, part), by) for part in _PLAIN_PARTS}
+    writes = {lifetime: _times(rate, by) for lifetime, rate in rates.cache_write.items()}
+    return attrs.evolve(rates, cache_write=writes, **plain)
+
+
+def _times(amount: int | None, by: Fraction) -> int | None:
+    if amount is None:
+        return None
+    exact = amount * by
+    if exact.denominator != 1:
+        raise ValueError(f"{by} times {amount} nano-units is no whole number of nano-units.")
+    return exact.numerator
+
+
 def price_on(prices: Sequence[Price], day: dt.date | None = None) -> Price | None:
     """The row that holds on a day: the one that took effect last, that day included.
 

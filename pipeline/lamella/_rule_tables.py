@@ -58,6 +58,7 @@ def _rule(table: Table) -> ParameterRule | None:
         replacements={} if replacements is None else _texts(replacements),
         when=_conditions(table, "when"),
         unless=_conditions(table, "unless"),
+        beside=table.texts("beside"),
         hint=table.text("hint"),
     )
     table.finish()

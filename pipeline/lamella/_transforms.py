@@ -111,7 +111,7 @@ class MapText:
     def feed(self, event: Event) -> Iterable[Event]:
         if type(event) is TextDelta:
             text = self._function(event.text)
-            return (attrs.evolve(event, text=text),) if text else ()
+            return (attrs.evolve(event, text=text),) if text or event.extra else ()
         if type(event) is Turn:
             return (Turn(tuple([self._message(message) for message in event.messages])),)
         return (event,)

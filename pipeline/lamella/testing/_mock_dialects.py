@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from lamella.testing._mock_anthropic import MockAnthropic
+from lamella.testing._mock_bedrock import MockBedrock
 from lamella.testing._mock_dialect import MockDialect, MockSettings
+from lamella.testing._mock_google import MockGoogle
+from lamella.testing._mock_ollama import MockOllama
 from lamella.testing._mock_openai import MockOpenAI
 
 
 def mock_dialects(settings: MockSettings) -> tuple[MockDialect, ...]:
     """All of them, for one server. OpenAI's comes last: it answers where no other does."""
-    return (MockOpenAI(settings),)
+    return (
+        MockAnthropic(settings),
+        MockBedrock(settings),
+        MockGoogle(settings),
+        MockOllama(settings),
+        MockOpenAI(settings),
+    )

@@ -1,4 +1,4 @@
-"""OpenAI's and Azure's APIs on the mock server: chat, Responses, embeddings, models."""
+"""OpenAI's and Azure's APIs on the mock server: chat, Responses, counts, embeddings, models."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from lamella._chat_answer import fold
 from lamella._messages import Message
 from lamella._mock_answers import embedding_events
 from lamella._mock_rejections import Rejection, in_band_body
+from lamella._mock_tokens import input_usage
 from lamella.testing import _mock_chat as chat
 from lamella.testing import _mock_responses as responses
 from lamella.testing._http_framing import Reply
@@ -26,7 +27,13 @@ from lamella.testing._mock_replies import (
     whole,
     word_for,
 )
-from lamella.testing._mock_requests import JSON, chat_request, embedding_request, responses_request
+from lamella.testing._mock_requests import (
+    JSON,
+    chat_request,
+    count_request,
+    embedding_request,
+    responses_request,
+)
 from lamella.testing._mock_routes import Place, check_key, deployment_of, find_place, is_azure
 
 KEPT = 1_000
@@ -73,6 +80,8 @@ class MockOpenAI:
                 return self._chat(place, told, asked)
             case "responses":
                 return self._responses(told, asked)
+            case "token_count":
+                return self._token_count(told, asked), 0.0
             case _:
                 return self._embeddings(told, asked), 0.0
 
@@ -127,6 +136,14 @@ class MockOpenAI:
         failure = responses.error_frame(code, place)
         return streamed(writer.frames, failure, faults, settings.latency_per_token), 0.0
 
+    def _token_count(self, told: JSON, asked: Asked) -> Reply:
+        request = count_request(told, self._kept.get)
+        document = {
+            "object": "response.input_tokens",
+            "input_tokens": input_usage(request).input_tokens,
+        }
+        return whole(document, in_band_body(asked.faults.error or "server_error"), asked.faults)
+
     def _embeddings(self, told: JSON, asked: Asked) -> Reply:
         request = embedding_request(told)
         events = embedding_events(request)
@@ -142,6 +159,9 @@ class MockOpenAI:
         told = cast("JSON", {**asked.body})
         if asked.model:
             told["model"] = asked.model
+        elif place.api == "token_count":
+            told["model"] = MODELS[0]  # whose tokens are counted need not be said
+            return told
         known = self.settings.models
         if known is not None and asked.model not in known:
             if place.azure:

@@ -16,6 +16,10 @@ JSON: TypeAlias = dict[str, Any]
 _SAME = ("model", "messages", "tools", "tool_choice", "parallel_tool_calls", "response_format",
          "temperature", "top_p", "seed", "n", "presence_penalty", "frequency_penalty",
          "reasoning_effort", "service_tier")  # fmt: skip
+_COUNTED = frozenset(
+    {"conversation", "input", "instructions", "model", "parallel_tool_calls", "personality"}
+    | {"previous_response_id", "reasoning", "text", "tool_choice", "tools", "truncation"}
+)
 _NOT_WHILE_REASONING = ("max_tokens", "stop", "logprobs", "top_logprobs")
 _FIXED_WHILE_REASONING = ("temperature", "top_p")
 
@@ -81,6 +85,25 @@ def responses_request(
     if "message.output_text.logprobs" in _list(body.get("include")):
         fields["logprobs"] = body.get("top_logprobs") or 0
     return _chat(fields)
+
+
+def count_request(body: JSON, earlier: Callable[[str], Sequence[Message] | None]) -> ChatRequest:
+    """The conversation in a body of the Responses API's token counts.
+
+    Args:
+        body: What was sent.
+        earlier: The conversation that an earlier answer, given by its id, has led to.
+
+    Raises:
+        Rejection: If a provider would not accept it.
+    """
+    for name in body:
+        if name not in _COUNTED:
+            message = f"Unknown parameter: {name!r}."
+            raise Rejection(400, "unknown_parameter", message, name)
+    if body.get("truncation") not in {None, "auto", "disabled"}:
+        raise _wrong("'truncation' is 'auto' or 'disabled'.", "truncation")
+    return responses_request(body, earlier)
 
 
 def embedding_request(body: JSON) -> EmbeddingRequest:

@@ -10,10 +10,11 @@ import attrs
 
 from lamella._mock_rejections import Rejection
 
-API: TypeAlias = Literal["chat", "responses", "embeddings", "models"]
+API: TypeAlias = Literal["chat", "responses", "token_count", "embeddings", "models"]
 
 _APIS: dict[str, API] = {
     "chat/completions": "chat",
+    "responses/input_tokens": "token_count",
     "responses": "responses",
     "embeddings": "embeddings",
     "models": "models",
@@ -62,6 +63,8 @@ def _place(path: str, query: Mapping[str, str]) -> Place | None:
         api = _APIS[found["api"]]
         if name is not None and api != "models":
             return None
+        if found["azure"] and api == "token_count":
+            return None  # Azure does not count
         return Place(api, found["azure"] is not None, name)
     if found := _DEPLOYMENT.fullmatch(path) or _VERSIONED.fullmatch(path):
         if "api-version" not in query:

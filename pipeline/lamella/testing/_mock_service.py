@@ -116,7 +116,9 @@ class MockService:
         faults = asked.faults
         status = faults.wire.status
         if status is not None and status >= 300:
-            refused = dialect.refusal(Rejection(status, faults.error, ""), asked.received)
+            wait = Headers(faults.wire.headers).get("retry-after")
+            rejection = Rejection(status, faults.error, "", retry_after=wait)
+            refused = dialect.refusal(rejection, asked.received)
             return attrs.evolve(refused, faults=faults.wire)
         reply, seconds = dialect.answer(asked)
         if faults.wire.body is not None:

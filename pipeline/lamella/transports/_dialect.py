@@ -164,6 +164,18 @@ class Dialect(Protocol):
         """
         ...
 
+    def decode_reply(
+        self, body: bytes, headers: Mapping[str, str], request: Any = None
+    ) -> tuple[Sequence[Event], Head]:
+        """As `decode`, with what the answer's headers say: some state usage there only.
+
+        Args:
+            body: The answer.
+            headers: With lower-case names.
+            request: What was asked.
+        """
+        ...
+
     def reader(self, max_message_bytes: int) -> MessageReader:
         """A fresh reader of the stream's framing."""
         ...
@@ -200,6 +212,16 @@ class BaseDialect:
     def headers(self, request: Any) -> Headers:
         """No header but those that are always the same."""
         return ()
+
+    def decode(self, body: bytes, request: Any = None) -> tuple[Sequence[Event], Head]:
+        """The events of a complete answer; each dialect has its own."""
+        raise NotImplementedError
+
+    def decode_reply(
+        self, body: bytes, headers: Mapping[str, str], request: Any = None
+    ) -> tuple[Sequence[Event], Head]:
+        """As `decode`: the headers say nothing more."""
+        return self.decode(body, request)
 
     def reader(self, max_message_bytes: int) -> MessageReader:
         """A fresh reader of server-sent events."""

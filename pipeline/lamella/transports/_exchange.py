@@ -138,7 +138,7 @@ class Exchange:
             attempt.expect_whole()
         try:
             raw = await read_all(reply)
-            events, learned = self.dialect.decode(raw, request)
+            events, learned = self.dialect.decode_reply(raw, headers, request)
         except LamellaError as error:
             raise error.copy(request_id=known) from error.__cause__
         if not events or type(events[-1]) is not Finish:

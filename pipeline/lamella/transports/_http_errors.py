@@ -45,8 +45,13 @@ _QUOTA = frozenset(
         "billing_error",
         "insufficient_balance",
         "insufficient_credits",
+        "contract_spend_limit_reached",
+        "enforced_spend_limit_reached",
+        "linked_organization_billing_unavailable",
+        "linked_organization_spend_limit_reached",
         "payment_required",
         "quota_exceeded",
+        "servicequotaexceededexception",
     }
 )
 _CONTENT = frozenset(
@@ -68,6 +73,25 @@ _CONTEXT = frozenset(
         "input_too_long",
     }
 )
+_AUTHENTICATION = frozenset(
+    {
+        "invalid_api_key",
+        "authentication_error",
+        "expiredtoken",
+        "expiredtokenexception",
+        "incompletesignatureexception",
+        "invalidclienttokenid",
+        "invalidsignatureexception",
+        "missingauthenticationtokenexception",
+        "signaturedoesnotmatch",
+        "unrecognizedclientexception",
+    }
+)
+"""What says that the credential itself is at fault, and not what it may do: AWS answers 403."""
+
+_NOT_READY = frozenset({"modelnotreadyexception"})
+"""A model that is being loaded, which Bedrock reports as 429: no limit was reached."""
+
 _STATUS_OF: Final[Mapping[str, int]] = {
     "overloaded_error": 529,
     "overloaded": 529,
@@ -110,7 +134,18 @@ _STATUS_OF: Final[Mapping[str, int]] = {
     "not_found_error": 404,
     "deploymentnotfound": 404,
     "not_found": 404,
+    "conflict_error": 409,
     "request_too_large": 413,
+    "validationexception": 400,
+    "accessdeniedexception": 403,
+    "resourcenotfoundexception": 404,
+    "modeltimeoutexception": 408,
+    "modelerrorexception": 424,
+    "modelstreamerrorexception": 424,
+    "throttlingexception": 429,
+    "modelnotreadyexception": 429,
+    "internalserverexception": 500,
+    "serviceunavailableexception": 503,
 }
 _CALLERS = ("invalid_", "unsupported_", "image_")
 """How codes begin that mean the request: `invalid_image_url`, `image_too_large` and many more."""
@@ -236,8 +271,10 @@ def _kind(status: int, said: _Said) -> type[LamellaError]:
             return ContextLengthError
         if words & _CONTENT or _has(message, _FILTER_WORDS):
             return ContentFilteredError
-        if words & {"invalid_api_key", "authentication_error"}:
-            return AuthenticationError
+    if status in {400, 403, 413, 422} and words & _AUTHENTICATION:
+        return AuthenticationError
+    if words & _NOT_READY:
+        return OverloadedError
     kind = _BY_STATUS.get(status)
     if kind is not None:
         return kind
@@ -255,6 +292,7 @@ _BY_STATUS: Final[Mapping[int, type[LamellaError]]] = {
     413: InvalidRequestError,
     415: InvalidRequestError,
     422: InvalidRequestError,
+    424: ServerError,  # Bedrock: the model failed, not the service
     429: RateLimitError,
     503: OverloadedError,
     529: OverloadedError,
@@ -319,6 +357,9 @@ def _said(found: Mapping[str, Any]) -> _Said:
         return _Said()
     error = cast("Mapping[str, Any]", inner)
     code, kind, status = error.get("code"), error.get("type"), error.get("status")
+    details = error.get("details")
+    if code is None and isinstance(details, Mapping):  # Anthropic's word for the cause
+        code = cast("Mapping[str, Any]", details).get("error_code")
     deeper = error.get("innererror")
     if kind is None and isinstance(deeper, Mapping):
         kind = cast("Mapping[str, Any]", deeper).get(

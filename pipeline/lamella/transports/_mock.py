@@ -18,12 +18,13 @@ from lamella._chat import ChatRequest
 from lamella._embeddings import EmbeddingRequest
 from lamella._errors import ClosedError, ConfigurationError, UnsupportedError
 from lamella._events import Event
-from lamella._mock_answers import Answer, chat_events, embedding_events
+from lamella._mock_answers import Answer, chat_events, count_events, embedding_events
 from lamella._mock_rejections import Rejection
 from lamella._mock_tokens import Draw
 from lamella._options import number, seconds
 from lamella._requests import Request
 from lamella._responses import Head, Response
+from lamella._token_counts import TokenCountRequest
 from lamella.transports._mock_faults import before, broken, must_be_possible, pause, status_answer
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def _script(mock: Mock) -> Script | None:
 
 @attrs.frozen(eq=False, kw_only=True)
 class Mock:
-    """Answers chat and embedding requests itself, deterministically, and goes wrong as told.
+    """Answers chat, embeddings and token counts itself, the same each time, and fails as told.
 
     The model's name may be anything; one with `reasoning` in it thinks first. Faults may also stand
     in the name, after a semicolon: `model="mock;status=503"`.
@@ -83,7 +84,7 @@ class Mock:
 
         Raises:
             LamellaError: What the script says, as a transport over a network would raise it.
-            UnsupportedError: If the operation is neither chat nor embeddings.
+            UnsupportedError: If the operation is none of these.
             ConfigurationError: If the script uses a verb that has no meaning without a network.
         """
         model, faults = self._aimed(request)
@@ -133,8 +134,10 @@ class Mock:
             return chat_events(request, self.answer)
         if isinstance(request, EmbeddingRequest):
             return embedding_events(request)
+        if isinstance(request, TokenCountRequest):
+            return count_events(request)
         msg = f"The mock provider cannot answer {request.operation or type(request).__name__!r}."
-        raise UnsupportedError(msg, hint="It answers chat and embeddings.", provider=self.name)
+        raise UnsupportedError(msg, hint="It answers chat, embeddings and token counts.", provider=self.name)
 
     def _pace(self, faults: MockFaults | None) -> Callable[[int], float]:
         """How long to wait before the event with a number."""

@@ -27,6 +27,7 @@ from lamella.transports._http_transport import HTTPTransport, TransportOptions, 
 from lamella.transports._openai_chat import OpenAIChat
 from lamella.transports._openai_embeddings import OpenAIEmbeddings
 from lamella.transports._openai_responses import OpenAIResponses
+from lamella.transports._openai_token_counts import OpenAITokenCounts
 from lamella.transports._place import Place
 from lamella.transports._sdk import import_sdk, sdk_client, sdk_imported
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 API: TypeAlias = Literal["chat", "responses"]
 
-_ALL_APIS = frozenset({"chat", "responses", "embeddings", "models"})
+_ALL_APIS = frozenset({"chat", "responses", "embeddings", "models", "token_count"})
 
 
 @attrs.frozen(kw_only=True)
@@ -226,6 +227,8 @@ def openai_dialects(name: str, api: API, apis: Collection[str]) -> Mapping[str, 
         found["chat"] = OpenAIChat(name) if api == "chat" else OpenAIResponses(name)
     if "embeddings" in apis:
         found["embeddings"] = OpenAIEmbeddings(name)
+    if "token_count" in apis:
+        found["token_count"] = OpenAITokenCounts(name)
     return found
 
 

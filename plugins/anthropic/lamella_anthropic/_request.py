@@ -1,0 +1,319 @@
+"""The Messages API: how a request is written.
+
+What the API has no words for is refused before the network; what no more than advises is left out
+with a note in the trace. How a model is asked to think is its card's business: without a card the
+newest way is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from lamella._chat import ChatRequest
+from lamella._errors import UnsupportedError
+from lamella._parts import Opaque
+from lamella._requests import Request
+from lamella._tools import Tool
+from lamella.transports._dialect import JSON, DialectOptions
+from lamella.transports._losses import Losses
+from lamella.transports._wire_json import is_object
+from lamella.transports._wire_parts import chosen_tool, merge_extra, unsupported
+from lamella_anthropic._turns import Conversation
+
+if TYPE_CHECKING:
+    from lamella._cards import ModelCard
+
+DEFAULT_MAX_TOKENS: Final = 8_192
+"""The bound on output, which the API demands, where neither request, transport nor card has one."""
+
+LEAST_BUDGET: Final = 1_024
+"""The least budget for thinking that the API takes."""
+
+HEADERS: Final[Mapping[str, str]] = {
+    "betas": "anthropic-beta",
+    "workspace_id": "anthropic-workspace-id",
+    "user_profile_id": "anthropic-user-profile-id",
+}
+"""What of `extra` goes into a header, as the official client's parameters of these names do."""
+
+COUNTED: Final = frozenset(
+    {
+        "model", "messages", "system", "tools", "tool_choice", "thinking", "output_config",
+        "cache_control", "speed", "billing_policy", "compaction", "context_management",
+        "mcp_servers",
+    }
+)  # fmt: skip
+"""What a request to count tokens may hold."""
+
+_UNKNOWN: Final[Mapping[str, str]] = {
+    "seed": "Leave it out: Claude's sampling cannot be repeated.",
+    "presence_penalty": "Leave it out, or ask for variety in the words of the prompt.",
+    "frequency_penalty": "Leave it out, or ask for variety in the words of the prompt.",
+    "logprobs": "Leave it out, or choose a provider that gives log probabilities.",
+}
+_BUDGETS: Final[Mapping[str, int]] = {
+    "minimal": 1_024,
+    "low": 2_048,
+    "medium": 8_192,
+    "high": 16_384,
+    "xhigh": 32_768,
+    "max": 65_536,
+}
+_JOINED: Final = ("output_config", "metadata")
+
+
+def chat_body(
+    request: ChatRequest, *, stream: bool, options: DialectOptions, provider: str, origin: str
+) -> JSON:
+    """The body of a request for an answer.
+
+    Args:
+        request: What is asked.
+        stream: Whether the answer is to be streamed.
+        options: The endpoint's quirks; `max_output_tokens` among them is the bound on output of
+            requests that have none.
+        provider: Who is asked: the transport's name.
+        origin: How parts that came from this API are marked.
+
+    Raises:
+        UnsupportedError: If the API has no words for a part or a value.
+    """
+    _refuse_unknown(request, provider)
+    losses = Losses(
+        provider, origin=origin, refuse_foreign=options.refuse_foreign, cache_marks=True
+    )
+    body: JSON = {"model": request.model, "max_tokens": _max_tokens(request, options)}
+    _add_conversation(body, request, options, provider, losses)
+    for name in ("temperature", "top_p", "service_tier"):
+        value = getattr(request, name)
+        if value is not None:
+            body[name] = value
+    if request.stop:
+        body["stop_sequences"] = list(request.stop)
+    if request.tools or request.tool_choice is not None:
+        _add_tools(body, request, provider, losses)
+    if request.response_format is not None:
+        _add_format(body, request.response_format, provider, losses)
+    if request.reasoning_effort is not None:
+        _add_effort(body, request.reasoning_effort, options.card, provider)
+    if options.send_user and request.context.user is not None:
+        body["metadata"] = {"user_id": request.context.user}
+    if stream:
+        body["stream"] = True
+    if request.extra:
+        _merge_extra(body, request, provider)
+    losses.declare(request)
+    return body
+
+
+def count_body(
+    request: ChatRequest, *, options: DialectOptions, provider: str, origin: str
+) -> JSON:
+    """The body of a request to count a conversation's tokens: what of it makes tokens.
+
+    Raises:
+        UnsupportedError: If the API has no words for a part or a value.
+    """
+    counted = request.evolve(seed=None, presence_penalty=None, frequency_penalty=None)
+    counted = counted.evolve(logprobs=None, n=None)
+    body = chat_body(counted, stream=False, options=options, provider=provider, origin=origin)
+    return {name: value for name, value in body.items() if name in COUNTED}
+
+
+def headers_of(request: Request[Any], betas: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """The headers that come of a transport's betas and of a request's `extra`.
+
+    Raises:
+        UnsupportedError: If they are no text, or `betas` no list of it.
+    """
+    extra = request.extra
+    found: list[tuple[str, str]] = []
+    given: Any = extra.get("betas", ())
+    if isinstance(given, str) or not all(isinstance(beta, str) for beta in given):
+        _refuse("extra['betas']", "Give a list of names: extra={'betas': ['files-api-2025-04-14']}")
+    joined = tuple(dict.fromkeys((*betas, *given)))
+    if joined:
+        found.append((HEADERS["betas"], ",".join(joined)))
+    for name in ("workspace_id", "user_profile_id"):
+        value = extra.get(name)
+        if value is None:
+            continue
+        if not isinstance(value, str):
+            _refuse(f"extra[{name!r}]", "Give it as text.")
+        found.append((HEADERS[name], value))
+    return tuple(found)
+
+
+def _add_conversation(
+    body: JSON, request: ChatRequest, options: DialectOptions, provider: str, losses: Losses
+) -> None:
+    card = options.card
+    conversation = Conversation(
+        request.messages,
+        provider=provider,
+        losses=losses,
+        late_system=card is None or "x-late-system" in card.capabilities,
+    )
+    if conversation.system is not None:
+        body["system"] = conversation.system
+    body["messages"] = conversation.turns
+
+
+def _max_tokens(request: ChatRequest, options: DialectOptions) -> int:
+    stated = request.max_output_tokens or options.quirks.get("max_output_tokens")
+    if stated is None and options.card is not None:
+        stated = options.card.max_output_tokens
+    return stated or DEFAULT_MAX_TOKENS
+
+
+def _refuse_unknown(request: ChatRequest, provider: str) -> None:
+    for name, hint in _UNKNOWN.items():
+        if getattr(request, name) is not None:
+            _refuse(f"`{name}`", hint, provider)
+    if request.n is not None and request.n != 1:
+        _refuse("`n`", "Ask several times: the API gives one answer to a request.", provider)
+
+
+# --- tools -----------------------------------------------------------------------------------
+
+
+def _add_tools(body: JSON, request: ChatRequest, provider: str, losses: Losses) -> None:
+    if request.tools:
+        body["tools"] = [
+            _tool(tool, losses) if isinstance(tool, Tool) else _hosted(tool, provider, losses)
+            for tool in request.tools
+        ]
+    choice = _tool_choice(request, provider)
+    if request.parallel_tool_calls is False and (choice or {}).get("type") != "none":
+        choice = {"type": "auto", **(choice or {})}
+        choice.setdefault("disable_parallel_tool_use", True)
+    if choice is not None:
+        body["tool_choice"] = choice
+
+
+def _tool(tool: Tool, losses: Losses) -> JSON:
+    written: JSON = {"name": tool.name}
+    if tool.description:
+        written["description"] = tool.description
+    written["input_schema"] = {"type": "object", **tool.parameters}
+    if tool.strict is not None:
+        written["strict"] = tool.strict
+    if tool.extra:
+        extra = dict(losses.own(tool.extra, "Tool"))
+        inner = extra.pop("function", None)  # what an OpenAI-style dict said of the function
+        written.update(inner if is_object(inner) else {})
+        written.update(extra)
+    return written
+
+
+def _hosted(tool: Opaque, provider: str, losses: Losses) -> Mapping[str, Any]:
+    """A tool of the API's own, as it was given."""
+    if not losses.is_own(tool):
+        hint = "Take it out of the request, or send the request to the provider that has it."
+        what = f"A tool of {tool.provider!r}"
+        raise unsupported(what, f"to {provider!r}", hint, provider=provider)
+    if is_object(tool.data.get("custom")):
+        hint = "The Messages API has tools with JSON arguments only: give a Tool with a schema."
+        raise unsupported("A tool of kind 'custom'", "to Claude", hint, provider=provider)
+    return tool.data
+
+
+def _tool_choice(request: ChatRequest, provider: str) -> JSON | None:
+    choice = request.tool_choice
+    if choice is None:
+        return None
+    if not isinstance(choice, str):
+        return dict(choice)
+    if choice in {"auto", "none"}:
+        return {"type": choice}
+    if choice == "required":
+        return {"type": "any"}
+    kind, name = chosen_tool(request, choice, provider=provider)
+    if not name:  # a hosted tool, chosen by its kind
+        named = (
+            tool.data.get("name")
+            for tool in request.tools
+            if isinstance(tool, Opaque) and tool.data.get("type") == kind
+        )
+        name = str(next(named, None) or kind)
+    return {"type": "tool", "name": name}
+
+
+# --- the shape of the answer, and thinking ---------------------------------------------------
+
+
+def _add_format(body: JSON, given: Mapping[str, Any], provider: str, losses: Losses) -> None:
+    kind = given.get("type")
+    if kind == "text":
+        return
+    nested = given.get("json_schema")
+    described: Mapping[str, Any] = nested if isinstance(nested, Mapping) else given  # pyright: ignore[reportUnknownVariableType]
+    schema: Any = described.get("schema")
+    if kind != "json_schema" or not isinstance(schema, Mapping):
+        hint = "Give a schema: {'type': 'json_schema', 'json_schema': {'schema': {...}}}."
+        _refuse(f"A `response_format` of type {kind!r}", hint, provider)
+    for name in ("name", "description"):
+        if described.get(name):
+            losses.add(f"response_format.{name}", "this API takes a schema alone")
+    if described.get("strict") is False:
+        losses.add("response_format.strict", "this API always holds the answer to the schema")
+    output: JSON = body.setdefault("output_config", {})
+    output["format"] = {"type": "json_schema", "schema": schema}
+
+
+def _add_effort(body: JSON, effort: str, card: ModelCard | None, provider: str) -> None:
+    ways = frozenset[str]() if card is None else card.capabilities
+    budgeted = "x-thinking-budget" in ways and "x-thinking-adaptive" not in ways
+    if effort == "none":
+        if "x-thinking-required" in ways:
+            _refuse("`reasoning_effort='none'`", "The model always thinks; ask for less.", provider)
+        body["thinking"] = {"type": "disabled"}
+        return
+    known = any(way.startswith("x-thinking-") for way in ways)
+    if budgeted:
+        body["thinking"] = {"type": "enabled", "budget_tokens": _budget(body, effort, provider)}
+    elif known or "x-effort" not in ways:
+        if ways and not known and "reasoning" not in ways:
+            _refuse("`reasoning_effort`", "The model does not think: leave it out.", provider)
+        body["thinking"] = {"type": "adaptive"}
+    if not budgeted or "x-effort" in ways:
+        body.setdefault("output_config", {})["effort"] = effort
+
+
+def _budget(body: JSON, effort: str, provider: str) -> int:
+    """Tokens to think with: as the effort says, and at most half of what may be put out."""
+    wanted = _BUDGETS.get(effort)
+    if wanted is None:
+        known = ", ".join(map(repr, _BUDGETS))
+        _refuse(f"`reasoning_effort={effort!r}`", f"Use 'none' or one of {known}.", provider)
+    most: int = body["max_tokens"]
+    if most <= LEAST_BUDGET:
+        hint = f"Raise max_output_tokens above {LEAST_BUDGET}, the least budget for thinking."
+        _refuse(f"`reasoning_effort` with max_output_tokens={most}", hint, provider)
+    return max(LEAST_BUDGET, min(wanted, most // 2))
+
+
+def _merge_extra(body: JSON, request: ChatRequest, provider: str) -> None:
+    extra = {name: value for name, value in request.extra.items() if name not in HEADERS}
+    if "system" in extra:
+        raise UnsupportedError(
+            "`extra` may not hold 'system': layers go by the request's own messages.",
+            hint="Instead, begin `messages` with Message.system(...).",
+            code="unsupported_parameter",
+            provider=provider,
+        )
+    for name in _JOINED:
+        before: Any = body.get(name)
+        if is_object(before) and is_object(extra.get(name)):
+            extra[name] = {**before, **extra[name]}
+    merge_extra(body, request.evolve(extra=extra), provider=provider)
+
+
+def _refuse(what: str, hint: str, provider: str | None = None) -> NoReturn:
+    raise UnsupportedError(
+        f"{what} cannot be said in the Messages API.",
+        hint=hint,
+        code="unsupported_parameter",
+        provider=provider,
+    )

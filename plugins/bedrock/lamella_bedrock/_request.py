@@ -1,0 +1,214 @@
+"""Converse: how a request is written.
+
+System messages at the beginning become `system`; a later one is moved there, with a note in the
+trace. Messages of one role in a row become one, and the results of all calls of an answer one
+message of the user. What the API has no words for is refused before the network; what only another
+provider understands is left out with a note.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from lamella._chat import ChatRequest
+from lamella._errors import UnsupportedError
+from lamella._messages import Message
+from lamella._parts import Opaque, Text
+from lamella.transports._dialect import JSON, DialectOptions
+from lamella.transports._exchange import encoded_json
+from lamella.transports._losses import Losses
+from lamella.transports._wire_json import is_object
+from lamella.transports._wire_parts import merge_extra, unsupported
+from lamella_bedrock._models import ModelNames
+from lamella_bedrock._request_effort import add_effort
+from lamella_bedrock._request_parts import PartWriter
+from lamella_bedrock._request_tools import ADDITIONAL, add_tools
+
+_REFUSED: Final = ("seed", "logprobs", "presence_penalty", "frequency_penalty")
+_JOINED: Final = (ADDITIONAL, "inferenceConfig", "outputConfig", "requestMetadata", "toolConfig")
+"""Fields of `extra` that are joined with ours, name by name."""
+
+_LAYERS_LOOK_AT: Final = {"system": "set `messages` on the request", "modelId": "set `model`"}
+_SYSTEM = ("system", "developer")
+
+
+def converse_body(
+    request: ChatRequest, *, options: DialectOptions, provider: str, names: ModelNames
+) -> JSON:
+    """The body of a request to Converse or ConverseStream, which is the same.
+
+    Raises:
+        UnsupportedError: If the API has no words for a part or a value.
+    """
+    body, losses = _conversation(request, options, provider, names)
+    inference = _inference(request)
+    if inference:
+        body["inferenceConfig"] = inference
+    if request.response_format is not None:
+        shape = _shape(request.response_format, provider)
+        if shape is not None:
+            body["outputConfig"] = {**body.get("outputConfig", {}), "textFormat": shape}
+    if request.service_tier is not None and request.service_tier != "auto":
+        body["serviceTier"] = {"type": request.service_tier}
+    if options.send_user and request.context.user is not None:
+        body["requestMetadata"] = {"user": request.context.user}
+    if request.extra:
+        _merge(body, request, provider)
+    losses.declare(request)
+    return body
+
+
+def counted_body(
+    request: ChatRequest, *, options: DialectOptions, provider: str, names: ModelNames
+) -> JSON:
+    """The body of a request to CountTokens: of a conversation, what it counts.
+
+    Raises:
+        UnsupportedError: If the API has no words for a part or a value.
+    """
+    body, losses = _conversation(request, options, provider, names)
+    body.pop("outputConfig", None)
+    extra = {name: request.extra[name] for name in (ADDITIONAL,) if name in request.extra}
+    if extra:
+        _merge(body, request.evolve(extra=extra), provider)
+    losses.declare(request)
+    return {"input": {"converse": body}}
+
+
+def _conversation(
+    request: ChatRequest, options: DialectOptions, provider: str, names: ModelNames
+) -> tuple[JSON, Losses]:
+    """Messages, tools and effort: what both operations take."""
+    _refuse(request, provider)
+    losses = Losses(provider, refuse_foreign=options.refuse_foreign, cache_marks=True)
+    base = names.base(request.model or "")
+    family = names.family(request.model)
+    capabilities = frozenset[str]() if options.card is None else options.card.capabilities
+    caches = "prompt_cache" in capabilities if capabilities else None
+    writer = PartWriter(provider, family, losses, caches=caches)
+    body = _messages(request, writer, losses)
+    add_tools(body, request, family, writer, losses)
+    add_effort(body, request, base, capabilities, losses)
+    return body, losses
+
+
+def _refuse(request: ChatRequest, provider: str) -> None:
+    given = request.__dict__
+    names = [name for name in _REFUSED if given[name] is not None]
+    if request.n is not None and request.n > 1:
+        names.append("n")
+    if names:
+        raise UnsupportedError(
+            f"Converse has no words for {', '.join(f'`{name}`' for name in names)}.",
+            hint=f"Leave it out, or say it as the model does, in extra[{ADDITIONAL!r}].",
+            code="unsupported_parameter",
+            provider=provider,
+        )
+
+
+# --- messages ----------------------------------------------------------------------------------
+
+
+def _messages(request: ChatRequest, writer: PartWriter, losses: Losses) -> JSON:
+    system: list[JSON] = []
+    messages: list[JSON] = []
+    for message in request.messages:
+        if message.name is not None:
+            hint = "Write it into the text."
+            raise unsupported("A message's `name`", "to Bedrock", hint, provider=writer.provider)
+        if message.role in _SYSTEM:
+            if messages and all(isinstance(part, Opaque) for part in message.parts):
+                # Changes of the tools, which stand where they take effect.
+                messages.append({"role": "system", "content": _content(message, writer)})
+                continue
+            if messages:
+                losses.add("position of a system message", "Converse takes them at the beginning")
+            system += _instructions(message, writer)
+            continue
+        role = "assistant" if message.role == "assistant" else "user"
+        content = _content(message, writer)
+        if message.extra:
+            content += writer.cache_point(message.extra)
+        if not content:
+            continue
+        if messages and messages[-1]["role"] == role:
+            messages[-1]["content"] += content
+        else:
+            messages.append({"role": role, "content": content})
+        if message.extra:
+            messages[-1].update(writer.own(message.extra, "Message"))
+    return {"messages": messages, "system": system} if system else {"messages": messages}
+
+
+def _content(message: Message, writer: PartWriter) -> list[JSON]:
+    if message.role == "function":
+        hint = "Use Message.tool(call_id, content)."
+        raise unsupported(
+            "A message of role 'function'", "to Bedrock", hint, provider=writer.provider
+        )
+    parts = message.parts
+    if len(parts) == 1 and type(parts[0]) is Text and not parts[0].extra:
+        return [{"text": parts[0].text}] if parts[0].text else []
+    said = message.role == "assistant"
+    return [block for part in parts for block in writer.blocks(part, said=said)]
+
+
+def _instructions(message: Message, writer: PartWriter) -> list[JSON]:
+    for part in message.parts:
+        if not isinstance(part, Text | Opaque):
+            hint = "Send it in a user message."
+            raise unsupported(part, "in a system message", hint, provider=writer.provider)
+    blocks = [block for part in message.parts for block in writer.blocks(part)]
+    return blocks + writer.cache_point(message.extra) if message.extra else blocks
+
+
+# --- the rest ----------------------------------------------------------------------------------
+
+
+def _inference(request: ChatRequest) -> JSON:
+    found: JSON = {}
+    if request.max_output_tokens is not None:
+        found["maxTokens"] = request.max_output_tokens
+    if request.temperature is not None:
+        found["temperature"] = request.temperature
+    if request.top_p is not None:
+        found["topP"] = request.top_p
+    if request.stop:
+        found["stopSequences"] = list(request.stop)
+    return found
+
+
+def _shape(given: Mapping[str, Any], provider: str) -> JSON | None:
+    """The shape of the answer; None if it is plain text."""
+    kind = given.get("type")
+    if kind == "text":
+        return None
+    schema: Any = given.get("json_schema")
+    if kind == "json_schema" and is_object(schema) and "schema" in schema:
+        made: JSON = {"schema": encoded_json(schema["schema"]).decode()}
+        made.update({name: schema[name] for name in ("name", "description") if schema.get(name)})
+        return {"type": "json_schema", "structure": {"jsonSchema": made}}
+    raise UnsupportedError(
+        f"Converse has no `response_format` of type {kind!r}.",
+        hint='Give a schema: {"type": "json_schema", "json_schema": {"name": ..., "schema": ...}}.',
+        code="unsupported_value",
+        provider=provider,
+    )
+
+
+def _merge(body: JSON, request: ChatRequest, provider: str) -> None:
+    for name, remedy in _LAYERS_LOOK_AT.items():
+        if name in request.extra:
+            raise UnsupportedError(
+                f"`extra` may not hold {name!r}: layers go by the request's own field.",
+                hint=f"Instead, {remedy}.",
+                code="unsupported_parameter",
+                provider=provider,
+            )
+    before = {name: body[name] for name in _JOINED if name in body}
+    merge_extra(body, request, provider=provider)
+    for name, ours in before.items():
+        given: Any = body[name]
+        if given is not ours and is_object(given):
+            body[name] = {**ours, **given}

@@ -1,0 +1,112 @@
+"""Converse: tools, which of them must be called, and how many at once.
+
+Converse has `auto`, `any` and `tool`. What Claude knows besides (`none`, one call at a time) goes
+into its own `tool_choice` among the additional fields, which Bedrock joins with what it makes of
+`toolChoice`: that one has no `type` where `toolChoice` states it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from lamella._chat import ChatRequest
+from lamella._errors import UnsupportedError
+from lamella._messages import Message
+from lamella._parts import Opaque, ToolCall, ToolResult
+from lamella._tools import Tool
+from lamella.transports._dialect import JSON
+from lamella.transports._losses import CACHE_MARK, Losses
+from lamella.transports._wire_parts import chosen_tool
+from lamella_bedrock._request_parts import PartWriter
+
+ADDITIONAL: Final = "additionalModelRequestFields"
+_NOTHING: Final[JSON] = {"type": "object", "properties": {}}
+
+
+def add_tools(
+    body: JSON, request: ChatRequest, family: str, writer: PartWriter, losses: Losses
+) -> None:
+    """Add tools and the choice among them.
+
+    Raises:
+        UnsupportedError: If the model cannot be told what is asked.
+    """
+    if not request.tools:
+        return
+    choice = request.tool_choice
+    provider = writer.provider
+    if choice == "none" and family != "anthropic":
+        if any(_used(message) for message in request.messages):
+            raise UnsupportedError(
+                "`tool_choice` is 'none', for which Converse has no word.",
+                hint="The conversation has calls, so that its tools cannot be left out instead: "
+                "take both out, or ask a Claude model.",
+                code="unsupported_value",
+                provider=provider,
+            )
+        losses.add("tool_choice", "Converse has no word for none: the tools were left out")
+        return
+    tools: list[JSON] = []
+    for tool in request.tools:
+        if isinstance(tool, Opaque):
+            tools.append(writer.opaque(tool))
+        else:
+            tools.append(_tool(tool, writer))
+            tools += writer.cache_point(tool.extra, tools=True)
+    config: JSON = {"tools": tools}
+    chosen = _choice(request, provider)
+    if chosen is not None:
+        config["toolChoice"] = chosen
+    own = _own_choice(request, family, provider)
+    if own is not None:
+        body.setdefault(ADDITIONAL, {})["tool_choice"] = own
+        if config.get("toolChoice") == {"auto": {}}:
+            del config["toolChoice"]
+    body["toolConfig"] = config
+
+
+def _tool(tool: Tool, writer: PartWriter) -> JSON:
+    spec: JSON = {"name": tool.name}
+    if tool.description:
+        spec["description"] = tool.description
+    spec["inputSchema"] = {"json": dict(tool.parameters) if tool.parameters else _NOTHING}
+    if tool.strict is not None:
+        spec["strict"] = tool.strict
+    if tool.extra.keys() - {CACHE_MARK}:
+        spec.update(writer.own(tool.extra, "Tool"))
+    return {"toolSpec": spec}
+
+
+def _choice(request: ChatRequest, provider: str) -> Any:
+    choice = request.tool_choice
+    if choice is None or choice == "none":
+        return None
+    if not isinstance(choice, str):
+        return choice
+    if choice == "auto":
+        return {"auto": {}}
+    if choice == "required":
+        return {"any": {}}
+    _, name = chosen_tool(request, choice, provider=provider)
+    return {"tool": {"name": name or choice}}
+
+
+def _own_choice(request: ChatRequest, family: str, provider: str) -> JSON | None:
+    """What only Claude is told; None if there is nothing."""
+    if request.tool_choice == "none":
+        return {"type": "none"}
+    if request.parallel_tool_calls is not False:
+        return None
+    if family != "anthropic":
+        raise UnsupportedError(
+            "`parallel_tool_calls` is False, for which Converse has no word.",
+            hint="Leave it out, or ask a Claude model, which has one of its own.",
+            code="unsupported_parameter",
+            provider=provider,
+        )
+    one: JSON = {"disable_parallel_tool_use": True}
+    return {"type": "auto", **one} if request.tool_choice in (None, "auto") else one
+
+
+def _used(message: Message) -> bool:
+    return any(isinstance(part, ToolCall | ToolResult) for part in message.parts)

@@ -1,0 +1,88 @@
+"""Google's `generateContent` and `streamGenerateContent`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import attrs
+
+from lamella._chat import ChatRequest
+from lamella._events import Event
+from lamella._responses import Head
+from lamella.transports._dialect import JSON, BaseDialect, DialectOptions
+from lamella_google._chat_answer import GeminiDecoder
+from lamella_google._chat_request import chat_body
+from lamella_google._errors import google_status_error
+from lamella_google._model_names import resource
+
+if TYPE_CHECKING:
+    from lamella._errors import LamellaError
+
+
+@attrs.frozen
+class GoogleDialect(BaseDialect):
+    """What Google's APIs have in common: names of models in addresses, and errors.
+
+    Attributes:
+        provider: Whose answers these are: it stands in errors and on provider-bound parts, which go
+            back to nobody else.
+        vertex: Whether it is Vertex AI, and not Google AI Studio.
+    """
+
+    provider: str = "google"
+    vertex: bool = False
+
+    def error(
+        self, status: int, body: bytes, headers: Mapping[str, str], *, now: float
+    ) -> LamellaError:
+        """The error that status, body and details stand for; see `google_status_error`."""
+        return google_status_error(status, body, headers, provider=self.provider, now=now)
+
+
+@attrs.frozen
+class GeminiChat(GoogleDialect):
+    """The chat dialect.
+
+    Quirk that it understands, beside the fields of `DialectOptions`: `thoughts` (whether summaries
+    of the model's thoughts are asked for; default False).
+    """
+
+    operation: ClassVar[str] = "chat"
+    api: ClassVar[str] = "chat"
+    wants_card: ClassVar[bool] = True
+
+    def path(self, model: str, *, stream: bool) -> str:
+        """Where requests go, after the API's version."""
+        method = "streamGenerateContent?alt=sse" if stream else "generateContent"
+        return f"/{resource(model, vertex=self.vertex)}:{method}"
+
+    def encode(self, request: ChatRequest, *, stream: bool, options: DialectOptions) -> JSON:
+        """The body of a request. `request.extra` is joined last and wins over typed fields.
+
+        Raises:
+            UnsupportedError: If the API has no words for something that is asked.
+        """
+        return chat_body(request, options, provider=self.provider, vertex=self.vertex)
+
+    def decode(
+        self, body: bytes, request: ChatRequest | None = None
+    ) -> tuple[Sequence[Event], Head]:
+        """The events of a complete answer, and its head.
+
+        Args:
+            body: The answer.
+            request: What was asked. With it, usage that the provider left out is estimated; without
+                it, there is none.
+
+        Raises:
+            ProtocolError: If the bytes are no answer.
+            LamellaError: The provider's own error, where the body is one.
+        """
+        decoder = GeminiDecoder(self.provider, request)
+        events = decoder.whole(body)
+        return events, decoder.head
+
+    def decoder(self, request: ChatRequest) -> GeminiDecoder:
+        """A fresh reader for the stream that answers `request`."""
+        return GeminiDecoder(self.provider, request)

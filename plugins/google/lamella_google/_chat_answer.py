@@ -1,0 +1,296 @@
+"""How a chat answer is read, whole or in pieces, by the same code.
+
+Nearly every message of a stream is one plain piece of text or thought. `_PLAIN` is the type of just
+those, and msgspec checks it while it reads; whatever does not fit takes the general way below,
+which is the one for complete answers too. So both give the same events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+import msgspec
+
+from lamella._chat import ChatRequest
+from lamella._errors import ContentFilteredError, PermissionDeniedError
+from lamella._events import Event, Finish, ToolCallDelta, UsageReport
+from lamella._nothing import NOTHING
+from lamella._parts import Opaque
+from lamella._responses import NO_HEAD, Head
+from lamella._usage import Usage
+from lamella.transports._estimated_usage import estimated_usage
+from lamella.transports._wire_json import (
+    NOT_THAT,
+    is_list,
+    is_object,
+    json_object,
+    mapping_of,
+    nonsense,
+    text_of,
+    with_usage,
+)
+from lamella_google._candidate import FAILURES, CandidateReader
+from lamella_google._errors import google_in_band_error
+from lamella_google._usage import usage_of
+
+MAX_CANDIDATES: Final = 128
+"""A larger index than any number of answers that Google gives is nonsense."""
+
+_FIELDS: Final = {
+    "candidates", "usageMetadata", "modelVersion", "responseId", "createTime", "error",
+    "promptFeedback",
+}  # fmt: skip
+
+
+class _PlainPart(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    text: str
+    thought: bool = False
+
+
+class _PlainContent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    parts: tuple[_PlainPart]
+    role: Any = None
+
+
+class _PlainCandidate(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    content: _PlainContent
+    index: int = 0
+
+
+class _PlainChunk(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    candidates: tuple[_PlainCandidate]
+    usageMetadata: msgspec.Raw = msgspec.Raw()  # noqa: N815 - as on the wire
+    modelVersion: Any = None  # noqa: N815
+    responseId: Any = None  # noqa: N815
+    createTime: Any = None  # noqa: N815
+
+
+_PLAIN: Final = msgspec.json.Decoder(_PlainChunk)
+
+
+class GeminiDecoder:
+    """Reads one answer.
+
+    A stream ends well when each candidate that has begun, and as many as were asked for, have their
+    `finishReason`. There is no other signal of its end, and usage and sources may come with it or
+    after it, so that the stream is read to its end. Usage is cumulative: the last statement counts.
+
+    Attributes:
+        head: The model and the id of the answer, once known.
+        done: Always False: the protocol does not say that it is over.
+    """
+
+    __slots__ = ("_asides", "_candidates", "_provider", "_request", "_stated", "done", "head")
+
+    def __init__(self, provider: str, request: ChatRequest | None = None) -> None:
+        self.head: Head = NO_HEAD
+        self.done = False
+        self._provider = provider
+        self._request = request
+        self._candidates: dict[int, CandidateReader] = {}
+        self._stated: object = None
+        self._asides: dict[str, Any] = {}
+
+    def feed(self, event: str | None, data: bytes) -> Sequence[Event]:
+        """What one message of the stream says.
+
+        Raises:
+            ProtocolError: If it makes no sense.
+            LamellaError: The provider's own error, where the message brings one.
+        """
+        try:
+            chunk = _PLAIN.decode(data)
+        except NOT_THAT:
+            chunk = None
+        if chunk is None:
+            return self._read(json_object(data, "a stream event", provider=self._provider))
+        candidate = chunk.candidates[0]
+        reader = self._candidates.get(candidate.index)
+        if reader is None:
+            return self._read(json_object(data, "a stream event", provider=self._provider))
+        if chunk.usageMetadata:
+            self._stated = chunk.usageMetadata
+        part = candidate.content.parts[0]
+        if not part.text:
+            return ()
+        return (reader.thought(part.text) if part.thought else reader.text(part.text),)
+
+    def finish(self) -> Sequence[Event]:
+        """The last events; empty if the answer has not come to its end.
+
+        Raises:
+            ProtocolError: If the answer came to its end and says nothing that could be an answer.
+            LamellaError: If its finish reason says that Google or the model failed.
+        """
+        asked = (self._request.n or 1) if self._request is not None else 1
+        return self._finish(asked)
+
+    def whole(self, body: bytes) -> Sequence[Event]:
+        """All events of a complete answer.
+
+        Raises:
+            ProtocolError: If it makes no sense.
+            LamellaError: The provider's own error, where the body is one.
+        """
+        events: list[Event] = []
+        for chunk in self._chunks(body):
+            events += self._read(chunk)
+        if not self._candidates:
+            raise nonsense(
+                "an answer", "no candidate", provider=self._provider, usage=self._usage()
+            )
+        for candidate in self._candidates.values():
+            candidate.reason = candidate.reason or "STOP"
+        self.head = attrs.evolve(self.head, raw=body)
+        return [*events, *self._finish(1)]
+
+    # --- the general way ---------------------------------------------------------------------
+
+    def _chunks(self, body: bytes) -> Sequence[Mapping[str, Any]]:
+        """The answer, or its pieces: a stream comes as a list where `alt=sse` got lost."""
+        if body.lstrip()[:1] == b"[":
+            try:
+                found: Any = msgspec.json.decode(body)
+            except NOT_THAT:
+                found = None
+            if is_list(found) and len(found) > 1 and all(is_object(chunk) for chunk in found):
+                return found
+        return (json_object(body, "an answer", provider=self._provider),)
+
+    def _read(self, chunk: Mapping[str, Any]) -> list[Event]:
+        if chunk.get("usageMetadata"):
+            self._stated = chunk["usageMetadata"]
+        self._raise_in_band(chunk)
+        if self.head.id is None or self.head.model is None:
+            self.head = Head(
+                model=self.head.model or text_of(chunk, "modelVersion"),
+                id=self.head.id or text_of(chunk, "responseId"),
+            )
+        events: list[Event] = []
+        candidates: Any = chunk.get("candidates") or []
+        if not is_list(candidates):
+            raise nonsense("`candidates`", "no list", provider=self._provider)
+        for position, candidate in enumerate(candidates):
+            if not is_object(candidate):
+                raise nonsense("a candidate", "no object", provider=self._provider)
+            number = candidate.get("index", position if len(candidates) > 1 else 0)
+            events += self._named(self._reader(number).read(candidate))
+        self._feedback(mapping_of(chunk, "promptFeedback"), events)
+        self._pass_on(chunk, events)
+        return events
+
+    def _reader(self, number: Any) -> CandidateReader:
+        if not isinstance(number, int) or not 0 <= number < MAX_CANDIDATES:
+            found = f"an `index` that is not 0 to {MAX_CANDIDATES - 1}"
+            raise nonsense("a candidate", found, provider=self._provider)
+        reader = self._candidates.get(number)
+        if reader is None:
+            reader = self._candidates[number] = CandidateReader(number, self._provider)
+        return reader
+
+    def _named(self, events: list[Event]) -> list[Event]:
+        """The events, with ids for calls that came without one: results must refer to them.
+
+        They are made of the answer's id, so that they differ between the turns of a conversation.
+        """
+        for at, event in enumerate(events):
+            if type(event) is ToolCallDelta and event.name is not None and event.id is None:
+                made = f"call_{self.head.id or 'unnamed'}_{event.choice}_{event.index}"
+                events[at] = attrs.evolve(event, id=made)
+        return events
+
+    def _feedback(self, given: Mapping[str, Any], events: list[Event]) -> None:
+        """What Google says of the prompt; blocked, there is nothing else.
+
+        Raises:
+            ContentFilteredError: If the prompt was blocked.
+        """
+        if not given:
+            return
+        reason = text_of(given, "blockReason")
+        if reason is None or self._candidates:
+            events.append(Opaque({"promptFeedback": given}, self._provider, content=False))
+            return
+        word = reason.lower() if reason.replace("_", "").isalpha() else "blocked"
+        raise ContentFilteredError(
+            f"{self._provider} blocked the prompt ({word}).",
+            provider=self._provider,
+            status=400,
+            code=word,
+            usage=self._usage(),
+            hint="Change its content, or the safety settings: extra={'safetySettings': [...]}.",
+        )
+
+    def _pass_on(self, chunk: Mapping[str, Any], events: list[Event]) -> None:
+        """Pass on fields that we do not know, once for each value they take."""
+        if chunk.keys() <= _FIELDS:
+            return
+        for name, value in chunk.items():
+            unknown = name not in _FIELDS and value not in (None, "", [], {})
+            if unknown and self._asides.get(name) != value:
+                self._asides[name] = value
+                events.append(Opaque({name: value}, self._provider, content=False))
+
+    def _raise_in_band(self, chunk: Mapping[str, Any]) -> None:
+        error = chunk.get("error")
+        if error:
+            given = error if is_object(error) else {"message": str(error)}
+            raise with_usage(google_in_band_error(given, provider=self._provider), self._usage())
+
+    # --- the end -----------------------------------------------------------------------------
+
+    def _finish(self, expected: int) -> Sequence[Event]:
+        candidates = [self._candidates[index] for index in sorted(self._candidates)]
+        if len(candidates) < expected or any(each.reason is None for each in candidates):
+            return ()
+        usage = self._usage()
+        if candidates[-1].index != len(candidates) - 1:
+            missing = f"candidates {[each.index for each in candidates]}"
+            raise nonsense("an answer", missing, provider=self._provider, usage=usage)
+        events: list[Event] = []
+        for candidate in candidates:
+            events += candidate.end()
+            self._must_be_good(candidate, usage)
+        usage = usage or self._estimated_usage()
+        if usage is not None:
+            events.append(UsageReport(usage))
+        reasons = tuple([each.finish_reason() for each in candidates])
+        events.append(Finish(reasons[0], reasons if len(reasons) > 1 else ()))
+        return events
+
+    def _must_be_good(self, candidate: CandidateReader, usage: Usage | None) -> None:
+        reason = candidate.reason or ""
+        if reason == "PUP_LIMITED_DISABLED":
+            raise PermissionDeniedError(
+                f"{self._provider} stopped: the account is limited for breaking its policy.",
+                provider=self._provider,
+                status=403,
+                code=reason.lower(),
+                usage=usage,
+            )
+        if reason in FAILURES and not candidate.answered:
+            failure = google_in_band_error({"code": reason.lower()}, provider=self._provider)
+            raise with_usage(failure, usage)
+        if candidate.finish_reason() == "stop" and not candidate.spoke:
+            raise nonsense("an answer", "no content", provider=self._provider, usage=usage)
+
+    def _usage(self) -> Usage | None:
+        stated = self._stated
+        if isinstance(stated, msgspec.Raw):
+            try:
+                stated = msgspec.json.decode(stated)
+            except NOT_THAT:
+                return None
+        searches = sum([each.searches for each in self._candidates.values()])
+        return usage_of(stated, {"web_search": searches} if searches else NOTHING)
+
+    def _estimated_usage(self) -> Usage | None:
+        if self._request is None:
+            return None
+        candidates = self._candidates.values()
+        words = [piece for each in candidates for piece in each.texts]
+        thoughts = [piece for each in candidates for piece in each.thoughts]
+        sound = sum([each.sound_bytes for each in candidates])
+        return estimated_usage(self._request, words, thoughts, sound_bytes=sound)

@@ -1,0 +1,538 @@
+"""How conversations and parameters are written for the Messages API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from anthropic_wire import DIALECT, MARK, asked, body
+
+from lamella import (
+    Audio,
+    File,
+    Image,
+    Message,
+    ModelCard,
+    Opaque,
+    Reasoning,
+    Refusal,
+    Text,
+    TokenCountRequest,
+    Tool,
+    ToolCall,
+    ToolResult,
+    UnsupportedError,
+)
+from lamella.transports import DialectOptions
+from lamella_anthropic._messages import AnthropicTokenCount
+
+HI = {"role": "user", "content": "hi"}
+EPHEMERAL = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+
+
+def turns(*messages: Message | str) -> Any:
+    """The messages that are sent for a conversation."""
+    return body([Message.user(m) if isinstance(m, str) else m for m in messages])["messages"]
+
+
+def block(part: Any) -> Any:
+    """How one part of a user's message is written."""
+    (turn,) = turns(Message.user([Text("see"), part]))
+    return turn["content"][1]
+
+
+def said(*parts: Any) -> Any:
+    """How an earlier answer is written."""
+    _, turn = turns("hi", Message.assistant(parts))
+    return turn["content"]
+
+
+def refused(content: Any = "hi", **fields: Any) -> UnsupportedError:
+    """The error of a request that the API has no words for; it says what to do."""
+    with pytest.raises(UnsupportedError) as caught:
+        body(content, **fields)
+    assert caught.value.hint
+    return caught.value
+
+
+# --- conversations ---------------------------------------------------------------------------
+
+
+def test_a_plain_request_is_plain() -> None:
+    """Text alone goes as a string, with the bound that the API demands."""
+    written = DIALECT.encode(asked(), stream=True, options=DialectOptions())
+    assert written == {
+        "model": "claude-test",
+        "max_tokens": 8192,
+        "messages": [HI],
+        "stream": True,
+    }
+
+
+def test_leading_system_messages_become_the_system_prompt() -> None:
+    """Of both roles; as one string where there is one, and as blocks where they are marked."""
+    assert body([Message.system("be kind"), Message.user("hi")]) == {
+        "system": "be kind",
+        "messages": [HI],
+    }
+    marked = Message("developer", Text("long", EPHEMERAL))
+    assert body([Message.system("be kind"), marked, Message.user("hi")])["system"] == [
+        {"type": "text", "text": "be kind"},
+        {"type": "text", "text": "long", **EPHEMERAL},
+    ]
+
+
+def test_a_later_system_message_stays_after_a_users_turn() -> None:
+    """Where the model's card says that it takes it there, or nobody knows the model."""
+    late = [Message.user("hi"), Message.system("be brief")]
+    assert body(late)["messages"] == [HI, {"role": "system", "content": "be brief"}]
+    old = ModelCard("claude-test", "anthropic", capabilities=frozenset({"tools"}))
+    assert body(late, {"card": old}) == {"system": "be brief", "messages": [HI]}
+    new = ModelCard("claude-test", "anthropic", capabilities=frozenset({"x-late-system"}))
+    assert "system" not in body(late, {"card": new})
+
+
+def test_a_system_message_after_an_answer_moves_to_the_front() -> None:
+    """The API takes none there."""
+    written = body([Message.user("hi"), Message.assistant("ho"), Message.system("x"), HI])
+    assert written["system"] == "x"
+    assert [turn["role"] for turn in written["messages"]] == ["user", "assistant", "user"]
+
+
+def test_turns_of_one_role_become_one() -> None:
+    """All results of a turn's tools stand in one message, and what the user says follows them."""
+    calls = [ToolCall("t1", "f", '{"a": 1}'), ToolCall("t2", "f", " ")]
+    written = turns(
+        "hi",
+        Message.assistant(calls),
+        Message.tool("t1", "one"),
+        Message.tool("t2", "no such file", error=True),
+        "and?",
+    )
+    assert written[1]["content"] == [
+        {"type": "tool_use", "id": "t1", "name": "f", "input": {"a": 1}},
+        {"type": "tool_use", "id": "t2", "name": "f", "input": {}},
+    ]
+    assert written[2:] == [
+        {
+            "role": "user",
+            "content": [
+                {"type": "tool_result", "tool_use_id": "t1", "content": "one"},
+                {
+                    "type": "tool_result",
+                    "tool_use_id": "t2",
+                    "content": "no such file",
+                    "is_error": True,
+                },
+                {"type": "text", "text": "and?"},
+            ],
+        }
+    ]
+
+
+def test_what_only_one_message_says_keeps_it_apart() -> None:
+    """A message with fields of its own is not joined with others."""
+    special = Message("system", "soon", extra={"clear_at": "next_user_message"})
+    assert turns("hi", special)[1] == {
+        "role": "system",
+        "content": "soon",
+        "clear_at": "next_user_message",
+    }
+    other = Message("user", "b", extra={"x": 1})
+    assert len(turns("a", other, "c")) == 3
+
+
+def test_empty_texts_are_left_out() -> None:
+    """The API refuses them, and nothing is lost."""
+    assert turns("hi", Message.assistant(""), Message.user([Text(""), Text("ho")])) == [
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": "hi"}, {"type": "text", "text": "ho"}],
+        }
+    ]
+
+
+# --- parts -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("part", "written"),
+    [
+        (
+            Image(data=b"\x89", media_type="image/png"),
+            {
+                "type": "image",
+                "source": {"type": "base64", "media_type": "image/png", "data": "iQ=="},
+            },
+        ),
+        (
+            Image(url="data:image/png;base64,iQ=="),
+            {
+                "type": "image",
+                "source": {"type": "base64", "media_type": "image/png", "data": "iQ=="},
+            },
+        ),
+        (
+            Image(url="https://a.example/b.png", extra=EPHEMERAL),
+            {
+                "type": "image",
+                "source": {"type": "url", "url": "https://a.example/b.png"},
+                **EPHEMERAL,
+            },
+        ),
+        (
+            File(data=b"%PDF-1", filename="a.pdf"),
+            {
+                "type": "document",
+                "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0x"},
+                "title": "a.pdf",
+            },
+        ),
+        (
+            File(data=b"%PDF-1"),
+            {
+                "type": "document",
+                "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0x"},
+            },
+        ),
+        (
+            File(data="hé".encode(), media_type="text/markdown; charset=utf-8"),
+            {
+                "type": "document",
+                "source": {"type": "text", "media_type": "text/plain", "data": "hé"},
+            },
+        ),
+        (
+            File(id="file_1", extra={"citations": {"enabled": True}}),
+            {
+                "type": "document",
+                "source": {"type": "file", "file_id": "file_1"},
+                "citations": {"enabled": True},
+            },
+        ),
+        (
+            File(id="file_1", media_type="image/png"),
+            {"type": "image", "source": {"type": "file", "file_id": "file_1"}},
+        ),
+        (
+            File(url="https://a.example/b.pdf"),
+            {"type": "document", "source": {"type": "url", "url": "https://a.example/b.pdf"}},
+        ),
+        (
+            Opaque({"type": "container_upload", "file_id": "file_1"}),
+            {"type": "container_upload", "file_id": "file_1"},
+        ),
+    ],
+)
+def test_pictures_and_documents(part: Any, written: Any) -> None:
+    """By content, by address and by the id of an upload."""
+    assert block(part) == written
+
+
+def test_a_result_may_hold_what_a_message_may() -> None:
+    """Pictures, documents, and what only the API knows."""
+    shown = Image(url="https://a.example/b.png")
+    _, _, turn = turns("hi", Message.assistant([ToolCall("t", "f", "{}")]), Message.tool("t", shown))
+    assert turn["content"][0]["content"] == [
+        {"type": "image", "source": {"type": "url", "url": "https://a.example/b.png"}}
+    ]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        Audio(data=b"x", format="wav"),
+        Image(data=b"x"),
+        Image(url="data:nonsense"),
+        File(data=b"\xff\xfe", media_type="text/plain"),
+        File(data=b"x", media_type="application/zip"),
+        File(data=b"x"),
+        Opaque({"type": "x"}, provider="openai"),
+        ToolCall("t", "f", "{}"),
+    ],
+)
+def test_what_users_cannot_say_is_refused(part: Any) -> None:
+    """Sound, unknown kinds of content, and what belongs to others."""
+    assert refused([Message.user(part)]).code == "unsupported_part"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Message("user", "hi", name="bob"),
+        Message.system(Image(url="https://a.example/b.png")),
+        Message("function", "x"),
+        Message.assistant([ToolCall("t", "f", "free text", "custom")]),
+        Message.assistant([ToolCall("t", "f", '{"a": ')]),
+        Message.assistant([ToolCall("t", "f", "[1]")]),
+        Message.assistant(Image(url="https://a.example/b.png")),
+        Message.tool("t", [ToolResult("u", (Text("x"),))]),
+    ],
+)
+def test_what_messages_cannot_hold_is_refused(message: Message) -> None:
+    """Names, custom calls, arguments that are no object, pictures by the model."""
+    assert refused([Message.user("hi"), message]).code == "unsupported_part"
+
+
+# --- what the model said before --------------------------------------------------------------
+
+
+def test_thoughts_go_back_verbatim_and_in_place() -> None:
+    """Sealed and withheld ones, between words and calls."""
+    parts = (
+        Reasoning("hm", "sig1", extra=MARK),
+        Text("a"),
+        Reasoning("", "sealed", redacted=True, extra=MARK),
+        Reasoning("", "sig2", extra={**MARK, "more": 1}),
+        ToolCall("t", "f", "{}", extra={**MARK, "toolset_name": "browser"}),
+    )
+    assert said(*parts) == [
+        {"type": "thinking", "thinking": "hm", "signature": "sig1"},
+        {"type": "text", "text": "a"},
+        {"type": "redacted_thinking", "data": "sealed"},
+        {"type": "thinking", "thinking": "", "signature": "sig2", "more": 1},
+        {"type": "tool_use", "id": "t", "name": "f", "input": {}, "toolset_name": "browser"},
+    ]
+
+
+def test_thoughts_of_others_are_left_out_or_refused() -> None:
+    """As are those without a seal, which the API does not take back."""
+    foreign = Reasoning("hm", "sig", extra={"provider": "openai"})
+    assert said(foreign, Reasoning("unsealed", extra=MARK), Text("a")) == "a"
+    conversation = [Message.user("hi"), Message.assistant([foreign, Text("a")])]
+    with pytest.raises(UnsupportedError):
+        body(conversation, {"refuse_foreign": True})
+
+
+def test_blocks_of_the_apis_own_go_back_as_they_came() -> None:
+    """Server tools and their results; those of other providers do not."""
+    search = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "x"}}
+    found = {"type": "web_search_tool_result", "tool_use_id": "s", "content": []}
+    parts = Opaque(search, "anthropic"), Opaque(found, "anthropic"), Opaque({"type": "y"}, "openai")
+    assert said(*parts, Text("a")) == [search, found, {"type": "text", "text": "a"}]
+
+
+def test_citations_go_back_with_their_text() -> None:
+    """Each with the block that cites it."""
+    citations = [{"type": "char_location", "cited_text": "b"}]
+    assert said(Text("a"), Text("b", {**MARK, "citations": citations})) == [
+        {"type": "text", "text": "a"},
+        {"type": "text", "text": "b", "citations": citations},
+    ]
+
+
+def test_a_refusal_goes_back_as_text() -> None:
+    """The API has no other words for it."""
+    assert said(Refusal("No.")) == "No."
+
+
+# --- tools -----------------------------------------------------------------------------------
+
+TOOL = Tool("f", "Does f.", {"properties": {"a": {"type": "integer"}}}, strict=True, extra=EPHEMERAL)
+SEARCH = {"type": "web_search_20260318", "name": "web_search", "max_uses": 2}
+
+
+def test_tools_own_and_hosted() -> None:
+    """Schemas are objects, marks stay, hosted tools go as they are."""
+    assert body(tools=[TOOL, SEARCH, Tool("g")])["tools"] == [
+        {
+            "name": "f",
+            "description": "Does f.",
+            "input_schema": {"type": "object", "properties": {"a": {"type": "integer"}}},
+            "strict": True,
+            **EPHEMERAL,
+        },
+        SEARCH,
+        {"name": "g", "input_schema": {"type": "object"}},
+    ]
+    openai = {"type": "function", "function": {"name": "f", "parameters": {}, "defer_loading": True}}
+    (written,) = body(tools=[openai])["tools"]
+    assert written["defer_loading"] is True
+
+
+@pytest.mark.parametrize(
+    ("choice", "parallel", "written"),
+    [
+        ("auto", None, {"type": "auto"}),
+        ("none", False, {"type": "none"}),
+        ("required", None, {"type": "any"}),
+        ("f", False, {"type": "tool", "name": "f", "disable_parallel_tool_use": True}),
+        ("web_search", None, {"type": "tool", "name": "web_search"}),
+        ("web_search_20260318", None, {"type": "tool", "name": "web_search"}),
+        ({"type": "any"}, True, {"type": "any"}),
+        (None, False, {"type": "auto", "disable_parallel_tool_use": True}),
+    ],
+)
+def test_choices_of_tools(choice: Any, parallel: bool | None, written: Any) -> None:  # noqa: FBT001
+    """And whether several may be asked for at once."""
+    request = {"tools": [TOOL, SEARCH], "tool_choice": choice, "parallel_tool_calls": parallel}
+    assert body(**request)["tool_choice"] == written
+
+
+def test_tools_that_the_api_does_not_have_are_refused() -> None:
+    """Custom tools, other providers' hosted ones, and a choice of none that is there."""
+    refused(tools=[{"type": "custom", "custom": {"name": "f"}}])
+    refused(tools=[Opaque({"type": "x"}, provider="openai")])
+    refused(tools=[TOOL], tool_choice="nobody")
+
+
+# --- parameters ------------------------------------------------------------------------------
+
+
+def test_parameters() -> None:
+    """What the API knows by other names, and what it knows by ours."""
+    assert body(
+        temperature=0.5, top_p=0.9, stop=["a", "b"], service_tier="auto", max_output_tokens=7
+    ) == {
+        "max_tokens": 7,
+        "messages": [HI],
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "stop_sequences": ["a", "b"],
+        "service_tier": "auto",
+    }
+
+
+def test_the_bound_on_output_is_the_requests_the_transports_the_cards_or_ours() -> None:
+    """In this order, as the API demands one."""
+    card = ModelCard("claude-test", "anthropic", max_output_tokens=64_000)
+    option = {"card": card, "quirks": {"max_output_tokens": 100}}
+    assert body(max_output_tokens=7, options=option)["max_tokens"] == 7
+    assert body(options=option)["max_tokens"] == 100
+    assert body(options={"card": card})["max_tokens"] == 64_000
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"n": 2}, {"seed": 1}, {"logprobs": 0}, {"presence_penalty": 0.5}, {"frequency_penalty": 1}],
+)
+def test_parameters_without_words_are_refused(fields: dict[str, Any]) -> None:
+    """With a hint, and a code of their own."""
+    assert refused(**fields).code == "unsupported_parameter"
+
+
+def test_one_answer_is_what_there_is() -> None:
+    """`n=1` asks for nothing special."""
+    assert body(n=1) == {"messages": [HI]}
+
+
+def test_the_shape_of_the_answer() -> None:
+    """Schemas natively; JSON without a schema is refused."""
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}}
+    expected = {"format": {"type": "json_schema", "schema": schema}}
+    wrapped = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    assert body(response_format=wrapped)["output_config"] == expected
+    bare = {"type": "json_schema", "schema": schema}
+    assert body(response_format=bare)["output_config"] == expected
+    assert body(response_format={"type": "text"}) == {"messages": [HI]}
+    refused(response_format={"type": "json_object"})
+
+
+def card(*capabilities: str) -> dict[str, Any]:
+    """Options with a card."""
+    found = ModelCard("claude-test", "anthropic", capabilities=frozenset(capabilities))
+    return {"card": found}
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "effort", "written"),
+    [
+        ((), "max", {"thinking": {"type": "adaptive"}, "output_config": {"effort": "max"}}),
+        ((), "none", {"thinking": {"type": "disabled"}}),
+        (
+            ("x-thinking-adaptive", "x-effort"),
+            "low",
+            {"thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}},
+        ),
+        (("x-effort",), "low", {"output_config": {"effort": "low"}}),
+        (
+            ("x-thinking-budget",),
+            "low",
+            {"thinking": {"type": "enabled", "budget_tokens": 2048}},
+        ),
+        (
+            ("x-thinking-budget", "x-effort"),
+            "high",
+            {
+                "thinking": {"type": "enabled", "budget_tokens": 4096},
+                "output_config": {"effort": "high"},
+            },
+        ),
+    ],
+)
+def test_effort_is_asked_for_as_the_model_takes_it(
+    capabilities: tuple[str, ...], effort: str, written: dict[str, Any]
+) -> None:
+    """Without a card in the newest way; a budget is at most half of the output."""
+    assert body(options=card(*capabilities), reasoning_effort=effort) == {
+        "messages": [HI],
+        **written,
+    }
+
+
+def test_effort_that_the_model_does_not_have_is_refused() -> None:
+    """So is a budget that cannot be kept."""
+    refused(options=card("tools"), reasoning_effort="low")
+    refused(options=card("x-thinking-required"), reasoning_effort="none")
+    budget = card("x-thinking-budget")
+    refused(options=budget, reasoning_effort="lots")
+    refused(options=budget, reasoning_effort="low", max_output_tokens=1024)
+
+
+def test_extra_is_merged_last() -> None:
+    """Verbatim; nested settings are joined, headers go elsewhere."""
+    extra = {
+        "thinking": {"type": "enabled", "budget_tokens": 1024},
+        "output_config": {"task_budget": {"type": "tokens", "total": 9}},
+        "container": "c1",
+        "betas": ["b"],
+        "workspace_id": "w",
+    }
+    assert body(reasoning_effort="low", extra=extra) == {
+        "messages": [HI],
+        "thinking": {"type": "enabled", "budget_tokens": 1024},
+        "output_config": {"effort": "low", "task_budget": {"type": "tokens", "total": 9}},
+        "container": "c1",
+    }
+
+
+@pytest.mark.parametrize("name", ["system", "messages", "model", "stream"])
+def test_extra_does_not_pass_by_layers(name: str) -> None:
+    """Layers go by the request's own fields."""
+    assert refused(extra={name: "x"}).code == "unsupported_parameter"
+
+
+# --- headers and counts ----------------------------------------------------------------------
+
+
+def test_betas_of_transport_and_request_share_one_header() -> None:
+    """Each once, in order."""
+    from lamella_anthropic._messages import AnthropicMessages
+
+    dialect = AnthropicMessages(betas=("a", "b"))
+    request = asked(extra={"betas": ["b", "c"], "user_profile_id": "u1"})
+    assert dialect.headers(request) == (
+        (b"anthropic-beta", b"a,b,c"),
+        (b"anthropic-user-profile-id", b"u1"),
+    )
+    assert DIALECT.headers(asked()) == ()
+    for wrong in ("a", [1]):
+        with pytest.raises(UnsupportedError):
+            DIALECT.headers(asked(extra={"betas": wrong}))
+
+
+def test_a_count_sends_what_makes_tokens() -> None:
+    """Neither bounds nor what shapes only the answer, and nothing that was only for it is refused."""
+    conversation = asked(
+        [Message.system("x"), Message.user("hi")],
+        tools=[TOOL],
+        stop=["a"],
+        seed=1,
+        temperature=0.1,
+        extra={"container": "c1", "betas": ["b"]},
+    )
+    count = AnthropicTokenCount()
+    request = TokenCountRequest.of(conversation)
+    written = count.encode(request, stream=False, options=DialectOptions())
+    assert written.keys() == {"model", "system", "messages", "tools"}
+    assert count.headers(request) == ((b"anthropic-beta", b"b"),)
