@@ -21,11 +21,17 @@ from hypothesis import strategies as st
 
 from lamella import ChatRequest, Message, Part, ToolResult, UnsupportedError
 from lamella._trace import Trace
+from lamella.testing._mock_anthropic_requests import read_anthropic
+from lamella.testing._mock_bedrock_requests import read_bedrock
+from lamella.testing._mock_google_requests import read_google
 from lamella.testing._mock_requests import chat_request, responses_request
 from lamella.transports import Dialect, DialectOptions
 from lamella.transports._openai_chat import OpenAIChat
 from lamella.transports._openai_responses import OpenAIResponses
 from lamella.transports._wire_parts import told_failure
+from lamella_anthropic._messages import AnthropicMessages
+from lamella_bedrock._converse import Converse
+from lamella_google._chat import GeminiChat
 
 JSON = dict[str, Any]
 
@@ -39,6 +45,7 @@ class Way:
         read: Reads, as the provider would.
         origin: How parts are marked that this API has made.
         sound: Whether it takes sound.
+        url: Whether it takes pictures by their address.
         tells_failure: Whether a tool's failure is said in words, for want of a field.
     """
 
@@ -46,6 +53,7 @@ class Way:
     read: Callable[[JSON], ChatRequest]
     origin: str
     sound: bool = False
+    url: bool = True
     tells_failure: bool = False
 
 
@@ -58,6 +66,9 @@ WAYS = {
     "openai responses": Way(
         OpenAIResponses(), _responses, "openai-responses", sound=True, tells_failure=True
     ),
+    "anthropic": Way(AnthropicMessages("anthropic"), read_anthropic, "anthropic"),
+    "google": Way(GeminiChat("google"), read_google, "google", sound=True),
+    "bedrock": Way(Converse("bedrock"), read_bedrock, "bedrock", url=False),
 }
 
 
@@ -113,7 +124,7 @@ def split(all_facts: Sequence[Fact]) -> tuple[list[Fact], list[Fact]]:
 def test_what_is_asked_arrives_or_is_declared_lost(name: str, data: st.DataObject) -> None:
     """Words, pictures, documents, calls, results, thoughts, in their order."""
     way = WAYS[name]
-    request = data.draw(conversations(way.origin, sound=way.sound))
+    request = data.draw(conversations(way.origin, sound=way.sound, url=way.url))
     body, declared = written(way, request)
     back = way.read(body)
     before, after = said(way, request.messages), facts(back.messages)
@@ -159,7 +170,7 @@ def test_a_parameter_arrives_or_is_refused(name: str, parameter: str, data: st.D
     """Nothing that shapes the answer is dropped without a word."""
     way = WAYS[name]
     value = data.draw(PARAMETERS[parameter])
-    request = data.draw(conversations(way.origin)).evolve(**{parameter: value})
+    request = data.draw(conversations(way.origin, url=way.url)).evolve(**{parameter: value})
     try:
         body, declared = written(way, request)
     except UnsupportedError:

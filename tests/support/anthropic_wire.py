@@ -1,4 +1,4 @@
-"""What tests of the Anthropic transport share: answers in the shapes that its official client states."""
+"""What tests of the Anthropic transport share: answers as its official client states them."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ role in a row say the same as one message, and a developer's word is a system's.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
@@ -53,20 +54,18 @@ TOOLS = tuple(
 )
 
 texts = WORDS.map(Text)
-images = st.one_of(
-    st.just(Image(data=PIXEL, media_type="image/png")),
-    st.just(Image(url="https://example.org/a.png")),
-)
+images = st.just(Image(data=PIXEL, media_type="image/png"))
+links = st.just(Image(url="https://example.org/a.png", media_type="image/png"))
 documents = st.just(File(data=b"%PDF-1.4 x", media_type="application/pdf", filename="paper.pdf"))
 sounds = st.just(Audio(data=b"RIFFxxxx", format="wav"))
 
 
 @st.composite
-def user_messages(draw: st.DrawFn, *, sound: bool) -> Message:
+def user_messages(draw: st.DrawFn, *, sound: bool, url: bool) -> Message:
     """What a user says: words, pictures, documents, perhaps sound."""
     kinds: list[st.SearchStrategy[Any]] = [texts, texts, images, documents]
-    if sound:
-        kinds.append(sounds)
+    kinds += [sounds] if sound else []
+    kinds += [links] if url else []
     more: list[Part] = draw(st.lists(st.one_of(kinds), max_size=3))
     return Message.user([draw(texts), *more])
 
@@ -77,7 +76,7 @@ def turns(draw: st.DrawFn, number: int, origin: str) -> list[Message]:
     parts: list[Part] = []
     if draw(st.booleans()):
         maker = draw(st.sampled_from([None, origin, "foreign"]))
-        seal = None if maker is None else f"seal{number}"
+        seal = None if maker is None else base64.b64encode(b"seal%d" % number).decode()
         extra: dict[str, Any] = {} if maker is None else {"provider": maker}
         parts.append(Reasoning(draw(WORDS), signature=seal, extra=extra))
     if draw(st.booleans()):
@@ -94,24 +93,27 @@ def turns(draw: st.DrawFn, number: int, origin: str) -> list[Message]:
 
 
 @st.composite
-def conversations(draw: st.DrawFn, origin: str, *, sound: bool = False) -> ChatRequest:
+def conversations(
+    draw: st.DrawFn, origin: str, *, sound: bool = False, url: bool = True
+) -> ChatRequest:
     """A conversation that any provider could have had a part in.
 
     Args:
         draw: Hypothesis's.
         origin: How the parts are marked that the provider to be asked has made itself.
         sound: Whether users may say something aloud.
+        url: Whether pictures may be elsewhere.
     """
     messages: list[Message] = []
     if draw(st.booleans()):
         role = draw(st.sampled_from(["system", "developer"]))
         messages.append(Message(role, draw(WORDS)))
     for number in range(draw(st.integers(0, 3))):
-        messages.append(draw(user_messages(sound=sound)))
+        messages.append(draw(user_messages(sound=sound, url=url)))
         if number and draw(st.integers(0, 5)) == 0:
             messages.append(Message.system(draw(WORDS)))
         messages += draw(turns(number, origin))
-    messages.append(draw(user_messages(sound=sound)))
+    messages.append(draw(user_messages(sound=sound, url=url)))
     return ChatRequest.of(messages, model="a-model", tools=TOOLS)
 
 
@@ -131,7 +133,7 @@ def _said(part: Part) -> Fact:
         case Text() | Refusal():
             return (type(part).__name__, part.text)
         case Image():
-            return ("Image", part.url, part.data, part.media_type)
+            return ("Image", part.url, part.data, part.media_type if part.data else None)
         case Audio():
             return ("Audio", part.data, part.format)
         case File():

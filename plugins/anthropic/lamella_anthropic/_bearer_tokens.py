@@ -78,8 +78,12 @@ class BearerTokens:
                     break
                 if known is not None and left > LEAST_SECONDS:
                     return known.value
-                waiter = Waiter()
-                self._waiting.append(waiter)
+            waiter = Waiter()
+            with self._lock:
+                if self._busy:
+                    self._waiting.append(waiter)
+                else:
+                    waiter.wake()
             await waiter.wait()
         return await self._renewed(known if left > LEAST_SECONDS else None)
 

@@ -12,7 +12,7 @@ from lamella._nothing import NOTHING
 from lamella._ports import default_ports
 from lamella_anthropic._bearer_tokens import AccessToken, BearerTokens
 from lamella_anthropic._profiles import Profile, active_profile, chosen_profile, federation_of
-from lamella_anthropic._token_endpoint import Federation, TokenEndpoint
+from lamella_anthropic._token_endpoint import Federation, TokenEndpoint, must_be_safe
 
 if TYPE_CHECKING:
     from lamella._ports import ThreadPort
@@ -47,8 +47,9 @@ class Login:
         """Its tokens for an address.
 
         Raises:
-            ConfigurationError: If they would be exchanged in the clear.
+            ConfigurationError: If they would go there in the clear.
         """
+        must_be_safe(base_url)
         if self.federation is not None:
             endpoint = TokenEndpoint(
                 client=client, base_url=base_url, provider=provider, agent=agent

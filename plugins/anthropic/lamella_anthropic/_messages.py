@@ -23,7 +23,8 @@ class AnthropicDialect(BaseDialect):
     """What both operations share.
 
     Quirks that it understands, beside the fields of `DialectOptions`: `max_output_tokens` (the
-    bound on output of requests that state none).
+    bound on output of requests that state none), `sampling` (whether the API's version takes
+    `temperature` and `top_p`; default False).
 
     Attributes:
         provider: Whose answers these are: it stands in errors and notes.

@@ -52,6 +52,11 @@ _UNKNOWN: Final[Mapping[str, str]] = {
     "frequency_penalty": "Leave it out, or ask for variety in the words of the prompt.",
     "logprobs": "Leave it out, or choose a provider that gives log probabilities.",
 }
+_SAMPLING: Final = ("temperature", "top_p")
+_NO_SAMPLING: Final = (
+    "Leave it out: the API has had no such word since version 2026-10-21. Where the model still "
+    "takes it, make the transport with AnthropicOptions(version='2023-06-01')."
+)
 _BUDGETS: Final[Mapping[str, int]] = {
     "minimal": 1_024,
     "low": 2_048,
@@ -71,8 +76,8 @@ def chat_body(
     Args:
         request: What is asked.
         stream: Whether the answer is to be streamed.
-        options: The endpoint's quirks; `max_output_tokens` among them is the bound on output of
-            requests that have none.
+        options: The endpoint's quirks; among them `max_output_tokens`, the bound on output of
+            requests that have none, and `sampling`, whether it takes `temperature` and `top_p`.
         provider: Who is asked: the transport's name.
         origin: How parts that came from this API are marked.
 
@@ -85,10 +90,14 @@ def chat_body(
     )
     body: JSON = {"model": request.model, "max_tokens": _max_tokens(request, options)}
     _add_conversation(body, request, options, provider, losses)
-    for name in ("temperature", "top_p", "service_tier"):
+    for name in _SAMPLING:
         value = getattr(request, name)
         if value is not None:
+            if not options.quirks.get("sampling", False):
+                _refuse(f"`{name}`", _NO_SAMPLING, provider)
             body[name] = value
+    if request.service_tier is not None:
+        body["service_tier"] = request.service_tier
     if request.stop:
         body["stop_sequences"] = list(request.stop)
     if request.tools or request.tool_choice is not None:
@@ -115,8 +124,7 @@ def count_body(
     Raises:
         UnsupportedError: If the API has no words for a part or a value.
     """
-    counted = request.evolve(seed=None, presence_penalty=None, frequency_penalty=None)
-    counted = counted.evolve(logprobs=None, n=None)
+    counted = request.evolve(n=None, **dict.fromkeys((*_UNKNOWN, *_SAMPLING)))
     body = chat_body(counted, stream=False, options=options, provider=provider, origin=origin)
     return {name: value for name, value in body.items() if name in COUNTED}
 
@@ -268,7 +276,8 @@ def _add_effort(body: JSON, effort: str, card: ModelCard | None, provider: str) 
     if effort == "none":
         if "x-thinking-required" in ways:
             _refuse("`reasoning_effort='none'`", "The model always thinks; ask for less.", provider)
-        body["thinking"] = {"type": "disabled"}
+        off = "between_tools" if "x-thinking-between-tools" in ways else "disabled"
+        body["thinking"] = {"type": off}
         return
     known = any(way.startswith("x-thinking-") for way in ways)
     if budgeted:

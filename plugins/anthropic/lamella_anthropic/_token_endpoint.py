@@ -64,10 +64,15 @@ class Federation:
         }
 
 
-def _is_safe(_: object, __: object, value: str) -> None:
-    parts = urlsplit(value)
+def must_be_safe(base_url: str) -> None:
+    """Refuse an address to which tokens would go in the clear, unless it is this machine's.
+
+    Raises:
+        ConfigurationError: If it is one.
+    """
+    parts = urlsplit(base_url)
     if parts.scheme != "https" and parts.hostname not in _LOCAL:
-        msg = "Identity tokens are exchanged over https only."
+        msg = "Tokens of a login or an identity are sent over https only."
         raise ConfigurationError(msg, hint="Give a base_url that begins with https://.")
 
 
@@ -83,7 +88,7 @@ class TokenEndpoint:
     """
 
     client: HTTPClient
-    base_url: str = attrs.field(validator=_is_safe)
+    base_url: str
     provider: str
     agent: str
 

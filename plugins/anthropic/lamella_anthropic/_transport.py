@@ -81,7 +81,8 @@ class AnthropicOptions(TransportOptions):
     are, and so whose sealed thoughts may go back.
 
     Attributes:
-        version: The API's version, sent as `anthropic-version`.
+        version: The API's version, sent as `anthropic-version`. Those before `2026-10-21` know
+            `temperature` and `top_p`, which older models take.
         betas: Beta features that every request asks for (`anthropic-beta`); a request adds its own
             by `extra={"betas": [...]}`.
         max_output_tokens: The bound on output of requests that state none, for the API demands one;
@@ -202,7 +203,10 @@ class Anthropic(HTTPTransport):
             max_tokens_name="max_tokens",
             send_user=given.send_user,
             refuse_foreign=given.refuse_foreign,
-            quirks={"max_output_tokens": given.max_output_tokens},
+            quirks={
+                "max_output_tokens": given.max_output_tokens,
+                "sampling": given.version < VERSION,  # dates, in the order of their letters
+            },
         )
 
     def _static_key(self, *, ours: bool) -> tuple[Credential, str] | None:

@@ -232,7 +232,9 @@ def test_pictures_and_documents(part: Any, written: Any) -> None:
 def test_a_result_may_hold_what_a_message_may() -> None:
     """Pictures, documents, and what only the API knows."""
     shown = Image(url="https://a.example/b.png")
-    _, _, turn = turns("hi", Message.assistant([ToolCall("t", "f", "{}")]), Message.tool("t", shown))
+    _, _, turn = turns(
+        "hi", Message.assistant([ToolCall("t", "f", "{}")]), Message.tool("t", shown)
+    )
     assert turn["content"][0]["content"] == [
         {"type": "image", "source": {"type": "url", "url": "https://a.example/b.png"}}
     ]
@@ -328,7 +330,9 @@ def test_a_refusal_goes_back_as_text() -> None:
 
 # --- tools -----------------------------------------------------------------------------------
 
-TOOL = Tool("f", "Does f.", {"properties": {"a": {"type": "integer"}}}, strict=True, extra=EPHEMERAL)
+TOOL = Tool(
+    "f", "Does f.", {"properties": {"a": {"type": "integer"}}}, strict=True, extra=EPHEMERAL
+)
 SEARCH = {"type": "web_search_20260318", "name": "web_search", "max_uses": 2}
 
 
@@ -345,7 +349,10 @@ def test_tools_own_and_hosted() -> None:
         SEARCH,
         {"name": "g", "input_schema": {"type": "object"}},
     ]
-    openai = {"type": "function", "function": {"name": "f", "parameters": {}, "defer_loading": True}}
+    openai = {
+        "type": "function",
+        "function": {"name": "f", "parameters": {}, "defer_loading": True},
+    }
     (written,) = body(tools=[openai])["tools"]
     assert written["defer_loading"] is True
 
@@ -363,7 +370,7 @@ def test_tools_own_and_hosted() -> None:
         (None, False, {"type": "auto", "disable_parallel_tool_use": True}),
     ],
 )
-def test_choices_of_tools(choice: Any, parallel: bool | None, written: Any) -> None:  # noqa: FBT001
+def test_choices_of_tools(choice: Any, parallel: bool | None, written: Any) -> None:
     """And whether several may be asked for at once."""
     request = {"tools": [TOOL, SEARCH], "tool_choice": choice, "parallel_tool_calls": parallel}
     assert body(**request)["tool_choice"] == written
@@ -381,16 +388,26 @@ def test_tools_that_the_api_does_not_have_are_refused() -> None:
 
 def test_parameters() -> None:
     """What the API knows by other names, and what it knows by ours."""
-    assert body(
-        temperature=0.5, top_p=0.9, stop=["a", "b"], service_tier="auto", max_output_tokens=7
-    ) == {
+    assert body(stop=["a", "b"], service_tier="auto", max_output_tokens=7) == {
         "max_tokens": 7,
         "messages": [HI],
-        "temperature": 0.5,
-        "top_p": 0.9,
         "stop_sequences": ["a", "b"],
         "service_tier": "auto",
     }
+
+
+def test_sampling_is_for_older_versions_of_the_api() -> None:
+    """The newest has no words for it."""
+    older = {"quirks": {"sampling": True}}
+    assert body(options=older, temperature=0.5, top_p=0.9) == {
+        "messages": [HI],
+        "temperature": 0.5,
+        "top_p": 0.9,
+    }
+    for fields in ({"temperature": 0.5}, {"top_p": 0.9}):
+        error = refused(**fields)
+        assert error.code == "unsupported_parameter"
+        assert "2023-06-01" in (error.hint or "")
 
 
 def test_the_bound_on_output_is_the_requests_the_transports_the_cards_or_ours() -> None:
@@ -439,6 +456,7 @@ def card(*capabilities: str) -> dict[str, Any]:
     [
         ((), "max", {"thinking": {"type": "adaptive"}, "output_config": {"effort": "max"}}),
         ((), "none", {"thinking": {"type": "disabled"}}),
+        (("x-thinking-between-tools",), "none", {"thinking": {"type": "between_tools"}}),
         (
             ("x-thinking-adaptive", "x-effort"),
             "low",
@@ -522,7 +540,7 @@ def test_betas_of_transport_and_request_share_one_header() -> None:
 
 
 def test_a_count_sends_what_makes_tokens() -> None:
-    """Neither bounds nor what shapes only the answer, and nothing that was only for it is refused."""
+    """Neither bounds nor what shapes only the answer; and what is only for it is not refused."""
     conversation = asked(
         [Message.system("x"), Message.user("hi")],
         tools=[TOOL],
