@@ -356,14 +356,15 @@ def scaled(price: Price, by: Fraction) -> Price:
 
 
 def _scaled_rates(rates: Rates, by: Fraction) -> Rates:
-    plain = {part: _times(getattr(rates, part), by) for part in _PLAIN_PARTS}
-    writes = {lifetime: _times(rate, by) for lifetime, rate in rates.cache_write.items()}
+    plain: dict[str, Any] = {}
+    for part in _PLAIN_PARTS:
+        amount: int | None = getattr(rates, part)
+        plain[part] = None if amount is None else _times(amount, by)
+    writes = {lifetime: _times(amount, by) for lifetime, amount in rates.cache_write.items()}
     return attrs.evolve(rates, cache_write=writes, **plain)
 
 
-def _times(amount: int | None, by: Fraction) -> int | None:
-    if amount is None:
-        return None
+def _times(amount: int, by: Fraction) -> int:
     exact = amount * by
     if exact.denominator != 1:
         raise ValueError(f"{by} times {amount} nano-units is no whole number of nano-units.")

@@ -29,7 +29,8 @@ DOUBT: Final = 0.5
 target. What is too long nevertheless, the provider refuses."""
 
 
-_DONE_BY: Final[Mapping[str, frozenset[str]]] = {"chat": frozenset({"chat", "responses"})}
+_CHATS: Final = frozenset({"chat", "responses"})
+_DONE_BY: Final[Mapping[str, frozenset[str]]] = {"chat": _CHATS, "token_count": _CHATS}
 """The operations of model cards with which an operation of ours can be done."""
 
 

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
 from typing import Any
 
 import anyio
+import botocore.session
 import pytest
+from google import genai
 
 from lamella import ChatRequest, Pipeline, RateLimitError
 from lamella.transports import OpenAI
 
 
-def welcome(process: subprocess.Popen[bytes]) -> dict[str, str]:
-    """Wait until it listens; the variables that it prints."""
+def welcome(process: subprocess.Popen[bytes], last: str = "AZURE_OPENAI_API_KEY") -> dict[str, str]:
+    """Wait until it listens; the variables that it prints, up to the last that is wanted."""
     assert process.stdout is not None
     found: dict[str, str] = {}
-    while "AZURE_OPENAI_API_KEY" not in found:
+    while last not in found:
         line = process.stdout.readline().decode()
         assert line, "it ended before it listened"
         if line.startswith("  export "):
@@ -48,6 +51,40 @@ def test_it_serves_until_ctrl_c(processes: Any) -> None:
     done = processes.end(process)
     assert done.code == 0
     assert done.err == ""
+
+
+def test_googles_client_needs_no_more_than_the_variables(
+    processes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what it prints in the environment, Google's own client reaches it."""
+    process = processes.start("mock", "--port", "0", "--key", "good")
+    variables = welcome(process, "GEMINI_API_KEY")
+    monkeypatch.delenv("GOOGLE_API_KEY", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with genai.Client() as client:
+        answer = client.models.generate_content(model="mock", contents="hello")
+    assert "hello" in (answer.text or "")
+
+
+@pytest.mark.parametrize("key", ["AKIDEXAMPLE:secret/+", "bedrock-api-key"])
+def test_amazons_client_needs_no_more_than_the_variables(
+    processes: Any, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """Keys that sign and keys that are a bearer's, as it prints them."""
+    last = "AWS_SECRET_ACCESS_KEY" if ":" in key else "AWS_BEARER_TOKEN_BEDROCK"
+    variables = welcome(processes.start("mock", "--port", "0", "--key", key), last)
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, os.devnull)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    client: Any = botocore.session.Session().create_client("bedrock-runtime")
+    messages = [{"role": "user", "content": [{"text": "mock: say Good."}]}]
+    answer = client.converse(modelId="mock", messages=messages)
+    client.close()
+    assert answer["output"]["message"]["content"] == [{"text": "Good."}]
 
 
 def test_faults_come_in_turn(processes: Any) -> None:

@@ -79,6 +79,12 @@ def parts_of(answer: types.GenerateContentResponse) -> list[types.Part]:
     return list((content and content.parts) or [])
 
 
+def details_of(error: errors.APIError) -> list[Any]:
+    """The details in the body of an error."""
+    body: Any = error.details
+    return list(body["error"]["details"])
+
+
 # --- text --------------------------------------------------------------------------------------
 
 
@@ -221,11 +227,12 @@ async def test_the_choice_of_tools_is_obeyed(client: genai.Client) -> None:
         choice = {"mode": mode, **({"allowed_function_names": names} if names else {})}
         other = types.FunctionDeclaration(name="look_up", parameters_json_schema={"type": "object"})
         tools = [WEATHER, types.Tool(function_declarations=[other])]
-        config = types.GenerateContentConfig(
-            tools=tools, tool_config={"function_calling_config": choice}, **BY_HAND
-        )
+        config: Any = {"tools": tools, "tool_config": {"function_calling_config": choice}}
         given = await ask(
-            client.models.generate_content, model="mock", contents="Hello.", config=config
+            client.models.generate_content,
+            model="mock",
+            contents="Hello.",
+            config={**config, **BY_HAND},
         )
         return [call.name for call in given.function_calls or []]
 
@@ -243,9 +250,7 @@ async def test_the_choice_of_tools_is_obeyed(client: genai.Client) -> None:
 async def test_thoughts_are_shown_to_who_asks(client: genai.Client) -> None:
     """Thoughts are counted always, and shown only where `includeThoughts` says so."""
     hidden = await ask(client.models.generate_content, model="mock-reasoning", contents=QUESTION)
-    thinking = types.ThinkingConfig(
-        include_thoughts=True, thinking_level=types.ThinkingLevel.LOW
-    )
+    thinking = types.ThinkingConfig(include_thoughts=True, thinking_level=types.ThinkingLevel.LOW)
     config = types.GenerateContentConfig(thinking_config=thinking)
     shown = await ask(
         client.models.generate_content, model="mock", contents=QUESTION, config=config
@@ -256,7 +261,11 @@ async def test_thoughts_are_shown_to_who_asks(client: genai.Client) -> None:
         usage = answer.usage_metadata
         assert usage is not None
         assert (usage.thoughts_token_count or 0) > 0
-        counts = [usage.prompt_token_count, usage.candidates_token_count, usage.thoughts_token_count]
+        counts = [
+            usage.prompt_token_count,
+            usage.candidates_token_count,
+            usage.thoughts_token_count,
+        ]
         assert usage.total_token_count == sum(count or 0 for count in counts)
 
 
@@ -276,8 +285,9 @@ async def test_a_wrong_seal_is_refused(client: genai.Client) -> None:
         client.models.generate_content, model="mock-reasoning", contents="mock: say one"
     )
     (part,) = parts_of(first)
-    for changed in ({"text": "other"}, {"thought_signature": b"of my own making"}):
-        said = types.Part(**{"text": part.text, "thought_signature": part.thought_signature} | changed)
+    own, seal = part.text, part.thought_signature
+    for text, given in (("other", seal), (own, b"of my own making")):
+        said = types.Part(text=text, thought_signature=given)
         history: Any = [
             types.UserContent("mock: say one"),
             types.ModelContent(said),
@@ -474,7 +484,7 @@ async def test_a_limit_says_when_to_come_back(client: genai.Client) -> None:
     model = "mock;status=429; retry-after=7; error=insufficient_quota"
     with pytest.raises(errors.ClientError) as caught:
         await ask(client.models.generate_content, model=model, contents=QUESTION)
-    details = caught.value.details["error"]["details"]
+    details = details_of(caught.value)
     kinds = {each["@type"].rpartition(".")[2]: each for each in details}
     assert kinds["RetryInfo"]["retryDelay"] == "7s"
     assert "PerDay" in kinds["QuotaFailure"]["violations"][0]["quotaId"]
@@ -485,7 +495,7 @@ async def test_a_wrong_key_is_a_bad_request(server: MockServer) -> None:
     with client_of(server, "wrong") as client, pytest.raises(errors.ClientError) as caught:
         await ask(client.models.generate_content, model="mock", contents=QUESTION)
     assert (caught.value.code, caught.value.status) == (400, "INVALID_ARGUMENT")
-    (detail,) = caught.value.details["error"]["details"]
+    (detail,) = details_of(caught.value)
     assert detail["reason"] == "API_KEY_INVALID"
 
 

@@ -1,12 +1,16 @@
 """The mock server tells the truth: the official SDK understands all that it says."""
 
+import base64
 import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import anyio
 import openai
+import pydantic
 import pytest
 from openai import AsyncAzureOpenAI, AsyncOpenAI
+from openai import OpenAI as SyncOpenAI
 from openai.types.responses import Response
 
 from lamella import (
@@ -44,7 +48,16 @@ FLAT_TOOL: Any = {
     "strict": True,
     "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
 }
+PICTURE = f"data:image/png;base64,{base64.b64encode(bytes(8)).decode()}"
+DOCUMENT = f"data:application/pdf;base64,{base64.b64encode(bytes(40)).decode()}"
 TWO_CALLS = 'Use get_weather({"city": "Rome"}) and get_weather({"city": "Zürich"}).'
+
+
+class Mood(pydantic.BaseModel):
+    """What a structured answer is to be."""
+
+    mood: str
+    score: int
 
 
 @pytest.fixture
@@ -188,6 +201,52 @@ async def test_a_refusal_is_no_content(client: AsyncOpenAI) -> None:
         assert not answer.choices[0].message.content
 
 
+async def test_pictures_sound_and_documents_are_taken(client: AsyncOpenAI) -> None:
+    """They count as tokens of the prompt, the sound apart."""
+    sound = {"data": base64.b64encode(bytes(2_000)).decode(), "format": "wav"}
+    content: Any = [
+        {"type": "text", "text": QUESTION},
+        {"type": "image_url", "image_url": {"url": PICTURE}},
+        {"type": "file", "file": {"filename": "a.pdf", "file_data": DOCUMENT}},
+        {"type": "input_audio", "input_audio": sound},
+    ]
+    answer = await client.chat.completions.create(
+        model="mock", messages=[{"role": "user", "content": content}]
+    )
+    assert QUESTION in (answer.choices[0].message.content or "")
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens == 6 + 3 + 85 + 10 + 2
+    assert answer.usage.prompt_tokens_details is not None
+    assert answer.usage.prompt_tokens_details.audio_tokens == 2
+
+
+async def test_structured_output_is_parsed(client: AsyncOpenAI) -> None:
+    """The SDK makes its own schema of a type, and the type of the answer, in both APIs."""
+    messages: Any = [{"role": "user", "content": "How are you, with score=3?"}]
+    chat = await client.chat.completions.parse(
+        model="mock", messages=messages, response_format=Mood
+    )
+    responses = await client.responses.parse(model="mock", input=messages, text_format=Mood)
+    for found in (chat.choices[0].message.parsed, responses.output_parsed):
+        assert found is not None
+        assert found.score == 3
+
+
+async def test_the_synchronous_client_is_answered_from_a_thread(server: MockServer) -> None:
+    """Whole and streamed."""
+
+    def ask() -> tuple[str | None, str]:
+        with SyncOpenAI(api_key="sk-right", base_url=server.url, max_retries=0) as client:
+            messages: Any = [{"role": "user", "content": QUESTION}]
+            whole = client.chat.completions.create(model="mock", messages=messages)
+            stream = client.chat.completions.create(model="mock", messages=messages, stream=True)
+            words = [chunk.choices[0].delta.content or "" for chunk in stream]
+            return whole.choices[0].message.content, "".join(words)
+
+    whole, streamed = await anyio.to_thread.run_sync(ask)
+    assert whole == streamed
+
+
 # --- responses ---------------------------------------------------------------------------------
 
 
@@ -274,6 +333,73 @@ async def test_a_response_refuses(client: AsyncOpenAI) -> None:
     assert part.type == "refusal"
 
 
+async def test_thoughts_go_back_as_they_came(client: AsyncOpenAI) -> None:
+    """A conversation that is sent whole holds the sealed reasoning before the answer."""
+    first = await client.responses.create(
+        model="mock-reasoning",
+        input=QUESTION,
+        reasoning={"effort": "high"},
+        include=["reasoning.encrypted_content"],
+    )
+    told: list[Any] = [{"role": "user", "content": QUESTION}]
+    told += [item.model_dump(exclude_none=True) for item in first.output]
+    told.append({"role": "user", "content": "And at night?"})
+    second = await client.responses.create(model="mock-reasoning", input=told)
+    assert "And at night?" in second.output_text
+
+
+async def test_pictures_and_documents_are_taken_by_responses(client: AsyncOpenAI) -> None:
+    """They count as tokens of the input."""
+    content: Any = [
+        {"type": "input_text", "text": QUESTION},
+        {"type": "input_image", "image_url": PICTURE, "detail": "auto"},
+        {"type": "input_file", "filename": "a.pdf", "file_data": DOCUMENT},
+    ]
+    answer = await client.responses.create(
+        model="mock", input=[{"role": "user", "content": content}]
+    )
+    assert answer.usage is not None
+    assert answer.usage.input_tokens == 6 + 3 + 85 + 10
+
+
+# --- token counts ------------------------------------------------------------------------------
+
+
+async def test_tokens_are_counted_before_they_are_billed(client: AsyncOpenAI) -> None:
+    """The count is the input that an answer to the same request states."""
+    same: Any = {"input": TWO_CALLS, "instructions": "Be brief.", "tools": [FLAT_TOOL]}
+    counted = await client.responses.input_tokens.count(model="mock", **same)
+    answer = await client.responses.create(model="mock", **same)
+    assert answer.usage is not None
+    assert counted.input_tokens == answer.usage.input_tokens
+    assert counted.object == "response.input_tokens"
+    more: Any = {"input": "And now?", "previous_response_id": answer.id}
+    further = await client.responses.input_tokens.count(**more)
+    later = await client.responses.create(model="mock", **more)
+    assert later.usage is not None
+    assert further.input_tokens == later.usage.input_tokens
+
+
+async def test_a_count_takes_only_what_is_read(server: MockServer, client: AsyncOpenAI) -> None:
+    """Limits and sampling are unknown to it; Azure has no such address."""
+    with pytest.raises(openai.BadRequestError) as refused:
+        await client.responses.input_tokens.count(
+            model="mock", input=QUESTION, extra_body={"max_output_tokens": 5}
+        )
+    assert (refused.value.code, refused.value.param) == ("unknown_parameter", "max_output_tokens")
+    with pytest.raises(openai.BadRequestError):
+        await client.responses.input_tokens.count(model="mock")
+    with pytest.raises(openai.RateLimitError):
+        await client.responses.input_tokens.count(model="mock;status=429", input=QUESTION)
+    azure = AsyncOpenAI(api_key="sk-right", base_url=f"{server.endpoint}/openai/v1", max_retries=0)
+    async with azure, MockServer(models=["small"]) as small, client_of(small) as other:
+        with pytest.raises(openai.NotFoundError):
+            await azure.responses.input_tokens.count(model="my-gpt", input=QUESTION)
+        with pytest.raises(openai.NotFoundError):
+            await other.responses.input_tokens.count(model="large", input=QUESTION)
+        assert (await other.responses.input_tokens.count(input=QUESTION)).input_tokens == 9
+
+
 # --- embeddings and models ---------------------------------------------------------------------
 
 
@@ -289,6 +415,14 @@ async def test_embeddings_are_the_same_as_numbers_and_as_base64(client: AsyncOpe
         assert sum(value * value for value in one.embedding) == pytest.approx(1, abs=1e-5)
     assert len(plain.data[0].embedding) == 64
     assert plain.usage.prompt_tokens == 4 + 3
+
+
+async def test_tokens_are_embedded_by_their_numbers(client: AsyncOpenAI) -> None:
+    """One list of numbers is one input, several are several."""
+    one = await client.embeddings.create(model="mock-embedding", input=[1, 2, 3])
+    two = await client.embeddings.create(model="mock-embedding", input=[[1, 2, 3], [4]])
+    assert [len(answer.data) for answer in (one, two)] == [1, 2]
+    assert one.data[0].embedding == two.data[0].embedding
 
 
 async def test_models_are_listed(client: AsyncOpenAI) -> None:
@@ -370,6 +504,87 @@ async def test_errors_have_the_classes_of_the_sdk(server: MockServer) -> None:
     assert limited.value.code == "rate_limit_exceeded"
     assert limited.value.request_id == "req_mock_000002"
     assert unsupported.value.param == "max_tokens"
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "code"),
+    [
+        (400, openai.BadRequestError, None),
+        (401, openai.AuthenticationError, "invalid_api_key"),
+        (403, openai.PermissionDeniedError, "permission_denied"),
+        (404, openai.NotFoundError, "not_found"),
+        (409, openai.ConflictError, "conflict"),
+        (422, openai.UnprocessableEntityError, "unprocessable"),
+        (429, openai.RateLimitError, "rate_limit_exceeded"),
+        (500, openai.InternalServerError, "server_error"),
+        (503, openai.InternalServerError, "service_unavailable"),
+    ],
+)
+async def test_every_status_has_its_class(
+    client: AsyncOpenAI, status: int, kind: type[openai.APIStatusError], code: str | None
+) -> None:
+    """With the code and the request's id, in each API, streamed or not."""
+    model, asked = f"mock;status={status}", [QUESTION]
+    messages: Any = [{"role": "user", "content": QUESTION}]
+    for number, call in enumerate(
+        (
+            client.chat.completions.create(model=model, messages=messages),
+            client.chat.completions.create(model=model, messages=messages, stream=True),
+            client.responses.create(model=model, input=QUESTION),
+            client.embeddings.create(model=model, input=asked),
+        )
+    ):
+        with pytest.raises(kind) as raised:
+            await call
+        assert raised.value.code == code
+        assert raised.value.request_id == f"req_mock_{number:06}"
+
+
+async def test_a_model_of_another_kind_and_too_long_a_text_are_told(client: AsyncOpenAI) -> None:
+    """By the codes that programs look for."""
+    messages: Any = [{"role": "user", "content": "word " * 130_000}]
+    with pytest.raises(openai.BadRequestError) as long:
+        await client.chat.completions.create(model="mock", messages=messages)
+    assert long.value.code == "context_length_exceeded"
+    with pytest.raises(openai.NotFoundError) as wrong:
+        await client.responses.create(model="mock-embedding", input=QUESTION)
+    assert wrong.value.code == "model_not_found"
+
+
+@pytest.mark.parametrize(
+    "faults",
+    ["pings", "unknown", "ids", "line_end=crlf", "no_space", "multiline", "slice=7", "gzip"],
+)
+async def test_other_forms_of_the_same_stream_are_read(client: AsyncOpenAI, faults: str) -> None:
+    """Comments, unknown events and fields, other spellings, small pieces, in both APIs."""
+    messages: Any = [{"role": "user", "content": QUESTION}]
+
+    async def chat(model: str) -> str:
+        stream = await client.chat.completions.create(model=model, messages=messages, stream=True)
+        pieces = [c.choices[0].delta.content async for c in stream if c.choices]
+        return "".join([piece or "" for piece in pieces])
+
+    async def responses(model: str) -> str:
+        stream = await client.responses.create(model=model, input=QUESTION, stream=True)
+        events: list[Any] = [event async for event in stream]
+        return "".join([e.delta for e in events if e.type == "response.output_text.delta"])
+
+    for ask in (chat, responses):
+        assert await ask(f"mock;{faults}") == await ask("mock")
+
+
+async def test_a_stream_that_is_cut_never_ends(client: AsyncOpenAI) -> None:
+    """The SDK takes a short stream for what it is: no reason to stop, nothing completed."""
+    messages: Any = [{"role": "user", "content": QUESTION}]
+    stream = await client.chat.completions.create(
+        model="mock;truncate=4", messages=messages, stream=True
+    )
+    chunks = [chunk async for chunk in stream]
+    assert [chunk.choices[0].finish_reason for chunk in chunks] == [None] * 4
+    events = await client.responses.create(model="mock;truncate=4", input=QUESTION, stream=True)
+    kinds = [event.type async for event in events]
+    assert len(kinds) == 4
+    assert "response.completed" not in kinds
 
 
 async def test_an_error_inside_a_chat_stream_is_raised(client: AsyncOpenAI) -> None:

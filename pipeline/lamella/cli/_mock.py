@@ -21,7 +21,9 @@ def mock(
     latency: float = 0.0,
     key: tuple[str, ...] = (),
 ) -> int:
-    """Serve the embedded provider over HTTP until Ctrl-C: OpenAI's and Azure's APIs.
+    """Serve the embedded provider over HTTP until Ctrl-C, in the words of many providers.
+
+    It speaks the APIs of OpenAI, Azure, Anthropic, Google, Amazon Bedrock and Ollama.
 
     Args:
         port: Where to listen; 0 takes any free port.
@@ -74,10 +76,33 @@ Ask it:
     -H "Content-Type: application/json" \\
     -d '{{"model": "mock", "messages": [{{"role": "user", "content": "Why is the sky blue?"}}]}}'
 
-Point a program to it:
+Point a program to it, by the variables that its SDK reads; OpenAI's:
   export OPENAI_BASE_URL={url}
   export OPENAI_API_KEY={key}
-or, for Azure's clients:
+for Azure's:
   export AZURE_OPENAI_ENDPOINT={endpoint}
   export AZURE_OPENAI_API_KEY={key}
+for Anthropic's:
+  export ANTHROPIC_BASE_URL={endpoint}
+  export ANTHROPIC_API_KEY={key}
+for Google's:
+  export GOOGLE_GEMINI_BASE_URL={endpoint}
+  export GOOGLE_VERTEX_BASE_URL={endpoint}
+  export GEMINI_API_KEY={key}
+for Ollama's:
+  export OLLAMA_HOST={endpoint}
+  export OLLAMA_API_KEY={key}
+for Amazon Bedrock's:
+  export AWS_ENDPOINT_URL_BEDROCK_RUNTIME={endpoint}
+  export AWS_DEFAULT_REGION=us-east-1
+{_amazon(key)}
 """
+
+
+def _amazon(key: str) -> str:
+    """A pair of keys signs requests; a plain one is a bearer's."""
+    if ":" not in key:
+        return f"  export AWS_BEARER_TOKEN_BEDROCK={key}"
+    name, secret, *token = key.split(":", 2)
+    lines = [f"  export AWS_ACCESS_KEY_ID={name}", f"  export AWS_SECRET_ACCESS_KEY={secret}"]
+    return "\n".join([*lines, *[f"  export AWS_SESSION_TOKEN={each}" for each in token]])

@@ -28,6 +28,8 @@ from lamella._parts import (
 )
 from lamella.testing._mock_anthropic_fields import (
     BLOCKS,
+    CITATIONS,
+    FOUND,
     RESULT_BLOCKS,
     Fields,
     checked,
@@ -108,6 +110,7 @@ class BlockReader:
     def _read(self, told: JSON, kind: str, where: str) -> Part:
         match kind:
             case "text":
+                self._listed(told.get("citations"), CITATIONS, f"{where}.citations")
                 return Text(told["text"], _rest(told, "text"))
             case "image":
                 return self._image(told, where)
@@ -192,7 +195,16 @@ class BlockReader:
             for number, each in enumerate(told["content"]):
                 place = f"{where}.content.{number}"
                 self.block(each, place, {"text": BLOCKS["text"]})
+        elif kind == "web_search_tool_result" and isinstance(told["content"], list):
+            self._listed(told["content"], FOUND, f"{where}.content")
         return Opaque(told, NAME)
+
+    def _listed(self, given: Any, known: Mapping[str, Fields], where: str) -> None:
+        """Check a list of objects that have kinds."""
+        for number, each in enumerate(given or ()):
+            place = f"{where}.{number}"
+            kind = tag(mapping(each, place), known, place, loose=self.loose)
+            checked(each, known.get(kind, {}), f"{place}.{kind}", loose=self.loose)
 
 
 def _thought(told: JSON) -> Reasoning:

@@ -86,6 +86,55 @@ RESULT_BLOCKS: Final[Mapping[str, Fields]] = {
 }
 """The blocks of a tool's result."""
 
+_DOCUMENT: Final = {
+    "cited_text": "string",
+    "document_index": "integer",
+    "document_title": "string?",
+    "file_id": "string?",
+}
+CITATIONS: Final[Mapping[str, Fields]] = {
+    "char_location": {
+        **_DOCUMENT,
+        "start_char_index": "integer",
+        "end_char_index": "integer",
+    },
+    "page_location": {
+        **_DOCUMENT,
+        "start_page_number": "integer",
+        "end_page_number": "integer",
+    },
+    "content_block_location": {
+        **_DOCUMENT,
+        "start_block_index": "integer",
+        "end_block_index": "integer",
+    },
+    "web_search_result_location": {
+        "cited_text": "string",
+        "encrypted_index": "string",
+        "title": "string?",
+        "url": "string",
+    },
+    "search_result_location": {
+        "cited_text": "string",
+        "search_result_index": "integer",
+        "source": "string",
+        "title": "string?",
+        "start_block_index": "integer",
+        "end_block_index": "integer",
+    },
+}
+"""Where a text comes from; `file_id` comes in answers, and may go back."""
+
+FOUND: Final[Mapping[str, Fields]] = {
+    "web_search_result": {
+        "url": "string",
+        "title": "string",
+        "encrypted_content": "string",
+        "page_age": "string?",
+    }
+}
+"""What a search of the web finds."""
+
 REQUEST: Final[Fields] = {
     "model": "string",
     "messages": "list",

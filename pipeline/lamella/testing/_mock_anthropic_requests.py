@@ -175,19 +175,23 @@ def _check_thinking(told: JSON, *, loose: bool) -> None:
     kind = tag(thinking, _THINKING, "thinking")
     checked(thinking, _THINKING[kind], f"thinking.{kind}", loose=loose)
     _one_of(thinking.get("display"), ("summarized", "omitted"), f"thinking.{kind}.display")
-    if kind != "enabled":
-        return
-    budget, limit = thinking["budget_tokens"], told.get("max_tokens")
+    forced = cast("JSON", told.get("tool_choice") or {}).get("type") in {"any", "tool"}
+    if forced and kind in {"enabled", "adaptive"}:
+        message = "Thinking may not be enabled when tool_choice forces tool use."
+        raise Rejection(400, None, message)
+    if kind == "enabled":
+        _check_budget(told, thinking["budget_tokens"])
+
+
+def _check_budget(told: JSON, budget: int) -> None:
     if budget < 1024:
         message = "Input should be greater than or equal to 1024"
         raise wrong("thinking.enabled.budget_tokens", message)
+    limit = told.get("max_tokens")
     if limit is not None and limit <= budget:
         raise Rejection(400, None, "`max_tokens` must be greater than `thinking.budget_tokens`.")
     if told.get("temperature") not in {None, 1}:
         message = "`temperature` may only be set to 1 when thinking is enabled."
-        raise Rejection(400, None, message)
-    if cast("JSON", told.get("tool_choice") or {}).get("type") in {"any", "tool"}:
-        message = "Thinking may not be enabled when tool_choice forces tool use."
         raise Rejection(400, None, message)
 
 

@@ -141,6 +141,7 @@ def _block_citation(told: JSON, number: int) -> JSON:
         content = cast("JSON", told["source"]).get("content")
         named = {"document_index": number, "document_title": told.get("title"), "file_id": None}
         kind = "content_block_location"
-    first = content if isinstance(content, str) else cast("list[JSON]", content)[0].get("text")
+    blocks = cast("list[JSON]", content)
+    first = content if isinstance(content, str) else blocks[0].get("text", "") if blocks else ""
     span = {"start_block_index": 0, "end_block_index": 1}
     return {"type": kind, "cited_text": first, **named, **span}

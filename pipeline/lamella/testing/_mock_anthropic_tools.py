@@ -87,8 +87,9 @@ def _tool(given: Any, where: str, *, loose: bool) -> Tool | Opaque:
         tag(told, _TAGS, where, loose=loose)
     check_mark(told.get(MARK), f"{where}.{MARK}")
     if told.get("type") not in {None, "custom"}:
-        if "toolset" not in told["type"] and not loose and not isinstance(told.get("name"), str):
-            raise wrong(f"{where}.{told['type']}.name", "Field required")
+        unnamed = loose or "toolset" in told["type"]
+        fields = {"name": "string?" if unnamed else "string"}
+        checked(told, fields, f"{where}.{told['type']}", loose=True)
         return Opaque(told, NAME)
     return _custom(told, f"{where}.custom", loose=loose)
 

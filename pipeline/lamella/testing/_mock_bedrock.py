@@ -147,9 +147,9 @@ class MockBedrock:
 
     def _events(self, request: ChatRequest) -> tuple[tuple[Event, ...], str | None]:
         """What the mind says, and the stop sequence at which it is cut off."""
-        request = for_mind(request)
         given = self.settings.answer
         said = None if given is None else given(request)
+        request = for_mind(request)
 
         def answer(_: ChatRequest) -> str | Message | ChatResponse | None:
             return said

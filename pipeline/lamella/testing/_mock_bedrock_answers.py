@@ -100,7 +100,8 @@ class Answer:
         return _REASONS.get(reason, reason)
 
     def _ending(self, faults: MockFaults) -> JSON:
-        reason = self._reason if faults.finish is None else faults.finish
+        given = faults.finish
+        reason = self._reason if given is None else _REASONS.get(given, given)
         found: JSON = {} if reason == "none" else {"stopReason": reason}
         if "/stop_sequence" in self.asked:
             found["additionalModelResponseFields"] = {"stop_sequence": self.stopped_at}

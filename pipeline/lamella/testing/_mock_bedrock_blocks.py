@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from json import JSONDecodeError, loads
 from typing import Any
 
@@ -21,8 +21,10 @@ from lamella._events import (
 )
 from lamella._mock_rejections import Rejection
 from lamella._parts import Opaque
+from lamella.testing._mock_bedrock_parts import several
 from lamella.testing._mock_bedrock_thoughts import hidden, signature, signs
 from lamella.testing._mock_requests import JSON
+from lamella.testing._mock_sse import json_text
 
 
 def blocks_of(events: Sequence[Event], model: str) -> list[Block]:
@@ -89,7 +91,7 @@ class Block:
             case MediaDelta():
                 return {"image": {"format": _format(first)}}
             case Opaque():
-                return dict(first.data)
+                return _start(first.data)
             case _:
                 return None
 
@@ -104,6 +106,8 @@ class Block:
                 yield {"toolUse": {"input": getattr(event, "arguments", "")}}
         elif isinstance(first, MediaDelta):
             yield {"image": {"source": {"bytes": self._data}}}
+        elif isinstance(first, Opaque):
+            yield from _deltas(first.data)
         elif isinstance(first, TextDelta | RefusalDelta):
             for event in self.events:
                 yield {"text": getattr(event, "text", "")}
@@ -170,6 +174,32 @@ class Block:
                 return {}
             message = "Model produced invalid sequence as part of ToolUse."
             raise Rejection(424, "ModelErrorException", message) from None
+
+
+def _start(data: Mapping[str, Any]) -> JSON | None:
+    """What comes before the pieces of a block of this API's own."""
+    ((kind, given),) = data.items()
+    match kind:
+        case "citationsContent":
+            return None
+        case "toolUse":
+            return {kind: {name: each for name, each in given.items() if name != "input"}}
+        case "toolResult":
+            return {kind: {name: each for name, each in given.items() if name != "content"}}
+        case _:
+            return {kind: given}
+
+
+def _deltas(data: Mapping[str, Any]) -> Iterator[JSON]:
+    """The pieces of a block of this API's own: cited texts, and the model's own tools."""
+    ((kind, given),) = data.items()
+    if kind == "citationsContent":
+        yield from ({"text": each["text"]} for each in several(given, "content"))
+        yield from ({"citation": each} for each in several(given, "citations"))
+    elif kind == "toolUse":
+        yield {kind: {"input": json_text(given["input"])}}
+    elif kind == "toolResult":
+        yield {kind: given["content"]}
 
 
 def _call_id(event: ToolCallDelta) -> str:

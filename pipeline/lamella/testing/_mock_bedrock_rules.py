@@ -81,8 +81,7 @@ def _check_blocks(message: JSON, path: str) -> None:
             "object to the content field and try again."
         )
     for place, (kind, given) in enumerate(blocks):
-        allowed = kind in _ONLY[role] if role in _ONLY else kind not in _NOT_THE_MODELS
-        if not allowed:
+        if not _may_hold(role, kind, given):
             raise wrong(f"A message of the role {role} cannot hold the {kind} at {path}.")
         if kind == "text" and not given.strip():
             raise wrong(
@@ -94,6 +93,12 @@ def _check_blocks(message: JSON, path: str) -> None:
         raise wrong(f"A message holds {IMAGES} images at most; {path} has {len(pictures)}.")
     if any(_size(each) > IMAGE_BYTES for each in pictures):
         raise wrong(f"An image at {path} has more than {IMAGE_BYTES} bytes.")
+
+
+def _may_hold(role: str, kind: str, given: Any) -> bool:
+    if role in _ONLY:
+        return kind in _ONLY[role]
+    return kind not in _NOT_THE_MODELS and not _is_ours(kind, given, "toolResult")
 
 
 def _size(given: Mapping[str, Any]) -> int:

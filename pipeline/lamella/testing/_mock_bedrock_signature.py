@@ -25,6 +25,7 @@ _AUTHORIZATION: Final = re.compile(
     r"\s*SignedHeaders=(?P<headers>[^,\s]+)\s*,\s*Signature=(?P<signature>[0-9a-f]{64})"
 )
 _BEFORE_PATH: Final = re.compile(r"[a-z]+://[^/?]*", re.IGNORECASE)
+_BLANKS: Final = re.compile(r"[ \t]+")
 _DATE: Final = re.compile(r"\d{8}T\d{6}Z")
 
 
@@ -155,7 +156,7 @@ def canonical_request(received: Received, signed: Collection[str]) -> bytes:
 
 
 def _folded(value: str) -> str:
-    return " ".join(value.split())
+    return _BLANKS.sub(" ", value).strip(" ")
 
 
 def _without_dots(path: str) -> str:

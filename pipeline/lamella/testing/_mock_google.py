@@ -60,7 +60,7 @@ class MockGoogle:
     settings: MockSettings
 
     def speaks(self, received: Received) -> bool:
-        """What begins as Google's addresses do, and OpenAI's list of models asked for as Google's."""
+        """What begins as Google's addresses do, and the list of models for Google's clients."""
         return is_google(received)
 
     def model(self, received: Received, body: Any) -> str | None:

@@ -103,9 +103,7 @@ class GoogleWriter:
             end = self._end(index, own)
             silent = "safetyRatings" in end and "thoughtSignature" not in last
             yield (
-                self._response(
-                    [self._candidate(index, [] if silent else [last], [], end)], usage
-                ),
+                self._response([self._candidate(index, [] if silent else [last], [], end)], usage),
                 False,
             )
         if self.faults.usage == "twice":

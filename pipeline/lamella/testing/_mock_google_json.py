@@ -7,10 +7,11 @@ their case.
 
 from __future__ import annotations
 
+import math
 import re
 from base64 import b64decode
 from binascii import Error as NotBase64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import attrs
@@ -72,9 +73,11 @@ class _Reader:
         if kind.endswith("[]"):
             if not isinstance(given, list):
                 raise _invalid(path, "a list", given)
-            items = cast("list[Any]", given)
             inner = kind.removesuffix("[]")
-            return [self.value(each, inner, f"{path}[{n}]", depth) for n, each in enumerate(items)]
+            return [
+                self.value(each, inner, f"{path}[{n}]", depth)
+                for n, each in enumerate(as_list(given))
+            ]
         if kind.startswith("map:"):
             if not isinstance(given, dict):
                 raise _invalid(path, "an object", given)
@@ -108,18 +111,16 @@ def _scalar(given: Any, kind: str, path: str) -> Any:
 
 def _number(given: Any, kind: str, path: str) -> float:
     try:
-        if isinstance(given, bool) or not isinstance(given, str | int | float):
-            raise ValueError
-        number = float(given)
-        if kind == "number":
+        number = math.nan if isinstance(given, bool) else float(given)
+        if kind == "number" and math.isfinite(number):
             return number if isinstance(given, str) else given
-        if not number.is_integer():
-            raise ValueError
-        return int(number)
-    except ValueError:
-        raise _invalid(path, kind, given) from None
+        if number.is_integer():
+            return int(number)
+    except (TypeError, ValueError):
+        pass
     except OverflowError:
         raise _invalid(path, kind, "a number out of range") from None
+    raise _invalid(path, kind, given)
 
 
 def _camel(name: str) -> str:
@@ -147,6 +148,11 @@ def _invalid(path: str, kind: str, given: Any) -> Rejection:
         return Rejection(400, None, "Invalid JSON payload received. The body is not an object.")
     shown = given if isinstance(given, str | int | float) else type(given).__name__
     return Rejection(400, None, f"Invalid value at '{path}' ({kind}), {str(shown)[:80]!r}", path)
+
+
+def as_list(given: Any) -> list[Any]:
+    """A JSON array, or an empty one."""
+    return list(cast("Sequence[Any]", given)) if isinstance(given, list) else []
 
 
 def as_object(given: Any) -> JSON:

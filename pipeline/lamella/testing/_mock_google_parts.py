@@ -9,7 +9,7 @@ from typing import Any, Final
 from lamella._messages import Message
 from lamella._parts import Audio, File, Image, Opaque, Part, Reasoning, Text, ToolCall, ToolResult
 from lamella._tools import Tool
-from lamella.testing._mock_google_json import as_object, decoded
+from lamella.testing._mock_google_json import as_list, as_object, decoded
 from lamella.testing._mock_requests import JSON
 
 NAME: Final = "google"
@@ -44,7 +44,7 @@ def read_messages(contents: Sequence[JSON]) -> Iterator[Message]:
 
 def read_parts(content: JSON) -> list[Part]:
     """The parts of a content that nobody answers, such as the system's instruction."""
-    return [_part(part) for part in content.get("parts") or []]
+    return [_part(part) for part in as_list(content.get("parts"))]
 
 
 def _said(part: JSON, place: str) -> Part:
@@ -96,7 +96,7 @@ def _linked(part: JSON) -> Part:
 
 def _seen(part: JSON, extra: JSON) -> JSON:
     """How closely a picture is to be looked at, and what else is said of it."""
-    given = part.get("mediaResolution") or {}
+    given = as_object(part.get("mediaResolution"))
     word = str(given.get("level", "")).removeprefix(_RESOLUTION)
     if given.keys() == {"level"} and word in _DETAILS:
         return {"detail": word.lower(), "extra": extra}
@@ -127,7 +127,7 @@ def _result(part: JSON, calls: list[tuple[str, str]]) -> ToolResult:
         said = next(iter(response.values()))
     text = said if isinstance(said, str) else dumps(said, ensure_ascii=False)
     content: list[Part] = [Text(text)] if response else []
-    content += [_part(each) for each in given.get("parts") or []]
+    content += [_part(each) for each in as_list(given.get("parts"))]
     extra = _extra(given, "id", "name", "response", "parts")
     return ToolResult(call_id, tuple(content), failed, extra)
 
@@ -176,5 +176,3 @@ def json_schema(given: Mapping[str, Any]) -> JSON:
     if given.get("nullable") and isinstance(found.get("type"), str):
         found["type"] = [found["type"], "null"]
     return found
-
-

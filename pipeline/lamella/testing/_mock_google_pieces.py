@@ -52,7 +52,7 @@ def pieces(events: Sequence[Event], *, ids: bool, thoughts: bool) -> Iterator[Pi
     for event in events:
         going = calls.get(event.choice)
         if going and not (isinstance(event, ToolCallDelta) and event.name is None):
-            yield _call(calls.pop(event.choice), ids, thinking)
+            yield _call(calls.pop(event.choice), thinking, ids=ids)
         if isinstance(event, ToolCallDelta):
             calls.setdefault(event.choice, []).append(event)
         elif isinstance(event, ReasoningDelta):
@@ -62,10 +62,10 @@ def pieces(events: Sequence[Event], *, ids: bool, thoughts: bool) -> Iterator[Pi
         elif (piece := _piece(event)) is not None:
             yield piece
     for left in calls.values():
-        yield _call(left, ids, thinking)
+        yield _call(left, thinking, ids=ids)
 
 
-def _call(deltas: Sequence[ToolCallDelta], ids: bool, thinking: set[int]) -> Piece:
+def _call(deltas: Sequence[ToolCallDelta], thinking: set[int], *, ids: bool) -> Piece:
     """A function call; the first of a candidate that thinks is sealed."""
     first = deltas[0]
     try:

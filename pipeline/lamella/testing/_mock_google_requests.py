@@ -44,9 +44,7 @@ _STOPS = 5
 _FUNCTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:\-]{0,127}")
 
 
-def read_google(
-    body: Any, *, model: str | None = None, vertex: bool = False
-) -> ChatRequest:
+def read_google(body: Any, *, model: str | None = None, vertex: bool = False) -> ChatRequest:
     """The request in a body of `generateContent`, with all that it says.
 
     What the library has no word for stands in `extra` under its own name. Whether thoughts are to
@@ -112,7 +110,10 @@ def thoughts_shown(given: JSON) -> bool:
 
 
 def _take_prompt(fields: JSON, given: JSON) -> None:
-    messages = list(read_messages(given.pop("contents", [])))
+    contents = given.pop("contents", [])
+    for place, content in enumerate(contents):
+        check_content(content, f"contents[{place}]")
+    messages = list(read_messages(contents))
     system = given.pop("systemInstruction", None)
     if system is not None:
         messages.insert(0, Message("system", read_parts(system)))

@@ -10,7 +10,9 @@ import attrs
 from lamella._mock_rejections import Rejection
 from lamella.testing._http_wire import Received
 
-_STUDIO = re.compile(r"/(?P<version>v1|v1beta|v1alpha)/(?P<kind>models|tunedModels)(?:/(?P<rest>.+))?")
+_STUDIO = re.compile(
+    r"/(?P<version>v1|v1beta|v1alpha)/(?P<kind>models|tunedModels)(?:/(?P<rest>.+))?"
+)
 _VERTEX = re.compile(
     r"/(?P<version>v1|v1beta1)/(?P<project>projects/[^/]+/locations/[^/]+/)?"
     r"(?:publishers/google/models|endpoints)(?:/(?P<rest>.+))?"

@@ -71,9 +71,7 @@ def array_written(ping: str) -> _Written:
             sign = f"{ping}\r\n,\r\n" if faults.pings and frame.event is None else ""
             data = dumps(loads(frame.data), indent=2, ensure_ascii=False)
             end = "]" if frame.event == _ERROR else ""
-            texts.append(
-                attrs.evolve(frame, data=f"{',' if place else '['}{sign}{data}\r\n{end}")
-            )
+            texts.append(attrs.evolve(frame, data=f"{',' if place else '['}{sign}{data}\r\n{end}"))
         return _bytes(texts, pause)
 
     return written

@@ -16,7 +16,7 @@ import attrs
 from lamella._mock_rejections import Rejection
 from lamella._mock_tokens import Draw
 from lamella.testing._mock_google_fields import UNKNOWN
-from lamella.testing._mock_google_json import decoded
+from lamella.testing._mock_google_json import as_list, decoded
 from lamella.testing._mock_requests import JSON
 
 DATA = ("text", "inlineData", "fileData", "functionCall", "functionResponse", "executableCode",
@@ -98,7 +98,7 @@ def check_content(content: JSON, path: str) -> None:
     Raises:
         Rejection: If it is so.
     """
-    parts = content.get("parts") or []
+    parts = as_list(content.get("parts"))
     if not parts:
         raise _wrong("contents.parts must not be empty.", f"{path}.parts")
     for place, part in enumerate(parts):
@@ -201,7 +201,9 @@ def _check_presence(turns: Sequence[_Turn]) -> None:
         first = next((part for part in turn.parts if "functionCall" in part), None)
         if first is not None and "thoughtSignature" not in first:
             name = first["functionCall"]["name"]
-            message = f"Function call is missing a thought_signature in functionCall parts: `{name}`."
+            message = (
+                f"Function call is missing a thought_signature in functionCall parts: `{name}`."
+            )
             raise _wrong(message, None)
 
 

@@ -154,9 +154,10 @@ class MockOpenAI:
 
     def _told(self, place: Place, asked: Asked) -> JSON:
         """What a body says, with the model that is meant."""
-        if not isinstance(asked.body, dict):
+        body: object = asked.body
+        if not isinstance(body, dict):
             raise Rejection(400, None, "The body is not a JSON object.")
-        told = cast("JSON", {**asked.body})
+        told: JSON = {**cast("JSON", body)}
         if asked.model:
             told["model"] = asked.model
         elif place.api == "token_count":

@@ -194,8 +194,9 @@ def _add_item(found: list[JSON | Message], item: JSON, place: str) -> None:
                 words["input"] = item.get("input")
             last = found[-1] if found else None
             if not isinstance(last, dict) or "tool_calls" not in last:
-                last = {"role": "assistant", "content": None, "tool_calls": []}
-                found.append(last)
+                made: JSON = {"role": "assistant", "content": None, "tool_calls": []}
+                found.append(made)
+                last = made
             last["tool_calls"].append({"id": item.get("call_id"), **call})
         case "function_call_output" | "custom_tool_call_output":
             content, call_id = _content(item.get("output")), item.get("call_id")

@@ -1,4 +1,4 @@
-"""The embedded provider behind HTTP: OpenAI's and Azure's APIs on the loopback, faults included."""
+"""The embedded provider behind HTTP: many providers' APIs on the loopback, faults included."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def _one_text(_: object, attribute: attrs.Attribute[Any], value: object) -> None
 class MockServer:
     """A provider on the loopback, for tests and for trying things out.
 
-    Use it as ``async with MockServer() as server:`` and point a client to ``server.url``. What goes
+    It speaks the APIs of OpenAI, Azure, Anthropic, Google, Amazon Bedrock and Ollama, told apart by
+    their addresses. Use it as ``async with MockServer() as server:`` and point a client to
+    ``server.url`` (OpenAI's) or ``server.endpoint`` (all others'). What goes
     wrong with a request is said by the first of these that there is: a fault text in the model's
     name (``mock;status=503``), the header ``x-mock-fault``, a rule in `paths`, `script`, `faults`;
     ``ok`` says that nothing does. The text is that of `MockFaults`.
@@ -128,7 +130,7 @@ class MockServer:
 
     @property
     def endpoint(self) -> str:
-        """The endpoint for clients of Azure's, which append ``/openai/...`` themselves."""
+        """The endpoint for all other clients, which append paths of their own."""
         return self._http.url
 
     @property
@@ -237,7 +239,7 @@ class ThreadedMockServer:
 
     @property
     def endpoint(self) -> str:
-        """The endpoint for clients of Azure's."""
+        """The endpoint for all other clients."""
         return self.server.endpoint
 
     @property

@@ -137,7 +137,9 @@ class Mock:
         if isinstance(request, TokenCountRequest):
             return count_events(request)
         msg = f"The mock provider cannot answer {request.operation or type(request).__name__!r}."
-        raise UnsupportedError(msg, hint="It answers chat, embeddings and token counts.", provider=self.name)
+        raise UnsupportedError(
+            msg, hint="It answers chat, embeddings and token counts.", provider=self.name
+        )
 
     def _pace(self, faults: MockFaults | None) -> Callable[[int], float]:
         """How long to wait before the event with a number."""

@@ -60,7 +60,7 @@ _NO_OPTIONS = OpenAIOptions()
 
 
 class OpenAI(HTTPTransport):
-    """The transport to OpenAI and compatible endpoints: Chat Completions, Responses, embeddings.
+    """The transport to OpenAI and compatible endpoints: chat, Responses, counts, embeddings.
 
     Nothing is opened, read or imported before the first request. Nothing is retried, except on a
     kept connection that the provider had closed.
