@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from lamella_google._cards import google_cards, vertex_cards
 
 from lamella._card_book import CardBook
 from lamella._cards import ModelCard
@@ -21,6 +20,7 @@ from lamella._errors import UnsupportedError
 from lamella._money import Money
 from lamella._parameter_rules import HasRules, apply_rules
 from lamella.transports._endpoints import Endpoint, endpoints
+from lamella_google._cards import google_cards, vertex_cards
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "transports"
@@ -69,7 +69,7 @@ PARAMETERS = (
 ANSWERS = (
     Probe("tools", ability="tools"),
     Probe("forced tool", "tool_choice", "required", "tools", counted=False),
-    Probe("one tool at a time", "parallel_tool_calls", False, "tools", counted=False),
+    Probe("one tool at a time", "parallel_tool_calls", value=False, ability="tools", counted=False),
     Probe("JSON", ability="json_object"),
     Probe("JSON schema", ability="json_schema"),
     Probe("reasoning", "reasoning_effort", "low", "reasoning"),
@@ -291,9 +291,9 @@ def models(known: Iterable[Provider]) -> str:
     lines = [
         "# Models",
         "",
-        "What the [model cards](../models.md) of this release say. Sizes are in tokens, prices in US",
-        "dollars for a million tokens on the day of the card, in the ordinary service and below any",
-        "tier. `+2` counts other names of the same model. `lamella models` shows the rest.",
+        "What the [model cards](../models.md) of this release say. Sizes are in tokens, prices in",
+        "US dollars for a million tokens on the day of the card, in the ordinary service and below",
+        "any tier. `+2` counts other names of the same model. `lamella models` shows the rest.",
         "",
         "This page is written by `python .ci/providers.py`.",
     ]

@@ -49,20 +49,20 @@ def maybe(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 PART: st.SearchStrategy[Part] = st.one_of(
-    st.builds(Text, WORD),
+    st.builds(Text, WORD, EXTRA),
     st.builds(Refusal, WORDS),
     st.builds(ToolCall, WORD, WORDS, WORDS, st.sampled_from(["function", "custom"]), EXTRA),
     st.builds(Reasoning, WORDS, maybe(WORD), maybe(WORD), st.booleans(), EXTRA),
-    st.builds(Image, data=BYTES, media_type=maybe(WORD)),
-    st.builds(Audio, maybe(BYTES), maybe(WORD), maybe(WORD), maybe(WORD)),
+    st.builds(Image, data=BYTES, media_type=maybe(WORD), extra=EXTRA),
+    st.builds(Audio, maybe(BYTES), maybe(WORD), maybe(WORD), maybe(WORD), EXTRA),
     st.builds(Opaque, st.dictionaries(WORD, st.integers(), max_size=2), WORDS),
 )
 
 
 def _expressible(parts: Sequence[Part]) -> bool:
-    """Two texts, or two refusals, in a row come back as one: events do not tell them apart."""
+    """Two refusals in a row come back as one: events do not tell them apart."""
     kinds = [type(part) for part in parts]
-    return not any(a is b and a in {Text, Refusal} for a, b in itertools.pairwise(kinds))
+    return not any(a is b is Refusal for a, b in itertools.pairwise(kinds))
 
 
 PARTS = st.lists(PART, max_size=5).filter(_expressible)

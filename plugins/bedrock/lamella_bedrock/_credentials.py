@@ -91,7 +91,7 @@ class CalledFor:
         """The credentials now; see `Credentials`."""
         given: object = self.source()
         found: object = await given if inspect.isawaitable(given) else given
-        if not isinstance(found, AWSCredentials):
+        if not isinstance(found, AWSCredentials):  # pyright: ignore[reportUnnecessaryIsInstance]
             msg = f"BedrockOptions(credentials=...) gave a {type(found).__name__}."
             raise SecretError(msg, hint="It must give AWSCredentials(access_key, secret_key).")
         return found

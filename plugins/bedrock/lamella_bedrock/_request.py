@@ -1,9 +1,10 @@
 """Converse: how a request is written.
 
-System messages at the beginning become `system`; a later one is moved there, with a note in the
-trace. Messages of one role in a row become one, and the results of all calls of an answer one
-message of the user. What the API has no words for is refused before the network; what only another
-provider understands is left out with a note.
+System messages at the beginning become `system`; a later one stays where it is if the model's card
+says that it may (`x-late-system`), and is moved there otherwise, with a note in the trace. Messages
+of one role in a row become one, and the results of all calls of an answer one message of the user.
+What the API has no words for is refused before the network; what only another provider understands
+is left out with a note.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def _conversation(
     capabilities = frozenset[str]() if options.card is None else options.card.capabilities
     caches = "prompt_cache" in capabilities if capabilities else None
     writer = PartWriter(provider, family, losses, caches=caches)
-    body = _messages(request, writer, losses)
+    body = _messages(request, writer, losses, late_system="x-late-system" in capabilities)
     add_tools(body, request, family, writer, losses)
     add_effort(body, request, base, capabilities, losses)
     return body, losses
@@ -110,7 +111,9 @@ def _refuse(request: ChatRequest, provider: str) -> None:
 # --- messages ----------------------------------------------------------------------------------
 
 
-def _messages(request: ChatRequest, writer: PartWriter, losses: Losses) -> JSON:
+def _messages(
+    request: ChatRequest, writer: PartWriter, losses: Losses, *, late_system: bool
+) -> JSON:
     system: list[JSON] = []
     messages: list[JSON] = []
     for message in request.messages:
@@ -118,18 +121,18 @@ def _messages(request: ChatRequest, writer: PartWriter, losses: Losses) -> JSON:
             hint = "Write it into the text."
             raise unsupported("A message's `name`", "to Bedrock", hint, provider=writer.provider)
         if message.role in _SYSTEM:
-            if messages and all(isinstance(part, Opaque) for part in message.parts):
-                # Changes of the tools, which stand where they take effect.
-                messages.append({"role": "system", "content": _content(message, writer)})
+            content = _instructions(message, writer)
+            if not messages or not (late_system or _changes_tools(message)):
+                if messages:
+                    losses.add("position of a system message", "the model takes them first only")
+                system += content
                 continue
-            if messages:
-                losses.add("position of a system message", "Converse takes them at the beginning")
-            system += _instructions(message, writer)
-            continue
-        role = "assistant" if message.role == "assistant" else "user"
-        content = _content(message, writer)
-        if message.extra:
-            content += writer.cache_point(message.extra)
+            role = "system"
+        else:
+            role = "assistant" if message.role == "assistant" else "user"
+            content = _content(message, writer)
+            if message.extra:
+                content += writer.cache_point(message.extra)
         if not content:
             continue
         if messages and messages[-1]["role"] == role:
@@ -152,6 +155,11 @@ def _content(message: Message, writer: PartWriter) -> list[JSON]:
         return [{"text": parts[0].text}] if parts[0].text else []
     said = message.role == "assistant"
     return [block for part in parts for block in writer.blocks(part, said=said)]
+
+
+def _changes_tools(message: Message) -> bool:
+    """Whether it only holds blocks of Bedrock's own, which stand where they take effect."""
+    return all(isinstance(part, Opaque) for part in message.parts)
 
 
 def _instructions(message: Message, writer: PartWriter) -> list[JSON]:

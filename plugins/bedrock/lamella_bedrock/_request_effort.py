@@ -51,9 +51,9 @@ def add_effort(
     vendor = base.partition(".")[0]
     if vendor == "anthropic":
         _claude(body, request, effort, capabilities, losses)
-    elif base.startswith("amazon.nova-2"):
+    elif "x-reasoning-config" in capabilities or base.startswith("amazon.nova-2"):
         _nova(_additional(body), effort)
-    elif base.startswith("openai.gpt-oss"):
+    elif "x-reasoning-effort" in capabilities or base.startswith("openai.gpt-oss"):
         _additional(body)["reasoning_effort"] = effort
     elif vendor == "openai":
         _additional(body)["reasoning"] = {"effort": effort}
@@ -71,7 +71,8 @@ def _claude(
                 hint="Ask for the effort 'low', or another model.",
                 code="unsupported_value",
             )
-        _additional(body)["thinking"] = {"type": "disabled"}
+        off = "between_tools" if "x-thinking-between-tools" in capabilities else "disabled"
+        _additional(body)["thinking"] = {"type": off}
         return
     if "x-thinking-budget" in capabilities and "x-thinking-adaptive" not in capabilities:
         budget = BUDGETS.get(effort, BUDGETS["medium"])

@@ -45,7 +45,7 @@ class GeminiChat(GoogleDialect):
     """The chat dialect.
 
     Quirk that it understands, beside the fields of `DialectOptions`: `thoughts` (whether summaries
-    of the model's thoughts are asked for; default False).
+    of the model's thoughts are asked for; None, the default, where a request states an effort).
     """
 
     operation: ClassVar[str] = "chat"

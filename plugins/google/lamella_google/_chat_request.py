@@ -66,7 +66,8 @@ def chat_body(
         add_tools(body, request, losses, provider=provider)
     config = _config(request, provider)
     thinking = _thinking(request.reasoning_effort, by_level=by_level, provider=provider)
-    if options.quirks.get("thoughts"):
+    shown = options.quirks.get("thoughts")
+    if shown or (shown is None and thinking and request.reasoning_effort != "none"):
         thinking["includeThoughts"] = True
     if thinking:
         config["thinkingConfig"] = thinking

@@ -33,12 +33,12 @@ class GoogleOptions(TransportOptions):
     Attributes:
         api_version: The API's version: `"v1"`, `"v1beta"`. None takes the one at the end of
             `base_url`, then `GOOGLE_GENAI_API_VERSION`, then the default of Google's own SDK.
-        thoughts: Whether summaries of the model's thoughts are asked for. They are billed either
-            way.
+        thoughts: Whether summaries of the model's thoughts are asked for; the thoughts are billed
+            either way. None asks for them where a request has a `reasoning_effort`.
     """
 
     api_version: str | None = attrs.field(default=None, validator=_can_be_version)
-    thoughts: bool = False
+    thoughts: bool | None = None
 
 
 def google_dialects(name: str, *, vertex: bool) -> Mapping[str, Dialect]:

@@ -41,6 +41,7 @@ class GeminiTokenCount(GoogleDialect):
             UnsupportedError: If the API has no words for something that is counted.
         """
         chat = request.conversation
+        options = attrs.evolve(options, quirks={**options.quirks, "thoughts": False})
         body = chat_body(chat, options, provider=self.provider, vertex=self.vertex)
         if self.vertex:
             return {name: value for name, value in body.items() if name not in _NOT_COUNTED}

@@ -1,0 +1,81 @@
+"""The sixteen failover scenarios with the four dialects mixed as targets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lamella import Pipeline
+from lamella.testing import (
+    FAILOVER_SCENARIOS,
+    FailoverResult,
+    FailoverScenario,
+    play_failover,
+    virtual_ports,
+)
+from lamella.testing import FailoverProvider as Provider
+from providers import PROVIDERS
+
+pytestmark = pytest.mark.anyio
+
+NAMES = list(PROVIDERS)
+PAIRS = [
+    (first, second)
+    for number, first in enumerate(NAMES)
+    for second in (NAMES[(number + 1) % 4], NAMES[(number + 2) % 4])
+]
+"""Each stands first twice and second twice."""
+
+BROKEN_IN_THE_MIDDLE = {"cut", "stall", "malformed", "no-prefill", "accounting"}
+
+
+@pytest.fixture
+def anyio_backend(lamella_virtual_backend: Any) -> Any:
+    """Waits of a minute take none; the sockets are real."""
+    return lamella_virtual_backend
+
+
+async def played(
+    scenario: FailoverScenario, first: Provider, second: Provider, mode: Any, **more: Any
+) -> FailoverResult:
+    """One scenario under `production` with two targets of different providers."""
+
+    def make(transport: Any, other: Any) -> Pipeline:
+        return Pipeline.preset(
+            "production", transport=transport, fallback={"targets": [other]}, log=None,
+            ports=virtual_ports(), **more,
+        )  # fmt: skip
+
+    return await play_failover(scenario, make, mode=mode, primary=first, secondary=second)
+
+
+@pytest.mark.parametrize("scenario", FAILOVER_SCENARIOS, ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+async def test_a_run_passes_all_of_them(
+    scenario: FailoverScenario, first: str, second: str
+) -> None:
+    """Whoever fails, in whatever words, the other answers."""
+    result = await played(scenario, PROVIDERS[first], PROVIDERS[second], "run")
+    assert result.grade == "pass", result
+
+
+@pytest.mark.parametrize("scenario", FAILOVER_SCENARIOS, ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+async def test_a_stream_passes_or_says_that_it_broke(
+    scenario: FailoverScenario, first: str, second: str
+) -> None:
+    """What breaks after the first word is an error that says so, and no text comes twice."""
+    result = await played(scenario, PROVIDERS[first], PROVIDERS[second], "stream")
+    assert result.grade == ("safe" if scenario.name in BROKEN_IN_THE_MIDDLE else "pass"), result
+
+
+@pytest.mark.parametrize("scenario", FAILOVER_SCENARIOS, ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+async def test_a_held_stream_passes_all_of_them(
+    scenario: FailoverScenario, first: str, second: str
+) -> None:
+    """Within the window of Hold a break has shown nothing yet, so it can be mended."""
+    hold = {"tokens": 40}
+    result = await played(scenario, PROVIDERS[first], PROVIDERS[second], "stream", hold=hold)
+    assert result.grade == "pass", result
