@@ -15,17 +15,20 @@ from lamella.testing import (
     virtual_ports,
 )
 from lamella.testing import FailoverProvider as Provider
-from providers import PROVIDERS
+from providers import FIRST, SECOND
 
 pytestmark = pytest.mark.anyio
 
-NAMES = list(PROVIDERS)
+NAMES = list(FIRST)
 PAIRS = [
     (first, second)
     for number, first in enumerate(NAMES)
     for second in (NAMES[(number + 1) % 4], NAMES[(number + 2) % 4])
 ]
 """Each stands first twice and second twice."""
+
+LARGEST = {"google"}
+"""Whose first model has as large a window as any second one: too much for it is so for all."""
 
 BROKEN_IN_THE_MIDDLE = {"cut", "stall", "malformed", "no-prefill", "accounting"}
 
@@ -50,14 +53,19 @@ async def played(
     return await play_failover(scenario, make, mode=mode, primary=first, secondary=second)
 
 
+def expected(scenario: FailoverScenario, first: str) -> str:
+    """An error that says so is all that is possible where no target has a larger window."""
+    return "safe" if scenario.name == "context-length" and first in LARGEST else "pass"
+
+
 @pytest.mark.parametrize("scenario", FAILOVER_SCENARIOS, ids=lambda scenario: scenario.name)
 @pytest.mark.parametrize(("first", "second"), PAIRS)
 async def test_a_run_passes_all_of_them(
     scenario: FailoverScenario, first: str, second: str
 ) -> None:
     """Whoever fails, in whatever words, the other answers."""
-    result = await played(scenario, PROVIDERS[first], PROVIDERS[second], "run")
-    assert result.grade == "pass", result
+    result = await played(scenario, FIRST[first], SECOND[second], "run")
+    assert result.grade == expected(scenario, first), result
 
 
 @pytest.mark.parametrize("scenario", FAILOVER_SCENARIOS, ids=lambda scenario: scenario.name)
@@ -66,8 +74,9 @@ async def test_a_stream_passes_or_says_that_it_broke(
     scenario: FailoverScenario, first: str, second: str
 ) -> None:
     """What breaks after the first word is an error that says so, and no text comes twice."""
-    result = await played(scenario, PROVIDERS[first], PROVIDERS[second], "stream")
-    assert result.grade == ("safe" if scenario.name in BROKEN_IN_THE_MIDDLE else "pass"), result
+    result = await played(scenario, FIRST[first], SECOND[second], "stream")
+    broken = scenario.name in BROKEN_IN_THE_MIDDLE
+    assert result.grade == ("safe" if broken else expected(scenario, first)), result
 
 
 @pytest.mark.parametrize("scenario", FAILOVER_SCENARIOS, ids=lambda scenario: scenario.name)
@@ -77,5 +86,5 @@ async def test_a_held_stream_passes_all_of_them(
 ) -> None:
     """Within the window of Hold a break has shown nothing yet, so it can be mended."""
     hold = {"tokens": 40}
-    result = await played(scenario, PROVIDERS[first], PROVIDERS[second], "stream", hold=hold)
-    assert result.grade == "pass", result
+    result = await played(scenario, FIRST[first], SECOND[second], "stream", hold=hold)
+    assert result.grade == expected(scenario, first), result

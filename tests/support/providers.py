@@ -49,10 +49,18 @@ TRANSPORTS: dict[str, Callable[..., Any]] = {
     "bedrock": bedrock,
 }
 
-PROVIDERS = {
+FIRST = {
     "openai": FailoverProvider(openai, "gpt-4o-mini"),
     "anthropic": FailoverProvider(anthropic, "claude-haiku-4-5"),
     "google": FailoverProvider(google, "gemini-2.5-flash"),
     "bedrock": FailoverProvider(bedrock, "amazon.nova-lite-v1:0"),
 }
 """Each with a model that has a card, and so a price."""
+
+SECOND = {
+    "openai": FailoverProvider(openai, "gpt-4.1-mini"),
+    "anthropic": FailoverProvider(anthropic, "claude-sonnet-5"),
+    "google": FailoverProvider(google, "gemini-2.5-pro"),
+    "bedrock": FailoverProvider(bedrock, "amazon.nova-2-lite-v1:0"),
+}
+"""Each with a model whose window is a million tokens."""

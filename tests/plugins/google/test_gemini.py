@@ -321,3 +321,11 @@ def test_import_is_light() -> None:
         "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+async def test_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are found by the names that presets use."""
+    monkeypatch.setenv("GOOGLE_API_KEY", KEY)
+    for name in ("google", "vertex"):
+        async with Pipeline([], name) as pipeline:
+            assert pipeline.name == name
