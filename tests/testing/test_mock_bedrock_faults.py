@@ -69,6 +69,16 @@ async def test_each_status_has_an_exception(
         assert told["ResponseMetadata"]["RequestId"].startswith("00000000-0000-4000-8000-")
 
 
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [("content_filter", "content filtering policy"), ("context_length_exceeded", "is too long")],
+)
+async def test_refusals_have_the_words_of_the_models(client: Any, code: str, words: str) -> None:
+    """A filter and a window have no exception of their own: the sentence tells."""
+    with pytest.raises(client.exceptions.ValidationException, match=words):
+        await asked(client, f"mock;status=400; error={code}")
+
+
 async def test_a_failure_of_the_model_tells_its_status(client: Any) -> None:
     """The exception has members of its own."""
     with pytest.raises(client.exceptions.ModelErrorException) as caught:
@@ -136,7 +146,7 @@ async def test_a_stream_that_ends_early(client: Any) -> None:
     assert len(events) == 4
     assert not any("messageStop" in event for event in events)
     events = await streamed(client, "mock;no_done")
-    assert [next(iter(event)) for event in events[-2:]] == ["contentBlockStop", "metadata"]
+    assert [next(iter(event)) for event in events[-2:]] == ["contentBlockStop", "messageStop"]
 
 
 async def test_broken_streams(client: Any) -> None:

@@ -82,10 +82,9 @@ class Answer:
             for delta in block.deltas:
                 yield _frame("contentBlockDelta", {**at, "delta": delta}, token=True)
             yield _frame("contentBlockStop", at)
-        if not faults.no_done:
-            yield _frame("messageStop", self._ending(faults))
+        yield _frame("messageStop", self._ending(faults))
         usage = self._usage(faults)
-        if usage is not None:
+        if usage is not None and not faults.no_done:
             told = {"metrics": {"latencyMs": 100}, "usage": usage, **self.fields}
             for _ in range(2 if faults.usage == "twice" else 1):
                 yield _frame("metadata", told)

@@ -20,6 +20,7 @@ _WORD: Final = re.compile(r"[A-Za-z]+(Exception|Failure|Error|Signature)")
 _SAID: Final = " This is said by the mock provider."
 
 _BY_CODE: Final = {
+    "content_filter": INVALID,
     "context_length_exceeded": INVALID,
     "insufficient_quota": "ServiceQuotaExceededException",
     "overloaded": "ServiceUnavailableException",
@@ -55,7 +56,11 @@ _WORDS: Final = {
     "ThrottlingException": "Too many requests, please wait before trying again.",
     "UnrecognizedClientException": "The security token included in the request is invalid.",
 }
-_TOO_LONG: Final = "Input is too long for requested model."
+_SAID_OF_CODE: Final = {
+    "content_filter": "Output blocked by content filtering policy",
+    "context_length_exceeded": "Input is too long for requested model.",
+}
+"""What the models behind the API say, and clients tell such errors by."""
 
 
 def wrong(message: str) -> Rejection:
@@ -90,8 +95,8 @@ class Failure:
         else:
             usual = "InternalServerException" if status >= 500 else INVALID
             name = _BY_STATUS.get(status, usual)
-        if code == "context_length_exceeded":
-            return cls(name, _TOO_LONG)
+        if code in _SAID_OF_CODE:
+            return cls(name, _SAID_OF_CODE[code])
         words = _WORDS.get(name, "The request cannot be served.")
         return cls(name, rejection.message or words + _SAID)
 

@@ -63,6 +63,9 @@ _WORDS: dict[str, str] = {
     "DEADLINE_EXCEEDED": "Deadline expired before operation could complete.",
 }
 
+_SENSITIVE = "sensitive words that violate Google's Responsible AI practices"
+"""What Vertex AI says of a prompt that its filter does not take."""
+
 _REASONS: dict[str, str] = {
     "invalid_api_key": "API_KEY_INVALID",
     "permission_denied": "API_KEY_SERVICE_BLOCKED",
@@ -124,6 +127,8 @@ def _message(rejection: Rejection, status: str, place: Place | None) -> str:
     if rejection.code == "context_length_exceeded":
         most = f"the maximum number of tokens allowed ({CONTEXT_TOKENS})"
         return f"The input token count exceeds {most}."
+    if rejection.code == "content_filter":
+        return f"The prompt could not be submitted: it contains {_SENSITIVE}."
     if rejection.code == "model_not_found" and place is not None:
         if place.vertex:
             return f"Publisher Model `{place.resource}` was not found or may not be used."

@@ -163,7 +163,12 @@ _CONTEXT_WORDS = (
     "too many input tokens",
 )
 _QUOTA_WORDS = ("credit balance", "exceeded your current quota", "insufficient balance")
-_FILTER_WORDS = ("content management policy", "content filtering", "safety system")
+_FILTER_WORDS = (
+    "content management policy",
+    "content filtering",
+    "safety system",
+    "responsible ai practices",
+)
 _HINTS: Final[Mapping[type[LamellaError], str]] = {
     AuthenticationError: "Check the key, and that it belongs to this endpoint.",
     PermissionDeniedError: "The key is known but may not do this: check its project and rights.",

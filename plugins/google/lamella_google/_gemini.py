@@ -18,19 +18,12 @@ from lamella.transports._credentials import (
     from_environment,
     missing_key,
 )
-from lamella.transports._headers import static_headers, user_agent
 from lamella.transports._http_transport import HTTPTransport, key_header
-from lamella.transports._place import Place
-from lamella_google._dialects import (
-    GoogleOptions,
-    google_dialect_options,
-    google_dialects,
-    versioned,
-)
-from lamella_google._model_names import card_name
+from lamella_google._options import GoogleOptions, versioned
 
 if TYPE_CHECKING:
     from lamella._ports import ThreadPort
+    from lamella.transports._place import Place
 
 ADDRESS: Final = "https://generativelanguage.googleapis.com"
 KEY_VARIABLES: Final = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
@@ -87,6 +80,11 @@ class Gemini(HTTPTransport):
         return self.options.card_provider or "google"
 
     async def _make_place(self, thread: ThreadPort) -> Place:
+        from lamella.transports._headers import static_headers, user_agent
+        from lamella.transports._place import Place
+        from lamella_google._dialects import google_dialect_options, google_dialects
+        from lamella_google._model_names import card_name
+
         given = self.options
         root = versioned(self._address(), given, "v1", "v1beta")
         return Place(

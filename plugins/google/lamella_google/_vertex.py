@@ -12,22 +12,15 @@ import attrs
 from lamella._errors import ConfigurationError
 from lamella.transports._addresses import checked_address
 from lamella.transports._credentials import NO_CREDENTIAL, Key, credential, from_environment
-from lamella.transports._headers import static_headers, user_agent
 from lamella.transports._http_transport import HTTPTransport, key_header
-from lamella.transports._place import Place
 from lamella_google._default_credentials import DefaultCredentials
-from lamella_google._dialects import (
-    GoogleOptions,
-    google_dialect_options,
-    google_dialects,
-    versioned,
-)
 from lamella_google._gemini import KEY_HEADER, KEY_VARIABLES
-from lamella_google._model_names import card_name
+from lamella_google._options import GoogleOptions, versioned
 
 if TYPE_CHECKING:
     from lamella._ports import ThreadPort
     from lamella.transports._exchange import Authorize
+    from lamella.transports._place import Place
 
 _MULTI_REGIONS: Final = frozenset({"us", "eu"})
 _LOCATION: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
@@ -120,6 +113,11 @@ class Vertex(HTTPTransport):
         return self.options.card_provider or "vertex"
 
     async def _make_place(self, thread: ThreadPort) -> Place:
+        from lamella.transports._headers import static_headers, user_agent
+        from lamella.transports._place import Place
+        from lamella_google._dialects import google_dialect_options, google_dialects
+        from lamella_google._model_names import card_name
+
         given = self.options
         project = self.project or os.environ.get("GOOGLE_CLOUD_PROJECT")
         location = self.location or self._location_variable()

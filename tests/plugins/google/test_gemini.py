@@ -328,4 +328,4 @@ async def test_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOOGLE_API_KEY", KEY)
     for name in ("google", "vertex"):
         async with Pipeline([], name) as pipeline:
-            assert pipeline.name == name
+            assert repr(pipeline) == f"<Pipeline [] -> {name}>"
