@@ -79,6 +79,8 @@ class OpenAttempt:
         usage: What it consumed, as far as known.
         cost: What it costs, as far as known.
         request_id: The provider's id of it.
+        service: The provider's class of service that it asks for; a transport that sends another
+            one, or none, says so, since that one is billed.
         sent: Whether any byte of it left this process; the transport sets it.
         streamed: Whether the answer is expected as a stream, so that its first event is awaited;
             see `expect_whole`.
@@ -88,8 +90,8 @@ class OpenAttempt:
 
     __slots__ = (
         "_now", "bound", "branch", "committed", "cost", "end", "error", "first_event", "index",
-        "interruption", "model", "outcome", "provider", "received", "request_id", "sent", "start",
-        "streamed", "transport", "usage", "vendor",
+        "interruption", "model", "outcome", "provider", "received", "request_id", "sent", "service",
+        "start", "streamed", "transport", "usage", "vendor",
     )  # fmt: skip
 
     def __init__(
@@ -111,6 +113,7 @@ class OpenAttempt:
         self.usage: Usage | None = None
         self.cost: Money | None = None
         self.request_id: str | None = None
+        self.service: str | None = None
         self.sent = False
         self.received: Sequence[Event] = ()
         self.error: BaseException | None = None

@@ -110,6 +110,7 @@ def _opened(request: Request[Any], provider: str, transport: object) -> OpenAtte
     record = context.trace.open_attempt(context.branch, provider, request.model)
     record.bound = context.bound
     record.transport = transport
+    record.service = getattr(request, "service_tier", None)
     if request.target is not None and transport is not None:
         record.vendor = name_of(transport)
     record.streamed = request.stream or (context.limits.stream_runs and request.streams)

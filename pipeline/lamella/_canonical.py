@@ -74,6 +74,16 @@ def fields_form(kind: type, without: Collection[str] = ()) -> Callable[[Any], Fo
     return make
 
 
+def leave_out(kind: type, names: Collection[str]) -> None:
+    """Have fields of a class, and of those made from it, left out wherever one is met."""
+    _WITHOUT[kind] = frozenset(names)
+
+
+def _left_out(kind: type) -> frozenset[str]:
+    found = [names for base, names in _WITHOUT.items() if issubclass(kind, base)]
+    return frozenset().union(*found)
+
+
 def _sequence(value: Any) -> Form:
     return _formed(list(value))
 
@@ -94,7 +104,7 @@ def _learn(kind: type[Any]) -> Callable[[Any], Form]:
     """How values of a class are formed, from now on."""
     make: Callable[[Any], Form] = _refuse
     if attrs.has(kind):
-        make = fields_form(kind)
+        make = fields_form(kind, _left_out(kind))
     else:
         for known, one in _ABSTRACT:
             if issubclass(kind, known):
@@ -153,6 +163,9 @@ _ABSTRACT: tuple[tuple[Any, Callable[[Any], Form]], ...] = (
     (bytearray, bytes),
 )
 """How values of these classes, and of those made from them, are formed."""
+
+_WITHOUT: dict[type, frozenset[str]] = {}
+"""Fields that are left out, by class."""
 
 _FORMS: dict[type, Callable[[Any], Form]] = {list: _sequence, tuple: _sequence}
 """How values of each class that has been met are formed."""

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any, Final
 
-from lamella._canonical import encode, fields_form, form
+from lamella._canonical import encode, fields_form, form, leave_out
 from lamella._fingerprints import fingerprint
 from lamella._requests import Request
 
@@ -23,8 +23,11 @@ EXCLUDED: Final = frozenset({"context", "stream", "target"})
 
 `stream` says how the answer is read and not what it is. Of `context` only the tenant is part of it:
 ids, time, priorities and labels change no answer. A `target` counts by its name and its transport;
-what it changes in the request is there already.
+what it changes in the request is there already. It is the same for a request within a request:
+the conversation whose tokens are counted.
 """
+
+leave_out(Request, EXCLUDED)
 
 
 def request_key(request: Request[Any], *, inside: str = "") -> str:

@@ -97,7 +97,9 @@ class Fitness:
         model = named or self._request.model or getattr(transport, "model", None)
         if transport is None or not isinstance(model, str):
             return None
-        return (self._book or shared_cards()).find(card_provider_of(transport), model)
+        return (self._book or shared_cards()).find(
+            card_provider_of(transport), card_name_of(transport, model)
+        )
 
     def window(self, target: Target | None) -> int | None:
         """How many tokens of a conversation the model takes; None if nobody says."""
@@ -206,3 +208,12 @@ def card_provider_of(transport: object) -> str:
     """Whose model cards hold for what a transport serves: its own word, or its name."""
     said = getattr(transport, "card_provider", None)
     return said if isinstance(said, str) and said else name_of(transport)
+
+
+def card_name_of(transport: object, model: str) -> str:
+    """What the model cards call a model that requests to a transport name so: `card_name(model)`.
+
+    Some providers take a model under several names: a resource's path, an ARN.
+    """
+    name = getattr(transport, "card_name", None)
+    return name(model) if callable(name) else model

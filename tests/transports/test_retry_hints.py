@@ -19,6 +19,7 @@ NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
         ({"retry-after": " 3 "}, 3.0),
         ({"retry-after-ms": "1500", "retry-after": "60"}, 1.5),
         ({"retry-after-ms": "junk", "retry-after": "60"}, 60.0),
+        ({"x-amz-retry-after": "2500"}, 2.5),
         ({"retry-after": "Tue, 14 Nov 2023 22:13:50 GMT"}, 30.0),
         ({"retry-after": "Tue, 14 Nov 2023 22:13:50 -0000"}, 30.0),
         ({"retry-after": "86400"}, 86_400.0),

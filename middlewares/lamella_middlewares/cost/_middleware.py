@@ -31,6 +31,7 @@ from lamella import (
     output_usage,
 )
 from lamella._options import one_of, refused
+from lamella._target_fitness import card_name_of, card_provider_of
 from lamella_middlewares.cost._price_list import PriceList, own_prices
 
 R = TypeVar("R", bound=Response)
@@ -88,8 +89,8 @@ class Cost:
             They win over the model cards.
         unknown: What to do about a model without a price. `"note"` sends the request; its cost is
             then None, never 0, and the trace has a note. `"refuse"` does not send it.
-        provider: Whose model cards hold, where the transport's name does not say it: `"openai"` for
-            an Azure deployment. None takes the name of the transport.
+        provider: Whose model cards hold, where the transport does not say it: `"openai"` for an
+            Azure deployment. None takes the name of the transport, and then its `card_provider`.
         book: The model cards. None takes those of the library and its plugins.
     """
 
@@ -114,9 +115,10 @@ class Cost:
             request.context.note("cost", "cost.skipped", why="no attempt is under way here")
             return await call_next(request)
         # Before anything is sent: whatever is wrong with a card file must not cost an answer.
-        price = self.price(request, attempt.vendor, request.model)
+        model = request.model or _default_model(attempt)
+        price = self.price(request, attempt.vendor, model)
         if self.unknown == "refuse":
-            self._must_have(price, request, attempt)
+            self._must_have(price, model, request, attempt)
         meter = _Meter(self, request, call_next, price)
         return await ending(meter, request, meter.settle)
 
@@ -125,13 +127,23 @@ class Cost:
         known = [model for model in models if model is not None]
         if not known:
             return None
-        return self._list.find(self.provider or provider, known, request.context.ports.wall())
+        wall = request.context.ports.wall()
+        price = self._list.find(self.provider or provider, known, wall)
+        attempt = request.context.attempt
+        if price is not None or self.provider is not None or attempt is None:
+            return price
+        # It may go by a name of its own, and call models otherwise than the cards do.
+        transport = attempt.transport
+        named = [card_name_of(transport, model) for model in known]
+        return self._list.find(card_provider_of(transport), named, wall)
 
-    def _must_have(self, price: Price | None, request: Request[Any], attempt: OpenAttempt) -> None:
-        service = _service(request)
+    def _must_have(
+        self, price: Price | None, model: str | None, request: Request[Any], attempt: OpenAttempt
+    ) -> None:
+        service: str | None = getattr(request, "service_tier", None)
         if price is not None and not price.unpriced(Usage(), service=service):
             return
-        what = f"the model {request.model!r}" if price is None else f"the service {service!r}"
+        what = f"the model {model!r}" if price is None else f"the service {service!r}"
         raise RefusedError(
             f"Cost refuses {what} of {self.provider or attempt.vendor!r}: it has no price.",
             hint='State one with Cost(prices=...), or accept it with Cost(unknown="note").',
@@ -183,16 +195,17 @@ class _Meter:
             self._note(attempt, "no price is known")
         else:
             try:
-                attempt.cost = price.cost(attempt.usage, service=_service(self._request))
+                attempt.cost = price.cost(attempt.usage, service=attempt.service)
             except UnpricedError as error:
                 self._note(attempt, f"no price for {', '.join(error.parts)}")
 
     def _price(self, attempt: OpenAttempt) -> Price | None:
         """The price of the model that answered, or else of the one that was asked."""
         served = self._head.model
-        if served is None or served == self._request.model:
+        asked = self._request.model or _default_model(attempt)
+        if served is None or served == asked:
             return self._asked
-        return self._cost.price(self._request, attempt.vendor, served, self._request.model)
+        return self._cost.price(self._request, attempt.vendor, served, asked)
 
     def _usage(self, end: Ending, attempt: OpenAttempt) -> Usage | None:
         reported = end.usage or attempt.usage
@@ -216,6 +229,11 @@ class _Meter:
         )
 
 
+def _default_model(attempt: OpenAttempt) -> str | None:
+    model = getattr(attempt.transport, "model", None)
+    return model if isinstance(model, str) else None
+
+
 def _refused_unread(end: Ending) -> bool:
     """Whether the provider refused the request before it began to work on it: that is free."""
     error = end.error
@@ -223,11 +241,6 @@ def _refused_unread(end: Ending) -> bool:
         return False
     begun = bool(end.events) or end.usage is not None or error.partial is not None
     return not begun and error.status not in _PROCESSED
-
-
-def _service(request: Request[Any]) -> str | None:
-    service: str | None = getattr(request, "service_tier", None)
-    return service
 
 
 def _at_least(reported: Usage, delivered: Usage) -> Usage:

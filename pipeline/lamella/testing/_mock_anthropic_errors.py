@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from lamella._mock_answers import CONTEXT_TOKENS
 from lamella._mock_rejections import Rejection
 from lamella.testing._mock_requests import JSON
 from lamella.testing._mock_sse import Frame, json_text
@@ -34,6 +35,7 @@ _WORDS: Final = {
     "overloaded_error": "Overloaded.",
 }
 _TRANSLATED: Final = {
+    "content_filter": "invalid_request_error",
     "context_length_exceeded": "invalid_request_error",
     "insufficient_quota": "billing_error",
     "invalid_api_key": "authentication_error",
@@ -52,6 +54,14 @@ _TRANSLATED: Final = {
     "unsupported_value": "invalid_request_error",
 }
 """What OpenAI's codes, in which rejections are written, are called here."""
+
+_SENTENCES: Final = {
+    "content_filter": "Output blocked by content filtering policy",
+    "context_length_exceeded": (
+        f"prompt is too long: {CONTEXT_TOKENS + 1} tokens > {CONTEXT_TOKENS} maximum"
+    ),
+}
+"""What alone tells some errors from others of their type, and so is said as it is there."""
 
 
 def request_id(number: int) -> str:
@@ -73,10 +83,11 @@ def error_document(code: str | None, number: int, *, status: int = 200, message:
     kind = kind or _TRANSLATED.get(code or "")
     named = code is not None and kind is None
     if kind is None:
-        usual = "invalid_request_error" if 400 <= status < 500 else "api_error"
-        kind = _TYPES.get(status, usual)
+        others = "invalid_request_error" if 400 <= status < 500 else "api_error"
+        kind = _TYPES.get(status, others)
     words = _WORDS.get(kind, "Something went wrong.")
-    said = message or f"{words} This is said by the mock provider."
+    usual = message or f"{words} This is said by the mock provider."
+    said = _SENTENCES.get(code or "", usual)
     error: JSON = {"type": kind, "message": said}
     if named:
         error["details"] = {"error_code": code}

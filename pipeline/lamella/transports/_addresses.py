@@ -27,7 +27,7 @@ def checked_address(given: str, what: str, example: str) -> str:
         ConfigurationError: If it is no address of HTTP, or has a part that would be shown or lost.
     """
     hint = f"For example: {example}."
-    parts = _split(given)
+    parts = _split(given) if isinstance(given, str) else None  # pyright: ignore[reportUnnecessaryIsInstance]
     if parts is None:
         raise ConfigurationError(f"{what} is no address that can be used.", hint=hint)
     if parts.scheme not in {"http", "https"} or not parts.hostname:

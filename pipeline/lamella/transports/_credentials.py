@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import attrs
 
-from lamella._errors import ConfigurationError, SecretError
+from lamella._errors import ConfigurationError, LamellaError, SecretError
 from lamella._secrets import Secret
 
 Key: TypeAlias = str | Secret | Callable[[], str | Awaitable[str]]
@@ -44,9 +44,22 @@ class Credential:
         if isinstance(source, Secret):
             value = await source.fetch()
         else:
-            found = source()
-            value = await found if inspect.isawaitable(found) else found
+            value = await self._given_by(source)
         return _checked(value, self.origin)
+
+    async def _given_by(self, source: Callable[[], str | Awaitable[str]]) -> object:
+        try:
+            found = source()
+            return await found if inspect.isawaitable(found) else found
+        except LamellaError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a stranger's function may raise anything
+            # Its message may hold what it was sent, and a traceback would show it too.
+            raise SecretError(
+                f"The function given as {self.origin} failed with {type(error).__name__}.",
+                hint="Look whether what it asks can be reached and allows this program in.",
+                elsewhere=True,
+            ) from None
 
 
 _SCHEME = re.compile("[a-z]{2,16}")

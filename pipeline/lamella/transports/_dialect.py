@@ -79,7 +79,11 @@ class MessageReader(Protocol):
 
 
 class StreamDecoder(Protocol):
-    """Reads the messages of one stream."""
+    """Reads the messages of one stream.
+
+    A decoder whose protocol has no terminal signal may have an attribute `complete`: whether the
+    answer needs no more, though more may follow. It is then not waited for without end.
+    """
 
     head: Head
     """What has been learned of the answer so far: its model and id."""

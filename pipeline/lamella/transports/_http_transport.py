@@ -129,6 +129,10 @@ class HTTPTransport:
         """Whose model cards hold for the models there; None for nobody's."""
         return self.options.card_provider
 
+    def card_name(self, model: str) -> str:
+        """What model cards and their price lists call a model that requests name so."""
+        return model
+
     @property
     def fingerprint(self) -> str:
         """What tells it from other transports: its kind, its name, and where it sends requests."""
@@ -200,11 +204,12 @@ def key_header(
         value = await key.fetch()
         if value is None:
             return request
-        if value != known[0]:
+        kept = known  # another thread may have another key by now
+        if value != kept[0]:
             said = f"Bearer {value}" if header == "Authorization" else value
-            known = (value, encoded_headers({header: said}))
+            kept = known = (value, encoded_headers({header: said}))
             if changed is not None:
                 changed(value)
-        return request.with_headers(known[1])
+        return request.with_headers(kept[1])
 
     return authorize

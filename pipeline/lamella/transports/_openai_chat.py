@@ -21,7 +21,8 @@ class OpenAIChat(BaseDialect):
 
     Quirks that it understands, beside the fields of `DialectOptions`: `send_reasoning` (whether the
     endpoint takes its models' thinking back in `reasoning_field`; default False, as OpenAI refuses
-    the field).
+    the field) and `cache_marks` (whether it takes marks for prompt caches as Anthropic spells them;
+    default False).
 
     Attributes:
         provider: Whose answers these are: it stands in errors and on provider-bound parts, which go

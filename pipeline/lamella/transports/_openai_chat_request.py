@@ -155,7 +155,8 @@ class _Writer:
         elif role == "tool":
             self._tool(parts[0], out)
         else:
-            out["content"] = [self._part(part) for part in parts] if parts else ""
+            listed = message.listed or len(parts) > 1
+            out["content"] = self._text_content(parts, listed=listed) if parts else ""
         if message.name is not None:
             out["name"] = message.name
         if message.extra:
@@ -181,9 +182,10 @@ class _Writer:
         """A string where one text says all, otherwise a list."""
         if not parts and not listed:
             return ""
-        if not listed and len(parts) == 1 and isinstance(parts[0], Text) and not parts[0].extra:
+        bodies = [self._part(part) for part in parts]
+        if not listed and len(parts) == 1 and isinstance(parts[0], Text) and len(bodies[0]) == 2:
             return parts[0].text
-        return [self._part(part) for part in parts]
+        return bodies
 
     # --- an assistant's message: some of its parts stand beside the content ------------------
 
@@ -192,7 +194,9 @@ class _Writer:
         thoughts: list[Reasoning] = []
         for part in message.parts:
             if isinstance(part, Text):
-                content.append(part)
+                said = self._without_foreign(part) if part.extra else part
+                if said is not None:
+                    content.append(said)
             elif isinstance(part, ToolCall):
                 out.setdefault("tool_calls", []).append(self._tool_call(part))
             elif isinstance(part, Reasoning):
@@ -217,6 +221,11 @@ class _Writer:
         elif not out.keys() - {"role", "content"}:
             out["content"] = ""
         self._add_thoughts(thoughts, out)
+
+    def _without_foreign(self, part: Text) -> Text | None:
+        """A text with what goes out with it; None for one that had no words, only that."""
+        extra = self._losses.own(part.extra, "Text")
+        return attrs.evolve(part, extra=extra) if part.text or extra else None
 
     def _add_thoughts(self, thoughts: list[Reasoning], out: JSON) -> None:
         for part in thoughts:

@@ -237,7 +237,7 @@ class _Writer:
                 "Give its bytes and their format: Audio(data=..., format='wav').",
             )
         sound = {"data": base64.b64encode(part.data).decode(), "format": part.format}
-        return {"type": "input_audio", "input_audio": sound}
+        return {"type": "input_audio", "input_audio": sound, **self._extra(part)}
 
     def _output(self, result: Part) -> JSON:
         assert isinstance(result, ToolResult)  # noqa: S101 - a Message of role tool holds nothing else
@@ -257,7 +257,7 @@ class _Writer:
         content: list[Any] = []
         for part in message.parts:
             if isinstance(part, Text):
-                content.append({"type": "output_text", "text": part.text})
+                content.append({"type": "output_text", "text": part.text, **self._extra(part)})
             elif isinstance(part, Refusal):
                 content.append({"type": "refusal", "refusal": part.text})
             elif isinstance(part, Opaque) and part.data.get("type") in _OUTPUT_CONTENT:
@@ -316,7 +316,7 @@ class _Writer:
             )
         return part.data
 
-    def _extra(self, part: Text | Image | File, nested: str = "") -> Mapping[str, Any]:
+    def _extra(self, part: Text | Image | Audio | File, nested: str = "") -> Mapping[str, Any]:
         extra = self._losses.own(part.extra, type(part).__name__)
         if not nested or nested not in extra:
             return extra

@@ -123,8 +123,11 @@ class Place:
             max_message_bytes=self.given.http.max_message_bytes,
         )
         attempt = request.context.attempt
-        if attempt is not None and not stream:
-            attempt.expect_whole()
+        if attempt is not None:
+            if not stream:
+                attempt.expect_whole()
+            if attempt.service is not None:  # a card may have left it out, or exchanged it
+                attempt.service = getattr(request, "service_tier", None)
         return await exchange.run(request, stream=stream)
 
     async def check(self) -> None:

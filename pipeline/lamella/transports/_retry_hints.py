@@ -1,9 +1,10 @@
 """When a provider says one may come back, from headers of four dialects and from its words.
 
-The first valid of these counts: `retry-after-ms`; `retry-after` (seconds or a date);
-`x-ratelimit-reset-*` (Go durations such as `6m0s`) and `anthropic-ratelimit-*-reset` (RFC 3339) of
-those dimensions of which nothing remains. What is not positive, not finite or not understood is as
-good as not said. A long wait is kept as it is: shortening it is not ours to do.
+The first valid of these counts: `retry-after-ms`; Amazon's `x-amz-retry-after`, in milliseconds
+too; `retry-after` (seconds or a date); `x-ratelimit-reset-*` (Go durations such as `6m0s`) and
+`anthropic-ratelimit-*-reset` (RFC 3339) of those dimensions of which nothing remains. What is not
+positive, not finite or not understood is as good as not said. A long wait is kept as it is:
+shortening it is not ours to do.
 """
 
 from __future__ import annotations
@@ -72,8 +73,9 @@ def should_retry(headers: Mapping[str, str]) -> bool | None:
 
 
 def _hints(headers: Mapping[str, str], now: float | None) -> Iterator[float | None]:
-    milliseconds = _number(headers.get("retry-after-ms"))
-    yield None if milliseconds is None else milliseconds / 1000
+    for name in ("retry-after-ms", "x-amz-retry-after"):
+        milliseconds = _number(headers.get(name))
+        yield None if milliseconds is None else milliseconds / 1000
     given = headers.get("retry-after")
     seconds = _number(given)
     yield seconds if seconds is not None else _until(_http_date(given), headers, now)

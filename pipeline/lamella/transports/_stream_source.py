@@ -16,6 +16,10 @@ DRAIN_SECONDS = 0.05
 """How long the end of the HTTP message may follow the end of the answer. The last bytes usually
 come together; where they do not, a new connection is cheaper than a wait."""
 
+LATE_SECONDS = 2.0
+"""How long more of an answer is waited for that may be complete, where its protocol has no word for
+the end but the end of the HTTP message. A server that never ends it must not lose the answer."""
+
 
 class StreamSource:
     """Reads the messages of a reply; see `Source`.
@@ -55,7 +59,10 @@ class StreamSource:
             if self._over:
                 raise StopAsyncIteration
             try:
-                data = await self._reply.__anext__()
+                if getattr(self._decoder, "complete", False):
+                    data = await self._late()
+                else:
+                    data = await self._reply.__anext__()
             except StopAsyncIteration:
                 self._take(self._reader.finish(), last=True)
             except (ConnectionLostError, StreamTruncated) as error:
@@ -63,6 +70,12 @@ class StreamSource:
             else:
                 self._take(self._reader.feed(data))
         return pending.popleft()
+
+    async def _late(self) -> bytes:
+        """What still comes of an answer that needs no more."""
+        with anyio.move_on_after(LATE_SECONDS):
+            return await self._reply.__anext__()
+        raise StopAsyncIteration
 
     def _take(self, messages: Iterable[Message], *, last: bool = False) -> None:
         decoder, pending = self._decoder, self._pending

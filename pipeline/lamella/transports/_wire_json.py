@@ -137,19 +137,20 @@ def _leniently(data: bytes, what: str, provider: str) -> Any:
         raise nonsense(what, "nothing", provider=provider)
     value: Any = _MALFORMED
     with contextlib.suppress(ValueError, RecursionError):
-        value = _mended(json.loads(data))
+        value = mended(json.loads(data))
     if value is _MALFORMED:  # raised out here, as the decoder's own error holds the answer's text
         raise nonsense(what, "malformed JSON", provider=provider)
     return value
 
 
-def _mended(value: Any) -> Any:
+def mended(value: Any) -> Any:
+    """A decoded value without lone halves of surrogate pairs, which cannot be written as UTF-8."""
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if is_list(value):
-        return [_mended(item) for item in value]
+        return [mended(item) for item in value]
     if is_object(value):
-        return {_mended(key): _mended(item) for key, item in value.items()}
+        return {mended(key): mended(item) for key, item in value.items()}
     return value
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -93,6 +95,20 @@ def chosen_tool(request: ChatRequest, name: str, *, provider: str) -> tuple[str,
         code="unsupported_value",
         provider=provider,
     )
+
+
+def fitting_id(given: str, fits: re.Pattern[str]) -> str:
+    """A tool call's id as an API takes it: another provider's may be too long, or of other letters.
+
+    The same id always becomes the same, so that a call and its result stay together.
+
+    Args:
+        given: The id in the conversation.
+        fits: What the API takes.
+    """
+    if fits.fullmatch(given):
+        return given
+    return f"call_{hashlib.sha256(given.encode(errors='surrogatepass')).hexdigest()[:32]}"
 
 
 def merge_extra(body: JSON, request: Request[Any], *, provider: str) -> None:

@@ -33,7 +33,7 @@ from lamella.transports._wire_json import (
     with_usage,
 )
 from lamella_anthropic._answer_blocks import Block, Blocks
-from lamella_anthropic._usage import joined_usage, usage_of
+from lamella_anthropic._usage import at_least, joined_usage, usage_of
 
 MAX_BLOCKS: Final = 10_000
 """More blocks than an answer has; a larger index is nonsense."""
@@ -156,7 +156,8 @@ class MessageDecoder:
         events = self._begin(answer)
         for index, block in enumerate(content):
             if not is_object(block):
-                raise nonsense("a content block", "no object", provider=self._provider)
+                usage = usage_of(self._stated)
+                raise nonsense("a content block", "no object", provider=self._provider, usage=usage)
             events += self._blocks.start(index, block, self.head.id)
             events += self._blocks.stop(index)
         self._reason = self._reason or "end_turn"
@@ -197,7 +198,10 @@ class MessageDecoder:
     # --- the general way -----------------------------------------------------------------------
 
     def _feed_any(self, event: str | None, data: bytes) -> Sequence[Event]:
-        given = json_object(data, "a stream event", provider=self._provider)
+        try:
+            given = json_object(data, "a stream event", provider=self._provider)
+        except LamellaError as error:
+            raise with_usage(error, self._usage_so_far()) from None
         match text_of(given, "type") or event:
             case "content_block_delta":
                 return self._blocks.piece(self._index(given), mapping_of(given, "delta"))
@@ -244,7 +248,7 @@ class MessageDecoder:
             "a stream event",
             f"an `index` that is not 0 to {MAX_BLOCKS - 1}",
             provider=self._provider,
-            usage=usage_of(self._stated),
+            usage=self._usage_so_far(),
         )
 
     def _unknown(self, given: Mapping[str, Any], known: frozenset[str]) -> list[Event]:
@@ -261,7 +265,7 @@ class MessageDecoder:
         try:
             raise_in_band(given, provider=self._provider, event=event)
         except LamellaError as error:
-            raise with_usage(error, usage_of(self._stated)) from None
+            raise with_usage(error, self._usage_so_far()) from None
 
     # --- the end -------------------------------------------------------------------------------
 
@@ -281,6 +285,13 @@ class MessageDecoder:
             provider=self._provider,
             usage=usage,
         )
+
+    def _usage_so_far(self) -> Usage | None:
+        """What an answer that breaks off has consumed: its start states one token of output."""
+        usage = usage_of(self._stated)
+        if usage is None or self._reason is not None:
+            return usage
+        return at_least(usage, self._blocks.texts, self._blocks.thoughts)
 
     def _estimated_usage(self) -> Usage | None:
         if self._request is None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
@@ -25,9 +27,10 @@ from lamella._parts import (
 )
 from lamella.transports._dialect import JSON
 from lamella.transports._losses import Losses
-from lamella.transports._wire_json import is_object
-from lamella.transports._wire_parts import unsupported
+from lamella.transports._wire_json import is_object, mended
+from lamella.transports._wire_parts import fitting_id, unsupported
 
+_CALL_ID = re.compile("[a-zA-Z0-9_-]+")
 _PDF = "application/pdf"
 _SUFFIXES = {
     "pdf": _PDF,
@@ -119,8 +122,10 @@ class BlockWriter:
     # --- parts -------------------------------------------------------------------------------
 
     def _text(self, part: Text, blocks: list[JSON]) -> None:
-        if not part.text:
-            return  # the API refuses empty blocks, and nothing is lost with one
+        if not part.text.strip():  # the API refuses it
+            if part.text or part.extra:
+                self._losses.add("Text", "this API takes none without a word in it")
+            return
         block: JSON = {"type": "text", "text": part.text}
         if part.extra:
             block.update(self._losses.own(part.extra, "Text"))
@@ -175,7 +180,8 @@ class BlockWriter:
         return self._refuse(f"A File {name}", "to Claude", hint)
 
     def _result(self, part: ToolResult) -> JSON:
-        block: JSON = {"type": "tool_result", "tool_use_id": part.call_id}
+        call = fitting_id(part.call_id, _CALL_ID)
+        block: JSON = {"type": "tool_result", "tool_use_id": call}
         content = part.content
         for inner in content:
             if isinstance(inner, ToolResult):
@@ -184,6 +190,7 @@ class BlockWriter:
             block["content"] = plain(self.user(content), listed=part.listed)
         if part.error:
             block["is_error"] = True
+            block["content"] = block.get("content") or "The tool failed."  # it must say something
         block.update(self._losses.own(part.extra, "ToolResult"))
         return block
 
@@ -193,7 +200,7 @@ class BlockWriter:
             self._refuse(f"A tool call of kind {call.kind!r}", "to Claude", hint)
         block: JSON = {
             "type": "tool_use",
-            "id": call.id,
+            "id": fitting_id(call.id, _CALL_ID),
             "name": call.name,
             "input": self._arguments(call),
         }
@@ -269,9 +276,13 @@ def _parsed(arguments: str) -> Any:
     with contextlib.suppress(msgspec.MsgspecError, ValueError, RecursionError):
         return msgspec.json.decode(arguments.encode())
     with contextlib.suppress(ValueError, RecursionError):
-        return json.loads(arguments, parse_constant=_no_constant)
+        return mended(json.loads(arguments, parse_constant=_number, parse_float=_number))
     return None
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(name)
+def _number(text: str) -> float:
+    """A number that JSON can say again."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number

@@ -7,8 +7,8 @@ newest way is taken.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeGuard
 
 from lamella._chat import ChatRequest
 from lamella._errors import UnsupportedError
@@ -19,16 +19,11 @@ from lamella.transports._dialect import JSON, DialectOptions
 from lamella.transports._losses import Losses
 from lamella.transports._wire_json import is_object
 from lamella.transports._wire_parts import chosen_tool, merge_extra, unsupported
+from lamella_anthropic._effort import add_effort, no_words
 from lamella_anthropic._turns import Conversation
-
-if TYPE_CHECKING:
-    from lamella._cards import ModelCard
 
 DEFAULT_MAX_TOKENS: Final = 8_192
 """The bound on output, which the API demands, where neither request, transport nor card has one."""
-
-LEAST_BUDGET: Final = 1_024
-"""The least budget for thinking that the API takes."""
 
 HEADERS: Final[Mapping[str, str]] = {
     "betas": "anthropic-beta",
@@ -53,18 +48,7 @@ _UNKNOWN: Final[Mapping[str, str]] = {
     "logprobs": "Leave it out, or choose a provider that gives log probabilities.",
 }
 _SAMPLING: Final = ("temperature", "top_p")
-_NO_SAMPLING: Final = (
-    "Leave it out: the API has had no such word since version 2026-10-21. Where the model still "
-    "takes it, make the transport with AnthropicOptions(version='2023-06-01')."
-)
-_BUDGETS: Final[Mapping[str, int]] = {
-    "minimal": 1_024,
-    "low": 2_048,
-    "medium": 8_192,
-    "high": 16_384,
-    "xhigh": 32_768,
-    "max": 65_536,
-}
+_NO_SAMPLING: Final = "the API has had no such word since version 2026-10-21"
 _JOINED: Final = ("output_config", "metadata")
 
 
@@ -90,12 +74,7 @@ def chat_body(
     )
     body: JSON = {"model": request.model, "max_tokens": _max_tokens(request, options)}
     _add_conversation(body, request, options, provider, losses)
-    for name in _SAMPLING:
-        value = getattr(request, name)
-        if value is not None:
-            if not options.quirks.get("sampling", False):
-                _refuse(f"`{name}`", _NO_SAMPLING, provider)
-            body[name] = value
+    _add_sampling(body, request, options, losses)
     if request.service_tier is not None:
         body["service_tier"] = request.service_tier
     if request.stop:
@@ -105,7 +84,7 @@ def chat_body(
     if request.response_format is not None:
         _add_format(body, request.response_format, provider, losses)
     if request.reasoning_effort is not None:
-        _add_effort(body, request.reasoning_effort, options.card, provider)
+        add_effort(body, request.reasoning_effort, options.card, provider, losses)
     if options.send_user and request.context.user is not None:
         body["metadata"] = {"user_id": request.context.user}
     if stream:
@@ -137,9 +116,10 @@ def headers_of(request: Request[Any], betas: tuple[str, ...]) -> tuple[tuple[str
     """
     extra = request.extra
     found: list[tuple[str, str]] = []
-    given: Any = extra.get("betas", ())
-    if isinstance(given, str) or not all(isinstance(beta, str) for beta in given):
-        _refuse("extra['betas']", "Give a list of names: extra={'betas': ['files-api-2025-04-14']}")
+    given = extra.get("betas") or ()
+    if not _are_texts(given):
+        hint = "Give a list of names: extra={'betas': ['files-api-2025-04-14']}."
+        raise no_words("extra['betas']", hint)
     joined = tuple(dict.fromkeys((*betas, *given)))
     if joined:
         found.append((HEADERS["betas"], ",".join(joined)))
@@ -148,9 +128,13 @@ def headers_of(request: Request[Any], betas: tuple[str, ...]) -> tuple[tuple[str
         if value is None:
             continue
         if not isinstance(value, str):
-            _refuse(f"extra[{name!r}]", "Give it as text.")
+            raise no_words(f"extra[{name!r}]", "Give it as text.")
         found.append((HEADERS[name], value))
     return tuple(found)
+
+
+def _are_texts(given: Any) -> TypeGuard[Sequence[str]]:
+    return isinstance(given, list | tuple) and all(isinstance(each, str) for each in given)  # pyright: ignore[reportUnknownVariableType]
 
 
 def _add_conversation(
@@ -168,6 +152,20 @@ def _add_conversation(
     body["messages"] = conversation.turns
 
 
+def _add_sampling(
+    body: JSON, request: ChatRequest, options: DialectOptions, losses: Losses
+) -> None:
+    taken = options.quirks.get("sampling", False)
+    for name in _SAMPLING:
+        value = getattr(request, name)
+        if value is None:
+            continue
+        if taken:
+            body[name] = value
+        else:
+            losses.add(name, _NO_SAMPLING)
+
+
 def _max_tokens(request: ChatRequest, options: DialectOptions) -> int:
     stated = request.max_output_tokens or options.quirks.get("max_output_tokens")
     if stated is None and options.card is not None:
@@ -178,9 +176,10 @@ def _max_tokens(request: ChatRequest, options: DialectOptions) -> int:
 def _refuse_unknown(request: ChatRequest, provider: str) -> None:
     for name, hint in _UNKNOWN.items():
         if getattr(request, name) is not None:
-            _refuse(f"`{name}`", hint, provider)
+            raise no_words(f"`{name}`", hint, provider)
     if request.n is not None and request.n != 1:
-        _refuse("`n`", "Ask several times: the API gives one answer to a request.", provider)
+        hint = "Ask several times: the API gives one answer to a request."
+        raise no_words("`n`", hint, provider)
 
 
 # --- tools -----------------------------------------------------------------------------------
@@ -248,7 +247,7 @@ def _tool_choice(request: ChatRequest, provider: str) -> JSON | None:
     return {"type": "tool", "name": name}
 
 
-# --- the shape of the answer, and thinking ---------------------------------------------------
+# --- the shape of the answer, and what is added verbatim -------------------------------------
 
 
 def _add_format(body: JSON, given: Mapping[str, Any], provider: str, losses: Losses) -> None:
@@ -260,7 +259,7 @@ def _add_format(body: JSON, given: Mapping[str, Any], provider: str, losses: Los
     schema: Any = described.get("schema")
     if kind != "json_schema" or not isinstance(schema, Mapping):
         hint = "Give a schema: {'type': 'json_schema', 'json_schema': {'schema': {...}}}."
-        _refuse(f"A `response_format` of type {kind!r}", hint, provider)
+        raise no_words(f"A `response_format` of type {kind!r}", hint, provider)
     for name in ("name", "description"):
         if described.get(name):
             losses.add(f"response_format.{name}", "this API takes a schema alone")
@@ -268,39 +267,6 @@ def _add_format(body: JSON, given: Mapping[str, Any], provider: str, losses: Los
         losses.add("response_format.strict", "this API always holds the answer to the schema")
     output: JSON = body.setdefault("output_config", {})
     output["format"] = {"type": "json_schema", "schema": schema}
-
-
-def _add_effort(body: JSON, effort: str, card: ModelCard | None, provider: str) -> None:
-    ways = frozenset[str]() if card is None else card.capabilities
-    budgeted = "x-thinking-budget" in ways and "x-thinking-adaptive" not in ways
-    if effort == "none":
-        if "x-thinking-required" in ways:
-            _refuse("`reasoning_effort='none'`", "The model always thinks; ask for less.", provider)
-        off = "between_tools" if "x-thinking-between-tools" in ways else "disabled"
-        body["thinking"] = {"type": off}
-        return
-    known = any(way.startswith("x-thinking-") for way in ways)
-    if budgeted:
-        body["thinking"] = {"type": "enabled", "budget_tokens": _budget(body, effort, provider)}
-    elif known or "x-effort" not in ways:
-        if ways and not known and "reasoning" not in ways:
-            _refuse("`reasoning_effort`", "The model does not think: leave it out.", provider)
-        body["thinking"] = {"type": "adaptive"}
-    if not budgeted or "x-effort" in ways:
-        body.setdefault("output_config", {})["effort"] = effort
-
-
-def _budget(body: JSON, effort: str, provider: str) -> int:
-    """Tokens to think with: as the effort says, and at most half of what may be put out."""
-    wanted = _BUDGETS.get(effort)
-    if wanted is None:
-        known = ", ".join(map(repr, _BUDGETS))
-        _refuse(f"`reasoning_effort={effort!r}`", f"Use 'none' or one of {known}.", provider)
-    most: int = body["max_tokens"]
-    if most <= LEAST_BUDGET:
-        hint = f"Raise max_output_tokens above {LEAST_BUDGET}, the least budget for thinking."
-        _refuse(f"`reasoning_effort` with max_output_tokens={most}", hint, provider)
-    return max(LEAST_BUDGET, min(wanted, most // 2))
 
 
 def _merge_extra(body: JSON, request: ChatRequest, provider: str) -> None:
@@ -317,12 +283,3 @@ def _merge_extra(body: JSON, request: ChatRequest, provider: str) -> None:
         if is_object(before) and is_object(extra.get(name)):
             extra[name] = {**before, **extra[name]}
     merge_extra(body, request.evolve(extra=extra), provider=provider)
-
-
-def _refuse(what: str, hint: str, provider: str | None = None) -> NoReturn:
-    raise UnsupportedError(
-        f"{what} cannot be said in the Messages API.",
-        hint=hint,
-        code="unsupported_parameter",
-        provider=provider,
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -44,22 +44,25 @@ TOKEN_BETA: Final = "oauth-2025-04-20"  # noqa: S105 - a header's value, no toke
 
 
 def _strings(given: Any) -> tuple[str, ...]:
-    if isinstance(given, str):
+    if isinstance(given, str) or not isinstance(given, Iterable):
         msg = f"AnthropicOptions(betas={given!r}): give a list, even of one."
         raise ConfigurationError(msg)
-    return tuple(given)
+    return tuple(given)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 
 def _is_beta(_: object, __: object, value: tuple[Any, ...]) -> None:
     for beta in value:
-        if not isinstance(beta, str) or "," in beta:
+        if not isinstance(beta, str) or not beta or "," in beta:
             msg = f"AnthropicOptions(betas=...): {beta!r} is no name of a beta."
             raise ConfigurationError(msg, hint="For example: betas=['files-api-2025-04-14'].")
         encoded_headers({"anthropic-beta": beta})
 
 
-def _is_header_value(_: object, field: attrs.Attribute[Any], value: str) -> None:
+def _is_version(_: object, field: attrs.Attribute[Any], value: str) -> None:
     can_be_headers(_, field, {"anthropic-version": value})
+    if not value:
+        msg = "AnthropicOptions(version='') is no version of the API, which demands one."
+        raise ConfigurationError(msg, hint=f"For example: version={VERSION!r}.")
 
 
 def _is_header_name(_: object, field: attrs.Attribute[Any], value: str) -> None:
@@ -91,7 +94,7 @@ class AnthropicOptions(TransportOptions):
             `Authorization`; some gateways know only `x-api-key`, which holds it bare.
     """
 
-    version: str = attrs.field(default=VERSION, validator=_is_header_value)
+    version: str = attrs.field(default=VERSION, validator=_is_version)
     betas: tuple[str, ...] = attrs.field(default=(), converter=_strings, validator=_is_beta)
     max_output_tokens: int | None = attrs.field(default=None, validator=_positive)
     key_header: str = attrs.field(default="Authorization", validator=_is_header_name)

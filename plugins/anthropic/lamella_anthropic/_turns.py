@@ -10,9 +10,16 @@ from lamella.transports._dialect import JSON
 from lamella.transports._losses import Losses
 from lamella.transports._wire_parts import unsupported
 from lamella_anthropic._blocks import BlockWriter, plain
+from lamella_anthropic._effort import THOUGHTS
 
 _SYSTEM: Final = frozenset({"system", "developer"})
-_ROLES: Final = {"system": "system", "developer": "system", "tool": "user", "user": "user"}
+_ROLES: Final = {
+    "system": "system",
+    "developer": "system",
+    "tool": "user",
+    "user": "user",
+    "assistant": "assistant",
+}
 
 
 class Conversation:
@@ -20,7 +27,8 @@ class Conversation:
 
     Messages of one role in a row become one, so that all results of a turn's tools stand in one
     message. A system message that is not among the first ones stays where it is if the model takes
-    it there, which is after a user's turn; otherwise it is moved to the front.
+    it there, which is between a user's turn and an assistant's or the end; otherwise it is moved to
+    the front.
 
     Args:
         messages: The conversation.
@@ -46,11 +54,13 @@ class Conversation:
         self.turns: list[JSON] = []
         seen = False
         for message in messages:
-            if message.role in _SYSTEM:
-                self._add_system(message, late=seen)
+            if message.role in _SYSTEM and not seen:
+                self._add_system(self._write.system(message.parts), extra=bool(message.extra))
+                self._no_name(message)
             else:
                 seen = True
                 self._add(message)
+        self._settle()
         for turn in self.turns:
             turn["content"] = plain(turn["content"])
 
@@ -59,41 +69,61 @@ class Conversation:
         """The system prompt; None without one."""
         return plain(self._system) if self._system else None
 
-    def _add_system(self, message: Message, *, late: bool) -> None:
-        self._no_name(message)
-        blocks = self._write.system(message.parts)
-        if late and self._late_system and self.turns and self.turns[-1]["role"] != "assistant":
-            self._append("system", blocks, message)
-            return
-        if late:
-            self._losses.add("position of a system message", "this model takes none there")
-        if message.extra:
+    def _add_system(self, blocks: list[JSON], *, extra: bool) -> None:
+        if extra:
             self._losses.add("Message.extra", "the system prompt has no such fields")
         self._system += blocks
 
     def _add(self, message: Message) -> None:
         self._no_name(message)
-        if message.role == "assistant":
-            self._append("assistant", self._write.assistant(message.parts), message)
-            return
         role = _ROLES.get(message.role)
         if role is None:
             hint = "Send it as a tool's result: Message.tool(call_id, content)."
             what = f"A message of role {message.role!r}"
             raise unsupported(what, "through the Messages API", hint, provider=self._provider)
-        self._append(role, self._write.user(message.parts), message)
+        write = {"assistant": self._write.assistant, "system": self._write.system}
+        self._append(role, write.get(role, self._write.user)(message.parts), message)
+
+    def _settle(self) -> None:
+        """Put every turn where the API takes it, once all of them are known."""
+        written = [turn for turn in self.turns if not self._is_empty(turn)]
+        self.turns = []
+        after, followers = "assistant", list[str]()
+        for turn in reversed(written):
+            followers.append(after)
+            after = after if turn["role"] == "system" else turn["role"]
+        for turn, after in zip(written, reversed(followers), strict=True):
+            before = self.turns[-1]["role"] if self.turns else ""
+            fits = self._late_system and (before, after) == ("user", "assistant")
+            if turn["role"] == "system" and not fits:
+                self._losses.add("position of a system message", "this API takes none there")
+                self._add_system(turn["content"], extra=len(turn) > 2)
+            else:
+                self._place(turn)
+
+    def _is_empty(self, turn: JSON) -> bool:
+        """Whether nothing is left of a turn without the thoughts that it must not end with."""
+        blocks: list[JSON] = turn["content"]
+        while turn["role"] == "assistant" and blocks and blocks[-1].get("type") in THOUGHTS:
+            blocks.pop()
+            self._losses.add("Reasoning", "this API takes no message that ends with a thought")
+        return not blocks and len(turn) == 2
 
     def _append(self, role: str, blocks: Iterable[JSON], message: Message) -> None:
         extra = self._losses.own(message.extra, "Message")
+        content = list(blocks)
+        if content or extra:
+            self._place({"role": role, "content": content, **extra})
+        elif not self.turns or self.turns[-1]["role"] != role:
+            self._losses.add("Message", "this API takes none that is empty")
+
+    def _place(self, turn: JSON) -> None:
+        """Add a turn, or join it with the one before if both say nothing but their content."""
         last = self.turns[-1] if self.turns else None
-        if extra or last is None or last["role"] != role or len(last) > 2:
-            content = list(blocks)
-            if content or extra:
-                self.turns.append({"role": role, "content": content, **extra})
-            else:
-                self._losses.add("Message", "this API takes none that is empty")
+        if last is None or last["role"] != turn["role"] or len(last) > 2 or len(turn) > 2:
+            self.turns.append(turn)
         else:
-            last["content"].extend(blocks)
+            last["content"].extend(turn["content"])
 
     def _no_name(self, message: Message) -> None:
         # A result's name is its tool's, which the call says already.

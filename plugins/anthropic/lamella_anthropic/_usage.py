@@ -8,11 +8,14 @@ was paid for, so a strange count must not lose it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+import attrs
 
 from lamella._nothing import NOTHING
 from lamella._usage import Usage
+from lamella.transports._estimated_usage import estimated_tokens
 from lamella.transports._wire_json import mapping_of, objects_of
 
 _LIFETIMES = {"ephemeral_5m_input_tokens": "5m", "ephemeral_1h_input_tokens": "1h"}
@@ -63,6 +66,15 @@ def usage_of(stated: Mapping[str, Any]) -> Usage | None:
         tool_units=tool_units or NOTHING,
         estimated=counts.doubt,
     )
+
+
+def at_least(stated: Usage, texts: Iterable[str], thoughts: Iterable[str]) -> Usage:
+    """What is stated, but not less output than was delivered; flagged where that is estimated."""
+    text = max(stated.text_output, estimated_tokens(texts))
+    thinking = max(stated.reasoning_output, estimated_tokens(thoughts))
+    if text + thinking <= stated.output_tokens:
+        return stated
+    return attrs.evolve(stated, text_output=text, reasoning_output=thinking, estimated=True)
 
 
 class _Counts:

@@ -7,13 +7,14 @@ those, and msgspec checks it while it reads.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from lamella._chat import ChatRequest
-from lamella._errors import ContentFilteredError
+from lamella._errors import ContentFilteredError, ProtocolError
 from lamella._events import Event, Finish, TextDelta, UsageReport
 from lamella._parts import Opaque
 from lamella._responses import NO_HEAD, Head
@@ -25,12 +26,11 @@ from lamella.transports._wire_json import (
     mapping_of,
     nonsense,
     objects_of,
-    raise_in_band,
     text_of,
     with_usage,
 )
 from lamella_bedrock._answer_blocks import Blocks
-from lamella_bedrock._errors import stream_error
+from lamella_bedrock._errors import raise_exception, stream_error
 from lamella_bedrock._frames import FAILURE
 from lamella_bedrock._usage import usage_of
 
@@ -46,6 +46,19 @@ _REASONS: Final = {
 _RESPONSE_FIELDS: Final = "additionalModelResponseFields"
 _QUIET: Final = frozenset({"usage", "metrics", "output", "stopReason", _RESPONSE_FIELDS, "p"})
 """Fields beside an answer that are read, or say nothing of it: `p` is padding."""
+
+
+_EVENTS: Final = frozenset(
+    {
+        "contentBlockDelta",
+        "contentBlockStart",
+        "contentBlockStop",
+        "initial-response",
+        "messageStart",
+        "messageStop",
+        "metadata",
+    }
+)
 
 
 class _Piece(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -142,10 +155,10 @@ class ConverseDecoder:
         """
         answer = json_object(body, "an answer", provider=self._provider)
         reason = text_of(answer, "stopReason")
-        if reason is None and "output" not in answer:
-            raise_in_band(answer, provider=self._provider)
-            raise nonsense("an answer", "no output", provider=self._provider)
         message = mapping_of(mapping_of(answer, "output"), "message")
+        if reason is None and not message:
+            raise_exception(answer, provider=self._provider)
+            raise nonsense("an answer", "no message", provider=self._provider)
         events: list[Event] = []
         for index, block in enumerate(objects_of(message, "content")):
             events += self._blocks.whole(index, block)
@@ -157,6 +170,8 @@ class ConverseDecoder:
     # --- the messages of a stream ------------------------------------------------------------
 
     def _read(self, kind: str, data: bytes) -> list[Event]:
+        if kind not in _EVENTS:
+            return [self._unknown(kind, data)]
         given = json_object(data, "a stream event", provider=self._provider)
         index = given.get("contentBlockIndex")
         number = index if isinstance(index, int) else 0
@@ -168,17 +183,22 @@ class ConverseDecoder:
                 return self._blocks.begin(number, mapping_of(given, "start"))
             case "contentBlockStop":
                 return self._blocks.end(number)
-            case "messageStart" | "initial-response":
-                return []
             case "messageStop":
                 events += self._blocks.end_all()
                 self._stopped(given, text_of(given, "stopReason") or "end_turn", events)
             case "metadata":
                 self._metadata(given, events)
                 self.done = self._reason is not None
-            case _:
-                events.append(self._aside({kind: given}))
+            case _:  # who speaks, which is known
+                pass
         return events
+
+    def _unknown(self, kind: str, data: bytes) -> Opaque:
+        """An event of tomorrow, whatever it holds: it is no reason to lose an answer."""
+        try:
+            return self._aside({kind: json_object(data, "a stream event", provider=self._provider)})
+        except ProtocolError:
+            return self._aside({kind: base64.b64encode(data).decode()})
 
     def _stopped(self, given: Mapping[str, Any], reason: str, events: list[Event]) -> None:
         self._reason = reason

@@ -26,7 +26,8 @@ from lamella.transports._wire_json import (
     objects_of,
     text_of,
 )
-from lamella_bedrock._request_parts import CITATIONS, FAMILY
+from lamella_bedrock._request_parts import CITATIONS
+from lamella_bedrock._thoughts import FAMILY
 
 _OWN_TOOL = "server_tool_use"
 
@@ -238,6 +239,8 @@ class Blocks:
     def _result(self, block: _Block, pieces: object) -> None:
         if block.held is None:
             block.held = {"toolResult": {"content": []}}
+        if "toolResult" not in block.held:
+            raise nonsense("a tool's result", "a piece of another block", provider=self._provider)
         content: list[Any] = block.held["toolResult"].setdefault("content", [])
         for piece in pieces if is_list(pieces) else [pieces]:
             last: Any = content[-1] if content else None

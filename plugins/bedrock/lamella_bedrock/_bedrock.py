@@ -5,36 +5,27 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
-import anyio
-import attrs
-
-from lamella._embeddings import EmbeddingRequest, EmbeddingResponse
-from lamella._errors import ConfigurationError, LamellaError
-from lamella._nothing import NOTHING
+from lamella._embeddings import EmbeddingRequest
+from lamella._errors import ConfigurationError
 from lamella._requests import Request
 from lamella._responses import Response
-from lamella.transports._credentials import (
-    Credential,
-    Key,
-    credential,
-    from_environment,
-)
+from lamella.transports._credentials import Credential, credential, from_environment
 from lamella.transports._dialect import Dialect
 from lamella.transports._headers import static_headers, user_agent
-from lamella.transports._http_transport import HTTPTransport, TransportOptions, key_header
+from lamella.transports._http_transport import HTTPTransport, key_header
 from lamella.transports._place import Place
 from lamella_bedrock._converse import Converse, CountTokens
 from lamella_bedrock._credentials import (
     CalledFor,
     Chain,
     Credentials,
-    CredentialsSource,
     GivenKeys,
     configured_region,
 )
-from lamella_bedrock._embeddings import BedrockEmbeddings, pieces_of
+from lamella_bedrock._embedding_pieces import answer_all, pieces_of
+from lamella_bedrock._embeddings import BedrockEmbeddings
 from lamella_bedrock._endpoint import (
     checked_region,
     is_amazon,
@@ -43,6 +34,7 @@ from lamella_bedrock._endpoint import (
     runtime_address,
 )
 from lamella_bedrock._models import ModelNames
+from lamella_bedrock._options import BedrockOptions
 from lamella_bedrock._signature import Signer, import_signing
 
 if TYPE_CHECKING:
@@ -52,61 +44,12 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=Response)
 
-EMBEDDINGS_AT_ONCE: Final = 8
-"""Requests under way at once for one embedding request that had to be divided."""
-
 _BEARER: Final = ("AWS_BEARER_TOKEN_BEDROCK",)
 _ADDRESSES: Final = ("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", "AWS_ENDPOINT_URL")
 _REGIONS: Final = ("AWS_REGION", "AWS_DEFAULT_REGION")
 _FALLBACK_REGION: Final = "us-east-1"
 _LARGE_BYTES: Final = 1024 * 1024
 """A body that takes milliseconds to sign, which is done in a thread."""
-
-
-@attrs.frozen(kw_only=True)
-class BedrockOptions(TransportOptions):
-    """What is rarely said of a `Bedrock` transport, besides `TransportOptions`.
-
-    Its `name` and `card_provider` are `"bedrock"` if none are given.
-
-    Attributes:
-        api_key: A Bedrock API key, sent as a bearer token in place of a signature: itself, a
-            reference (`"env:NAME"`, `"file:PATH"`), or a function, plain or async, that gives it.
-        access_key: The id of an access key, given as `api_key` is. Together with `secret_key`.
-        secret_key: Its secret, which signs requests and is never sent.
-        session_token: The token of temporary credentials; None for lasting ones.
-        credentials: A function, plain or async, that gives `AWSCredentials` for each request; it
-            keeps them itself for as long as they hold.
-        base_models: What is behind ids that do not say it: the ARN of an application inference
-            profile, of provisioned throughput or of a deployment, and the vendor's id of its model.
-            Its card, its family's words and its body for embeddings go by that.
-        fips: Whether the endpoint is the one with validated cryptography. None goes by
-            `AWS_USE_FIPS_ENDPOINT`.
-        dual_stack: Whether the endpoint is the one that can be reached over IPv6, too. None goes by
-            `AWS_USE_DUALSTACK_ENDPOINT`.
-    """
-
-    api_key: Key | None = attrs.field(default=None, repr=False)
-    access_key: Key | None = attrs.field(default=None, repr=False)
-    secret_key: Key | None = attrs.field(default=None, repr=False)
-    session_token: Key | None = attrs.field(default=None, repr=False)
-    credentials: CredentialsSource | None = attrs.field(default=None, repr=False)
-    base_models: Mapping[str, str] = attrs.field(default=NOTHING, hash=False)
-    fips: bool | None = None
-    dual_stack: bool | None = None
-
-    def __attrs_post_init__(self) -> None:
-        """Refuse credentials that do not fit together."""
-        if (self.access_key is None) != (self.secret_key is None):
-            msg = "BedrockOptions has only one of access_key and secret_key."
-            raise ConfigurationError(msg, hint="Give both, or neither.")
-        if self.session_token is not None and self.access_key is None:
-            msg = "BedrockOptions has a session_token without access_key and secret_key."
-            raise ConfigurationError(msg, hint="Give all three.")
-        ways = [self.api_key, self.access_key, self.credentials]
-        if sum(way is not None for way in ways) > 1:
-            msg = "BedrockOptions has more than one of api_key, access_key and credentials."
-            raise ConfigurationError(msg, hint="Give one; a request is signed in one way.")
 
 
 class Bedrock(HTTPTransport):
@@ -168,7 +111,7 @@ class Bedrock(HTTPTransport):
                 seen if seen.model is not None else seen.evolve(model=self.model), self.names
             )
             if len(pieces) > 1:
-                answers = await self._all(pieces)
+                answers = await answer_all(pieces, super().__call__)
                 return seen.merge(answers)  # type: ignore[return-value] # pyright: ignore[reportReturnType]
         return await super().__call__(request)
 
@@ -177,30 +120,17 @@ class Bedrock(HTTPTransport):
         """Whose model cards hold for the models there."""
         return self.options.card_provider or "bedrock"
 
-    # --- embeddings of many texts ------------------------------------------------------------
+    def card_name(self, model: str) -> str:
+        """What model cards and their price lists call a model: its id, also where an ARN is."""
+        return self.names.priced(model)
 
-    async def _all(self, pieces: tuple[EmbeddingRequest, ...]) -> list[EmbeddingResponse]:
-        """The answers to all, in order; the first error ends the others."""
-        found: list[EmbeddingResponse | None] = [None] * len(pieces)
-        left = iter(enumerate(pieces))
-        failed: list[LamellaError] = []
-
-        async def work(scope: anyio.CancelScope) -> None:
-            for index, piece in left:
-                try:
-                    found[index] = await super(Bedrock, self).__call__(_keyed(piece, index))
-                except LamellaError as error:
-                    failed.append(error)
-                    scope.cancel()
-                    return
-
-        async with anyio.create_task_group() as group:
-            for _ in range(min(EMBEDDINGS_AT_ONCE, len(pieces))):
-                group.start_soon(work, group.cancel_scope)
-        answers = [answer for answer in found if answer is not None]
-        if failed:
-            raise _with_spent(failed[0], answers)
-        return answers
+    def _where(self) -> str:
+        try:
+            address, _ = self._address()
+            named = self.region or (address and region_in(address)) or self._region_named() or ""
+            return f"{address or self._runtime(named)}:{named}:{self.profile or ''}"
+        except ConfigurationError:  # which the first request will say
+            return ""
 
     # --- what the first request opens --------------------------------------------------------
 
@@ -252,17 +182,26 @@ class Bedrock(HTTPTransport):
         named = None if address is None else region_in(address)
         if named is not None:
             return named
-        for name in _REGIONS:
-            if self.profile is None and os.environ.get(name):
-                return checked_region(os.environ[name], name)
+        stated = self._region_named()
+        if stated is not None and self.profile is None:
+            return stated
         if address is not None and not is_amazon(address) and self.profile is None:
             return _FALLBACK_REGION
         found = await thread(configured_region, self.profile)
+        if found is None and stated is not None:
+            return stated
         if found is None:
             msg = f"The transport {self.name!r} has no region."
             hint = "Set AWS_REGION, or give region='us-east-1'."
             raise ConfigurationError(msg, hint=hint, provider=self.name, code="no_region")
         return checked_region(found, "The region of the AWS profile")
+
+    def _region_named(self) -> str | None:
+        """The region that the environment names."""
+        for name in _REGIONS:
+            if os.environ.get(name):
+                return checked_region(os.environ[name], name)
+        return None
 
     def _runtime(self, region: str) -> str:
         fips, dual = self.options.fips, self.options.dual_stack
@@ -316,24 +255,6 @@ async def _unsigned(request: HTTPRequest) -> HTTPRequest:
 
 def _located(address: str, path: str, _: str) -> str:
     return address + path
-
-
-def _keyed(piece: EmbeddingRequest, index: int) -> EmbeddingRequest:
-    """A piece under an idempotency key of its own, which promises that requests are the same."""
-    context = piece.context
-    key = context.idempotency_key
-    if key is None:
-        return piece
-    return piece.evolve(context=context.evolve(idempotency_key=f"{key}/{index}"))
-
-
-def _with_spent(error: LamellaError, answers: list[EmbeddingResponse]) -> LamellaError:
-    """The error, with what the pieces that were answered have cost."""
-    spent: Any = error.usage
-    for answer in answers:
-        if answer.usage is not None:
-            spent = answer.usage if spent is None else spent + answer.usage
-    return error if spent is None else error.copy(usage=spent)
 
 
 def _is_set(name: str) -> bool:

@@ -13,9 +13,9 @@ from lamella._events import Event
 from lamella._responses import Head
 from lamella._token_counts import TokenCountRequest, token_count_events
 from lamella.transports._dialect import JSON, BaseDialect, DialectOptions, StreamDecoder
-from lamella.transports._wire_json import json_object, nonsense, raise_in_band
+from lamella.transports._wire_json import json_object, nonsense
 from lamella_bedrock._answer import ConverseDecoder
-from lamella_bedrock._errors import http_error
+from lamella_bedrock._errors import http_error, raise_exception
 from lamella_bedrock._frames import EventStreamReader
 from lamella_bedrock._models import ModelNames, quoted
 from lamella_bedrock._request import converse_body, counted_body
@@ -127,7 +127,7 @@ class CountTokens(BedrockDialect):
         answer = json_object(body, "an answer", provider=self.provider)
         count = answer.get("inputTokens")
         if not isinstance(count, int) or isinstance(count, bool) or count < 0:
-            raise_in_band(answer, provider=self.provider)
+            raise_exception(answer, provider=self.provider)
             raise nonsense("an answer", "no count of tokens", provider=self.provider)
         return token_count_events(count), Head(raw=body)
 

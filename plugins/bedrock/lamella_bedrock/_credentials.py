@@ -18,6 +18,7 @@ import attrs
 from lamella._errors import ConfigurationError, LamellaError, SecretError
 from lamella._fork_locks import fork_safe_lock
 from lamella._loops import Waiter
+from lamella._ports import default_ports
 from lamella.transports._credentials import missing_key
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ VARIABLES: Final = ("AWS_BEARER_TOKEN_BEDROCK", "AWS_ACCESS_KEY_ID", "AWS_PROFIL
 
 MANDATORY_SECONDS: Final = 600.0
 """So long before they run out, botocore holds credentials for too old to be used on."""
+
+STUCK_SECONDS: Final = 60.0
+"""After so long an asking counts as stuck, and the next caller begins another."""
 
 
 @attrs.frozen
@@ -94,16 +98,21 @@ class CalledFor:
         if not isinstance(found, AWSCredentials):  # pyright: ignore[reportUnnecessaryIsInstance]
             msg = f"BedrockOptions(credentials=...) gave a {type(found).__name__}."
             raise SecretError(msg, hint="It must give AWSCredentials(access_key, secret_key).")
+        if not found.access_key or not found.secret_key:
+            msg = "BedrockOptions(credentials=...) gave credentials without a key."
+            raise SecretError(msg, hint="It must give AWSCredentials(access_key, secret_key).")
         return found
 
 
 class _Round:
     """One asking of the chain, and who waits for what comes of it."""
 
-    __slots__ = ("error", "process", "waiting")
+    __slots__ = ("begun", "error", "process", "started", "waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, begun: float) -> None:
         self.process = os.getpid()
+        self.begun = begun
+        self.started = False
         self.waiting: list[Waiter] = []
         self.error: LamellaError | None = None
 
@@ -118,7 +127,7 @@ class Chain:
         load: Finds credentials; None is botocore's own way.
     """
 
-    __slots__ = ("_found", "_frozen", "_load", "_lock", "_provider", "_round", "_thread")
+    __slots__ = ("_found", "_frozen", "_load", "_lock", "_now", "_provider", "_round", "_thread")
 
     def __init__(
         self,
@@ -131,6 +140,7 @@ class Chain:
         self._provider = provider
         self._load = load or (lambda: botocore_session(profile).get_credentials())
         self._lock = fork_safe_lock()
+        self._now = default_ports().monotonic
         self._round: _Round | None = None
         self._found: Any = None
         self._frozen: AWSCredentials | None = None
@@ -159,8 +169,9 @@ class Chain:
         """A round of one's own, or one to wait for; neither if the old credentials still do."""
         with self._lock:
             going = self._round
-            if going is None or going.process != os.getpid():
-                self._round = _Round()
+            now = self._now()
+            if going is None or going.process != os.getpid() or now - going.begun > STUCK_SECONDS:
+                self._round = _Round(now)
                 return self._round, None
             if self._frozen is not None and not _runs_out(self._found, MANDATORY_SECONDS):
                 return None, None
@@ -169,21 +180,34 @@ class Chain:
             return going, waiter
 
     async def _ask(self, mine: _Round) -> None:
+        """Have the work done. Who asks may give up; the others then wait for the same thread."""
         try:
-            await self._thread(self._work)
+            await self._thread(self._work, mine)
+        finally:
+            if not mine.started:
+                self._end(mine)
+
+    def _work(self, mine: _Round) -> None:
+        """Do the work of a round. In a worker thread."""
+        mine.started = True
+        try:
+            self._find()
         except LamellaError as error:
             mine.error = error
             raise
         finally:
-            with self._lock:
-                if self._round is mine:
-                    self._round = None
-                waiting, mine.waiting = mine.waiting, []
-            for waiter in waiting:
-                waiter.wake()
+            self._end(mine)
 
-    def _work(self) -> None:
-        """Find credentials, or have them renewed. In a worker thread."""
+    def _end(self, mine: _Round) -> None:
+        with self._lock:
+            if self._round is mine:
+                self._round = None
+            waiting, mine.waiting = mine.waiting, []
+        for waiter in waiting:
+            waiter.wake()
+
+    def _find(self) -> None:
+        """Find credentials, or have them renewed."""
         found = self._found
         try:
             if found is None:
@@ -196,7 +220,8 @@ class Chain:
             hint = "See what `aws sts get-caller-identity` says with the same environment."
             raise SecretError(msg, hint=hint, provider=self._provider) from None
         if frozen is None or not frozen.access_key:
-            raise missing_key(self._provider, "options=BedrockOptions(access_key", VARIABLES)
+            option = "options=BedrockOptions(access_key=..., secret_key=...) or profile"
+            raise missing_key(self._provider, option, VARIABLES)
         self._found = found
         self._frozen = AWSCredentials(frozen.access_key, frozen.secret_key, frozen.token)
 

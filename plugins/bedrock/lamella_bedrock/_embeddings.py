@@ -26,12 +26,12 @@ from lamella.transports._wire_json import (
     mapping_of,
     nonsense,
     objects_of,
-    raise_in_band,
     text_of,
 )
 from lamella.transports._wire_parts import merge_extra
 from lamella_bedrock._converse import BedrockDialect
-from lamella_bedrock._models import ModelNames, quoted
+from lamella_bedrock._errors import raise_exception
+from lamella_bedrock._models import quoted
 
 INPUT_TYPE: Final = "search_document"
 """What Cohere is told that texts are for, where `extra["input_type"]` says nothing."""
@@ -40,7 +40,6 @@ PURPOSE: Final = "GENERIC_INDEX"
 """What Nova is told that texts are for, where `extra` says nothing."""
 
 _COUNT: Final = "x-amzn-bedrock-input-token-count"
-_COHERE_BATCH: Final = 96
 _KINDS: Final = ("float", "int8", "uint8", "binary", "ubinary")
 
 
@@ -105,7 +104,7 @@ class BedrockEmbeddings(BedrockDialect):
         answer = json_object(body, "an answer", provider=self.provider)
         given = _vectors(answer)
         if not given:
-            raise_in_band(answer, provider=self.provider)
+            raise_exception(answer, provider=self.provider)
             raise nonsense("an answer", "no vectors", provider=self.provider)
         usage = _usage(answer, headers)
         vectors = [Vector(index, self._values(one)) for index, one in enumerate(given)]
@@ -177,12 +176,6 @@ class BedrockEmbeddings(BedrockDialect):
             with contextlib.suppress(TypeError, ValueError, OverflowError):
                 return tuple([float(value) for value in given])
         raise nonsense("a vector", "something else than numbers", provider=self.provider)
-
-
-def pieces_of(request: EmbeddingRequest, names: ModelNames) -> tuple[EmbeddingRequest, ...]:
-    """A request as those that the model takes; itself alone where it is small enough."""
-    most = _COHERE_BATCH if names.family(request.model) == "cohere" else 1
-    return (request,) if len(request.inputs) <= most else request.split(most)
 
 
 def _vectors(answer: Mapping[str, Any]) -> Sequence[Any]:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from lamella._errors import LamellaError
+from lamella._errors import AuthenticationError, LamellaError, QuotaError
 from lamella.transports._http_errors import in_band_error, status_error
 
 _HINTS: Final = (
@@ -22,6 +22,23 @@ _HINTS: Final = (
 """What sentences of Bedrock mean to the caller."""
 
 
+_KINDS: Final[tuple[tuple[int, str, type[LamellaError], str], ...]] = (
+    (
+        403,
+        "authentication failed",
+        AuthenticationError,
+        "Check the API key, and that it is one of this region.",
+    ),
+    (
+        429,
+        "tokens per day",
+        QuotaError,
+        "Waiting for seconds does not help: the day's tokens are spent.",
+    ),
+)
+"""Errors of which only the sentence says what they are: a status, words, and what to do."""
+
+
 def http_error(
     status: int, body: bytes, headers: Mapping[str, str], *, provider: str, now: float | None = None
 ) -> LamellaError:
@@ -34,6 +51,17 @@ def http_error(
     message = _message(said)
     shaped = msgspec.json.encode({"error": {"code": name, "message": message}})
     error = status_error(status, shaped, headers, provider=provider, now=now)
+    for of, phrase, kind, hint in _KINDS:
+        if of == status and phrase in message.lower():
+            return kind(
+                error.message,
+                provider=provider,
+                status=status,
+                code=error.code,
+                request_id=error.request_id,
+                retry_after=error.retry_after,
+                hint=hint,
+            )
     return _with_hint(error, message)
 
 
@@ -42,6 +70,21 @@ def stream_error(name: str, body: bytes, *, provider: str) -> LamellaError:
     message = _message(_object(body))
     error = in_band_error({"code": _bare(name), "message": message}, provider=provider)
     return _with_hint(error, message)
+
+
+def raise_exception(answer: Mapping[str, Any], *, provider: str) -> None:
+    """Raise the exception that a document is, which came where an answer should be.
+
+    Args:
+        answer: What came with a status of success.
+        provider: Who sent it, for messages.
+    """
+    inner = answer.get("Output")  # so says Amazon's own framework of what it does not know
+    said: Mapping[str, Any] = inner if isinstance(inner, Mapping) else answer  # pyright: ignore[reportUnknownVariableType]
+    name, message = _bare(said.get("__type") or said.get("code")), _message(said)
+    if name or message:
+        error = in_band_error({"code": name, "message": message}, provider=provider)
+        raise _with_hint(error, message)
 
 
 def _object(body: bytes) -> Mapping[str, Any]:

@@ -22,6 +22,11 @@ _GEOGRAPHY: Final = re.compile(r"(?:us-gov|apac|global|[a-z]{2})\.(?=[a-z0-9-]+\
 _TELLING: Final = frozenset({"foundation-model", "inference-profile", "custom-model"})
 """Resources whose names begin with a model's id."""
 
+_BY_TOKEN: Final = frozenset(
+    {"", "foundation-model", "inference-profile", "application-inference-profile"}
+)
+"""Resources that are billed by the token; none is a plain id."""
+
 _ARN_PARTS: Final = 5
 
 
@@ -36,15 +41,24 @@ class ModelNames:
 
     behind: Mapping[str, str] = attrs.field(default=NOTHING, hash=False)
 
+    def priced(self, model: str) -> str:
+        """What a price list calls a model: its id, with where an inference profile may send it.
+
+        What is not billed by the token, as provisioned throughput is by the hour, keeps its ARN.
+        """
+        kind, _ = _resource(model)
+        known = self.behind.get(model, model) if kind in _BY_TOKEN else model
+        kind, name = _resource(known)
+        return name if kind in _BY_TOKEN and kind in _TELLING else known
+
     def base(self, model: str) -> str:
         """The vendor's id of a model, as its card is called; the id itself if nothing is known."""
         known = self.behind.get(model, model)
-        if known.startswith("arn:"):
-            parts = known.split(":", _ARN_PARTS)
-            kind, _, name = parts[-1].partition("/")
-            if len(parts) <= _ARN_PARTS or kind not in _TELLING:
+        kind, name = _resource(known)
+        if kind:
+            if kind not in _TELLING:
                 return known
-            known = name.partition("/")[0]
+            known = name
         return _GEOGRAPHY.sub("", known, count=1) if _GEOGRAPHY.match(known) else known
 
     def family(self, model: str | None) -> str:
@@ -52,6 +66,15 @@ class ModelNames:
         base = self.base(model or "")
         vendor, dot, _ = base.partition(".")
         return vendor if dot and not base.startswith("arn:") else ""
+
+
+def _resource(model: str) -> tuple[str, str]:
+    """The kind of resource that an ARN names, and its name; without a kind for any other id."""
+    if not model.startswith("arn:"):
+        return "", model
+    parts = model.split(":", _ARN_PARTS)
+    kind, _, name = parts[-1].partition("/")
+    return (kind, name.partition("/")[0]) if len(parts) > _ARN_PARTS else ("arn", model)
 
 
 def quoted(model: str) -> str:

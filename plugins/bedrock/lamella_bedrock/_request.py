@@ -9,6 +9,7 @@ is left out with a note.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from lamella.transports._exchange import encoded_json
 from lamella.transports._losses import Losses
 from lamella.transports._wire_json import is_object
 from lamella.transports._wire_parts import merge_extra, unsupported
+from lamella_bedrock._cache_points import settle_points
 from lamella_bedrock._models import ModelNames
 from lamella_bedrock._request_effort import add_effort
 from lamella_bedrock._request_parts import PartWriter
@@ -31,6 +33,7 @@ _JOINED: Final = (ADDITIONAL, "inferenceConfig", "outputConfig", "requestMetadat
 """Fields of `extra` that are joined with ours, name by name."""
 
 _LAYERS_LOOK_AT: Final = {"system": "set `messages` on the request", "modelId": "set `model`"}
+_METADATA: Final = re.compile(r"[a-zA-Z0-9\s:_@$#=/+,.-]{1,256}")
 _SYSTEM = ("system", "developer")
 
 
@@ -53,7 +56,10 @@ def converse_body(
     if request.service_tier is not None and request.service_tier != "auto":
         body["serviceTier"] = {"type": request.service_tier}
     if options.send_user and request.context.user is not None:
-        body["requestMetadata"] = {"user": request.context.user}
+        if _METADATA.fullmatch(request.context.user):
+            body["requestMetadata"] = {"user": request.context.user}
+        else:
+            losses.add("user", "Bedrock's metadata has no place for such letters, or so many")
     if request.extra:
         _merge(body, request, provider)
     losses.declare(request)
@@ -89,7 +95,12 @@ def _conversation(
     caches = "prompt_cache" in capabilities if capabilities else None
     writer = PartWriter(provider, family, losses, caches=caches)
     body = _messages(request, writer, losses, late_system="x-late-system" in capabilities)
+    if writer.documents:
+        for message in body["messages"]:
+            _say_something(message["content"], losses)
     add_tools(body, request, family, writer, losses)
+    if writer.points:
+        settle_points(body, losses)
     add_effort(body, request, base, capabilities, losses)
     return body, losses
 
@@ -131,7 +142,7 @@ def _messages(
         else:
             role = "assistant" if message.role == "assistant" else "user"
             content = _content(message, writer)
-            if message.extra:
+            if message.extra and content:
                 content += writer.cache_point(message.extra)
         if not content:
             continue
@@ -152,9 +163,19 @@ def _content(message: Message, writer: PartWriter) -> list[JSON]:
         )
     parts = message.parts
     if len(parts) == 1 and type(parts[0]) is Text and not parts[0].extra:
-        return [{"text": parts[0].text}] if parts[0].text else []
+        text = parts[0].text
+        if text and not text.isspace():
+            return [{"text": text}]
     said = message.role == "assistant"
     return [block for part in parts for block in writer.blocks(part, said=said)]
+
+
+def _say_something(content: list[JSON], losses: Losses) -> None:
+    """Put a document's name before documents without any words, which Bedrock refuses."""
+    first = next((place for place, block in enumerate(content) if "document" in block), None)
+    if first is not None and not any("text" in block for block in content):
+        content.insert(first, {"text": content[first]["document"]["name"]})
+        losses.add("File", "Bedrock wants words beside a document: its name was put there")
 
 
 def _changes_tools(message: Message) -> bool:
@@ -168,7 +189,7 @@ def _instructions(message: Message, writer: PartWriter) -> list[JSON]:
             hint = "Send it in a user message."
             raise unsupported(part, "in a system message", hint, provider=writer.provider)
     blocks = [block for part in message.parts for block in writer.blocks(part)]
-    return blocks + writer.cache_point(message.extra) if message.extra else blocks
+    return blocks + writer.cache_point(message.extra) if message.extra and blocks else blocks
 
 
 # --- the rest ----------------------------------------------------------------------------------

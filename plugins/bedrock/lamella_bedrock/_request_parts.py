@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -26,41 +25,16 @@ from lamella._parts import (
     ToolResult,
 )
 from lamella.transports._dialect import JSON
-from lamella.transports._losses import CACHE_MARK, ORIGIN, Losses
+from lamella.transports._losses import CACHE_MARK, Losses
 from lamella.transports._wire_json import is_object
-from lamella.transports._wire_parts import told_failure, unsupported
-
-FAMILY: Final = "model_family"
-"""In the `extra` of a thought: which vendor's model had it. Another's cannot read its seal."""
+from lamella.transports._wire_parts import fitting_id, told_failure, unsupported
+from lamella_bedrock._cache_points import cache_point
+from lamella_bedrock._formats import DOCUMENTS, FILMS, PICTURES, of_ending, plain_type
+from lamella_bedrock._thoughts import thought
 
 CITATIONS: Final = "citations"
 """In the `extra` of a text: what it cites, as Bedrock said it."""
 
-_PICTURES: Final = {"png": "png", "jpeg": "jpeg", "jpg": "jpeg", "gif": "gif", "webp": "webp"}
-_DOCUMENTS: Final = {
-    "application/pdf": "pdf",
-    "text/csv": "csv",
-    "application/msword": "doc",
-    "application/vnd.openxmlformats-officedocument.wordprocessingml.document": "docx",
-    "application/vnd.ms-excel": "xls",
-    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
-    "text/html": "html",
-    "text/plain": "txt",
-    "text/markdown": "md",
-}
-_FILMS: Final = {
-    "video/x-matroska": "mkv",
-    "video/quicktime": "mov",
-    "video/x-flv": "flv",
-    "video/x-ms-wmv": "wmv",
-    "video/3gpp": "three_gp",
-    **{f"video/{name}": name for name in ("mkv", "mov", "mp4", "webm", "flv", "mpeg", "mpg")},
-}
-_ENDINGS: Final = {
-    **{f".{name}": f"image/{name}" for name in _PICTURES},
-    **{f".{short}": kind for kind, short in _DOCUMENTS.items()},
-    **{f".{short}": kind for kind, short in _FILMS.items() if short != "three_gp"},
-}
 _CALL_ID: Final = re.compile(r"[a-zA-Z0-9_.:-]{1,64}")
 _NO_NAME: Final = re.compile(r"[^\w\-()\[\] ]|_", re.ASCII)
 _MOST_NAME: Final = 180
@@ -68,9 +42,6 @@ _TELLS_FAILURE: Final = frozenset({"", "anthropic", "amazon"})
 """Whose models take a tool result's `status`; of an unknown one it is assumed."""
 
 _CACHES: Final = frozenset({"", "anthropic", "amazon"})
-_LIFETIMES: Final = ("5m", "1h")
-_NO_THOUGHTS_BACK: Final = frozenset({"deepseek"})
-_SEALED_ONLY: Final = frozenset({"anthropic"})
 
 
 class PartWriter:
@@ -81,9 +52,12 @@ class PartWriter:
         family: Whose model is asked; empty if unknown.
         losses: What is left out.
         caches: Whether the model has a prompt cache; None if nobody says.
+
+    Attributes:
+        points: Whether cache points have been written.
     """
 
-    __slots__ = ("_caches", "_family", "_losses", "_names", "provider")
+    __slots__ = ("_caches", "_family", "_losses", "_names", "points", "provider")
 
     def __init__(
         self, provider: str, family: str, losses: Losses, *, caches: bool | None = None
@@ -93,6 +67,12 @@ class PartWriter:
         self._losses = losses
         self._caches = family in _CACHES if caches is None else caches
         self._names: set[str] = set()
+        self.points = False
+
+    @property
+    def documents(self) -> bool:
+        """Whether documents have been written."""
+        return bool(self._names)
 
     def blocks(self, part: Part, *, said: bool = False) -> list[JSON]:
         """The content blocks of a part: none, one, or one and the cache point behind it.
@@ -105,7 +85,9 @@ class PartWriter:
             UnsupportedError: If the API has no words for it.
         """
         block = self._said(part) if said else self._content(part)
-        found = [] if block is None else [block]
+        if block is None:  # and no point: there is nothing before it
+            return []
+        found = [block]
         if not isinstance(part, Opaque) and part.extra:
             found += self.cache_point(part.extra)
         if isinstance(part, ToolResult):  # a point cannot stand inside of a result
@@ -123,13 +105,8 @@ class PartWriter:
         if not self._caches or (tools and self._family == "amazon"):
             self._losses.add(CACHE_MARK, "this model has no cache for it on Bedrock")
             return []
-        point: JSON = {"type": "default"}
-        lifetime = mark.get("ttl", "5m") if is_object(mark) else "5m"
-        if lifetime not in _LIFETIMES:
-            self._losses.add(f"{CACHE_MARK}.ttl", "Bedrock's caches last 5m or 1h")
-        elif lifetime != "5m":
-            point["ttl"] = lifetime
-        return [{"cachePoint": point}]
+        self.points = True
+        return [cache_point(mark, self._losses, lasting=self._family != "amazon")]
 
     def opaque(self, part: Opaque) -> JSON:
         """A part that only its provider knows, verbatim.
@@ -159,11 +136,17 @@ class PartWriter:
         """The block of a part of an assistant's message; None if it is left out."""
         match part:
             case Reasoning():
-                return self._reasoning(part)
+                return thought(part, self.provider, self._family, self._losses)
             case ToolCall():
                 return self._call(part)
             case Refusal():
-                return {"text": part.text} if part.text else None
+                return self._text(Text(part.text))
+            case Audio() if part.transcript is not None:
+                self._losses.add("Audio", "only its transcript goes back")
+                return self._text(Text(part.transcript))
+            case Audio() | File():
+                hint = "Bedrock takes them in messages of the user only."
+                raise self._unsupported(part, "in an assistant's message", hint)
             case Opaque():
                 if self._losses.is_own(part):
                     return dict(part.data)
@@ -191,7 +174,9 @@ class PartWriter:
                 raise self._unsupported(part, "in another message", hint)
 
     def _text(self, part: Text) -> JSON | None:
-        if not part.text:  # Bedrock refuses empty text, which says nothing anyway
+        if not part.text or part.text.isspace():  # Bedrock refuses it, and it says nothing
+            if part.text:
+                self._losses.add("Text", "Bedrock takes no blank text")
             return None
         extra = self.own(part.extra, "Text")
         cited = extra.pop(CITATIONS, None)
@@ -207,8 +192,8 @@ class PartWriter:
         found = from_data_url(url)
         if found is not None:
             media_type, data, url = found[0], found[1], None
-        media_type = media_type or _of_ending(url)
-        name = _PICTURES.get((media_type or "").partition("/")[2])
+        media_type = plain_type(media_type) or of_ending(url)
+        name = PICTURES.get((media_type or "").partition("/")[2])
         if name is None:
             kind = f"An Image of type {media_type!r}" if media_type else "An Image without a type"
             hint = "Bedrock takes png, jpeg, gif and webp: give its media_type."
@@ -222,24 +207,24 @@ class PartWriter:
             hint = "Give its `data`, or a `url` of S3 (s3://bucket/key)."
             raise self._unsupported("A File with an `id`", "to Bedrock", hint)
         source = self._source(part.data, part.url, "A File")
-        media_type = part.media_type or _of_ending(part.filename) or _of_ending(part.url) or ""
-        media_type = media_type.partition(";")[0].strip().lower()
-        if media_type in _DOCUMENTS:
+        media_type = plain_type(part.media_type)
+        media_type = media_type or of_ending(part.filename) or of_ending(part.url) or ""
+        if media_type in DOCUMENTS:
             body = {
-                "format": _DOCUMENTS[media_type],
+                "format": DOCUMENTS[media_type],
                 "name": self._name(part.filename),
                 "source": source,
             }
             return self._nested("document", body, part)
-        if media_type in _FILMS:
-            return self._nested("video", {"format": _FILMS[media_type], "source": source}, part)
+        if media_type in FILMS:
+            return self._nested("video", {"format": FILMS[media_type], "source": source}, part)
         kind, _, name = media_type.partition("/")
-        if kind == "image" and name in _PICTURES:
-            return self._nested("image", {"format": _PICTURES[name], "source": source}, part)
+        if kind == "image" and name in PICTURES:
+            return self._nested("image", {"format": PICTURES[name], "source": source}, part)
         raise self._unsupported(
             f"A File of type {media_type!r}" if media_type else "A File without a type",
             "to Bedrock",
-            f"Give its media_type; Bedrock takes {', '.join(sorted(_DOCUMENTS))} and video.",
+            f"Give its media_type; Bedrock takes {', '.join(sorted(DOCUMENTS))} and video.",
         )
 
     def _audio(self, part: Audio) -> JSON:
@@ -271,11 +256,18 @@ class PartWriter:
     def _result(self, part: ToolResult) -> JSON:
         native = self._family in _TELLS_FAILURE
         content = part.content if native else told_failure(part)
-        blocks = [block for inner in content if (block := self._content(inner)) is not None]
-        body: JSON = {"toolUseId": call_id(part.call_id), "content": blocks}
+        blocks = [block for inner in content if (block := self._told(inner)) is not None]
+        body: JSON = {"toolUseId": fitting_id(part.call_id, _CALL_ID), "content": blocks}
         if part.error and native:
             body["status"] = "error"
         return {"toolResult": {**body, **self.own(part.extra, "ToolResult")}}
+
+    def _told(self, part: Part) -> JSON | None:
+        """A part of a tool's result."""
+        if isinstance(part, Text | Image | File | Opaque):
+            return self._content(part)
+        hint = "Bedrock takes text, pictures, documents and films there."
+        raise self._unsupported(part, "in a tool's result", hint)
 
     def _call(self, part: ToolCall) -> JSON:
         if part.kind != "function":
@@ -292,30 +284,8 @@ class PartWriter:
                 code="unsupported_value",
                 provider=self.provider,
             )
-        body: JSON = {"toolUseId": call_id(part.id), "name": part.name, "input": given}
+        body: JSON = {"toolUseId": fitting_id(part.id, _CALL_ID), "name": part.name, "input": given}
         return {"toolUse": {**body, **self.own(part.extra, "ToolCall")}}
-
-    def _reasoning(self, part: Reasoning) -> JSON | None:
-        """A thought, verbatim to the vendor's models that had it, to nobody else."""
-        own = part.extra.get(ORIGIN) == self.provider
-        family = part.extra.get(FAMILY, self._family)
-        if not own or family != self._family:
-            if own and (part.signature is not None or part.redacted):
-                self._losses.foreign("Reasoning")  # of another vendor on Bedrock
-            else:
-                self._losses.thought(part)
-            return None
-        if part.redacted:
-            return {"reasoningContent": {"redactedContent": part.signature or ""}}
-        if self._family in _NO_THOUGHTS_BACK or (
-            part.signature is None and self._family in _SEALED_ONLY
-        ):
-            self._losses.add("Reasoning", "this model does not take such thoughts back")
-            return None
-        body: JSON = {"text": part.text}
-        if part.signature is not None:
-            body["signature"] = part.signature
-        return {"reasoningContent": {"reasoningText": body}}
 
     def _nested(self, key: str, body: JSON, part: Image | Audio | File) -> JSON:
         extra = self.own(part.extra, type(part).__name__)
@@ -324,16 +294,3 @@ class PartWriter:
 
     def _unsupported(self, part: object, where: str, hint: str) -> UnsupportedError:
         return unsupported(part, where, hint, provider=self.provider)
-
-
-def call_id(given: str) -> str:
-    """A call's id as Bedrock takes it: another provider's may be too long, or of other letters."""
-    if _CALL_ID.fullmatch(given):
-        return given
-    return f"call_{hashlib.sha256(given.encode(errors='replace')).hexdigest()[:32]}"
-
-
-def _of_ending(name: str | None) -> str | None:
-    """The media type that the end of a file's name or address says."""
-    _, dot, ending = (name or "").rpartition(".")
-    return _ENDINGS.get(f".{ending.lower()}") if dot else None

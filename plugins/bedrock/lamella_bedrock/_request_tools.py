@@ -21,6 +21,7 @@ from lamella_bedrock._request_parts import PartWriter
 
 ADDITIONAL: Final = "additionalModelRequestFields"
 _NOTHING: Final[JSON] = {"type": "object", "properties": {}}
+_BEFORE: Final = "Was called earlier in this conversation. It cannot be called any more."
 
 
 def add_tools(
@@ -32,6 +33,7 @@ def add_tools(
         UnsupportedError: If the model cannot be told what is asked.
     """
     if not request.tools:
+        _name_again(body, request, family, losses)
         return
     choice = request.tool_choice
     provider = writer.provider
@@ -65,11 +67,32 @@ def add_tools(
     body["toolConfig"] = config
 
 
+def _name_again(body: JSON, request: ChatRequest, family: str, losses: Losses) -> None:
+    """Name the tools that a conversation has calls of, which Converse demands with every request.
+
+    Claude is told that it must not call them; others know no word for that.
+    """
+    calls = [part for message in request.messages for part in message.parts]
+    names = dict.fromkeys([part.name for part in calls if isinstance(part, ToolCall)])
+    if not names or "toolConfig" in request.extra:
+        return
+    schema = {"json": _NOTHING}
+    specs = [
+        {"toolSpec": {"name": name, "description": _BEFORE, "inputSchema": schema}}
+        for name in names
+    ]
+    body["toolConfig"] = {"tools": specs}
+    if family == "anthropic":
+        body.setdefault(ADDITIONAL, {})["tool_choice"] = {"type": "none"}
+    losses.add("tools", "calls in the conversation need their tools, which were named again")
+
+
 def _tool(tool: Tool, writer: PartWriter) -> JSON:
     spec: JSON = {"name": tool.name}
     if tool.description:
         spec["description"] = tool.description
-    spec["inputSchema"] = {"json": dict(tool.parameters) if tool.parameters else _NOTHING}
+    parameters = {"type": "object", **tool.parameters} if tool.parameters else _NOTHING
+    spec["inputSchema"] = {"json": parameters}
     if tool.strict is not None:
         spec["strict"] = tool.strict
     if tool.extra.keys() - {CACHE_MARK}:

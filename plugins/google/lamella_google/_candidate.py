@@ -7,9 +7,10 @@ came of it, calls of hosted tools) are part of the message; ratings, citations a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
+import attrs
 import msgspec
 
 from lamella._events import Event, MediaDelta, ReasoningDelta, TextDelta, ToolCallDelta
@@ -24,29 +25,13 @@ from lamella.transports._wire_json import (
     objects_of,
     text_of,
 )
+from lamella_google._finish_reasons import NOT_FINISHED, REASONS
+from lamella_google._log_probabilities import tokens_of
 from lamella_google._partial_args import PartialArguments
 
 _FIELDS: Final = {"content", "finishReason", "index", "logprobsResult", "tokenCount"}
 _CALL_FIELDS: Final = {"name", "args", "id", "partialArgs", "willContinue"}
 _PLAIN_FIELDS: Final = {"text", "thought"}
-_REASONS: Final = {
-    "STOP": "stop",
-    "MAX_TOKENS": "length",
-    "SAFETY": "content_filter",
-    "RECITATION": "content_filter",
-    "BLOCKLIST": "content_filter",
-    "PROHIBITED_CONTENT": "content_filter",
-    "SPII": "content_filter",
-    "ESCALATION": "content_filter",
-    "MODEL_ARMOR": "content_filter",
-    "IMAGE_SAFETY": "content_filter",
-    "IMAGE_PROHIBITED_CONTENT": "content_filter",
-    "IMAGE_RECITATION": "content_filter",
-}
-FAILURES: Final = frozenset(
-    {"MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE", "UNEXPECTED_TOOL_CALL"}
-)
-"""The model wrote what Google itself could not use; another try may do better."""
 
 
 class CandidateReader:
@@ -82,12 +67,14 @@ class CandidateReader:
 
     def text(self, text: str) -> TextDelta:
         """A piece of text without anything beside it."""
+        self.spoke = True
         self._fresh = False
         self.texts.append(text)
         return TextDelta(text, self.index, None, self._block)
 
     def thought(self, text: str) -> ReasoningDelta:
         """A piece of a thought without anything beside it."""
+        self.spoke = True
         self.thoughts.append(text)
         return ReasoningDelta(text, self.index, self._thought, extra=self._thoughtful)
 
@@ -112,7 +99,9 @@ class CandidateReader:
         grounding = mapping_of(candidate, "groundingMetadata").get("webSearchQueries")
         self._searches = len(grounding) if is_list(grounding) else self._searches
         self._pass_on(candidate, events)
-        self.reason = text_of(candidate, "finishReason") or self.reason
+        reason = text_of(candidate, "finishReason")
+        if reason is not None and reason != NOT_FINISHED:
+            self.reason = reason
         return events
 
     def end(self) -> list[Event]:
@@ -125,6 +114,11 @@ class CandidateReader:
         return bool(self.texts or self._calls or self._media)
 
     @property
+    def is_over(self) -> bool:
+        """Whether it may have ended; some proxies put a reason on chunks without any content."""
+        return self.reason is not None and (self.spoke or self.finish_reason() != "stop")
+
+    @property
     def searches(self) -> int:
         """How many searches of the web the answer rests on."""
         return self._searches
@@ -135,13 +129,13 @@ class CandidateReader:
         Google says `STOP` also where the model calls functions.
         """
         reason = self.reason or "STOP"
-        known = _REASONS.get(reason, reason.lower())
+        known = REASONS.get(reason, reason.lower())
         return "tool_calls" if known == "stop" and self._calls else known
 
     # --- parts -------------------------------------------------------------------------------
 
     def _part(self, part: Mapping[str, Any], events: list[Event]) -> None:
-        if "functionCall" in part:
+        if part.get("functionCall") is not None:
             self._function_call(part, events)
         elif isinstance(part.get("text"), str):
             if part.get("thought"):
@@ -150,7 +144,7 @@ class CandidateReader:
                 self._add_text(part, events)
         elif "inlineData" in part and not part.get("thought"):
             self._inline(part, events)
-        else:
+        elif any(value is not None for value in part.values()):
             events.append(Opaque(part, self._provider, choice=self.index))
 
     def _add_text(self, part: Mapping[str, Any], events: list[Event]) -> None:
@@ -273,20 +267,10 @@ class CandidateReader:
     def _logprobs(self, given: Mapping[str, Any], events: list[Event]) -> None:
         if not given:
             return
-        chosen: Sequence[Mapping[str, Any]] = objects_of(given, "chosenCandidates")
-        others = objects_of(given, "topCandidates")
-        tokens = [
-            {
-                **token,
-                **({"topCandidates": others[at].get("candidates")} if at < len(others) else {}),
-            }
-            for at, token in enumerate(chosen)
-        ]
+        tokens = tokens_of(given)
         for at, event in enumerate(events):
             if type(event) is TextDelta and tokens:
-                events[at] = TextDelta(
-                    event.text, event.choice, tuple(tokens), event.index, event.extra
-                )
+                events[at] = attrs.evolve(event, logprobs=tokens)
                 return
         events.append(self._aside({"logprobsResult": given}))
 

@@ -10,11 +10,12 @@ import attrs
 from lamella._chat import ChatRequest
 from lamella._events import Event
 from lamella._responses import Head
-from lamella.transports._dialect import JSON, BaseDialect, DialectOptions
+from lamella.transports._dialect import JSON, BaseDialect, DialectOptions, MessageReader
 from lamella_google._chat_answer import GeminiDecoder
 from lamella_google._chat_request import chat_body
 from lamella_google._errors import google_status_error
 from lamella_google._model_names import resource
+from lamella_google._stream_reader import GoogleReader
 
 if TYPE_CHECKING:
     from lamella._errors import LamellaError
@@ -32,6 +33,10 @@ class GoogleDialect(BaseDialect):
 
     provider: str = "google"
     vertex: bool = False
+
+    def reader(self, max_message_bytes: int) -> MessageReader:
+        """A fresh reader of server-sent events, and of errors that come without their framing."""
+        return GoogleReader(max_message_bytes=max_message_bytes)
 
     def error(
         self, status: int, body: bytes, headers: Mapping[str, str], *, now: float

@@ -1,8 +1,8 @@
 """How a chat answer is read, whole or in pieces, by the same code.
 
-Nearly every message of a stream is one plain piece of text or thought. `_PLAIN` is the type of just
-those, and msgspec checks it while it reads; whatever does not fit takes the general way below,
-which is the one for complete answers too. So both give the same events.
+Nearly every message of a stream is one plain piece of text or thought, which `PLAIN`
+reads; whatever does not fit takes the general way below, which is the one for complete answers too.
+So both give the same events.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ from lamella.transports._wire_json import (
     text_of,
     with_usage,
 )
-from lamella_google._candidate import FAILURES, CandidateReader
+from lamella_google._candidate import CandidateReader
 from lamella_google._errors import google_in_band_error
+from lamella_google._finish_reasons import FAILURES
+from lamella_google._plain_chunks import NULL, PLAIN
 from lamella_google._usage import usage_of
 
 MAX_CANDIDATES: Final = 128
@@ -44,51 +46,33 @@ _FIELDS: Final = {
 }  # fmt: skip
 
 
-class _PlainPart(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    text: str
-    thought: bool = False
-
-
-class _PlainContent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    parts: tuple[_PlainPart]
-    role: Any = None
-
-
-class _PlainCandidate(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    content: _PlainContent
-    index: int = 0
-
-
-class _PlainChunk(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    candidates: tuple[_PlainCandidate]
-    usageMetadata: msgspec.Raw = msgspec.Raw()  # noqa: N815 - as on the wire
-    modelVersion: Any = None  # noqa: N815
-    responseId: Any = None  # noqa: N815
-    createTime: Any = None  # noqa: N815
-
-
-_PLAIN: Final = msgspec.json.Decoder(_PlainChunk)
-
-
 class GeminiDecoder:
     """Reads one answer.
 
     A stream ends well when each candidate that has begun, and as many as were asked for, have their
     `finishReason`. There is no other signal of its end, and usage and sources may come with it or
     after it, so that the stream is read to its end. Usage is cumulative: the last statement counts.
+    Some proxies put a `finishReason` on every chunk: what follows it is read all the same.
 
     Attributes:
         head: The model and the id of the answer, once known.
         done: Always False: the protocol does not say that it is over.
+        complete: Whether reasons and usage have come, and with them what an answer needs.
     """
 
-    __slots__ = ("_asides", "_candidates", "_provider", "_request", "_stated", "done", "head")
+    __slots__ = (
+        "_asides", "_candidates", "_expected", "_provider", "_request", "_resumed", "_stated",
+        "complete", "done", "head",
+    )  # fmt: skip
 
     def __init__(self, provider: str, request: ChatRequest | None = None) -> None:
         self.head: Head = NO_HEAD
         self.done = False
+        self.complete = False
+        self._resumed = False
         self._provider = provider
         self._request = request
+        self._expected = (request.n or 1) if request is not None else 1
         self._candidates: dict[int, CandidateReader] = {}
         self._stated: object = None
         self._asides: dict[str, Any] = {}
@@ -101,7 +85,7 @@ class GeminiDecoder:
             LamellaError: The provider's own error, where the message brings one.
         """
         try:
-            chunk = _PLAIN.decode(data)
+            chunk = PLAIN.decode(data)
         except NOT_THAT:
             chunk = None
         if chunk is None:
@@ -110,8 +94,10 @@ class GeminiDecoder:
         reader = self._candidates.get(candidate.index)
         if reader is None:
             return self._read(json_object(data, "a stream event", provider=self._provider))
-        if chunk.usageMetadata:
+        if chunk.usageMetadata and chunk.usageMetadata != NULL:
             self._stated = chunk.usageMetadata
+        if self.complete:
+            self.complete, self._resumed = False, True
         part = candidate.content.parts[0]
         if not part.text:
             return ()
@@ -124,8 +110,7 @@ class GeminiDecoder:
             ProtocolError: If the answer came to its end and says nothing that could be an answer.
             LamellaError: If its finish reason says that Google or the model failed.
         """
-        asked = (self._request.n or 1) if self._request is not None else 1
-        return self._finish(asked)
+        return self._finish(self._expected)
 
     def whole(self, body: bytes) -> Sequence[Event]:
         """All events of a complete answer.
@@ -175,11 +160,25 @@ class GeminiDecoder:
         for position, candidate in enumerate(candidates):
             if not is_object(candidate):
                 raise nonsense("a candidate", "no object", provider=self._provider)
-            number = candidate.get("index", position if len(candidates) > 1 else 0)
-            events += self._named(self._reader(number).read(candidate))
+            number = candidate.get("index")
+            reader = self._reader(position if number is None else number)
+            events += self._named(reader.read(candidate))
         self._feedback(mapping_of(chunk, "promptFeedback"), events)
         self._pass_on(chunk, events)
+        self._may_be_over(events)
         return events
+
+    def _may_be_over(self, events: Sequence[Event]) -> None:
+        """Find out whether anything more is needed; a stream that went on once is never sure."""
+        if self.complete and any(type(event) is not Opaque for event in events):
+            self._resumed = True
+        read = self._candidates.values()
+        self.complete = (
+            not self._resumed
+            and len(read) >= self._expected
+            and all(each.is_over for each in read)
+            and self._usage() is not None
+        )
 
     def _reader(self, number: Any) -> CandidateReader:
         if not isinstance(number, int) or not 0 <= number < MAX_CANDIDATES:
@@ -211,7 +210,7 @@ class GeminiDecoder:
             return
         reason = text_of(given, "blockReason")
         if reason is None or self._candidates:
-            events.append(Opaque({"promptFeedback": given}, self._provider, content=False))
+            self._aside("promptFeedback", given, events)
             return
         word = reason.lower() if reason.replace("_", "").isalpha() else "blocked"
         raise ContentFilteredError(
@@ -228,10 +227,13 @@ class GeminiDecoder:
         if chunk.keys() <= _FIELDS:
             return
         for name, value in chunk.items():
-            unknown = name not in _FIELDS and value not in (None, "", [], {})
-            if unknown and self._asides.get(name) != value:
-                self._asides[name] = value
-                events.append(Opaque({name: value}, self._provider, content=False))
+            if name not in _FIELDS and value not in (None, "", [], {}):
+                self._aside(name, value, events)
+
+    def _aside(self, name: str, value: Any, events: list[Event]) -> None:
+        if self._asides.get(name) != value:
+            self._asides[name] = value
+            events.append(Opaque({name: value}, self._provider, content=False))
 
     def _raise_in_band(self, chunk: Mapping[str, Any]) -> None:
         error = chunk.get("error")
@@ -283,8 +285,11 @@ class GeminiDecoder:
                 stated = msgspec.json.decode(stated)
             except NOT_THAT:
                 return None
+        return usage_of(stated, self._tool_units())
+
+    def _tool_units(self) -> Mapping[str, int]:
         searches = sum([each.searches for each in self._candidates.values()])
-        return usage_of(stated, {"web_search": searches} if searches else NOTHING)
+        return {"web_search": searches} if searches else NOTHING
 
     def _estimated_usage(self) -> Usage | None:
         if self._request is None:
@@ -293,4 +298,6 @@ class GeminiDecoder:
         words = [piece for each in candidates for piece in each.texts]
         thoughts = [piece for each in candidates for piece in each.thoughts]
         sound = sum([each.sound_bytes for each in candidates])
-        return estimated_usage(self._request, words, thoughts, sound_bytes=sound)
+        return estimated_usage(
+            self._request, words, thoughts, sound_bytes=sound, tool_units=self._tool_units()
+        )

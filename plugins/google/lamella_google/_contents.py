@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import attrs
 import msgspec
@@ -33,10 +33,7 @@ from lamella.transports._losses import Losses
 from lamella.transports._wire_json import NOT_THAT, is_object
 from lamella.transports._wire_parts import unsupported
 from lamella_google._media import RESOLUTIONS, file, image, sound
-
-UNSIGNED: Final = "skip_thought_signature_validator"
-"""What Google documents as the signature of a call that another model made. Without one, a model of
-the third generation refuses the turn under way."""
+from lamella_google._signatures import sign
 
 
 @attrs.frozen(kw_only=True)
@@ -72,15 +69,18 @@ def write_conversation(request: ChatRequest, target: Target, losses: Losses) -> 
             provider=target.provider,
         )
     if target.signs:
-        writer.sign()
+        sign(writer.contents, losses)
     body: JSON = {"contents": writer.contents}
     if writer.system:
-        body["systemInstruction"] = {"parts": writer.system}
+        body["systemInstruction"] = {"parts": writer.system, **writer.system_extra}
     return body
 
 
 class _Writer:
-    __slots__ = ("_losses", "_names", "_provider", "_results", "_target", "contents", "system")
+    __slots__ = (
+        "_losses", "_names", "_provider", "_results", "_target", "contents", "system",
+        "system_extra",
+    )  # fmt: skip
 
     def __init__(self, target: Target, losses: Losses) -> None:
         self._target = target
@@ -90,9 +90,10 @@ class _Writer:
         self._results: list[JSON] | None = None
         self.contents: list[JSON] = []
         self.system: list[JSON] = []
+        self.system_extra: JSON = {}
 
     def message(self, message: Message) -> None:
-        if message.name is not None and message.role != "function":
+        if message.name is not None and message.role not in {"function", "tool"}:
             raise unsupported(
                 "A message's `name`",
                 "to Google",
@@ -101,7 +102,7 @@ class _Writer:
             )
         role = message.role
         if role == "tool":
-            self._result(message.parts[0])
+            self._result(message)
             return
         results, self._results = self._results, None
         if role in {"system", "developer"}:
@@ -116,22 +117,6 @@ class _Writer:
             parts = [self._part(part) for part in message.parts]
             self._add("user", parts or [{"text": ""}], message)
 
-    def sign(self) -> None:
-        """Give the calls of the turn under way that no signature came with the documented one.
-
-        The turn begins with the user's last words; of each answer the first call counts.
-        """
-        for content in reversed(self.contents):
-            parts: list[JSON] = content["parts"]
-            if content["role"] == "user":
-                if not all("functionResponse" in part for part in parts):
-                    return
-                continue
-            first = next((part for part in parts if "functionCall" in part), None)
-            if first is not None and "thoughtSignature" not in first:
-                first["thoughtSignature"] = UNSIGNED
-                self._losses.add("ToolCall.thoughtSignature", "another model made the call")
-
     # --- messages ----------------------------------------------------------------------------
 
     def _add(self, role: str, parts: list[JSON], message: Message) -> None:
@@ -143,6 +128,8 @@ class _Writer:
         if self.contents:
             why = "this API takes instructions only before the conversation"
             self._losses.add("position of a system message", why)
+        if message.extra:
+            self.system_extra.update(self._losses.own(message.extra, "Message"))
         for part in message.parts:
             if not isinstance(part, Text | Opaque):
                 hint = "Put it into a user message: instructions are text."
@@ -214,18 +201,21 @@ class _Writer:
             provider=self._provider,
         )
 
-    def _result(self, result: Part) -> None:
+    def _result(self, message: Message) -> None:
+        result = message.parts[0]
         assert isinstance(result, ToolResult)  # noqa: S101 - a Message of role tool holds nothing else
         extra = dict(self._losses.own(result.extra, "ToolResult"))
         more: Any = extra.pop("functionResponse", None)
-        inner = self._response(result, more if is_object(more) else {})
+        inner = self._response(result, more if is_object(more) else {}, message.name)
         if self._results is None:
             self._results = []
             self.contents.append({"role": "user", "parts": self._results})
+        if message.extra:
+            self.contents[-1].update(self._losses.own(message.extra, "Message"))
         self._results.append({"functionResponse": inner, **extra})
 
-    def _response(self, result: ToolResult, more: Mapping[str, Any]) -> JSON:
-        name = self._names.get(result.call_id) or more.get("name")
+    def _response(self, result: ToolResult, more: Mapping[str, Any], given: str | None) -> JSON:
+        name = self._names.get(result.call_id) or more.get("name") or given
         if not name:
             raise unsupported(
                 "A tool's result whose call is not in the conversation",
@@ -233,7 +223,7 @@ class _Writer:
                 "Keep the assistant's message with the call: its name is needed.",
                 provider=self._provider,
             )
-        texts = [part.text for part in result.content if isinstance(part, Text)]
+        texts = [self._words(part) for part in result.content if isinstance(part, Text)]
         said: Any = "".join(texts) if len(texts) < 2 else texts
         inner: JSON = {"name": name, "response": {"error" if result.error else "output": said}}
         if result.call_id:
@@ -242,6 +232,12 @@ class _Writer:
         if media:
             inner["parts"] = media
         return {**inner, **more}
+
+    def _words(self, part: Text) -> str:
+        """A result's text, which has no place for anything beside it."""
+        if part.extra and self._losses.own(part.extra, "Text"):
+            self._losses.add("Text.extra", "a text in a tool's result has no place for it")
+        return part.text
 
     # --- parts -------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 All that google-auth does may block (files, a token server, the metadata server of a machine), so
 that it runs in worker threads, one at a time. A token that is about to expire is renewed by the one
 request that sees it first, while others still use it; once it has expired, all wait for the same
-renewal and share its failure.
+renewal and share its failure. No request waits long for a renewal that it could do without.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import threading  # noqa: TID251 - google-auth's objects are not to be used by t
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
+import anyio
 import attrs
 
 from lamella._errors import AuthenticationError, ConfigurationError, LamellaError, NetworkError
@@ -28,6 +29,13 @@ if TYPE_CHECKING:
     from lamella.transports._http import HTTPRequest
 
 _SCOPES: Final = ("https://www.googleapis.com/auth/cloud-platform",)
+
+STALE_SECONDS: Final = 1.0
+"""How long a request waits for a new token while the old one still holds."""
+
+RENEWAL_SECONDS: Final = 20.0
+"""How long a token server may be silent. google-auth alone would wait for two minutes, and with it
+every request that comes meanwhile."""
 
 
 @attrs.define(eq=False)
@@ -115,7 +123,8 @@ class DefaultCredentials:
                 renewal.waiters.append(waiter)
         if leads:
             try:
-                await thread(self._work, renewal)
+                with anyio.move_on_after(None if may_wait else STALE_SECONDS):
+                    await thread(self._work, renewal)
             except BaseException:
                 if not renewal.begun:  # cancelled before the thread began: others must not wait
                     self._end(renewal)
@@ -137,6 +146,8 @@ class DefaultCredentials:
                     self._renew()
         except LamellaError as error:
             renewal.failure = error
+        except Exception as error:  # noqa: BLE001 - who waits must not go on without a token
+            renewal.failure = self._unusable(error)
         finally:
             self._end(renewal)
 
@@ -150,21 +161,27 @@ class DefaultCredentials:
             waiter.wake()
 
     def _renew(self) -> None:
-        load, connect, failures = _google_auth()
-        refused, unreachable = failures
+        load, connect, unreachable = _google_auth()
         try:
             if self._credentials is None:
                 self._credentials, self._project = load(scopes=list(_SCOPES))
             self._credentials.refresh(connect())
-        except unreachable as error:
-            raise NetworkError(
-                f"{self._provider}: Google's token server cannot be reached "
-                f"({type(error).__name__}).",
-                provider=self._provider,
-                outcome=Outcome.NOT_SENT,
-            ) from None
-        except refused as error:
+        except Exception as error:  # noqa: BLE001 - an odd answer makes google-auth raise anything
+            # What the metadata server does not give is wrapped in an error of refusal.
+            away = isinstance(error, unreachable) or isinstance(error.__cause__, unreachable)
+            if away or getattr(error, "retryable", False):
+                raise self._away(error) from None
             raise self._unusable(error) from None
+        if self._credentials.token is None:
+            raise self._unusable(ValueError())
+
+    def _away(self, error: Exception) -> LamellaError:
+        return NetworkError(
+            f"{self._provider}: Google's token server cannot be reached, or gives no token now "
+            f"({type(error).__name__}).",
+            provider=self._provider,
+            outcome=Outcome.NOT_SENT,
+        )
 
     def _unusable(self, error: Exception) -> LamellaError:
         """The error of credentials that are not there, or not accepted.
@@ -185,27 +202,36 @@ class DefaultCredentials:
             f"({type(error).__name__}).",
             provider=self._provider,
             outcome=Outcome.NOT_SENT,
-            retryable=bool(getattr(error, "retryable", False)),
             hint="Log in again, or check the service account and its key.",
         )
 
 
-_Failures = tuple[tuple[type[Exception], ...], tuple[type[Exception], ...]]
-
-
-def _google_auth() -> tuple[Callable[..., Any], Callable[[], Any], _Failures]:
+def _google_auth() -> tuple[Callable[..., Any], Callable[[], Any], type[Exception]]:
     """What of google-auth is needed; imported here, as it takes a tenth of a second.
 
     Raises:
         ConfigurationError: If it is not installed.
     """
     try:
-        from google.auth import default as load  # pyright: ignore[reportUnknownVariableType]
-        from google.auth import exceptions
+        from google.auth import default  # pyright: ignore[reportUnknownVariableType]
+        from google.auth.exceptions import TransportError
         from google.auth.transport.requests import Request
     except ImportError as error:
         msg = "Google's default credentials need the package google-auth."
         hint = "Run `pip install 'lamella-google[vertex]'`, or give token=."
         raise ConfigurationError(msg, hint=hint) from error
-    refused = (exceptions.GoogleAuthError, ValueError, OSError)
-    return cast("Callable[..., Any]", load), Request, (refused, (exceptions.TransportError,))
+
+    class Bounded(Request):
+        def __call__(
+            self,
+            url: str,
+            method: str = "GET",
+            body: Any = None,
+            headers: Any = None,
+            timeout: Any = RENEWAL_SECONDS,
+            **more: Any,
+        ) -> Any:
+            send = cast("Callable[..., Any]", super().__call__)  # pyright: ignore[reportUnknownMemberType]
+            return send(url, method, body, headers, timeout, **more)
+
+    return cast("Callable[..., Any]", default), Bounded, TransportError

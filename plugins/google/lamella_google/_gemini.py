@@ -79,6 +79,12 @@ class Gemini(HTTPTransport):
         """Whose model cards hold for the models there."""
         return self.options.card_provider or "google"
 
+    def card_name(self, model: str) -> str:
+        """What the model cards call a model: its bare name, without resource and version."""
+        from lamella_google._model_names import card_name
+
+        return card_name(model)
+
     async def _make_place(self, thread: ThreadPort) -> Place:
         from lamella.transports._headers import static_headers, user_agent
         from lamella.transports._place import Place

@@ -87,8 +87,11 @@ def _by_url(url: str, media_type: str | None, *, provider: str, vertex: bool) ->
         if decoded is not None:
             known = _known(decoded[0] or media_type, "File", "application/pdf", provider)
             return _inline(decoded[1], known)
+        hint = "Give the bytes themselves as `data`, with their `media_type`."
+        raise unsupported("A data URL without base64", "to Google", hint, provider=provider)
     given: JSON = {"fileUri": url}
-    kind = media_type or _TYPES.get(url.partition("?")[0].rpartition(".")[2].lower())
+    path = url.partition("#")[0].partition("?")[0]
+    kind = media_type or _TYPES.get(path.rpartition(".")[2].lower())
     if kind is None and vertex:
         raise unsupported(
             "A file by address of unknown type",

@@ -42,7 +42,9 @@ def add_tools(body: JSON, request: ChatRequest, losses: Losses, *, provider: str
         del entries[0]
     if entries:
         body["tools"] = entries
-    if request.tool_choice is not None:
+    if request.tool_choice is not None and (
+        functions or isinstance(request.tool_choice, Mapping) or _needed(request, provider)
+    ):
         _add_choice(body, request, provider)
     if request.parallel_tool_calls is False:
         raise UnsupportedError(
@@ -51,6 +53,25 @@ def add_tools(body: JSON, request: ChatRequest, losses: Losses, *, provider: str
             code="unsupported_parameter",
             provider=provider,
         )
+
+
+def _needed(request: ChatRequest, provider: str) -> bool:
+    """Whether a choice without functions must be said: the API refuses one that means nothing.
+
+    Raises:
+        UnsupportedError: If hosted tools are to be used, or are not: the API cannot say that.
+    """
+    choice = request.tool_choice
+    if choice == "auto" or (choice == "none" and not request.tools):
+        return False
+    if choice in _MODES and request.tools:
+        raise UnsupportedError(
+            f"Google has no tool_choice {choice!r} between hosted tools.",
+            hint="Leave `tool_choice` out; for 'none', leave the tools out.",
+            code="unsupported_value",
+            provider=provider,
+        )
+    return True
 
 
 def _declaration(tool: Tool, losses: Losses) -> JSON:

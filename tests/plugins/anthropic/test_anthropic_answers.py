@@ -352,11 +352,11 @@ def test_a_stop_reason_is_the_end() -> None:
     ],
 )
 def test_errors_inside_a_stream(error: Any, kind: type[LamellaError], status: int) -> None:
-    """They are the errors that they stand for, with the usage so far."""
+    """They are the errors that they stand for, with usage of no less than was delivered."""
     with pytest.raises(kind) as caught:
         read(*STREAM[:4], {"type": "error", "error": error})
     assert caught.value.status == status
-    assert caught.value.usage == Usage(uncached_input=9, text_output=1)
+    assert caught.value.usage == Usage(uncached_input=9, text_output=4, estimated=True)
 
 
 def test_an_error_in_place_of_an_answer() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from anthropic_wire import DIALECT, MARK, asked, body
 
 from lamella import (
     Audio,
+    Context,
     File,
     Image,
     Message,
@@ -21,6 +23,7 @@ from lamella import (
     Tool,
     ToolCall,
     ToolResult,
+    Trace,
     UnsupportedError,
 )
 from lamella.transports import DialectOptions
@@ -53,6 +56,13 @@ def refused(content: Any = "hi", **fields: Any) -> UnsupportedError:
         body(content, **fields)
     assert caught.value.hint
     return caught.value
+
+
+def left_out(content: Any = "hi", options: Any = None, **fields: Any) -> tuple[Any, list[str]]:
+    """What is sent for a request, and what the trace says was left out."""
+    trace = Trace("call_1", monotonic=lambda: 0.0, wall=0.0)
+    written = body(content, options, context=Context(call_id="call_1", trace=trace), **fields)
+    return written, [note.fields["what"] for note in trace.notes]
 
 
 # --- conversations ---------------------------------------------------------------------------
@@ -92,11 +102,40 @@ def test_a_later_system_message_stays_after_a_users_turn() -> None:
     assert "system" not in body(late, {"card": new})
 
 
-def test_a_system_message_after_an_answer_moves_to_the_front() -> None:
-    """The API takes none there."""
-    written = body([Message.user("hi"), Message.assistant("ho"), Message.system("x"), HI])
-    assert written["system"] == "x"
-    assert [turn["role"] for turn in written["messages"]] == ["user", "assistant", "user"]
+ODD = Message("system", "y", extra={"clear_at": "next_user_message"})
+
+
+@pytest.mark.parametrize(
+    ("messages", "roles"),
+    [
+        (["user", "assistant", "x", "user"], ["user", "assistant", "user"]),
+        (["user", "x", "user"], ["user"]),
+        (["user", "x", "thought", "user"], ["user"]),
+        (["user", "", "x", "assistant"], ["user", "system", "assistant"]),
+        (["user", "x", "x", "assistant"], ["user", "system", "assistant"]),
+        (["user", ODD, "x", "assistant"], ["user", "system", "assistant"]),
+        (["user", "x", ODD], ["user", "system"]),
+    ],
+)
+def test_a_system_message_stays_only_where_the_api_takes_it(
+    messages: list[Any], roles: list[str]
+) -> None:
+    """Between a user's turn and an answer or the end, and one alone; others move to the front."""
+    known = {
+        "x": Message.system("x"),
+        "": Message.assistant(""),
+        "thought": Message.assistant(Reasoning("hm", "sig", extra=MARK)),
+    }
+    asked = [
+        each if isinstance(each, Message) else known.get(each) or Message(each, each)
+        for each in messages
+    ]
+    written, lost = left_out(asked)
+    assert [turn["role"] for turn in written["messages"]] == roles
+    moved = "system" in written
+    assert moved == ("position of a system message" in lost)
+    texts = "".join(each for each in (written.get("system"), str(written["messages"])) if each)
+    assert texts.count("x") >= 1
 
 
 def test_turns_of_one_role_become_one() -> None:
@@ -150,6 +189,40 @@ def test_empty_texts_are_left_out() -> None:
             "content": [{"type": "text", "text": "hi"}, {"type": "text", "text": "ho"}],
         }
     ]
+
+
+@pytest.mark.parametrize("text", [" ", "\n\n"])
+def test_texts_without_a_word_are_left_out(text: str) -> None:
+    """The API refuses them, and models do write them before they call a tool; it is noted."""
+    call = ToolCall("t", "f", "{}")
+    told = [Message.user("hi"), Message.assistant([Text(text), call]), Message.tool("t", text)]
+    written, lost = left_out(told)
+    assert [block["type"] for block in written["messages"][1]["content"]] == ["tool_use"]
+    assert written["messages"][2]["content"][0]["content"] == []
+    assert lost == ["Text"]
+    assert left_out([Message.user([Text("", EPHEMERAL), Text("hi")])])[1] == ["Text"]
+
+
+def test_a_failed_tool_says_something() -> None:
+    """The API takes no failed result without content."""
+    failed = Message.tool("t", "", error=True)
+    *_, turn = turns("hi", Message.assistant([ToolCall("t", "f", "{}")]), failed)
+    (result,) = turn["content"]
+    assert result["is_error"] is True
+    assert result["content"] == "The tool failed."
+
+
+def test_ids_of_calls_fit_the_api() -> None:
+    """Other providers use other letters; a call and its result keep the same id."""
+    calls = [ToolCall(id, "f", "{}") for id in ("functions.f:0", "functions.f:1", "toolu_1")]
+    _, turn, results = turns(
+        "hi", Message.assistant(calls), *[Message.tool(call.id, "x") for call in calls]
+    )
+    ids = [block["id"] for block in turn["content"]]
+    assert [block["tool_use_id"] for block in results["content"]] == ids
+    assert len(set(ids)) == 3
+    assert ids[2] == "toolu_1"
+    assert all(re.fullmatch("[a-zA-Z0-9_-]+", id) for id in ids)
 
 
 # --- parts -----------------------------------------------------------------------------------
@@ -267,6 +340,8 @@ def test_what_users_cannot_say_is_refused(part: Any) -> None:
         Message.assistant([ToolCall("t", "f", "free text", "custom")]),
         Message.assistant([ToolCall("t", "f", '{"a": ')]),
         Message.assistant([ToolCall("t", "f", "[1]")]),
+        Message.assistant([ToolCall("t", "f", '{"a": 1e400}')]),
+        Message.assistant([ToolCall("t", "f", '{"a": NaN}')]),
         Message.assistant(Image(url="https://a.example/b.png")),
         Message.tool("t", [ToolResult("u", (Text("x"),))]),
     ],
@@ -295,6 +370,25 @@ def test_thoughts_go_back_verbatim_and_in_place() -> None:
         {"type": "thinking", "thinking": "", "signature": "sig2", "more": 1},
         {"type": "tool_use", "id": "t", "name": "f", "input": {}, "toolset_name": "browser"},
     ]
+
+
+def test_no_message_ends_with_a_thought() -> None:
+    """The API refuses it; an answer that was cut off while the model thought is left out."""
+    thought = Reasoning("hm", "sig", extra=MARK)
+    conversation = [Message.user("hi"), Message.assistant([Text("a"), thought, thought])]
+    written, lost = left_out(conversation)
+    assert written["messages"][1] == {"role": "assistant", "content": "a"}
+    assert lost == ["Reasoning"]
+    alone, lost = left_out([Message.user("hi"), Message.assistant(thought), Message.user("ho")])
+    assert [turn["role"] for turn in alone["messages"]] == ["user"]
+    assert lost == ["Reasoning"]
+
+
+@pytest.mark.parametrize("arguments", ['{"a": "\\ud800"}', '{"a": "\ud800"}'])
+def test_arguments_that_are_no_text_become_text(arguments: str) -> None:
+    """A lone half of a surrogate pair cannot be written; the conversation goes on without it."""
+    (block,) = said(ToolCall("t", "f", arguments))
+    assert block["input"] == {"a": "\ufffd"}
 
 
 def test_thoughts_of_others_are_left_out_or_refused() -> None:
@@ -404,10 +498,7 @@ def test_sampling_is_for_older_versions_of_the_api() -> None:
         "temperature": 0.5,
         "top_p": 0.9,
     }
-    for fields in ({"temperature": 0.5}, {"top_p": 0.9}):
-        error = refused(**fields)
-        assert error.code == "unsupported_parameter"
-        assert "2023-06-01" in (error.hint or "")
+    assert left_out(temperature=0.5, top_p=0.9) == ({"messages": [HI]}, ["temperature", "top_p"])
 
 
 def test_the_bound_on_output_is_the_requests_the_transports_the_cards_or_ours() -> None:
@@ -488,6 +579,52 @@ def test_effort_is_asked_for_as_the_model_takes_it(
     }
 
 
+@pytest.mark.parametrize("choice", ["required", "f", {"type": "any"}])
+@pytest.mark.parametrize(
+    ("capabilities", "written"),
+    [
+        ((), {"output_config": {"effort": "low"}}),
+        (("x-thinking-budget",), {}),
+        (("x-thinking-adaptive", "x-effort"), {"output_config": {"effort": "low"}}),
+    ],
+)
+def test_a_model_does_not_think_where_it_must_call_a_tool(
+    choice: Any, capabilities: tuple[str, ...], written: dict[str, Any]
+) -> None:
+    """Thinking is left out with a note; the effort stays where the API takes it."""
+    fields = {"tools": [TOOL], "tool_choice": choice, "reasoning_effort": "low"}
+    found, lost = left_out(options=card(*capabilities), **fields)
+    assert lost == ["reasoning_effort"]
+    assert {name: found[name] for name in found if name in {"thinking", "output_config"}} == written
+
+
+@pytest.mark.parametrize(
+    ("thoughts", "thinks"), [([], False), ([Reasoning("h", "s", extra=MARK)], True)]
+)
+def test_a_budget_needs_the_thoughts_that_came_before_the_calls(
+    thoughts: list[Reasoning], *, thinks: bool
+) -> None:
+    """A turn of tools that another provider began is continued without thinking, with a note."""
+    turn = [
+        Message.user("hi"),
+        Message.assistant([*thoughts, ToolCall("t", "f", "{}")]),
+        Message.tool("t", "x"),
+        Message.system("be brief"),
+    ]
+    options = card("x-thinking-budget", "x-late-system")
+    found, lost = left_out(turn, options, reasoning_effort="low")
+    assert ("thinking" in found, "reasoning_effort" in lost) == (thinks, not thinks)
+    later = [*turn, Message.assistant("a"), HI]
+    assert "thinking" in body(later, options, reasoning_effort="low")
+
+
+def test_the_least_effort_is_low() -> None:
+    """A word of other providers becomes the nearest one, with a note."""
+    found, lost = left_out(reasoning_effort="minimal")
+    assert found["output_config"] == {"effort": "low"}
+    assert lost == ["reasoning_effort"]
+
+
 def test_effort_that_the_model_does_not_have_is_refused() -> None:
     """So is a budget that cannot be kept."""
     refused(options=card("tools"), reasoning_effort="low")
@@ -534,7 +671,8 @@ def test_betas_of_transport_and_request_share_one_header() -> None:
         (b"anthropic-user-profile-id", b"u1"),
     )
     assert DIALECT.headers(asked()) == ()
-    for wrong in ("a", [1]):
+    assert DIALECT.headers(asked(extra={"betas": None})) == ()
+    for wrong in ("a", [1], 5, {"a": 1}):
         with pytest.raises(UnsupportedError):
             DIALECT.headers(asked(extra={"betas": wrong}))
 

@@ -23,6 +23,7 @@ from bedrock_wire import (
     event,
     exception,
     failed,
+    frame,
     metadata,
     request,
     serving,
@@ -167,6 +168,45 @@ async def test_exceptions_as_answers(name: str, status: int, kind: type, place: 
         assert "secret" not in str(error)
 
 
+@pytest.mark.parametrize(
+    ("said", "kind", "status"),
+    [
+        ({"__type": "ThrottlingException", "message": "secret"}, lamella.RateLimitError, 429),
+        ({"__type": "a.b#ValidationException", "message": "m"}, lamella.InvalidRequestError, 400),
+        ({"message": "secret"}, lamella.ServerError, 500),
+        ({"Output": {"__type": "a#AccessDeniedException"}}, lamella.PermissionDeniedError, 403),
+    ],
+)
+async def test_exceptions_with_a_status_of_success(said: Any, kind: type, status: int) -> None:
+    """A document that is an exception is that error, whatever was asked, and however."""
+    counted = TokenCountRequest.of(request(model=CLAUDE))
+    vectors = lamella.EmbeddingRequest.of("a", model="amazon.titan-embed-text-v2:0")
+    async with serving(complete(said)) as (_, pipeline):
+        errors = [await failed(pipeline, asked) for asked in (request(), counted, vectors)]
+        errors.append(await broken(pipeline))
+    for error in errors:
+        assert type(error) is kind
+        assert (error.status, error.request_id) == (status, "req-1")
+        assert "secret" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "kind"),
+    [
+        (403, "Authentication failed: Please make sure your API Key is valid.", "Authentication"),
+        (403, "You don't have access to the model.", "PermissionDenied"),
+        (429, "Too many tokens per day, please wait before trying again.", "Quota"),
+        (429, "Too many tokens, please wait before trying again.", "RateLimit"),
+    ],
+)
+async def test_what_only_the_sentence_says(status: int, message: str, kind: str) -> None:
+    """A wrong API key and a spent day have no exception of their own."""
+    async with serving(complete({"Message": message}, status)) as (_, pipeline):
+        error = await failed(pipeline)
+    assert type(error).__name__ == f"{kind}Error"
+    assert message not in str(error)
+
+
 async def test_hints() -> None:
     """What Bedrock's sentences mean to the caller is said; the sentences are not repeated."""
     message = "Invocation of model ID x with on-demand throughput isn't supported."
@@ -206,15 +246,11 @@ async def test_damaged_frames() -> None:
         assert isinstance(await broken(pipeline), lamella.ProtocolError)
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"", b"[]", b"{}", b'{"output": 3}'])
+@pytest.mark.parametrize("body", [b"<html>", b"", b"[]", b"{}", b'{"output": 3}', b'{"a": 1}'])
 async def test_no_answers(body: bytes) -> None:
-    """What is no answer is a protocol error, or at least never an exception of another kind."""
+    """What is no answer is a protocol error, and not an empty answer."""
     async with serving(complete(body)) as (_, pipeline):
-        try:
-            response = await pipeline.run(request())
-        except lamella.ProtocolError:
-            return
-        assert response.text == ""
+        assert isinstance(await failed(pipeline), lamella.ProtocolError)
 
 
 async def test_a_prompt_that_was_blocked() -> None:
@@ -239,6 +275,16 @@ async def test_events_of_tomorrow() -> None:
         assert response.text == TEXT
         opaque = [e for e in response.events if isinstance(e, lamella.Opaque)]
         assert opaque == [lamella.Opaque({"weather": {"rain": True}}, "bedrock", content=False)]
+
+
+@pytest.mark.parametrize("payload", [b"", b"\x00\xff", b"[]"])
+async def test_events_of_tomorrow_that_are_not_json(payload: bytes) -> None:
+    """An event that nobody knows may hold anything: the answer goes on."""
+    odd = frame({":event-type": "beat", ":message-type": "event"}, payload)
+    async with serving(stream([STREAM[0], odd, *STREAM[1:]])) as (_, pipeline):
+        response = await streamed(pipeline)
+    assert response.text == TEXT
+    assert any(isinstance(e, lamella.Opaque) and "beat" in e.data for e in response.events)
 
 
 # --- the contract ----------------------------------------------------------------------------
@@ -276,6 +322,22 @@ async def test_the_contract_with_the_mock_server() -> None:
         for check in transport_checks(make, ChatRequest.of("hi", model="mock")):
             await check()
         await server.until(lambda it: it.open_connections == 0)
+
+
+def test_transports_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What answers for one region, endpoint or profile is not what answers for another."""
+    made = [
+        Bedrock(region="eu-west-1"),
+        Bedrock(region="us-east-1"),
+        Bedrock(region="us-east-1", endpoint_url="https://gateway.example.org"),
+        Bedrock(region="us-east-1", profile="other"),
+        Bedrock(region="us-east-1", options=BedrockOptions(fips=True)),
+    ]
+    assert len({each.fingerprint for each in made}) == len(made)
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    assert Bedrock().fingerprint == made[0].fingerprint
+    monkeypatch.setenv("AWS_REGION", "no region")
+    assert Bedrock().fingerprint
 
 
 async def test_by_name() -> None:

@@ -267,6 +267,10 @@ def test_the_model_behind_a_router() -> None:
         [delta({"toolUse": {"input": "{}"}})],
         [delta({"image": {"source": {"bytes": "%"}}})],
         [event("contentBlockDelta", [1])],
+        [
+            begin({"toolUse": {"toolUseId": "a", "name": "b", "type": "server_tool_use"}}),
+            delta({"toolResult": [{"text": "c"}]}),
+        ],
     ],
 )
 def test_nonsense(frames: list[bytes]) -> None:

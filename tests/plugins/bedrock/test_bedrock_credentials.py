@@ -81,6 +81,15 @@ async def test_a_function_that_gives_something_else() -> None:
         assert "a-secret" not in str(error)
 
 
+@pytest.mark.parametrize("given", [AWSCredentials("", SECRET), AWSCredentials(ACCESS, "")])
+async def test_a_function_that_gives_empty_keys(given: AWSCredentials) -> None:
+    """Nothing is signed with nothing."""
+    none = {"access_key": None, "secret_key": None}
+    async with serving(complete(), credentials=lambda: given, **none) as (server, pipeline):
+        assert isinstance(await failed(pipeline), SecretError)
+        assert not server.received
+
+
 async def test_an_api_key() -> None:
     """A Bedrock API key goes as a bearer token, and nothing is signed."""
     none = {"access_key": None, "secret_key": None}
@@ -166,6 +175,15 @@ async def test_a_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert found["url"].startswith("https://bedrock-runtime.ap-south-1.amazonaws.com/")
     assert f"{ACCESS}/" in found["authorization"]
     assert "/ap-south-1/bedrock/" in found["authorization"]
+
+
+async def test_a_profile_without_a_region(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the profile names no region, the environment does."""
+    monkeypatch.setenv("AWS_REGION", "us-west-2")
+    keys = f"aws_access_key_id={ACCESS}\naws_secret_access_key={SECRET}\n"
+    (tmp_path / "credentials").write_text(f"[work]\n{keys}")
+    found = await authorized(Bedrock(profile="work"))
+    assert found["url"].startswith("https://bedrock-runtime.us-west-2.amazonaws.com/")
 
 
 @pytest.mark.parametrize("given", [{"profile": "gone"}, {}])
@@ -306,6 +324,43 @@ async def test_a_caller_that_gives_up() -> None:
             first.cancel_scope.cancel()
         found.gate.set()
     assert got == ["AKID0"]
+
+
+async def given_up(it: Chain, found: Renewing) -> None:
+    """A caller that asks and goes away."""
+    found.shut()
+    async with anyio.create_task_group() as group:
+        group.start_soon(it.fetch)
+        await found.asked()
+        group.cancel_scope.cancel()
+
+
+async def test_a_dead_source() -> None:
+    """Callers that run out of time, one after the other, leave one thread behind, not many."""
+    found = Renewing()
+    it = chain(found)
+    await given_up(it, found)
+    for _ in range(3):
+        with anyio.move_on_after(0.001) as scope:
+            await it.fetch()
+        assert scope.cancelled_caught
+    assert found.most_at_once == 1
+    found.gate.set()
+    assert (await it.fetch()).access_key == "AKID0"
+
+
+async def test_a_source_that_is_stuck() -> None:
+    """After a minute nobody waits for an asking any more, and the next caller begins another."""
+    found = Renewing()
+    it = chain(found)
+    now = [0.0]
+    it._now = lambda: now[0]
+    await given_up(it, found)
+    now[0] = 61.0
+    await given_up(it, found)
+    assert found.most_at_once == 2
+    found.gate.set()
+    assert (await it.fetch()).access_key == "AKID0"
 
 
 async def test_several_loops() -> None:

@@ -19,7 +19,7 @@ from lamella.testing._http_server import HTTPServer
 from lamella.testing._http_wire import Received
 from lamella.transports import DialectOptions
 from lamella_bedrock import Bedrock, BedrockOptions
-from lamella_bedrock._bedrock import EMBEDDINGS_AT_ONCE
+from lamella_bedrock._embedding_pieces import EMBEDDINGS_AT_ONCE
 from lamella_bedrock._embeddings import BedrockEmbeddings
 from lamella_bedrock._models import ModelNames
 
@@ -209,6 +209,20 @@ async def test_batches_of_cohere() -> None:
         assert [int(vector[0]) for vector in response.vectors] == list(range(200))
         assert response.usage == Usage(uncached_input=30)
         assert len(server.received) == 3
+
+
+async def test_errors_come_in_no_group() -> None:
+    """Whatever a function for credentials raises is raised as it is, for many texts too."""
+
+    def credentials() -> Any:
+        raise LookupError("no vault")
+
+    options = BedrockOptions(credentials=credentials)
+    transport = Bedrock(region="us-east-1", model=TITAN_2, options=options)
+    async with Pipeline([], transport) as pipeline:
+        for texts in (["a"], ["a", "b"]):
+            with pytest.raises(LookupError, match="no vault"):
+                await pipeline.run(EmbeddingRequest.of(texts))
 
 
 async def test_the_first_error_ends_all() -> None:
