@@ -60,12 +60,17 @@ documents = st.just(File(data=b"%PDF-1.4 x", media_type="application/pdf", filen
 sounds = st.just(Audio(data=b"RIFFxxxx", format="wav"))
 
 
+KINDS: dict[str, st.SearchStrategy[Any]] = {
+    "image": images,
+    "url": links,
+    "document": documents,
+    "sound": sounds,
+}
+
+
 @st.composite
-def user_messages(draw: st.DrawFn, *, sound: bool, url: bool) -> Message:
+def user_messages(draw: st.DrawFn, kinds: Sequence[st.SearchStrategy[Any]]) -> Message:
     """What a user says: words, pictures, documents, perhaps sound."""
-    kinds: list[st.SearchStrategy[Any]] = [texts, texts, images, documents]
-    kinds += [sounds] if sound else []
-    kinds += [links] if url else []
     more: list[Part] = draw(st.lists(st.one_of(kinds), max_size=3))
     return Message.user([draw(texts), *more])
 
@@ -94,26 +99,26 @@ def turns(draw: st.DrawFn, number: int, origin: str) -> list[Message]:
 
 @st.composite
 def conversations(
-    draw: st.DrawFn, origin: str, *, sound: bool = False, url: bool = True
+    draw: st.DrawFn, origin: str, *, takes: Sequence[str] = ("image", "url", "document")
 ) -> ChatRequest:
     """A conversation that any provider could have had a part in.
 
     Args:
         draw: Hypothesis's.
         origin: How the parts are marked that the provider to be asked has made itself.
-        sound: Whether users may say something aloud.
-        url: Whether pictures may be elsewhere.
+        takes: What users may say besides words: `image`, `url` (of one), `document`, `sound`.
     """
     messages: list[Message] = []
+    kinds = [texts, *(KINDS[kind] for kind in takes)]
     if draw(st.booleans()):
         role = draw(st.sampled_from(["system", "developer"]))
         messages.append(Message(role, draw(WORDS)))
     for number in range(draw(st.integers(0, 3))):
-        messages.append(draw(user_messages(sound=sound, url=url)))
+        messages.append(draw(user_messages(kinds)))
         if number and draw(st.integers(0, 5)) == 0:
             messages.append(Message.system(draw(WORDS)))
         messages += draw(turns(number, origin))
-    messages.append(draw(user_messages(sound=sound, url=url)))
+    messages.append(draw(user_messages(kinds)))
     return ChatRequest.of(messages, model="a-model", tools=TOOLS)
 
 

@@ -1,4 +1,4 @@
-"""The four dialects, each as a transport to one mock server."""
+"""The dialects, each as a transport to one mock server."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 LEAST_BUDGET: Final = 1_024
 """The least budget for thinking that the API takes."""
 
-THOUGHTS: Final = frozenset({"thinking", "redacted_thinking"})
+THOUGHTS: Final = ("thinking", "redacted_thinking")
 """The kinds of blocks that are thoughts."""
 
 _BUDGETS: Final[Mapping[str, int]] = {
@@ -32,7 +32,7 @@ _BUDGETS: Final[Mapping[str, int]] = {
     "xhigh": 32_768,
     "max": 65_536,
 }
-_FORCED: Final = frozenset({"any", "tool"})
+_FORCED: Final = ("any", "tool")
 
 
 def add_effort(

@@ -1,12 +1,10 @@
-"""Sources of default credentials that are odd, slow or dead: nobody goes without a token, or hangs."""
+"""Default credentials from odd, slow or dead sources: nobody goes without a token, or hangs."""
 
 from __future__ import annotations
 
 import json
 import threading
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
 import anyio
@@ -25,6 +23,7 @@ from lamella_google._default_credentials import DefaultCredentials
 pytestmark = pytest.mark.anyio
 
 GOOD = {"access_token": "m1", "expires_in": 3600, "token_type": "Bearer"}
+JSON = [("Content-Type", "application/json")]
 FLAVOR = ("Metadata-Flavor", "Google")
 
 
@@ -143,8 +142,7 @@ async def test_an_old_token_does_not_wait(
         assert await header(credentials) == "Bearer old"
         assert await header(credentials) == "Bearer old"
         gate.set()
-        while await header(credentials) == "Bearer old":
-            await anyio.sleep(0.001)
+        await credentials._renewed(run_in_thread, may_wait=True)
     assert await header(credentials) == "Bearer new"
 
 
@@ -172,10 +170,10 @@ async def metadata(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> AsyncItera
             answer = answers.pop(0) if len(answers) > 1 else answers[0]
             if isinstance(answer, Reply):
                 return answer
-            return Reply(200, [FLAVOR, ("Content-Type", "application/json")], json.dumps(answer).encode())
+            return Reply(200, [FLAVOR, *JSON], json.dumps(answer).encode())
         if "recursive" in request.target:
             body = json.dumps({"email": "a@b", "scopes": [], "aliases": []}).encode()
-            return Reply(200, [FLAVOR, ("Content-Type", "application/json")], body)
+            return Reply(200, [FLAVOR, *JSON], body)
         return Reply(200, [FLAVOR, ("Content-Type", "text/plain")], b"of-the-machine")
 
     async with HTTPServer(handler) as server:
@@ -186,8 +184,7 @@ async def metadata(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> AsyncItera
         from google.auth.compute_engine import _metadata
 
         monkeypatch.setattr(_metadata, "_GCE_METADATA_HOST", host)
-        monkeypatch.setattr(_metadata, "_METADATA_IP_ROOT", f"http://{host}")
-        monkeypatch.setattr(_metadata, "_METADATA_ROOT", f"http://{host}/computeMetadata/v1/")
+        monkeypatch.setenv("GCE_METADATA_IP", host)
         yield answers
 
 

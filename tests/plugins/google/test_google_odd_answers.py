@@ -84,7 +84,8 @@ async def test_errors_in_streams(before: int) -> None:
 async def test_messages_that_never_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """A complete answer is one, though the server leaves the HTTP message open for ever."""
     monkeypatch.setattr(_stream_source, "LATE_SECONDS", 0.02)
-    body = [event(chunk({"text": TEXT})), event(chunk({"text": ""}, finish="STOP")), Pause(math.inf)]
+    last = chunk({"text": ""}, finish="STOP")
+    body = [event(chunk({"text": TEXT})), event(last), Pause(math.inf)]
     async with serving(Reply(200, SSE, body=body)) as (server, pipeline):
         response = await streamed(pipeline)
         assert (response.text, response.finish_reason) == (TEXT, "stop")
