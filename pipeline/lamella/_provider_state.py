@@ -8,7 +8,7 @@ for is not, whoever that may be.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -38,13 +38,13 @@ def held_elsewhere(request: Request[Any], target: Target | None) -> str | None:
     for name in _KEPT_THERE:
         if request.extra.get(name):
             return f"it cannot have what {name!r} stands for"
-    name = _provider(target)
+    names = (name_of(_transport(target)),)  # an id is known to one account alone
     for part in _parts(seen.messages):
         by_id = isinstance(part, File | Audio) and part.id is not None
-        if by_id and not _own(part.extra.get(_ORIGIN), name):
+        if by_id and not _own(part.extra.get(_ORIGIN), names):
             return f"it does not have the {type(part).__name__.lower()} that an id stands for"
     for tool in seen.tools:
-        if isinstance(tool, Opaque) and tool.provider and not _own(tool.provider, name):
+        if isinstance(tool, Opaque) and tool.provider and not _own(tool.provider, names):
             return f"it does not have a tool that {tool.provider!r} hosts"
     return None
 
@@ -54,18 +54,19 @@ def stripped(request: Request[R], target: Target | None) -> tuple[Request[R], in
     seen: object = request
     if not _is_another(target) or not isinstance(seen, ChatRequest):
         return request, 0
-    name = _provider(target)
-    if not any(_bound(part, name) for part in _parts(seen.messages)):
+    transport = _transport(target)
+    names = (name_of(transport), getattr(transport, "origin", None))
+    if not any(_bound(part, names) for part in _parts(seen.messages)):
         return request, 0
     count = 0
     messages: list[Message] = []
     for message in seen.messages:
-        bound = [part for part in message.parts if _bound(part, name)]
+        bound = [part for part in message.parts if _bound(part, names)]
         if not bound:
             messages.append(message)
             continue
         count += len(bound)
-        parts = [left for part in message.parts if (left := _without_seal(part, name)) is not None]
+        parts = [left for part in message.parts if (left := _without_seal(part, names)) is not None]
         if parts:
             messages.append(attrs.evolve(message, parts=tuple(parts)))
     return request.evolve(messages=tuple(messages)), count
@@ -75,11 +76,11 @@ def _is_another(target: Target | None) -> bool:
     return target is not None and target.transport is not None
 
 
-def _provider(target: Target | None) -> str:
+def _transport(target: Target | None) -> Any:
     transport: Any = None if target is None else target.transport
     while (inner := getattr(transport, "transport", None)) is not None:
         transport = inner
-    return name_of(transport)
+    return transport
 
 
 def _parts(messages: Sequence[Message]) -> list[Any]:
@@ -92,22 +93,24 @@ def _parts(messages: Sequence[Message]) -> list[Any]:
     return found
 
 
-def _own(origin: object, name: str) -> bool:
+def _own(origin: object, names: Iterable[object]) -> bool:
     """Whether a part was made there: by the provider or one of its APIs (`openai-responses`)."""
-    return isinstance(origin, str) and (origin == name or origin.startswith(f"{name}-"))
+    if not isinstance(origin, str):
+        return False
+    return any(origin == name or origin.startswith(f"{name}-") for name in names)
 
 
-def _bound(part: object, name: str) -> bool:
+def _bound(part: object, names: Iterable[object]) -> bool:
     if isinstance(part, Reasoning):
         sealed = part.signature is not None or part.id is not None or part.redacted
-        return sealed and not _own(part.extra.get(_ORIGIN), name)
+        return sealed and not _own(part.extra.get(_ORIGIN), names)
     # Of unknown origin it may be anybody's, such as a kind of content that we have no word for.
-    return isinstance(part, Opaque) and bool(part.provider) and not _own(part.provider, name)
+    return isinstance(part, Opaque) and bool(part.provider) and not _own(part.provider, names)
 
 
-def _without_seal(part: Any, name: str) -> Any:
+def _without_seal(part: Any, names: Iterable[object]) -> Any:
     """The part as another provider may see it; None if nothing is left."""
-    if not _bound(part, name):
+    if not _bound(part, names):
         return part
     if isinstance(part, Reasoning) and part.text:
         return Reasoning(part.text)

@@ -8,8 +8,10 @@ from typing import Any, ClassVar, Self
 import attrs
 
 from lamella._chat import ChatRequest
+from lamella._context import NO_CONTEXT
 from lamella._events import Event, Finish, TokenCount, UsageReport
 from lamella._messages import Message
+from lamella._nothing import NOTHING
 from lamella._requests import Request
 from lamella._responses import Head, Response
 from lamella._usage import Usage
@@ -77,6 +79,11 @@ def token_count_events(tokens: int) -> tuple[Event, ...]:
     return (TokenCount(tokens), UsageReport(Usage()), Finish("stop"))
 
 
+def _said(chat: ChatRequest) -> ChatRequest:
+    """The conversation alone, without the call that it may be of."""
+    return chat.evolve(model=None, extra=NOTHING, context=NO_CONTEXT, target=None, stream=False)
+
+
 @attrs.frozen(slots=False, kw_only=True, hash=False)
 class TokenCountRequest(Request[TokenCountResponse]):
     """Asks a provider how many tokens a conversation has, without having it answered.
@@ -85,14 +92,14 @@ class TokenCountRequest(Request[TokenCountResponse]):
     count on this side is sure to match. It goes through the same layers as any request.
 
     Attributes:
-        chat: The conversation, as it would be sent to be answered. Its own model, `extra` and
-            context do not count; those of this request do.
+        chat: The conversation, as it would be sent to be answered, without its model, `extra` and
+            context: those of this request hold.
     """
 
     operation: ClassVar[str] = "token_count"
     response_type: ClassVar[type[Response]] = TokenCountResponse
 
-    chat: ChatRequest
+    chat: ChatRequest = attrs.field(converter=_said)
 
     @classmethod
     def of(

@@ -331,3 +331,12 @@ async def test_no_key_is_asked_again_before_it_said() -> None:
     pipe = Pipeline([Retry(), Fallback([pool])], own, ports=virtual_ports())
     response = await pipe.run(ASK)
     assert served(response) == ["own", "acme#1", "acme#2", "own", "own"]
+
+
+async def test_another_account_of_the_provider_keeps_its_seals() -> None:
+    """A transport says how its API's parts are marked, where that is not its name."""
+    own = Scripted([ServerError("x")], repeat=True, name="own")
+    backup = Scripted(["fine"], name="own again")
+    backup.origin = "own"  # type: ignore[attr-defined]
+    await Pipeline([Fallback([backup])], own, ports=virtual_ports()).run(TALK)
+    assert backup.requests[0].messages[1] == TALK.messages[1]  # type: ignore[attr-defined]

@@ -117,10 +117,16 @@ def test_an_amendment_of_an_alias_amends_its_model() -> None:
 
 
 def test_the_file_in_the_documentation_is_one() -> None:
-    """What the page on models shows can be copied."""
+    """What the page on models shows can be copied; what comes later there is added to the file."""
     page = Path(__file__).parents[2].joinpath("docs", "models.md").read_text("utf-8")
-    (text,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    text, *more = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert more
     book = CardBook(files=[tomllib.loads(text)])
+    whole = CardBook(files=[tomllib.loads("\n".join([text, *more]))])
+    added = whole.find("openai", "my-finetune")
+    assert added is not None
+    assert [rule.parameter for rule in added.rules] == ["top_p"]
+    assert whole.find("openai", "us.acme.one") is not None
     mine, theirs = book.find("openai", "my-finetune"), book.find("openai", "gpt-4o-mini")
     assert mine is not None
     assert theirs is not None

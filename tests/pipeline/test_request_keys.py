@@ -19,20 +19,25 @@ from hypothesis import strategies as st
 from lamella import (
     Audio,
     ChatRequest,
+    ChatResponse,
     Context,
     EmbeddingRequest,
     File,
+    Handler,
     Image,
     Message,
     Opaque,
+    Pipeline,
     Reasoning,
     Refusal,
     Request,
     Target,
     Text,
+    TokenCountRequest,
     Tool,
     ToolCall,
     ToolResult,
+    middleware,
     request_key,
 )
 from lamella._parts import PART_TYPES
@@ -381,3 +386,27 @@ def test_the_tests_changes_are_changes() -> None:
 
     without: Callable[[Any], Any] = fields_form(ChatRequest, {*EXCLUDED, "temperature"})
     assert encode(without(EVERYTHING)) == encode(without(EVERYTHING.evolve(temperature=1.0)))
+
+
+def test_a_conversation_to_be_counted_has_a_key_by_what_it_says() -> None:
+    """Not by its own call or tenant: those of the request around it count."""
+    counted = TokenCountRequest.of(ChatRequest.of("hello", model="m"))
+    inner = ChatRequest.of("hello", model="m", context=Context(tenant="acme", priority=3))
+    assert request_key(TokenCountRequest.of(inner)) == request_key(counted)
+    other = TokenCountRequest.of(ChatRequest.of("hallo", model="m"))
+    tenant = TokenCountRequest.of("hello", model="m", context=Context(tenant="acme"))
+    assert len({request_key(counted), request_key(other), request_key(tenant)}) == 3
+
+
+@pytest.mark.anyio
+async def test_a_layers_count_of_the_request_at_hand_has_a_key() -> None:
+    """The conversation is of a call that has begun; that is no part of it."""
+    keys: list[str] = []
+
+    @middleware(phase="shape", requests=ChatRequest)
+    async def counting(request: ChatRequest, call_next: Handler) -> ChatResponse:
+        keys.append(request_key(TokenCountRequest.of(request)))
+        return await call_next(request)
+
+    await Pipeline([counting], Scripted(["a"])).run(ChatRequest.of("hello", model="m"))
+    assert keys == [request_key(TokenCountRequest.of("hello", model="m"))]

@@ -7,7 +7,17 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from lamella import ChatRequest, ChatResponse, Event, Pipeline
+import pytest
+
+from lamella import (
+    ChatRequest,
+    ChatResponse,
+    Context,
+    Event,
+    Pipeline,
+    Trace,
+    UnsupportedError,
+)
 from lamella.testing._faults import Faults
 from lamella.testing._http_framing import Reply
 from lamella.testing._http_server import HTTPServer
@@ -20,6 +30,8 @@ from lamella_anthropic._messages import AnthropicMessages
 KEY = "key-0123456789"
 DIALECT = AnthropicMessages()
 MARK = {"provider": "anthropic"}
+HI = {"role": "user", "content": "hi"}
+EPHEMERAL = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
 SSE = [("Content-Type", "text/event-stream; charset=utf-8"), ("request-id", "req_1")]
 JSON = [("Content-Type", "application/json"), ("request-id", "req_1")]
 TEXT = "Héllo wörld 😀"
@@ -47,6 +59,21 @@ def body(content: Any = "hi", options: Mapping[str, Any] | None = None, **fields
     if written["max_tokens"] == 8_192:
         del written["max_tokens"]
     return written
+
+
+def refused(content: Any = "hi", **fields: Any) -> UnsupportedError:
+    """The error of a request that the API has no words for; it says what to do."""
+    with pytest.raises(UnsupportedError) as caught:
+        body(content, **fields)
+    assert caught.value.hint
+    return caught.value
+
+
+def left_out(content: Any = "hi", options: Any = None, **fields: Any) -> tuple[Any, list[str]]:
+    """What is sent for a request, and what the trace says was left out."""
+    trace = Trace("call_1", monotonic=lambda: 0.0, wall=0.0)
+    written = body(content, options, context=Context(call_id="call_1", trace=trace), **fields)
+    return written, [note.fields["what"] for note in trace.notes]
 
 
 def answer(*content: Mapping[str, Any], reason: str | None = "end_turn", **more: Any) -> bytes:

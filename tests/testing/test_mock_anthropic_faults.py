@@ -80,6 +80,24 @@ async def test_each_status_is_an_error_of_the_sdk(
     assert caught.value.error_code is None
 
 
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("status=400; error=context_length_exceeded", "prompt is too long: "),
+        ("status=400; error=content_filter", "Output blocked by content filtering policy"),
+    ],
+)
+async def test_what_only_words_tell_is_said_in_the_apis_words(
+    client: AsyncAnthropic, fault: str, words: str
+) -> None:
+    """Where the API has no type or code of its own for an error, its sentence is what counts."""
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        await whole(client, fault)
+    assert caught.value.type == "invalid_request_error"
+    assert caught.value.error_code is None
+    assert words in caught.value.message
+
+
 async def test_a_code_of_the_apis_own_stands_in_the_details(client: AsyncAnthropic) -> None:
     """What is no type of error is the code of its cause."""
     with pytest.raises(anthropic.RampLimitExceededError) as caught:

@@ -200,8 +200,8 @@ ASK = turn("user", "Look.")
         ([turn("user", "a", paper("report.pdf"))], {}, "alphanumeric"),
         ([turn("user", "a", paper("a  note"))], {}, "alphanumeric"),
         ([turn("user", "a", paper(), paper())], {}, "duplicate document names"),
-        ([turn("user", paper())], {}, "text block must stand beside"),
-        ([turn("user", "a", *[paper(f"n{n}") for n in range(6)])], {}, "5 documents at most"),
+        ([turn("user", paper())], {}, "text block must be included"),
+        ([turn("user", "a", *[paper(f"n{n}") for n in range(6)])], {}, "more than 5 documents"),
         ([ASK, turn("assistant", use())], TOOLS, r"Expected toolResult blocks at messages\.2"),
         ([ASK, turn("assistant", use()), ASK], TOOLS, r"messages\.2\.content for the following"),
         ([turn("user", result())], TOOLS, "exceeds the number of toolUse"),
@@ -230,6 +230,22 @@ def test_what_is_refused_in_the_right_shape(messages: Any, fields: Any, message:
     read_bedrock(body)
     with pytest.raises(Rejection, match=message):
         check_rules(body, "mock")
+
+
+@pytest.mark.parametrize(
+    ("messages", "fields", "message"),
+    [
+        ([turn("user", "a", mark("1h"))], {}, "only supported for Anthropic"),
+        ([ASK], {"toolConfig": {"tools": [LOOK, mark()]}}, "not permitted"),
+    ],
+)
+def test_what_nova_does_not_cache(messages: Any, fields: Any, message: str) -> None:
+    """Nova keeps nothing for an hour, and no tools; Claude does."""
+    body = {"messages": messages, **fields}
+    read_bedrock(body)
+    check_rules(body, "anthropic.claude-opus-5")
+    with pytest.raises(Rejection, match=message):
+        check_rules(body, "us.amazon.nova-pro-v1:0")
 
 
 @pytest.mark.parametrize(

@@ -314,6 +314,9 @@ REFUSED: list[tuple[str, Any, str]] = [
      'Unknown name "$ref"'),
     ("a choice without tools",
      {**ASK, "toolConfig": {"functionCallingConfig": {"mode": "ANY"}}}, "needs function"),
+    ("a choice without functions",
+     {**ASK, "tools": [{"googleSearch": {}}],
+      "toolConfig": {"functionCallingConfig": {"mode": "AUTO"}}}, "without function_declarations"),
     ("an unknown cache", {**ASK, "cachedContent": "cachedContents/1"}, "CachedContent not found"),
 ]  # fmt: skip
 
@@ -331,6 +334,19 @@ async def test_what_google_would_refuse_is_refused() -> None:
             await client.post("/v1beta/models/mock:generateContent", json=configured(nope=1))
         ).json()["error"]["details"][0]["fieldViolations"][0]
         assert violation["field"] == "generation_config"
+
+
+@pytest.mark.anyio
+async def test_choices_without_functions_that_are_taken() -> None:
+    """Vertex AI takes them, and AI Studio where hosted tools tell of their calls."""
+    config: Any = {"functionCallingConfig": {"mode": "AUTO"}}
+    body = {**ASK, "tools": [{"googleSearch": {}}], "toolConfig": config}
+    told = {**body, "toolConfig": {**config, "includeServerSideToolInvocations": True}}
+    vertex = "/v1beta1/projects/p/locations/l/publishers/google/models/mock:generateContent"
+    async with MockServer() as server, httpx2.AsyncClient(base_url=server.endpoint) as client:
+        assert (await client.post("/v1beta/models/mock:generateContent", json=told)).is_success
+        headers = {"Authorization": "Bearer t"}
+        assert (await client.post(vertex, json=body, headers=headers)).is_success
 
 
 def test_fields_belong_to_one_of_the_two() -> None:

@@ -450,3 +450,15 @@ def test_pieces_of_text_and_reasoning_come_as_they_are() -> None:
         Finish("stop"),
     ]
     assert folded(events).answer.choices[0].logprobs == ({"token": "lo"},)
+
+
+def test_what_only_another_provider_reads_leaves_nothing_behind() -> None:
+    """Text without its seal is text as any other, and a seal without text is no text at all."""
+    sealed = {"signature": "x", "provider": "other"}
+    seal = Text("", extra=sealed)
+    said = wire(Text("a", extra=sealed), seal)
+    assert said == {"role": "assistant", "content": "a"}
+    assert wire(seal, ToolCall("c", "f", "{}"))["content"] is None
+    assert wire(seal)["content"] == ""
+    marked = Message("system", (Text("s", extra={"cache_control": {"type": "ephemeral"}}),))
+    assert encode([marked])["messages"] == [{"role": "system", "content": "s"}]

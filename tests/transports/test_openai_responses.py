@@ -17,7 +17,9 @@ from lamella import (
     Image,
     LamellaError,
     Message,
+    Note,
     Opaque,
+    Pipeline,
     ProtocolError,
     RateLimitError,
     Reasoning,
@@ -268,6 +270,25 @@ def test_foreign_state_is_left_out() -> None:
         )
     )
     assert sent == [{"role": "assistant", "content": "Yes"}]
+
+
+@pytest.mark.anyio
+async def test_what_a_text_brought_from_elsewhere_is_left_out_and_noted() -> None:
+    """Its words go out; the note says that something else did not."""
+    sealed = Text("Yes", extra={"signature": "x", "provider": "other"})
+    noted: list[Note] = []
+
+    async def transport(request: ChatRequest) -> ChatResponse:
+        body = RESPONSES.encode(request, stream=False, options=DEFAULT_OPTIONS)
+        assert body["input"] == [{"role": "assistant", "content": "Yes"}]
+        noted.extend(request.context.trace.notes)
+        return ChatResponse.of("fine")
+
+    asked = ChatRequest(messages=(Message.assistant([sealed]),), model="m")
+    await Pipeline([], transport).run(asked)
+    assert [(note.name, note.fields["what"]) for note in noted] == [
+        ("request.left_out", "Text.extra")
+    ]
 
 
 @pytest.mark.parametrize(

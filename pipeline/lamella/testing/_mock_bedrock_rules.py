@@ -44,7 +44,7 @@ def check_rules(body: JSON, model: str) -> None:
         _check_blocks(message, f"messages.{place}")
     _check_tools(body, messages)
     _check_documents(messages)
-    _check_cache_points(body, messages)
+    _check_cache_points(body, messages, model)
     check_thoughts(messages, model)
 
 
@@ -175,13 +175,13 @@ def _is_ours(kind: str, given: Any, wanted: str) -> bool:
 
 def _check_documents(messages: Sequence[JSON]) -> None:
     names: set[str] = set()
-    for place, message in enumerate(messages):
+    for message in messages:
         blocks = blocks_of(message)
         own = [given for kind, given in blocks if kind == "document"]
         if own and not any(kind == "text" for kind, _ in blocks):
-            raise wrong(f"A text block must stand beside the documents at messages.{place}.")
+            raise wrong("A text block must be included when using documents.")
         if len(own) > DOCUMENTS:
-            raise wrong(f"A message holds {DOCUMENTS} documents at most; it has {len(own)}.")
+            raise wrong(f"You can't include more than {DOCUMENTS} documents in a request.")
         for document in (*own, *_in_results(blocks)):
             _check_document(document, names)
 
@@ -213,14 +213,19 @@ def _in_results(blocks: Sequence[tuple[str, Any]]) -> list[JSON]:
     ]
 
 
-def _check_cache_points(body: JSON, messages: Sequence[JSON]) -> None:
-    """Four at most, and none that lives longer than one before it."""
-    blocks = [*several(inner(body, "toolConfig"), "tools"), *several(body, "system")]
+def _check_cache_points(body: JSON, messages: Sequence[JSON], model: str) -> None:
+    """Four at most, and none that lives longer than one before it; Nova can do less."""
+    tools = several(inner(body, "toolConfig"), "tools")
+    blocks = [*tools, *several(body, "system")]
     blocks += [block for message in messages for block in several(message, "content")]
     points = [inner(block, "cachePoint") for block in blocks if "cachePoint" in block]
     if len(points) > CACHE_POINTS:
         raise wrong(f"A request holds {CACHE_POINTS} cache points at most; it has {len(points)}.")
     lives: list[str] = [point.get("ttl", "5m") for point in points]
+    if "amazon." in model and "1h" in lives:
+        raise wrong("Extended TTL prompt caching is only supported for Anthropic models")
+    if "amazon." in model and any("cachePoint" in each for each in tools):
+        raise wrong("Malformed input request: #/toolConfig/tools: [cachePoint] is not permitted.")
     if any(one == "5m" and other == "1h" for one, other in pairwise(lives)):
         raise wrong(
             "A cache point with the ttl '1h' must not come after one with the ttl '5m'; points "

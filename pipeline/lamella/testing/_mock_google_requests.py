@@ -86,7 +86,7 @@ def check_google(body: Any, *, model: str, vertex: bool) -> JSON:
         check_content(given["systemInstruction"], "system_instruction")
     if "cachedContent" in given:
         raise Rejection(403, None, "CachedContent not found (or permission denied)")
-    _check_tools(given)
+    _check_tools(given, vertex=vertex)
     return given
 
 
@@ -202,7 +202,7 @@ def _take_thinking(fields: JSON, given: JSON) -> None:
             given["thinkingConfig"] = {"thinkingBudget": budget}
 
 
-def _check_tools(given: JSON) -> None:
+def _check_tools(given: JSON, *, vertex: bool) -> None:
     declared: list[str] = []
     for place, tool in enumerate(given.get("tools", ())):
         for n, each in enumerate(tool.get("functionDeclarations", ())):
@@ -220,7 +220,8 @@ def _check_tools(given: JSON) -> None:
                 message = "Only one of parameters and parametersJsonSchema may be set."
                 raise Rejection(400, None, message, path)
             declared.append(each["name"])
-    calling = as_object(as_object(given.get("toolConfig")).get("functionCallingConfig"))
+    config = as_object(given.get("toolConfig"))
+    calling = as_object(config.get("functionCallingConfig"))
     names, mode = calling.get("allowedFunctionNames"), calling.get("mode")
     path = "tool_config.function_calling_config"
     if names and mode not in {"ANY", "VALIDATED"}:
@@ -228,6 +229,10 @@ def _check_tools(given: JSON) -> None:
         raise Rejection(400, None, message, path)
     if mode == "ANY" and not declared:
         raise Rejection(400, None, "The mode ANY needs function declarations.", path)
+    lenient = vertex or config.get("includeServerSideToolInvocations")
+    if "functionCallingConfig" in config and not declared and not lenient:
+        message = "Function calling config is set without function_declarations."
+        raise Rejection(400, None, message, path)
     if names and not set(names) <= set(declared):
         message = "allowed_function_names holds a name that no function declaration has."
         raise Rejection(400, None, message, path)

@@ -6,6 +6,7 @@ and not what stood there.
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import attrs
@@ -15,7 +16,7 @@ from lamella._errors import ConfigurationError
 _PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 
 
-def checked_address(given: str, what: str, example: str) -> str:
+def checked_address(given: Any, what: str, example: str) -> str:
     """An API's address, without a slash at the end.
 
     Args:
@@ -27,7 +28,7 @@ def checked_address(given: str, what: str, example: str) -> str:
         ConfigurationError: If it is no address of HTTP, or has a part that would be shown or lost.
     """
     hint = f"For example: {example}."
-    parts = _split(given) if isinstance(given, str) else None  # pyright: ignore[reportUnnecessaryIsInstance]
+    parts = _split(given) if isinstance(given, str) else None
     if parts is None:
         raise ConfigurationError(f"{what} is no address that can be used.", hint=hint)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -36,7 +37,7 @@ def checked_address(given: str, what: str, example: str) -> str:
     if "@" in parts.netloc or "?" in given or "#" in given:
         msg = f"{what} holds a user or a query, which would show in messages, or a fragment."
         raise ConfigurationError(msg, hint="Give keys by api_key=, or as headers of the options.")
-    return given.rstrip("/")
+    return str(given).rstrip("/")
 
 
 @attrs.frozen

@@ -156,6 +156,7 @@ _CONTEXT_WORDS = (
     "context window",
     "context length",
     "context size",
+    "exceed context limit",
     "maximum prompt length",
     "input token count",
     "prompt is too long",

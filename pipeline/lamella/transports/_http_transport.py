@@ -129,6 +129,11 @@ class HTTPTransport:
         """Whose model cards hold for the models there; None for nobody's."""
         return self.options.card_provider
 
+    @property
+    def origin(self) -> str:
+        """How parts are marked that only its API understands; they go back to whoever has it."""
+        return self.name
+
     def card_name(self, model: str) -> str:
         """What model cards and their price lists call a model that requests name so."""
         return model

@@ -116,10 +116,10 @@ class Blocks:
                 self._think(block, text_of(delta, "thinking"), None, events)
             case "signature_delta" if block.kind == "thinking":
                 self._think(block, None, text_of(delta, "signature"), events)
-            case "citations_delta":
+            case "citations_delta" if block.kind not in {"thinking", "tool_use"}:
                 if delta.get("citation") is not None:
                     block.citations.append(delta["citation"])
-            case "input_json_delta":
+            case "input_json_delta" if block.kind not in {"text", "thinking"}:
                 self.argue(block, text_of(delta, "partial_json") or "", events)
             case _ if block.kind in {"text", "thinking", "tool_use"}:
                 events.append(Opaque(delta, self._origin, content=False))

@@ -1,14 +1,17 @@
 """Tokens that expire: fetched once for all who wait, and renewed before their time.
 
 A token is renewed by the first request that finds it near its end, while others go on with it; one
-that has ended is waited for. Renewal that fails is no error as long as the token holds.
+that has ended is waited for. Renewal that fails, or that takes long, is no error as long as the
+token holds.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+import anyio
 import attrs
 
 from lamella._errors import LamellaError
@@ -21,6 +24,9 @@ RENEW_SECONDS: Final = 120.0
 
 LEAST_SECONDS: Final = 30.0
 """A token with less than this left is not used any more: the request has to arrive, too."""
+
+PATIENCE_SECONDS: Final = 5.0
+"""How long a request waits for a renewal while the token holds."""
 
 CALM_SECONDS: Final = 5.0
 """After a renewal that failed, the next one waits this long while the token holds."""
@@ -98,13 +104,16 @@ class BearerTokens:
 
     async def _renewed(self, known: AccessToken | None) -> str:
         kept = known
+        patience = math.inf if known is None else PATIENCE_SECONDS
         try:
-            kept = await self._fetch()
+            with anyio.move_on_after(patience):
+                kept = await self._fetch()
         except LamellaError:
             if known is None:
                 raise
-            self._calm_until = self._wall() + CALM_SECONDS
         finally:
+            if kept is known:
+                self._calm_until = self._wall() + CALM_SECONDS
             with self._lock:
                 self._busy = False
                 self._token = kept

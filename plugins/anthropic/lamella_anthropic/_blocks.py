@@ -186,11 +186,12 @@ class BlockWriter:
         for inner in content:
             if isinstance(inner, ToolResult):
                 self._refuse(inner, "inside a tool's result", "Send each result by itself.")
-        if content:
-            block["content"] = plain(self.user(content), listed=part.listed)
+        written = self.user(content)
+        if written:
+            block["content"] = plain(written, listed=part.listed)
         if part.error:
             block["is_error"] = True
-            block["content"] = block.get("content") or "The tool failed."  # it must say something
+            block.setdefault("content", "The tool failed.")  # the API wants it to say something
         block.update(self._losses.own(part.extra, "ToolResult"))
         return block
 

@@ -147,6 +147,11 @@ class Anthropic(HTTPTransport):
         """Whose model cards hold for the models there."""
         return self.options.card_provider or "anthropic"
 
+    @property
+    def origin(self) -> str:
+        """How parts are marked that only its API understands: any account of it does."""
+        return self.card_provider or self.name
+
     async def __call__(self, request: Request[R], /) -> R:
         """Answer a request.
 
@@ -179,7 +184,7 @@ class Anthropic(HTTPTransport):
         else:
             authorize = key_header(NO_CREDENTIAL)
         root = (base_url or BASE_URL).removesuffix("/v1")
-        origin = self.card_provider or self.name
+        origin = self.origin
         return Place(
             name=self.name,
             client=self._http(thread),

@@ -17,6 +17,9 @@ _HINTS: Final = (
     ),
     ("model identifier is invalid", "Check the model's id, and that this region has the model."),
     ("toolconfig field must be defined", "Give the request the tools that its calls refer to."),
+    ("must start with a user message", "The first message behind the system's must be a user's."),
+    ("expected toolresult blocks", "Answer every call in the message right behind it."),
+    ("assistant message prefill", "The last message must be a user's: this model continues none."),
     ("signature expired", "The clock of this machine is off: AWS allows some minutes."),
 )
 """What sentences of Bedrock mean to the caller."""

@@ -98,7 +98,8 @@ def _conversation(
     if writer.documents:
         for message in body["messages"]:
             _say_something(message["content"], losses)
-    add_tools(body, request, family, writer, losses)
+    able = not capabilities or "tools" in capabilities
+    add_tools(body, request, family, writer, losses, able=able)
     if writer.points:
         settle_points(body, losses)
     add_effort(body, request, base, capabilities, losses)

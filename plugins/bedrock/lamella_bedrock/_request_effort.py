@@ -3,7 +3,8 @@
 Converse has no field for it that every model reads. Claude 4.6 and later think adaptively, with an
 effort; earlier ones within a budget of tokens; Nova 2, gpt-oss and OpenAI's newer models have a
 field each. Which of Claude's two forms a model takes is its card's to say (`x-thinking-budget`);
-without a card it is the newer one.
+without a card it is the newer one. Claude does not think where a tool must be called, nor, with a
+budget, in the middle of an answer that began without a thought; such requests go without it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from lamella._chat import ChatRequest
 from lamella._errors import UnsupportedError
 from lamella.transports._dialect import JSON
 from lamella.transports._losses import Losses
+from lamella.transports._wire_json import is_object
 from lamella_bedrock._request_tools import ADDITIONAL
 
 BUDGETS: Final = {
@@ -74,12 +76,17 @@ def _claude(
         off = "between_tools" if "x-thinking-between-tools" in capabilities else "disabled"
         _additional(body)["thinking"] = {"type": off}
         return
-    if "x-thinking-budget" in capabilities and "x-thinking-adaptive" not in capabilities:
+    budgeted = "x-thinking-budget" in capabilities and "x-thinking-adaptive" not in capabilities
+    why = _thoughtless(body, budgeted=budgeted)
+    if budgeted:
         budget = BUDGETS.get(effort, BUDGETS["medium"])
-        if request.max_output_tokens is not None:  # the answer comes out of the same bound
-            budget = min(budget, request.max_output_tokens - 1)
-        if budget < _LEAST_BUDGET:
-            losses.add("reasoning_effort", "max_output_tokens leaves too few tokens to think")
+        most = request.max_output_tokens
+        if most is not None:  # the answer comes out of the same bound
+            budget = max(min(budget, most // 2), _LEAST_BUDGET)
+            if most <= _LEAST_BUDGET:
+                why = why or "max_output_tokens leaves too few tokens to think"
+        if why is not None:
+            losses.add("reasoning_effort", why)
             return
         _additional(body)["thinking"] = {"type": "enabled", "budget_tokens": budget}
         return
@@ -87,8 +94,30 @@ def _claude(
         losses.add("reasoning_effort", "the model does not reason")
         return
     if not capabilities or "x-thinking-adaptive" in capabilities:
-        _additional(body)["thinking"] = {"type": "adaptive"}
+        if why is None:
+            _additional(body)["thinking"] = {"type": "adaptive"}
+        else:
+            losses.add("reasoning_effort", why)
     body["outputConfig"] = {"effort": "low" if effort == "minimal" else effort}
+
+
+def _thoughtless(body: JSON, *, budgeted: bool) -> str | None:
+    """Why Claude would refuse a request that asks for thinking; None if it would not."""
+    choice = body.get("toolConfig", {}).get("toolChoice", {})
+    if is_object(choice) and choice.keys() & {"any", "tool"}:
+        return "Claude does not think where a tool must be called"
+    if budgeted and _calls_without_thoughts(body["messages"]):
+        return "the tools were called without the thoughts that Claude would go on from"
+    return None
+
+
+def _calls_without_thoughts(messages: list[JSON]) -> bool:
+    """Whether the last turn answers calls of tools that no thought stands before."""
+    turns = [message for message in messages if message["role"] != "system"]
+    if not turns or not any("toolResult" in block for block in turns[-1]["content"]):
+        return False
+    said = next((turn["content"] for turn in reversed(turns) if turn["role"] == "assistant"), ())
+    return not (said and "reasoningContent" in said[0])
 
 
 def _nova(fields: JSON, effort: str) -> None:

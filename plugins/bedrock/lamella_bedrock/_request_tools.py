@@ -25,15 +25,38 @@ _BEFORE: Final = "Was called earlier in this conversation. It cannot be called a
 
 
 def add_tools(
-    body: JSON, request: ChatRequest, family: str, writer: PartWriter, losses: Losses
+    body: JSON,
+    request: ChatRequest,
+    family: str,
+    writer: PartWriter,
+    losses: Losses,
+    *,
+    able: bool = True,
 ) -> None:
     """Add tools and the choice among them.
+
+    Args:
+        body: What is written so far.
+        request: What is asked.
+        family: Whose model is asked.
+        writer: Writes parts.
+        losses: What is left out.
+        able: Whether the model knows tools, as far as its card says.
 
     Raises:
         UnsupportedError: If the model cannot be told what is asked.
     """
     if not request.tools:
-        _name_again(body, request, family, losses)
+        names = _called(request)
+        if names and not able:
+            raise UnsupportedError(
+                f"The conversation has calls of tools, which {request.model!r} does not know.",
+                hint="Take calls and results out, or write them as text.",
+                code="unsupported_part",
+                provider=writer.provider,
+            )
+        if names:
+            _name_again(body, names, family, losses)
         return
     choice = request.tool_choice
     provider = writer.provider
@@ -67,15 +90,19 @@ def add_tools(
     body["toolConfig"] = config
 
 
-def _name_again(body: JSON, request: ChatRequest, family: str, losses: Losses) -> None:
-    """Name the tools that a conversation has calls of, which Converse demands with every request.
+def _called(request: ChatRequest) -> list[str]:
+    """The tools that a conversation has calls of, each once; none if `extra` names the tools."""
+    if "toolConfig" in request.extra:
+        return []
+    parts = [part for message in request.messages for part in message.parts]
+    return list(dict.fromkeys([part.name for part in parts if isinstance(part, ToolCall)]))
+
+
+def _name_again(body: JSON, names: list[str], family: str, losses: Losses) -> None:
+    """Name the tools that were called, which Converse demands with every request.
 
     Claude is told that it must not call them; others know no word for that.
     """
-    calls = [part for message in request.messages for part in message.parts]
-    names = dict.fromkeys([part.name for part in calls if isinstance(part, ToolCall)])
-    if not names or "toolConfig" in request.extra:
-        return
     schema = {"json": _NOTHING}
     specs = [
         {"toolSpec": {"name": name, "description": _BEFORE, "inputSchema": schema}}

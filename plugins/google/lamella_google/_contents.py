@@ -206,7 +206,7 @@ class _Writer:
         assert isinstance(result, ToolResult)  # noqa: S101 - a Message of role tool holds nothing else
         extra = dict(self._losses.own(result.extra, "ToolResult"))
         more: Any = extra.pop("functionResponse", None)
-        inner = self._response(result, more if is_object(more) else {}, message.name)
+        inner = self._response(result, more if is_object(more) else {})
         if self._results is None:
             self._results = []
             self.contents.append({"role": "user", "parts": self._results})
@@ -214,8 +214,8 @@ class _Writer:
             self.contents[-1].update(self._losses.own(message.extra, "Message"))
         self._results.append({"functionResponse": inner, **extra})
 
-    def _response(self, result: ToolResult, more: Mapping[str, Any], given: str | None) -> JSON:
-        name = self._names.get(result.call_id) or more.get("name") or given
+    def _response(self, result: ToolResult, more: Mapping[str, Any]) -> JSON:
+        name = self._names.get(result.call_id) or more.get("name")
         if not name:
             raise unsupported(
                 "A tool's result whose call is not in the conversation",

@@ -8,6 +8,7 @@ with other fields, hosted open models (`...-maas`) have `embedContent` for one t
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
@@ -104,7 +105,8 @@ class GeminiEmbeddings(GoogleDialect):
                 raise nonsense("an answer", found, provider=self.provider, usage=usage)
             usage = usage or Usage(uncached_input=estimated_tokens(request.inputs), estimated=True)
         vectors = [
-            Vector(index, self._values(entry.get("values"))) for index, entry in enumerate(entries)
+            Vector(index, self._values(entry.get("values"), usage))
+            for index, entry in enumerate(entries)
         ]
         report = [UsageReport(usage)] if usage is not None else []
         head = Head(model=text_of(answer, "modelVersion"), raw=body)
@@ -143,11 +145,14 @@ class GeminiEmbeddings(GoogleDialect):
             )
         return each[0]
 
-    def _values(self, given: Any) -> tuple[float, ...]:
-        if is_list(given) and given:
-            with contextlib.suppress(TypeError, ValueError, OverflowError):
-                return tuple([float(value) for value in given])
-        raise nonsense("a vector", "something else than numbers", provider=self.provider)
+    def _values(self, given: Any, usage: Usage | None) -> tuple[float, ...]:
+        if is_list(given) and given and set(map(type, given)) <= {int, float}:
+            with contextlib.suppress(OverflowError):
+                vector = tuple(map(float, given))
+                if all(map(math.isfinite, vector)):
+                    return vector
+        found = "something else than numbers"
+        raise nonsense("a vector", found, provider=self.provider, usage=usage)
 
 
 def _content(text: str) -> JSON:

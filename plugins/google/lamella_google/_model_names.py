@@ -19,7 +19,7 @@ def resource(model: str, *, vertex: bool) -> str:
     Raises:
         MisuseError: If the name would lead to another address.
     """
-    if not model or ".." in model.split("/"):
+    if not model or ".." in model.split("/") or not model.isprintable():
         msg = f"{model!r} cannot be the name of a model."
         raise MisuseError(msg, hint="Use a name such as 'gemini-3.5-flash'.")
     if model.startswith(_VERTEX_RESOURCES if vertex else _GEMINI_RESOURCES):

@@ -16,7 +16,7 @@ from lamella import AuthenticationError, ConfigurationError, LamellaError, Pipel
 from lamella.testing._http_framing import Reply
 from lamella.testing._http_server import HTTPServer
 from lamella.testing._http_wire import Received
-from lamella_anthropic import Anthropic
+from lamella_anthropic import Anthropic, _bearer_tokens
 from lamella_anthropic._bearer_tokens import AccessToken, BearerTokens
 from lamella_anthropic._logins import find_login
 
@@ -59,9 +59,13 @@ class World:
         self.now = 0.0
         self.fetched = 0
         self.broken = False
+        self.hangs = False
         self.tokens = BearerTokens(self.fetch, wall=lambda: self.now)
 
     async def fetch(self) -> AccessToken:
+        if self.hangs:
+            self.fetched += 1
+            await anyio.sleep_forever()
         await anyio.lowlevel.checkpoint()
         self.fetched += 1
         if self.broken:
@@ -100,6 +104,23 @@ async def test_a_token_is_renewed_before_its_end() -> None:
         await world.tokens.token()
     world.broken = False
     assert await world.tokens.token() == "t4"
+
+
+async def test_a_renewal_that_hangs_holds_nobody_up_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The token that still holds is used, and the next try waits a little."""
+    world = World()
+    assert await world.tokens.token() == "t1"
+    monkeypatch.setattr(_bearer_tokens, "PATIENCE_SECONDS", 0.0)
+    world.now, world.hangs = 490, True
+    with anyio.fail_after(5):
+        assert await world.tokens.token() == "t1"
+        assert await world.tokens.token() == "t1"
+    assert world.fetched == 2
+    monkeypatch.undo()
+    world.now, world.hangs = 500, False
+    assert await world.tokens.token() == "t3"
 
 
 async def test_a_token_that_was_not_taken_is_forgotten() -> None:

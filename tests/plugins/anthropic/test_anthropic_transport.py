@@ -197,6 +197,15 @@ def failure(kind: str, message: str = "no", code: str | None = None) -> bytes:
         ),
         (
             400,
+            failure(
+                "invalid_request_error",
+                "input length and `max_tokens` exceed context limit: 9 + 8 > 10",
+            ),
+            ContextLengthError,
+            "invalid_request_error",
+        ),
+        (
+            400,
             failure("invalid_request_error", "x", "image_dimensions_too_large"),
             InvalidRequestError,
             "image_dimensions_too_large",
@@ -375,7 +384,10 @@ async def test_keys_by_reference_are_read_each_time(monkeypatch: pytest.MonkeyPa
         {"betas": "one"},
         {"betas": ["a,b"]},
         {"betas": ["a\nb"]},
+        {"betas": [""]},
+        {"betas": 5},
         {"version": "2026\n"},
+        {"version": ""},
         {"key_header": "not a header"},
         {"max_output_tokens": 0},
         {"max_output_tokens": True},
@@ -385,6 +397,13 @@ async def test_options_that_cannot_be_meant(options: dict[str, Any]) -> None:
     """Are refused where they are given."""
     with pytest.raises(ConfigurationError):
         AnthropicOptions(**options)
+
+
+@pytest.mark.parametrize("url", ["", "ftp://a.example", "https://key@a.example", 5])
+async def test_addresses_that_cannot_be_meant(url: Any) -> None:
+    """Are refused where they are given."""
+    with pytest.raises(ConfigurationError, match="base_url"):
+        Anthropic("k", base_url=url)
 
 
 def _always(reply: Reply) -> Any:

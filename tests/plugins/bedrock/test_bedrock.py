@@ -215,6 +215,9 @@ async def test_hints() -> None:
         error = await failed(it)
         assert isinstance(error, lamella.InvalidRequestError)
         assert "inference profiles" in (error.hint or "")
+    body = {"message": "A conversation must start with a user message. Try again with one."}
+    async with serving(complete(body, 400, x_amzn_ErrorType="ValidationException")) as (_, it):
+        assert "behind the system's" in ((await failed(it)).hint or "")
     body = {"message": "Input is too long for requested model."}
     async with serving(complete(body, 400, x_amzn_ErrorType="ValidationException")) as (_, it):
         assert isinstance(await failed(it), lamella.ContextLengthError)

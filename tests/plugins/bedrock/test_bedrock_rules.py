@@ -18,15 +18,18 @@ from lamella import (
     Message,
     Opaque,
     Part,
+    Reasoning,
     Text,
     Tool,
     ToolCall,
     ToolResult,
     UnsupportedError,
 )
+from lamella._cards import ModelCard
 from lamella._trace import Trace
 from lamella.testing._mock_bedrock_requests import read_bedrock
 from lamella.testing._mock_bedrock_rules import check_rules
+from lamella.testing._mock_bedrock_thoughts import signature
 from lamella.transports import DialectOptions
 from lamella_bedrock._converse import Converse
 
@@ -51,8 +54,8 @@ def accepted(
     begun = request.evolve(context=request.context.evolve(trace=trace))
     made = Converse().encode(begun, stream=False, options=options or DialectOptions())
     body: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(made))
-    read_bedrock(body, CLAUDE)
-    check_rules(body, CLAUDE)
+    read_bedrock(body, request.model or "")
+    check_rules(body, request.model or "")
     return body, Counter({str(n.fields["what"]): int(n.fields["count"]) for n in trace.notes})
 
 
@@ -79,6 +82,13 @@ def test_tools_of_the_conversation_are_named_again() -> None:
     assert lost == {"tools": 1}
     own: dict[str, Any] = {"toolConfig": {"tools": [tool]}}
     assert accepted(CALLED, extra=own)[1] == {}
+
+
+def test_calls_for_a_model_without_tools() -> None:
+    """They are refused here, so that another target may be asked."""
+    card = ModelCard("m", "bedrock", capabilities=frozenset({"streaming", "reasoning"}))
+    with pytest.raises(UnsupportedError, match="does not know"):
+        accepted(CALLED, DialectOptions(card=card), model="deepseek.r1-v1:0")
 
 
 def test_schemas_are_of_objects() -> None:
@@ -200,6 +210,43 @@ def test_points_of_ones_own_are_left_alone() -> None:
     """Who writes Bedrock's own block means it."""
     point = Opaque({"cachePoint": {"type": "default", "ttl": "1h"}}, "bedrock")
     assert lives(accepted([Message.user(["u", point])])[0]) == ["1h"]
+
+
+# --- thinking --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("capability", ["x-thinking-budget", "x-thinking-adaptive"])
+def test_claude_does_not_think_where_a_tool_must_be_called(capability: str) -> None:
+    """A forced call counts more than the effort, which is declared."""
+    options = DialectOptions(
+        card=ModelCard("m", "bedrock", capabilities=frozenset({capability, "reasoning"}))
+    )
+    fields: dict[str, Any] = {"tools": [Tool("add")], "reasoning_effort": "high"}
+    body, lost = accepted([Message.user("q")], options, tool_choice="required", **fields)
+    assert "additionalModelRequestFields" not in body
+    assert lost == {"reasoning_effort": 1}
+    body, lost = accepted([Message.user("q")], options, tool_choice="auto", **fields)
+    assert body["additionalModelRequestFields"]["thinking"]
+    assert lost == {}
+
+
+@pytest.mark.parametrize(("thought", "thinks"), [(True, True), (False, False)])
+def test_claude_goes_on_from_thoughts(thought: bool, thinks: bool) -> None:
+    """With a budget, calls of another provider cannot be the beginning of a thoughtful answer."""
+    card = ModelCard("m", "bedrock", capabilities=frozenset({"x-thinking-budget"}))
+    call = ToolCall("c1", "add", "{}")
+    own = Reasoning("hm", signature("hm"), extra={"provider": "bedrock"})
+    said: list[Part] = [own, call] if thought else [call]
+    body, lost = accepted(
+        [Message.user("q"), Message.assistant(said), Message.tool("c1", "1")],
+        DialectOptions(card=card),
+        tools=[Tool("add")],
+        reasoning_effort="low",
+        max_output_tokens=3_000,
+    )
+    asked = {"thinking": {"type": "enabled", "budget_tokens": 1_500}}
+    assert body.get("additionalModelRequestFields") == (asked if thinks else None)
+    assert lost == ({} if thinks else {"reasoning_effort": 1})
 
 
 # --- the rest --------------------------------------------------------------------------------

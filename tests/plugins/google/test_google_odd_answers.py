@@ -25,9 +25,10 @@ from google_wire import (
 )
 
 import lamella
-from lamella import ChatRequest, Finish, Opaque, Text, Usage
+from lamella import ChatRequest, EmbeddingRequest, Finish, Opaque, Text, Usage
 from lamella.testing import Pause, Reply
 from lamella.transports import _stream_source
+from lamella_google._embeddings import GeminiEmbeddings
 
 pytestmark = pytest.mark.anyio
 
@@ -171,3 +172,26 @@ def test_feedback_is_passed_on_once() -> None:
         {**chunk({"text": "a"}), **rated}, {**chunk({"text": "b"}, finish="STOP"), **rated}
     )
     assert [each.data for each in events if isinstance(each, Opaque)] == [rated]
+
+
+# --- other operations --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "value", [b"NaN", b"Infinity", b'"1.5"', b"true", b"null", b"1" + b"0" * 400]
+)
+def test_vectors_of_something_else(value: bytes) -> None:
+    """No number that cannot be compared gets into a vector; what it cost is said."""
+    body = (
+        b'{"embeddings": [{"values": [0.5, %s]}], "usageMetadata": {"promptTokenCount": 3}}' % value
+    )
+    with pytest.raises(lamella.ProtocolError, match="numbers") as caught:
+        GeminiEmbeddings().decode(body, EmbeddingRequest.of("a"))
+    assert caught.value.usage == Usage(uncached_input=3)
+
+
+@pytest.mark.parametrize("model", ["a\ud800", "a\r\nb", "models/a\0"])
+def test_models_that_no_address_can_hold(model: str) -> None:
+    """A mistake of the caller's, said as one."""
+    with pytest.raises(lamella.MisuseError, match="name of a model"):
+        CHAT.path(model, stream=False)
