@@ -118,6 +118,4 @@ async def test_a_tier_that_is_sent_has_its_own_price() -> None:
         assert fast.cost > plain.cost
         async with Pipeline([Cost(unknown="refuse")], TRANSPORTS["openai"](server)) as pipeline:
             with pytest.raises(RefusedError, match="unheard-of"):
-                await pipeline.run(
-                    ChatRequest.of("hello", model=model, service_tier="unheard-of")
-                )
+                await pipeline.run(ChatRequest.of("hello", model=model, service_tier="unheard-of"))

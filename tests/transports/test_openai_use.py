@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import json
 import math
+import subprocess
+import sys
 from typing import Any
 
 import anyio
@@ -380,6 +382,14 @@ def test_wrong_headers(headers: Any) -> None:
         OpenAIOptions(headers=headers)
 
 
+@pytest.mark.parametrize("option", ["cards", "client"])
+def test_options_that_only_code_can_give(option: str) -> None:
+    """Something else, as a file may have it, is named where it is given and not by a call."""
+    wrong: dict[str, Any] = {option: 3}
+    with pytest.raises(lamella.ConfigurationError, match=f"{option}=3"):
+        OpenAIOptions(**wrong)
+
+
 async def test_idempotency_key_that_is_no_header() -> None:
     """An idempotency key that cannot stand in a header is named, and nothing is sent."""
     async with serving(complete()) as (server, pipeline):
@@ -450,6 +460,34 @@ def test_sync_and_several_loops() -> None:
     for backend in ("asyncio", "trio"):
         anyio.run(main, backend=backend)
     gc.collect()
+
+
+_TWO_AT_ONCE = """
+import threading
+from lamella._ports import run_in_thread
+from lamella.transports import OpenAI
+
+transport = OpenAI("k", base_url="http://127.0.0.1:9/v1")
+both = threading.Barrier(2)
+clients = []
+
+def first_use():
+    both.wait()
+    clients.append(transport._http(run_in_thread))
+
+threads = [threading.Thread(target=first_use) for _ in range(2)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+print(clients[0] is clients[1])
+"""
+
+
+def test_two_loops_that_begin_at_once_share_one_client() -> None:
+    """The first use imports, which lets the other thread in; all connections close with one."""
+    done = subprocess.run(
+        [sys.executable, "-c", _TWO_AT_ONCE], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "True\n"
 
 
 async def test_events_of_a_replay() -> None:

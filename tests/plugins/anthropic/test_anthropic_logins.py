@@ -298,6 +298,19 @@ async def test_a_workload_identity_over_the_wire(
         assert "anthropic-workspace-id" not in last.headers
 
 
+async def test_first_requests_at_once_share_one_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many come before there is a token."""
+    for name in ("IDENTITY_TOKEN", "FEDERATION_RULE_ID", "ORGANIZATION_ID"):
+        monkeypatch.setenv(f"ANTHROPIC_{name}", "x")
+    async with HTTPServer(_answering()) as server:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        async with Pipeline([], Anthropic()) as pipeline, anyio.create_task_group() as group:
+            for _ in range(5):
+                group.start_soon(pipeline.run, asked())
+        targets = [seen.target for seen in server.received]
+        assert sorted(targets) == ["/v1/messages"] * 5 + ["/v1/oauth/token"]
+
+
 @pytest.mark.parametrize(
     ("status", "body", "kind"),
     [

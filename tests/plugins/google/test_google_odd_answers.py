@@ -117,6 +117,14 @@ def test_proxies_that_always_give_a_reason() -> None:
     assert folded(read(*chunks)).text == "abc"
 
 
+def test_last_words_of_other_dialects() -> None:
+    """A proxy's `[DONE]` does not spoil a complete answer."""
+    decoder = CHAT.decoder(ChatRequest.of("Hi"))
+    events = [*decoder.feed(None, msgspec.json.encode(chunk({"text": "a"}, finish="STOP")))]
+    events += [*decoder.feed(None, b"[DONE]"), *decoder.finish()]
+    assert folded(events).text == "a"
+
+
 def test_reasons_that_are_none() -> None:
     """An unspecified reason means that the model has not stopped."""
     assert not [each for each in read(chunk({"text": "a"}, finish="FINISH_REASON_UNSPECIFIED"))
