@@ -81,6 +81,7 @@ class OpenAttempt:
         request_id: The provider's id of it.
         service: The provider's class of service that it asks for; a transport that sends another
             one, or none, says so, since that one is billed.
+        preparing: Whether the transport is still getting what it needs to send it, such as a key.
         sent: Whether any byte of it left this process; the transport sets it.
         streamed: Whether the answer is expected as a stream, so that its first event is awaited;
             see `expect_whole`.
@@ -90,7 +91,7 @@ class OpenAttempt:
 
     __slots__ = (
         "_now", "bound", "branch", "committed", "cost", "end", "error", "first_event", "index",
-        "interruption", "model", "outcome", "provider", "received", "request_id", "sent", "service",
+        "interruption", "model", "outcome", "preparing", "provider", "received", "request_id", "sent", "service",
         "start", "streamed", "transport", "usage", "vendor",
     )  # fmt: skip
 
@@ -114,6 +115,7 @@ class OpenAttempt:
         self.cost: Money | None = None
         self.request_id: str | None = None
         self.service: str | None = None
+        self.preparing = False
         self.sent = False
         self.received: Sequence[Event] = ()
         self.error: BaseException | None = None

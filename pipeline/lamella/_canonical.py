@@ -80,8 +80,9 @@ def leave_out(kind: type, names: Collection[str]) -> None:
 
 
 def _left_out(kind: type) -> frozenset[str]:
-    found = [names for base, names in _WITHOUT.items() if issubclass(kind, base)]
-    return frozenset().union(*found)
+    return frozenset(
+        name for base, names in _WITHOUT.items() if issubclass(kind, base) for name in names
+    )
 
 
 def _sequence(value: Any) -> Form:

@@ -215,5 +215,5 @@ def card_name_of(transport: object, model: str) -> str:
 
     Some providers take a model under several names: a resource's path, an ARN.
     """
-    name = getattr(transport, "card_name", None)
-    return name(model) if callable(name) else model
+    name: Any = getattr(transport, "card_name", None)
+    return model if name is None else name(model)

@@ -114,9 +114,9 @@ class TokenCountRequest(Request[TokenCountResponse]):
             **fields: Fields of this request: `model=`, `extra=`, `context=`. Those of the chat
                 request hold where they are not given.
         """
-        known = cls.known(fields)
         chat = content if isinstance(content, ChatRequest) else ChatRequest.of(content)
-        return cls(chat=chat, **{"model": chat.model, "extra": chat.extra, **known})
+        given: dict[str, Any] = {"model": chat.model, "extra": chat.extra, **cls.known(fields)}
+        return cls(chat=chat, **given)
 
     @property
     def conversation(self) -> ChatRequest:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
 import pytest
 
 from lamella import (
     ChatRequest,
     ChatResponse,
     Handler,
+    Money,
+    Outcome,
     Pipeline,
     RefusedError,
     Target,
+    Trace,
     shared_cards,
 )
 from lamella._target_fitness import unsuitable
 from lamella.testing import MockServer
+from lamella.transports import OpenAI
 from lamella_middlewares import Cost
 from providers import FIRST, TRANSPORTS
 
@@ -119,3 +124,25 @@ async def test_a_tier_that_is_sent_has_its_own_price() -> None:
         async with Pipeline([Cost(unknown="refuse")], TRANSPORTS["openai"](server)) as pipeline:
             with pytest.raises(RefusedError, match="unheard-of"):
                 await pipeline.run(ChatRequest.of("hello", model=model, service_tier="unheard-of"))
+
+
+async def test_waiting_for_a_key_costs_nothing() -> None:
+    """A call that is given up before there is a key to send it with has asked nobody."""
+    traces: list[Trace] = []
+
+    async def key() -> str:
+        scope.cancel()
+        await anyio.sleep_forever()
+        return ""
+
+    async def watch(request: ChatRequest, call_next: Handler) -> ChatResponse:
+        traces.append(request.context.trace)
+        return await call_next(request)
+
+    transport = OpenAI(key, base_url="http://127.0.0.1:9/v1")
+    with anyio.CancelScope() as scope:
+        prices = {"m": {"input": "1", "output": "1"}}
+        await Pipeline([watch, Cost(prices)], transport).run(ChatRequest.of("hello", model="m"))
+    assert scope.cancelled_caught
+    [attempt] = traces[0].attempts
+    assert (attempt.outcome, attempt.cost) == (Outcome.CANCELLED, Money(0))

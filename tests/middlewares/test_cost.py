@@ -35,6 +35,8 @@ from lamella import (
     Request,
     ServerError,
     StreamTruncated,
+    TokenCountRequest,
+    TokenCountResponse,
     Usage,
     UsageReport,
     middleware,
@@ -414,3 +416,13 @@ def test_cancelled_at_any_step_every_attempt_has_its_cost(backend: str, stream: 
         return (lambda: ask(pipe, stream=stream)), check
 
     assert each_step(make, backend=backend) > 3
+
+
+@pytest.mark.parametrize("unknown", ["note", "refuse"])
+async def test_counting_tokens_is_free_whatever_the_model_costs(unknown: Any) -> None:
+    """A model without a price has none to be asked for; a count that failed was free as well."""
+    answers = Scripted([ServerError("x", status=504), TokenCountResponse.of(7, model="m")])
+    pipe = pipeline([Retry(), Cost(unknown=unknown)], answers)
+    response = await pipe.run(TokenCountRequest.of("hello", model="nobody's"))
+    assert [attempt.cost for attempt in response.trace.attempts] == [Money(0), Money(0)]
+    assert not [note for note in response.trace.notes if note.layer == "cost"]

@@ -72,8 +72,12 @@ async def test_a_source_of_keys_that_is_down_does_not_take_others_along() -> Non
 def test_each_thread_sends_the_key_that_it_was_given() -> None:
     """Two loops that are given different keys at the same time do not send each other's."""
     mine: ContextVar[str] = ContextVar("mine")
-    authorize = key_header(Credential(mine.get, "api_key"), changed=lambda _: both.wait())
     both = threading.Barrier(2, timeout=10)
+
+    def changed(_: str) -> None:
+        both.wait()
+
+    authorize = key_header(Credential(mine.get, "api_key"), changed=changed)
     sent: dict[str, bytes] = {}
 
     async def one(key: str) -> None:

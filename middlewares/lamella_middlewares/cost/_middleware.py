@@ -43,6 +43,9 @@ _LOSES = (
     "what {} discards is paid for as well, and Cost outside it sees only the answer that is kept"
 )
 
+_FREE = frozenset({"token_count"})
+"""Operations that nobody bills, whatever the model costs otherwise."""
+
 _PROCESSED = frozenset({408, 504})
 """Statuses with which a provider, or a proxy before it, gives up on work that it has begun."""
 
@@ -117,7 +120,7 @@ class Cost:
         # Before anything is sent: whatever is wrong with a card file must not cost an answer.
         model = request.model or _default_model(attempt)
         price = self.price(request, attempt.vendor, model)
-        if self.unknown == "refuse":
+        if self.unknown == "refuse" and request.operation not in _FREE:
             self._must_have(price, model, request, attempt)
         meter = _Meter(self, request, call_next, price)
         return await ending(meter, request, meter.settle)
@@ -178,10 +181,10 @@ class _Meter:
         if attempt is None:
             return
         price = self._price(attempt)
-        if self._head.cached:
+        if self._head.cached or self._request.operation in _FREE:
             attempt.usage = Usage()
             attempt.cost = Money(0, self._currency(price))
-        elif end.outcome is Outcome.NOT_SENT or _refused_unread(end):
+        elif _unsent(attempt, end) or _refused_unread(end):
             attempt.cost = Money(0, self._currency(price))
         else:
             attempt.usage = self._usage(end, attempt)
@@ -232,6 +235,11 @@ class _Meter:
 def _default_model(attempt: OpenAttempt) -> str | None:
     model = getattr(attempt.transport, "model", None)
     return model if isinstance(model, str) else None
+
+
+def _unsent(attempt: OpenAttempt, end: Ending) -> bool:
+    """Whether nothing of the request left this process, whatever put an end to it."""
+    return end.outcome is Outcome.NOT_SENT or (attempt.preparing and not attempt.sent)
 
 
 def _refused_unread(end: Ending) -> bool:

@@ -42,7 +42,7 @@ class Credential:
         if source is None:
             return None
         if isinstance(source, Secret):
-            value = await source.fetch()
+            value: object = await source.fetch()
         else:
             value = await self._given_by(source)
         return _checked(value, self.origin)

@@ -120,7 +120,12 @@ class Exchange:
             write=limits.write,
             on_sent=sent,
         )
-        return await self.client.send(await self.authorize(draft))
+        if attempt is None:
+            return await self.client.send(await self.authorize(draft))
+        attempt.preparing = True  # a key may have to be fetched from somewhere
+        authorized = await self.authorize(draft)
+        attempt.preparing = False
+        return await self.client.send(authorized)
 
     async def _answer(self, request: Request[R], reply: HTTPReply) -> R:
         headers, attempt = reply.headers, request.context.attempt

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import attrs
 
-from lamella._errors import ClosedError
+from lamella._errors import ClosedError, ConfigurationError
+from lamella._fork_locks import fork_safe_lock
 from lamella._nothing import NOTHING
 from lamella._ports import run_in_thread
 from lamella._requests import Request
@@ -30,6 +31,17 @@ if TYPE_CHECKING:
     from lamella.transports._place import Place
 
 R = TypeVar("R", bound=Response)
+
+
+def _can(method: str, expected: str) -> Callable[[object, attrs.Attribute[Any], object], None]:
+    """Validates an option by what is going to be asked of it."""
+
+    def check(_: object, option: attrs.Attribute[Any], value: object) -> None:
+        if value is not None and not callable(getattr(value, method, None)):
+            msg = f"{option.name}={value!r} is a {type(value).__name__}."
+            raise ConfigurationError(msg, hint=f"Give {expected}, or None.")
+
+    return check
 
 
 @attrs.frozen(kw_only=True)
@@ -63,10 +75,12 @@ class TransportOptions:
     deadline_header: str | None = attrs.field(default=None, validator=can_be_deadline_header)
     headers: Mapping[str, str] = attrs.field(default=NOTHING, repr=False, validator=can_be_headers)
     dialect: DialectOptions | None = None
-    cards: CardBook | None = None
+    cards: CardBook | None = attrs.field(default=None, validator=_can("find", "a CardBook"))
     card_provider: str | None = None
     http: HTTPOptions = DEFAULT_HTTP_OPTIONS
-    client: HTTPClient | None = None
+    client: HTTPClient | None = attrs.field(
+        default=None, validator=_can("send", "an HTTPClient, which is made in code")
+    )
 
 
 class HTTPTransport:
@@ -87,6 +101,7 @@ class HTTPTransport:
         self.name = name
         self.options = options
         self._client = options.client
+        self._making = fork_safe_lock()
         self._closed = False
         self._opened: Place | None = None
 
@@ -179,11 +194,13 @@ class HTTPTransport:
             raise ClosedError(msg, hint=hint, provider=self.name)
 
     def _http(self, thread: ThreadPort) -> HTTPClient:
-        """The client, made on first use."""
+        """The client, made on first use; one for all loops, as one is closed."""
         if self._client is None:
             from lamella.transports._httpx_client import PooledHTTPClient
 
-            self._client = PooledHTTPClient(self.options.http, thread=thread)
+            with self._making:
+                if self._client is None:
+                    self._client = PooledHTTPClient(self.options.http, thread=thread)
         return self._client
 
 

@@ -11,6 +11,7 @@ import attrs
 from lamella._boundary import timed_out
 from lamella._errors import (
     AttemptTimeout,
+    AuthenticationError,
     ConfigurationError,
     DeadlineExceeded,
     LamellaError,
@@ -21,9 +22,9 @@ from lamella._requests import Request
 from lamella._responses import Response
 from lamella._shared_cards import shared_cards
 from lamella.transports._dialect import Dialect, DialectOptions, Headers
-from lamella.transports._exchange import Authorize, Exchange
+from lamella.transports._exchange import ERROR_BYTES, Authorize, Exchange
 from lamella.transports._headers import encoded_headers
-from lamella.transports._http import HTTPClient, HTTPRequest
+from lamella.transports._http import HTTPClient, HTTPReply, HTTPRequest
 from lamella.transports._parameters import fit, require
 from lamella.transports._stream_source import read_some
 
@@ -159,8 +160,10 @@ class Place:
                 reply = await self.client.send(await self.authorize(draft))
                 try:
                     detail = {"status": reply.status}
-                    well = reply.status < 500 and reply.status not in {401, 403}
-                    await read_some(reply, 1, HEALTH_SECONDS)
+                    body = await read_some(
+                        reply, ERROR_BYTES if reply.status == 400 else 1, HEALTH_SECONDS
+                    )
+                    well = reply.status < 500 and not self._refuses_key(reply, body)
                 finally:
                     await reply.aclose()
             except Exception as error:  # noqa: BLE001 - a health report never raises
@@ -168,6 +171,16 @@ class Place:
                 if isinstance(error, LamellaError):
                     detail["message"] = str(error)
         return PartHealth(well=well, detail=detail)
+
+    def _refuses_key(self, reply: HTTPReply, body: bytes) -> bool:
+        """Whether an answer says so; Google's status for a wrong key is 400."""
+        if reply.status != 400:
+            return reply.status in {401, 403}
+        found = [
+            dialect.error(reply.status, body, reply.headers, now=0.0)
+            for dialect in self.dialects.values()
+        ]
+        return any(isinstance(error, AuthenticationError) for error in found)
 
     def _card(self, model: str) -> Any:
         provider = self.card_provider

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from lamella._errors import AuthenticationError, ConfigurationError
+from lamella._fork_locks import fork_safe_lock
 from lamella._requests import Request
 from lamella._responses import Response
 from lamella.transports._addresses import checked_address
@@ -141,6 +142,7 @@ class Anthropic(HTTPTransport):
         )
         self._key = credential(api_key, "api_key")
         self._tokens: BearerTokens | None = None
+        self._lock = fork_safe_lock()
 
     @property
     def card_provider(self) -> str | None:
@@ -251,8 +253,10 @@ class Anthropic(HTTPTransport):
             base_url = _checked(login.base_url, "The profile's base_url")
         root = (base_url or BASE_URL).removesuffix("/v1")
         client = self._http(thread)
-        tokens = login.tokens(client, root, self.name, _agent(), thread)
-        self._tokens = tokens
+        with self._lock:  # first requests may come at once, and share one exchange
+            if self._tokens is None:
+                self._tokens = login.tokens(client, root, self.name, _agent(), thread)
+            tokens = self._tokens
 
         async def authorize(request: HTTPRequest) -> HTTPRequest:
             token = encoded_headers({"Authorization": f"Bearer {await tokens.token()}"})

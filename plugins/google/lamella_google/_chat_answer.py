@@ -14,7 +14,7 @@ import attrs
 import msgspec
 
 from lamella._chat import ChatRequest
-from lamella._errors import ContentFilteredError, PermissionDeniedError
+from lamella._errors import ContentFilteredError
 from lamella._events import Event, Finish, ToolCallDelta, UsageReport
 from lamella._nothing import NOTHING
 from lamella._parts import Opaque
@@ -33,9 +33,12 @@ from lamella.transports._wire_json import (
 )
 from lamella_google._candidate import CandidateReader
 from lamella_google._errors import google_in_band_error
-from lamella_google._finish_reasons import FAILURES
+from lamella_google._finish_reasons import must_be_good
 from lamella_google._plain_chunks import NULL, PLAIN
 from lamella_google._usage import usage_of
+
+_DONE: Final = b"[DONE]"
+"""What proxies that speak other dialects too end their streams with; Google has no such thing."""
 
 MAX_CANDIDATES: Final = 128
 """A larger index than any number of answers that Google gives is nonsense."""
@@ -88,17 +91,16 @@ class GeminiDecoder:
             chunk = PLAIN.decode(data)
         except NOT_THAT:
             chunk = None
-        if chunk is None:
-            return self._read(json_object(data, "a stream event", provider=self._provider))
-        candidate = chunk.candidates[0]
-        reader = self._candidates.get(candidate.index)
-        if reader is None:
+        reader = None if chunk is None else self._candidates.get(chunk.candidates[0].index)
+        if chunk is None or reader is None:
+            if data == _DONE:
+                return ()
             return self._read(json_object(data, "a stream event", provider=self._provider))
         if chunk.usageMetadata and chunk.usageMetadata != NULL:
             self._stated = chunk.usageMetadata
         if self.complete:
             self.complete, self._resumed = False, True
-        part = candidate.content.parts[0]
+        part = chunk.candidates[0].content.parts[0]
         if not part.text:
             return ()
         return (reader.thought(part.text) if part.thought else reader.text(part.text),)
@@ -254,29 +256,13 @@ class GeminiDecoder:
         events: list[Event] = []
         for candidate in candidates:
             events += candidate.end()
-            self._must_be_good(candidate, usage)
+            must_be_good(candidate, usage, provider=self._provider)
         usage = usage or self._estimated_usage()
         if usage is not None:
             events.append(UsageReport(usage))
         reasons = tuple([each.finish_reason() for each in candidates])
         events.append(Finish(reasons[0], reasons if len(reasons) > 1 else ()))
         return events
-
-    def _must_be_good(self, candidate: CandidateReader, usage: Usage | None) -> None:
-        reason = candidate.reason or ""
-        if reason == "PUP_LIMITED_DISABLED":
-            raise PermissionDeniedError(
-                f"{self._provider} stopped: the account is limited for breaking its policy.",
-                provider=self._provider,
-                status=403,
-                code=reason.lower(),
-                usage=usage,
-            )
-        if reason in FAILURES and not candidate.answered:
-            failure = google_in_band_error({"code": reason.lower()}, provider=self._provider)
-            raise with_usage(failure, usage)
-        if candidate.finish_reason() == "stop" and not candidate.spoke:
-            raise nonsense("an answer", "no content", provider=self._provider, usage=usage)
 
     def _usage(self) -> Usage | None:
         stated = self._stated

@@ -22,6 +22,7 @@ from lamella_google._default_credentials import DefaultCredentials
 
 pytestmark = pytest.mark.anyio
 
+RAISED: Any = exceptions  # which has no types
 GOOD = {"access_token": "m1", "expires_in": 3600, "token_type": "Bearer"}
 JSON = [("Content-Type", "application/json")]
 FLAVOR = ("Metadata-Flavor", "Google")
@@ -111,8 +112,8 @@ async def test_no_token_is_no_token(using: Callable[[Source], DefaultCredentials
 @pytest.mark.parametrize(
     "error",
     [
-        exceptions.TransportError("away"),
-        exceptions.RefreshError("internal_failure", retryable=True),
+        RAISED.TransportError("away"),
+        RAISED.RefreshError("internal_failure", retryable=True),
     ],
 )
 async def test_servers_in_trouble(
@@ -150,7 +151,7 @@ async def test_an_old_token_survives_failures(
     using: Callable[[Source], DefaultCredentials],
 ) -> None:
     """A renewal that fails early costs nobody anything."""
-    source = Source(failing(KeyError()), failing(exceptions.TransportError()), state="STALE")
+    source = Source(failing(KeyError()), failing(RAISED.TransportError()), state="STALE")
     credentials = using(source)
     credentials._credentials = source
     for _ in range(2):

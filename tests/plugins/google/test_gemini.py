@@ -291,6 +291,18 @@ async def test_health() -> None:
     assert not (await Gemini(KEY, base_url=server.url).health()).well
 
 
+async def test_health_with_a_wrong_key() -> None:
+    """A wrong key is a status of 400 at Google's, and no health; other mistakes say nothing."""
+    reason = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}
+    said = {"error": {"code": 400, "status": "INVALID_ARGUMENT", "details": [reason]}}
+    for body, well in ((said, False), ({"error": {"code": 400}}, True)):
+        async with serving(complete(body, 400)) as (server, _):
+            transport = Gemini(KEY, base_url=server.url)
+            health = await transport.health()
+            assert (health.well, health.detail) == (well, {"status": 400})
+            await transport.aclose()
+
+
 async def test_names_and_fingerprints() -> None:
     """Say what it is and where it goes, and never the key."""
     transport = Gemini(KEY, base_url="https://proxy.example", options=GeminiOptions(name="g2"))

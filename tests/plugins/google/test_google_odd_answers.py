@@ -86,7 +86,7 @@ async def test_messages_that_never_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """A complete answer is one, though the server leaves the HTTP message open for ever."""
     monkeypatch.setattr(_stream_source, "LATE_SECONDS", 0.02)
     last = chunk({"text": ""}, finish="STOP")
-    body = [event(chunk({"text": TEXT})), event(last), Pause(math.inf)]
+    body: list[bytes | Pause] = [event(chunk({"text": TEXT})), event(last), Pause(math.inf)]
     async with serving(Reply(200, SSE, body=body)) as (server, pipeline):
         response = await streamed(pipeline)
         assert (response.text, response.finish_reason) == (TEXT, "stop")
@@ -147,7 +147,7 @@ def test_streams_that_begin_and_end_with_nothing() -> None:
 
 def test_nulls() -> None:
     """A null, or a part of nulls only, is as good as not there; streamed or not."""
-    parts = ({"text": "a"}, {}, {"text": None, "functionCall": None})
+    parts: list[dict[str, Any]] = [{"text": "a"}, {}, {"text": None, "functionCall": None}]
     odd = {**chunk(*parts, finish="STOP", index=None), "promptFeedback": None}
     for events in (decode(odd), read(odd), read(chunk({"text": "a"}), {**bare({}), "error": None},
                                                 bare({}, finishReason="STOP"))):  # fmt: skip

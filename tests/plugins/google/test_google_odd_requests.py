@@ -62,7 +62,7 @@ def test_choices_that_hold() -> None:
 
 def test_results_that_name_their_tool() -> None:
     """As OpenAI-style conversations may; that is the call's name, and no participant's."""
-    result = Message("tool", ToolResult("c1", [Text("42")]), name="look")
+    result = Message("tool", ToolResult("c1", (Text("42"),)), name="look")
     (part,) = encode([Message.user("Hi"), CALL, result])["contents"][-1]["parts"]
     assert part["functionResponse"]["name"] == "look"
     with pytest.raises(UnsupportedError, match="whose call is not in"):
@@ -74,9 +74,9 @@ def test_nothing_beside_a_text_is_lost_in_silence() -> None:
     user = Message.user("Hi")
     marked = Text("42", extra=MARK)
     odd = Text("42", extra={"note": 1})
-    assert "cache_control" in left_out(user, CALL, Message("tool", ToolResult("c1", [marked])))
-    assert "Text.extra" in left_out(user, CALL, Message("tool", ToolResult("c1", [odd])))
-    result = ToolResult("c1", [Text("42")])
+    assert "cache_control" in left_out(user, CALL, Message("tool", ToolResult("c1", (marked,))))
+    assert "Text.extra" in left_out(user, CALL, Message("tool", ToolResult("c1", (odd,))))
+    result = ToolResult("c1", (Text("42"),))
     assert "cache_control" in left_out(user, CALL, Message("tool", result, extra=MARK))
     assert left_out(Message("system", "Be brief.", extra=MARK), user) == ["cache_control"]
     body = encode([Message("system", "Be brief.", extra={"role": "user"}), user])
