@@ -91,8 +91,8 @@ class OpenAttempt:
 
     __slots__ = (
         "_now", "bound", "branch", "committed", "cost", "end", "error", "first_event", "index",
-        "interruption", "model", "outcome", "preparing", "provider", "received", "request_id", "sent", "service",
-        "start", "streamed", "transport", "usage", "vendor",
+        "interruption", "model", "outcome", "preparing", "provider", "received", "request_id",
+        "sent", "service", "start", "streamed", "transport", "usage", "vendor",
     )  # fmt: skip
 
     def __init__(
