@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 
 from lamella import ChatRequest, Message, Part, ToolResult, UnsupportedError
 from lamella._trace import Trace
-from lamella.testing._mock_anthropic_requests import read_anthropic
-from lamella.testing._mock_bedrock_requests import read_bedrock
-from lamella.testing._mock_google_requests import read_google
-from lamella.testing._mock_ollama_requests import read_ollama
-from lamella.testing._mock_requests import chat_request, responses_request
+from lamella.testing._mock_anthropic._requests import read_anthropic
+from lamella.testing._mock_bedrock._requests import read_bedrock
+from lamella.testing._mock_google._requests import read_google
+from lamella.testing._mock_ollama._requests import read_ollama
+from lamella.testing._mock_openai._requests import chat_request, responses_request
 from lamella.transports import Dialect, DialectOptions
 from lamella.transports._openai_chat import OpenAIChat
 from lamella.transports._openai_responses import OpenAIResponses
@@ -178,7 +178,7 @@ def test_a_parameter_arrives_or_is_refused(name: str, parameter: str, data: st.D
         body, declared = written(way, request)
     except UnsupportedError:
         return
-    back = getattr(way.read(body), parameter)
+    back: Any = getattr(way.read(body), parameter)
     if declared[parameter] or (value == "auto" and back is None):  # which is the default
         return
     if parameter == "response_format":

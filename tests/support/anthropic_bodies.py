@@ -3,7 +3,7 @@
 from base64 import b64encode
 from typing import Any
 
-from lamella.testing._mock_anthropic_seals import seal, signature
+from lamella.testing._mock_anthropic._seals import seal, signature
 
 PICTURE = b"\x89PNG\r\n\x1a\n"
 DATA = b64encode(PICTURE).decode()

@@ -12,7 +12,7 @@ from anthropic import AsyncAnthropic
 
 from lamella import Message, Opaque, ToolCall
 from lamella.testing import MockServer
-from lamella.testing._mock_anthropic import REDACT
+from lamella.testing._mock_anthropic._dialect import REDACT
 
 pytestmark = [
     pytest.mark.anyio,

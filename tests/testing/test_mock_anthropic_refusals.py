@@ -26,11 +26,11 @@ from hypothesis import strategies as st
 
 from lamella._mock_rejections import Rejection
 from lamella._mock_tokens import Draw
-from lamella.testing._mock_anthropic_cache import PromptCache
-from lamella.testing._mock_anthropic_mind import asked_events
-from lamella.testing._mock_anthropic_requests import read_anthropic
-from lamella.testing._mock_anthropic_rules import check_conversation
-from lamella.testing._mock_anthropic_search import document_citation, search
+from lamella.testing._mock_anthropic._cache import PromptCache
+from lamella.testing._mock_anthropic._mind import asked_events
+from lamella.testing._mock_anthropic._requests import read_anthropic
+from lamella.testing._mock_anthropic._rules import check_conversation
+from lamella.testing._mock_anthropic._search import document_citation, search
 
 
 def check(asked: dict[str, Any]) -> None:

@@ -35,7 +35,7 @@ from lamella import (
     ToolResult,
 )
 from lamella.testing import MockServer
-from lamella.testing._mock_anthropic_fields import (
+from lamella.testing._mock_anthropic._fields import (
     BLOCKS,
     CITATIONS,
     COUNTING,
@@ -44,9 +44,9 @@ from lamella.testing._mock_anthropic_fields import (
     RESULT_BLOCKS,
     TOOL,
 )
-from lamella.testing._mock_anthropic_requests import read_anthropic
-from lamella.testing._mock_anthropic_rules import check_conversation
-from lamella.testing._mock_anthropic_tools import HOSTED
+from lamella.testing._mock_anthropic._requests import read_anthropic
+from lamella.testing._mock_anthropic._rules import check_conversation
+from lamella.testing._mock_anthropic._tools import HOSTED
 
 # --- the tables are the SDK's ------------------------------------------------------------------
 

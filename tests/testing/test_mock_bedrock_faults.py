@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from urllib3.exceptions import ProtocolError
 
 from lamella.testing import MockServer
-from lamella.testing._mock_bedrock_frames import message
+from lamella.testing._mock_bedrock._frames import message
 
 pytestmark = pytest.mark.anyio
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from lamella._mock_rejections import Rejection
 from lamella.testing import MockServer
 from lamella.testing._http_wire import Headers, Received
-from lamella.testing._mock_bedrock_signature import check_identity
+from lamella.testing._mock_bedrock._signature import check_identity
 
 KEY = f"{ACCESS}:{SECRET}"
 ARN = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/ab.cd:0"

@@ -11,11 +11,11 @@ from bedrock_clients import QUESTION, session
 
 from lamella import Audio, File, Image, Message, Opaque, Reasoning, Text, Tool, ToolCall, ToolResult
 from lamella._mock_rejections import Rejection
-from lamella.testing._mock_bedrock_model import CONVERSE, CONVERSE_STREAM, COUNT_TOKENS
-from lamella.testing._mock_bedrock_requests import read_bedrock
-from lamella.testing._mock_bedrock_rules import check_rules
-from lamella.testing._mock_bedrock_shapes import Check
-from lamella.testing._mock_bedrock_thoughts import hidden, signature
+from lamella.testing._mock_bedrock._model import CONVERSE, CONVERSE_STREAM, COUNT_TOKENS
+from lamella.testing._mock_bedrock._requests import read_bedrock
+from lamella.testing._mock_bedrock._rules import check_rules
+from lamella.testing._mock_bedrock._shapes import Check
+from lamella.testing._mock_bedrock._thoughts import hidden, signature
 
 HI = base64.b64encode(b"hi").decode()
 _FITTING = {

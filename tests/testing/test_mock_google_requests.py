@@ -11,8 +11,8 @@ from google.genai import types
 from lamella import Audio, File, Image, Message, Opaque, Reasoning, Text, ToolCall, ToolResult
 from lamella._mock_rejections import Rejection
 from lamella.testing import MockServer
-from lamella.testing._mock_google_fields import ENUMS, MESSAGES, UNKNOWN
-from lamella.testing._mock_google_requests import read_google
+from lamella.testing._mock_google._fields import ENUMS, MESSAGES, UNKNOWN
+from lamella.testing._mock_google._requests import read_google
 
 ASK: Any = {"contents": [{"role": "user", "parts": [{"text": "Why?"}]}]}
 SEAL = b64encode(b"seal").decode()

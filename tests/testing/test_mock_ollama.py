@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from lamella import ChatRequest, Image, Message, Reasoning, Text, ToolCall, ToolResult
 from lamella._mock_rejections import Rejection
 from lamella.testing import MockServer, run_virtual
-from lamella.testing._mock_ollama_fields import span
-from lamella.testing._mock_ollama_requests import read_ollama
-from lamella.testing._mock_ollama_window import seen, size
+from lamella.testing._mock_ollama._fields import span
+from lamella.testing._mock_ollama._requests import read_ollama
+from lamella.testing._mock_ollama._window import seen, size
 
 pytestmark = [
     pytest.mark.anyio,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from lamella.testing._mock_anthropic import MockAnthropic
-from lamella.testing._mock_bedrock import MockBedrock
+from lamella.testing._mock_anthropic._dialect import MockAnthropic
+from lamella.testing._mock_bedrock._dialect import MockBedrock
 from lamella.testing._mock_dialect import MockDialect, MockSettings
-from lamella.testing._mock_google import MockGoogle
-from lamella.testing._mock_ollama import MockOllama
-from lamella.testing._mock_openai import MockOpenAI
+from lamella.testing._mock_google._dialect import MockGoogle
+from lamella.testing._mock_ollama._dialect import MockOllama
+from lamella.testing._mock_openai._dialect import MockOpenAI
 
 
 def mock_dialects(settings: MockSettings) -> tuple[MockDialect, ...]:

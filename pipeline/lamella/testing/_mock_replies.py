@@ -16,7 +16,7 @@ from lamella._mock_tokens import Draw
 from lamella.testing._http_body import Chunk
 from lamella.testing._http_framing import Reply
 from lamella.testing._mock_faults import MockFaults
-from lamella.testing._mock_requests import JSON
+from lamella.testing._mock_openai._requests import JSON
 from lamella.testing._mock_sse import Frame, json_text, render, reset_place
 
 CREATED = 1_735_689_600

@@ -16,7 +16,7 @@ from lamella.testing._http_framing import Reply
 from lamella.testing._http_wire import Headers, Received
 from lamella.testing._mock_dialect import Asked, MockDialect
 from lamella.testing._mock_faults import MockFaults, Script
-from lamella.testing._mock_routes import matching
+from lamella.testing._mock_openai._routes import matching
 
 FAULT_HEADER = "x-mock-fault"
 """The request header that says what goes wrong with the answer."""

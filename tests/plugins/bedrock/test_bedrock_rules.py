@@ -27,9 +27,9 @@ from lamella import (
 )
 from lamella._cards import ModelCard
 from lamella._trace import Trace
-from lamella.testing._mock_bedrock_requests import read_bedrock
-from lamella.testing._mock_bedrock_rules import check_rules
-from lamella.testing._mock_bedrock_thoughts import signature
+from lamella.testing._mock_bedrock._requests import read_bedrock
+from lamella.testing._mock_bedrock._rules import check_rules
+from lamella.testing._mock_bedrock._thoughts import signature
 from lamella.transports import DialectOptions
 from lamella_bedrock._converse import Converse
 

@@ -27,7 +27,7 @@ from lamella import (
     ToolResult,
     UnsupportedError,
 )
-from lamella.testing._mock_ollama_requests import read_ollama
+from lamella.testing._mock_ollama._requests import read_ollama
 from lamella.transports import DialectOptions
 from lamella_ollama import OllamaOptions
 from lamella_ollama._chat import OllamaChat

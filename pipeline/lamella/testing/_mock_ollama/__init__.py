@@ -1,0 +1,1 @@
+"""Ollama's native API on the mock server."""

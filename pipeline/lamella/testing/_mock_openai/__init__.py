@@ -1,0 +1,1 @@
+"""OpenAI's and Azure's APIs on the mock server."""
