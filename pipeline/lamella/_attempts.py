@@ -77,6 +77,8 @@ class OpenAttempt:
         vendor: The name of that, under which its prices are looked up; `provider` is a target's.
         bound: The bound of the model turn that it belongs to.
         usage: What it consumed, as far as known.
+        stated: Asks what the provider has said so far that it consumes, while it is read; None
+            where nobody can be asked.
         cost: What it costs, as far as known.
         request_id: The provider's id of it.
         service: The provider's class of service that it asks for; a transport that sends another
@@ -92,7 +94,7 @@ class OpenAttempt:
     __slots__ = (
         "_now", "bound", "branch", "committed", "cost", "end", "error", "first_event", "index",
         "interruption", "model", "outcome", "preparing", "provider", "received", "request_id",
-        "sent", "service", "start", "streamed", "transport", "usage", "vendor",
+        "sent", "service", "start", "stated", "streamed", "transport", "usage", "vendor",
     )  # fmt: skip
 
     def __init__(
@@ -112,6 +114,7 @@ class OpenAttempt:
         self.outcome: Outcome | None = None
         self.committed = False
         self.usage: Usage | None = None
+        self.stated: Callable[[], Usage | None] | None = None
         self.cost: Money | None = None
         self.request_id: str | None = None
         self.service: str | None = None
@@ -121,6 +124,14 @@ class OpenAttempt:
         self.error: BaseException | None = None
         self.streamed = False
         self.interruption: Callable[[], LamellaError | None] | None = None
+
+    def broken_off(self) -> Usage | None:
+        """What the provider had said of an answer that broke off, which may be less than the bill.
+
+        It is flagged `estimated`; None if nothing was said.
+        """
+        usage = None if self.stated is None else self.stated()
+        return None if usage is None else attrs.evolve(usage, estimated=True)
 
     def saw_event(self) -> None:
         """The first semantic event has come."""

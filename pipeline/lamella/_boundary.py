@@ -79,8 +79,9 @@ async def attempt(
             raise not_a_response(response, call_next)
         response = response.adopt(request)
     except BaseException as error:
-        if record.usage is None and isinstance(error, LamellaError):
-            record.usage = error.usage
+        if record.usage is None:
+            told = error.usage if isinstance(error, LamellaError) else None
+            record.usage = told or record.broken_off()
         record.close(outcome_of(error), error)
         raise
     finally:
@@ -119,7 +120,7 @@ def _opened(request: Request[Any], provider: str, transport: object) -> OpenAtte
 
 def _close(record: OpenAttempt, ending: Ending) -> None:
     if record.usage is None:
-        record.usage = ending.usage
+        record.usage = ending.usage or record.broken_off()
     record.close(ending.outcome, ending.error)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import msgspec
@@ -172,13 +172,13 @@ PARAMETERS: dict[str, st.SearchStrategy[Any]] = {
 def test_a_parameter_arrives_or_is_refused(name: str, parameter: str, data: st.DataObject) -> None:
     """Nothing that shapes the answer is dropped without a word."""
     way = WAYS[name]
-    value = data.draw(PARAMETERS[parameter])
+    value = cast("Any", data.draw(PARAMETERS[parameter]))
     request = data.draw(conversations(way.origin, takes=way.takes)).evolve(**{parameter: value})
     try:
         body, declared = written(way, request)
     except UnsupportedError:
         return
-    back: Any = getattr(way.read(body), parameter)
+    back = cast("Any", getattr(way.read(body), parameter))
     if declared[parameter] or (value == "auto" and back is None):  # which is the default
         return
     if parameter == "response_format":

@@ -211,7 +211,7 @@ class _Meter:
         return self._cost.price(self._request, attempt.vendor, served, asked)
 
     def _usage(self, end: Ending, attempt: OpenAttempt) -> Usage | None:
-        reported = end.usage or attempt.usage
+        reported = end.usage or attempt.usage or attempt.broken_off()
         if reported is not None and end.outcome is Outcome.COMPLETE:
             return reported
         delivered = output_usage(end.events or attempt.received)

@@ -132,7 +132,7 @@ async def _preset(name: str, config: str | None, *, live: bool) -> _Finding:
 
 
 async def _transport(name: str, *, live: bool) -> _Finding:
-    from lamella import LamellaError, Pipeline
+    from lamella import ConfigurationError, LamellaError, Pipeline
     from lamella._registry import registry
     from lamella.cli._variables import variables_of
 
@@ -147,13 +147,25 @@ async def _transport(name: str, *, live: bool) -> _Finding:
     except LamellaError as error:
         return attrs.evolve(finding, problems=(str(error),))
     async with pipeline:
-        problems = await _problems(pipeline.transport)
+        try:
+            problems = await _problems(pipeline.transport, may_lack=True)
+        except ConfigurationError as error:  # what its plugin alone knows that it needs
+            return attrs.evolve(finding, absent=((error.hint or str(error)).rstrip("."),))
         answers = (await _asked(pipeline))[0] if live and not problems else ""
     return attrs.evolve(finding, problems=problems, answers=answers)
 
 
-async def _problems(transport: Any) -> tuple[str, ...]:
-    """What a transport finds missing itself; it looks for address and key, and sends nothing."""
+async def _problems(transport: Any, *, may_lack: bool = False) -> tuple[str, ...]:
+    """What a transport finds wrong itself; it looks for address and key, and sends nothing.
+
+    Args:
+        transport: The transport.
+        may_lack: Whether it is no problem that something is missing: that is raised then.
+
+    Raises:
+        ConfigurationError: If something is missing, and may be.
+    """
+    from lamella import ConfigurationError
     from lamella.cli._errors import paragraph
 
     check = getattr(transport, "check", None)
@@ -162,6 +174,10 @@ async def _problems(transport: Any) -> tuple[str, ...]:
     with anyio.move_on_after(_CHECK_SECONDS):
         try:
             await check()
+        except ConfigurationError as error:
+            if may_lack and (error.code or "").startswith("no_"):
+                raise
+            return (paragraph(error),)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is what the person asks for
             return (paragraph(error),)
         return ()

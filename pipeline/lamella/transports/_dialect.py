@@ -82,7 +82,9 @@ class StreamDecoder(Protocol):
     """Reads the messages of one stream.
 
     A decoder whose protocol has no terminal signal may have an attribute `complete`: whether the
-    answer needs no more, though more may follow. It is then not waited for without end.
+    answer needs no more, though more may follow. It is then not waited for without end. One whose
+    protocol states usage before the end may have a method `stated`, which gives the `Usage` stated
+    so far, or None: it is what is known of an answer that breaks off, or is left.
     """
 
     head: Head

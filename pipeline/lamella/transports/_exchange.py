@@ -160,6 +160,8 @@ class Exchange:
         decoder = self.dialect.decoder(request)
         reader = self.dialect.reader(self.max_message_bytes)
         source = StreamSource(reply, decoder, reader, known)
+        if request.context.attempt is not None:
+            request.context.attempt.stated = getattr(decoder, "stated", None)
         response = await begin(request, source, self._head(reply, known))
         learned = decoder.head
         response.head = attrs.evolve(response.head, model=learned.model, id=learned.id)

@@ -143,6 +143,10 @@ class ChatDecoder:
             reader.spoke = True
         return ()
 
+    def stated(self) -> Usage | None:
+        """The usage stated so far: some servers state it with every chunk."""
+        return self._usage
+
     def finish(self) -> Sequence[Event]:
         """The last events; empty if the answer has not come to its end.
 

@@ -123,7 +123,7 @@ class ResponsesDecoder:
         """The last events; empty if no terminal event has come."""
         if self._reason is None:
             return ()
-        usage = self._usage() or self._estimated_usage()
+        usage = self.stated() or self._estimated_usage()
         report = [UsageReport(usage)] if usage is not None else []
         return [*report, Finish(self._reason)]
 
@@ -318,7 +318,7 @@ class ResponsesDecoder:
         events: list[Event] = []
         output = objects_of(response, "output")
         if status == "completed" and not (output or self._said_anything()):
-            raise nonsense("an answer", "no content", provider=self._provider, usage=self._usage())
+            raise nonsense("an answer", "no content", provider=self._provider, usage=self.stated())
         for index, item in self._unsaid(output):
             events += self._item_done({"output_index": index, "item": item})
         self.done = True
@@ -362,7 +362,7 @@ class ResponsesDecoder:
                 provider=self._provider,
                 hint="Ask without `background`; answers that are fetched later are not supported.",
             )
-        raise with_usage(error, self._usage())
+        raise with_usage(error, self.stated())
 
     def _noted(self, events: list[Event]) -> list[Event]:
         """Keep what is delivered, for an estimate."""
@@ -373,7 +373,8 @@ class ResponsesDecoder:
                 self._texts.append(event.text)
         return events
 
-    def _usage(self) -> Usage | None:
+    def stated(self) -> Usage | None:
+        """The usage stated so far."""
         return usage_of(self._stated, self._tools.units)
 
     def _estimated_usage(self) -> Usage | None:

@@ -201,7 +201,7 @@ class MessageDecoder:
         try:
             given = json_object(data, "a stream event", provider=self._provider)
         except LamellaError as error:
-            raise with_usage(error, self._usage_so_far()) from None
+            raise with_usage(error, self.stated()) from None
         match text_of(given, "type") or event:
             case "content_block_delta":
                 return self._blocks.piece(self._index(given), mapping_of(given, "delta"))
@@ -248,7 +248,7 @@ class MessageDecoder:
             "a stream event",
             f"an `index` that is not 0 to {MAX_BLOCKS - 1}",
             provider=self._provider,
-            usage=self._usage_so_far(),
+            usage=self.stated(),
         )
 
     def _unknown(self, given: Mapping[str, Any], known: frozenset[str]) -> list[Event]:
@@ -265,7 +265,7 @@ class MessageDecoder:
         try:
             raise_in_band(given, provider=self._provider, event=event)
         except LamellaError as error:
-            raise with_usage(error, self._usage_so_far()) from None
+            raise with_usage(error, self.stated()) from None
 
     # --- the end -------------------------------------------------------------------------------
 
@@ -286,7 +286,7 @@ class MessageDecoder:
             usage=usage,
         )
 
-    def _usage_so_far(self) -> Usage | None:
+    def stated(self) -> Usage | None:
         """What an answer that breaks off has consumed: its start states one token of output."""
         usage = usage_of(self._stated)
         if usage is None or self._reason is not None:

@@ -126,7 +126,7 @@ class GeminiDecoder:
             events += self._read(chunk)
         if not self._candidates:
             raise nonsense(
-                "an answer", "no candidate", provider=self._provider, usage=self._usage()
+                "an answer", "no candidate", provider=self._provider, usage=self.stated()
             )
         for candidate in self._candidates.values():
             candidate.reason = candidate.reason or "STOP"
@@ -179,7 +179,7 @@ class GeminiDecoder:
             not self._resumed
             and len(read) >= self._expected
             and all(each.is_over for each in read)
-            and self._usage() is not None
+            and self.stated() is not None
         )
 
     def _reader(self, number: Any) -> CandidateReader:
@@ -220,7 +220,7 @@ class GeminiDecoder:
             provider=self._provider,
             status=400,
             code=word,
-            usage=self._usage(),
+            usage=self.stated(),
             hint="Change its content, or the safety settings: extra={'safetySettings': [...]}.",
         )
 
@@ -241,7 +241,7 @@ class GeminiDecoder:
         error = chunk.get("error")
         if error:
             given = error if is_object(error) else {"message": str(error)}
-            raise with_usage(google_in_band_error(given, provider=self._provider), self._usage())
+            raise with_usage(google_in_band_error(given, provider=self._provider), self.stated())
 
     # --- the end -----------------------------------------------------------------------------
 
@@ -249,7 +249,7 @@ class GeminiDecoder:
         candidates = [self._candidates[index] for index in sorted(self._candidates)]
         if len(candidates) < expected or any(each.reason is None for each in candidates):
             return ()
-        usage = self._usage()
+        usage = self.stated()
         if candidates[-1].index != len(candidates) - 1:
             missing = f"candidates {[each.index for each in candidates]}"
             raise nonsense("an answer", missing, provider=self._provider, usage=usage)
@@ -264,7 +264,8 @@ class GeminiDecoder:
         events.append(Finish(reasons[0], reasons if len(reasons) > 1 else ()))
         return events
 
-    def _usage(self) -> Usage | None:
+    def stated(self) -> Usage | None:
+        """The usage stated so far."""
         stated = self._stated
         if isinstance(stated, msgspec.Raw):
             try:
