@@ -184,7 +184,9 @@ async def metadata(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> AsyncItera
         monkeypatch.setenv("GCE_METADATA_HOST", host)
         from google.auth.compute_engine import _metadata
 
+        # Both are read when the module is imported, whoever did that with what variables.
         monkeypatch.setattr(_metadata, "_GCE_METADATA_HOST", host)
+        monkeypatch.setattr(_metadata, "_NO_GCE_CHECK", False)
         monkeypatch.setenv("GCE_METADATA_IP", host)
         yield answers
 
