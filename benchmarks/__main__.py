@@ -89,7 +89,7 @@ def markdown(results: dict[str, Any]) -> str:
         ]
         lines.append("")
     for name, values in results.items():
-        if name in {"machine", "calls"}:
+        if name in {"machine", "calls", "providers"}:
             continue
         lines += [f"### {name}", "", "| | |", "|---|--:|"]
         lines += [f"| {key} | {value:.2f} |" for key, value in values.items()]

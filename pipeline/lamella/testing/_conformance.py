@@ -268,6 +268,7 @@ def _requests(layer: Layer) -> tuple[Request[Any], ...]:
         extra={"nested": {"list": [1]}},
         context=context,
     )
-    counted = TokenCountRequest.of(chat, context=context)
-    known: tuple[Request[Any], ...] = (chat, embedding, counted)
-    return tuple([request for request in known if isinstance(request, handled)])
+    known: tuple[Request[Any], ...] = (chat, embedding)
+    found = tuple([request for request in known if isinstance(request, handled)])
+    # To a layer a count is another operation that is not streamed, as an embedding is.
+    return found or (TokenCountRequest.of(chat, context=context),)
