@@ -58,7 +58,7 @@ def test_embeddings_are_not_streamed() -> None:
     """Asking for a stream names the remedy."""
     with pytest.raises(UnsupportedError, match="unstreamed"):
         EMBEDDINGS.encode(EmbeddingRequest.of("Hi"), stream=True, options=DEFAULT_OPTIONS)
-    with pytest.raises(UnsupportedError):
+    with pytest.raises(ProtocolError):
         EMBEDDINGS.decoder(EmbeddingRequest.of("Hi"))
 
 

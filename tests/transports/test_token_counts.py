@@ -188,7 +188,7 @@ def test_a_count_is_read() -> None:
 
 def test_counts_are_not_streamed() -> None:
     """There is no reader of a stream."""
-    with pytest.raises(UnsupportedError):
+    with pytest.raises(ProtocolError):
         COUNTS.decoder(asked())
 
 

@@ -220,8 +220,30 @@ class BaseDialect:
         return ()
 
     def decode(self, body: bytes, request: Any = None) -> tuple[Sequence[Event], Head]:
-        """The events of a complete answer; each dialect has its own."""
-        raise NotImplementedError
+        """The events of a complete answer, as its reader for streams gives them by `whole`.
+
+        Args:
+            body: The answer.
+            request: What was asked. With it, usage that the provider left out is estimated; without
+                it, there is none.
+
+        Raises:
+            ProtocolError: If the bytes are no answer.
+            LamellaError: The provider's own error, where the body is one.
+        """
+        decoder = self.decoder(request)
+        events: Sequence[Event] = decoder.whole(body)
+        return events, decoder.head
+
+    def decoder(self, request: Any) -> Any:
+        """No reader: what is not streamed does not come as a stream.
+
+        Raises:
+            ProtocolError: Always.
+        """
+        from lamella.transports._wire_json import nonsense
+
+        raise nonsense("an answer", "a stream", provider=self.provider)
 
     def decode_reply(
         self, body: bytes, headers: Mapping[str, str], request: Any = None

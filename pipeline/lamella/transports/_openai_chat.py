@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import attrs
 
 from lamella._chat import ChatRequest
-from lamella._events import Event
-from lamella._responses import Head
 from lamella.transports._dialect import JSON, BaseDialect, DialectOptions
 from lamella.transports._openai_chat_answer import ChatDecoder
 from lamella.transports._openai_chat_request import chat_body
@@ -45,24 +42,6 @@ class OpenAIChat(BaseDialect):
             UnsupportedError: If the API has no words for something that is asked.
         """
         return chat_body(request, stream=stream, options=options, provider=self.provider)
-
-    def decode(
-        self, body: bytes, request: ChatRequest | None = None
-    ) -> tuple[Sequence[Event], Head]:
-        """The events of a complete answer, and its head.
-
-        Args:
-            body: The answer.
-            request: What was asked. With it, usage that the provider left out is estimated; without
-                it, there is none.
-
-        Raises:
-            ProtocolError: If the bytes are no answer.
-            LamellaError: The provider's own error, where the body is one.
-        """
-        decoder = ChatDecoder(self.provider, request)
-        events = decoder.whole(body)
-        return events, decoder.head
 
     def decoder(self, request: ChatRequest) -> ChatDecoder:
         """A fresh reader for the stream that answers `request`."""

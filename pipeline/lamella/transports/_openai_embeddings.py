@@ -15,7 +15,7 @@ from lamella._errors import UnsupportedError
 from lamella._events import Event, Finish, UsageReport, Vector
 from lamella._responses import Head
 from lamella._usage import Usage
-from lamella.transports._dialect import JSON, BaseDialect, DialectOptions, StreamDecoder
+from lamella.transports._dialect import JSON, BaseDialect, DialectOptions
 from lamella.transports._estimated_usage import estimated_tokens
 from lamella.transports._openai_usage import usage_of
 from lamella.transports._wire_json import (
@@ -101,14 +101,6 @@ class OpenAIEmbeddings(BaseDialect):
         report = [UsageReport(usage)] if usage is not None else []
         head = Head(model=text_of(answer, "model"), id=text_of(answer, "id"), raw=body)
         return [*vectors, *report, Finish("stop")], head
-
-    def decoder(self, request: EmbeddingRequest) -> StreamDecoder:
-        """Embeddings are never streamed.
-
-        Raises:
-            UnsupportedError: Always.
-        """
-        raise UnsupportedError("Embeddings are not streamed.", provider=self.provider)
 
     def _vectors(self, answer: Mapping[str, Any], usage: Usage | None) -> list[Vector]:
         entries = objects_of(answer, "data")

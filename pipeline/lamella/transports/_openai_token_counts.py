@@ -7,11 +7,10 @@ from typing import ClassVar
 
 import attrs
 
-from lamella._errors import UnsupportedError
 from lamella._events import Event
 from lamella._responses import Head
 from lamella._token_counts import TokenCountRequest, token_count_events
-from lamella.transports._dialect import JSON, BaseDialect, DialectOptions, StreamDecoder
+from lamella.transports._dialect import JSON, BaseDialect, DialectOptions
 from lamella.transports._openai_responses import OpenAIResponses
 from lamella.transports._openai_responses_request import responses_body
 from lamella.transports._wire_json import json_object, nonsense, raise_in_band
@@ -83,11 +82,3 @@ class OpenAITokenCounts(BaseDialect):
             raise nonsense("a token count", found, provider=self.provider)
         model = None if request is None else request.model
         return token_count_events(tokens), Head(model=model, raw=body)
-
-    def decoder(self, request: TokenCountRequest) -> StreamDecoder:
-        """A count is never streamed.
-
-        Raises:
-            UnsupportedError: Always.
-        """
-        raise UnsupportedError("Token counts are not streamed.", provider=self.provider)

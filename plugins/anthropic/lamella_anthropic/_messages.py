@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import attrs
 
@@ -67,24 +67,6 @@ class AnthropicMessages(AnthropicDialect):
             request, stream=stream, options=options, provider=self.provider, origin=self.origin
         )
 
-    def decode(
-        self, body: bytes, request: ChatRequest | None = None
-    ) -> tuple[Sequence[Event], Head]:
-        """The events of a complete answer, and its head.
-
-        Args:
-            body: The answer.
-            request: What was asked. With it, usage that the provider left out is estimated; without
-                it, there is none.
-
-        Raises:
-            ProtocolError: If the bytes are no answer.
-            LamellaError: The provider's own error, where the body is one.
-        """
-        decoder = self.decoder(request)
-        events = decoder.whole(body)
-        return events, decoder.head
-
     def decoder(self, request: ChatRequest | None) -> MessageDecoder:
         """A fresh reader for the stream that answers `request`."""
         return MessageDecoder(self.provider, self.origin, request)
@@ -123,11 +105,3 @@ class AnthropicTokenCount(AnthropicDialect):
             raise_in_band(answer, provider=self.provider)
             raise nonsense("an answer", "no count of tokens", provider=self.provider)
         return token_count_events(tokens), Head(raw=body)
-
-    def decoder(self, request: object) -> NoReturn:
-        """Counts are not streamed.
-
-        Raises:
-            ProtocolError: Always: the server streams what cannot be streamed.
-        """
-        raise nonsense("an answer", "a stream", provider=self.provider)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, ClassVar
 import attrs
 
 from lamella._chat import ChatRequest
-from lamella._errors import LamellaError, UnsupportedError
+from lamella._errors import LamellaError
 from lamella._events import Event
 from lamella._responses import Head
 from lamella._token_counts import TokenCountRequest, token_count_events
-from lamella.transports._dialect import JSON, BaseDialect, DialectOptions, StreamDecoder
+from lamella.transports._dialect import JSON, BaseDialect, DialectOptions
 from lamella.transports._wire_json import json_object, nonsense
 from lamella_bedrock._answer import ConverseDecoder
 from lamella_bedrock._errors import http_error, raise_exception
@@ -72,24 +72,8 @@ class Converse(BedrockDialect):
         """
         return converse_body(request, options=options, provider=self.provider, names=self.names)
 
-    def decode(
-        self, body: bytes, request: ChatRequest | None = None
-    ) -> tuple[Sequence[Event], Head]:
-        """The events of a complete answer, and its head.
-
-        Raises:
-            ProtocolError: If the bytes are no answer.
-            LamellaError: The provider's own error, where the body is one.
-        """
-        decoder = self._decoder(request)
-        events = decoder.whole(body)
-        return events, decoder.head
-
-    def decoder(self, request: ChatRequest) -> ConverseDecoder:
+    def decoder(self, request: ChatRequest | None) -> ConverseDecoder:
         """A fresh reader for the stream that answers `request`."""
-        return self._decoder(request)
-
-    def _decoder(self, request: ChatRequest | None) -> ConverseDecoder:
         family = "" if request is None else self.names.family(request.model)
         return ConverseDecoder(self.provider, family, request)
 
@@ -130,11 +114,3 @@ class CountTokens(BedrockDialect):
             raise_exception(answer, provider=self.provider)
             raise nonsense("an answer", "no count of tokens", provider=self.provider)
         return token_count_events(count), Head(raw=body)
-
-    def decoder(self, request: TokenCountRequest) -> StreamDecoder:
-        """Counts are never streamed.
-
-        Raises:
-            UnsupportedError: Always.
-        """
-        raise UnsupportedError("Counts of tokens are not streamed.", provider=self.provider)

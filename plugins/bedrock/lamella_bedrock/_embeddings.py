@@ -17,7 +17,7 @@ from lamella._errors import UnsupportedError
 from lamella._events import Event, Finish, UsageReport, Vector
 from lamella._responses import Head
 from lamella._usage import Usage
-from lamella.transports._dialect import JSON, DialectOptions, StreamDecoder
+from lamella.transports._dialect import JSON, DialectOptions
 from lamella.transports._estimated_usage import estimated_tokens
 from lamella.transports._wire_json import (
     is_list,
@@ -115,16 +115,6 @@ class BedrockEmbeddings(BedrockDialect):
             usage = usage or Usage(uncached_input=estimated_tokens(request.inputs), estimated=True)
         report = [UsageReport(usage)] if usage is not None else []
         return [*vectors, *report, Finish("stop")], Head(id=text_of(answer, "id"), raw=body)
-
-    def decoder(self, request: EmbeddingRequest) -> StreamDecoder:
-        """Embeddings are never streamed.
-
-        Raises:
-            UnsupportedError: Always.
-        """
-        raise UnsupportedError("Embeddings are not streamed.", provider=self.provider)
-
-    # --- each vendor's body ------------------------------------------------------------------
 
     def _titan(self, request: EmbeddingRequest, base: str) -> JSON:
         body: JSON = {"inputText": self._only(request)}

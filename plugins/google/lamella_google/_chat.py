@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
 from lamella._chat import ChatRequest
-from lamella._events import Event
-from lamella._responses import Head
 from lamella.transports._dialect import JSON, BaseDialect, DialectOptions, MessageReader
 from lamella_google._chat_answer import GeminiDecoder
 from lamella_google._chat_request import chat_body
@@ -69,24 +67,6 @@ class GeminiChat(GoogleDialect):
             UnsupportedError: If the API has no words for something that is asked.
         """
         return chat_body(request, options, provider=self.provider, vertex=self.vertex)
-
-    def decode(
-        self, body: bytes, request: ChatRequest | None = None
-    ) -> tuple[Sequence[Event], Head]:
-        """The events of a complete answer, and its head.
-
-        Args:
-            body: The answer.
-            request: What was asked. With it, usage that the provider left out is estimated; without
-                it, there is none.
-
-        Raises:
-            ProtocolError: If the bytes are no answer.
-            LamellaError: The provider's own error, where the body is one.
-        """
-        decoder = GeminiDecoder(self.provider, request)
-        events = decoder.whole(body)
-        return events, decoder.head
 
     def decoder(self, request: ChatRequest) -> GeminiDecoder:
         """A fresh reader for the stream that answers `request`."""

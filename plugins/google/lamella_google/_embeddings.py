@@ -19,7 +19,7 @@ from lamella._errors import UnsupportedError
 from lamella._events import Event, Finish, UsageReport, Vector
 from lamella._responses import Head
 from lamella._usage import Usage
-from lamella.transports._dialect import JSON, DialectOptions, StreamDecoder
+from lamella.transports._dialect import JSON, DialectOptions
 from lamella.transports._estimated_usage import estimated_tokens
 from lamella.transports._wire_json import (
     is_list,
@@ -111,14 +111,6 @@ class GeminiEmbeddings(GoogleDialect):
         report = [UsageReport(usage)] if usage is not None else []
         head = Head(model=text_of(answer, "modelVersion"), raw=body)
         return [*vectors, *report, Finish("stop")], head
-
-    def decoder(self, request: EmbeddingRequest) -> StreamDecoder:
-        """Embeddings are never streamed.
-
-        Raises:
-            UnsupportedError: Always.
-        """
-        raise UnsupportedError("Embeddings are not streamed.", provider=self.provider)
 
     def _method(self, model: str) -> str:
         name = model.rpartition("/")[2]

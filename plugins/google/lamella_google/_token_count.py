@@ -7,11 +7,10 @@ from typing import ClassVar, Final
 
 import attrs
 
-from lamella._errors import UnsupportedError
 from lamella._events import Event
 from lamella._responses import Head
 from lamella._token_counts import TokenCountRequest, token_count_events
-from lamella.transports._dialect import JSON, DialectOptions, StreamDecoder
+from lamella.transports._dialect import JSON, DialectOptions
 from lamella.transports._wire_json import json_object, mapping_of, nonsense
 from lamella_google._chat import GoogleDialect
 from lamella_google._chat_request import chat_body
@@ -66,11 +65,3 @@ class GeminiTokenCount(GoogleDialect):
         if not isinstance(total, int) or isinstance(total, bool) or total < 0:
             raise nonsense("a count of tokens", "no number", provider=self.provider)
         return token_count_events(total), Head(raw=body)
-
-    def decoder(self, request: TokenCountRequest) -> StreamDecoder:
-        """A count is never streamed.
-
-        Raises:
-            UnsupportedError: Always.
-        """
-        raise UnsupportedError("A count of tokens is not streamed.", provider=self.provider)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar
 
 import attrs
 
 from lamella._chat import ChatRequest
 from lamella._errors import LamellaError, NotFoundError
-from lamella._events import Event
-from lamella._responses import Head
 from lamella.transports._dialect import JSON, BaseDialect, DialectOptions
 from lamella_ollama._answer import ChatDecoder
 from lamella_ollama._defaults import NO_DEFAULTS, ORIGIN, Defaults
@@ -70,24 +68,6 @@ class OllamaChat(OllamaDialect):
             provider=self.provider,
             defaults=self.defaults,
         )
-
-    def decode(
-        self, body: bytes, request: ChatRequest | None = None
-    ) -> tuple[Sequence[Event], Head]:
-        """The events of a complete answer, and its head.
-
-        Args:
-            body: The answer.
-            request: What was asked. With it, usage that the provider left out is estimated; without
-                it, there is none.
-
-        Raises:
-            ProtocolError: If the bytes are no answer.
-            LamellaError: The provider's own error, where the body is one.
-        """
-        decoder = self.decoder(request)
-        events = decoder.whole(body)
-        return events, decoder.head
 
     def decoder(self, request: ChatRequest | None) -> ChatDecoder:
         """A fresh reader for the stream that answers `request`."""

@@ -84,14 +84,6 @@ class OllamaEmbeddings(OllamaDialect):
         report = [UsageReport(usage)] if usage is not None else []
         return [*vectors, *report, Finish("stop")], Head(model=text_of(answer, "model"), raw=body)
 
-    def decoder(self, request: EmbeddingRequest) -> NoReturn:
-        """Embeddings are never streamed.
-
-        Raises:
-            UnsupportedError: Always.
-        """
-        self._not_streamed()
-
     def _vectors(self, answer: Mapping[str, Any], usage: Usage | None) -> list[Vector]:
         given = answer.get("embeddings")
         if not is_list(given):

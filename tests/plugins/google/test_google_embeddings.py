@@ -160,7 +160,7 @@ def test_embeddings_are_not_streamed() -> None:
     """And what layers go by is not `extra`'s to change."""
     with pytest.raises(UnsupportedError):
         GEMINI.encode(EmbeddingRequest.of("a", model="m"), stream=True, options=OPTIONS)
-    with pytest.raises(UnsupportedError):
+    with pytest.raises(ProtocolError):
         GEMINI.decoder(EmbeddingRequest.of("a"))
     with pytest.raises(UnsupportedError):
         body(GEMINI, "m", extra={"requests": []})
@@ -225,5 +225,5 @@ def test_errors_in_place_of_a_count() -> None:
     """They are typed; and nothing of it is streamed."""
     with pytest.raises(RateLimitError):
         COUNT.decode(b'{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED"}}')
-    with pytest.raises(UnsupportedError):
+    with pytest.raises(ProtocolError):
         COUNT.decoder(TokenCountRequest.of("a"))

@@ -49,7 +49,6 @@ from lamella import (
     TextDelta,
     Tool,
     ToolCall,
-    UnsupportedError,
     Usage,
     UsageReport,
     Vector,
@@ -400,7 +399,7 @@ def test_embeddings() -> None:
     assert isinstance(report, UsageReport)
     assert report.usage.estimated
     assert len(EMBED.decode(bare)[0]) == 2
-    with pytest.raises(UnsupportedError):
+    with pytest.raises(ProtocolError):
         EMBED.decoder(EmbeddingRequest.of("a"))
 
 
