@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from array import array
 from collections.abc import Mapping, Sequence
@@ -12,15 +11,14 @@ import attrs
 
 from lamella._embeddings import EmbeddingRequest
 from lamella._errors import UnsupportedError
-from lamella._events import Event, Finish, UsageReport, Vector
+from lamella._events import Event, Vector
 from lamella._responses import Head
 from lamella._usage import Usage
 from lamella.transports._dialect import JSON, BaseDialect, DialectOptions
-from lamella.transports._estimated_usage import estimated_tokens
 from lamella.transports._openai_usage import usage_of
+from lamella.transports._vectors import finite, numbers, vector_events
 from lamella.transports._wire_json import (
     base64_of,
-    is_list,
     json_object,
     nonsense,
     objects_of,
@@ -93,14 +91,9 @@ class OpenAIEmbeddings(BaseDialect):
         raise_in_band(answer, provider=self.provider)
         usage = usage_of(answer.get("usage"))
         vectors = self._vectors(answer, usage)
-        if request is not None:
-            if len(vectors) != len(request.inputs):
-                found = f"{len(vectors)} vectors for {len(request.inputs)} inputs"
-                raise nonsense("an answer", found, provider=self.provider, usage=usage)
-            usage = usage or Usage(uncached_input=estimated_tokens(request.inputs), estimated=True)
-        report = [UsageReport(usage)] if usage is not None else []
+        events = vector_events(vectors, request, usage, provider=self.provider)
         head = Head(model=text_of(answer, "model"), id=text_of(answer, "id"), raw=body)
-        return [*vectors, *report, Finish("stop")], head
+        return events, head
 
     def _vectors(self, answer: Mapping[str, Any], usage: Usage | None) -> list[Vector]:
         entries = objects_of(answer, "data")
@@ -108,21 +101,18 @@ class OpenAIEmbeddings(BaseDialect):
         for position, entry in enumerate(entries):
             index = entry.get("index", position)
             if isinstance(index, int):
-                found[index] = Vector(index, self._values(entry.get("embedding")))
+                found[index] = Vector(index, self._values(entry.get("embedding"), usage))
         if not found or sorted(found) != list(range(len(entries))):
             what = "no vectors" if not entries else "vectors whose `index` is not 0, 1, 2 …"
             raise nonsense("an answer", what, provider=self.provider, usage=usage)
         return [found[index] for index in range(len(found))]
 
-    def _values(self, given: Any) -> tuple[float, ...]:
+    def _values(self, given: Any, usage: Usage | None) -> tuple[float, ...]:
         if isinstance(given, str):
-            return self._unpacked(given)
-        if is_list(given) and given:
-            with contextlib.suppress(TypeError, ValueError, OverflowError):
-                return tuple([float(value) for value in given])
-        raise nonsense("a vector", "something else than numbers", provider=self.provider)
+            return finite(self._unpacked(given), provider=self.provider, usage=usage)
+        return numbers(given, provider=self.provider, usage=usage)
 
-    def _unpacked(self, given: str) -> tuple[float, ...]:
+    def _unpacked(self, given: str) -> array[float]:
         """Little-endian 32-bit floats in base64."""
         packed = base64_of(given, provider=self.provider)
         floats = array("f", packed[: len(packed) - len(packed) % 4])
@@ -130,4 +120,4 @@ class OpenAIEmbeddings(BaseDialect):
             raise nonsense("a vector", "no whole numbers of 32 bits", provider=self.provider)
         if sys.byteorder == "big":
             floats.byteswap()
-        return tuple(floats)
+        return floats

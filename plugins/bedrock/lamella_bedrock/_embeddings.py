@@ -6,7 +6,6 @@ Titan and Nova take one text in a request, Cohere 96; how a larger request is di
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
@@ -14,11 +13,11 @@ import attrs
 
 from lamella._embeddings import EmbeddingRequest
 from lamella._errors import UnsupportedError
-from lamella._events import Event, Finish, UsageReport, Vector
+from lamella._events import Event, Vector
 from lamella._responses import Head
 from lamella._usage import Usage
 from lamella.transports._dialect import JSON, DialectOptions
-from lamella.transports._estimated_usage import estimated_tokens
+from lamella.transports._vectors import numbers, vector_events
 from lamella.transports._wire_json import (
     is_list,
     is_object,
@@ -107,14 +106,12 @@ class BedrockEmbeddings(BedrockDialect):
             raise_exception(answer, provider=self.provider)
             raise nonsense("an answer", "no vectors", provider=self.provider)
         usage = _usage(answer, headers)
-        vectors = [Vector(index, self._values(one)) for index, one in enumerate(given)]
-        if request is not None:
-            if len(vectors) != len(request.inputs):
-                found = f"{len(vectors)} vectors for {len(request.inputs)} inputs"
-                raise nonsense("an answer", found, provider=self.provider, usage=usage)
-            usage = usage or Usage(uncached_input=estimated_tokens(request.inputs), estimated=True)
-        report = [UsageReport(usage)] if usage is not None else []
-        return [*vectors, *report, Finish("stop")], Head(id=text_of(answer, "id"), raw=body)
+        vectors = [
+            Vector(index, numbers(one, provider=self.provider, usage=usage))
+            for index, one in enumerate(given)
+        ]
+        events = vector_events(vectors, request, usage, provider=self.provider)
+        return events, Head(id=text_of(answer, "id"), raw=body)
 
     def _titan(self, request: EmbeddingRequest, base: str) -> JSON:
         body: JSON = {"inputText": self._only(request)}
@@ -160,12 +157,6 @@ class BedrockEmbeddings(BedrockDialect):
             code="unsupported_parameter",
             provider=self.provider,
         )
-
-    def _values(self, given: Any) -> tuple[float, ...]:
-        if is_list(given) and given:
-            with contextlib.suppress(TypeError, ValueError, OverflowError):
-                return tuple([float(value) for value in given])
-        raise nonsense("a vector", "something else than numbers", provider=self.provider)
 
 
 def _vectors(answer: Mapping[str, Any]) -> Sequence[Any]:

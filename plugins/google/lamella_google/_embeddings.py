@@ -7,8 +7,6 @@ with other fields, hosted open models (`...-maas`) have `embedContent` for one t
 
 from __future__ import annotations
 
-import contextlib
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
@@ -16,13 +14,12 @@ import attrs
 
 from lamella._embeddings import EmbeddingRequest
 from lamella._errors import UnsupportedError
-from lamella._events import Event, Finish, UsageReport, Vector
+from lamella._events import Event, Vector
 from lamella._responses import Head
 from lamella._usage import Usage
 from lamella.transports._dialect import JSON, DialectOptions
-from lamella.transports._estimated_usage import estimated_tokens
+from lamella.transports._vectors import numbers, vector_events
 from lamella.transports._wire_json import (
-    is_list,
     json_object,
     mapping_of,
     nonsense,
@@ -99,18 +96,13 @@ class GeminiEmbeddings(GoogleDialect):
         usage = usage_of(answer.get("usageMetadata")) or _counted(entries)
         if not entries:
             raise nonsense("an answer", "no vectors", provider=self.provider, usage=usage)
-        if request is not None:
-            if len(entries) != len(request.inputs):
-                found = f"{len(entries)} vectors for {len(request.inputs)} inputs"
-                raise nonsense("an answer", found, provider=self.provider, usage=usage)
-            usage = usage or Usage(uncached_input=estimated_tokens(request.inputs), estimated=True)
         vectors = [
-            Vector(index, self._values(entry.get("values"), usage))
+            Vector(index, numbers(entry.get("values"), provider=self.provider, usage=usage))
             for index, entry in enumerate(entries)
         ]
-        report = [UsageReport(usage)] if usage is not None else []
+        events = vector_events(vectors, request, usage, provider=self.provider)
         head = Head(model=text_of(answer, "modelVersion"), raw=body)
-        return [*vectors, *report, Finish("stop")], head
+        return events, head
 
     def _method(self, model: str) -> str:
         name = model.rpartition("/")[2]
@@ -136,15 +128,6 @@ class GeminiEmbeddings(GoogleDialect):
                 provider=self.provider,
             )
         return each[0]
-
-    def _values(self, given: Any, usage: Usage | None) -> tuple[float, ...]:
-        if is_list(given) and given and set(map(type, given)) <= {int, float}:
-            with contextlib.suppress(OverflowError):
-                vector = tuple(map(float, given))
-                if all(map(math.isfinite, vector)):
-                    return vector
-        found = "something else than numbers"
-        raise nonsense("a vector", found, provider=self.provider, usage=usage)
 
 
 def _content(text: str) -> JSON:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NoReturn
 
@@ -10,11 +9,11 @@ import attrs
 
 from lamella._embeddings import EmbeddingRequest
 from lamella._errors import UnsupportedError
-from lamella._events import Event, Finish, UsageReport, Vector
+from lamella._events import Event, Vector
 from lamella._responses import Head
 from lamella._usage import Usage
 from lamella.transports._dialect import JSON, DialectOptions
-from lamella.transports._estimated_usage import estimated_tokens
+from lamella.transports._vectors import numbers, vector_events
 from lamella.transports._wire_json import is_list, json_object, nonsense, raise_in_band, text_of
 from lamella_ollama._chat import OllamaDialect
 from lamella_ollama._defaults import merge_own
@@ -75,27 +74,19 @@ class OllamaEmbeddings(OllamaDialect):
         spent.state(answer)
         usage = spent.stated()
         vectors = self._vectors(answer, usage)
+        events = vector_events(vectors, request, usage, provider=self.provider)
         if request is not None:
-            if len(vectors) != len(request.inputs):
-                found = f"{len(vectors)} vectors for {len(request.inputs)} inputs"
-                raise nonsense("an answer", found, provider=self.provider, usage=usage)
-            usage = usage or Usage(uncached_input=estimated_tokens(request.inputs), estimated=True)
             note_cut(request, self.defaults.window(request), spent.prompt, provider=self.provider)
-        report = [UsageReport(usage)] if usage is not None else []
-        return [*vectors, *report, Finish("stop")], Head(model=text_of(answer, "model"), raw=body)
+        return events, Head(model=text_of(answer, "model"), raw=body)
 
     def _vectors(self, answer: Mapping[str, Any], usage: Usage | None) -> list[Vector]:
         given = answer.get("embeddings")
         if not is_list(given):
             raise nonsense("an answer", "no vectors", provider=self.provider, usage=usage)
-        return [Vector(index, self._values(each, usage)) for index, each in enumerate(given)]
-
-    def _values(self, given: Any, usage: Usage | None) -> tuple[float, ...]:
-        if is_list(given) and given:
-            with contextlib.suppress(TypeError, ValueError, OverflowError):
-                return tuple([float(value) for value in given])
-        found = "something else than numbers"
-        raise nonsense("a vector", found, provider=self.provider, usage=usage)
+        return [
+            Vector(index, numbers(each, provider=self.provider, usage=usage))
+            for index, each in enumerate(given)
+        ]
 
     def _not_streamed(self) -> NoReturn:
         raise UnsupportedError(
