@@ -13,7 +13,7 @@ from lamella._token_counts import TokenCountRequest, token_count_events
 from lamella.transports._dialect import JSON, BaseDialect, DialectOptions
 from lamella.transports._openai_responses import OpenAIResponses
 from lamella.transports._openai_responses_request import responses_body
-from lamella.transports._wire_json import json_object, nonsense, raise_in_band
+from lamella.transports._wire_json import count_of, json_object, nonsense, raise_in_band
 
 _NOT_COUNTED = frozenset(
     {"background", "context_management", "include", "max_output_tokens", "max_tool_calls"}
@@ -76,8 +76,8 @@ class OpenAITokenCounts(BaseDialect):
         """
         answer = json_object(body, "a token count", provider=self.provider)
         raise_in_band(answer, provider=self.provider)
-        tokens = answer.get("input_tokens")
-        if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 0:
+        tokens = count_of(answer, "input_tokens")
+        if tokens is None:
             found = "no whole number of tokens"
             raise nonsense("a token count", found, provider=self.provider)
         model = None if request is None else request.model

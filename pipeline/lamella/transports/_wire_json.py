@@ -115,6 +115,13 @@ def objects_of(given: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any
     return [item for item in value if is_object(item)] if is_list(value) else ()
 
 
+def count_of(given: Mapping[str, Any], name: str) -> int | None:
+    """A field that holds a whole number from 0 up; None where it is absent or something else."""
+    value = given.get(name)
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return value if whole else None
+
+
 def base64_of(given: object, *, provider: str) -> bytes:
     """The bytes of a base64 text; empty where there is none.
 

@@ -13,7 +13,7 @@ from lamella._responses import Head
 from lamella._token_counts import TokenCountRequest, token_count_events
 from lamella.transports._dialect import JSON, BaseDialect, DialectOptions, Headers
 from lamella.transports._headers import encoded_headers
-from lamella.transports._wire_json import json_object, nonsense, raise_in_band
+from lamella.transports._wire_json import count_of, json_object, nonsense, raise_in_band
 from lamella_anthropic._answer import MessageDecoder
 from lamella_anthropic._request import chat_body, count_body, headers_of
 
@@ -100,8 +100,8 @@ class AnthropicTokenCount(AnthropicDialect):
             LamellaError: The provider's own error, where the body is one.
         """
         answer = json_object(body, "an answer", provider=self.provider)
-        tokens = answer.get("input_tokens")
-        if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 0:
+        tokens = count_of(answer, "input_tokens")
+        if tokens is None:
             raise_in_band(answer, provider=self.provider)
             raise nonsense("an answer", "no count of tokens", provider=self.provider)
         return token_count_events(tokens), Head(raw=body)

@@ -13,7 +13,7 @@ from lamella._events import Event
 from lamella._responses import Head
 from lamella._token_counts import TokenCountRequest, token_count_events
 from lamella.transports._dialect import JSON, BaseDialect, DialectOptions
-from lamella.transports._wire_json import json_object, nonsense
+from lamella.transports._wire_json import count_of, json_object, nonsense
 from lamella_bedrock._answer import ConverseDecoder
 from lamella_bedrock._errors import http_error, raise_exception
 from lamella_bedrock._frames import EventStreamReader
@@ -109,8 +109,8 @@ class CountTokens(BedrockDialect):
             LamellaError: The provider's own error, where the body is one.
         """
         answer = json_object(body, "an answer", provider=self.provider)
-        count = answer.get("inputTokens")
-        if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+        count = count_of(answer, "inputTokens")
+        if count is None:
             raise_exception(answer, provider=self.provider)
             raise nonsense("an answer", "no count of tokens", provider=self.provider)
         return token_count_events(count), Head(raw=body)

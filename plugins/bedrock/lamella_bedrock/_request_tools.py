@@ -46,39 +46,14 @@ def add_tools(
     Raises:
         UnsupportedError: If the model cannot be told what is asked.
     """
-    if not request.tools:
-        names = _called(request)
-        if names and not able:
-            raise UnsupportedError(
-                f"The conversation has calls of tools, which {request.model!r} does not know.",
-                hint="Take calls and results out, or write them as text.",
-                code="unsupported_part",
-                provider=writer.provider,
-            )
-        if names:
-            _name_again(body, names, family, losses)
-        return
-    choice = request.tool_choice
     provider = writer.provider
-    if choice == "none" and family != "anthropic":
-        if any(_used(message) for message in request.messages):
-            raise UnsupportedError(
-                "`tool_choice` is 'none', for which Converse has no word.",
-                hint="The conversation has calls, so that its tools cannot be left out instead: "
-                "take both out, or ask a Claude model.",
-                code="unsupported_value",
-                provider=provider,
-            )
-        losses.add("tool_choice", "Converse has no word for none: the tools were left out")
+    if not request.tools:
+        _add_called(body, request, family, losses, able=able, provider=provider)
         return
-    tools: list[JSON] = []
-    for tool in request.tools:
-        if isinstance(tool, Opaque):
-            tools.append(writer.opaque(tool))
-        else:
-            tools.append(_tool(tool, writer))
-            tools += writer.cache_point(tool.extra, tools=True)
-    config: JSON = {"tools": tools}
+    if request.tool_choice == "none" and family != "anthropic":
+        _leave_out(request, losses, provider)
+        return
+    config: JSON = {"tools": _tools(request, writer)}
     chosen = _choice(request, provider)
     if chosen is not None:
         config["toolChoice"] = chosen
@@ -88,6 +63,47 @@ def add_tools(
         if config.get("toolChoice") == {"auto": {}}:
             del config["toolChoice"]
     body["toolConfig"] = config
+
+
+def _tools(request: ChatRequest, writer: PartWriter) -> list[JSON]:
+    """The tools of a request, with the points up to which a cache may keep them."""
+    tools: list[JSON] = []
+    for tool in request.tools:
+        if isinstance(tool, Opaque):
+            tools.append(writer.opaque(tool))
+        else:
+            tools.append(_tool(tool, writer))
+            tools += writer.cache_point(tool.extra, tools=True)
+    return tools
+
+
+def _leave_out(request: ChatRequest, losses: Losses, provider: str) -> None:
+    """Send no tools, where none may be called: there is no other word for that."""
+    if any(_used(message) for message in request.messages):
+        raise UnsupportedError(
+            "`tool_choice` is 'none', for which Converse has no word.",
+            hint="The conversation has calls, so that its tools cannot be left out instead: "
+            "take both out, or ask a Claude model.",
+            code="unsupported_value",
+            provider=provider,
+        )
+    losses.add("tool_choice", "Converse has no word for none: the tools were left out")
+
+
+def _add_called(
+    body: JSON, request: ChatRequest, family: str, losses: Losses, *, able: bool, provider: str
+) -> None:
+    """Name the tools that the conversation has calls of, where the request has none."""
+    names = _called(request)
+    if names and not able:
+        raise UnsupportedError(
+            f"The conversation has calls of tools, which {request.model!r} does not know.",
+            hint="Take calls and results out, or write them as text.",
+            code="unsupported_part",
+            provider=provider,
+        )
+    if names:
+        _name_again(body, names, family, losses)
 
 
 def _called(request: ChatRequest) -> list[str]:

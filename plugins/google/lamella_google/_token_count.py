@@ -11,7 +11,7 @@ from lamella._events import Event
 from lamella._responses import Head
 from lamella._token_counts import TokenCountRequest, token_count_events
 from lamella.transports._dialect import JSON, DialectOptions
-from lamella.transports._wire_json import json_object, mapping_of, nonsense
+from lamella.transports._wire_json import count_of, json_object, mapping_of, nonsense
 from lamella_google._chat import GoogleDialect
 from lamella_google._chat_request import chat_body
 from lamella_google._errors import google_in_band_error
@@ -61,7 +61,7 @@ class GeminiTokenCount(GoogleDialect):
         answer = json_object(body, "a count of tokens", provider=self.provider)
         if answer.get("error"):
             raise google_in_band_error(mapping_of(answer, "error"), provider=self.provider)
-        total = answer.get("totalTokens")
-        if not isinstance(total, int) or isinstance(total, bool) or total < 0:
+        total = count_of(answer, "totalTokens")
+        if total is None:
             raise nonsense("a count of tokens", "no number", provider=self.provider)
         return token_count_events(total), Head(raw=body)
