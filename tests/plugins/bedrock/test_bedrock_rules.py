@@ -103,7 +103,11 @@ def test_schemas_are_of_objects() -> None:
 def test_ids_of_other_providers_fit(given: str) -> None:
     """An id that Bedrock refuses becomes one that it takes, in the call and in the result."""
     call = Message.assistant([ToolCall(given, "add", "{}")])
-    accepted([Message.user("q"), call, Message.tool(given, "1")], tools=[Tool("add")])
+    conversation = [Message.user("q"), call, Message.tool(given, "1")]
+    body, lost = accepted(conversation, tools=[Tool("add")])
+    [asked], [told] = [message["content"] for message in body["messages"][1:]]
+    assert asked["toolUse"]["toolUseId"] == told["toolResult"]["toolUseId"]
+    assert not lost
 
 
 # --- texts -----------------------------------------------------------------------------------
