@@ -15,9 +15,12 @@ from lamella._context import Context
 from lamella._embeddings import EmbeddingAnswer, EmbeddingRequest, EmbeddingResponse
 from lamella._ending import Callback, Ending, ending, outcome_of
 from lamella._errors import (
+    ApprovalRequired,
     AttemptLimitError,
     AttemptTimeout,
+    AuditError,
     AuthenticationError,
+    BlockedError,
     BusyError,
     CallEndedError,
     CertificateError,
@@ -35,6 +38,7 @@ from lamella._errors import (
     ErrorData,
     FirstEventTimeout,
     IdleTimeout,
+    InspectionError,
     InvalidRequestError,
     LamellaError,
     LimitedError,
@@ -135,6 +139,7 @@ from lamella._usage import Usage
 if TYPE_CHECKING:
     from lamella._card_book import CardBook
     from lamella._cards import CardPatch, ModelCard
+    from lamella._detection import Detector, Finding
     from lamella._explain import ExplainedLayer, Explanation
     from lamella._health import Health, PartHealth
     from lamella._parameter_rules import ParameterRule
@@ -144,15 +149,22 @@ if TYPE_CHECKING:
     from lamella._request_keys import request_key
     from lamella._secrets import Secret
     from lamella._shared_cards import shared_cards
+    from lamella._shown import Shown
     from lamella._store_outages import GuardedLeases
+    from lamella._surfaces import Change, Surface, map_texts
+    from lamella._text_channels import Channel, TextChannels, TextFilter
     from lamella._tokenizers import counter_for, exact_counter
     from lamella._tokens import TokenCounter, counted_input, input_usage, output_usage
 
 _LAZY = {
     "CardBook": "_card_book",
     "CardPatch": "_cards",
+    "Change": "_surfaces",
+    "Channel": "_text_channels",
+    "Detector": "_detection",
     "ExplainedLayer": "_explain",
     "Explanation": "_explain",
+    "Finding": "_detection",
     "GuardedLeases": "_store_outages",
     "Health": "_health",
     "ModelCard": "_cards",
@@ -162,12 +174,17 @@ _LAZY = {
     "Price": "_prices",
     "Registry": "_registry",
     "Secret": "_secrets",
+    "Shown": "_shown",
+    "Surface": "_surfaces",
+    "TextChannels": "_text_channels",
+    "TextFilter": "_text_channels",
     "TokenCounter": "_tokens",
     "UnpricedError": "_prices",
     "counted_input": "_tokens",
     "counter_for": "_tokenizers",
     "exact_counter": "_tokenizers",
     "input_usage": "_tokens",
+    "map_texts": "_surfaces",
     "output_usage": "_tokens",
     "registry": "_registry",
     "request_key": "_request_keys",
@@ -177,21 +194,26 @@ _LAZY = {
 
 __all__ = (
     "Answer",
+    "ApprovalRequired",
     "Attempt",
     "AttemptBound",
     "AttemptLimitError",
     "AttemptTimeout",
     "Audio",
+    "AuditError",
     "AuthenticationError",
     "Background",
     "Blob",
     "BlobStore",
+    "BlockedError",
     "BusyError",
     "CallEndedError",
     "Callback",
     "CardBook",
     "CardPatch",
     "CertificateError",
+    "Change",
+    "Channel",
     "ChatAnswer",
     "ChatMiddleware",
     "ChatRequest",
@@ -212,6 +234,7 @@ __all__ = (
     "ContextLengthError",
     "CredentialsExhaustedError",
     "DeadlineExceeded",
+    "Detector",
     "Dimension",
     "Doubt",
     "Effect",
@@ -227,6 +250,7 @@ __all__ = (
     "ExplainedLayer",
     "Explanation",
     "File",
+    "Finding",
     "Finish",
     "FirstEventTimeout",
     "GuardedLeases",
@@ -235,6 +259,7 @@ __all__ = (
     "Health",
     "IdleTimeout",
     "Image",
+    "InspectionError",
     "InvalidRequestError",
     "LamellaError",
     "Layer",
@@ -289,16 +314,20 @@ __all__ = (
     "Secret",
     "SecretError",
     "ServerError",
+    "Shown",
     "Source",
     "Span",
     "StillOpenError",
     "StoreUnavailableError",
     "Stores",
     "StreamTruncated",
+    "Surface",
     "Target",
     "TargetsFailedError",
     "Text",
+    "TextChannels",
     "TextDelta",
+    "TextFilter",
     "TimedOutError",
     "TokenCount",
     "TokenCountAnswer",
@@ -330,6 +359,7 @@ __all__ = (
     "exact_counter",
     "input_usage",
     "inside",
+    "map_texts",
     "message_events",
     "middleware",
     "outcome_of",

@@ -20,6 +20,10 @@
         + CircuitOpenError          the target has failed lately and is left alone
         + NoTargetError             no target can take the request
         + StoreUnavailableError     what counts for the fleet cannot be reached
+        + BlockedError              a guard does not let a request or an answer pass
+        + ApprovalRequired          somebody has to agree first
+        + InspectionError           what inspects texts has failed, and that means no
+        + AuditError                it cannot be written down, and that means no
       x TargetsFailedError          every target has failed; also of the first one's class
       x CredentialsExhaustedError   no credential of a pool is accepted any more
       x UnpricedError               something that was used has no price
@@ -249,6 +253,44 @@ class NoTargetError(RefusedError):
 
 class StoreUnavailableError(RefusedError):
     """Raised when the store that counts for the fleet does not answer, and that means no."""
+
+
+class BlockedError(RefusedError):
+    """Raised when a guard, or what protects personal data, lets a request or an answer not pass.
+
+    Attributes:
+        rule: Which rule of the layer; a word, never what it found.
+        kinds: Of what kind it found something (`"email"`, `"term"`), sorted; may be empty.
+    """
+
+    rule: str = ""
+    kinds: tuple[str, ...] = ()
+
+
+class ApprovalRequired(RefusedError):
+    """Raised when somebody has to agree before a request or an answer passes, and nobody was asked.
+
+    Attributes:
+        rule: Which rule asks.
+        approval_id: The same for the same question, so that an answer given later can be kept.
+    """
+
+    rule: str = ""
+    approval_id: str = ""
+
+
+class InspectionError(RefusedError):
+    """Raised when what inspects texts fails or takes too long: uninspected, nothing passes.
+
+    Attributes:
+        inspector: Which detector or guard.
+    """
+
+    inspector: str = ""
+
+
+class AuditError(RefusedError):
+    """Raised when what is done cannot be written down, and must not be done otherwise."""
 
 
 class TargetsFailedError(LamellaError):

@@ -46,6 +46,11 @@ def lamella_secret_sources() -> Mapping[str, Any]:  # type: ignore[empty-body]
 
 
 @hookspec
+def lamella_detectors() -> Mapping[str, Any]:  # type: ignore[empty-body]
+    """Detectors of personal data: a `Detector`, or a class or function that makes one."""
+
+
+@hookspec
 def lamella_presets() -> Mapping[str, Any]:  # type: ignore[empty-body]
     """Presets: `Preset` records, or tables of the shape that `lamella.toml` has."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import attrs
 
@@ -108,6 +108,20 @@ class MemoryBlobs:
         """Forget `key`; whether it was there."""
         with self._lock:
             return self._delete(key, self._entries.get(key), self._monotonic())
+
+    async def tagged(self, tag: str) -> Mapping[str, Blob]:
+        """Every value with the tag that has not expired, by key."""
+        with self._lock:
+            now = self._monotonic()
+            self._sweep(now)
+            found = [(key, self._entries[key]) for key in self._tagged.get(tag, ())]
+            for key, _ in found:
+                self._entries.move_to_end(key)
+        return {
+            key: Blob(entry.data, max(0.0, now - entry.put_at), entry.tags)
+            for key, entry in found
+            if entry.expires > now
+        }
 
     async def purge(self, *, prefix: str = "", tag: str | None = None) -> int:
         """Forget what is there now with the prefix and the tag; see `BlobStore.purge`.

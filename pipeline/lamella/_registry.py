@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Kind: TypeAlias = Literal[
     "commands",
+    "detectors",
     "middlewares",
     "model_cards",
     "presets",

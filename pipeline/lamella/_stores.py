@@ -62,6 +62,14 @@ class BlobStore(Protocol):
         """Forget `key`; whether it was there."""
         ...
 
+    async def tagged(self, tag: str) -> Mapping[str, Blob]:
+        """Every value that has the tag now and has not expired, by key; empty if there is none.
+
+        What belongs together (the placeholders of a session) is kept under keys of its own with
+        one tag, so that writers at the same time lose nothing of each other's.
+        """
+        ...
+
     async def purge(self, *, prefix: str = "", tag: str | None = None) -> int:
         """Forget every key that begins with the prefix and has the tag, if given; how many.
 

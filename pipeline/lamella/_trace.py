@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -17,6 +17,9 @@ from lamella._attempts import Attempt, AttemptBound, OpenAttempt
 from lamella._money import Money
 from lamella._outcomes import Outcome
 from lamella._usage import Usage
+
+if TYPE_CHECKING:
+    from lamella._shown import Shown
 
 
 @attrs.frozen
@@ -73,7 +76,8 @@ class Trace:
         started: Wall time of its beginning, in seconds since the epoch.
         notes: What layers noted, in order.
         spans: Each layer's time; only where the call asked for it (`Context(timed=True)`).
-        content: What observers may see of prompts and answers; only a redacting layer fills it.
+        content: What observers may see of prompts and answers, by branch; only a redacting layer
+            fills it. It is empty where there is none.
         outcome: How the call ended; None while it is under way.
         duration: Seconds it took; None while it is under way.
     """
@@ -91,7 +95,7 @@ class Trace:
         self.started = wall
         self.notes: list[Note] = []
         self.spans: list[Span] = []
-        self.content: dict[str, Any] = {}
+        self.content: dict[str, Shown] = {}
         self.outcome: Outcome | None = None
         self.duration: float | None = None
         self._monotonic = monotonic

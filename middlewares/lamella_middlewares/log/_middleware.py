@@ -174,7 +174,8 @@ class _Call:
             if log.level == "debug":
                 record["notes"] = notes_of(context.trace.notes)
             if log.content and context.trace.content:
-                record["content"] = dict(context.trace.content)
+                content = context.trace.content
+                record["content"] = {branch: shown.to_dict() for branch, shown in content.items()}
             log.write(record)
         except Exception as error:  # noqa: BLE001 - a record must never cost an answer
             context.note("log", "log.failed", error=type(error).__name__)

@@ -1,0 +1,1 @@
+"""Secrets from AWS Secrets Manager, for Lamella."""

@@ -1,0 +1,1 @@
+"""Secrets from the system's keyring, for Lamella."""

@@ -1,0 +1,1 @@
+"""Microsoft Presidio's recognisers as a detector of personal data, for Lamella."""

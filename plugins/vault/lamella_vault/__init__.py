@@ -1,0 +1,1 @@
+"""Secrets from HashiCorp Vault and OpenBao, for Lamella."""
