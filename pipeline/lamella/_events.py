@@ -7,11 +7,12 @@ say something (`semantic`) commit the answer: once the first of them is out, not
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias
 
 import attrs
 
 from lamella._messages import Message
+from lamella._nothing import NOTHING
 from lamella._parts import JSONObject, Opaque, extra
 from lamella._usage import Usage
 
@@ -146,6 +147,47 @@ class TokenCount:
 
 
 @attrs.frozen
+class Moderation:
+    """What a classifier found in one input.
+
+    Attributes:
+        flagged: Whether the classifier calls the input harmful.
+        categories: Its categories by its own words, and whether each is flagged.
+        scores: The same categories, and how sure it is of each, from 0 to 1.
+        input_types: For each category, what it was looked for in: `"text"`, `"image"`. Empty where
+            nobody says.
+        index: Which input.
+    """
+
+    semantic: ClassVar[bool] = True
+    flagged: bool
+    categories: Mapping[str, bool] = attrs.field(default=NOTHING, hash=False)
+    scores: Mapping[str, float] = attrs.field(default=NOTHING, hash=False, repr=False)
+    input_types: Mapping[str, tuple[str, ...]] = attrs.field(
+        default=NOTHING, hash=False, repr=False
+    )
+    index: int = 0
+    choice: int = 0
+
+    @classmethod
+    def of(cls, scores: Mapping[str, float], *, threshold: float = 0.5, index: int = 0) -> Self:
+        """A result from scores: a category is flagged from `threshold` up.
+
+        Args:
+            scores: The categories and how sure of them, from 0 to 1.
+            threshold: From 0 to 1.
+            index: Which input.
+        """
+        categories = {name: score >= threshold for name, score in scores.items()}
+        return cls(any(categories.values()), categories, dict(scores), index=index)
+
+    @property
+    def flagged_categories(self) -> tuple[str, ...]:
+        """The categories that are flagged, in alphabetical order."""
+        return tuple(sorted([name for name, flagged in self.categories.items() if flagged]))
+
+
+@attrs.frozen
 class Turn:
     """The end of one model turn inside an answer: what follows belongs to the next.
 
@@ -191,6 +233,7 @@ Event: TypeAlias = (
     | MediaDelta
     | Vector
     | TokenCount
+    | Moderation
     | Turn
     | UsageReport
     | Finish

@@ -12,6 +12,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from lamella._chat import ChatRequest, ChatResponse
 from lamella._embeddings import EmbeddingRequest, EmbeddingResponse
+from lamella._moderation import ModerationRequest, ModerationResponse
 from lamella._requests import Request
 from lamella._responses import Response
 from lamella._token_counts import TokenCountRequest, TokenCountResponse
@@ -46,6 +47,11 @@ TokenCountMiddleware: TypeAlias = Callable[
 ]
 """A middleware for token counts only."""
 
+ModerationMiddleware: TypeAlias = Callable[
+    [ModerationRequest, Handler], Awaitable[ModerationResponse]
+]
+"""A middleware for moderation only."""
+
 ChatTransport: TypeAlias = Callable[[ChatRequest], Awaitable[ChatResponse]]
 """A transport for chat only."""
 
@@ -55,8 +61,20 @@ EmbeddingTransport: TypeAlias = Callable[[EmbeddingRequest], Awaitable[Embedding
 TokenCountTransport: TypeAlias = Callable[[TokenCountRequest], Awaitable[TokenCountResponse]]
 """A transport for token counts only."""
 
-Layer: TypeAlias = Middleware | ChatMiddleware | EmbeddingMiddleware | TokenCountMiddleware | str
+ModerationTransport: TypeAlias = Callable[[ModerationRequest], Awaitable[ModerationResponse]]
+"""A transport for moderation only."""
+
+Layer: TypeAlias = (
+    Middleware
+    | ChatMiddleware
+    | EmbeddingMiddleware
+    | TokenCountMiddleware
+    | ModerationMiddleware
+    | str
+)
 """What a pipeline takes as a layer: a middleware, or the name of a registered one."""
 
-Transport: TypeAlias = Handler | ChatTransport | EmbeddingTransport | TokenCountTransport | str
+Transport: TypeAlias = (
+    Handler | ChatTransport | EmbeddingTransport | TokenCountTransport | ModerationTransport | str
+)
 """What a pipeline takes as its transport: a handler, or the name of a registered one."""

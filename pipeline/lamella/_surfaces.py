@@ -66,13 +66,14 @@ _SKIPPED: Final[Mapping[type, frozenset[str]]] = {
 }
 """What is no text: ids and seals that must go back as they came, and words of the protocol."""
 
-_SEALED: Final = frozenset(
-    {"encrypted_content", "id", "signature", "thoughtSignature", "thought_signature", "type"}
+_SEALS: Final = frozenset(
+    {"encrypted_content", "signature", "thoughtSignature", "thought_signature"}
 )
-"""The same inside JSON that only a provider knows."""
+_SEAL: Final = re.compile(r"[A-Za-z0-9+/_=-]{40,}")
+"""The same inside JSON that only a provider knows: a seal goes by its name and by its looks."""
 
-_LEAST_NUMBER: Final = 100_000
-"""Smaller whole numbers in JSON identify nobody, and are not looked at."""
+_LEAST_DIGITS: Final = 6
+"""Shorter numbers in JSON identify nobody, and are not looked at."""
 
 _TEXTUAL: Final = re.compile(
     r"text/|application/(?:[\w.+-]*(?:json|xml|yaml|csv|x-ndjson|javascript|sql|rtf))",
@@ -84,7 +85,7 @@ _TEXTUAL_NAME: Final = re.compile(
     re.IGNORECASE,
 )
 _DATA_URL: Final = re.compile(r"data:([^,;]*)((?:;[^,;]*)*),(.*)", re.DOTALL | re.IGNORECASE)
-_JSON_TOKEN: Final = re.compile(r'("(?:[^"\\]|\\.)*")(\s*:)?|(-?\d{6,}(?:\.\d+)?(?:[eE][+-]?\d+)?)')
+_JSON_TOKEN: Final = re.compile(r'("(?:[^"\\]|\\.)*")(\s*:)?|(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)')
 
 
 def map_texts(request: V, change: Change, unread: Unread | None = None) -> V:
@@ -118,7 +119,7 @@ def map_json_text(text: str, change: Change, surface: Surface) -> str:
     def changed(found: re.Match[str]) -> str:
         quoted, colon, number = found.groups()
         if number is not None:
-            new = change(number, value)
+            new = change(number, value) if len(number) >= _LEAST_DIGITS else number
             return number if new == number else json.dumps(new, ensure_ascii=False)
         old = json.loads(quoted)
         new = change(old, key if colon else value)
@@ -288,9 +289,9 @@ class _Walk:
             items = cast("list[Any]", value)
             made = [self.json(item, surface) for item in items]
             return items if _same(items, made) else type(items)(made)
-        if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= _LEAST_NUMBER:
+        if isinstance(value, int) and not isinstance(value, bool):
             text = str(value)
-            new = self._change(text, surface)
+            new = self._change(text, surface) if len(text) >= _LEAST_DIGITS else text
             return value if new == text else new
         kind = _kind(value)
         return self.whole(value) if attrs.has(kind) else value
@@ -305,7 +306,7 @@ class _Walk:
             if isinstance(key, str):
                 changed = self._change(key, key_surface) if key else key
                 new_key = key if changed == key else changed
-            if key not in _SEALED or not isinstance(value, str):
+            if not (key in _SEALS and isinstance(value, str) and _SEAL.fullmatch(value)):
                 new_value = self.json(value, surface)
             same = same and new_key is key and new_value is value
             made[new_key] = new_value

@@ -201,7 +201,9 @@ class TextChannels:
         if type(event) is TextDelta and event.logprobs is not None:
             changes["logprobs"] = None  # they would spell the text that is no longer there
         changed = attrs.evolve(event, **changes)
-        return (changed,) if new or _says_more(changed) else ()
+        # A piece that begins a call or a medium takes its place among the parts, even if empty.
+        begins = event is current.event and isinstance(event, ToolCallDelta | MediaDelta)
+        return (changed,) if new or begins or _says_more(changed) else ()
 
     def _rest(self, current: _Open) -> list[Event]:
         text = current.filter.flush()

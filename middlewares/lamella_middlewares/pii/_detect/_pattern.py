@@ -1,0 +1,204 @@
+"""Patterns that say the same in two engines, and the detector that is made of them.
+
+RE2 reads a text in time linear in its length, whatever the pattern, and at some hundred MB/s; it
+has no lookaround, which is what a finding inside longer words is told apart by. So what may not
+stand around a match is given beside the expression: each engine gets it in the way it knows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final
+
+import attrs
+
+from lamella import Finding
+from lamella_middlewares.pii._detect import _engine
+
+UNLIKE: Final = re.compile(r"(?<!\\)(?:\\\\)*(\\s|\\S|\(\?[=!<]|\\[1-9])")
+"""What the engines read differently (`\\s` is with or without \\v), or what only one of them has."""
+
+
+@attrs.frozen
+class Pattern:
+    """An expression, and what may not stand directly around its matches.
+
+    Both engines find the same: the leftmost match, the first alternative that fits, then the next
+    match behind it. `\\d`, `\\w` and `\\b` are about ASCII; `\\s`, lookaround and backreferences
+    are refused. Repeat with an upper bound: without RE2 that is what keeps the time linear.
+
+    Args:
+        expression: What to find; never the empty text. With a group, group 1 is what was found,
+            and the rest of the expression is what must stand around it.
+        ignore_case: Whether ASCII letters match in either case. The expression is ASCII then.
+        before: The inside of a character class: none of it may stand directly before a match.
+        after: The same directly behind it. A shorter match that fits is taken instead.
+
+    Raises:
+        ValueError: The expression has what the engines do not share.
+    """
+
+    expression: str
+    ignore_case: bool = attrs.field(default=False, kw_only=True)
+    before: str = attrs.field(default="", kw_only=True)
+    after: str = attrs.field(default="", kw_only=True)
+    _compiled: dict[str, Any] = attrs.field(init=False, factory=dict, eq=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        unlike = UNLIKE.search(self.expression)
+        if unlike is not None:
+            raise ValueError(
+                f"Pattern({self.expression!r}): {unlike[1]!r} is not the same in re and RE2: write "
+                "a character class, and before= or after= for what may not stand around."
+            )
+        if self.ignore_case and not self.expression.isascii():
+            raise ValueError(
+                f"Pattern({self.expression!r}): the engines fold letters beyond ASCII differently: "
+                "write both cases out."
+            )
+
+    def finditer(self, text: str) -> Iterator[tuple[int, int]]:
+        """Start and end of each match (of group 1 if there is one), from left to right."""
+        name = _engine.name()
+        compiled = self._compiled.get(name)
+        if compiled is None:
+            compiled = self._compile(name)
+        if name == "re2":
+            return self._linear(compiled, text)
+        return self._backtracking(compiled, text)
+
+    def _compile(self, engine: str) -> Any:
+        make = self._for_re2 if engine == "re2" else self._for_re
+        compiled = self._compiled[engine] = make()
+        return compiled
+
+    def _for_re2(self) -> Any:
+        before = f"(?:^|[^{self.before}])" if self.before else ""
+        after = f"(?:$|[^{self.after}])" if self.after else ""
+        flags = "(?i)" if self.ignore_case else ""
+        return _engine.re2_bytes(f"{flags}{before}({self.expression}){after}")
+
+    def _for_re(self) -> re.Pattern[str]:
+        before = f"(?<![{self.before}])" if self.before else ""
+        after = f"(?![{self.after}])" if self.after else ""
+        flags = re.ASCII | (re.IGNORECASE if self.ignore_case else 0)
+        return re.compile(f"{before}({self.expression}){after}", flags)
+
+    def _backtracking(self, compiled: re.Pattern[str], text: str) -> Iterator[tuple[int, int]]:
+        group = min(compiled.groups, 2)
+        for match in compiled.finditer(text):
+            yield match.span(group)
+
+    def _linear(self, compiled: Any, text: str) -> Iterator[tuple[int, int]]:
+        # Bytes, encoded once: RE2 would encode the text again for each search, and a search must
+        # begin where the last match ended, not behind the character that bounded it.
+        data = text.encode("utf-8", "replace")
+        plain = len(data) == len(text)
+        group = min(compiled.groups, 2)
+        bounded = bool(self.before)
+        position = counted = characters = 0
+        while (match := compiled.search(data, position)) is not None:
+            start, end = match.span(group)
+            behind = match.end(1)
+            if plain:
+                yield start, end
+            else:
+                first = characters + len(data[counted:start].decode())
+                characters, counted = first + len(data[start:end].decode()), end
+                yield first, characters
+            position = behind
+            if bounded:
+                position -= 1
+                while data[position] & 0xC0 == 0x80:  # back to where its last character begins
+                    position -= 1
+
+
+@attrs.frozen
+class Context:
+    """Words that tell what a number is: "passport no." before nine digits.
+
+    Args:
+        words: In any case and any language. A word of several matches with any white space
+            between; letters or digits may not continue a word on either side.
+        before: How many characters before the finding are looked at.
+        after: How many behind it.
+        required: Whether nothing is found without one of them. Else they make it sure.
+    """
+
+    words: tuple[str, ...] = attrs.field(converter=tuple)
+    before: int = attrs.field(default=48, kw_only=True)
+    after: int = attrs.field(default=0, kw_only=True)
+    required: bool = attrs.field(default=True, kw_only=True)
+    _compiled: list[re.Pattern[str]] = attrs.field(init=False, factory=list, eq=False, repr=False)
+
+    def around(self, text: str, start: int, end: int) -> bool:
+        """Whether one of the words stands near text[start:end]."""
+        words = self._compiled[0] if self._compiled else self._compile()
+        first = max(0, start - self.before)
+        # One character more, so that the end of a longer word is not taken for a whole one.
+        window = text[max(0, first - 1) : start].casefold()
+        if words.search(window, min(first, 1)):
+            return True
+        if not self.after:
+            return False
+        return words.search(text[end : end + self.after].casefold()) is not None
+
+    def _compile(self) -> re.Pattern[str]:
+        longest_first = sorted({word.casefold() for word in self.words}, key=len, reverse=True)
+        spaced = (r"\s+".join(map(re.escape, word.split())) for word in longest_first)
+        compiled = re.compile(rf"(?<![^\W_])(?:{'|'.join(spaced)})(?![^\W_])")
+        self._compiled.append(compiled)
+        return compiled
+
+
+@attrs.frozen
+class PatternDetector:
+    """A detector of one kind, made of patterns.
+
+    Args:
+        kind: What it finds.
+        patterns: Each is looked for by itself: findings of different ones may overlap.
+        reach: The most characters from the first of the context to the last of a finding,
+            the characters around the match included.
+        needs: A quick look at the text: False means that nothing can be there.
+        valid: How sure a match is, 0 to 1; 0 rejects it. None: every match is sure.
+        context: Words that must, or may, stand around.
+    """
+
+    kind: str
+    patterns: tuple[Pattern, ...] = attrs.field(converter=tuple)
+    reach: int = attrs.field(kw_only=True)
+    needs: Callable[[str], bool] | None = attrs.field(default=None, kw_only=True)
+    valid: Callable[[str], float] | None = attrs.field(default=None, kw_only=True)
+    context: Context | None = attrs.field(default=None, kw_only=True)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Its one kind."""
+        return (self.kind,)
+
+    def find(self, text: str, /) -> Iterable[Finding]:
+        """What is in the text; pattern by pattern, each from left to right."""
+        if self.needs is not None and not self.needs(text):
+            return ()
+        found: list[Finding] = []
+        for pattern in self.patterns:
+            for start, end in pattern.finditer(text):
+                confidence = self._confidence(text, start, end)
+                if confidence > 0:
+                    found.append(Finding(start, end, self.kind, confidence))
+        return found
+
+    def _confidence(self, text: str, start: int, end: int) -> float:
+        sure = 1.0 if self.valid is None else self.valid(text[start:end])
+        if sure <= 0 or self.context is None:
+            return sure
+        if self.context.around(text, start, end):
+            return sure if self.context.required else 1.0
+        return 0.0 if self.context.required else sure
+
+
+def any_of(parts: Sequence[str]) -> str:
+    """One expression for any of these literal texts, the longest first."""
+    return "|".join(re.escape(part) for part in sorted(set(parts), key=len, reverse=True))

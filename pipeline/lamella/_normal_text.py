@@ -1,0 +1,220 @@
+"""Text as it is looked at: one spelling for what reads alike, with the way back to the original.
+
+What looks for words in texts would miss `ｆｕｌｌｗｉｄｔｈ`, `so\u00adft` or a zero-width space in the
+middle of a term. So it looks at a view: compatible form (NFKC), digits of all scripts as ASCII
+digits, without characters that take no place, and, where case does not matter, folded (Unicode
+Standard 3.13, NFKC_Casefold). Each place of the view leads back to the characters it came from.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from bisect import bisect_right
+from itertools import accumulate
+from typing import Final
+
+_INVISIBLE: Final = frozenset(
+    chr(code)
+    for first, last in (
+        (0x00AD, 0x00AD),  # soft hyphen
+        (0x034F, 0x034F),  # combining grapheme joiner
+        (0x061C, 0x061C),  # Arabic letter mark
+        (0x115F, 0x1160),  # Hangul fillers
+        (0x17B4, 0x17B5),  # Khmer inherent vowels
+        (0x180B, 0x180F),  # Mongolian variation selectors and vowel separator
+        (0x200B, 0x200F),  # zero-width space, joiners, direction marks
+        (0x202A, 0x202E),  # bidirectional embeddings and overrides
+        (0x2060, 0x206F),  # word joiner, invisible operators, isolates
+        (0x3164, 0x3164),  # Hangul filler
+        (0xFE00, 0xFE0F),  # variation selectors
+        (0xFEFF, 0xFEFF),  # byte order mark
+        (0xFFA0, 0xFFA0),  # half-width Hangul filler
+        (0xFFF9, 0xFFFB),  # interlinear annotation
+        (0x1BCA0, 0x1BCA3),  # shorthand format controls
+        (0x1D173, 0x1D17A),  # musical format controls
+        (0xE0000, 0xE0FFF),  # tags and further variation selectors
+    )
+    for code in range(first, last + 1)
+)
+"""Default_Ignorable_Code_Point and annotation marks: they take no place on a screen."""
+
+_MOST_KEPT: Final = 50_000
+"""Characters whose form is remembered; texts hold few different ones."""
+
+
+class NormalText:
+    """A view of a text, and where each place of it stands in the original.
+
+    Attributes:
+        text: The view.
+        source: The original.
+    """
+
+    __slots__ = ("_forms", "_offsets", "_origins", "source", "text")
+
+    def __init__(self, source: str, text: str, forms: _Forms | None) -> None:
+        self.source = source
+        self.text = text
+        self._forms = forms  # None: each character of the view is the one at the same index
+        self._offsets: list[int] | None = None
+        self._origins: list[int] = []
+
+    def original(self, start: int, end: int) -> tuple[int, int]:
+        """The span of the original that `text[start:end]` came from.
+
+        It covers whole characters: where one character became three in the view, any of them leads
+        back to it. Invisible characters on the edges are not part of it. An empty span leads to an
+        empty one.
+        """
+        if self._forms is None:
+            return start, end
+        if end <= start:
+            place = self.place(start)
+            return place, place
+        source = self.source
+        first = self.place(start)
+        last = self._segment(end - 1)
+        stop = self._origins[last + 1]
+        while stop > first and source[stop - 1] in _INVISIBLE:
+            stop -= 1
+        while first < stop and source[first] in _INVISIBLE:
+            first += 1
+        return first, stop
+
+    def place(self, index: int) -> int:
+        """The index in the original of the character that `text[index]` came from.
+
+        The length of the original for the length of the view.
+        """
+        if self._forms is None:
+            return index
+        if index >= len(self.text):
+            return len(self.source)
+        return self._origins[self._segment(index)]
+
+    def _segment(self, index: int) -> int:
+        offsets = self._offsets
+        if offsets is None:
+            assert self._forms is not None
+            starts = _starts(self.source)
+            pieces = _pieces(self.source, starts, self._forms)
+            offsets = self._offsets = list(accumulate(map(len, pieces), initial=0))
+            self._origins = [*starts, len(self.source)]
+        return bisect_right(offsets, index) - 1
+
+
+def normal_text(text: str, *, fold_case: bool = False) -> NormalText:
+    """The view of a text.
+
+    Args:
+        text: Any text.
+        fold_case: Whether case is folded away too.
+    """
+    if text.isascii():
+        return NormalText(text, text.lower() if fold_case else text, None)
+    forms = _FOLDED if fold_case else _PLAIN
+    try:
+        view = "".join(map(forms.__getitem__, text))
+    except _Joins:
+        view = "".join(_pieces(text, _starts(text), forms))
+    return NormalText(text, view, None if view == text else forms)
+
+
+def settled(text: str) -> int:
+    """How many characters at the beginning look the same whatever is put behind the text.
+
+    The view of `text[:settled(text)]` is the beginning of the view of any text that begins so: the
+    last character may still get an accent.
+    """
+    index = len(text) - 1
+    while index > 0 and _joins(text[index]):
+        index -= 1
+    return max(index, 0)
+
+
+def invisible(character: str) -> bool:
+    """Whether a character takes no place, and so is not in the view."""
+    return character in _INVISIBLE
+
+
+class _Joins(Exception):
+    """A character that cannot be looked at without the one before it."""
+
+
+def _joins(character: str) -> bool:
+    """Whether a character may become one with what stands before it.
+
+    Combining marks, the vowels and final consonants of Hangul, the vowel signs of Kirat Rai, and
+    what decomposes into such; invisible characters too, as they would stand between a letter and
+    its accent. It may say so of more characters than really do.
+    """
+    if character < "\u00ad":
+        return False
+    if character in _INVISIBLE:
+        return True
+    first = unicodedata.normalize("NFKD", character)[0]
+    return (
+        unicodedata.category(first)[0] == "M"
+        or "\u1160" <= first <= "\u11ff"
+        or "\ud7b0" <= first <= "\ud7ff"
+        or "\U00016d63" <= first <= "\U00016d6a"
+    )
+
+
+class _Forms(dict[str, str]):
+    """What stands in the view for one character."""
+
+    def __init__(self, fold: bool) -> None:
+        self._fold = fold
+
+    def __missing__(self, character: str) -> str:
+        if _joins(character):
+            raise _Joins
+        made = self.of(character)
+        if len(self) < _MOST_KEPT:
+            self[character] = made
+        return made
+
+    def of(self, piece: str) -> str:
+        """What stands for a character with all that belongs to it."""
+        made = unicodedata.normalize("NFKC", "".join([c for c in piece if c not in _INVISIBLE]))
+        if self._fold:
+            made = unicodedata.normalize("NFKC", made.casefold())
+        if made.isascii():
+            return made
+        return "".join([_digit(c) for c in made if c not in _INVISIBLE])
+
+
+def _digit(character: str) -> str:
+    value = unicodedata.decimal(character, None)
+    return character if value is None else str(value)
+
+
+_PLAIN: Final = _Forms(fold=False)
+_FOLDED: Final = _Forms(fold=True)
+_JOINING: Final[dict[str, bool]] = {}
+
+
+def _starts(text: str) -> list[int]:
+    """Where the characters begin, each with all that belongs to it."""
+    starts: list[int] = []
+    for index, character in enumerate(text):
+        joins = _JOINING.get(character)
+        if joins is None:
+            joins = _joins(character)
+            if len(_JOINING) < _MOST_KEPT:
+                _JOINING[character] = joins
+        if not joins or index == 0:
+            starts.append(index)
+    return starts
+
+
+def _pieces(text: str, starts: list[int], forms: _Forms) -> list[str]:
+    pieces: list[str] = []
+    for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
+        piece = text[start:end]
+        if end - start == 1 and start:
+            pieces.append(forms[piece])
+        else:
+            pieces.append(forms.of(piece))
+    return pieces
