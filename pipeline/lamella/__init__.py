@@ -72,6 +72,7 @@ from lamella._events import (
     Event,
     Finish,
     MediaDelta,
+    Moderation,
     ReasoningDelta,
     RefusalDelta,
     TextDelta,
@@ -90,6 +91,8 @@ from lamella._handlers import (
     Handler,
     Layer,
     Middleware,
+    ModerationMiddleware,
+    ModerationTransport,
     TokenCountMiddleware,
     TokenCountTransport,
     Transport,
@@ -100,6 +103,12 @@ from lamella._limits import Limits
 from lamella._loops import PerLoop, Waiter
 from lamella._many import Progress
 from lamella._messages import Content, Message
+from lamella._moderation import (
+    ModerationAnswer,
+    ModerationInput,
+    ModerationRequest,
+    ModerationResponse,
+)
 from lamella._money import Money
 from lamella._order import Doubt
 from lamella._outcomes import ErrorPhase, Outcome
@@ -274,6 +283,13 @@ __all__ = (
     "Middleware",
     "MisuseError",
     "ModelCard",
+    "Moderation",
+    "ModerationAnswer",
+    "ModerationInput",
+    "ModerationMiddleware",
+    "ModerationRequest",
+    "ModerationResponse",
+    "ModerationTransport",
     "Money",
     "NetworkError",
     "NoTargetError",

@@ -126,12 +126,15 @@ class Dialect(Protocol):
         api: What model cards and rules call the API: `chat`, `responses`, `embeddings` ...
         stream_type: The content type of a stream.
         wants_card: Whether `encode` is to find the model's card in its options.
+        default_model: The model of requests that name none, where it is not the transport's own:
+            a model for chat judges nothing. None leaves it to the transport.
     """
 
     operation: ClassVar[str]
     api: ClassVar[str]
     stream_type: ClassVar[str]
     wants_card: ClassVar[bool]
+    default_model: ClassVar[str | None]
 
     def path(self, model: str, *, stream: bool) -> str:
         """Where requests go, after the base URL, with what query there is: `/chat/completions`."""
@@ -212,6 +215,7 @@ class BaseDialect:
 
     stream_type: ClassVar[str] = "text/event-stream"
     wants_card: ClassVar[bool] = False
+    default_model: ClassVar[str | None] = None
 
     provider: str
 

@@ -21,10 +21,11 @@ from lamella._errors import ConfigurationError, UnknownNameError
 from lamella._parameter_rules import ParameterRule, RuleBook
 from lamella._rule_tables import read_rules
 
-APIS: Final = frozenset({"chat", "responses", "embeddings", "models", "token_count"})
+APIS: Final = frozenset({"chat", "responses", "embeddings", "models", "moderation", "token_count"})
 """The APIs that an endpoint may have.
 
-`models` is the list of its models; `token_count` is `POST /responses/input_tokens`.
+`models` is the list of its models; `token_count` is `POST /responses/input_tokens`; `moderation` is
+`POST /moderations`.
 """
 
 _PLACEHOLDER: Final = re.compile(r"\{([A-Z][A-Z0-9_]*)\}")

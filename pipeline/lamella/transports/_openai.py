@@ -26,6 +26,7 @@ from lamella.transports._headers import static_headers, user_agent
 from lamella.transports._http_transport import HTTPTransport, TransportOptions, key_header
 from lamella.transports._openai_chat import OpenAIChat
 from lamella.transports._openai_embeddings import OpenAIEmbeddings
+from lamella.transports._openai_moderation import OpenAIModeration
 from lamella.transports._openai_responses import OpenAIResponses
 from lamella.transports._openai_token_counts import OpenAITokenCounts
 from lamella.transports._place import Place
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 API: TypeAlias = Literal["chat", "responses"]
 
-_ALL_APIS = frozenset({"chat", "responses", "embeddings", "models", "token_count"})
+_ALL_APIS = frozenset({"chat", "responses", "embeddings", "models", "moderation", "token_count"})
 
 
 @attrs.frozen(kw_only=True)
@@ -60,7 +61,7 @@ _NO_OPTIONS = OpenAIOptions()
 
 
 class OpenAI(HTTPTransport):
-    """The transport to OpenAI and compatible endpoints: chat, Responses, counts, embeddings.
+    """The transport to OpenAI and compatible endpoints: chat, embeddings, moderation, counts.
 
     Nothing is opened, read or imported before the first request. Nothing is retried, except on a
     kept connection that the provider had closed.
@@ -229,6 +230,8 @@ def openai_dialects(name: str, api: API, apis: Collection[str]) -> Mapping[str, 
         found["embeddings"] = OpenAIEmbeddings(name)
     if "token_count" in apis:
         found["token_count"] = OpenAITokenCounts(name)
+    if "moderation" in apis:
+        found["moderation"] = OpenAIModeration(name)
     return found
 
 

@@ -61,7 +61,7 @@ class Place:
         client: The HTTP port.
         given: The transport's options: cards, what is said in headers, bounds.
         dialects: Which API answers each operation.
-        model: The model of requests that name none.
+        model: The model of requests that name none, unless the dialect has a default.
         options: The quirks of its dialects; as `given` says by default.
         card_provider: Whose cards hold for its models; None for nobody's.
         rules: What it does with parameters, applied after the card's; None for nothing.
@@ -98,7 +98,7 @@ class Place:
             LamellaError: Whatever goes wrong before the answer is committed.
         """
         dialect = self._dialect(request)
-        request = self._with_model(request)
+        request = self._with_model(request, dialect)
         model = request.model or ""
         card = self._card(model)
         wanted = request.stream or request.context.limits.stream_runs
@@ -198,17 +198,18 @@ class Place:
             raise UnsupportedError(msg, hint=f"It has: {can}.", provider=self.name)
         return dialect
 
-    def _with_model(self, request: Request[R]) -> Request[R]:
+    def _with_model(self, request: Request[R], dialect: Dialect) -> Request[R]:
         if request.model is not None:
             return request
-        if self.model is None:
+        model = dialect.default_model or self.model
+        if model is None:
             msg = f"The request names no model, and the transport {self.name!r} has no default."
             hint = "Give model= to the request, or to the transport."
             raise ConfigurationError(msg, hint=hint, provider=self.name)
         attempt = request.context.attempt
         if attempt is not None:
-            attempt.model = self.model
-        return request.evolve(model=self.model)
+            attempt.model = model
+        return request.evolve(model=model)
 
     def _headers_of(self, request: Request[Any]) -> Headers:
         context, given = request.context, self.given

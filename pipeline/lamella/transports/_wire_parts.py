@@ -23,7 +23,7 @@ _RESERVED = {
     "stream": "use `pipeline.stream(request)` or `pipeline.run(request)`",
     "model": "set `model` on the request",
     "messages": "set `messages` on the request",
-    "input": "set `messages` (chat) or `inputs` (embeddings) on the request",
+    "input": "set `messages` (chat) or `inputs` (embeddings, moderation) on the request",
 }
 
 
