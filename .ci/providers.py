@@ -77,6 +77,8 @@ ANSWERS = (
     Probe("prompt cache", ability="prompt_cache"),
 )
 
+OPERATIONS = ("chat", "responses", "embeddings", "moderation")
+
 MODALITIES = ("text", "image", "file", "audio", "video")
 
 THINKING = {
@@ -146,7 +148,7 @@ def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str
 def _operations(provider: Provider) -> frozenset[str]:
     if provider.endpoint is not None:
         return provider.endpoint.apis
-    return frozenset().union(*(card.operations for card in provider.serving("chat", "embeddings")))
+    return frozenset().union(*(card.operations for card in provider.serving(*OPERATIONS)))
 
 
 def _modalities(provider: Provider, side: str) -> str:
@@ -163,10 +165,10 @@ def _operation_rows(known: Iterable[Provider]) -> Iterator[Sequence[str]]:
         done = _operations(one)
         yield (
             f"[`{one.name}`]({one.page})",
-            *("yes" if name in done else "" for name in ("chat", "responses", "embeddings")),
+            *("yes" if name in done else "" for name in OPERATIONS),
             _modalities(one, "input"),
             _modalities(one, "output"),
-            f"[{len(one.serving('chat', 'responses', 'embeddings'))}](models.md#{_anchor(one)})"
+            f"[{len(one.serving(*OPERATIONS))}](models.md#{_anchor(one)})"
             if one.cards
             else "",
         )
@@ -210,7 +212,7 @@ def _probe_rows(known: Iterable[Provider], probes: Sequence[Probe]) -> Iterator[
 
 def tables(known: Sequence[Provider]) -> str:
     """What stands between the marks of the page of transports."""
-    operations = ("provider", "chat", "responses", "embeddings", "reads", "writes", "models")
+    operations = ("provider", *OPERATIONS, "reads", "writes", "models")
     return "\n".join(
         [
             "### Operations and modalities",

@@ -90,7 +90,8 @@ class NormalText:
             return index
         if index >= len(self.text):
             return len(self.source)
-        return self._origins[self._segment(index)]
+        segment = self._segment(index)
+        return self._origins[segment]
 
     def _segment(self, index: int) -> int:
         offsets = self._offsets

@@ -94,7 +94,9 @@ class Fitness:
         while (inner := getattr(transport, "transport", None)) is not None:
             transport = inner  # a pipeline's own
         named: object = None if target is None else target.changes.get("model")
-        model = named or self._request.model or getattr(transport, "model", None)
+        # A transport's own model is one for chat, which judges nothing: it has another for that.
+        own = None if self._request.operation == "moderation" else getattr(transport, "model", None)
+        model = named or self._request.model or own
         if transport is None or not isinstance(model, str):
             return None
         return (self._book or shared_cards()).find(

@@ -14,6 +14,7 @@ from lamella import (
     EmbeddingRequest,
     Handler,
     LamellaError,
+    ModerationRequest,
     Outcome,
     PerLoop,
     Request,
@@ -74,7 +75,7 @@ class SingleFlight:
     Args:
         when: Which calls share. `"all"` that leave nothing behind at the provider;
             `"deterministic"` shares only what is to come out the same each time (temperature 0 or
-            a seed, and embeddings), for programs that ask the same several times at once to get
+            a seed; embeddings and moderation), for programs that ask the same several times at once to get
             different answers; or a plain function of the request.
         vary: What of the context separates calls besides the tenant: names out of `"user"`,
             `"session"`, `"priority"` and `"tags"`.
@@ -190,7 +191,7 @@ def deterministic(request: Request[Any]) -> bool:
     seen: object = request
     if isinstance(seen, ChatRequest):
         return seen.temperature == 0 or seen.seed is not None
-    return isinstance(seen, EmbeddingRequest)
+    return isinstance(seen, EmbeddingRequest | ModerationRequest)
 
 
 Flights: TypeAlias = dict[tuple[Hashable, bool], Flight]

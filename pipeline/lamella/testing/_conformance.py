@@ -270,5 +270,9 @@ def _requests(layer: Layer) -> tuple[Request[Any], ...]:
     )
     known: tuple[Request[Any], ...] = (chat, embedding)
     found = tuple([request for request in known if isinstance(request, handled)])
-    # To a layer a count is another operation that is not streamed, as an embedding is.
-    return found or (TokenCountRequest.of(chat, context=context),)
+    if found:
+        return found
+    # To a layer these are further operations that are not streamed, as an embedding is.
+    moderation = ModerationRequest.of(["one text", "another"], model="a-model", context=context)
+    others: tuple[Request[Any], ...] = (moderation, TokenCountRequest.of(chat, context=context))
+    return tuple([request for request in others if isinstance(request, handled)]) or others[1:]

@@ -136,6 +136,8 @@ class Subject:
             return EmbeddingResponse.of(vectors, usage=USAGE)
         if isinstance(self.request, TokenCountRequest):
             return TokenCountResponse.of(9)
+        if isinstance(self.request, ModerationRequest):
+            return ModerationResponse.of([{"violence": 0.1} for _ in self.request.inputs])
         return pieces(TEXT, 9)
 
 

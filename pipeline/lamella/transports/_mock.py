@@ -19,8 +19,10 @@ from lamella._embeddings import EmbeddingRequest
 from lamella._errors import ClosedError, ConfigurationError, UnsupportedError
 from lamella._events import Event
 from lamella._mock_answers import Answer, chat_events, count_events, embedding_events
+from lamella._mock_moderation import MODERATION_MODEL, judgements
 from lamella._mock_rejections import Rejection
 from lamella._mock_tokens import Draw
+from lamella._moderation import ModerationRequest
 from lamella._options import number, seconds
 from lamella._requests import Request
 from lamella._responses import Head, Response
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
     from lamella.testing._mock_faults import MockFaults, Script, Steps
 
 R = TypeVar("R", bound=Response)
+
+_DEFAULTS = {"embeddings": "mock-embedding", "moderation": MODERATION_MODEL}
+"""The models of requests that name none, where it is not the one for chat."""
 
 
 def _script(mock: Mock) -> Script | None:
@@ -46,7 +51,7 @@ def _script(mock: Mock) -> Script | None:
 
 @attrs.frozen(eq=False, kw_only=True)
 class Mock:
-    """Answers chat, embeddings and token counts itself, the same each time, and fails as told.
+    """Answers chat, embeddings, moderation and token counts itself, and fails as told.
 
     The model's name may be anything; one with `reasoning` in it thinks first. Faults may also stand
     in the name, after a semicolon: `model="mock;status=503"`.
@@ -115,7 +120,7 @@ class Mock:
 
     def _aimed(self, request: Request[Any]) -> tuple[str, MockFaults | None]:
         """The model that is meant, and what goes wrong."""
-        default = "mock-embedding" if isinstance(request, EmbeddingRequest) else self.model
+        default = _DEFAULTS.get(request.operation, self.model)
         model, semicolon, text = (request.model or default).partition(";")
         faults = self._steps.next() if self._steps is not None else None
         if semicolon:
@@ -136,9 +141,11 @@ class Mock:
             return embedding_events(request)
         if isinstance(request, TokenCountRequest):
             return count_events(request)
+        if isinstance(request, ModerationRequest):
+            return judgements(request)
         msg = f"The mock provider cannot answer {request.operation or type(request).__name__!r}."
         raise UnsupportedError(
-            msg, hint="It answers chat, embeddings and token counts.", provider=self.name
+            msg, hint="It answers chat, embeddings, moderation and token counts.", provider=self.name
         )
 
     def _pace(self, faults: MockFaults | None) -> Callable[[int], float]:

@@ -1,4 +1,4 @@
-"""OpenAI's and Azure's APIs on the mock server: chat, Responses, counts, embeddings, models."""
+"""OpenAI's and Azure's APIs on the mock server: chat, Responses, counts, embeddings, moderation, models."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import attrs
 from lamella._chat_answer import fold
 from lamella._messages import Message
 from lamella._mock_answers import embedding_events
+from lamella._mock_moderation import MODERATION_MODEL, judgements
 from lamella._mock_rejections import Rejection, in_band_body
 from lamella._mock_tokens import input_usage
 from lamella.testing._http_framing import Reply
@@ -18,6 +19,7 @@ from lamella.testing._mock_openai import _chat as chat
 from lamella.testing._mock_openai import _responses as responses
 from lamella.testing._mock_openai._azure import filtered_document, filtered_frames
 from lamella.testing._mock_openai._embeddings import embeddings_document
+from lamella.testing._mock_openai._moderation import moderation_document, moderation_request
 from lamella.testing._mock_openai._requests import (
     JSON,
     chat_request,
@@ -45,7 +47,10 @@ from lamella.testing._mock_replies import (
 KEPT = 1_000
 """How many conversations are kept for `previous_response_id`."""
 
-MODELS = ("mock", "mock-small", "mock-reasoning", "mock-embedding")
+MODELS = ("mock", "mock-small", "mock-reasoning", "mock-embedding", MODERATION_MODEL)
+
+_UNNAMED = {"token_count": MODELS[0], "moderation": "omni-moderation-latest"}
+"""The models of APIs whose requests need not name one."""
 
 _LIMITS = (
     ("openai-processing-ms", "1"),
@@ -88,6 +93,8 @@ class MockOpenAI:
                 return self._responses(told, asked)
             case "token_count":
                 return self._token_count(told, asked), 0.0
+            case "moderation":
+                return self._moderation(told, asked), 0.0
             case _:
                 return self._embeddings(told, asked), 0.0
 
@@ -158,6 +165,11 @@ class MockOpenAI:
         document = embeddings_document(model, events, asked.faults, packed=packed)
         return whole(document, in_band_body(asked.faults.error or "server_error"), asked.faults)
 
+    def _moderation(self, told: JSON, asked: Asked) -> Reply:
+        events = judgements(moderation_request(told))
+        document = moderation_document(_identity(told, asked), events)
+        return whole(document, in_band_body(asked.faults.error or "server_error"), asked.faults)
+
     def _told(self, place: Place, asked: Asked) -> JSON:
         """What a body says, with the model that is meant."""
         body: object = asked.body
@@ -166,8 +178,8 @@ class MockOpenAI:
         told: JSON = {**cast("JSON", body)}
         if asked.model:
             told["model"] = asked.model
-        elif place.api == "token_count":
-            told["model"] = MODELS[0]  # whose tokens are counted need not be said
+        elif place.api in _UNNAMED:
+            told["model"] = _UNNAMED[place.api]
             return told
         known = self.settings.models
         if known is not None and asked.model not in known:

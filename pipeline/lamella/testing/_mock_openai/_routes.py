@@ -10,13 +10,14 @@ import attrs
 
 from lamella._mock_rejections import Rejection
 
-API: TypeAlias = Literal["chat", "responses", "token_count", "embeddings", "models"]
+API: TypeAlias = Literal["chat", "responses", "token_count", "embeddings", "moderation", "models"]
 
 _APIS: dict[str, API] = {
     "chat/completions": "chat",
     "responses/input_tokens": "token_count",
     "responses": "responses",
     "embeddings": "embeddings",
+    "moderations": "moderation",
     "models": "models",
 }
 _NAMES = "|".join(_APIS)
@@ -63,8 +64,8 @@ def _place(path: str, query: Mapping[str, str]) -> Place | None:
         api = _APIS[found["api"]]
         if name is not None and api != "models":
             return None
-        if found["azure"] and api == "token_count":
-            return None  # Azure does not count
+        if found["azure"] and api in {"token_count", "moderation"}:
+            return None  # Azure does neither
         return Place(api, found["azure"] is not None, name)
     if found := _DEPLOYMENT.fullmatch(path) or _VERSIONED.fullmatch(path):
         if "api-version" not in query:

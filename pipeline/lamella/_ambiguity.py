@@ -1,0 +1,294 @@
+"""Whether a regular expression can take a backtracking engine exponential time.
+
+It can where a loop may be gone round in two ways by the same text: (a+)+ reads "aaaa" in as many
+ways as there are to cut it up, and all are tried before giving up. So the expression is made an
+automaton of its characters (Glushkov), in which each way is a path, and two paths are walked side
+by side: if from one place both can come back to it with the same text, having been apart, there is
+such a loop (Weber and Seidl, "On the degree of ambiguity of finite automata", 1991: criterion EDA).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from typing import Any, Final, TypeAlias
+
+import attrs
+
+Ranges: TypeAlias = tuple[tuple[int, int], ...]
+
+_LAST: Final = 0x10FFFF
+_MOST_PLACES: Final = 400
+_MOST_STEPS: Final = 1_000_000
+_FEW: Final = 8
+"""Counted repeats up to here are written out; above, they count as loops."""
+
+_CATEGORIES: Final[dict[str, Ranges]] = {
+    "DIGIT": ((48, 57),),
+    "SPACE": ((9, 13), (32, 32)),
+    "WORD": ((48, 57), (65, 90), (95, 95), (97, 122)),
+}
+
+
+def ambiguity(expression: str, flags: int) -> str | None:
+    """Why an expression may take exponential time; None if it cannot.
+
+    Args:
+        expression: One that `re` compiles.
+        flags: Of `re`.
+    """
+    parser: Any = importlib.import_module("re._parser")
+    automaton = _Automaton(parser.parse(expression, flags))
+    try:
+        automaton.build()
+        return automaton.loops_twice()
+    except _Refused as refusal:
+        return refusal.args[0]
+
+
+class _Refused(Exception):
+    """What is wrong with the expression."""
+
+
+@attrs.frozen
+class _Piece:
+    """A part of an expression: where it may begin and end, and whether it may be empty."""
+
+    first: tuple[int, ...] = ()
+    last: tuple[int, ...] = ()
+    empty: bool = True
+
+
+class _Automaton:
+    """The places of an expression, one for each character that it reads."""
+
+    def __init__(self, parsed: Any) -> None:
+        self._parsed = parsed
+        self._ignore_case = bool(parsed.state.flags & 2)
+        self._reads: list[Ranges] = []
+        self._follow: list[dict[int, int]] = []  # to which place, in how many ways
+        self._steps = 0
+
+    def build(self) -> None:
+        """Makes the automaton."""
+        self._sequence(self._parsed)
+
+    # --- from the parsed expression ------------------------------------------------------------
+
+    def _sequence(self, items: Iterable[tuple[Any, Any]]) -> _Piece:
+        whole = _Piece()
+        for operation, argument in items:
+            whole = self._then(whole, self._piece(str(operation), argument))
+        return whole
+
+    def _piece(self, operation: str, argument: Any) -> _Piece:
+        if operation in {"MAX_REPEAT", "MIN_REPEAT"}:
+            least, most, body = argument
+            return self._repeat(int(least), int(most), body)
+        if operation == "SUBPATTERN":
+            return self._sequence(argument[3])
+        if operation == "BRANCH":
+            pieces = [self._sequence(branch) for branch in argument[1]]
+            return _Piece(
+                tuple([place for piece in pieces for place in piece.first]),
+                tuple([place for piece in pieces for place in piece.last]),
+                any(piece.empty for piece in pieces),
+            )
+        if operation == "AT":
+            return _Piece()
+        if operation in {"LITERAL", "NOT_LITERAL", "IN", "ANY", "RANGE", "CATEGORY"}:
+            return self._place(self._ranges(operation, argument))
+        raise _Refused(f"it uses {operation.lower().replace('_', ' ')}, which RE2 has not")
+
+    def _place(self, reads: Ranges) -> _Piece:
+        if len(self._reads) >= _MOST_PLACES:
+            raise _Refused(f"it is too long to be checked (over {_MOST_PLACES} characters)")
+        self._reads.append(reads)
+        self._follow.append({})
+        place = len(self._reads) - 1
+        return _Piece((place,), (place,), empty=False)
+
+    def _then(self, one: _Piece, other: _Piece) -> _Piece:
+        self._join(one.last, other.first)
+        return _Piece(
+            one.first + other.first if one.empty else one.first,
+            one.last + other.last if other.empty else other.last,
+            one.empty and other.empty,
+        )
+
+    def _join(self, last: tuple[int, ...], first: tuple[int, ...]) -> None:
+        for place in last:
+            follow = self._follow[place]
+            for following in first:
+                follow[following] = follow.get(following, 0) + 1
+
+    def _repeat(self, least: int, most: int, body: Any) -> _Piece:
+        if most == 0:
+            return _Piece()
+        if most <= _FEW and len(self._reads) + most * len(body) < _MOST_PLACES // 2:
+            whole = _Piece()
+            for _ in range(least):
+                whole = self._then(whole, self._sequence(body))
+            return self._then(whole, self._optional(most - least, body))
+        piece = self._sequence(body)
+        if piece.empty and least > 1:
+            raise _Refused("it repeats something that may be empty a number of times")
+        self._join(piece.last, piece.first)
+        return attrs.evolve(piece, empty=piece.empty or least == 0)
+
+    def _optional(self, count: int, body: Any) -> _Piece:
+        """(body (body (body)?)?)?"""
+        whole = _Piece()
+        for _ in range(count):
+            whole = attrs.evolve(self._then(self._sequence(body), whole), empty=True)
+        return whole
+
+    # --- what a place reads ----------------------------------------------------------------------
+
+    def _ranges(self, operation: str, argument: Any) -> Ranges:
+        if operation == "ANY":
+            return _without(((10, 10),))
+        if operation == "NOT_LITERAL":
+            return _without(self._cased([(argument, argument)]))
+        if operation == "LITERAL":
+            return self._cased([(argument, argument)])
+        if operation == "RANGE":
+            return self._cased([argument])
+        if operation == "CATEGORY":
+            name = str(argument).removeprefix("CATEGORY_")
+            known = _CATEGORIES.get(name.removeprefix("NOT_"))
+            if known is None:
+                raise _Refused(f"it uses {name.lower()}, which is not known here")
+            return _without(known) if name.startswith("NOT_") else known
+        items = [(str(kind), value) for kind, value in argument]
+        negated = bool(items) and items[0][0] == "NEGATE"
+        found = [
+            one for kind, value in items if kind != "NEGATE" for one in self._ranges(kind, value)
+        ]
+        merged = _merged(found)
+        return _without(merged) if negated else merged
+
+    def _cased(self, ranges: list[tuple[int, int]]) -> Ranges:
+        if not self._ignore_case:
+            return _merged(ranges)
+        both = list(ranges)
+        for low, high in ranges:
+            if high - low > 512:  # a range of scripts: letters of any case
+                both.append((0, _LAST))
+                continue
+            for code in range(low, high + 1):
+                for other in (chr(code).lower(), chr(code).upper(), chr(code).casefold()):
+                    both += [(ord(one), ord(one)) for one in other]
+        return _merged(both)
+
+    # --- two walks side by side ------------------------------------------------------------------
+
+    def loops_twice(self) -> str | None:
+        """Whether a loop may be gone round in two ways by one text."""
+        loop_of: dict[int, int] = {}
+        for number, places in enumerate(self._loops(list(range(len(self._reads))), self._next)):
+            loop_of.update(dict.fromkeys(places, number))
+        for place, follow in enumerate(self._follow):
+            for following, ways in follow.items():
+                if ways > 1 and loop_of.get(place, -1) == loop_of.get(following, -2):
+                    return "a repeat stands directly within a repeat"
+
+        def both(pair: tuple[int, int]) -> list[tuple[int, int]]:
+            one, other = pair
+            within = loop_of[one]
+            reached: list[tuple[int, int]] = []
+            for a in self._follow[one]:
+                if loop_of.get(a) != within:
+                    continue
+                for b in self._follow[other]:
+                    self._steps += 1
+                    if loop_of.get(b) == within and _meet(self._reads[a], self._reads[b]):
+                        reached.append((a, b))
+            if self._steps > _MOST_STEPS:
+                raise _Refused("it is too complex to be checked")
+            return reached
+
+        for pairs in self._loops([(place, place) for place in loop_of], both):
+            if any(a == b for a, b in pairs) and any(a != b for a, b in pairs):
+                return "a text can be read in two ways within a repeat"
+        return None
+
+    def _next(self, place: int) -> list[int]:
+        return list(self._follow[place])
+
+    def _loops(self, starts: list[Any], following: Any) -> list[list[Any]]:
+        """Strongly connected components in which one can walk on for ever (Tarjan)."""
+        index: dict[Any, int] = {}
+        low: dict[Any, int] = {}
+        path: list[Any] = []
+        on_path: set[Any] = set()
+        found: list[list[Any]] = []
+        for start in starts:
+            if start in index:
+                continue
+            work: list[tuple[Any, list[Any]]] = []
+            entering: Any = start
+            while True:
+                if entering is not None:
+                    index[entering] = low[entering] = len(index)
+                    path.append(entering)
+                    on_path.add(entering)
+                    work.append((entering, following(entering)))
+                node, left = work[-1]
+                entering = None
+                while left:
+                    other = left.pop()
+                    if other not in index:
+                        entering = other
+                        break
+                    if other in on_path:
+                        low[node] = min(low[node], index[other])
+                if entering is not None:
+                    continue
+                work.pop()
+                if work:
+                    low[work[-1][0]] = min(low[work[-1][0]], low[node])
+                if low[node] == index[node]:
+                    component = path[path.index(node) :]
+                    del path[-len(component) :]
+                    on_path.difference_update(component)
+                    if len(component) > 1 or node in following(node):
+                        found.append(component)
+                if not work:
+                    break
+        return found
+
+
+def _merged(ranges: Iterable[tuple[int, int]]) -> Ranges:
+    merged: list[tuple[int, int]] = []
+    for low, high in sorted(ranges):
+        if merged and low <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(high, merged[-1][1]))
+        else:
+            merged.append((low, high))
+    return tuple(merged)
+
+
+def _without(ranges: Ranges) -> Ranges:
+    left: list[tuple[int, int]] = []
+    after = 0
+    for low, high in ranges:
+        if low > after:
+            left.append((after, low - 1))
+        after = high + 1
+    if after <= _LAST:
+        left.append((after, _LAST))
+    return tuple(left)
+
+
+def _meet(one: Ranges, other: Ranges) -> bool:
+    """Whether there is a character in both."""
+    a = b = 0
+    while a < len(one) and b < len(other):
+        if one[a][1] < other[b][0]:
+            a += 1
+        elif other[b][1] < one[a][0]:
+            b += 1
+        else:
+            return True
+    return False
