@@ -168,9 +168,7 @@ def _operation_rows(known: Iterable[Provider]) -> Iterator[Sequence[str]]:
             *("yes" if name in done else "" for name in OPERATIONS),
             _modalities(one, "input"),
             _modalities(one, "output"),
-            f"[{len(one.serving(*OPERATIONS))}](models.md#{_anchor(one)})"
-            if one.cards
-            else "",
+            f"[{len(one.serving(*OPERATIONS))}](models.md#{_anchor(one)})" if one.cards else "",
         )
 
 

@@ -10,10 +10,12 @@ such a loop (Weber and Seidl, "On the degree of ambiguity of finite automata", 1
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import attrs
+
+N = TypeVar("N", bound=Hashable)
 
 Ranges: TypeAlias = tuple[tuple[int, int], ...]
 
@@ -43,7 +45,7 @@ def ambiguity(expression: str, flags: int) -> str | None:
         automaton.build()
         return automaton.loops_twice()
     except _Refused as refusal:
-        return refusal.args[0]
+        return str(refusal)
 
 
 class _Refused(Exception):
@@ -185,78 +187,83 @@ class _Automaton:
 
     def loops_twice(self) -> str | None:
         """Whether a loop may be gone round in two ways by one text."""
+        loops: _Loops[int] = _Loops(lambda place: list(self._follow[place]))
         loop_of: dict[int, int] = {}
-        for number, places in enumerate(self._loops(list(range(len(self._reads))), self._next)):
+        for number, places in enumerate(loops.found(range(len(self._reads)))):
             loop_of.update(dict.fromkeys(places, number))
-        for place, follow in enumerate(self._follow):
-            for following, ways in follow.items():
-                if ways > 1 and loop_of.get(place, -1) == loop_of.get(following, -2):
+        for place, number in loop_of.items():
+            for following, ways in self._follow[place].items():
+                if ways > 1 and loop_of.get(following) == number:
                     return "a repeat stands directly within a repeat"
-
-        def both(pair: tuple[int, int]) -> list[tuple[int, int]]:
-            one, other = pair
-            within = loop_of[one]
-            reached: list[tuple[int, int]] = []
-            for a in self._follow[one]:
-                if loop_of.get(a) != within:
-                    continue
-                for b in self._follow[other]:
-                    self._steps += 1
-                    if loop_of.get(b) == within and _meet(self._reads[a], self._reads[b]):
-                        reached.append((a, b))
-            if self._steps > _MOST_STEPS:
-                raise _Refused("it is too complex to be checked")
-            return reached
-
-        for pairs in self._loops([(place, place) for place in loop_of], both):
-            if any(a == b for a, b in pairs) and any(a != b for a, b in pairs):
+        pairs = _Loops(lambda pair: self._together(pair, loop_of))
+        for loop in pairs.found([(place, place) for place in loop_of]):
+            if any(one == other for one, other in loop) and any(a != b for a, b in loop):
                 return "a text can be read in two ways within a repeat"
         return None
 
-    def _next(self, place: int) -> list[int]:
-        return list(self._follow[place])
+    def _together(self, pair: tuple[int, int], loop_of: dict[int, int]) -> list[tuple[int, int]]:
+        """Where two walks may be after one further character."""
+        within = loop_of[pair[0]]
+        one, other = [
+            [place for place in self._follow[at] if loop_of.get(place) == within] for at in pair
+        ]
+        self._steps += 1 + len(one) * len(other)
+        if self._steps > _MOST_STEPS:
+            raise _Refused("it is too complex to be checked")
+        return [(a, b) for a in one for b in other if _meet(self._reads[a], self._reads[b])]
 
-    def _loops(self, starts: list[Any], following: Any) -> list[list[Any]]:
-        """Strongly connected components in which one can walk on for ever (Tarjan)."""
-        index: dict[Any, int] = {}
-        low: dict[Any, int] = {}
-        path: list[Any] = []
-        on_path: set[Any] = set()
-        found: list[list[Any]] = []
+
+class _Loops(Generic[N]):
+    """Where one can walk on for ever: the strongly connected components of a graph (Tarjan)."""
+
+    def __init__(self, following: Callable[[N], list[N]]) -> None:
+        self._following = following
+        self._index: dict[N, int] = {}
+        self._low: dict[N, int] = {}
+        self._path: list[N] = []
+        self._on_path: set[N] = set()
+        self._work: list[tuple[N, list[N]]] = []
+
+    def found(self, starts: Iterable[N]) -> Iterator[list[N]]:
+        """All that can be reached."""
         for start in starts:
-            if start in index:
-                continue
-            work: list[tuple[Any, list[Any]]] = []
-            entering: Any = start
-            while True:
-                if entering is not None:
-                    index[entering] = low[entering] = len(index)
-                    path.append(entering)
-                    on_path.add(entering)
-                    work.append((entering, following(entering)))
-                node, left = work[-1]
-                entering = None
-                while left:
-                    other = left.pop()
-                    if other not in index:
-                        entering = other
-                        break
-                    if other in on_path:
-                        low[node] = min(low[node], index[other])
-                if entering is not None:
-                    continue
-                work.pop()
-                if work:
-                    low[work[-1][0]] = min(low[work[-1][0]], low[node])
-                if low[node] == index[node]:
-                    component = path[path.index(node) :]
-                    del path[-len(component) :]
-                    on_path.difference_update(component)
-                    if len(component) > 1 or node in following(node):
-                        found.append(component)
-                if not work:
-                    break
-        return found
+            if start not in self._index:
+                self._enter(start)
+            while self._work:
+                if not self._further():
+                    yield from self._leave()
+
+    def _enter(self, node: N) -> None:
+        self._index[node] = self._low[node] = len(self._index)
+        self._path.append(node)
+        self._on_path.add(node)
+        self._work.append((node, self._following(node)))
+
+    def _further(self) -> bool:
+        """Goes to a node that was not seen; False if there is none from here."""
+        node, left = self._work[-1]
+        while left:
+            other = left.pop()
+            if other not in self._index:
+                self._enter(other)
+                return True
+            if other in self._on_path:
+                self._low[node] = min(self._low[node], self._index[other])
+        return False
+
+    def _leave(self) -> Iterator[list[N]]:
+        node, _ = self._work.pop()
+        if self._work:
+            above = self._work[-1][0]
+            self._low[above] = min(self._low[above], self._low[node])
+        if self._low[node] != self._index[node]:
+            return
+        component: list[N] = []
+        while not component or component[-1] != node:
+            component.append(self._path.pop())
+        self._on_path.difference_update(component)
+        if len(component) > 1 or node in self._following(node):
+            yield component
 
 
 def _merged(ranges: Iterable[tuple[int, int]]) -> Ranges:

@@ -1,8 +1,9 @@
 """Moderation by a list of words: the same input is always found to be the same.
 
 It knows OpenAI's 13 categories, and a few words for each. A category is flagged where one of its
-words occurs as a word, in upper or lower case; those that are looked for in pictures are found in a picture's
-address and in its bytes. A line `mock: flag=violence, hate` in a text flags these categories.
+words occurs as a word, in upper or lower case; those that are looked for in pictures are found in a
+picture's address and in its bytes. A line `mock: flag=violence, hate` in a text flags these
+categories.
 """
 
 from __future__ import annotations

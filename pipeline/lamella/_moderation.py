@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias, cast
 
 import attrs
 
@@ -98,7 +98,7 @@ class ModerationResponse(Response):
     @property
     def flagged(self) -> bool:
         """Whether any of the inputs is flagged."""
-        return any([result.flagged for result in self.answer.results])
+        return any(result.flagged for result in self.answer.results)
 
 
 def moderation_events(
@@ -117,33 +117,38 @@ def moderation_events(
     return (*numbered, UsageReport(Usage() if usage is None else usage), Finish("stop"))
 
 
-def _input(given: object) -> ModerationInput:
+def _input(given: Any) -> ModerationInput:
     """One input: several parts, or a text with `extra`, are a tuple; plain text is itself."""
     if isinstance(given, str):
         return given
     if isinstance(given, Text | Image):
         return given.text if isinstance(given, Text) and not given.extra else (given,)
-    if isinstance(given, Iterable):
-        parts: list[Text | Image] = []
-        for part in given:  # pyright: ignore[reportUnknownVariableType]
-            if not isinstance(part, str | Text | Image):
-                kind = type(part).__name__  # pyright: ignore[reportUnknownArgumentType]
-                raise TypeError(f"An input of a ModerationRequest holds a {kind}. {_WANTED}")
-            parts.append(Text(part) if isinstance(part, str) else part)
-        if not parts:
-            raise ValueError(f"An input of a ModerationRequest is empty. {_WANTED}")
-        return tuple(parts)
-    raise TypeError(f"An input of a ModerationRequest is a {type(given).__name__}. {_WANTED}")
+    parts: list[Text | Image] = []
+    for part in _several(given, "An input of a ModerationRequest is"):
+        if not isinstance(part, str | Text | Image):
+            kind = type(part).__name__
+            raise TypeError(f"An input of a ModerationRequest holds a {kind}. {_WANTED}")
+        parts.append(Text(part) if isinstance(part, str) else part)
+    if not parts:
+        raise ValueError(f"An input of a ModerationRequest is empty. {_WANTED}")
+    return tuple(parts)
 
 
-def _inputs(given: object) -> tuple[ModerationInput, ...]:
-    alone = isinstance(given, str | Text | Image)
-    if not alone and not isinstance(given, Iterable):
-        raise TypeError(f"The inputs of a ModerationRequest are a {type(given).__name__}. {_WANTED}")
-    inputs = (given,) if alone else tuple(given)
+def _inputs(given: Any) -> tuple[ModerationInput, ...]:
+    if isinstance(given, str | Text | Image):
+        return (_input(given),)
+    several = _several(given, "The inputs of a ModerationRequest are")
+    inputs = tuple([_input(one) for one in several])
     if not inputs:
         raise ValueError("A ModerationRequest needs at least one input.")
-    return tuple([_input(one) for one in inputs])
+    return inputs
+
+
+def _several(given: object, what: str) -> Iterable[Any]:
+    kind = type(given)
+    if hasattr(kind, "__iter__") and not issubclass(kind, bytes | bytearray | Mapping):
+        return cast("Iterable[Any]", given)
+    raise TypeError(f"{what} a {kind.__name__}. {_WANTED}")
 
 
 _Given: TypeAlias = "str | Text | Image | Iterable[str | Text | Image]"

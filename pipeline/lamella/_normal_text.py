@@ -1,15 +1,16 @@
 """Text as it is looked at: one spelling for what reads alike, with the way back to the original.
 
-What looks for words in texts would miss `ｆｕｌｌｗｉｄｔｈ`, `so\u00adft` or a zero-width space in the
-middle of a term. So it looks at a view: compatible form (NFKC), digits of all scripts as ASCII
-digits, without characters that take no place, and, where case does not matter, folded (Unicode
-Standard 3.13, NFKC_Casefold). Each place of the view leads back to the characters it came from.
+What looks for words in texts would miss full-width letters, or a term with a soft hyphen or a
+zero-width space in its middle. So it looks at a view: compatible form (NFKC), digits of all scripts
+as ASCII digits, without characters that take no place, and, where case does not matter, folded (The
+Unicode Standard 3.13, NFKC_Casefold). Each place of the view leads back to the characters it came
+from.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from itertools import accumulate
 from typing import Final
 
@@ -39,7 +40,8 @@ _INVISIBLE: Final = frozenset(
 """Default_Ignorable_Code_Point and annotation marks: they take no place on a screen."""
 
 _MOST_KEPT: Final = 50_000
-"""Characters whose form is remembered; texts hold few different ones."""
+_LONGEST_KEPT: Final = 8
+"""Characters whose form is remembered, with what belongs to them; texts hold few different ones."""
 
 
 class NormalText:
@@ -93,12 +95,19 @@ class NormalText:
         segment = self._segment(index)
         return self._origins[segment]
 
+    def index(self, place: int) -> int:
+        """The index in the view of the first character that came from `place` or behind it."""
+        if self._forms is None:
+            return place
+        self._segment(0)
+        offsets = self._offsets or [0]
+        return offsets[min(bisect_left(self._origins, place), len(offsets) - 1)]
+
     def _segment(self, index: int) -> int:
         offsets = self._offsets
         if offsets is None:
-            assert self._forms is not None
             starts = _starts(self.source)
-            pieces = _pieces(self.source, starts, self._forms)
+            pieces = _pieces(self.source, starts, self._forms or _PLAIN)
             offsets = self._offsets = list(accumulate(map(len, pieces), initial=0))
             self._origins = [*starts, len(self.source)]
         return bisect_right(offsets, index) - 1
@@ -127,7 +136,11 @@ def settled(text: str) -> int:
     The view of `text[:settled(text)]` is the beginning of the view of any text that begins so: the
     last character may still get an accent.
     """
-    index = len(text) - 1
+    return beginning(text, len(text) - 1)
+
+
+def beginning(text: str, index: int) -> int:
+    """Where the character that holds `text[index]` begins, with what stands before its accents."""
     while index > 0 and _joins(text[index]):
         index -= 1
     return max(index, 0)
@@ -165,15 +178,15 @@ def _joins(character: str) -> bool:
 class _Forms(dict[str, str]):
     """What stands in the view for one character."""
 
-    def __init__(self, fold: bool) -> None:
+    def __init__(self, *, fold: bool) -> None:
         self._fold = fold
 
-    def __missing__(self, character: str) -> str:
-        if _joins(character):
+    def __missing__(self, piece: str) -> str:
+        if len(piece) == 1 and _joins(piece):
             raise _Joins
-        made = self.of(character)
-        if len(self) < _MOST_KEPT:
-            self[character] = made
+        made = self.of(piece)
+        if len(self) < _MOST_KEPT and len(piece) <= _LONGEST_KEPT:
+            self[piece] = made
         return made
 
     def of(self, piece: str) -> str:
@@ -211,11 +224,7 @@ def _starts(text: str) -> list[int]:
 
 
 def _pieces(text: str, starts: list[int], forms: _Forms) -> list[str]:
-    pieces: list[str] = []
-    for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
-        piece = text[start:end]
-        if end - start == 1 and start:
-            pieces.append(forms[piece])
-        else:
-            pieces.append(forms.of(piece))
-    return pieces
+    """What stands in the view for each; a text may begin with what belongs to nothing."""
+    first = starts[1] if len(starts) > 1 else len(text)
+    rest = zip(starts[1:], [*starts[2:], len(text)], strict=False)
+    return [forms.of(text[:first]), *[forms[text[start:end]] for start, end in rest]]

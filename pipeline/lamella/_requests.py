@@ -166,7 +166,7 @@ class Request(Evolvable, Generic[R_co]):
             target: Where to.
             branch: A further step of the branch, as for `branch`; None stays on it.
         """
-        changes = target.changes
+        changes = target.changes_for(self)
         context = self.context
         key = context.idempotency_key
         facts: dict[str, object] = {}

@@ -1,9 +1,9 @@
-"""Regular expressions that somebody else wrote, in time that grows with the text alone.
+r"""Regular expressions that somebody else wrote, in time that grows with the text alone.
 
 RE2 where it is installed: its time is linear in the text whatever the expression (Cox, "Regular
 Expression Matching Can Be Simple And Fast", 2007). Without it Python's own engine, after refusing
 what could take it exponential time. Both read the same dialect, RE2's: no lookaround, no
-backreference, no possessive repeat; `\\d`, `\\w`, `\\s` and `\\b` mean ASCII.
+backreference, no possessive repeat; `\d`, `\w`, `\s` and `\b` mean ASCII.
 """
 
 from __future__ import annotations
@@ -69,11 +69,13 @@ class SafePattern:
 
     def finditer(self, text: str, start: int = 0) -> Iterator[PatternMatch]:
         """All matches from `start` on, from left to right; what is before can still be seen."""
-        return self._compiled.finditer(self._readable(text), start)
+        found: Iterator[PatternMatch] = self._compiled.finditer(self._readable(text), start)
+        return found
 
     def search(self, text: str, start: int = 0) -> PatternMatch | None:
         """The first match from `start` on."""
-        return self._compiled.search(self._readable(text), start)
+        found: PatternMatch | None = self._compiled.search(self._readable(text), start)
+        return found
 
     def _readable(self, text: str) -> str:
         """RE2 reads UTF-8, which has no words for half a surrogate pair."""
@@ -108,8 +110,8 @@ def compile_pattern(
             hint='Run: pip install "lamella[pii]" (it brings google-re2).',
         )
     if re2 is not None:
-        return SafePattern(expression, _with_re2(re2, expression, ignore_case), "re2")
-    return SafePattern(expression, _with_re(expression, ignore_case), "re")
+        return SafePattern(expression, _with_re2(re2, expression, ignore_case=ignore_case), "re2")
+    return SafePattern(expression, _with_re(expression, ignore_case=ignore_case), "re")
 
 
 @cache
@@ -120,7 +122,7 @@ def _re2() -> Any:
         return None
 
 
-def _with_re2(re2: Any, expression: str, ignore_case: bool) -> Any:
+def _with_re2(re2: Any, expression: str, *, ignore_case: bool) -> Any:
     options = re2.Options()
     options.log_errors = False  # it would write to stderr
     options.case_sensitive = not ignore_case
@@ -131,7 +133,7 @@ def _with_re2(re2: Any, expression: str, ignore_case: bool) -> Any:
         raise _no_pattern(expression, _said(error)) from None
 
 
-def _with_re(expression: str, ignore_case: bool) -> Any:
+def _with_re(expression: str, *, ignore_case: bool) -> Any:
     # \b, \d and \w are ASCII, as in RE2; letters of an expression that is not are folded as such.
     flags = re.IGNORECASE if ignore_case else 0
     if not ignore_case or expression.isascii():

@@ -1,29 +1,43 @@
 """Secrets: references to where a key is kept, which show in messages, never the key itself.
 
-`env:NAME` is an environment variable and `file:PATH` a file; other schemes come from plugins. The
-place is read whenever the key is used, so that a rotated key is taken up without a restart.
+`env:NAME` is an environment variable and `file:PATH` a file, read whenever the key is used; other
+schemes come from plugins, whose values are kept for a while and renewed before they end. So a
+rotated key is taken up without a restart.
 """
 
 from __future__ import annotations
 
-import inspect
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, NoReturn, TypeAlias, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from lamella._errors import LamellaError, SecretError
 from lamella._options import is_number
+from lamella._ports import default_ports
+from lamella._revealed import remember, revealed_values
+from lamella._secret_values import (
+    LARGEST,
+    LINE_ENDS,
+    SecretSource,
+    SourcedValue,
+    Terms,
+    failed,
+    hidden,
+    is_text,
+    sourced_value,
+)
 
-SecretSource: TypeAlias = Callable[[str], str | Awaitable[str]]
-"""What a plugin contributes for a scheme: it is given what stands behind the colon."""
+if TYPE_CHECKING:
+    from lamella._ports import Ports
+
+__all__ = ["DEFAULT_STALE_FOR", "DEFAULT_TTL", "Secret", "SecretSource", "revealed_values"]
 
 DEFAULT_TTL: Final = 300.0
 """Seconds for which a value from a plugin's source is kept."""
 
-_LARGEST: Final = 1 << 20
-_LINE_ENDS: Final = "\r\n"
-"""What editors, and tools that store keys, leave behind a value."""
+DEFAULT_STALE_FOR: Final = 86_400.0
+"""Seconds for which a value is used on while its source fails: a day."""
 
 _FORMS: Final = "'env:NAME' or 'file:PATH'"
 
@@ -31,36 +45,48 @@ _FORMS: Final = "'env:NAME' or 'file:PATH'"
 class Secret:
     """A key, password or token by reference.
 
-    Printing, formatting, logging and pickling it give the reference. `reveal` gives the value.
+    Printing, formatting, logging, copying and pickling it give the reference. `reveal` and `fetch`
+    give the value.
 
     Args:
         reference: `"env:NAME"`, `"file:PATH"` (relative to the working directory, `~` is the home
             folder), or `"SCHEME:..."` of a plugin.
         ttl: Seconds for which a value from a plugin's source is kept before it is asked again; 0
-            asks each time. Variables and files are read each time, whatever it says.
+            asks each time. It is renewed in the background before that. Variables and files are
+            read each time, whatever it says.
+        stale_for: Seconds after those for which an earlier value is used on while the source
+            fails; 0 is not at all.
 
     Raises:
         SecretError: If it is no reference. The message does not repeat it, as it may be the key.
     """
 
-    __slots__ = ("_kept", "_problem", "_reference", "_ttl", "_until", "_value")
+    __slots__ = ("_given", "_reference", "_shared", "_terms")
 
-    def __init__(self, reference: str, *, ttl: float = DEFAULT_TTL) -> None:
-        _check(reference)
-        if not is_number(ttl) or ttl < 0:
-            msg = f"Secret({reference!r}): ttl={ttl!r} is no finite number of seconds, 0 or more."
-            raise SecretError(msg)
-        self._reference: str | None = reference
-        self._ttl = float(ttl)
-        self._value: str | None = None
-        self._kept: str | None = None
-        self._until = 0.0
-        self._problem: SecretError | None = None
+    def __init__(
+        self, reference: str, *, ttl: float = DEFAULT_TTL, stale_for: float = DEFAULT_STALE_FOR
+    ) -> None:
+        self._reference: str | None = None  # already now: a traceback may show this object
+        mistake = _mistake(reference) or _mistaken_span("ttl", ttl, reference)
+        mistake = mistake or _mistaken_span("stale_for", stale_for, reference)
+        if mistake is not None:
+            del reference  # what shows tracebacks with their variables would show the key
+            raise mistake
+        self._reference = reference
+        self._terms = Terms(float(ttl), float(stale_for))
+        self._given: Callable[[], str] | None = None
+        self._shared: SourcedValue | None = None
 
     @classmethod
     def of(cls, secret: Secret | str) -> Secret:
         """The secret itself, or the one that a reference stands for."""
-        return secret if isinstance(secret, Secret) else cls(secret)
+        if isinstance(secret, Secret):
+            return secret
+        mistake = _mistake(secret)
+        if mistake is not None:
+            del secret
+            raise mistake
+        return cls(secret)
 
     @classmethod
     def of_value(cls, value: str) -> Secret:
@@ -69,12 +95,12 @@ class Secret:
         Raises:
             SecretError: If the value is empty or no string.
         """
-        if not _is_text(value):
+        if not is_text(value):
             msg = "Secret.of_value was given no text."
             raise SecretError(msg, hint="Give the key itself, or a reference: Secret('env:NAME').")
         secret = cls("env:GIVEN")
         secret._reference = None
-        secret._value = value
+        secret._given = hidden(value)
         return secret
 
     @property
@@ -85,56 +111,61 @@ class Secret:
     @property
     def problem(self) -> SecretError | None:
         """Why a plugin's source could not be asked again, while an earlier value is still used."""
-        return self._problem
+        return None if self._shared is None else self._shared.problem
 
     def reveal(self) -> str:
         """The value.
+
+        A plugin's source that is a plain function is asked in place, and may block.
 
         Raises:
             SecretError: If there is none, or its source can only be awaited (use `fetch`).
         """
         value = self._near()
-        if value is not None:
-            return value
-        try:
-            found = self._source()(self._rest)
-        except Exception as error:  # noqa: BLE001 - a stranger's source may raise anything
-            raise self._failed(error) from None  # a traceback would show its message too
-        if not inspect.isawaitable(found):
-            return self._found(found)
-        if inspect.iscoroutine(found):
-            found.close()
-        msg = f"The source of {self!r} is asynchronous."
-        raise SecretError(msg, hint="Use `await secret.fetch()`.")
+        if value is None:
+            ports = default_ports()
+            value = self._current().reveal(self._terms, ports)
+        remember(value)
+        return value
 
-    async def fetch(self) -> str:
+    async def fetch(self, *, ports: Ports | None = None) -> str:
         """The value, from any kind of source.
 
-        A plugin's value is kept for `ttl` seconds. If its source then fails, the earlier value is
-        used and `problem` says why.
+        A plugin's value is kept for `ttl` seconds, by all secrets of this process with the same
+        reference together; one request goes to its source, however many callers, threads and event
+        loops wait. If the source fails, or takes long, the earlier value is used for `stale_for`
+        seconds more and `problem` says why.
+
+        Args:
+            ports: Clock and threads; None are the system's.
 
         Raises:
             SecretError: If there is no value.
         """
         value = self._near()
-        if value is not None:
-            return value
-        from lamella._ports import default_ports
-
-        now = default_ports().monotonic()
-        if self._kept is not None and now < self._until:
-            return self._kept
-        try:
-            found = self._source()(self._rest)
-            value = self._found(await found if inspect.isawaitable(found) else found)
-        except Exception as error:  # noqa: BLE001 - as in `reveal`
-            problem = self._failed(error)
-            if self._kept is None:
-                raise problem from None
-            self._problem = problem
-            return self._kept
-        self._kept, self._until, self._problem = value, now + self._ttl, None
+        if value is None:
+            ports = ports or default_ports()
+            shared = self._shared
+            value = None if shared is None else shared.settled(ports.monotonic(), self._terms)
+            if value is None:
+                value = await self._current().fetch(self._terms, ports)
+        remember(value)
         return value
+
+    def invalidate(self, value: str | None = None, *, ports: Ports | None = None) -> None:
+        """Have a plugin's source asked again by the next who wants the value.
+
+        Transports do so when a provider refuses a key. Until the source has given another, the
+        earlier value is used only if the source fails. Variables and files are read each time
+        anyway.
+
+        Args:
+            value: The value that was refused: nothing happens if there is another by now, or if
+                the source has just confirmed it. None is whatever value there is.
+            ports: As for `fetch`.
+        """
+        if self._shared is not None:
+            self._shared.invalidate(value, (ports or default_ports()).monotonic())
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -144,16 +175,16 @@ class Secret:
 
     def _near(self) -> str | None:
         """The value, if it is at hand; None if a plugin has to be asked."""
-        if self._reference is None:
-            return self._value
-        scheme = _scheme(self._reference)
+        if self._given is not None:
+            return self._given()
+        scheme = _scheme(self._reference or "")
         if scheme == "env":
             return self._variable()
         return self._file() if scheme == "file" else None
 
     def _variable(self) -> str:
         found = os.environ.get(self._rest)
-        value = (found or "").rstrip(_LINE_ENDS)
+        value = (found or "").rstrip(LINE_ENDS)
         if value:
             return value
         state = "is not set" if found is None else "is empty"
@@ -164,45 +195,31 @@ class Secret:
         try:
             # Each time: a rotated key is often as long as the one before, within the same tick.
             with Path(self._rest).expanduser().open("rb") as file:
-                data = file.read(_LARGEST + 1)
+                value, state = _decoded(file.read(LARGEST + 1))
         except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: nobody's home folder
             reason = error.strerror if isinstance(error, OSError) else str(error)
             msg = f"The file of {self!r} cannot be read: {reason or type(error).__name__}."
             hint = f"Put the key into {self._rest}, readable here."
             raise SecretError(msg, hint=hint) from error
-        return self._decoded(data)
-
-    def _decoded(self, data: bytes) -> str:
-        hint = "It holds the key alone, as UTF-8 text."
-        if len(data) > _LARGEST:
-            msg = f"The file of {self!r} is larger than {_LARGEST} bytes."
-            raise SecretError(msg, hint=hint)
-        # Not strictly, and then caught: that error would carry the bytes along.
-        value = data.decode("utf-8-sig", errors="replace").rstrip(_LINE_ENDS)
-        if not value or "\ufffd" in value:
-            msg = f"The file of {self!r} is {'no text' if value else 'empty'}."
-            raise SecretError(msg, hint=hint)
+        if state:
+            msg = f"The file of {self!r} is {state}."
+            raise SecretError(msg, hint="It holds the key alone, as UTF-8 text.")
         return value
 
-    def _source(self) -> SecretSource:
+    def _current(self) -> SourcedValue:
+        """What holds the value, for the source that the registry knows now."""
         from lamella._registry import registry
 
-        scheme = _scheme(self._reference or "")
-        return cast("SecretSource", registry().get("secret_sources", scheme))
-
-    def _found(self, value: object) -> str:
-        if _is_text(value):
-            return value
-        msg = f"The source of {self!r} gave no text."
-        raise SecretError(msg, hint="Look whether the secret exists there and is not empty.")
-
-    def _failed(self, error: Exception) -> SecretError:
-        if isinstance(error, SecretError):
-            return error
-        # A stranger's message may hold what it was sent; ours do not.
-        words = f": {error}" if isinstance(error, LamellaError) else ""
-        msg = f"The source of {self!r} failed with {type(error).__name__}{words}."
-        return SecretError(msg, hint="Look whether it can be reached and allows this program in.")
+        reference = self._reference or ""
+        try:
+            found = registry().get("secret_sources", _scheme(reference))
+        except LamellaError as error:
+            # Its own words: what is missing, and what to install.
+            if self._shared is None:
+                raise failed(error, reference) from None
+        else:
+            self._shared = sourced_value(cast("SecretSource", found), reference)
+        return self._shared
 
     # --- showing -----------------------------------------------------------------------------
 
@@ -234,15 +251,24 @@ class Secret:
     def __reduce__(self) -> tuple[Any, ...]:
         if self._reference is None:
             self._refuse_pickling()
-        return _restored, (self._reference, self._ttl)
+        return _restored, (self._reference, self._terms.ttl, self._terms.stale_for)
+
+    def __getstate__(self) -> dict[str, str | None]:
+        return {"reference": self._reference}  # and not every slot, which is the default
 
     def _refuse_pickling(self) -> NoReturn:
         msg = "A secret that was given by value is not pickled, as that would write it out."
         raise SecretError(msg, hint=f"Give it by reference where it is needed: {_FORMS}.")
 
 
-def _is_text(value: object) -> TypeGuard[str]:
-    return isinstance(value, str) and value != ""
+def _decoded(data: bytes) -> tuple[str, str]:
+    """The text of a file, or what is wrong with it: no frame that holds it raises anything."""
+    if len(data) > LARGEST:
+        return "", f"larger than {LARGEST} bytes"
+    value = data.decode("utf-8-sig", errors="replace").rstrip(LINE_ENDS)
+    if not value:
+        return "", "empty"
+    return ("", "no text") if "\ufffd" in value else (value, "")
 
 
 def _scheme(reference: str) -> str:
@@ -250,26 +276,34 @@ def _scheme(reference: str) -> str:
     return reference.partition(":")[0].lower()
 
 
-def _check(reference: object) -> None:
-    """Refuse what is no reference, without repeating it: it may be the key."""
+def _mistake(reference: object) -> SecretError | None:
+    """What is wrong with a reference, without repeating it: it may be the key."""
     text = reference if isinstance(reference, str) else ""
     scheme, rest = _scheme(text), text.partition(":")[2]
     if not rest:
         msg = "A secret is given by reference, and what was given is none."
         hint = f"Write {_FORMS}; in code, Secret.of_value(...) takes the value itself."
-        raise SecretError(msg, hint=hint)
+        return SecretError(msg, hint=hint)
     if scheme == "env" and not rest.isidentifier():
         msg = "What stands behind 'env:' is no name of an environment variable."
-        raise SecretError(msg, hint="Write the variable's name there, not its value.")
+        return SecretError(msg, hint="Write the variable's name there, not its value.")
     if scheme in {"env", "file"}:
-        return
+        return None
     from lamella._registry import registry
 
     if not registry().has("secret_sources", scheme):
         schemes = ", ".join(["env", "file", *registry().names("secret_sources")])
         msg = "A secret's reference begins with a scheme, and that of the one given is not known."
-        raise SecretError(msg, hint=f"Known are {schemes}; plugins bring others.")
+        return SecretError(msg, hint=f"Known are {schemes}; plugins bring others.")
+    return None
 
 
-def _restored(reference: str, ttl: float) -> Secret:
-    return Secret(reference, ttl=ttl)
+def _mistaken_span(option: str, value: object, reference: str) -> SecretError | None:
+    if is_number(value) and cast("float", value) >= 0:
+        return None
+    msg = f"Secret({reference!r}): {option}={value!r} is no finite number of seconds, 0 or more."
+    return SecretError(msg)
+
+
+def _restored(reference: str, ttl: float, stale_for: float = DEFAULT_STALE_FOR) -> Secret:
+    return Secret(reference, ttl=ttl, stale_for=stale_for)

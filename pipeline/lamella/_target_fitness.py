@@ -93,7 +93,7 @@ class Fitness:
             transport = self._own_transport()
         while (inner := getattr(transport, "transport", None)) is not None:
             transport = inner  # a pipeline's own
-        named: object = None if target is None else target.changes.get("model")
+        named: object = None if target is None else target.changes_for(self._request).get("model")
         # A transport's own model is one for chat, which judges nothing: it has another for that.
         own = None if self._request.operation == "moderation" else getattr(transport, "model", None)
         model = named or self._request.model or own
@@ -138,7 +138,11 @@ class Fitness:
         card = self.card(target)
         if card is None:
             return None
-        request = self._request if target is None else self._request.evolve(**target.changes)
+        request = (
+            self._request
+            if target is None
+            else self._request.evolve(**target.changes_for(self._request))
+        )
         operation = request.operation
         if card.operations and not card.operations & _DONE_BY.get(
             operation, frozenset({operation})

@@ -102,6 +102,22 @@ class Target:
         """The model that it asks for; None keeps the request's."""
         return self.changes.get("model")
 
+    def changes_for(self, request: Request[Any]) -> Mapping[str, Any]:
+        """The changes as they hold for a request.
+
+        The model that a transport was made with is one for chat, and judges nothing: a request for
+        moderation takes the model that the transport has for that.
+        """
+        changes = self.changes
+        if request.operation != "moderation" or "model" not in changes:
+            return changes
+        transport: Any = self.credentials[0].transport if self.credentials else self.transport
+        while (inner := getattr(transport, "transport", None)) is not None:
+            transport = inner  # a pipeline's own
+        if changes["model"] != getattr(transport, "model", None):
+            return changes
+        return {**changes, "model": None}
+
     def but(
         self,
         *,

@@ -26,6 +26,7 @@ from lamella import (
     Handler,
     Image,
     Message,
+    ModerationRequest,
     Opaque,
     Pipeline,
     Reasoning,
@@ -94,6 +95,9 @@ EVERYTHING = ChatRequest.of(
     context=Context(tenant="t"),
 )
 EMBEDDING = EmbeddingRequest.of(["a", "b"], model="e", dimensions=3, extra=EXTRA)
+MODERATION = ModerationRequest.of(
+    ["a", [Text("b", extra=EXTRA), Image(url="https://example.com/a.png")]], model="o", extra=EXTRA
+)
 
 
 # --- every field counts ------------------------------------------------------------------------
@@ -150,7 +154,9 @@ def variants(record: Any) -> Iterator[tuple[type, str, Any]]:
             yield kind, field.name, other
 
 
-@pytest.mark.parametrize("request_", [EVERYTHING, EMBEDDING], ids=["chat", "embedding"])
+@pytest.mark.parametrize(
+    "request_", [EVERYTHING, EMBEDDING, MODERATION], ids=["chat", "embedding", "moderation"]
+)
 def test_every_field_counts(request_: Request[Any]) -> None:
     """Whatever is changed, however deep, gives another key, and no two changes the same one."""
     keys: dict[str, Any] = {request_key(request_): request_}
@@ -179,9 +185,9 @@ def _plain(value: Any) -> Any:
 def test_no_field_is_forgotten_by_the_test_above() -> None:
     """Each field of each class that a request can hold was changed, but those that are excluded."""
     SEEN.clear()
-    for request in (EVERYTHING, EMBEDDING):
+    for request in (EVERYTHING, EMBEDDING, MODERATION):
         assert len(list(variants(request))) > 40
-    for kind in (*PART_TYPES, Message, Tool, ChatRequest, EmbeddingRequest):
+    for kind in (*PART_TYPES, Message, Tool, ChatRequest, EmbeddingRequest, ModerationRequest):
         excluded = EXCLUDED if issubclass(kind, Request) else frozenset()
         names = {field.name for field in attrs.fields(kind)} - excluded
         assert {name for known, name in SEEN if known is kind} == names

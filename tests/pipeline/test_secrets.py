@@ -148,7 +148,7 @@ def test_a_file_without_an_end_is_not_read_to_it() -> None:
     assert "is larger than 1048576 bytes" in unreadable("file:/dev/zero")
 
 
-VAULT = """
+SAFE = """
 calls = []
 answers = ["sk-1", "sk-2", RuntimeError("sk-1 was wrong"), "sk-4"]
 
@@ -166,30 +166,31 @@ def nothing(path):
     return None
 
 def lamella_secret_sources():
-    return {"vault": read, "plain": plain, "nothing": nothing}
+    return {"safe": read, "plain": plain, "nothing": nothing}
 """
 
 
 async def test_a_plugin_brings_a_scheme(site: Site) -> None:
     """A plugin's source is given what stands behind the colon; it may be plain or async."""
-    site.plugin("lamella-vault", VAULT)
+    site.plugin("lamella-safe", SAFE)
     with using(site.registry()):
         assert Secret("plain:a:b").reveal() == "A:B"
         assert await Secret("plain:x").fetch() == "X"
-        assert await Secret("vault:kv/openai").fetch() == "sk-1"
+        assert await Secret("safe:kv/openai").fetch() == "sk-1"
+        assert Secret("safe:kv/openai").reveal() == "sk-1"
         with pytest.raises(SecretError, match=r"Use `await secret\.fetch\(\)`"):
-            Secret("vault:kv/openai").reveal()
+            Secret("safe:kv/other").reveal()
         with pytest.raises(SecretError, match=r"The source of Secret\('nothing:x'\) gave no text"):
             await Secret("nothing:x").fetch()
 
 
 async def test_a_plugins_value_is_kept_and_survives_its_source(site: Site) -> None:
     """It is asked again after `ttl` seconds; if it fails then, the earlier value is used."""
-    site.plugin("lamella-vault", VAULT)
+    site.plugin("lamella-safe", SAFE)
     with using(site.registry()):
-        kept = Secret("vault:key")
+        kept = Secret("safe:key")
         assert (await kept.fetch(), await kept.fetch()) == ("sk-1", "sk-1")
-        fresh = Secret("vault:key", ttl=0)
+        fresh = Secret("safe:key", ttl=0)
         assert await fresh.fetch() == "sk-2"
         assert fresh.problem is None
         assert await fresh.fetch() == "sk-2"
@@ -197,7 +198,7 @@ async def test_a_plugins_value_is_kept_and_survives_its_source(site: Site) -> No
         assert "sk-1" not in str(fresh.problem)
         assert (await fresh.fetch(), fresh.problem) == ("sk-4", None)
         with pytest.raises(SecretError, match="failed with IndexError"):
-            await Secret("vault:other").fetch()
+            await Secret("safe:other").fetch()
 
 
 def test_a_ttl_is_a_span_of_time() -> None:

@@ -370,6 +370,81 @@ async def test_a_count_takes_only_what_is_read(server: MockServer, client: Async
         assert (await other.responses.input_tokens.count(input=QUESTION)).input_tokens == 9
 
 
+# --- moderation --------------------------------------------------------------------------------
+
+
+async def test_moderation_is_read_by_the_sdk(client: AsyncOpenAI) -> None:
+    """One result for each text, with all 13 categories, their scores and what they apply to."""
+    found = await client.moderations.create(input=["How are you?", "I will kill you, idiot."])
+    assert found.id.startswith("modr-")
+    assert found.model == "omni-moderation-latest"
+    calm, angry = found.results
+    assert (calm.flagged, angry.flagged) == (False, True)
+    assert (angry.categories.violence, angry.categories.harassment) == (True, True)
+    assert angry.category_scores.violence > 0.5 > angry.category_scores.hate_threatening >= 0
+    assert angry.category_applied_input_types.self_harm_intent == ["text"]
+    for part in (calm.categories, calm.category_scores, calm.category_applied_input_types):
+        names = type(part).model_fields
+        assert len(names) == 13
+        assert all(getattr(part, name) is not None for name in names)
+
+
+async def test_texts_and_pictures_are_judged_as_one(client: AsyncOpenAI) -> None:
+    """A list of parts has one result; words are found in a picture's bytes and in its address."""
+    gore = base64.b64encode(b"PNG: gore").decode()
+    for url in (f"data:image/png;base64,{gore}", "https://example.com/gore.png"):
+        parts: Any = [
+            {"type": "text", "text": "Look at this."},
+            {"type": "image_url", "image_url": {"url": url}},
+        ]
+        (judged,) = (await client.moderations.create(input=parts)).results
+        assert judged.categories.violence_graphic
+        assert judged.category_applied_input_types.violence == ["text", "image"]
+        assert judged.category_applied_input_types.hate == ["text"]
+
+
+async def test_moderation_is_the_same_each_time(client: AsyncOpenAI) -> None:
+    """The same text has the same scores, in whatever request; an order flags what it says."""
+    (alone,) = (await client.moderations.create(input="mock: flag=hate, sexual/minors")).results
+    texts = ["other", "mock: flag=hate, sexual/minors"]
+    _, second = (await client.moderations.create(input=texts)).results
+    assert alone == second
+    found = alone.categories
+    flagged = [name for name in type(found).model_fields if getattr(found, name)]
+    assert flagged == ["hate", "sexual_minors"]
+
+
+async def test_the_synchronous_client_moderates(server: MockServer) -> None:
+    """The same result reaches the blocking client."""
+
+    def ask() -> Any:
+        with SyncOpenAI(api_key="sk-right", base_url=server.url, max_retries=0) as client:
+            return client.moderations.create(input="vermin").results[0]
+
+    assert (await anyio.to_thread.run_sync(ask)).categories.hate
+
+
+async def test_what_cannot_be_judged_is_refused(client: AsyncOpenAI) -> None:
+    """Several pictures, pictures for a model of texts, parts of other kinds, no input."""
+    picture: Any = {"type": "image_url", "image_url": {"url": PICTURE}}
+    wrong: list[tuple[Any, str, str]] = [
+        ([picture, picture], "omni-moderation-latest", "too_many_images"),
+        ([picture], "text-moderation-latest", "invalid_value"),
+        ([{"type": "audio"}], "mock", "invalid_value"),
+        ([{"type": "image_url", "image_url": {"url": "x.png"}}], "mock", "invalid_image_url"),
+        ("mock: flag=rudeness", "mock", "invalid_value"),
+        ([], "mock", "invalid_value"),
+        (None, "mock", "missing_required_parameter"),
+    ]
+    for asked, model, code in wrong:
+        with pytest.raises(openai.BadRequestError) as refused:
+            await client.moderations.create(input=asked, model=model)
+        assert (refused.value.code, refused.value.param) == (code, "input")
+    old = await client.moderations.create(input="shoplift", model="text-moderation-latest")
+    assert not old.results[0].flagged  # it does not know the category
+    assert old.results[0].categories.illicit is None
+
+
 # --- embeddings and models ---------------------------------------------------------------------
 
 
@@ -402,5 +477,6 @@ async def test_models_are_listed(client: AsyncOpenAI) -> None:
         "mock-small",
         "mock-reasoning",
         "mock-embedding",
+        "mock-moderation",
     ]
     assert (await client.models.retrieve("mock")).owned_by == "lamella"

@@ -129,6 +129,7 @@ async def test_every_status_has_its_class(
             client.chat.completions.create(model=model, messages=messages, stream=True),
             client.responses.create(model=model, input=QUESTION),
             client.embeddings.create(model=model, input=asked),
+            client.moderations.create(model=model, input=asked),
         )
     ):
         with pytest.raises(kind) as raised:

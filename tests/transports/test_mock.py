@@ -446,7 +446,7 @@ async def test_other_operations_are_refused() -> None:
     class Dance(Request[Response]):
         pass
 
-    with pytest.raises(UnsupportedError, match="chat, embeddings and token counts"):
+    with pytest.raises(UnsupportedError, match="chat, embeddings, moderation and token counts"):
         await Pipeline([], Mock()).run(Dance())
 
 

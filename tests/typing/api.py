@@ -10,6 +10,8 @@ from lamella import (
     EmbeddingRequest,
     EmbeddingResponse,
     Handler,
+    ModerationRequest,
+    ModerationResponse,
     Pipeline,
     Request,
     Response,
@@ -70,6 +72,11 @@ async def embeddings_only(request: EmbeddingRequest, call_next: Handler) -> Embe
     return await call_next(request)
 
 
+async def moderation_only(request: ModerationRequest, call_next: Handler) -> ModerationResponse:
+    """A function for moderation."""
+    return await call_next(request)
+
+
 async def chat_transport(request: ChatRequest) -> ChatResponse:
     """A transport for chat, in one line."""
     return ChatResponse.of("hello", model=request.model)
@@ -89,7 +96,8 @@ async def calls(source: Source) -> None:
     """What run, stream and their synchronous forms give."""
     inner = Pipeline([generic], Universal(source))
     pipeline = Pipeline(
-        [Generic(), generic, chat_only, ChatOnly(), embeddings_only, "retry"], inner
+        [Generic(), generic, chat_only, ChatOnly(), embeddings_only, moderation_only, "retry"],
+        inner,
     )
     chat, embed = ChatRequest.of("hi"), EmbeddingRequest.of("hi")
 
@@ -97,6 +105,7 @@ async def calls(source: Source) -> None:
     assert_type((await pipeline.run(chat)).text, str)
     assert_type(await pipeline.run(embed), EmbeddingResponse)
     assert_type((await pipeline.run(embed)).vectors, tuple[tuple[float, ...], ...])
+    assert_type((await pipeline.run(ModerationRequest.of("hi"))).flagged, bool)
     assert_type(await pipeline.run(chat, returns=Person), ChatResponse[Person])
     assert_type((await pipeline.run(chat, returns=Person)).value, Person)
     assert_type((await pipeline.run(chat, returns=list[Person])).value, list[Person])

@@ -238,11 +238,19 @@ def succeeds(record: Mapping[str, Any], log: str | None) -> bool:
 
 
 def trusted(keys: Iterable[str], pairs: Iterable[tuple[str, str]]) -> frozenset[str]:
-    """The keys that can be trusted if these are: those that successions lead to, either way."""
-    found = set(keys)
-    left = list(pairs)
-    while True:
-        new = {key for pair in left if not found.isdisjoint(pair) for key in pair} - found
-        if not new:
-            return frozenset(found)
-        found |= new
+    """The keys that can be trusted if these are: those before them, and those after them.
+
+    Not those after one before: a key that was given up, perhaps because it was stolen, must not
+    introduce others to who trusts its successor.
+
+    Args:
+        keys: The keys that are trusted anyway.
+        pairs: Each key that is followed by another, and that one.
+    """
+    known = list(pairs)
+    given = frozenset(keys)
+    before, after = set(given), set(given)
+    for _ in known:
+        before |= {old for old, new in known if new in before}
+        after |= {new for old, new in known if old in after}
+    return frozenset(before | after)

@@ -204,7 +204,9 @@ class Walk(Generic[R]):
         """
         fallback, first = self._fallback, not self._errors
         judge = fallback.triggers.judge
-        request = self._request if target is None else self._request.evolve(**target.changes)
+        request = self._request
+        if target is not None:
+            request = request.evolve(**target.changes_for(request))
         try:
             verdict = judge(error, request, fallback.min_useful, first=first)
         except Exception as fault:  # noqa: BLE001 - it must not stand before the real error

@@ -75,8 +75,8 @@ class SingleFlight:
     Args:
         when: Which calls share. `"all"` that leave nothing behind at the provider;
             `"deterministic"` shares only what is to come out the same each time (temperature 0 or
-            a seed; embeddings and moderation), for programs that ask the same several times at once to get
-            different answers; or a plain function of the request.
+            a seed; embeddings and moderation), for programs that ask the same several times at once
+            to get different answers; or a plain function of the request.
         vary: What of the context separates calls besides the tenant: names out of `"user"`,
             `"session"`, `"priority"` and `"tags"`.
         read_ahead: Bytes of a streamed answer that are read ahead of its quickest reader, 1 or

@@ -14,6 +14,7 @@ from lamella._embeddings import EmbeddingRequest
 from lamella._handlers import Layer, Transport
 from lamella._layers import info_of
 from lamella._loops import TrioLoop, current_loop
+from lamella._moderation import ModerationRequest
 from lamella._pipeline import Pipeline
 from lamella._ports import default_ports
 from lamella._requests import Request

@@ -16,6 +16,7 @@ from lamella._ending import Ending, ending
 from lamella._events import Event, Finish, TextDelta, Turn, UsageReport
 from lamella._handlers import Layer
 from lamella._layers import middleware
+from lamella._moderation import ModerationRequest, ModerationResponse
 from lamella._pipeline import Pipeline
 from lamella._ports import Ports
 from lamella._requests import Request

@@ -14,6 +14,7 @@ from typing import TypeAlias
 import attrs
 
 from lamella._errors import ConfigurationError, LamellaError, SecretError
+from lamella._revealed import remember
 from lamella._secrets import Secret
 
 Key: TypeAlias = str | Secret | Callable[[], str | Awaitable[str]]
@@ -45,7 +46,29 @@ class Credential:
             value: object = await source.fetch()
         else:
             value = await self._given_by(source)
-        return _checked(value, self.origin)
+        key, problem = _checked(value, self.origin)
+        if problem is not None:
+            del value, key  # what shows tracebacks with their variables would show it
+            raise problem
+        if key is not value or not isinstance(source, Secret):
+            remember(key)
+        return key
+
+    async def renewed(self, refused: Callable[[], str]) -> bool:
+        """Ask again, as a provider has refused a key; whether there is another one now.
+
+        Args:
+            refused: Tells the key that was refused.
+
+        Raises:
+            SecretError: As for `fetch`.
+        """
+        source = self.source
+        if source is None:
+            return False
+        if isinstance(source, Secret):
+            source.invalidate(refused())
+        return await self.fetch() != refused()
 
     async def _given_by(self, source: Callable[[], str | Awaitable[str]]) -> object:
         try:
@@ -62,7 +85,7 @@ class Credential:
             ) from None
 
 
-_SCHEME = re.compile("[a-z]{2,16}")
+_SCHEME = re.compile("(?=.{2,24}$)[a-z]+(?:[-_][a-z]+)*")
 """What a source of secrets is called. A reference must never be sent as if it were the key."""
 
 NO_CREDENTIAL = Credential(None, "no key")
@@ -75,9 +98,16 @@ def credential(given: Key | None, option: str) -> Credential | None:
     if isinstance(given, Secret):
         return Credential(given, f"{option} ({given!r})")
     if isinstance(given, str):
-        if _is_reference(given):
-            return Credential(Secret(given), f"{option} ({given})")
-        return Credential(Secret.of_value(_checked(given, option)), option)
+        problem = _unknown_scheme(given)
+        if problem is None and _is_reference(given):
+            return Credential(Secret.of(given), f"{option} ({given})")
+        if problem is None:
+            key, problem = _checked(given, option)
+            if problem is None:
+                return Credential(Secret.of_value(key), option)
+            del key
+        del given  # as in `Credential.fetch`
+        raise problem
     if not callable(given):  # pyright: ignore[reportUnnecessaryComparison]
         msg = f"{option} is a {type(given).__name__}."
         hint = "Give a key, a reference such as 'env:NAME', or a function that returns a key."
@@ -110,22 +140,28 @@ def _is_reference(text: str) -> bool:
         return True
     from lamella._registry import registry
 
-    if registry().has("secret_sources", scheme):
-        return True
-    if _SCHEME.fullmatch(scheme):
-        raise SecretError(
-            f"What was given as a key looks like a reference to {scheme!r}, and nothing that is "
-            "installed reads such references.",
-            hint="Install the distribution that does; a key itself is Secret.of_value(key).",
-        )
-    return False
+    return registry().has("secret_sources", scheme)
 
 
-def _checked(value: object, origin: str) -> str:
+def _unknown_scheme(text: str) -> SecretError | None:
+    """The error of what looks like a reference that nothing reads, without the rest of it."""
+    scheme, colon, _ = text.partition(":")
+    if not colon or _is_reference(text) or not _SCHEME.fullmatch(scheme):
+        return None
+    return SecretError(
+        f"What was given as a key looks like a reference to {scheme!r}, and nothing that is "
+        "installed reads such references.",
+        hint="Install the distribution that does; a key itself is Secret.of_value(key).",
+    )
+
+
+def _checked(value: object, origin: str) -> tuple[str, SecretError | None]:
+    """A key as it is sent, or what is wrong with it: no frame that holds it raises anything."""
     key = value.strip() if isinstance(value, str) else ""
     if not key:
-        raise SecretError(f"The key from {origin} is empty or no text.")
+        return "", SecretError(f"The key from {origin} is empty or no text.")
     if not (key.isascii() and key.isprintable()) or " " in key:
         msg = f"The key from {origin} holds characters that no header can hold."
-        raise SecretError(msg, hint="A key is one line of ASCII without spaces: copy it again.")
-    return key
+        hint = "A key is one line of ASCII without spaces: copy it again."
+        return "", SecretError(msg, hint=hint)
+    return key, None

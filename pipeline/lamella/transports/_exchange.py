@@ -15,7 +15,7 @@ import msgspec
 
 from lamella._begin import begin
 from lamella._closing import CLEANUP_SECONDS
-from lamella._errors import LamellaError, MisuseError, ProtocolError
+from lamella._errors import AuthenticationError, LamellaError, MisuseError, ProtocolError
 from lamella._events import Finish
 from lamella._requests import Request
 from lamella._responses import Head, Response
@@ -90,7 +90,17 @@ class Exchange:
         Raises:
             LamellaError: Whatever goes wrong before the answer is committed.
         """
-        reply = await self._send(request, stream=stream)
+        draft = self._draft(request, stream=stream)
+        sent = await self._authorized(request, draft)
+        try:
+            return await self._exchanged(request, sent)
+        except AuthenticationError:
+            if not await self._has_another_key(request, sent):
+                raise
+        return await self._exchanged(request, await self._authorized(request, draft))
+
+    async def _exchanged(self, request: Request[R], sent: HTTPRequest) -> R:
+        reply = await self.client.send(sent)
         try:
             return await self._answer(request, reply)
         except BaseException:
@@ -98,7 +108,30 @@ class Exchange:
                 await reply.aclose()
             raise
 
-    async def _send(self, request: Request[R], *, stream: bool) -> HTTPReply:
+    async def _has_another_key(self, request: Request[R], sent: HTTPRequest) -> bool:
+        """Whether the refused key has been exchanged meanwhile; one more try is then counted.
+
+        A refused request was not worked on, so that nothing is done or billed twice.
+        """
+        renewed = getattr(self.authorize, "renewed", None)
+        context, attempt = request.context, request.context.attempt
+        if renewed is None:
+            return False
+        try:
+            if attempt is not None:
+                attempt.preparing = True
+            if not await renewed(sent):
+                return False
+            context.bound.take()
+        except LamellaError:  # the provider's word is what the caller has to know
+            return False
+        finally:
+            if attempt is not None:
+                attempt.preparing = False
+        context.note(self.provider, "key.renewed", provider=self.provider)
+        return True
+
+    def _draft(self, request: Request[R], *, stream: bool) -> HTTPRequest:
         context = request.context
         limits, attempt = context.limits, context.attempt
         body = self.dialect.encode(request, stream=stream, options=self.options)
@@ -110,7 +143,7 @@ class Exchange:
         accepted = (
             ((b"Accept", self.dialect.stream_type.encode()), _AS_IT_COMES) if stream else _WHOLE
         )
-        draft = HTTPRequest(
+        return HTTPRequest(
             method="POST",
             url=self.url,
             headers=(*self.headers, *self.dialect.headers(request), *accepted),
@@ -120,12 +153,15 @@ class Exchange:
             write=limits.write,
             on_sent=sent,
         )
+
+    async def _authorized(self, request: Request[R], draft: HTTPRequest) -> HTTPRequest:
+        attempt = request.context.attempt
         if attempt is None:
-            return await self.client.send(await self.authorize(draft))
+            return await self.authorize(draft)
         attempt.preparing = True  # a key may have to be fetched from somewhere
         authorized = await self.authorize(draft)
         attempt.preparing = False
-        return await self.client.send(authorized)
+        return authorized
 
     async def _answer(self, request: Request[R], reply: HTTPReply) -> R:
         headers, attempt = reply.headers, request.context.attempt

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol, TypeAlias
 
 import attrs
 
@@ -134,6 +134,10 @@ class HTTPClient(Protocol):
         ...
 
 
+Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
+"""The numeric addresses of a host, for a port."""
+
+
 def _count(_: object, attribute: attrs.Attribute[int], value: int) -> None:
     if value < 1:
         raise ValueError(f"HTTPOptions.{attribute.name} must be at least 1, not {value!r}.")
@@ -181,6 +185,10 @@ class HTTPOptions:
             is. False checks nothing: for tests only, keys can then be stolen.
         client_cert: Path of a PEM file with a client certificate and its key; None for none.
         local_address: The local address to connect from; None leaves it to the system.
+        resolve: Gives the numeric addresses to connect to for a host and port, in the order in
+            which to try them; what it raises ends the request. None leaves names to the system.
+            The `Host` header, and what a certificate must be for, stay those of the URL. Behind a
+            proxy, which resolves names itself, it is asked for the proxy's.
         tcp_keepalive: Seconds of silence after which the system probes whether the peer is alive:
             some networks forget connections that wait long for an answer. None sends no probes.
         max_body_bytes: The most bytes of an answer's body, decompressed; at least 1.
@@ -198,6 +206,7 @@ class HTTPOptions:
     verify: bool | str | ssl.SSLContext = True
     client_cert: str | None = None
     local_address: str | None = None
+    resolve: Resolve | None = attrs.field(default=None, repr=False)
     tcp_keepalive: Seconds = attrs.field(default=60.0, converter=positive_seconds)
     max_body_bytes: int = attrs.field(default=64 * MEBIBYTE, validator=_count)
     max_header_bytes: int = attrs.field(default=64 * 1024, validator=_count)

@@ -12,6 +12,7 @@ import socket  # noqa: TID251 - this is what the HTTP port reaches the network t
 import ssl
 import struct
 from collections.abc import Awaitable, Callable, Iterable
+from ipaddress import ip_address
 from time import monotonic  # noqa: TID251 - the pool's own clock: nothing waits for it
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ import anyio.abc
 from anyio.abc import SocketAttribute
 from anyio.streams.tls import TLSAttribute, TLSStream
 
+from lamella.transports._http import Resolve
 from lamella.transports._http_library import http_library
 
 T = TypeVar("T")
@@ -200,10 +202,12 @@ class NetworkBackend:
 
     Args:
         keepalive: Seconds of silence after which the system probes the peer; None for never.
+        resolve: Gives the addresses to connect to; None leaves names to the system.
     """
 
-    def __init__(self, keepalive: float | None) -> None:
+    def __init__(self, keepalive: float | None, resolve: Resolve | None = None) -> None:
         self._keepalive = keepalive
+        self._resolve = resolve
 
     async def connect_tcp(
         self,
@@ -215,9 +219,7 @@ class NetworkBackend:
     ) -> NetworkStream:
         core = http_library().core
         try:
-            stream = await _within(
-                timeout, lambda: anyio.connect_tcp(host, port, local_host=local_address)
-            )
+            stream = await _within(timeout, lambda: self._connect(host, port, local_address))
         except TimeoutError as error:
             raise core.ConnectTimeout from error
         except _BROKEN as error:
@@ -225,6 +227,21 @@ class NetworkBackend:
         made = NetworkStream(stream)
         self._tune(made.get_extra_info("socket"))
         return made
+
+    async def _connect(self, host: str, port: int, local: str | None) -> anyio.abc.SocketStream:
+        if self._resolve is None:
+            return await anyio.connect_tcp(host, port, local_host=local)
+        failure: OSError = ConnectionError("the resolver gave no address")
+        for address in await self._resolve(host, port):
+            try:
+                # A name here would be resolved once more, by somebody else.
+                numeric = str(ip_address(address))
+                return await anyio.connect_tcp(numeric, port, local_host=local)
+            except ValueError:
+                failure = ConnectionError("the resolver gave something else than an address")
+            except OSError as error:
+                failure = error
+        raise failure
 
     def _tune(self, raw: socket.socket) -> None:
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -16,12 +16,7 @@ from lamella._responses import Response
 from lamella.transports._dialect import DialectOptions
 from lamella.transports._exchange import Authorize
 from lamella.transports._headers import can_be_deadline_header, can_be_headers
-from lamella.transports._http import (
-    DEFAULT_HTTP_OPTIONS,
-    HTTPClient,
-    HTTPOptions,
-    HTTPRequest,
-)
+from lamella.transports._http import DEFAULT_HTTP_OPTIONS, HTTPClient, HTTPOptions
 
 if TYPE_CHECKING:
     from lamella._card_book import CardBook
@@ -212,26 +207,14 @@ def key_header(
 ) -> Authorize:
     """Sends a key in a header. It is read for each request, so that a rotated one is taken up.
 
+    A key that the provider refuses is asked for again, once; if there is another one by then, the
+    request is sent again with it.
+
     Args:
         key: Where it comes from.
         header: `Authorization` takes it as a bearer token, others bare.
         changed: Told each key that is not the one before.
     """
-    from lamella.transports._headers import encoded_headers
+    from lamella.transports._key_header import KeyHeader
 
-    known: tuple[str, tuple[tuple[bytes, bytes], ...]] = ("", ())
-
-    async def authorize(request: HTTPRequest) -> HTTPRequest:
-        nonlocal known
-        value = await key.fetch()
-        if value is None:
-            return request
-        kept = known  # another thread may have another key by now
-        if value != kept[0]:
-            said = f"Bearer {value}" if header == "Authorization" else value
-            kept = known = (value, encoded_headers({header: said}))
-            if changed is not None:
-                changed(value)
-        return request.with_headers(kept[1])
-
-    return authorize
+    return KeyHeader(key, header, changed)

@@ -165,7 +165,7 @@ class _LoopPools:
             "max_keepalive_connections": 0 if fresh else options.max_idle,
             "keepalive_expiry": _as_float(options.idle_expiry),
             "http2": options.http2,
-            "network_backend": NetworkBackend(_as_float(options.tcp_keepalive)),
+            "network_backend": NetworkBackend(_as_float(options.tcp_keepalive), options.resolve),
         }
         if proxy is None:
             return core.AsyncConnectionPool(local_address=options.local_address, **shared)

@@ -145,7 +145,9 @@ class Mock:
             return judgements(request)
         msg = f"The mock provider cannot answer {request.operation or type(request).__name__!r}."
         raise UnsupportedError(
-            msg, hint="It answers chat, embeddings, moderation and token counts.", provider=self.name
+            msg,
+            hint="It answers chat, embeddings, moderation and token counts.",
+            provider=self.name,
         )
 
     def _pace(self, faults: MockFaults | None) -> Callable[[int], float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -169,5 +168,5 @@ class OpenAIModeration(BaseDialect):
 
 
 def _is_score(given: object) -> bool:
-    number = isinstance(given, int | float) and not isinstance(given, bool)
-    return number and math.isfinite(given) and 0 <= given <= 1
+    # No comparison holds of NaN.
+    return isinstance(given, int | float) and not isinstance(given, bool) and 0 <= given <= 1

@@ -77,7 +77,7 @@ class Pattern:
         before = f"(?:^|[^{self.before}])" if self.before else ""
         after = f"(?:$|[^{self.after}])" if self.after else ""
         flags = "(?i)" if self.ignore_case else ""
-        return _engine.re2_bytes(f"{flags}{before}({self.expression}){after}")
+        return _engine.compile_bytes(f"{flags}{before}({self.expression}){after}")
 
     def _for_re(self) -> re.Pattern[str]:
         before = f"(?<![{self.before}])" if self.before else ""
@@ -164,6 +164,10 @@ class PatternDetector:
         needs: A quick look at the text: False means that nothing can be there.
         valid: How sure a match is, 0 to 1; 0 rejects it. None: every match is sure.
         context: Words that must, or may, stand around.
+        unless: Words of which none may stand around: "version" before four numbers with dots.
+        fits: What else must hold of text[start:end], for what no pattern can say.
+        opens: From which index on what is put behind a text may change what is found. None: from
+            `reach` before its end.
     """
 
     kind: str
@@ -172,6 +176,9 @@ class PatternDetector:
     needs: Callable[[str], bool] | None = attrs.field(default=None, kw_only=True)
     valid: Callable[[str], float] | None = attrs.field(default=None, kw_only=True)
     context: Context | None = attrs.field(default=None, kw_only=True)
+    unless: Context | None = attrs.field(default=None, kw_only=True)
+    fits: Callable[[str, int, int], bool] | None = attrs.field(default=None, kw_only=True)
+    opens: Callable[[str], int] | None = attrs.field(default=None, kw_only=True)
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -192,7 +199,11 @@ class PatternDetector:
 
     def _confidence(self, text: str, start: int, end: int) -> float:
         sure = 1.0 if self.valid is None else self.valid(text[start:end])
-        if sure <= 0 or self.context is None:
+        if sure <= 0 or (self.fits is not None and not self.fits(text, start, end)):
+            return 0.0
+        if self.unless is not None and self.unless.around(text, start, end):
+            return 0.0
+        if self.context is None:
             return sure
         if self.context.around(text, start, end):
             return sure if self.context.required else 1.0

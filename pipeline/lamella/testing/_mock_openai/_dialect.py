@@ -1,4 +1,4 @@
-"""OpenAI's and Azure's APIs on the mock server: chat, Responses, counts, embeddings, moderation, models."""
+"""OpenAI's and Azure's APIs on the mock server: chat, Responses, embeddings, moderation, models."""
 
 from __future__ import annotations
 

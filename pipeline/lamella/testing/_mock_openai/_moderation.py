@@ -27,16 +27,13 @@ def moderation_request(body: JSON) -> ModerationRequest:
     if given is None:
         message = "Missing required parameter: 'input'."
         raise Rejection(400, "missing_required_parameter", message, "input")
-    inputs: Any
-    if isinstance(given, str):
-        inputs = given
-    elif not isinstance(given, list) or not given:
+    items = list(cast("Sequence[Any]", given)) if isinstance(given, list) else [given]
+    if not items:
         raise _wrong("'input' is a text, a list of texts, or a list of parts.")
-    elif all(isinstance(each, str) for each in cast("list[object]", given)):
-        inputs = given
-    else:  # one input, whatever it consists of
-        inputs = [[_part(each) for each in cast("list[object]", given)]]
-    return ModerationRequest(inputs=inputs, model=body["model"])
+    if all(isinstance(each, str) for each in items):
+        return ModerationRequest.of(items, model=body["model"])
+    # One input, whatever it consists of.
+    return ModerationRequest.of([[_part(each) for each in items]], model=body["model"])
 
 
 def _part(given: object) -> Text | Image:

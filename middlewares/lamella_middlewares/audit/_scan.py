@@ -1,0 +1,259 @@
+"""One segment read from its beginning: its chain, its tree, and the heads that are in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import attrs
+
+from lamella_middlewares.audit._chain import Chain
+from lamella_middlewares.audit._forest import Forest
+from lamella_middlewares.audit._heads import HEAD_TYPE, head_digest, head_problem
+from lamella_middlewares.audit._keys import succeeds
+from lamella_middlewares.audit._reading import SUFFIX, Reading
+from lamella_middlewares.audit._record import Record, digest
+from lamella_middlewares.audit._tree import leaf_hash
+
+Reason: TypeAlias = Literal[
+    "chain", "clock", "head", "header", "key", "link", "log", "malformed", "missing", "number",
+    "rewritten", "signature", "truncated", "unreadable",
+]  # fmt: skip
+"""What is wrong, in a word; `Problem.message` says it in a sentence."""
+
+Visit: TypeAlias = Callable[[int, bytes, Record], object]
+"""Is shown each record that stands where it should: offset, line, record."""
+
+
+@attrs.frozen
+class Problem:
+    """What shows that a log is not as it was written.
+
+    Attributes:
+        reason: In a word.
+        message: In a sentence.
+        segment: In which segment; None if it is not in one.
+        seq: The first record that is bad; None if it cannot be told.
+        offset: Of that record's line in the segment's file, in bytes; None likewise.
+    """
+
+    reason: Reason
+    message: str
+    segment: str | None = None
+    seq: int | None = None
+    offset: int | None = None
+
+    def __str__(self) -> str:
+        if self.segment is None:
+            return self.message
+        where = [f"segment {self.segment}"]
+        if self.seq is not None:
+            where.append(f"record {self.seq}")
+        if self.offset is not None:
+            where.append(f"byte {self.offset}")
+        return f"{', '.join(where)}: {self.message}"
+
+
+@attrs.frozen
+class SeenHead:
+    """A head without problems of its own, and where it was found.
+
+    Attributes:
+        head: The head.
+        seq: The number of its record; None for one from elsewhere.
+        offset: Likewise.
+    """
+
+    head: Mapping[str, Any]
+    seq: int | None = None
+    offset: int | None = None
+
+
+@attrs.define
+class Scan:
+    """A segment as far as it could be followed.
+
+    Attributes:
+        segment: Its id.
+        path: Its file.
+        forest: The tree over its good records.
+        offsets: Where each good record begins, in bytes.
+        end: Where the last good record ends.
+        header: Its first record; empty if it has none.
+        heads: The heads in it.
+        successions: The keys in it that are followed by others: old and new.
+        problem: The first bad record; None if all are good.
+        remarks: What is worth knowing, and no sign of tampering.
+        last_kind: The kind of the last good record.
+    """
+
+    segment: str
+    path: Path
+    forest: Forest = attrs.field(factory=Forest)
+    offsets: list[int] = attrs.field(factory=list[int], repr=False)
+    end: int = 0
+    header: Record = attrs.field(factory=dict[str, Any])
+    heads: list[SeenHead] = attrs.field(factory=list[SeenHead], repr=False)
+    successions: list[tuple[str, str]] = attrs.field(factory=list[tuple[str, str]], repr=False)
+    problem: Problem | None = None
+    remarks: list[str] = attrs.field(factory=list[str])
+    last_kind: str = ""
+
+    @property
+    def size(self) -> int:
+        """How many good records there are."""
+        return self.forest.size
+
+    def bad(self, reason: Reason, message: str, seq: int | None = None) -> Problem:
+        """A problem of a record of this segment; None for the one that comes next."""
+        place = self.size if seq is None else seq
+        offset = self.offsets[place] if place < len(self.offsets) else self.end
+        return Problem(reason, message, self.segment, place, offset)
+
+    def covered(self) -> int:
+        """How many records the latest head in it covers."""
+        return max([seen.head["size"] for seen in self.heads], default=0)
+
+
+def segment_paths(directory: Path) -> list[Path]:
+    """The files of a directory's segments, in the order of their names."""
+    return sorted(directory.glob(f"*{SUFFIX}"))
+
+
+def scan(path: Path, log: str | None, visit: Visit | None = None) -> Scan:
+    """Read a segment as far as it is good. Blocks; raises nothing of what it finds.
+
+    Args:
+        path: Its file.
+        log: The id of the log that its heads must name; None takes any.
+        visit: Is shown each good record.
+    """
+    found = Scan(path.name.removesuffix(SUFFIX), path)
+    reading = Reading(path)
+    chain = Chain()
+    records = iter(reading)
+    for offset, line, record in records:
+        wrong = chain.follow(line, record)
+        if wrong is not None:
+            found.problem = _broken(found, chain, record, wrong, line, next(records, None))
+            return found
+        found.forest.add(leaf_hash(line))
+        found.offsets.append(offset)
+        found.end = offset + len(line) + 1
+        found.problem = _seen(found, record, log)
+        if found.problem is not None:
+            return found
+        if visit is not None:
+            visit(offset, line, record)
+    _stopped(found, reading)
+    return found
+
+
+def _stopped(found: Scan, reading: Reading) -> None:
+    """Whether the file ends where its records do."""
+    stop = reading.stopped
+    if stop is None:
+        if not found.size:
+            found.problem = found.bad("header", "the file is empty: not even its header is there")
+        return
+    if stop.reason == "torn" and found.size:
+        found.remarks.append(
+            f"segment {found.segment}: the last line, from byte {stop.offset} on, has no end: it "
+            "is being written, or its writer was killed. Nothing that was acknowledged is in it."
+        )
+        return
+    reason: Reason = "unreadable" if stop.reason == "unreadable" else "malformed"
+    found.problem = found.bad(reason, f"this cannot be read as a record: {stop.detail}")
+
+
+def _broken(
+    found: Scan,
+    chain: Chain,
+    record: Record,
+    wrong: str,
+    line: bytes,
+    after: tuple[int, bytes, Record] | None,
+) -> Problem:
+    """Which record is bad where one does not follow the other."""
+    if record["seq"] != chain.size:
+        return found.bad("number", f"{wrong}: records were deleted, inserted or moved here")
+    if record["prev"] == chain.last:
+        return found.bad("clock" if record["kind"] != "segment" else "header", wrong)
+    vouched = after is not None and after[2]["prev"] == digest(line)
+    if chain.size and (vouched or after is None):
+        # What came next knows this record as it is, so it is the one before that is another now.
+        message = "it is not the record that the next one was written after: it was changed"
+        return found.bad("chain", message, chain.size - 1)
+    return found.bad("chain", wrong)
+
+
+def _seen(found: Scan, record: Record, log: str | None) -> Problem | None:
+    """Look at a record that stands where it should; what is wrong with it, if anything is."""
+    seq, kind = record["seq"], record["kind"]
+    found.last_kind = kind
+    if seq == 0:
+        found.header = record
+        return _header(found, record)
+    if kind == "head":
+        return _head(found, record, log)
+    if kind == "key":
+        return _key(found, record, log)
+    if kind == "recovered":
+        found.remarks.append(
+            f"segment {found.segment}: record {seq} says that its writer was killed while it wrote "
+            "the line after the one before; what there was of it was set aside."
+        )
+    return None
+
+
+def _header(found: Scan, record: Record) -> Problem | None:
+    if record.get("segment") != found.segment:
+        message = f"the header is that of segment {record.get('segment')!r}: files were exchanged"
+        return found.bad("header", message, 0)
+    return None
+
+
+def _head(found: Scan, record: Record, log: str | None) -> Problem | None:
+    """Check a head that is in the segment against all that is before it."""
+    seq: int = record["seq"]
+    head: Any = record.get("head")
+    problem = head_problem(head) if isinstance(head, Mapping) else "it holds no head"
+    if problem is None and head["type"] != HEAD_TYPE:
+        problem = "it is no head of a segment"
+    if problem is not None:
+        reason: Reason = "signature" if "signature" in problem else "head"
+        return found.bad(reason, f"this head is not right: {problem}", seq)
+    before = found.heads[-1].head if found.heads else None
+    if head["segment"] != found.segment:
+        return found.bad("head", "this head is that of another segment", seq)
+    if log is not None and head["log"] != log:
+        return found.bad("log", "this head is that of another log", seq)
+    if head["size"] > seq:
+        return found.bad("head", "this head covers records that come after it", seq)
+    if head["previous"] != (None if before is None else head_digest(before)):
+        return found.bad("head", "this head does not follow the one before it", seq)
+    if found.forest.root(head["size"]).hex() != head["root"]:
+        return rewritten(found, head["size"], "the head in record " + str(seq))
+    found.heads.append(SeenHead(head, seq, found.offsets[seq]))
+    return None
+
+
+def _key(found: Scan, record: Record, log: str | None) -> Problem | None:
+    statement: Any = record.get("succession")
+    if not isinstance(statement, Mapping) or not succeeds(statement, log):
+        message = "it says that a key is followed by another, and is not signed by both"
+        return found.bad("signature", message, record["seq"])
+    found.successions.append((statement["old"], statement["new"]))
+    return None
+
+
+def rewritten(found: Scan, size: int, what: str) -> Problem:
+    """The problem of records that are not those of a head, although they follow each other."""
+    good = max([seen.head["size"] for seen in found.heads if seen.head["size"] < size], default=0)
+    message = (
+        f"records {good} to {size - 1} follow each other, and are not those that {what} was made "
+        "of: one or more of them were changed, and the rest was made to fit"
+    )
+    return found.bad("rewritten", message, good)
+

@@ -1,0 +1,292 @@
+"""What a rule is, and what it is given to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, TypeVar, cast
+
+import attrs
+
+from lamella import Channel, ConfigurationError, Request, Response, Surface
+from lamella._layers import name_of
+from lamella._options import is_async
+from lamella_middlewares.guard._verdicts import Verdict, allow, is_word
+
+if TYPE_CHECKING:
+    from lamella import Context
+    from lamella_middlewares.guard._scene import Scene
+
+R = TypeVar("R", bound=Response)
+
+Direction: TypeAlias = Literal["in", "out", "both"]
+"""What is looked at: requests, answers, or both."""
+
+DIRECTIONS = ("in", "out", "both")
+
+
+@attrs.frozen
+class Inspection:
+    """A text that a rule is to look at.
+
+    Attributes:
+        text: The text. While it is still arriving, the piece that is held back, with what a rule
+            may have to see before it.
+        start: Where in `text` begins what is to be judged; before it is what has been let through.
+        offset: Where `text` begins in the whole text.
+        final: Whether nothing more comes.
+        direction: `"in"` for a request, `"out"` for an answer.
+        surface: Where it stands in a request; None for an answer's.
+        channel: Which text of an answer it is; None for a request's.
+    """
+
+    text: str
+    start: int
+    offset: int
+    final: bool
+    direction: Literal["in", "out"]
+    surface: Surface | None
+    channel: Channel | None
+    _scene: Scene = attrs.field(repr=False, eq=False)
+
+    @property
+    def request(self) -> Request[Any]:
+        """The request, or the one that is being answered."""
+        return self._scene.request
+
+    @property
+    def context(self) -> Context:
+        """The context of the call."""
+        return self._scene.request.context
+
+    @property
+    def kept(self) -> dict[Any, Any]:
+        """What rules keep for the rest of the call: one dict for each call, for all its turns."""
+        return self._scene.kept
+
+    async def child(self, request: Request[R], *, purpose: str) -> R:
+        """Ask a model or service something in this call, through the layers inside this one."""
+        return await self._scene.child(request, purpose)
+
+
+@attrs.frozen
+class Review:
+    """A request that a rule is to look at as a whole.
+
+    Attributes:
+        request: The request, as the rules before have left it.
+    """
+
+    request: Request[Any]
+    _scene: Scene = attrs.field(repr=False, eq=False)
+
+    @property
+    def context(self) -> Context:
+        """The context of the call."""
+        return self.request.context
+
+    @property
+    def kept(self) -> dict[Any, Any]:
+        """What rules keep for the rest of the call: one dict for each call, for all its turns."""
+        return self._scene.kept
+
+    async def child(self, request: Request[R], *, purpose: str) -> R:
+        """Ask a model or service something in this call, through the layers inside this one."""
+        return await self._scene.child(request, purpose)
+
+
+Given: TypeAlias = Verdict | Awaitable[Verdict]
+
+
+class Rule:
+    """The base of every rule. Override `inspect`, `review`, or both; plain or asynchronous.
+
+    A rule holds options only, is used by many calls at once, and may be run in a thread.
+
+    Attributes:
+        name: What it is called in errors, notes and questions: a word.
+        direction: What it is made for; `Guard(direction=...)` may narrow it.
+        roles: The roles of messages whose texts it looks at in requests; None for all texts, those
+            of tools and of no message included.
+        look_behind: While an answer is still arriving: how many characters one finding can have,
+            with what has to be seen before and behind it. So many are held back. None: it needs the
+            whole text, which is held back until its end.
+        blocking: Whether a plain rule takes long, and so is run in a thread.
+    """
+
+    name: str = ""
+    direction: Direction = "both"
+    roles: Collection[str] | None = None
+    look_behind: int | None = None
+    blocking: bool = False
+
+    def inspect(self, inspection: Inspection, /) -> Given:
+        """Judge one text, of a request or of an answer."""
+        return allow()
+
+    def review(self, review: Review, /) -> Given:
+        """Judge a request as a whole. `change(request)` changes it."""
+        return allow()
+
+
+@attrs.frozen
+class FunctionRule(Rule):
+    """A rule made of a function."""
+
+    function: Callable[[Inspection], Given] = attrs.field(repr=False)
+    name: str
+    direction: Direction = "both"
+    roles: Collection[str] | None = None
+    look_behind: int | None = None
+    blocking: bool = False
+
+    def inspect(self, inspection: Inspection, /) -> Given:
+        """What the function says."""
+        return self.function(inspection)
+
+
+def rule(
+    function: Callable[[Inspection], Given] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    direction: Direction = "both",
+    roles: Collection[str] | None = None,
+    look_behind: int | None = None,
+    blocking: bool = False,
+) -> Any:
+    """A rule made of a function, plain or asynchronous. Also a decorator.
+
+    Args:
+        function: It gets an `Inspection` and returns a verdict.
+        name: None takes the function's.
+        direction: See `Rule`.
+        roles: See `Rule`.
+        look_behind: See `Rule`.
+        blocking: See `Rule`.
+
+    Raises:
+        ConfigurationError: If an option is wrong.
+    """
+    if function is None:
+        return lambda given: rule(
+            given,
+            name=name,
+            direction=direction,
+            roles=roles,
+            look_behind=look_behind,
+            blocking=blocking,
+        )
+    called = name or name_of(function).strip("<>")
+    made = FunctionRule(function, called, direction, roles, look_behind, blocking)
+    return checked(made)
+
+
+def checked(made: Rule) -> Rule:
+    """The rule, if what it says of itself can be.
+
+    Raises:
+        ConfigurationError: Otherwise.
+    """
+    what = f"The rule {made.name!r}" if made.name else f"A {type(made).__name__}"
+    if not is_word(made.name):
+        raise ConfigurationError(
+            f"{what} has no name that is a word (letters, digits and ._:/- signs, 64 at most).",
+            hint="Set `name`: it stands in errors and notes.",
+        )
+    if made.direction not in DIRECTIONS:
+        raise ConfigurationError(
+            f"{what}: direction={made.direction!r}: give 'in', 'out' or 'both'."
+        )
+    behind = made.look_behind
+    if behind is not None and (type(behind) is not int or behind < 0):
+        raise ConfigurationError(
+            f"{what}: look_behind={behind!r}: give a number of characters, 0 or more, or None if "
+            "it needs the whole text."
+        )
+    if isinstance(made.roles, str):
+        raise ConfigurationError(f"{what}: roles={made.roles!r}: give a list such as ['user'].")
+    if not inspects(made) and not reviews(made):
+        raise ConfigurationError(f"{what} overrides neither `inspect` nor `review`.")
+    return made
+
+
+def inspects(made: Rule) -> bool:
+    """Whether it judges texts."""
+    return type(made).inspect is not Rule.inspect
+
+
+def reviews(made: Rule) -> bool:
+    """Whether it judges requests as a whole."""
+    return type(made).review is not Rule.review
+
+
+def waits(made: Rule) -> bool:
+    """Whether its verdict on a text has to be awaited."""
+    if made.blocking:
+        return True
+    if isinstance(made, FunctionRule):
+        return is_async(made.function)
+    return is_async(made.inspect)
+
+
+class _Ready:
+    """The ready rules by name, as configuration files name them."""
+
+    names: ClassVar[Mapping[str, str]] = {
+        "blocked_terms": "_terms",
+        "consumption": "_consumption",
+        "injection_markers": "_injection",
+        "max_length": "_patterns",
+        "pattern": "_patterns",
+    }
+
+    @classmethod
+    def make(cls, given: Mapping[str, Any]) -> Rule:
+        import importlib
+
+        options = dict(given)
+        name = options.pop("use", None)
+        if name not in cls.names:
+            raise ConfigurationError(
+                f"Guard: there is no rule {name!r}.",
+                hint=f"Give {{'use': ..., options}} with one of {', '.join(cls.names)}.",
+            )
+        module = importlib.import_module(f"{__package__}.{cls.names[name]}")
+        try:
+            return cast("Rule", getattr(module, name)(**options))
+        except TypeError as error:
+            raise ConfigurationError(f"Guard: the rule {name!r}: {error}.") from error
+
+
+def rules_of(given: Any) -> tuple[Rule, ...]:
+    """Rules from what a program or a file gives: one or several rules, functions or tables.
+
+    Raises:
+        ConfigurationError: If it is something else, or nothing.
+    """
+    items = [given] if _is_one(given) else None
+    if items is None and isinstance(given, Sequence) and not isinstance(given, str):
+        items = list(cast("Sequence[Any]", given))
+    if not items:
+        raise ConfigurationError(
+            f"Guard({given!r}): give a rule, such as blocked_terms([...]), or a list of rules."
+        )
+    return tuple([_rule_of(item) for item in items])
+
+
+def _is_one(given: Any) -> bool:
+    return isinstance(given, Rule | Mapping) or callable(given)
+
+
+def _rule_of(item: Any) -> Rule:
+    if isinstance(item, Rule):
+        return checked(item)
+    if isinstance(item, Mapping):
+        return checked(_Ready.make(cast("Mapping[str, Any]", item)))
+    if callable(item) and not isinstance(item, type):
+        return cast("Rule", rule(item))
+    raise ConfigurationError(
+        f"Guard: {item!r} is no rule.",
+        hint="Give blocked_terms([...]) or another ready rule, a Rule of yours, or a function that "
+        "takes an Inspection and returns a verdict.",
+    )

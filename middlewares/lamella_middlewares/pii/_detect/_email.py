@@ -1,0 +1,95 @@
+"""E-mail addresses: RFC 5321 as people write them, international ones (RFC 6531) too.
+
+The local part has letters, digits and `. _ ' ~ + = -`: what else RFC 5322 permits is in no address
+that is in use, but often stands before one (`?to=`, `<`, `"`). Quoted local parts, address
+literals, an `@` that is written `%40` or `[at]`, and `(dot)`s are found. A host without a dot is
+not an address: `root@localhost` names nobody.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lamella_middlewares.pii._detect._open import last_run
+from lamella_middlewares.pii._detect._pattern import Pattern, PatternDetector
+
+# Letters of scripts that put spaces between words; Chinese, Japanese, Thai and so on do not, and an
+# address in the middle of such text would take the words around it with it.
+_SPACED: Final = "\u00c0-\u02af\u0370-\u058f\u05d0-\u05ea\u0620-\u06ff\u0900-\u0dff\u10a0-\u10ff"
+_UNSPACED: Final = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3"
+_LETTER: Final = f"A-Za-z0-9{_SPACED}"
+_LABEL: Final = f"[{_LETTER}](?:[{_LETTER}-]{{0,62}}[{_LETTER}])?"
+_LOCAL: Final = f"[{_LETTER}_](?:[{_LETTER}._'~-]{{0,63}}(?:\\+[{_LETTER}._'~+=-]{{0,62}})?)?"
+_TOP: Final = f"(?:[A-Za-z{_SPACED}]{{2,24}}|xn--[A-Za-z0-9-]{{2,59}})"
+_DOMAIN: Final = rf"(?:{_LABEL}\.){{1,8}}{_TOP}"
+_OCTETS: Final = r"\[(?:[0-9]{1,3}\.){3}[0-9]{1,3}\]|\[IPv6:[0-9A-Fa-f:.]{2,45}\]"
+_AT: Final = r" ?(?:\[at\]|\(at\)|\{at\}|<at>|\[@\]|\(@\)) ?"
+_DOT: Final = r"(?:\.| ?(?:\[dot\]|\(dot\)|\{dot\}|<dot>|\[\.\]|\(\.\)) ?)"
+
+_AFTER: Final = _LETTER
+
+FILES: Final = frozenset(
+    "avif bmp c cpp css csv doc docx gif gz heic htm html ico ini jpeg jpg js json jsx lock log map "
+    "mjs pdf php png ppt pptx py scss sql svg tar tgz tiff toml ts tsx txt vue webp xls xlsx xml "
+    "yaml yml".split()
+)
+"""Endings of file names that are no top-level domain of which addresses are known: `icon@2x.png`."""
+
+_ACCOUNTS: Final = frozenset({"git", "hg", "svn"})
+"""Whom everybody is on a host of repositories: `git@github.com:lamella/lamella.git`."""
+
+
+_REACH: Final = 720
+
+def _has_at(text: str) -> bool:
+    if "@" in text or "%40" in text:
+        return True
+    # Spelled out: only between brackets.
+    return "at" in text.lower() and any(sign in text for sign in "[({<") and _spelled(text)
+
+
+def _spelled(text: str) -> bool:
+    lower = text.lower()
+    return any(sign in lower for sign in ("[at]", "(at)", "{at}", "<at>"))
+
+
+def _sure(address: str) -> float:
+    local, _, domain = address.replace("%40", "@").rpartition("@")
+    if domain.rpartition(".")[2].lower() in FILES or local in _ACCOUNTS:
+        return 0.0
+    return 1.0
+
+
+def _opens(text: str) -> int:
+    tail = text[-_REACH:]
+    if any(bracket in tail for bracket in "[({<"):
+        return max(0, len(text) - _REACH)  # it may be spelled out, with spaces
+    # The word before the last, as `[at]` may follow it with a space between.
+    before = last_run(text[: last_run(text, _REACH)].rstrip(" "), _REACH)
+    quote = text.find('"', max(0, len(text) - _REACH))
+    return before if quote < 0 else min(before, quote)
+
+
+EMAIL: Final = PatternDetector(
+    "email",
+    (
+        Pattern(f"{_LOCAL}(?:@|%40){_DOMAIN}", after=_AFTER),
+        Pattern(f"{_LOCAL}@(?:{_OCTETS})"),
+        Pattern(f'"[^"\\\\\\r\\n]{{1,62}}"@(?:{_DOMAIN}|{_OCTETS})', after=_AFTER),
+        Pattern(
+            f"[{_UNSPACED}{_LETTER}._-]{{1,64}}@[{_UNSPACED}{_LETTER}-]{{1,63}}"
+            f"(?:[.\u3002][{_UNSPACED}{_LETTER}-]{{1,63}}){{0,4}}[.\u3002][{_UNSPACED}]{{2,12}}"
+        ),
+        Pattern(
+            f"[A-Za-z0-9_][A-Za-z0-9._+-]{{0,63}}{_AT}(?:[A-Za-z0-9-]{{1,63}}{_DOT}){{1,5}}"
+            "[A-Za-z]{2,24}",
+            ignore_case=True,
+            after="A-Za-z0-9",
+        ),
+    ),
+    reach=_REACH,
+    needs=_has_at,
+    valid=_sure,
+    opens=_opens,
+)
+"""Finds `email`."""

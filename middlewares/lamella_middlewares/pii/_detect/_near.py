@@ -1,0 +1,75 @@
+"""Words near a number that say what it is: in any language, in prose, labels and JSON keys."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import attrs
+
+_WORD: Final = re.compile(r"[^\W\d_]+")
+_ESCAPED: Final = re.compile(r"\\[nrt]")
+_UNSPACED: Final = re.compile("[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+"""Thai, Japanese, Chinese and Korean letters: no space tells their words apart."""
+
+
+@attrs.frozen
+class Near:
+    """Words to look for around a finding.
+
+    Words are compared whole and without regard to case. One of several parts ("date of birth") may
+    be written with anything but letters between them, or with nothing: `date_of_birth`,
+    `dateOfBirth`. Words of scripts without spaces may stand inside others. A line break that is
+    written as an escape, as in quoted JSON, is one.
+
+    Args:
+        words: The words.
+        before: How many characters before a finding are looked at.
+        after: How many behind it.
+    """
+
+    words: tuple[str, ...] = attrs.field(converter=tuple)
+    before: int = attrs.field(kw_only=True)
+    after: int = attrs.field(default=0, kw_only=True)
+    _single: frozenset[str] = attrs.field(init=False, repr=False)
+    _phrases: tuple[str, ...] = attrs.field(init=False, repr=False)
+    _unspaced: tuple[str, ...] = attrs.field(init=False, repr=False)
+
+    @_single.default
+    def _find_single(self) -> frozenset[str]:
+        return frozenset("".join(_WORD.findall(word.lower())) for word in self.words)
+
+    @_phrases.default
+    def _find_phrases(self) -> tuple[str, ...]:
+        parts = (_WORD.findall(word.lower()) for word in self.words)
+        return tuple(f" {' '.join(part)} " for part in parts if len(part) > 1)
+
+    @_unspaced.default
+    def _find_unspaced(self) -> tuple[str, ...]:
+        return tuple(word for word in self.words if _UNSPACED.search(word))
+
+    def around(self, text: str, start: int, end: int) -> bool:
+        """Whether one of the words stands near text[start:end]."""
+        first = max(0, start - self.before)
+        if self._in(text[first:start], cut=first > 0 and text[first - 1].isalpha(), left=True):
+            return True
+        last = end + self.after
+        return self.after > 0 and self._in(
+            text[end:last], cut=text[last : last + 1].isalpha(), left=False
+        )
+
+    def _in(self, window: str, *, cut: bool, left: bool) -> bool:
+        """Whether one is in a window, whose first (`left`) or last word may have been cut."""
+        if "\\" in window:
+            window = _ESCAPED.sub("  ", window)
+        window = window.lower()
+        words = _WORD.findall(window)
+        if cut and words and window[0 if left else -1].isalpha():
+            del words[0 if left else -1]
+        if not self._single.isdisjoint(words):
+            return True
+        if self._phrases and len(words) > 1:
+            joined = f" {' '.join(words)} "
+            if any(phrase in joined for phrase in self._phrases):
+                return True
+        return not window.isascii() and any(word in window for word in self._unspaced)

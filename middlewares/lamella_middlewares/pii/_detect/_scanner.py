@@ -1,0 +1,218 @@
+"""The scanner: all detectors over one text, as spans of that text that do not overlap."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
+from typing import Any, Final
+
+from lamella import Detector, Finding
+from lamella._normal_text import NormalText, normal_text, settled
+from lamella._safe_patterns import SafePattern
+from lamella_middlewares.pii._detect._kept import KeptFindings
+from lamella_middlewares.pii._detect._overlaps import resolved
+
+KEPT_FROM: Final = 200
+"""Characters from which on the findings of a text are kept: below, looking again is as quick."""
+
+Need = Callable[[str], bool]
+
+_HALF_PAIR: Final = re.compile("[\ud800-\udfff]")
+_marks: Final = count(1)
+
+
+class Scanner:
+    """Runs detectors over texts. Thread-safe; keeps no text.
+
+    Args:
+        detectors: Their order decides between findings that are equally long and sure.
+        allow: What is not to be found: values, compared without regard to case, and patterns,
+            which must match a whole value. What stands inside an allowed value is allowed with it.
+        cache: Where the findings of longer texts are kept; None keeps nothing. Scanners may share
+            one.
+
+    Attributes:
+        kinds: What may be found.
+        reach: The most characters that any detector looks at around a finding, counted without
+            invisible ones; None if one needs whole texts.
+        blocking: Whether a detector takes long: then scan in a thread.
+    """
+
+    def __init__(
+        self,
+        detectors: Sequence[Detector],
+        *,
+        allow: Iterable[str | SafePattern] = (),
+        cache: KeptFindings | None = None,
+    ) -> None:
+        self._detectors = tuple(detectors)
+        self._steps = tuple((_needs(detector), detector.find) for detector in detectors)
+        allowed = tuple(allow)
+        self._allowed = frozenset(_folded(value) for value in allowed if isinstance(value, str))
+        self._patterns = tuple(value for value in allowed if not isinstance(value, str))
+        self._cache = cache
+        self._mark = next(_marks).to_bytes(8, "big")
+        reaches = [_reach(detector) for detector in detectors]
+        self.reach = None if None in reaches else max((r for r in reaches if r), default=0)
+        self.blocking = any(getattr(detector, "blocking", False) for detector in detectors)
+        self.kinds = frozenset(kind for detector in detectors for kind in detector.kinds)
+
+    def maybe(self, text: str) -> bool:
+        """Whether something could be in the text: False is certain, and quick to say."""
+        view = _view(text).text
+        asked: set[Need] = set()
+        for need, _ in self._steps:
+            if need is None:
+                return True
+            if need not in asked:
+                if need(view):
+                    return True
+                asked.add(need)
+        return False
+
+    def scan(self, text: str) -> tuple[Finding, ...]:
+        """What is in the text, from left to right, no two on one character.
+
+        Raises:
+            ValueError: A detector gave a span that is not one of the text.
+            Exception: Whatever else a detector raises. The text was not inspected then, and the
+                error may quote it.
+        """
+        cache = self._cache
+        if cache is None or len(text) < KEPT_FROM:
+            return self._scan(text)
+        digest = cache.digest(self._mark, text)
+        found = cache.get(digest)
+        if found is None:
+            found = self._scan(text)
+            cache.put(digest, found)
+        return found
+
+    def scan_open(self, text: str) -> tuple[tuple[Finding, ...], int]:
+        """What is certain of a text that may go on: findings, and the index up to which they hold.
+
+        Whatever is put behind the text, up to that index `scan` finds these and no others, and
+        nothing that reaches beyond it. The index is 0 while a detector needs the whole text, and
+        often far behind `len(text) - reach`: a key may be long, but mostly none has begun.
+        """
+        if any(_reach(detector) is None and _opens(detector) is None for detector in self._detectors):
+            return (), 0
+        text = text[: settled(text)]
+        view = _view(text)
+        edge = min((_open_from(d, view.text) for d in self._detectors), default=len(view.text))
+        raw = self._raw(view.text)
+        # By falling end, each that goes on beyond the edge moves it to where it begins.
+        for finding in sorted(raw, key=_end, reverse=True):
+            if finding.end <= edge:
+                break
+            edge = min(edge, finding.start)
+        certain = view.place(edge)
+        found = self._in_source(view, [finding for finding in raw if finding.end <= edge])
+        # A character that is several in the view may be cut by the edge.
+        while found and found[-1].end > certain:
+            certain = min(certain, found.pop().start)
+        return tuple(found), certain
+
+    def _scan(self, text: str) -> tuple[Finding, ...]:
+        view = _view(text)
+        raw = self._raw(view.text)
+        return tuple(self._in_source(view, raw)) if raw else ()
+
+    def _raw(self, text: str) -> list[Finding]:
+        found: list[Finding] = []
+        asked: dict[Need, bool] = {}
+        for need, find in self._steps:
+            if need is not None:
+                needed = asked.get(need)
+                if needed is None:
+                    needed = asked[need] = need(text)
+                if not needed:
+                    continue
+            found.extend(find(text))
+        return found
+
+    def _in_source(self, view: NormalText, raw: list[Finding]) -> list[Finding]:
+        """The findings that hold, where they are in the original."""
+        length = len(view.text)
+        for finding in raw:
+            if not 0 <= finding.start < finding.end <= length:
+                raise ValueError(
+                    f"A detector of {finding.kind!r} found [{finding.start}:{finding.end}] in a "
+                    f"text of {length} characters."
+                )
+        if self._allowed or self._patterns:
+            raw = self._without_allowed(view.text, raw)
+        if view.text is view.source or not raw:
+            return resolved(raw)
+        original = view.original
+        spans = [(*original(f.start, f.end), f) for f in raw]
+        return resolved(
+            Finding(start, end, finding.kind, finding.confidence)
+            for start, end, finding in spans
+            if start < end
+        )
+
+    def _without_allowed(self, text: str, raw: list[Finding]) -> list[Finding]:
+        allowed = [f for f in raw if self._is_allowed(text[f.start : f.end])]
+        if not allowed:
+            return raw
+        # The furthest end of all allowed that begin at or before a place: what ends by then is in.
+        allowed.sort(key=_start)
+        kept: list[Finding] = []
+        reached = place = 0
+        for finding in sorted(raw, key=_start):
+            while place < len(allowed) and allowed[place].start <= finding.start:
+                reached = max(reached, allowed[place].end)
+                place += 1
+            if finding.end > reached:
+                kept.append(finding)
+        return kept
+
+    def _is_allowed(self, value: str) -> bool:
+        if self._allowed and _folded(value) in self._allowed:
+            return True
+        whole = (0, len(value))
+        return any(match.span() == whole for p in self._patterns for match in p.finditer(value))
+
+
+def _view(text: str) -> NormalText:
+    view = normal_text(text)
+    if not view.text.isascii() and _HALF_PAIR.search(view.text):
+        # Half a surrogate pair is no character, and engines differ about it. One for one, so that
+        # places stay.
+        view.text = _HALF_PAIR.sub("\ufffd", view.text)
+    return view
+
+
+def _folded(value: str) -> str:
+    return normal_text(value, fold_case=True).text
+
+
+def _needs(detector: Any) -> Need | None:
+    """The detector's own quick look at a text, where it has one."""
+    return getattr(detector, "needs", None)
+
+
+def _reach(detector: Any) -> int | None:
+    return getattr(detector, "reach", None)
+
+
+def _opens(detector: Any) -> Callable[[str], int] | None:
+    """The detector's own answer to where something may have begun, where it has one."""
+    return getattr(detector, "opens", None)
+
+
+def _open_from(detector: Detector, text: str) -> int:
+    opens = _opens(detector)
+    if opens is not None:
+        return opens(text)
+    return max(0, len(text) - (_reach(detector) or 0))
+
+
+def _start(finding: Finding) -> int:
+    return finding.start
+
+
+def _end(finding: Finding) -> int:
+    return finding.end

@@ -1,0 +1,55 @@
+"""Secrets in addresses: `scheme://user:password@host`, and well-known query parameters.
+
+What is found is the secret alone, so that the rest of the address still says something. Parameters:
+RFC 6750 and RFC 6749 (OAuth), AWS Signature Version 4, Azure shared access signatures, Google Cloud
+Storage signed URLs, and names that say what they are (`api_key`, `password`, `token`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lamella_middlewares.pii._detect._open import in_last_run
+from lamella_middlewares.pii._detect._pattern import Pattern, PatternDetector
+
+_SCHEME: Final = "[A-Za-z][A-Za-z0-9+.-]{1,31}"
+_NO_HOST: Final = "\\x00-\\x20/?#\"'<>`\\\\"
+"""What ends the part before the path; a password may have an `@` in it that should be `%40`."""
+
+NAMES: Final = (
+    "access[_-]?token|id[_-]?token|refresh[_-]?token|auth[_-]?token|api[_-]?token|token|bearer"
+    "|api[_-]?key|apikey|x-api-key|access[_-]?key|subscription-key|secret[_-]?key|key"
+    "|client[_-]?secret|app[_-]?secret|secret|password|passwd|passphrase|pwd|pass"
+    "|x-amz-signature|x-amz-security-token|x-goog-signature|signature|sig|hmac|jwt"
+    "|session[_-]?id|session|sessid|phpsessid|jsessionid"
+)
+
+def _secret(value: str) -> float:
+    """Whether it is one, and not what stands for one: `****`, `{password}`, `$PASSWORD`."""
+    if not value.strip("*.xX\u2022\u2026"):
+        return 0.0
+    return float(not (value[0] in "{<[$%" and value[-1] in "}>]%" or value.startswith("${")))
+
+
+def _maybe(text: str) -> bool:
+    if "://" in text and "@" in text:
+        return True
+    return "=" in text and any(sign in text for sign in "?&;#")
+
+
+URL_CREDENTIALS: Final = PatternDetector(
+    "url_credentials",
+    (
+        Pattern(f"{_SCHEME}://[^{_NO_HOST}:@]{{0,128}}:([^{_NO_HOST}]{{1,256}})@[A-Za-z0-9\\[{{$]"),
+        Pattern(f"{_SCHEME}://([A-Za-z0-9_-]{{20,256}})@[A-Za-z0-9\\[]"),
+        Pattern(
+            f"[?&;#](?:amp;)?(?:{NAMES})=([^\\x00-\\x20&\"'<>#;`\\\\]{{6,768}})",
+            ignore_case=True,
+        ),
+    ),
+    reach=824,
+    needs=_maybe,
+    valid=_secret,
+    opens=in_last_run(824),
+)
+"""Finds `url_credentials`."""

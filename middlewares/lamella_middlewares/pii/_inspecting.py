@@ -1,0 +1,211 @@
+"""Asking detectors about texts, such that what they raise says nothing of the text."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from lamella import ConfigurationError, Finding, InspectionError
+from lamella_middlewares.pii._placeholders import FORM, KIND, OPEN
+
+if TYPE_CHECKING:
+    from lamella import Detector
+    from lamella_middlewares.pii._detect._scanner import Scanner
+
+LAYER: Final = "pii"
+_FORWARDED: Final = ("blocking", "needs", "opens", "reach")
+_BUILT_IN: Final = "built-in detectors"
+_OPTIONS: Final = 'a Detector, a registered name such as "presidio", or a table with `use`'
+
+
+class Inspector:
+    """Finds personal data in texts, and says so where that fails, without quoting them.
+
+    Args:
+        scanner: All detectors.
+    """
+
+    __slots__ = ("_scanner",)
+
+    def __init__(self, scanner: Scanner) -> None:
+        self._scanner = scanner
+
+    @property
+    def blocking(self) -> bool:
+        """Whether looking takes long, and has to be done in a thread."""
+        return self._scanner.blocking
+
+    @property
+    def reach(self) -> int | None:
+        """How far a finding may depend on what stands before it; None for the whole text."""
+        return self._scanner.reach
+
+    def findings(self, text: str) -> Sequence[Finding]:
+        """What is in the text, from left to right; nothing of what looks like a placeholder.
+
+        Raises:
+            InspectionError: If a detector fails. No cause or context comes with it: a stranger's
+                exception may quote the text.
+        """
+        try:
+            found = self._scanner.scan(text)
+        except Exception as error:  # noqa: BLE001 - a stranger's detector may raise anything
+            failure = _failure(error)
+        else:
+            return apart(text, found) if found and OPEN in text else found
+        raise failure
+
+    def certain(self, text: str) -> tuple[Sequence[Finding], int]:
+        """The same of a text that may go on, with the index up to which that is certain.
+
+        Raises:
+            InspectionError: If a detector fails.
+        """
+        try:
+            found, index = self._scanner.scan_open(text)
+        except Exception as error:  # noqa: BLE001 - as above
+            failure = _failure(error)
+        else:
+            return (apart(text, found) if found and OPEN in text else found), index
+        raise failure
+
+
+def apart(text: str, findings: Iterable[Finding]) -> list[Finding]:
+    """What of the findings stands outside of all that looks like a placeholder."""
+    walls = [found.span() for found in FORM.finditer(text)]
+    pieces: list[Finding] = []
+    for finding in findings:
+        start = finding.start
+        for first, last in walls:
+            if last <= start:
+                continue
+            if first >= finding.end:
+                break
+            if first > start:
+                pieces.append(Finding(start, first, finding.kind, finding.confidence))
+            start = last
+        if start < finding.end:
+            pieces.append(Finding(start, finding.end, finding.kind, finding.confidence))
+    return pieces
+
+
+def failed(inspector: str, how: str) -> InspectionError:
+    """The error of a text that nobody could look into."""
+    error = InspectionError(
+        f"PII could not look into a text: {inspector} {how}.",
+        hint="Nothing of it was let through. Mend the detector, or leave it out.",
+        layer=LAYER,
+    )
+    error.inspector = inspector
+    return error
+
+
+def _failure(error: Exception) -> InspectionError:
+    if isinstance(error, InspectionError):
+        fresh = failed(error.inspector, "")
+        fresh.message = error.message
+        fresh.args = error.args
+        return fresh
+    return failed(_BUILT_IN, f"failed with {type(error).__name__}")
+
+
+class Watched:
+    """A stranger's detector, whose failures and findings are looked at before anybody uses them.
+
+    Args:
+        detector: The detector.
+        name: What to call it.
+    """
+
+    def __init__(self, detector: Detector, name: str) -> None:
+        self._detector = detector
+        self.name = name
+        for attribute in _FORWARDED:
+            if hasattr(detector, attribute):
+                setattr(self, attribute, getattr(detector, attribute))
+
+    @property
+    def kinds(self) -> Collection[str]:
+        """What it may find."""
+        return self._detector.kinds
+
+    def find(self, text: str, /) -> list[Finding]:
+        """What is in the text.
+
+        Raises:
+            InspectionError: If the detector fails, or gives what is no finding of the text.
+        """
+        try:
+            found = list(self._detector.find(text))
+        except Exception as error:  # noqa: BLE001 - it may raise anything
+            failure = failed(self.name, f"failed with {type(error).__name__}")
+        else:
+            for finding in found:
+                _check(finding, len(text), self.name)
+            return found
+        raise failure
+
+
+def _check(finding: object, length: int, name: str) -> None:
+    if not isinstance(finding, Finding):
+        raise failed(name, f"gave a {type(finding).__name__}, which is no Finding")
+    if not 0 <= finding.start < finding.end <= length:
+        raise failed(name, "gave a finding that is not inside of the text")
+    if KIND.fullmatch(finding.kind) is None:
+        raise failed(name, "gave a finding whose kind is no word in lower case")
+
+
+def detector_of(given: object) -> Watched:
+    """The detector that an entry of `PII(detectors=...)` stands for.
+
+    Raises:
+        ConfigurationError: If it is none.
+        UnknownNameError: If no detector is registered under the name.
+    """
+    if isinstance(given, str):
+        return _registered(given, {})
+    if isinstance(given, Mapping):
+        options = dict(cast("Mapping[str, Any]", given))
+        use = options.pop("use", None)
+        if isinstance(use, str):
+            return _registered(use, options)
+    name = getattr(given, "name", None)
+    return _watched(given, name if isinstance(name, str) and name else type(given).__name__)
+
+
+def _registered(name: str, options: Mapping[str, Any]) -> Watched:
+    from lamella import registry
+
+    known = registry()
+    found = known.get("detectors", name)
+    if _is_detector(found):
+        if options:
+            raise ConfigurationError(
+                f"PII(detectors=...): {name!r} is a detector already, and takes no options.",
+                hint=f"Give {name!r} alone.",
+            )
+        return _watched(found, name)
+    return _watched(known.make("detectors", name, options), name)
+
+
+def _is_detector(found: Any) -> bool:
+    return not isinstance(found, type) and callable(getattr(found, "find", None))
+
+
+def _watched(found: Any, name: str) -> Watched:
+    kinds = getattr(found, "kinds", None)
+    if not _is_detector(found) or not isinstance(kinds, Collection) or not kinds:
+        raise ConfigurationError(
+            f"PII(detectors=...): {type(found).__name__} is no detector.", hint=f"Give {_OPTIONS}."
+        )
+    wrong = [kind for kind in cast("Collection[Any]", kinds) if not _is_kind(kind)]
+    if wrong or isinstance(kinds, str):
+        raise ConfigurationError(
+            f"PII(detectors=...): {name} finds {wrong or kinds!r}, which cannot be a kind.",
+            hint='Kinds are a list of words in lower case, such as ["person", "order_number"].',
+        )
+    return Watched(found, name)
+
+
+def _is_kind(kind: object) -> bool:
+    return isinstance(kind, str) and KIND.fullmatch(kind) is not None
