@@ -10,15 +10,18 @@ from lamella_middlewares._plugin import LAYERS as _LAYERS
 if TYPE_CHECKING:
     from typing import Any
 
+    from lamella_middlewares.audit import Audit
     from lamella_middlewares.circuit_breaker import CircuitBreaker
     from lamella_middlewares.concurrency import Concurrency
     from lamella_middlewares.cost import Cost
     from lamella_middlewares.deadline import Deadline
     from lamella_middlewares.fallback import Fallback
+    from lamella_middlewares.guard import Guard
     from lamella_middlewares.hedge import Hedge
     from lamella_middlewares.hold import Hold
     from lamella_middlewares.load_shed import LoadShed
     from lamella_middlewares.log import Log
+    from lamella_middlewares.pii import PII
     from lamella_middlewares.rate_limit import RateLimit
     from lamella_middlewares.retry import Retry
     from lamella_middlewares.route import Route
@@ -27,15 +30,18 @@ if TYPE_CHECKING:
     from lamella_middlewares.watch import Watch
 
 __all__ = (
+    "Audit",
     "CircuitBreaker",
     "Concurrency",
     "Cost",
     "Deadline",
     "Fallback",
+    "Guard",
     "Hedge",
     "Hold",
     "LoadShed",
     "Log",
+    "PII",
     "RateLimit",
     "Retry",
     "Route",

@@ -6,15 +6,18 @@ from collections.abc import Mapping
 from typing import Final
 
 LAYERS: Final = {
+    "Audit": "audit",
     "CircuitBreaker": "circuit_breaker",
     "Concurrency": "concurrency",
     "Cost": "cost",
     "Deadline": "deadline",
     "Fallback": "fallback",
+    "Guard": "guard",
     "Hedge": "hedge",
     "Hold": "hold",
     "LoadShed": "load_shed",
     "Log": "log",
+    "PII": "pii",
     "RateLimit": "rate_limit",
     "Retry": "retry",
     "Route": "route",
@@ -38,3 +41,8 @@ def lamella_presets() -> Mapping[str, str]:
         "production": f"{__package__}._presets:PRODUCTION",
         "test": f"{__package__}._presets:TEST",
     }
+
+
+def lamella_commands() -> Mapping[str, str]:
+    """Commands of the command line."""
+    return {"audit": f"{__package__}.audit._commands:COMMANDS"}

@@ -20,7 +20,8 @@ N = TypeVar("N", bound=Hashable)
 Ranges: TypeAlias = tuple[tuple[int, int], ...]
 
 _LAST: Final = 0x10FFFF
-_MOST_PLACES: Final = 400
+_MOST_PLACES: Final = 5_000
+_WRITTEN_OUT: Final = 500
 _MOST_STEPS: Final = 1_000_000
 _FEW: Final = 8
 """Counted repeats up to here are written out; above, they count as loops."""
@@ -127,7 +128,7 @@ class _Automaton:
     def _repeat(self, least: int, most: int, body: Any) -> _Piece:
         if most == 0:
             return _Piece()
-        if most <= _FEW and len(self._reads) + most * len(body) < _MOST_PLACES // 2:
+        if most <= _FEW and len(self._reads) + most * len(body) < _WRITTEN_OUT:
             whole = _Piece()
             for _ in range(least):
                 whole = self._then(whole, self._sequence(body))

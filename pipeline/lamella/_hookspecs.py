@@ -62,4 +62,7 @@ def lamella_model_cards() -> Mapping[str, Any]:  # type: ignore[empty-body]
 
 @hookspec
 def lamella_commands() -> Mapping[str, Any]:  # type: ignore[empty-body]
-    """Commands of the command line: functions whose parameters are the command's."""
+    """Commands of the command line: functions whose parameters are the command's.
+
+    A mapping from names to functions is a command with commands of its own.
+    """

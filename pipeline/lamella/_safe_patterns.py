@@ -13,6 +13,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from functools import cache
+from reprlib import Repr
 from typing import Any, Final, Protocol
 
 from lamella._ambiguity import ambiguity
@@ -22,6 +23,9 @@ _ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _MOST_MEMORY: Final = 64 << 20
 _LONGEST: Final = 65_536
+
+_SHORT: Final = Repr()
+_SHORT.maxstring = 200
 
 
 class PatternMatch(Protocol):
@@ -148,7 +152,7 @@ def _with_re(expression: str, *, ignore_case: bool) -> Any:
     why = ambiguity(written, flags)
     if why is not None:
         raise ConfigurationError(
-            f"The pattern {expression!r} cannot be used without RE2: {why}.",
+            f"The pattern {_SHORT.repr(expression)} cannot be used without RE2: {why}.",
             hint='Run: pip install "lamella[pii]" (it brings google-re2), or write the pattern so '
             "that there is one way only to match a text.",
         )
@@ -157,7 +161,7 @@ def _with_re(expression: str, *, ignore_case: bool) -> Any:
 
 def _no_pattern(expression: str, said: str) -> ConfigurationError:
     return ConfigurationError(
-        f"{expression!r} is no regular expression that can be used here: {said}.",
+        f"{_SHORT.repr(expression)} is no regular expression that can be used here: {said}.",
         hint="The syntax is RE2's (https://github.com/google/re2/wiki/Syntax): no lookaround, "
         "backreferences, atomic groups or possessive repeats.",
     )

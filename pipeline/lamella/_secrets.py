@@ -67,7 +67,7 @@ class Secret:
         self, reference: str, *, ttl: float = DEFAULT_TTL, stale_for: float = DEFAULT_STALE_FOR
     ) -> None:
         self._reference: str | None = None  # already now: a traceback may show this object
-        mistake = _mistake(reference) or _mistaken_span("ttl", ttl, reference)
+        mistake = mistake_in(reference) or _mistaken_span("ttl", ttl, reference)
         mistake = mistake or _mistaken_span("stale_for", stale_for, reference)
         if mistake is not None:
             del reference  # what shows tracebacks with their variables would show the key
@@ -82,7 +82,7 @@ class Secret:
         """The secret itself, or the one that a reference stands for."""
         if isinstance(secret, Secret):
             return secret
-        mistake = _mistake(secret)
+        mistake = mistake_in(secret)
         if mistake is not None:
             del secret
             raise mistake
@@ -276,7 +276,7 @@ def _scheme(reference: str) -> str:
     return reference.partition(":")[0].lower()
 
 
-def _mistake(reference: object) -> SecretError | None:
+def mistake_in(reference: object) -> SecretError | None:
     """What is wrong with a reference, without repeating it: it may be the key."""
     text = reference if isinstance(reference, str) else ""
     scheme, rest = _scheme(text), text.partition(":")[2]

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import anyio.lowlevel
 import pytest
 
+from lamella import Secret
 from lamella.testing import check_middleware
+from lamella_middlewares.audit import Audit
 from lamella_middlewares.circuit_breaker import CircuitBreaker
 from lamella_middlewares.concurrency import Concurrency
 from lamella_middlewares.cost import Cost
 from lamella_middlewares.deadline import Deadline
 from lamella_middlewares.fallback import Fallback
+from lamella_middlewares.guard import Guard, Inspection, Verdict, allow, blocked_terms, pattern
 from lamella_middlewares.hedge import Hedge
 from lamella_middlewares.hold import Hold
 from lamella_middlewares.load_shed import LoadShed
@@ -31,6 +37,20 @@ def ignore(what: object) -> None:
     """A sink, or a watcher, that does nothing."""
 
 
+async def nothing_wrong(inspection: Inspection) -> Verdict:
+    """A rule that has to be awaited."""
+    await anyio.lowlevel.checkpoint()
+    return allow()
+
+
+def audit(**options: Any) -> Audit:
+    """An audit log in a directory of its own, which goes with the test."""
+    directory = TemporaryDirectory(prefix="lamella-audit-", ignore_cleanup_errors=True)
+    made = Audit(directory.name, Secret.of_value("k" * 32), fsync="none", **options)
+    weakref.finalize(made, directory.cleanup)
+    return made
+
+
 LAYERS: dict[str, Callable[[], Any]] = {
     "deadline": Deadline,
     "timeout": Timeout,
@@ -43,6 +63,9 @@ LAYERS: dict[str, Callable[[], Any]] = {
     "concurrency, adaptive": lambda: Concurrency(3, adaptive="gradient"),
     "rate_limit": lambda: RateLimit(1000, 10**6, concurrency=20),
     "rate_limit, a quota": lambda: RateLimit(1000, 10**6, phase="govern"),
+    "guard": lambda: Guard([blocked_terms(["forbidden"]), pattern("number", "[0-9]{9}")]),
+    "guard, awaited": lambda: Guard(nothing_wrong, look_behind=2),
+    "guard, whole texts": lambda: Guard([pattern("number", "x[0-9]+"), nothing_wrong]),
     "hedge": Hedge,
     "hedge, every call": lambda: Hedge(delay=0.005, max_extra=1),
     "circuit_breaker": CircuitBreaker,
@@ -50,6 +73,8 @@ LAYERS: dict[str, Callable[[], Any]] = {
     "hold": Hold,
     "hold, to the end": lambda: Hold(all=True),
     "cost": lambda: Cost({"m": {"input": "1", "output": "4"}}),
+    "audit": audit,
+    "audit, with its names hidden": lambda: audit(identities="digest"),
     "log": lambda: Log(sink=ignore),
     "watch": lambda: Watch(on_request=ignore, on_event=ignore, on_response=ignore, on_error=ignore),
 }

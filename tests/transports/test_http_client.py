@@ -456,3 +456,73 @@ async def test_many_tiny_pieces() -> None:
     answer = Reply(body=[b"x" * 20_000], faults=Faults(slice=1))
     async with serving(answer) as server, client() as http:
         assert await read(await http.send(post(server))) == b"x" * 20_000
+
+
+# --- where to connect ------------------------------------------------------------------------
+
+
+async def test_addresses_are_those_of_the_resolver(
+    tls: ssl.SSLContext, authority_file: str
+) -> None:
+    """Names are not looked up by anybody else; header and certificate are the URL's."""
+    asked: list[tuple[str, int]] = []
+
+    async def resolve(host: str, port: int) -> list[str]:
+        asked.append((host, port))
+        return ["127.0.0.1"]
+
+    async with (
+        serving(tls=tls) as server,
+        client(verify=authority_file, resolve=resolve) as http,
+    ):
+        for _ in range(2):
+            request = HTTPRequest(method="GET", url=f"https://localhost:{server.port}/")
+            assert await read(await http.send(request)) == b"then"
+        assert server.received[0].headers["host"] == f"localhost:{server.port}"
+        assert asked == [("localhost", server.port)]  # the connection is kept
+        other = HTTPRequest(method="GET", url=f"https://elsewhere.test:{server.port}/")
+        with pytest.raises(lamella.CertificateError):
+            await http.send(other)
+
+
+async def test_the_next_address_is_tried() -> None:
+    """Where the first takes no connection."""
+    async with serving() as server:
+
+        async def resolve(host: str, port: int) -> list[str]:
+            return ["127.0.0.2", "127.0.0.1"]
+
+        async with client(resolve=resolve) as http:
+            request = HTTPRequest(method="GET", url=f"http://somewhere.test:{server.port}/")
+            assert await read(await http.send(request)) == b"then"
+
+
+@pytest.mark.parametrize("found", [[], ["localhost"], ["127.0.0.1:80"]])
+async def test_what_is_no_address_is_not_looked_up(found: list[str]) -> None:
+    """No address, and names, are errors of connecting."""
+
+    async def resolve(host: str, port: int) -> list[str]:
+        return found
+
+    async with serving() as server, client(resolve=resolve) as http:
+        with pytest.raises(lamella.ConnectError):
+            await http.send(HTTPRequest(method="GET", url=f"http://a.test:{server.port}/"))
+        assert not server.requests
+
+
+async def test_the_resolvers_word_ends_the_request() -> None:
+    """Its own error is what is raised; the system's is one of connecting."""
+    refusal = lamella.BlockedError("Not there.")
+
+    async def refuse(host: str, port: int) -> list[str]:
+        raise refusal
+
+    async def fail(host: str, port: int) -> list[str]:
+        raise socket.gaierror(socket.EAI_NONAME, "unknown")
+
+    async with client(resolve=refuse) as http:
+        with pytest.raises(lamella.BlockedError, match="Not there"):
+            await http.send(HTTPRequest(method="GET", url="http://a.test/"))
+    async with client(resolve=fail) as http:
+        with pytest.raises(lamella.ConnectError):
+            await http.send(HTTPRequest(method="GET", url="http://a.test/"))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 import os
 from collections import OrderedDict
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import attrs
 
 from lamella import AuditError, SecretError
+from lamella._canonical import encode
 from lamella._fork_locks import fork_safe_lock
 
 if TYPE_CHECKING:
@@ -50,19 +50,6 @@ class KeyStore(Protocol):
     async def purge(self, *, prefix: str = "", tag: str | None = None) -> int:
         """Forget the keys of a subject; how many there were."""
         ...
-
-
-def subject_tag(log: str, tenant: str | None, subject: str) -> str:
-    """The name under which a subject's keys are kept, which does not show who it is.
-
-    It can be guessed by who knows the log's id and tries names; it protects nothing by itself.
-    """
-    parts = [log, "" if tenant is None else f"={tenant}", subject]
-    data = b"".join(
-        len(part).to_bytes(8) + part
-        for part in [text.encode("utf-8", "surrogatepass") for text in parts]
-    )
-    return hashlib.sha256(b"lamella audit subject 1\0" + data).hexdigest()
 
 
 class KeyFiles:
@@ -159,16 +146,22 @@ class Envelopes:
             hint = "Make one: python -c 'import secrets; print(secrets.token_urlsafe(32))'."
             raise SecretError(msg, hint=hint)
         self._wrap = hmac.digest(secret, b"lamella audit 1: wrap", "sha512")
+        self._names = hmac.digest(secret, b"lamella audit 1: subject", "sha256")
         self._keys = keys
         self._lock = fork_safe_lock()
         self._kept: OrderedDict[str, tuple[DataKey, float]] = OrderedDict()
+
+    def tag(self, tenant: str | None, subject: str) -> str:
+        """The name under which a subject's keys are kept; only who has the secret can make it."""
+        data = encode([1, tenant, subject])
+        return hmac.digest(self._names, data, "sha256").hex()
 
     async def seal(self, ports: Ports, tag: str, content: bytes, bound: bytes) -> dict[str, str]:
         """Content sealed for a subject, as it stands in a record.
 
         Args:
             ports: The doors to the world.
-            tag: Whose, by `subject_tag`.
+            tag: Whose, as `tag` gives it.
             content: What to seal.
             bound: What it belongs to: the same bytes are needed to open it.
 
@@ -180,11 +173,9 @@ class Envelopes:
         key = await self._key(ports, tag)
         nonce = ports.random.randbytes(_NONCE)
         sealed = AESSIV(key.key).encrypt(content, [bound, nonce])
-        return {"key": key.id, "nonce": _b64(nonce), "data": _b64(sealed)}
+        return {"subject": tag, "key": key.id, "nonce": _b64(nonce), "data": _b64(sealed)}
 
-    async def open(
-        self, ports: Ports, tag: str, sealed: Mapping[str, Any], bound: bytes
-    ) -> bytes | None:
+    async def open(self, ports: Ports, sealed: Mapping[str, Any], bound: bytes) -> bytes | None:
         """What was sealed; None if the subject's key has been erased.
 
         Raises:
@@ -193,10 +184,11 @@ class Envelopes:
         from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
-        wrapped = (await self._stored(ports, tag)).get(str(sealed.get("key")))
+        tag, id_ = str(sealed.get("subject")), str(sealed.get("key"))
+        wrapped = (await self._stored(ports, tag)).get(id_) if _is_tag(tag) else None
         if wrapped is None:
             return None
-        key = self._unwrapped(tag, str(sealed["key"]), wrapped)
+        key = self._unwrapped(tag, id_, wrapped)
         try:
             data, nonce = (base64.b64decode(sealed[name], validate=True) for name in _PARTS)
             return AESSIV(key.key).decrypt(data, [bound, nonce])
@@ -275,6 +267,11 @@ class Envelopes:
 
 
 _PARTS: Final = ("data", "nonce")
+
+
+def _is_tag(text: str) -> bool:
+    """Whether it can be a tag: it becomes the name of a folder."""
+    return len(text) == 64 and set(text) <= set("0123456789abcdef")
 
 
 def _bound(tag: str, id_: str) -> bytes:

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import attrs
 
@@ -33,11 +33,11 @@ _MERGE: Final = ("type", "log", "segments", "root", "at", "key")
 
 def _sinks(given: Any) -> Any:
     one = isinstance(given, str | Path) or callable(given) or hasattr(given, "put")
-    return (given,) if one else tuple(given)
+    return (given,) if one else tuple(cast("Iterable[Any]", given))
 
 
-def _usable_sinks(heads: Any, option: attrs.Attribute[Any], value: object) -> None:
-    for sink in value if isinstance(value, tuple) else (value,):
+def _usable_sinks(heads: Any, option: attrs.Attribute[Any], value: Any) -> None:
+    for sink in value:
         if not usable(sink):
             raise refused(heads, option, sink, WANTED)
 
@@ -186,9 +186,11 @@ def _listed_problem(head: Mapping[str, Any]) -> str | None:
     listed: Any = head["segments"]
     if not isinstance(listed, list):
         return "it lists no segments"
-    entries: list[Any] = listed
+    entries = cast("list[object]", listed)
     for entry in entries:
-        problem = _size_problem(entry) if isinstance(entry, Mapping) else "it lists no segments"
+        if not isinstance(entry, Mapping):
+            return "it lists no segments"
+        problem = _size_problem(cast("Mapping[str, Any]", entry))
         if problem is not None:
             return problem
     return None if merged_root(entries) == head["root"] else "its root is not that of its segments"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
 from typing import Any, Final, cast
 
 import attrs
@@ -20,13 +19,14 @@ from lamella import (
     Ending,
     LamellaError,
     MisuseError,
-    Money,
     Note,
+    Outcome,
     Request,
     Response,
     Trace,
     Usage,
 )
+from lamella._chat_answer import ChatAnswer
 from lamella._fingerprints import inside
 from lamella_middlewares.audit._keys import DigestKey
 
@@ -75,8 +75,28 @@ def intent_of(request: Request[Any], call_next: Any, who: Fields) -> Fields:
     }
 
 
+@attrs.frozen
+class Start:
+    """Where a request's part of its call's trace begins.
+
+    Attributes:
+        at: When it came, in seconds since the call began.
+        attempts: How many attempts there had been.
+        notes: How many notes.
+    """
+
+    at: float
+    attempts: int
+    notes: int
+
+    @classmethod
+    def of(cls, trace: Trace) -> Start:
+        """Now."""
+        return cls(trace.now(), len(trace.attempts), len(trace.notes))
+
+
 def outcome_of(
-    request: Request[Any], response: Response | None, end: Ending, began: float, who: Fields
+    request: Request[Any], response: Response | None, end: Ending, start: Start, who: Fields
 ) -> Fields:
     """What is written when it has ended, without the answer.
 
@@ -84,28 +104,47 @@ def outcome_of(
         request: As it came to the layer.
         response: The answer; None if there was none.
         end: How it ended.
-        began: When it came to the layer, in seconds since the call began.
+        start: When it came to the layer.
         who: Who asked.
     """
     context = request.context
     trace = context.trace
-    attempts = trace.attempts
+    attempts = _attempts(trace, start, context.branch)
     fields: Fields = {
         **who,
         "call": context.call_id,
         "branch": context.branch,
+        "intent": None,
         "outcome": end.outcome.value,
         "finish_reason": _short(end.finish_reason),
-        "duration": micros(trace.now() - began),
+        "duration": micros(trace.now() - start.at),
         "attempts": [_attempt(attempt) for attempt in attempts],
-        "notes": _notes(trace.notes),
-        **_spent(trace, attempts),
+        "notes": _notes(trace.notes[start.notes :]),
+        **_spent(attempts),
     }
     if response is not None:
-        fields["served"] = _served(response, attempts)
+        fields["served"] = _served(response, trace.attempts)
     if end.error is not None:
         fields["error"] = _failure(end.error)
     return fields
+
+
+def _attempts(trace: Trace, start: Start, branch: str) -> Sequence[Attempt]:
+    """The attempts of this request: a call may have several, one after another or at once."""
+    found = trace.attempts
+    if start.attempts or branch:
+        found = tuple(
+            [
+                attempt
+                for attempt in found
+                if attempt.start >= start.at and _within(attempt.branch, branch)
+            ]
+        )
+    return found
+
+
+def _within(inner: str, outer: str) -> bool:
+    return inner == outer or not outer or inner.startswith(f"{outer}/")
 
 
 def micros(seconds: float) -> int:
@@ -126,7 +165,7 @@ def _attempt(attempt: Attempt) -> Fields:
     if attempt.usage is not None:
         found["usage"] = usage_of(attempt.usage)
     if attempt.cost is not None:
-        found["cost"] = cost_of(attempt.cost)
+        found["cost"] = {attempt.cost.currency: exact(attempt.cost.nano)}
     if attempt.cause is not None:
         found["error"] = attempt.cause
     if attempt.status is not None:
@@ -136,14 +175,27 @@ def _attempt(attempt: Attempt) -> Fields:
     return found
 
 
-def _spent(trace: Trace, attempts: Sequence[Attempt]) -> Fields:
-    """What the whole call has consumed and cost so far, losers and child calls included."""
-    usage = attempts[0].usage if len(attempts) == 1 else trace.usage
-    cost = trace.cost
-    return {
+def _spent(attempts: Sequence[Attempt]) -> Fields:
+    """What the attempts have consumed and cost, losers and child calls included.
+
+    `cost` has the known costs by currency, and `unpriced` how many attempts have none.
+    """
+    usage: Usage | None = None
+    cost: dict[str, int] = {}
+    unpriced = 0
+    for attempt in attempts:
+        if attempt.usage is not None:
+            usage = attempt.usage if usage is None else usage + attempt.usage
+        if attempt.cost is not None:
+            currency = attempt.cost.currency
+            cost[currency] = cost.get(currency, 0) + attempt.cost.nano
+        elif attempt.outcome is not Outcome.NOT_SENT:
+            unpriced += 1
+    found: Fields = {
         "usage": None if usage is None else usage_of(usage),
-        "cost": None if cost is None else cost_of(cost),
+        "cost": {currency: exact(nano) for currency, nano in cost.items()},
     }
+    return {**found, "unpriced": unpriced} if unpriced else found
 
 
 def usage_of(usage: Usage) -> Fields:
@@ -160,11 +212,6 @@ def usage_of(usage: Usage) -> Fields:
 
 
 _USAGE_FIELDS: Final = tuple(field.name for field in attrs.fields(Usage))
-
-
-def cost_of(cost: Money) -> Fields:
-    """Money in whole nano units."""
-    return {"nano": exact(cost.nano), "currency": cost.currency}
 
 
 def exact(number: int) -> int | str:
@@ -233,10 +280,15 @@ def content_fields(request: Request[Any]) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-@cache
+_known: dict[type, tuple[tuple[str, Any], ...]] = {}
+
+
 def _content_of(kind: type[Any]) -> tuple[tuple[str, Any], ...]:
+    """The fields of a class of requests that are content, and what they are where nobody said."""
+    if kind in _known:
+        return _known[kind]
     found = [field for field in attrs.fields(kind) if field.name not in FACTS]
-    return tuple([(field.name, _default(field)) for field in found])
+    return _known.setdefault(kind, tuple([(field.name, _default(field)) for field in found]))
 
 
 def _default(field: attrs.Attribute[Any]) -> Any:
@@ -245,6 +297,18 @@ def _default(field: attrs.Attribute[Any]) -> Any:
         return None
     factory: Callable[[], Any] | None = getattr(default, "factory", None)
     return default if factory is None else factory()
+
+
+def answer_content(answer: Any) -> list[tuple[str, Any]]:
+    """The content of an answer by name: the messages of a chat, or what else was answered."""
+    if isinstance(answer, ChatAnswer):
+        others = [choice.message for choice in answer.choices[1:]]
+        return [("messages", (*answer.messages, *others))]
+    return [
+        (field.name, getattr(answer, field.name))
+        for field in attrs.fields(answer.__class__)
+        if field.name not in {"finish_reason", "usage"}
+    ]
 
 
 def tool_names(answer: Any) -> list[str]:
@@ -264,13 +328,12 @@ def plain(value: Any) -> Any:
     if isinstance(value, bytes | bytearray):
         return {"base64": base64.b64encode(value).decode("ascii")}
     if isinstance(value, Mapping):
-        pairs = cast("Mapping[Any, Any]", value)
-        return {str(key): plain(item) for key, item in pairs.items()}
+        return {str(key): plain(item) for key, item in value.items()}  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(item) for item in cast("list[Any]", value)]
     if isinstance(value, type):
         return value.__qualname__
-    kind: Any = type(value)
+    kind: Any = value.__class__
     if not attrs.has(kind):
         raise TypeError(f"something of the class {kind.__name__!r}")
     given = {"type": getattr(kind, "type", None) or kind.__name__}

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, cast
 
 import attrs
 
 from lamella_middlewares.audit._chain import Chain
 from lamella_middlewares.audit._forest import Forest
-from lamella_middlewares.audit._heads import HEAD_TYPE, head_digest, head_problem
+from lamella_middlewares.audit._heads import HEAD_TYPE, entries_of, head_digest, head_problem
 from lamella_middlewares.audit._keys import succeeds
 from lamella_middlewares.audit._reading import SUFFIX, Reading
-from lamella_middlewares.audit._record import Record, digest
+from lamella_middlewares.audit._record import (
+    MAX_RECORD,
+    MalformedRecord,
+    Record,
+    digest,
+    read_record,
+)
 from lamella_middlewares.audit._tree import leaf_hash
 
 Reason: TypeAlias = Literal[
@@ -86,6 +92,7 @@ class Scan:
         problem: The first bad record; None if all are good.
         remarks: What is worth knowing, and no sign of tampering.
         last_kind: The kind of the last good record.
+        told: How many records there are up to the last one that is not about the log itself.
     """
 
     segment: str
@@ -99,11 +106,12 @@ class Scan:
     problem: Problem | None = None
     remarks: list[str] = attrs.field(factory=list[str])
     last_kind: str = ""
+    told: int = 0
 
     @property
     def size(self) -> int:
         """How many good records there are."""
-        return self.forest.size
+        return len(self.offsets)
 
     def bad(self, reason: Reason, message: str, seq: int | None = None) -> Problem:
         """A problem of a record of this segment; None for the one that comes next."""
@@ -111,9 +119,22 @@ class Scan:
         offset = self.offsets[place] if place < len(self.offsets) else self.end
         return Problem(reason, message, self.segment, place, offset)
 
+    def close(self) -> None:
+        """Let go of what only the scanning needed: a log may have many segments."""
+        self.forest = Forest()
+
     def covered(self) -> int:
         """How many records the latest head in it covers."""
         return max([seen.head["size"] for seen in self.heads], default=0)
+
+
+def table(value: Any) -> Mapping[str, Any]:
+    """A value that should be a JSON object, or an empty one."""
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+
+
+_ABOUT_THE_LOG: Final = frozenset({"adopted", "closed", "head", "key", "recovered", "segment"})
+"""Kinds of records that need no head over them: they say nothing of requests."""
 
 
 def segment_paths(directory: Path) -> list[Path]:
@@ -192,6 +213,8 @@ def _seen(found: Scan, record: Record, log: str | None) -> Problem | None:
     """Look at a record that stands where it should; what is wrong with it, if anything is."""
     seq, kind = record["seq"], record["kind"]
     found.last_kind = kind
+    if kind not in _ABOUT_THE_LOG:
+        found.told = seq + 1
     if seq == 0:
         found.header = record
         return _header(found, record)
@@ -199,10 +222,11 @@ def _seen(found: Scan, record: Record, log: str | None) -> Problem | None:
         return _head(found, record, log)
     if kind == "key":
         return _key(found, record, log)
-    if kind == "recovered":
+    if kind == "recovered" and record.get("bytes"):
         found.remarks.append(
-            f"segment {found.segment}: record {seq} says that its writer was killed while it wrote "
-            "the line after the one before; what there was of it was set aside."
+            f"segment {found.segment}: its process was killed while it wrote; "
+            f"{record['bytes']} bytes after record {seq - 1} were set aside in "
+            f"{record.get('kept')!r}. Nothing that was acknowledged is in them."
         )
     return None
 
@@ -217,18 +241,18 @@ def _header(found: Scan, record: Record) -> Problem | None:
 def _head(found: Scan, record: Record, log: str | None) -> Problem | None:
     """Check a head that is in the segment against all that is before it."""
     seq: int = record["seq"]
-    head: Any = record.get("head")
-    problem = head_problem(head) if isinstance(head, Mapping) else "it holds no head"
+    head = table(record.get("head"))
+    problem = head_problem(head) if head else "it holds no head"
     if problem is None and head["type"] != HEAD_TYPE:
         problem = "it is no head of a segment"
     if problem is not None:
         reason: Reason = "signature" if "signature" in problem else "head"
         return found.bad(reason, f"this head is not right: {problem}", seq)
-    before = found.heads[-1].head if found.heads else None
-    if head["segment"] != found.segment:
-        return found.bad("head", "this head is that of another segment", seq)
     if log is not None and head["log"] != log:
         return found.bad("log", "this head is that of another log", seq)
+    if head["segment"] != found.segment:
+        return None  # it was made before this segment began; `claims` has it
+    before = found.heads[-1].head if found.heads else None
     if head["size"] > seq:
         return found.bad("head", "this head covers records that come after it", seq)
     if head["previous"] != (None if before is None else head_digest(before)):
@@ -240,8 +264,8 @@ def _head(found: Scan, record: Record, log: str | None) -> Problem | None:
 
 
 def _key(found: Scan, record: Record, log: str | None) -> Problem | None:
-    statement: Any = record.get("succession")
-    if not isinstance(statement, Mapping) or not succeeds(statement, log):
+    statement = table(record.get("succession"))
+    if not succeeds(statement, log):
         message = "it says that a key is followed by another, and is not signed by both"
         return found.bad("signature", message, record["seq"])
     found.successions.append((statement["old"], statement["new"]))
@@ -257,3 +281,74 @@ def rewritten(found: Scan, size: int, what: str) -> Problem:
     )
     return found.bad("rewritten", message, good)
 
+
+# --- what segments say of each other -----------------------------------------------------------
+
+
+@attrs.frozen
+class Claim:
+    """That a segment has begun with certain records.
+
+    Attributes:
+        segment: Which segment.
+        size: How many records.
+        root: The root of their tree, in hexadecimal.
+        what: Who says so, in words.
+        source: The segment that says so; None for who is outside of the log.
+        head: The head that says so; None if it is none.
+        failed: Whether the segment was given up after those records, because of an error.
+    """
+
+    segment: str
+    size: int
+    root: str
+    what: str
+    source: str | None = None
+    head: Mapping[str, Any] | None = None
+    failed: bool = False
+
+
+def claims(path: Path) -> list[Claim]:
+    """What a segment says of others: its predecessor, those it adopted, those it has heads of.
+
+    Blocks. It reads what it can, and proves nothing: the segment may itself be bad.
+    """
+    found: list[Claim] = []
+    source = path.name.removesuffix(SUFFIX)
+    try:
+        with path.open("rb") as stream:
+            while line := stream.readline(MAX_RECORD + 1):
+                if any(mark in line for mark in _MARKS):
+                    found += _claimed(source, line)
+    except OSError:  # `scan` says so
+        return found
+    return [claim for claim in found if claim.segment != source]
+
+
+_MARKS: Final = (b'"kind":"adopted"', b'"kind":"head"', b'"kind":"segment"')
+
+
+def _claimed(source: str, line: bytes) -> list[Claim]:
+    try:
+        record = read_record(line.removesuffix(b"\n"))
+    except MalformedRecord:
+        return []
+    kind, what = record["kind"], f"record {record['seq']} of segment {source}"
+    if kind == "head":
+        head = table(record.get("head"))
+        if head_problem(head) is not None:
+            return []
+        return [
+            Claim(segment, size, root, f"the head in {what}", source, head)
+            for segment, size, root in entries_of(head)
+        ]
+    names = {"segment": ("previous", "previous_size", "previous_root"), "adopted": _ADOPTED}
+    if kind not in names:
+        return []
+    segment, size, root = (record.get(name) for name in names[kind])
+    if not isinstance(segment, str) or type(size) is not int or not isinstance(root, str):
+        return []
+    return [Claim(segment, size, root, what, source, None, record.get("why") == "failed")]
+
+
+_ADOPTED: Final = ("segment", "size", "root")

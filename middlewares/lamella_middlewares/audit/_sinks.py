@@ -28,10 +28,10 @@ WANTED: Final = (
 )
 
 
-def usable(sink: object) -> bool:
+def usable(sink: Any) -> bool:
     """Whether heads can be handed to it."""
     if isinstance(sink, str | os.PathLike):
-        return bool(os.fspath(cast("Any", sink)))
+        return os.fspath(cast("str", sink)) != ""
     return callable(sink) or callable(getattr(sink, "put", None))
 
 
@@ -98,4 +98,5 @@ def _key(head: Head) -> str:
 def _name(sink: Any) -> str:
     if isinstance(sink, str | os.PathLike):
         return os.fspath(cast("str", sink))
-    return str(getattr(sink, "__name__", type(sink).__name__))
+    kind: Any = sink.__class__
+    return str(getattr(sink, "__name__", kind.__name__))

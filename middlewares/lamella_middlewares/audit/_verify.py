@@ -14,17 +14,21 @@ from typing import Any, Final, cast
 import attrs
 
 from lamella import ConfigurationError
-from lamella_middlewares.audit._heads import (
-    HEAD_TYPE,
-    LOG_FILE,
-    MERGE_TYPE,
-    entries_of,
-    head_problem,
-    known_log_id,
-)
+from lamella_middlewares.audit._heads import LOG_FILE, entries_of, head_problem, known_log_id
 from lamella_middlewares.audit._keys import trusted
+from lamella_middlewares.audit._reading import SUFFIX
 from lamella_middlewares.audit._record import Record
-from lamella_middlewares.audit._scan import Problem, Scan, rewritten, scan, segment_paths
+from lamella_middlewares.audit._scan import (
+    Claim,
+    Problem,
+    Reason,
+    Scan,
+    claims,
+    rewritten,
+    scan,
+    segment_paths,
+    table,
+)
 
 _NAMED: Final = 5
 """How many calls without an outcome are named; of the others it is said how many they are."""
@@ -39,6 +43,7 @@ class Checked:
         records: How many good records it has, its header included.
         root: The root of their tree, in hexadecimal.
         covered: How many of them the latest head in it, or given for it, covers.
+        told: How many there are up to the last that tells of a request.
         heads: How many heads are in it.
         ok: Whether nothing is wrong with it.
     """
@@ -47,6 +52,7 @@ class Checked:
     records: int
     root: str
     covered: int
+    told: int
     heads: int
     ok: bool
 
@@ -94,6 +100,7 @@ def verify(
     *,
     heads: Iterable[Mapping[str, Any]] = (),
     keys: Iterable[str] = (),
+    without: Iterable[str] = (),
 ) -> Report:
     """Verify a log. Blocks; never raises because of what is in the log.
 
@@ -103,6 +110,7 @@ def verify(
             heads: with one, whatever it covers cannot have been changed or cut off unnoticed.
         keys: Public keys that heads may be signed with, as `public_key` gives them, and those that
             they were followed by. None takes any, as long as they vouch for each other.
+        without: Ids of segments that were taken away on purpose, because they were old enough.
 
     Raises:
         ConfigurationError: If the directory is not there, or has no segments and no head is given.
@@ -113,7 +121,7 @@ def verify(
     if not place.is_dir() or not (paths or given):
         msg = f"There is no audit log in {str(place)!r}: it has no file that ends with .audit."
         raise ConfigurationError(msg, hint="Give the directory that Audit(directory=...) names.")
-    return _Verification(place, given, frozenset(keys)).run(paths)
+    return _Verification(place, given, frozenset(keys)).run(paths, frozenset(without))
 
 
 def read_heads(path: str | Path) -> list[dict[str, Any]]:
@@ -160,10 +168,11 @@ class _Calls:
             self._ended(record.get("intent"))
 
     def _ended(self, intent: Any) -> None:
-        if not isinstance(intent, Mapping):
+        of = table(intent)
+        if not of:
             self.stray += 1
             return
-        place = (str(intent.get("segment")), cast("int", intent.get("seq")))
+        place = (str(of.get("segment")), cast("int", of.get("seq")))
         if self.open.pop(place, None) is None:
             self._closed.add(place)
 
@@ -187,17 +196,21 @@ class _Verification:
         self._signed: dict[str, tuple[str | None, int | None, int | None]] = {}
         self._successions: list[tuple[str, str]] = []
         self._log = self._log_id(heads)
-        self._given = self._entries(heads)
+        self._claims: dict[str, list[Claim]] = {}
+        self._add(self._given(heads))
 
-    def run(self, paths: Sequence[Path]) -> Report:
+    def run(self, paths: Sequence[Path], without: frozenset[str]) -> Report:
         """Look at everything."""
-        checked = [self._segment(path) for path in paths]
-        missing = set(self._given) - {one.segment for one in checked}
-        for segment in sorted(missing):
-            size = max(entry[1] for entry in self._given[segment])
-            if size:
-                message = f"the segment is gone; a head covers {size} records of it"
-                self._problems.append(Problem("missing", message, segment))
+        for path in paths:
+            self._add(claims(path))
+        found = [self._scanned(path) for path in paths]
+        bad = {one.segment for one, _ in found if one.problem is not None}
+        checked = [self._checked(one, roots, bad) for one, roots in found]
+        here = {one.segment for one in checked}
+        for segment in sorted(set(self._claims) - here - without):
+            claim = max(self._claims[segment], key=lambda claim: claim.size)
+            message = f"the segment is gone; {claim.what} knows {claim.size} records of it"
+            self._problems.append(Problem("missing", message, segment))
         self._trust()
         self._remark(checked)
         return Report(
@@ -209,6 +222,11 @@ class _Verification:
             calls=self._calls.begun,
             open_calls=tuple(sorted(self._calls.open.values())),
         )
+
+    def _add(self, claims: Iterable[Claim]) -> None:
+        for claim in claims:
+            if claim.size:
+                self._claims.setdefault(claim.segment, []).append(claim)
 
     # --- heads from elsewhere ----------------------------------------------------------------
 
@@ -225,77 +243,99 @@ class _Verification:
             return next(log for log in named if isinstance(log, str))
         return known
 
-    def _entries(
-        self, heads: Sequence[Mapping[str, Any]]
-    ) -> dict[str, list[tuple[str, int, str]]]:
-        """What the given heads claim of each segment: the head's name, size and root."""
-        found: dict[str, list[tuple[str, int, str]]] = {}
+    def _given(self, heads: Sequence[Mapping[str, Any]]) -> list[Claim]:
+        """What the given heads claim."""
+        found: list[Claim] = []
         for number, head in enumerate(heads, 1):
             what = f"the head given as number {number}"
             problem = head_problem(head)
             if problem is None and head["log"] != self._log:
                 problem = f"it is of the log {head['log']!r}, and this one is {self._log!r}"
             if problem is not None:
-                reason = "signature" if "signature" in problem else "head"
+                reason: Reason = "signature" if "signature" in problem else "head"
                 self._problems.append(Problem(reason, f"{what} is not right: {problem}"))
                 continue
-            self._sign(head, what, None, None, None)
-            for segment, size, root in entries_of(head):
-                found.setdefault(segment, []).append((what, size, root))
-        for entries in found.values():
-            entries.sort(key=lambda entry: entry[1])
+            self._sign(head, what)
+            found += [Claim(*entry, what, None, head) for entry in entries_of(head)]
         return found
 
     def _sign(
         self,
         head: Mapping[str, Any],
         what: str,
-        segment: str | None,
-        seq: int | None,
-        offset: int | None,
+        place: tuple[str | None, int | None, int | None] = (None, None, None),
     ) -> None:
         """Remember where a key was first used."""
         key = head["key"]
         if key is not None:
-            self._signed.setdefault(key, (segment, seq, offset))
+            self._signed.setdefault(key, place)
         elif self._keys:
             message = f"{what} has no signature, and a key was given"
-            self._problems.append(Problem("signature", message, segment, seq, offset))
+            self._problems.append(Problem("signature", message, *place))
 
     # --- segments ----------------------------------------------------------------------------
 
-    def _segment(self, path: Path) -> Checked:
-        segment = path.name.removesuffix(".audit")
+    def _scanned(self, path: Path) -> tuple[Scan, dict[int, str]]:
+        """A segment, and its roots at the sizes of which something is claimed."""
+        segment = path.name.removesuffix(SUFFIX)
         found = scan(path, self._log, lambda _, __, record: self._calls.see(segment, record))
-        self._remarks += found.remarks
+        sizes = {claim.size for claim in self._claims.get(segment, ())} | {found.size}
+        roots = {size: found.forest.root(size).hex() for size in sizes if size <= found.size}
+        found.remarks, remarks = [], found.remarks
+        self._remarks += remarks
         self._successions += found.successions
-        problem = found.problem or self._against_given(found)
+        for seen in found.heads:
+            place = (segment, seen.seq, seen.offset)
+            self._sign(seen.head, f"the head in record {seen.seq}", place)
+        for claim in self._claims.get(segment, ()):
+            if claim.head is not None and claim.source is not None:
+                self._sign(claim.head, claim.what)
+        found.close()
+        return found, roots
+
+    def _checked(self, found: Scan, roots: Mapping[int, str], bad: set[str]) -> Checked:
+        known = [c for c in self._claims.get(found.segment, ()) if c.source not in bad]
+        known.sort(key=lambda claim: claim.size)
+        problem = self._excused(found, known) or self._against(found, known, roots)
         if problem is not None:
             self._problems.append(problem)
-        for seen in found.heads:
-            what = f"the head in record {seen.seq}"
-            self._sign(seen.head, what, segment, seen.seq, seen.offset)
-        covered = [size for _, size, _ in self._given.get(segment, ()) if size <= found.size]
+        covered = [c.size for c in known if c.head is not None and c.size <= found.size]
         return Checked(
-            segment=segment,
+            segment=found.segment,
             records=found.size,
-            root=found.forest.root(found.size).hex(),
+            root=roots[found.size],
             covered=max([found.covered(), *covered]),
+            told=found.told,
             heads=len(found.heads),
             ok=problem is None,
         )
 
-    def _against_given(self, found: Scan) -> Problem | None:
-        """What the heads from elsewhere show, the smallest first."""
-        for what, size, root in self._given.get(found.segment, ()):
-            if size > found.size:
+    def _excused(self, found: Scan, known: Sequence[Claim]) -> Problem | None:
+        """The problem of a segment, unless the log itself says that it was given up before it."""
+        problem = found.problem
+        if problem is None:
+            return None
+        end = [claim.size for claim in known if claim.failed and claim.source is not None]
+        if end and problem.seq is not None and problem.seq >= max(end):
+            self._remarks.append(
+                f"segment {found.segment}: an error of the disk ended it after {max(end)} records; "
+                "what comes after them counts for nothing."
+            )
+            return None
+        return problem
+
+    @staticmethod
+    def _against(found: Scan, known: Sequence[Claim], roots: Mapping[int, str]) -> Problem | None:
+        """What heads, and other segments, show of one, the smallest first."""
+        for claim in known:
+            if claim.size > found.size:
                 message = (
-                    f"{what} covers {size} records of the segment, and {found.size} are there: "
-                    "the others were cut off"
+                    f"{claim.what} covers {claim.size} records of the segment, and {found.size} "
+                    "are there: the others were cut off"
                 )
                 return found.bad("truncated", message)
-            if found.forest.root(size).hex() != root:
-                return rewritten(found, size, what)
+            if roots[claim.size] != claim.root:
+                return rewritten(found, claim.size, claim.what)
         return None
 
     # --- keys --------------------------------------------------------------------------------
@@ -328,11 +368,10 @@ class _Verification:
 
     def _remark(self, checked: Sequence[Checked]) -> None:
         for one in checked:
-            loose = one.records - one.covered
-            if one.ok and loose > 1:  # the latest head's own record is never covered by it
+            if one.ok and one.told > one.covered:
                 self._remarks.append(
-                    f"segment {one.segment}: no head covers the last {loose} of its {one.records} "
-                    "records yet: that they were cut off or rewritten would not be noticed"
+                    f"segment {one.segment}: no head covers its records from {one.covered} on yet: "
+                    "that they were cut off or rewritten would not be noticed"
                 )
         calls = self._calls
         if calls.open:
@@ -347,6 +386,3 @@ class _Verification:
                 f"{calls.strays} outcomes belong to no intent in the log, as happens with "
                 "on_failure='pass', or where segments were taken away"
             )
-
-
-__all__ = ["HEAD_TYPE", "MERGE_TYPE", "Checked", "Problem", "Report", "read_heads", "verify"]

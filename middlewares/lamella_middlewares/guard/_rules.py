@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, TypeVar, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, TypedDict, TypeVar, cast
 
 import attrs
 
@@ -22,6 +23,14 @@ Direction: TypeAlias = Literal["in", "out", "both"]
 """What is looked at: requests, answers, or both."""
 
 DIRECTIONS = ("in", "out", "both")
+
+
+class About(TypedDict, total=False):
+    """What can be said of every ready rule; see `Rule` for each."""
+
+    name: str
+    direction: Direction
+    roles: Collection[str] | None
 
 
 @attrs.frozen
@@ -168,8 +177,8 @@ def rule(
         ConfigurationError: If an option is wrong.
     """
     if function is None:
-        return lambda given: rule(
-            given,
+        return partial(
+            rule,
             name=name,
             direction=direction,
             roles=roles,
@@ -233,10 +242,12 @@ class _Ready:
     """The ready rules by name, as configuration files name them."""
 
     names: ClassVar[Mapping[str, str]] = {
+        "addresses": "_addresses",
         "blocked_terms": "_terms",
         "consumption": "_consumption",
         "injection_markers": "_injection",
         "max_length": "_patterns",
+        "moderation": "_moderation",
         "pattern": "_patterns",
     }
 
@@ -266,7 +277,7 @@ def rules_of(given: Any) -> tuple[Rule, ...]:
     """
     items = [given] if _is_one(given) else None
     if items is None and isinstance(given, Sequence) and not isinstance(given, str):
-        items = list(cast("Sequence[Any]", given))
+        items = list(cast("Any", given))
     if not items:
         raise ConfigurationError(
             f"Guard({given!r}): give a rule, such as blocked_terms([...]), or a list of rules."
@@ -284,7 +295,7 @@ def _rule_of(item: Any) -> Rule:
     if isinstance(item, Mapping):
         return checked(_Ready.make(cast("Mapping[str, Any]", item)))
     if callable(item) and not isinstance(item, type):
-        return cast("Rule", rule(item))
+        return cast("Rule", rule(cast("Any", item)))
     raise ConfigurationError(
         f"Guard: {item!r} is no rule.",
         hint="Give blocked_terms([...]) or another ready rule, a Rule of yours, or a function that "

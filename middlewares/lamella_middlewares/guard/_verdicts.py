@@ -124,9 +124,7 @@ def edit(
             msg = "edit() takes places in order that do not overlap, each (start, end, text)."
             raise ConfigurationError(msg)
         before = one.end
-    return Verdict(
-        "change", _word(reason, "reason"), _kinds(kinds), edits=made, settled=settled
-    )
+    return Verdict("change", _word(reason, "reason"), _kinds(kinds), edits=made, settled=settled)
 
 
 def ask(
@@ -191,7 +189,7 @@ def _kinds(kinds: Iterable[str]) -> tuple[str, ...]:
 
 
 def _numbers(numbers: Mapping[str, int]) -> Mapping[str, int]:
-    if not all(isinstance(value, int | float) for value in numbers.values()):
+    if not all(type(value) in {int, float} for value in numbers.values()):
         msg = f"A verdict's counts are numbers: {', '.join(map(repr, numbers))} are not all."
         raise ConfigurationError(msg)
     return numbers or NOTHING

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from lamella import ConfigurationError, Finding, InspectionError
+from lamella_middlewares.pii._choices import is_table
 from lamella_middlewares.pii._placeholders import FORM, KIND, OPEN
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 LAYER: Final = "pii"
 _FORWARDED: Final = ("blocking", "needs", "opens", "reach")
+_BEHIND: Final = 256
 _BUILT_IN: Final = "built-in detectors"
 _OPTIONS: Final = 'a Detector, a registered name such as "presidio", or a table with `use`'
 
@@ -23,12 +25,18 @@ class Inspector:
 
     Args:
         scanner: All detectors.
+        strangers: Those of them that are not the library's own.
+
+    Attributes:
+        behind: How many characters before a finding may have to do with it. The library's own
+            detectors look at words within some fifty characters; of others it is what they say.
     """
 
-    __slots__ = ("_scanner",)
+    __slots__ = ("_scanner", "behind")
 
-    def __init__(self, scanner: Scanner) -> None:
+    def __init__(self, scanner: Scanner, strangers: Iterable[Watched] = ()) -> None:
         self._scanner = scanner
+        self.behind = max([_BEHIND, *[getattr(one, "reach", None) or 0 for one in strangers]])
 
     @property
     def blocking(self) -> bool:
@@ -36,9 +44,9 @@ class Inspector:
         return self._scanner.blocking
 
     @property
-    def reach(self) -> int | None:
-        """How far a finding may depend on what stands before it; None for the whole text."""
-        return self._scanner.reach
+    def whole(self) -> bool:
+        """Whether it takes whole texts to find something."""
+        return self._scanner.reach is None
 
     def findings(self, text: str) -> Sequence[Finding]:
         """What is in the text, from left to right; nothing of what looks like a placeholder.
@@ -155,7 +163,7 @@ def _check(finding: object, length: int, name: str) -> None:
         raise failed(name, "gave a finding whose kind is no word in lower case")
 
 
-def detector_of(given: object) -> Watched:
+def detector_of(given: Any) -> Watched:
     """The detector that an entry of `PII(detectors=...)` stands for.
 
     Raises:
@@ -164,8 +172,8 @@ def detector_of(given: object) -> Watched:
     """
     if isinstance(given, str):
         return _registered(given, {})
-    if isinstance(given, Mapping):
-        options = dict(cast("Mapping[str, Any]", given))
+    if is_table(given):
+        options: dict[str, Any] = dict(given)
         use = options.pop("use", None)
         if isinstance(use, str):
             return _registered(use, options)
@@ -193,18 +201,22 @@ def _is_detector(found: Any) -> bool:
 
 
 def _watched(found: Any, name: str) -> Watched:
-    kinds = getattr(found, "kinds", None)
-    if not _is_detector(found) or not isinstance(kinds, Collection) or not kinds:
+    kinds: Any = getattr(found, "kinds", None)
+    if not _is_detector(found) or not _is_collection(kinds) or not kinds:
         raise ConfigurationError(
             f"PII(detectors=...): {type(found).__name__} is no detector.", hint=f"Give {_OPTIONS}."
         )
-    wrong = [kind for kind in cast("Collection[Any]", kinds) if not _is_kind(kind)]
+    wrong = [kind for kind in kinds if not _is_kind(kind)]
     if wrong or isinstance(kinds, str):
         raise ConfigurationError(
             f"PII(detectors=...): {name} finds {wrong or kinds!r}, which cannot be a kind.",
             hint='Kinds are a list of words in lower case, such as ["person", "order_number"].',
         )
     return Watched(found, name)
+
+
+def _is_collection(found: Any) -> bool:
+    return isinstance(found, Collection)
 
 
 def _is_kind(kind: object) -> bool:

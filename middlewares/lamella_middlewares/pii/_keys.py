@@ -36,7 +36,7 @@ class Keys:
         secret: The secret's value.
     """
 
-    __slots__ = ("_secret", "_seal", "tokens")
+    __slots__ = ("_seal", "_secret", "tokens")
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret

@@ -153,6 +153,18 @@ def too_long(most: int, what: str) -> InspectionError:
     return error
 
 
+def unreadable(count: int) -> InspectionError:
+    """The error of pictures and other parts that are not looked into."""
+    error = InspectionError(
+        f"PII cannot look into {count} of the parts of this request (pictures, sound, binary "
+        "documents, or files that the provider holds).",
+        hint='Leave them out, or send them with PII(inspection=Inspection(unread="pass")).',
+        layer=LAYER,
+    )
+    error.inspector = "unread"
+    return error
+
+
 def blocked(kinds: Iterable[str], **data: Any) -> BlockedError:
     """The error of what must not pass."""
     found = tuple(sorted(kinds))

@@ -84,13 +84,9 @@ class Matching:
 
     pattern: str = attrs.field(validator=_text)
     ignore_case: bool = attrs.field(default=False, validator=flag)
-    _safe: SafePattern = attrs.field(
+    safe: SafePattern = attrs.field(
         init=False, eq=False, repr=False, default=attrs.Factory(_compiled, takes_self=True)
     )
-
-    def matches(self, value: str) -> bool:
-        """Whether a value is one of them."""
-        return self._safe.search(value) is not None
 
 
 def allowed(value: object) -> str | Matching:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
 from lamella_middlewares.pii._placeholders import BODY, CLOSE, OPEN, kind_of
@@ -49,7 +49,7 @@ class Restoring:
     """
 
     def __init__(
-        self, vault: CallVault, tools: Collection[str] | bool, ours: Collection[str] = ()
+        self, vault: CallVault, *, tools: bool | Collection[str], ours: Collection[str] = ()
     ) -> None:
         self.counts: dict[str, int] = {}
         self.unknown = 0
@@ -178,5 +178,3 @@ class _Filter:
             self._restoring.value(found["whole"])
         elif len(found["part"]) < _MOST_LOOSE:
             self._loose = found["part"]
-
-

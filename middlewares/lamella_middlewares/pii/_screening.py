@@ -13,7 +13,7 @@ from lamella import Finding, InspectionError, Outcome, Surface
 from lamella._normal_text import normal_text
 from lamella._surfaces import map_json_text
 from lamella_middlewares.pii._masking import StrategyOf, blocked, too_long
-from lamella_middlewares.pii._placeholders import OPEN
+from lamella_middlewares.pii._placeholders import CLOSE, OPEN
 from lamella_middlewares.pii._strategies import masked, redacted
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from lamella_middlewares.pii._vault import CallVault
 
 _STEP: Final = 16
+"""Characters by which a text grows before it is looked at again."""
+
+_WORD: Final = 64
 _ARGUMENTS: Final = Surface("assistant", "tool_call", "arguments")
 
 
@@ -42,7 +45,7 @@ class Screening:
         failure: Why a text stays as it is that nobody could look into.
     """
 
-    def __init__(  # noqa: PLR0913 - by name, from one place
+    def __init__(
         self,
         inspector: Inspector,
         vault: CallVault,
@@ -67,7 +70,7 @@ class Screening:
         """What masks one text of the answer."""
         if channel.kind == "arguments":
             return _Whole(self, json=channel.json)
-        if channel.kind == "value" or self.inspector.reach is None and self.look_behind is None:
+        if channel.kind == "value" or (self.inspector.whole and self.look_behind is None):
             return _Whole(self)
         return _Piecewise(self)
 
@@ -92,9 +95,7 @@ class Screening:
             InspectionError: That, unless it is to pass nevertheless.
         """
         if not self._lenient:
-            failure = error.copy(outcome=Outcome.FAILED)
-            failure.__context__ = None
-            raise failure from None
+            raise error.copy(outcome=Outcome.FAILED, phase="stream") from None
         self.failure = error
 
     def count(self, text: str) -> None:
@@ -184,9 +185,8 @@ class _Piecewise:
             screening.failed(error)
             findings, certain = (), len(window)
         shown = self._show(window, findings, certain)
-        # Looked at again once it has grown by a part of itself, so that all of it takes linear time.
-        left = len(self._pending)
-        self._wanted = left + max(_STEP, (len(self._before) + left) // 8)
+        # Looked at again once it has grown by a part of itself: all of it takes linear time.
+        self._wanted = len(self._pending) + max(_STEP, len(self._pending) // 8)
         return shown
 
     def flush(self) -> str:
@@ -204,7 +204,7 @@ class _Piecewise:
         inspector, most = self._screening.inspector, self._screening.look_behind
         findings, certain = inspector.certain(window)
         begun = window.rfind(OPEN, max(0, certain - 64), certain)
-        if begun >= 0 and window.find("⟧", begun, certain) < 0:
+        if begun >= 0 and window.find(CLOSE, begun, certain) < 0:
             certain = begun  # not in the middle of what may be a placeholder
         if most is not None and len(window) - certain > most:
             # Sooner than detectors are certain: what they see now is what there is.
@@ -224,10 +224,10 @@ class _Piecewise:
             return ""
         found = [one for one in findings if start < one.end <= certain]
         shown = self._screening.replaced(window[:certain], found, start)
-        reach = self._screening.inspector.reach
         self._pending = window[certain:]
-        behind = len(self._pending) if reach is None else 2 * reach
-        self._before = window[_back(window[:certain], behind) : certain]
+        before = _back(window[:certain], self._screening.inspector.behind)
+        space = window.rfind(" ", max(0, before - _WORD), before)  # rather not within a word
+        self._before = window[space if space >= 0 else before : certain]
         return shown
 
 

@@ -7,7 +7,7 @@ get the value back, and not before.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
@@ -90,14 +90,21 @@ class SessionVault:
             key[here:]: blob for key, blob in found.items() if key.startswith(self._place)
         }
 
-    async def keep(self, context: Context, values: Mapping[str, str]) -> None:
+    async def keep(
+        self, context: Context, values: Mapping[str, str], repeated: Iterable[str] = ()
+    ) -> None:
         """Write down a call's values: new ones, and those that would soon be forgotten.
+
+        Args:
+            context: The call's.
+            values: The values that were masked in it, by placeholder.
+            repeated: Placeholders that stood in it themselves.
 
         Raises:
             StoreUnavailableError: If the store does not answer in time.
             InspectionError: If the session has more values than it may.
         """
-        due = [one for one in values if self._is_due(one)]
+        due = [one for one in {**values, **dict.fromkeys(repeated)} if self._is_due(one)]
         if not due:
             return
         new = sum(one not in self._entries for one in due)
@@ -117,15 +124,17 @@ class SessionVault:
 
     async def _write(self, blobs: BlobStore, due: list[str], values: Mapping[str, str]) -> None:
         for placeholder in due:
-            data = values[placeholder].encode("utf-8", "surrogatepass")
-            sealed = self._keys.seal.encrypt(data, self._context(placeholder))
+            kept = self._entries.get(placeholder)
+            if kept is None:
+                data = values[placeholder].encode("utf-8", "surrogatepass")
+                sealed = self._keys.seal.encrypt(data, self._context(placeholder))
+            else:
+                sealed = kept.data
             await blobs.put(
                 self._place + placeholder, sealed, ttl=self._seconds, tags=frozenset({self.tag})
             )
 
-    async def _bounded(
-        self, context: Context, work: Callable[[], Awaitable[T]], what: str
-    ) -> T:
+    async def _bounded(self, context: Context, work: Callable[[], Awaitable[T]], what: str) -> T:
         """Ask the store, for as long as that may take."""
         timeout = float(self._bounds.timeout)  # type: ignore[arg-type]
         failure = f"did not answer within {timeout:g} s"

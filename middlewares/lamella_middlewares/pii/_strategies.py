@@ -64,4 +64,4 @@ _MASKS: Final[dict[str, Callable[[str], str]]] = {
     "us_ssn": _tail,
     "uk_nhs": _tail,
 }
-"""The kinds of which a part says little. Of names, dates, addresses and keys, any part says much."""
+"""The kinds of which a part says little; of names, dates, addresses and keys it says much."""

@@ -29,13 +29,17 @@ class CallVault:
         mint: Makes the placeholders.
         bounds: How much it may hold.
         session: The values of the session's earlier calls; None where there are no sessions.
+
+    Attributes:
+        repeated: Live placeholders that stood in the request themselves.
     """
 
     __slots__ = ("_bounds", "_bytes", "_closed", "_placeholders", "_session", "_sorted",
-                 "_values", "mint")  # fmt: skip
+                 "_values", "mint", "repeated")  # fmt: skip
 
     def __init__(self, mint: Mint, bounds: Vault, session: SessionVault | None = None) -> None:
         self.mint = mint
+        self.repeated: set[str] = set()
         self._bounds = bounds
         self._session = session
         self._values: dict[str, str] = {}
@@ -111,7 +115,11 @@ class CallVault:
         """The text, where what only looks like a placeholder has one of its own."""
 
         def change(found: re.Match[str]) -> str:
-            return found[0] if self.live(found[0]) else self.placeholder(LITERAL, found[0])
+            written = found[0]
+            if self.live(written):
+                self.repeated.add(written)
+                return written
+            return self.placeholder(LITERAL, written)
 
         return FORM.sub(change, text)
 
@@ -125,6 +133,11 @@ class CallVault:
         if self._session is not None:
             self._session.clear()
 
+    def renewed(self) -> CallVault:
+        """An empty one in its place; this one takes nothing more."""
+        self._closed = True
+        return CallVault(self.mint, self._bounds, self._session)
+
     def _taken(self, placeholder: str, value: str) -> bool:
         """Whether it stands for another value."""
         if placeholder in self._values:
@@ -137,12 +150,9 @@ class CallVault:
             raise InspectionError("PII was still looking into a call that is over.", layer=LAYER)
         bounds = self._bounds
         self._bytes += len(value) if value.isascii() else len(value.encode("utf-8", "replace"))
-        if len(self) >= bounds.max_values or self._bytes > bounds.max_bytes:
-            what = (
-                f"max_values={bounds.max_values}"
-                if len(self) >= bounds.max_values
-                else f"max_bytes={bounds.max_bytes}"
-            )
+        full = len(self._values) >= bounds.max_values
+        if full or self._bytes > bounds.max_bytes:
+            what = f"max_values={bounds.max_values}" if full else f"max_bytes={bounds.max_bytes}"
             raise InspectionError(
                 f"PII found more in one request than its vault may hold ({what}).",
                 hint="Raise the bound with PII(vault=Vault(...)), send less at once, or use the "

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Annotated, Any, Final
 
@@ -176,9 +176,26 @@ def _add_plugins_commands(app: App) -> None:
         if is_built_in(name):
             continue
         try:
-            app.command(registry().get("commands", name), name=name)
+            _add(app, name, registry().get("commands", name))
         except Exception as error:  # noqa: BLE001 - a stranger's command must not break the others
             app.command(_broken(error), name=name, help="Cannot be loaded; run it to see why.")
+
+
+def _add(app: App, name: str, command: Any) -> None:
+    """Add a command, or a command that has commands of its own."""
+    if not isinstance(command, Mapping):
+        app.command(command, name=name)
+        return
+    parts: Mapping[str, Any] = command  # pyright: ignore[reportUnknownVariableType]
+    group = App(name=name, help=f"{_listed(parts)}.", default_parameter=_OPTIONS)
+    for part, function in parts.items():
+        group.command(function, name=part, help_format="markdown")
+    app.command(group)
+
+
+def _listed(names: Iterable[str]) -> str:
+    """`verify`, `prove` and `head` as `Verify, prove, head`."""
+    return ", ".join(names).capitalize()
 
 
 def _broken(error: Exception) -> Callable[..., Any]:

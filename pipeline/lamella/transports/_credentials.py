@@ -15,7 +15,7 @@ import attrs
 
 from lamella._errors import ConfigurationError, LamellaError, SecretError
 from lamella._revealed import remember
-from lamella._secrets import Secret
+from lamella._secrets import Secret, mistake_in
 
 Key: TypeAlias = str | Secret | Callable[[], str | Awaitable[str]]
 """A key itself, a reference such as `env:NAME`, or a function, plain or async, that gives one."""
@@ -98,15 +98,19 @@ def credential(given: Key | None, option: str) -> Credential | None:
     if isinstance(given, Secret):
         return Credential(given, f"{option} ({given!r})")
     if isinstance(given, str):
-        problem = _unknown_scheme(given)
-        if problem is None and _is_reference(given):
-            return Credential(Secret.of(given), f"{option} ({given})")
-        if problem is None:
-            key, problem = _checked(given, option)
+        if _is_reference(given):
+            problem = mistake_in(given)
             if problem is None:
+                return Credential(Secret(given), f"{option} ({given})")
+        else:
+            problem = _unknown_scheme(given)
+            key, wrong = _checked(given, option)
+            if problem is None and wrong is None:
                 return Credential(Secret.of_value(key), option)
+            problem = problem or wrong
             del key
         del given  # as in `Credential.fetch`
+        assert problem is not None  # noqa: S101 - what has none has been returned
         raise problem
     if not callable(given):  # pyright: ignore[reportUnnecessaryComparison]
         msg = f"{option} is a {type(given).__name__}."
@@ -144,9 +148,9 @@ def _is_reference(text: str) -> bool:
 
 
 def _unknown_scheme(text: str) -> SecretError | None:
-    """The error of what looks like a reference that nothing reads, without the rest of it."""
+    """The error of what looks like a reference, and is none that is read, without its rest."""
     scheme, colon, _ = text.partition(":")
-    if not colon or _is_reference(text) or not _SCHEME.fullmatch(scheme):
+    if not colon or not _SCHEME.fullmatch(scheme):
         return None
     return SecretError(
         f"What was given as a key looks like a reference to {scheme!r}, and nothing that is "

@@ -169,9 +169,13 @@ class Exchange:
         if attempt is not None:
             attempt.request_id = known
         if not 200 <= reply.status < 300:
-            body = await read_some(reply, ERROR_BYTES, ERROR_SECONDS)
-            now = request.context.ports.wall()
-            raise self.dialect.error(reply.status, body, headers, now=now)
+            # In no variable: a body may quote the key, and tracebacks may show variables.
+            raise self.dialect.error(
+                reply.status,
+                await read_some(reply, ERROR_BYTES, ERROR_SECONDS),
+                headers,
+                now=request.context.ports.wall(),
+            )
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == self.dialect.stream_type or (request.stream and kind not in _COMPLETE_KINDS):
             return await self._streamed(request, reply, known)

@@ -119,7 +119,7 @@ def _by_role(environ: Mapping[str, str]) -> Auth:
     return AppRole(role_id=environ["VAULT_ROLE_ID"], secret_id=secret)
 
 
-def _by_token(environ: Mapping[str, str]) -> Auth:
+def _by_token(_: Mapping[str, str]) -> Auth:
     return Token(Secret("env:VAULT_TOKEN"))
 
 

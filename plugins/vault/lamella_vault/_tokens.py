@@ -102,6 +102,7 @@ class Tokens:
         new: LoginToken | None = None
         try:
             new = await self._get(held)
+            return new.value
         finally:
             with self._lock:
                 if new is not None:
@@ -111,4 +112,3 @@ class Tokens:
                 waiting, self._waiting = self._waiting, []
             for waiter in waiting:
                 waiter.wake()
-        return new.value

@@ -2,73 +2,30 @@
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import attrs
 import msgspec
 
-from lamella import LamellaError, SecretError
-from lamella._fork_locks import fork_safe_lock
+from lamella import ConfigurationError, LamellaError, SecretError
+from lamella._closing import CLEANUP_SECONDS
 from lamella._options import is_number
 from lamella._ports import default_ports
 from lamella.transports._addresses import checked_address
-from lamella.transports._headers import encoded_headers
-from lamella.transports._http import HTTPClient, HTTPOptions, HTTPRequest
+from lamella.transports._http import HTTPClient, HTTPReply, HTTPRequest
+from lamella.transports._httpx_client import PooledHTTPClient
 from lamella.transports._stream_source import read_all
 from lamella_vault import _errors
 from lamella_vault._auth import Auth, Login, Token, from_environment, nobody, system_environment
 from lamella_vault._reference import Reference, parsed
+from lamella_vault._server import TLS, KnownTokens, Server
 from lamella_vault._tokens import LoginToken, Tokens
 
 if TYPE_CHECKING:
     from lamella.transports._dialect import Headers
 
 DEFAULT_ADDRESS: Final = "https://127.0.0.1:8200"
-_MAX_BYTES: Final = 4 << 20
-
-
-@attrs.frozen
-class _TLS:
-    """What decides how Vault's certificate is checked."""
-
-    authorities: str | None
-    certificate: str | None
-    key: str | None
-    unchecked: bool
-
-    def options(self) -> HTTPOptions:
-        """Reads files, if there is a client certificate: call it in a thread."""
-        verify: bool | str | ssl.SSLContext = False if self.unchecked else self.authorities or True
-        if self.certificate is not None and self.key is not None and not self.unchecked:
-            try:
-                verify = ssl.create_default_context(cafile=self.authorities)
-                verify.load_cert_chain(self.certificate, self.key)
-            except (OSError, ssl.SSLError) as error:
-                msg = f"The client certificate for Vault cannot be used ({type(error).__name__})."
-                hint = "VAULT_CLIENT_CERT, VAULT_CLIENT_KEY and VAULT_CACERT name PEM files."
-                raise SecretError(msg, hint=hint) from None
-        return HTTPOptions(verify=verify, max_body_bytes=_MAX_BYTES, max_idle=2)
-
-
-@attrs.frozen
-class _Server:
-    """Where one asking goes."""
-
-    address: str
-    namespace: str | None
-    tls: _TLS
-    agent: bool
-
-    def headers(self, token: str | None, more: Mapping[str, str]) -> Headers:
-        found = {"X-Vault-Request": "true", "Accept": "application/json", **more}
-        if self.namespace:
-            found["X-Vault-Namespace"] = self.namespace
-        if token is not None:
-            found["X-Vault-Token"] = token
-        return encoded_headers(found)
 
 
 def _is_span(_: object, option: attrs.Attribute[Any], value: Any) -> None:
@@ -102,7 +59,7 @@ class Vault:
     auth: Auth | None = None
     timeout: float = attrs.field(default=10.0, validator=_is_span)
     client: HTTPClient | None = None
-    _state: _State = attrs.field(init=False, factory=lambda: _State(), repr=False)
+    _known: KnownTokens = attrs.field(init=False, factory=KnownTokens, repr=False)
 
     async def __call__(self, reference: str, /) -> str:
         """The value of a field.
@@ -121,7 +78,7 @@ class Vault:
             token = None if auth is None else (await auth.token.fetch()).strip()
             status, body = await self._get(server, wanted, token)
             return _value(status, body, wanted)
-        tokens = self._state.tokens((server, auth), lambda: self._tokens(server, auth))
+        tokens = self._known.get((server, auth), lambda: self._tokens(server, auth))
         token = await tokens.token()
         status, body = await self._get(server, wanted, token)
         if status == 403:  # a policy, or a token that was revoked: another one will tell
@@ -129,24 +86,20 @@ class Vault:
             status, body = await self._get(server, wanted, await tokens.token())
         return _value(status, body, wanted)
 
-    async def aclose(self) -> None:
-        """Close its connections; it can be used again. Those of `client` are the caller's."""
-        await self._state.aclose()
-
     # --- settings ----------------------------------------------------------------------------
 
-    def _server(self) -> _Server:
+    def _server(self) -> Server:
         environ = system_environment()
         found = environ.get("VAULT_AGENT_ADDR") or environ.get("VAULT_ADDR") or DEFAULT_ADDRESS
         address = self.address or checked_address(found, "VAULT_ADDR", DEFAULT_ADDRESS)
-        tls = _TLS(
+        tls = TLS(
             environ.get("VAULT_CACERT") or environ.get("VAULT_CAPATH") or None,
             environ.get("VAULT_CLIENT_CERT") or None,
             environ.get("VAULT_CLIENT_KEY") or None,
             environ.get("VAULT_SKIP_VERIFY", "").lower() in {"1", "t", "true"},
         )
         namespace = self.namespace or environ.get("VAULT_NAMESPACE") or None
-        return _Server(address.rstrip("/"), namespace, tls, self._is_agent())
+        return Server(address.rstrip("/"), namespace, tls, self._is_agent())
 
     def _is_agent(self) -> bool:
         """Whether it is a Vault Agent or Proxy, which may add a token of its own."""
@@ -157,15 +110,12 @@ class Vault:
 
     # --- asking ------------------------------------------------------------------------------
 
-    async def _get(
-        self, server: _Server, wanted: Reference, token: str | None
-    ) -> tuple[int, bytes]:
+    async def _get(self, server: Server, wanted: Reference, token: str | None) -> tuple[int, bytes]:
         return await self._send(server, "GET", wanted.target, server.headers(token, {}))
 
     async def _send(
-        self, server: _Server, method: str, target: str, headers: Headers, body: bytes = b""
+        self, server: Server, method: str, target: str, headers: Headers, body: bytes = b""
     ) -> tuple[int, bytes]:
-        client = self.client or await self._state.client(server.tls)
         draft = HTTPRequest(
             method=method,
             url=server.address + target,
@@ -178,16 +128,29 @@ class Vault:
         problem: SecretError | None = None
         with anyio.move_on_after(self.timeout):
             try:
-                reply = await client.send(draft)
-                try:
-                    return reply.status, await read_all(reply)
-                finally:
-                    await reply.aclose()
+                return await self._answer(server.tls, draft)
+            except ConfigurationError:  # a file of certificates
+                raise
             except LamellaError as error:
                 problem = _errors.unreachable(error, server.address)
         raise problem or _errors.timed_out(server.address, self.timeout)
 
-    def _tokens(self, server: _Server, login: Login) -> Tokens:
+    async def _answer(self, tls: TLS, draft: HTTPRequest) -> tuple[int, bytes]:
+        # Seconds to minutes pass between two requests: no connection is worth keeping.
+        own = self.client is None
+        client = self.client or PooledHTTPClient(await default_ports().thread(tls.options))
+        reply: HTTPReply | None = None
+        try:
+            reply = await client.send(draft)
+            return reply.status, await read_all(reply)
+        finally:
+            with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
+                if reply is not None:
+                    await reply.aclose()
+                if own:
+                    await client.aclose()
+
+    def _tokens(self, server: Server, login: Login) -> Tokens:
         async def get(held: LoginToken | None) -> LoginToken:
             if held is not None and held.renewable:
                 renewed = await self._renewed(server, held)
@@ -197,7 +160,7 @@ class Vault:
 
         return Tokens(get)
 
-    async def _logged_in(self, server: _Server, login: Login) -> LoginToken:
+    async def _logged_in(self, server: Server, login: Login) -> LoginToken:
         what = f"a login at auth/{login.mount}"
         headers = server.headers(None, {"Content-Type": "application/json"})
         target = f"/v1/auth/{login.mount}/login"
@@ -215,7 +178,7 @@ class Vault:
             raise SecretError(msg, hint=hint, code="forbidden", status=status)
         raise _errors.answered(status, body, what)
 
-    async def _renewed(self, server: _Server, held: LoginToken) -> LoginToken | None:
+    async def _renewed(self, server: Server, held: LoginToken) -> LoginToken | None:
         """The same token for longer; None if Vault does not want that, or not for long."""
         headers = server.headers(held.value, {"Content-Type": "application/json"})
         now = default_ports().monotonic()
@@ -228,46 +191,6 @@ class Vault:
         token = _token(body, now) if status == 200 else None
         # Near its last end a token is given less and less.
         return None if token is None or token.seconds < held.seconds / 2 else token
-
-
-class _State:
-    """The connections and tokens of one source. Thread-safe."""
-
-    __slots__ = ("_clients", "_lock", "_tokens")
-
-    def __init__(self) -> None:
-        self._lock = fork_safe_lock()
-        self._clients: dict[_TLS, HTTPClient] = {}
-        self._tokens: tuple[object, Tokens] | None = None
-
-    def tokens(self, key: object, make: Callable[[], Tokens]) -> Tokens:
-        """The tokens of a way to log in; those of another are forgotten."""
-        held = self._tokens
-        if held is None or held[0] != key:
-            new = key, make()  # its lock is made outside of ours
-            with self._lock:
-                held = self._tokens
-                if held is None or held[0] != key:
-                    held = self._tokens = new
-        return held[1]
-
-    async def client(self, tls: _TLS) -> HTTPClient:
-        """The client for some TLS settings."""
-        found = self._clients.get(tls)
-        if found is None:
-            from lamella.transports._httpx_client import PooledHTTPClient
-
-            made = PooledHTTPClient(await default_ports().thread(tls.options))
-            with self._lock:
-                found = self._clients.setdefault(tls, made)
-        return found
-
-    async def aclose(self) -> None:
-        """Close all connections."""
-        with self._lock:
-            clients, self._clients = self._clients, {}
-        for client in clients.values():
-            await client.aclose()
 
 
 def _token(body: bytes, now: float) -> LoginToken | None:
@@ -317,7 +240,7 @@ def _read(status: int, body: bytes, wanted: Reference) -> tuple[str, SecretError
     state = "is no text, or empty" if name in fields else "is not there"
     named = f"The field {wanted.field!r}" if wanted.field else "The only field"
     hint = f"See its fields with `vault kv get -mount={wanted.mount} {wanted.path}`."
-    return "", SecretError(f"{named} of the {what} {state}.", hint=hint, code=None)
+    return "", SecretError(f"{named} of the {what} {state}.", hint=hint)
 
 
 vault = Vault()

@@ -31,7 +31,7 @@ PLACES: Final = {
     "postal_address": ("_address", "POSTAL_ADDRESS"),
     "url": ("_url", "URL"),
 }
-"""Each kind's module and the detector in it. The first of two that are equally long and sure holds."""
+"""Each kind's module and detector. Of two findings as long and as sure, the first holds."""
 
 
 def _detector(kind: str) -> Detector:

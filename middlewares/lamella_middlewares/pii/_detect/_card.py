@@ -13,17 +13,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Final
 
 from lamella import Finding
 from lamella_middlewares.pii._detect._checksums import luhn
+from lamella_middlewares.pii._detect._near import Near
 from lamella_middlewares.pii._detect._numbers import (
     DASHES,
     NumberDetector,
     group_spans,
+    has_long_number,
     letter_or_digit,
 )
-from lamella_middlewares.pii._detect._near import Near
 
 _Lengths = frozenset[int]
 
@@ -124,7 +126,7 @@ def issued(digits: str) -> bool | None:
 def _read(text: str) -> Iterator[Finding]:
     for run in _RUN.finditer(text):
         groups = group_spans(text, run.start(), run.end())
-        joints = [text[a[1] : b[0]] for a, b in zip(groups, groups[1:])]
+        joints = [text[a[1] : b[0]] for a, b in pairwise(groups)]
         for first in range(len(groups)):
             yield from _from_group(text, groups, joints, first)
 
@@ -152,9 +154,7 @@ def _from_group(
             return  # in the middle of other groups, only a number in fours can begin
 
 
-def _is_grouped(
-    groups: list[tuple[int, int]], joints: list[str], first: int, last: int
-) -> bool:
+def _is_grouped(groups: list[tuple[int, int]], joints: list[str], first: int, last: int) -> bool:
     """Whether groups `first` to `last` are one number, and not a part of a longer one."""
     inner = joints[first:last]
     around = {*joints[max(0, first - 1) : first], *joints[last : last + 1]}
@@ -180,5 +180,5 @@ def _confidence(text: str, start: int, end: int) -> float:
     return 0.6 if known is None else 0.0
 
 
-CARD: Final = NumberDetector("card", _read, reach=REACH)
+CARD: Final = NumberDetector("card", _read, reach=REACH, needs=has_long_number)
 """Finds numbers of payment cards."""

@@ -54,7 +54,9 @@ def mod_11_nhs(digits: str) -> bool:
     """
     if len(digits) != 10 or not are_digits(digits):
         return False
-    weighted = sum(int(digit) * weight for digit, weight in zip(digits, range(10, 1, -1)))
+    weighted = sum(
+        int(digit) * weight for digit, weight in zip(digits[:9], range(10, 1, -1), strict=True)
+    )
     check = (11 - weighted % 11) % 11
     return check != 10 and check == int(digits[9])
 

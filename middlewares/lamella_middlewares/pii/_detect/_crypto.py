@@ -24,9 +24,21 @@ from lamella_middlewares.pii._detect._coin_checksums import (
 )
 from lamella_middlewares.pii._detect._open import in_last_run
 from lamella_middlewares.pii._detect._pattern import Pattern
+from lamella_middlewares.pii._detect._signs import LONG_WORD, any_sign
 
 _WORD: Final = "0-9A-Za-z"
-_PREFIXES: Final = ("bc", "tb", "bcrt", "ltc", "tltc", "addr", "addr_test", "stake", "cosmos", "osmo")
+_PREFIXES: Final = (
+    "bc",
+    "tb",
+    "bcrt",
+    "ltc",
+    "tltc",
+    "addr",
+    "addr_test",
+    "stake",
+    "cosmos",
+    "osmo",
+)
 _VERSIONS: Final = frozenset(
     {
         b"\x00", b"\x05",  # Bitcoin
@@ -52,7 +64,7 @@ _CASH: Final = Pattern(
 )
 _ETHEREUM: Final = Pattern("0x[0-9A-Fa-f]{40}", before=_WORD, after=_WORD)
 _STELLAR: Final = Pattern("G[A-Z2-7]{55}", before=_WORD, after=_WORD)
-_LONG_WORD: Final = Pattern("[0-9A-Za-z]{25}")
+
 
 MOST_MIXED: Final = 200
 """How many mixed-case addresses of one text have their checksum worked out, 0.3 ms each.
@@ -76,9 +88,7 @@ class CryptoDetector:
     reach: int = 128
     kinds: tuple[str, ...] = ("crypto_address",)
 
-    def needs(self, text: str) -> bool:
-        """Whether there is a word that is long enough."""
-        return next(iter(_LONG_WORD.finditer(text)), None) is not None
+    needs = staticmethod(any_sign)
 
     def opens(self, text: str) -> int:
         """Addresses have no white space."""
@@ -86,7 +96,7 @@ class CryptoDetector:
 
     def find(self, text: str, /) -> Iterable[Finding]:
         """What is in the text, by family."""
-        if not self.needs(text):
+        if not LONG_WORD.within(text):
             return ()
         checked = (
             (_BASE58, _base58),
@@ -100,9 +110,7 @@ class CryptoDetector:
             for start, end in pattern.finditer(text)
             if holds(text[start:end])
         ]
-        return [
-            Finding(start, end, "crypto_address") for start, end in chain(found, _ethers(text))
-        ]
+        return [Finding(start, end, "crypto_address") for start, end in chain(found, _ethers(text))]
 
 
 def _ethers(text: str) -> Iterable[tuple[int, int]]:

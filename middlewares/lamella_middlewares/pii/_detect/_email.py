@@ -28,12 +28,13 @@ _DOT: Final = r"(?:\.| ?(?:\[dot\]|\(dot\)|\{dot\}|<dot>|\[\.\]|\(\.\)) ?)"
 
 _AFTER: Final = _LETTER
 
-FILES: Final = frozenset(
-    "avif bmp c cpp css csv doc docx gif gz heic htm html ico ini jpeg jpg js json jsx lock log map "
-    "mjs pdf php png ppt pptx py scss sql svg tar tgz tiff toml ts tsx txt vue webp xls xlsx xml "
-    "yaml yml".split()
-)
-"""Endings of file names that are no top-level domain of which addresses are known: `icon@2x.png`."""
+FILES: Final = frozenset({
+    "avif", "bmp", "c", "cpp", "css", "csv", "doc", "docx", "gif", "gz", "heic", "htm", "html",
+    "ico", "ini", "jpeg", "jpg", "js", "json", "jsx", "lock", "log", "map", "mjs", "pdf", "php",
+    "png", "ppt", "pptx", "py", "scss", "sql", "svg", "tar", "tgz", "tiff", "toml", "ts", "tsx",
+    "txt", "vue", "webp", "xls", "xlsx", "xml", "yaml", "yml",
+})  # fmt: skip
+"""Endings of file names, which are top-level domains of no known address: `icon@2x.png`."""
 
 _ACCOUNTS: Final = frozenset({"git", "hg", "svn"})
 """Whom everybody is on a host of repositories: `git@github.com:lamella/lamella.git`."""
@@ -41,11 +42,12 @@ _ACCOUNTS: Final = frozenset({"git", "hg", "svn"})
 
 _REACH: Final = 720
 
+
 def _has_at(text: str) -> bool:
     if "@" in text or "%40" in text:
         return True
     # Spelled out: only between brackets.
-    return "at" in text.lower() and any(sign in text for sign in "[({<") and _spelled(text)
+    return any(bracket in text for bracket in "[({<") and _spelled(text)
 
 
 def _spelled(text: str) -> bool:

@@ -12,6 +12,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address, IPv6Network
 from typing import Final
 
 from lamella_middlewares.pii._detect._pattern import Context, Pattern, PatternDetector
+from lamella_middlewares.pii._detect._signs import IP_SIGN, any_sign
 
 _V4: Final = r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}"
 _HEXTET: Final = "[0-9A-Fa-f]{1,4}"
@@ -76,10 +77,6 @@ def _alone(text: str, start: int, end: int) -> bool:
     )
 
 
-def _maybe(text: str) -> bool:
-    return text.count(".") >= 3 or text.count(":") >= 2
-
-
 IP: Final = PatternDetector(
     "ip",
     (
@@ -94,7 +91,8 @@ IP: Final = PatternDetector(
         ),
     ),
     reach=112,
-    needs=_maybe,
+    needs=any_sign,
+    sign=IP_SIGN,
     valid=_sure,
     fits=_alone,
     unless=Context(("version", "versions", "ver", "release", "build", "firmware"), before=12),

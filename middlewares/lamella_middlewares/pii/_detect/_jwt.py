@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from lamella_middlewares.pii._detect._open import in_last_run
 from lamella_middlewares.pii._detect._pattern import Pattern, PatternDetector
+from lamella_middlewares.pii._detect._signs import JWT_SIGN, any_sign
 
 LONGEST: Final = 8_192
 """Characters; web servers refuse longer headers."""
@@ -36,10 +37,6 @@ def _sure(token: str) -> float:
     return float(isinstance(decoded, dict) and ("alg" in decoded or "enc" in decoded))
 
 
-def _maybe(text: str) -> bool:
-    return any(begin in text for begin in ("eyJ", "eyA", "ewo", "ew0", "ewk"))
-
-
 JWT: Final = PatternDetector(
     "jwt",
     (
@@ -51,7 +48,8 @@ JWT: Final = PatternDetector(
         ),
     ),
     reach=LONGEST,
-    needs=_maybe,
+    needs=any_sign,
+    sign=JWT_SIGN,
     valid=_sure,
     opens=in_last_run(LONGEST),
 )

@@ -42,7 +42,10 @@ _MOVES: Final = _lanes()
 
 def _permuted(state: list[int]) -> list[int]:
     for constant in _CONSTANTS:
-        columns = [state[x] ^ state[x + 5] ^ state[x + 10] ^ state[x + 15] ^ state[x + 20] for x in range(5)]
+        columns = [
+            state[x] ^ state[x + 5] ^ state[x + 10] ^ state[x + 15] ^ state[x + 20]
+            for x in range(5)
+        ]
         mixed = [columns[x - 1] ^ _turned(columns[(x + 1) % 5], 1) for x in range(5)]
         state = [lane ^ mixed[index % 5] for index, lane in enumerate(state)]
         carried = state[1]

@@ -10,6 +10,7 @@ import re
 from typing import Final
 
 from lamella_middlewares.pii._detect._pattern import Pattern, PatternDetector
+from lamella_middlewares.pii._detect._signs import MAC_SIGN, any_sign
 
 _PAIR: Final = "[0-9A-Fa-f]{2}"
 _GROUP: Final = "[0-9A-Fa-f]{4}"
@@ -31,10 +32,6 @@ def _alone(text: str, start: int, end: int) -> bool:
     return not (_MORE_BEFORE.search(before) or _MORE_BEHIND.match(text[end : end + 6]))
 
 
-def _maybe(text: str) -> bool:
-    return text.count(":") >= 5 or text.count("-") >= 5 or text.count(".") >= 2
-
-
 MAC: Final = PatternDetector(
     "mac",
     (
@@ -47,7 +44,8 @@ MAC: Final = PatternDetector(
         ),
     ),
     reach=40,
-    needs=_maybe,
+    needs=any_sign,
+    sign=MAC_SIGN,
     valid=_sure,
     fits=_alone,
 )

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
-import attrs
+from lamella_middlewares.pii._detect._numbers import UNSPACED
 
 _WORD: Final = re.compile(r"[^\W\d_]+")
 _ESCAPED: Final = re.compile(r"\\[nrt]")
-_UNSPACED: Final = re.compile("[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
-"""Thai, Japanese, Chinese and Korean letters: no space tells their words apart."""
 
 
-@attrs.frozen
 class Near:
     """Words to look for around a finding.
 
@@ -28,33 +26,24 @@ class Near:
         after: How many behind it.
     """
 
-    words: tuple[str, ...] = attrs.field(converter=tuple)
-    before: int = attrs.field(kw_only=True)
-    after: int = attrs.field(default=0, kw_only=True)
-    _single: frozenset[str] = attrs.field(init=False, repr=False)
-    _phrases: tuple[str, ...] = attrs.field(init=False, repr=False)
-    _unspaced: tuple[str, ...] = attrs.field(init=False, repr=False)
+    __slots__ = ("_after", "_before", "_phrases", "_single", "_unspaced")
 
-    @_single.default
-    def _find_single(self) -> frozenset[str]:
-        return frozenset("".join(_WORD.findall(word.lower())) for word in self.words)
-
-    @_phrases.default
-    def _find_phrases(self) -> tuple[str, ...]:
-        parts = (_WORD.findall(word.lower()) for word in self.words)
-        return tuple(f" {' '.join(part)} " for part in parts if len(part) > 1)
-
-    @_unspaced.default
-    def _find_unspaced(self) -> tuple[str, ...]:
-        return tuple(word for word in self.words if _UNSPACED.search(word))
+    def __init__(self, words: Iterable[str], *, before: int, after: int = 0) -> None:
+        words = tuple(words)
+        parts = [_WORD.findall(word.lower()) for word in words]
+        self._single = frozenset("".join(part) for part in parts)
+        self._phrases = tuple(f" {' '.join(part)} " for part in parts if len(part) > 1)
+        self._unspaced = tuple(word for word in words if UNSPACED.search(word))
+        self._before = before
+        self._after = after
 
     def around(self, text: str, start: int, end: int) -> bool:
         """Whether one of the words stands near text[start:end]."""
-        first = max(0, start - self.before)
+        first = max(0, start - self._before)
         if self._in(text[first:start], cut=first > 0 and text[first - 1].isalpha(), left=True):
             return True
-        last = end + self.after
-        return self.after > 0 and self._in(
+        last = end + self._after
+        return self._after > 0 and self._in(
             text[end:last], cut=text[last : last + 1].isalpha(), left=False
         )
 

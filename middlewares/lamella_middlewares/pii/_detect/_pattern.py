@@ -17,15 +17,15 @@ from lamella import Finding
 from lamella_middlewares.pii._detect import _engine
 
 UNLIKE: Final = re.compile(r"(?<!\\)(?:\\\\)*(\\s|\\S|\(\?[=!<]|\\[1-9])")
-"""What the engines read differently (`\\s` is with or without \\v), or what only one of them has."""
+"""What the engines read differently (`\\s` has \\v or not), or what only one of them has."""
 
 
 @attrs.frozen
 class Pattern:
-    """An expression, and what may not stand directly around its matches.
+    r"""An expression, and what may not stand directly around its matches.
 
     Both engines find the same: the leftmost match, the first alternative that fits, then the next
-    match behind it. `\\d`, `\\w` and `\\b` are about ASCII; `\\s`, lookaround and backreferences
+    match behind it. `\d`, `\w` and `\b` are about ASCII; `\s`, lookaround and backreferences
     are refused. Repeat with an upper bound: without RE2 that is what keeps the time linear.
 
     Args:
@@ -43,7 +43,9 @@ class Pattern:
     ignore_case: bool = attrs.field(default=False, kw_only=True)
     before: str = attrs.field(default="", kw_only=True)
     after: str = attrs.field(default="", kw_only=True)
-    _compiled: dict[str, Any] = attrs.field(init=False, factory=dict, eq=False, repr=False)
+    _compiled: dict[str, Any] = attrs.field(
+        init=False, factory=dict[str, Any], eq=False, repr=False
+    )
 
     def __attrs_post_init__(self) -> None:
         unlike = UNLIKE.search(self.expression)
@@ -67,6 +69,10 @@ class Pattern:
         if name == "re2":
             return self._linear(compiled, text)
         return self._backtracking(compiled, text)
+
+    def within(self, text: str) -> bool:
+        """Whether there is a match."""
+        return next(self.finditer(text), None) is not None
 
     def _compile(self, engine: str) -> Any:
         make = self._for_re2 if engine == "re2" else self._for_re
@@ -126,11 +132,13 @@ class Context:
         required: Whether nothing is found without one of them. Else they make it sure.
     """
 
-    words: tuple[str, ...] = attrs.field(converter=tuple)
+    words: tuple[str, ...]
     before: int = attrs.field(default=48, kw_only=True)
     after: int = attrs.field(default=0, kw_only=True)
     required: bool = attrs.field(default=True, kw_only=True)
-    _compiled: list[re.Pattern[str]] = attrs.field(init=False, factory=list, eq=False, repr=False)
+    _compiled: list[re.Pattern[str]] = attrs.field(
+        init=False, factory=list["re.Pattern[str]"], eq=False, repr=False
+    )
 
     def around(self, text: str, start: int, end: int) -> bool:
         """Whether one of the words stands near text[start:end]."""
@@ -161,7 +169,9 @@ class PatternDetector:
         patterns: Each is looked for by itself: findings of different ones may overlap.
         reach: The most characters from the first of the context to the last of a finding,
             the characters around the match included.
-        needs: A quick look at the text: False means that nothing can be there.
+        needs: A quick look at the text: False means that nothing can be there. A scanner asks
+            once for all detectors that share the function.
+        sign: Must be in the text, where `needs` is shared and says little about this kind.
         valid: How sure a match is, 0 to 1; 0 rejects it. None: every match is sure.
         context: Words that must, or may, stand around.
         unless: Words of which none may stand around: "version" before four numbers with dots.
@@ -171,9 +181,10 @@ class PatternDetector:
     """
 
     kind: str
-    patterns: tuple[Pattern, ...] = attrs.field(converter=tuple)
+    patterns: tuple[Pattern, ...]
     reach: int = attrs.field(kw_only=True)
     needs: Callable[[str], bool] | None = attrs.field(default=None, kw_only=True)
+    sign: Pattern | None = attrs.field(default=None, kw_only=True)
     valid: Callable[[str], float] | None = attrs.field(default=None, kw_only=True)
     context: Context | None = attrs.field(default=None, kw_only=True)
     unless: Context | None = attrs.field(default=None, kw_only=True)
@@ -187,7 +198,10 @@ class PatternDetector:
 
     def find(self, text: str, /) -> Iterable[Finding]:
         """What is in the text; pattern by pattern, each from left to right."""
-        if self.needs is not None and not self.needs(text):
+        if self.sign is not None:
+            if not self.sign.within(text):
+                return ()
+        elif self.needs is not None and not self.needs(text):
             return ()
         found: list[Finding] = []
         for pattern in self.patterns:

@@ -38,18 +38,22 @@ from lamella_middlewares.pii._detect._phone_plans import (
     MOST_DIGITS,
     NAMED,
     SPACED,
+    WORDED,
     national_lengths,
 )
 
 _RUN: Final = re.compile(rf"[0-9](?:[ \t./(){DASHES}]{{0,3}}[0-9]){{5,}}")
 _EXTENSION: Final = re.compile(rf"(?:{EXTENSION})(?![0-9A-Za-z])", re.IGNORECASE)
-_JOINT: Final = re.compile(rf"[ ./{DASHES}]|\)[ ./{DASHES}]?|[ .{DASHES}]?\(|\)[ .{DASHES}]\(| [{DASHES}] ")
+_JOINT: Final = re.compile(
+    rf"[ ./{DASHES}]|\)[ ./{DASHES}]?|[ .{DASHES}]?\(|\)[ .{DASHES}]\(| [{DASHES}] "
+)
 _DATE: Final = re.compile(
     r"(?:1[89]|20)[0-9]{2}([-/. ])[01]?[0-9]\1[0-3]?[0-9]"
     r"|(?:[0-3]?[0-9]([-/. ])[01]?[0-9]|[01]?[0-9]([-/. ])[0-3]?[0-9])(?:\2|\3)"
     r"(?:(?:1[89]|20)[0-9]{2}|[0-9]{2})"
 )
 _ADDRESS: Final = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
+_FRACTION: Final = re.compile(r"(?:0|[1-9][0-9]*)\.[0-9]+")
 _YEARS: Final = re.compile(rf"(?:1[89]|20)[0-9]{{2}}[ ./{DASHES}](?:1[89]|20)[0-9]{{2}}")
 _MANY: Final = re.compile(r"[1-9][0-9]{0,2}(?: [0-9]{3}|(?:\.[0-9]{3})+)")
 """Thousands, as they are written with points, or once with a space."""
@@ -60,7 +64,7 @@ _AMERICAN: Final = re.compile(r"1?[2-9][0-9]{2}[2-9][0-9]{6}")
 _DIGITS: Final = re.compile(r"[0-9]+")
 _DASH: Final = re.compile(rf"[{DASHES}]")
 
-REACH: Final = 40 + 2 * MOST_DIGITS + 16 + 24
+REACH: Final = 40 + 4 * (MOST_DIGITS + 3) + 24 + 16
 """Context, a number with separators, an extension or context behind it."""
 
 
@@ -70,6 +74,14 @@ class _Run:
 
     text: str
     groups: list[tuple[int, int]]
+    _worded: list[bool] = attrs.field(init=False, factory=list[bool])
+
+    def is_worded(self) -> bool:
+        """Whether a word that matters is near any of the groups: there are none between them."""
+        if not self._worded:
+            start, end = self.groups[0][0], self.groups[-1][1]
+            self._worded.append(WORDED.around(self.text, start, end))
+        return self._worded[0]
 
     def joint(self, index: int) -> str:
         """What is between a group and the next one; empty outside."""
@@ -121,6 +133,8 @@ class _Run:
 
 def _read(text: str) -> Iterator[Finding]:
     for match in _RUN.finditer(text):
+        if _DATE.fullmatch(text, *match.span()) or _FRACTION.fullmatch(text, *match.span()):
+            continue
         run = _Run(text, group_spans(text, match.start(), match.end()))
         first = 0
         while first < len(run.groups):
@@ -177,7 +191,7 @@ def _abroad(run: _Run, first: int, prefix: str) -> tuple[int, float] | None:
         national = _without_trunk(run, first, last, digits[len(code) :])
         if not least <= len(national) <= most:
             continue
-        if prefix and first == last and not _is_named(run, first, last):
+        if prefix and first == last and not (run.is_worded() and _is_named(run, first, last)):
             return None  # zeros before a number are common; together with a word they are a prefix
         if library is None:
             return last, 0.9
@@ -292,7 +306,7 @@ def _is_listed(run: _Run, first: int, last: int) -> bool:
 
 def _by_words(run: _Run, first: int) -> tuple[int, float] | None:
     """A number in any groups near a word that speaks of telephones."""
-    if run.joint(first - 1).strip():
+    if run.joint(first - 1).strip() or not run.is_worded():
         return None
     for last in range(run.furthest(first, 13), first - 1, -1):
         lengths = run.lengths(first, last)
@@ -304,7 +318,9 @@ def _by_words(run: _Run, first: int) -> tuple[int, float] | None:
             return None
         if _is_named(run, first, last):
             return last, 0.85
-        return (last, 0.7) if _is_asked(run, first, last) else None
+        if _could_be_asked(run, first, last) and _is_asked(run, first, last):
+            return last, 0.7
+        return None
     return None
 
 
@@ -314,11 +330,14 @@ def _is_named(run: _Run, first: int, last: int) -> bool:
 
 
 def _is_asked(run: _Run, first: int, last: int) -> bool:
-    """Whether somebody is to be called there; a round or a long number may be another thing."""
-    written = run.written(first, last)
-    if _MANY.fullmatch(written) or (first == last and not 9 <= len(written) <= 12):
-        return False
+    """Whether somebody is to be called there."""
     return ASKED.around(run.text, run.groups[first][0], run.groups[last][1])
+
+
+def _could_be_asked(run: _Run, first: int, last: int) -> bool:
+    """Whether words of calling, which are said of other things too, are enough for a number."""
+    written = run.written(first, last)
+    return _MANY.fullmatch(written) is None and (first < last or 9 <= len(written) <= 12)
 
 
 def _is_other(run: _Run, first: int, last: int) -> bool:

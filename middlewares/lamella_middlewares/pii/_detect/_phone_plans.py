@@ -53,50 +53,67 @@ def national_lengths(digits: str) -> tuple[str, int, int] | None:
     return None
 
 
-NAMED: Final = Near(
-    (
-        *("phone", "phones", "phone number", "telephone", "telephones", "tel", "tele", "telno"),
-        *("mobile", "mobiles", "cell", "cellphone", "cellular", "fax", "telefax", "landline"),
-        *("whatsapp", "sms", "hotline", "helpline", "voicemail", "switchboard", "pager", "viber"),
-        *("telegram", "contact number", "home number", "work number", "office number"),
-        *("callback number", "call back number", "msisdn", "caller id", "phonenumber"),
-        *("telefon", "telefonnummer", "telefonisch", "telefonnr", "handy", "handynummer", "mobil"),
-        *("mobilnummer", "rufnummer", "festnetz", "durchwahl", "anruf", "téléphone", "telephone"),
-        *("tél", "portable", "télécopie", "fixe", "teléfono", "telefono", "tfno", "móvil", "movil"),
-        *("celular", "cellulare", "telefone", "telemóvel", "telemovel", "fijo", "telefoon"),
-        *("telefoonnummer", "mobiel", "mobieltje", "gsm", "puhelin", "puhelinnumero", "matkapuhelin"),
-        *("puh", "tlf", "tlfnr", "mobiltelefon", "telefonnummeret", "telefonní", "mobilní", "sími"),
-        *("farsími", "telefonu", "komórka", "komórkowy", "telefonszám", "mobilszám", "τηλέφωνο"),
-        *("τηλ", "κινητό", "телефон", "телефона", "телефону", "тел", "моб", "мобильный", "факс"),
-        *("cep", "cep telefonu", "هاتف", "الهاتف", "جوال", "موبايل", "טלפון", "נייד", "फ़ोन", "फोन"),
-        *("मोबाइल", "โทร", "โทรศัพท์", "điện thoại", "sđt", "電話", "電話番号", "携帯", "携帯電話"),
-        *("电话", "手机", "手机号", "手机号码", "聯絡電話", "전화", "전화번호", "휴대폰", "핸드폰", "nomor hp"),
+_NAMES: Final = (
+    *("phone", "phones", "phone number", "telephone", "telephones", "tel", "tele", "telno"),
+    *("mobile", "mobiles", "cell", "cellphone", "cellular", "fax", "telefax", "landline"),
+    *("whatsapp", "sms", "hotline", "helpline", "voicemail", "switchboard", "pager", "viber"),
+    *("telegram", "contact number", "home number", "work number", "office number"),
+    *("callback number", "call back number", "msisdn", "caller id", "phonenumber"),
+    *("telefon", "telefonnummer", "telefonisch", "telefonnr", "handy", "handynummer", "mobil"),
+    *("mobilnummer", "rufnummer", "festnetz", "durchwahl", "anruf", "téléphone", "telephone"),
+    *("tél", "portable", "télécopie", "fixe", "teléfono", "telefono", "tfno", "móvil", "movil"),
+    *("celular", "cellulare", "telefone", "telemóvel", "telemovel", "fijo", "telefoon"),
+    *("telefoonnummer", "mobiel", "mobieltje", "gsm", "puhelin", "matkapuhelin"),
+    *(
+        "puhelinnumero",
+        "puh",
+        "tlf",
+        "tlfnr",
+        "mobiltelefon",
+        "telefonnummeret",
+        "telefonní",
+        "mobilní",
     ),
-    before=40,
-    after=16,
+    *(
+        "sími",
+        "farsími",
+        "telefonu",
+        "komórka",
+        "komórkowy",
+        "telefonszám",
+        "mobilszám",
+        "τηλέφωνο",
+    ),
+    *("τηλ", "κινητό", "телефон", "телефона", "телефону", "тел", "моб", "мобильный", "факс"),
+    *("cep", "cep telefonu", "هاتف", "الهاتف", "جوال", "موبايل", "טלפון", "נייד", "फ़ोन", "फोन"),
+    *("मोबाइल", "โทร", "โทรศัพท์", "điện thoại", "sđt", "電話", "電話番号", "携帯", "携帯電話"),
+    *("电话", "手机", "手机号", "手机号码", "聯絡電話", "전화", "전화번호", "휴대폰"),
+    *("핸드폰", "nomor hp", "nomor telepon"),
 )
+NAMED: Final = Near(_NAMES, before=40, after=16)
 """Words that name a telephone, before or directly behind its number."""
 
-ASKED: Final = Near(
-    (
-        *("call", "calls", "called", "calling", "dial", "dialled", "dialed", "dialing", "ring"),
-        *("rang", "phoned", "text", "texted", "texting", "message", "messages", "messaged"),
-        *("reach", "reached", "contact", "contacted", "answer", "answering", "answered"),
-        *("ruf", "rufen", "anrufen", "angerufen", "erreichen", "erreichbar", "appeler", "appelez"),
-        *("appelle", "joindre", "joignable", "llamar", "llama", "llámame", "llame", "chiamare"),
-        *("chiama", "chiamami", "ligar", "ligue", "bel", "bellen", "ring", "ringe", "soita"),
-        *("zadzwoń", "zavolejte", "позвоните", "звоните", "звонить", "allô", "اتصل", "致电", "拨打"),
-    ),
-    before=28,
+_VERBS: Final = (
+    *("call", "calls", "called", "calling", "dial", "dialled", "dialed", "dialing", "ring"),
+    *("rang", "phoned", "text", "texted", "texting", "message", "messages", "messaged"),
+    *("reach", "reached", "contact", "contacted", "answer", "answering", "answered"),
+    *("ruf", "rufen", "anrufen", "angerufen", "erreichen", "erreichbar", "appeler", "appelez"),
+    *("appelle", "joindre", "joignable", "llamar", "llama", "llámame", "llame", "chiamare"),
+    *("chiama", "chiamami", "ligar", "ligue", "bel", "bellen", "ring", "ringe", "soita"),
+    *("zadzwoń", "zavolejte", "позвоните", "звоните", "звонить", "allô", "اتصل", "致电"),
+    *("拨打", "打电话", "電話して"),
 )
+ASKED: Final = Near(_VERBS, before=28)
 """Words of calling and answering, which are said of other things too: only shortly before."""
 
-BEHIND: Final = Near(
-    ("office", "home", "work", "desk", "direct", "mobile", "cell", "fax", "tel", "phone", "mob"),
-    before=0,
-    after=12,
+_PLACES: Final = (
+    *("office", "home", "work", "desk", "direct", "mobile", "cell", "fax", "tel", "phone", "mob"),
 )
+BEHIND: Final = Near(_PLACES, before=0, after=12)
 """Words directly behind a number that say which telephone it is."""
+
+WORDED: Final = Near((*_NAMES, *_VERBS, *_PLACES), before=40, after=16)
+"""Any of those words: without one, the number has to speak for itself."""
 
 EXTENSION: Final = (
     r"[ \t,;]{0,2}(?:x|ext|extn|extension|poste|ramal|\u0434\u043e\u0431|anexo|durchwahl)"

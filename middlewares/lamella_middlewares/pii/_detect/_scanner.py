@@ -96,7 +96,9 @@ class Scanner:
         nothing that reaches beyond it. The index is 0 while a detector needs the whole text, and
         often far behind `len(text) - reach`: a key may be long, but mostly none has begun.
         """
-        if any(_reach(detector) is None and _opens(detector) is None for detector in self._detectors):
+        if any(
+            _reach(detector) is None and _opens(detector) is None for detector in self._detectors
+        ):
             return (), 0
         text = text[: settled(text)]
         view = _view(text)

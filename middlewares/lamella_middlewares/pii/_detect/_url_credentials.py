@@ -24,11 +24,13 @@ NAMES: Final = (
     "|session[_-]?id|session|sessid|phpsessid|jsessionid"
 )
 
+
 def _secret(value: str) -> float:
     """Whether it is one, and not what stands for one: `****`, `{password}`, `$PASSWORD`."""
     if not value.strip("*.xX\u2022\u2026"):
         return 0.0
-    return float(not (value[0] in "{<[$%" and value[-1] in "}>]%" or value.startswith("${")))
+    named = value[0] in "{<[$%" and value[-1] in "}>]%"
+    return float(not named and not value.startswith("${"))
 
 
 def _maybe(text: str) -> bool:

@@ -47,7 +47,7 @@ from lamella.testing._mock_replies import (
 KEPT = 1_000
 """How many conversations are kept for `previous_response_id`."""
 
-MODELS = ("mock", "mock-small", "mock-reasoning", "mock-embedding", MODERATION_MODEL)
+MODELS = ("mock", "mock-small", "mock-reasoning", "mock-embedding")
 
 _UNNAMED = {"token_count": MODELS[0], "moderation": "omni-moderation-latest"}
 """The models of APIs whose requests need not name one."""
@@ -190,7 +190,8 @@ class MockOpenAI:
         return told
 
     def _models(self, name: str | None) -> Reply:
-        known = MODELS if self.settings.models is None else tuple(self.settings.models)
+        given = self.settings.models
+        known = (*MODELS, MODERATION_MODEL) if given is None else tuple(given)
         if name is None:
             return plain({"object": "list", "data": [_model_document(each) for each in known]})
         if name not in known:

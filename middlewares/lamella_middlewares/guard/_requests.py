@@ -1,0 +1,86 @@
+"""Requests before the rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+from lamella import Request, Surface, map_texts
+from lamella_middlewares.guard._lanes import Lane, Place, Question
+from lamella_middlewares.guard._rules import Review, Rule, inspects, reviews
+from lamella_middlewares.guard._scene import Scene
+
+
+async def guard_request(scene: Scene, rules: Sequence[Rule]) -> Request[Any]:
+    """The request as the rules let it pass.
+
+    They are asked in order, and each sees what those before have left. A block ends it; whoever has
+    to agree is asked once no rule has blocked.
+    """
+    questions: list[Question] = []
+    for reviewing, group in groupby(rules, key=reviews):
+        if reviewing:
+            for rule in group:
+                await _review(scene, rule, questions)
+                if inspects(rule):
+                    await _inspect(scene, [rule], questions)
+        else:
+            await _inspect(scene, list(group), questions)
+    for question in questions:
+        await scene.agree(question)
+    return scene.request
+
+
+async def _review(scene: Scene, rule: Rule, questions: list[Question]) -> None:
+    review = Review(scene.request, scene)
+    verdict = await scene.review(rule, review)
+    if verdict is None:
+        return
+    if verdict.kind == "block":
+        raise scene.blocked(rule, verdict, "in")
+    if verdict.kind == "ask":
+        questions.append(Question(rule, verdict, _all_texts(scene.request), "in"))
+    elif verdict.request is not None:
+        scene.note("changed", rule, verdict, "in")
+        scene.request = verdict.request
+
+
+async def _inspect(scene: Scene, rules: Sequence[Rule], questions: list[Question]) -> None:
+    found: list[tuple[str, Surface]] = []
+
+    def collect(text: str, surface: Surface) -> str:
+        found.append((text, surface))
+        return text
+
+    request = scene.request
+    map_texts(request, collect)
+    made: list[str] = []
+    changed = False
+    everywhere = all(rule.roles is None for rule in rules)
+    for text, surface in found:
+        here = rules if everywhere else [rule for rule in rules if _concerns(rule, surface)]
+        lane = Lane(here, Place(scene, "in", surface))
+        new = await scene.decide_later(lane.whole(text))
+        questions += lane.questions()
+        changed = changed or new != text
+        made.append(new)
+    if changed:
+        left = iter(made)
+        scene.request = map_texts(request, lambda _, __: next(left))
+
+
+def _concerns(rule: Rule, surface: Surface) -> bool:
+    return rule.roles is None or surface.role in rule.roles
+
+
+def _all_texts(request: Request[Any]) -> str:
+    """All texts, so that a question about the request is the same for the same texts."""
+    found: list[str] = []
+
+    def collect(text: str, _: Surface) -> str:
+        found.append(f"{len(text)}:{text}")
+        return text
+
+    map_texts(request, collect)
+    return "".join(found)

@@ -1,0 +1,288 @@
+"""The layer: its options, and what a call needs of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import count
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+
+import attrs
+
+from lamella import (
+    ConfigurationError,
+    Handler,
+    MisuseError,
+    Pipeline,
+    Request,
+    Response,
+    Secret,
+    ending,
+    middleware,
+)
+from lamella._options import one_of
+from lamella._warm import Warm
+from lamella_middlewares.pii import _choices
+from lamella_middlewares.pii._inspecting import Inspector, Watched, detector_of
+from lamella_middlewares.pii._keys import keys_of, must_have_sealing
+from lamella_middlewares.pii._passage import Passage
+from lamella_middlewares.pii._placeholders import Mint
+from lamella_middlewares.pii._records import Inspection, Matching, Vault
+from lamella_middlewares.pii._session import SessionVault, forget
+from lamella_middlewares.pii._strategies import STRATEGIES, Strategy
+from lamella_middlewares.pii._vault import CallVault
+
+if TYPE_CHECKING:
+    from lamella import Context
+
+R = TypeVar("R", bound=Response)
+
+_NONE: Final[Mapping[str, Any]] = MappingProxyType({})
+_instances: Final = count(1)
+
+_KEEPS: Final = "{} would keep, or compare, what PII has not masked yet"
+_BEFORE: Final = "{} would reach the provider unmasked, for PII has seen the request before"
+
+
+def _watched(pii: Any) -> tuple[Watched, ...]:
+    return tuple([detector_of(one) for one in pii.detectors])
+
+
+def _finds(pii: Any) -> frozenset[str]:
+    from lamella_middlewares.pii._detect._builtin import DEFAULT_KINDS
+
+    kinds: Any = DEFAULT_KINDS if pii.kinds is None else pii.kinds
+    found = {kind for one in pii.strangers for kind in one.kinds}
+    if _choices.is_list(kinds):  # or it is refused
+        found.update([kind for kind in kinds if isinstance(kind, str)])
+    return frozenset(found)
+
+
+def _blocks(pii: Any) -> bool:
+    chosen: Any = pii.strategies if _choices.is_table(pii.strategies) else _NONE  # or refused
+    return any(chosen.get(kind, pii.strategy) == "block" for kind in pii.finds)
+
+
+def _own_mark() -> str:
+    return str(next(_instances))
+
+
+def _own_warm(pii: Any) -> Warm:
+    return Warm(partial(_load, pii.kinds))
+
+
+def _of(function: Callable[[Any], Any]) -> Any:
+    return attrs.field(init=False, repr=False, default=attrs.Factory(function, takes_self=True))
+
+
+@middleware(
+    phase="govern",
+    rank=60,
+    effects=("changes requests", "changes events"),
+    outside={
+        "cache": _KEEPS.format("Cache"),
+        "semantic_cache": _KEEPS.format("SemanticCache"),
+        "single_flight": _KEEPS.format("SingleFlight"),
+        "summarise": _KEEPS.format("Summarise"),
+        "trim": _KEEPS.format("Trim"),
+        "guard": "what Guard asks a model about would be asked with the data that PII masks",
+    },
+    inside={
+        "tools": _BEFORE.format("what tools answer"),
+        "template": _BEFORE.format("the variables of a template"),
+        "structured": _BEFORE.format("the answers that Structured sends back for correction"),
+        "retrieval": _BEFORE.format("the documents that are found"),
+    },
+)
+@attrs.frozen(eq=False)
+class PII:
+    """Masks personal data before the provider, and restores it in the answer.
+
+    Every text of a request is looked into, whatever the operation: messages, tool results and
+    arguments, definitions, names, documents, and what only the provider knows. What is found is
+    replaced by a placeholder, `⟦EMAIL_K7Q2M9XA⟧`, the same for the same value; where the model
+    writes one, streamed or not, in text, reasoning or arguments of tools, the caller reads the
+    value.
+
+    Args:
+        kinds: Which of the built-in kinds are looked for. None is all but `url`.
+        strategies: What is done with some kinds, by kind; see `strategy`.
+        strategy: What is done with the rest. `"placeholder"`; `"redact"` writes `[EMAIL]`; `"mask"`
+            keeps a little, such as the last four digits of a card; `"hash"` writes
+            `[EMAIL:3f9a11c20b7e]`, the same for the same value; `"block"` lets nothing pass that
+            has it.
+        direction: `"in"` masks requests; `"out"` masks what the model brings of itself in its
+            answers; `"both"`.
+        scope: How long a placeholder stands for its value: `"request"`, for the call; `"session"`,
+            for all calls with the same `context.session`, whose values are kept sealed in
+            `ports.stores.blobs`. A session needs a key.
+        key: The key that placeholders are made with: a `Secret`, or a reference such as
+            `"env:PII_KEY"`, of 16 characters or more. None is a number of this process's own:
+            other processes, and this one after a restart, make other placeholders.
+        restore_tools: The tools in whose arguments values are restored; True for all. The others
+            get placeholders, and what they answer with them is understood.
+        allow: What is nobody's data: texts, in whatever case, and `Matching(...)`.
+        detectors: Further detectors: objects, registered names, or tables with `use` and options.
+        on_failure: What happens when texts cannot be looked into, or a session's vault cannot be
+            reached: `"refuse"` lets nothing pass; `"pass"` lets it pass, with a warning.
+        inspection: How texts are looked into.
+        vault: Where values are meanwhile.
+
+    Raises:
+        ConfigurationError: If an option is wrong.
+    """
+
+    kinds: tuple[str, ...] | None = attrs.field(
+        default=None, converter=_choices.names, validator=_choices.built_in
+    )
+    detectors: tuple[Any, ...] = attrs.field(default=(), converter=_choices.several, kw_only=True)
+    strangers: tuple[Watched, ...] = _of(_watched)
+    finds: frozenset[str] = _of(_finds)
+    strategies: Mapping[str, Strategy] = attrs.field(
+        default=_NONE, validator=_choices.strategies, kw_only=True
+    )
+    strategy: Strategy = attrs.field(
+        default="placeholder", validator=one_of(*STRATEGIES), kw_only=True
+    )
+    direction: Literal["in", "out", "both"] = attrs.field(
+        default="in", validator=one_of("in", "out", "both"), kw_only=True
+    )
+    scope: Literal["request", "session"] = attrs.field(
+        default="request", validator=one_of("request", "session"), kw_only=True
+    )
+    key: Secret | None = attrs.field(default=None, converter=_choices.key, kw_only=True)
+    restore_tools: bool | tuple[str, ...] = attrs.field(
+        default=(), converter=_choices.tools, validator=_choices.tool_names, kw_only=True
+    )
+    allow: tuple[str | Matching, ...] = attrs.field(
+        default=(), converter=_choices.entries, repr=False, kw_only=True
+    )
+    on_failure: Literal["refuse", "pass"] = attrs.field(
+        default="refuse", validator=one_of("refuse", "pass"), kw_only=True
+    )
+    inspection: Inspection = attrs.field(
+        factory=Inspection, validator=_choices.record(Inspection), kw_only=True
+    )
+    vault: Vault = attrs.field(factory=Vault, validator=_choices.record(Vault), kw_only=True)
+    blocks: bool = _of(_blocks)
+    _mark: str = attrs.field(init=False, repr=False, factory=_own_mark)
+    _warm: Warm = _of(_own_warm)
+
+    def __attrs_post_init__(self) -> None:
+        """Check what several options say together."""
+        if not self.finds:
+            raise ConfigurationError(
+                "PII(kinds=()) looks for nothing.", hint="Name a kind, or give a detector."
+            )
+        if self.scope == "session":
+            if self.key is None:
+                raise ConfigurationError(
+                    'PII(scope="session") needs a key: it seals what is kept of a session.',
+                    hint='Give one, such as key="env:PII_KEY", the same in every process.',
+                )
+            if self.direction == "out":
+                raise ConfigurationError(
+                    'PII(scope="session", direction="out") would keep nothing: requests are not '
+                    "masked.",
+                    hint='Use direction="both", or leave out the scope.',
+                )
+            must_have_sealing()
+
+    @property
+    def looks_in(self) -> bool:
+        """Whether requests are masked."""
+        return self.direction != "out"
+
+    @property
+    def looks_out(self) -> bool:
+        """Whether answers are."""
+        return self.direction != "in"
+
+    def strategy_of(self, kind: str) -> Strategy:
+        """What is done with a kind."""
+        return self.strategies.get(kind, self.strategy)
+
+    async def __call__(self, request: Request[R], call_next: Handler) -> R:
+        """Send the request on masked, and restore the answer.
+
+        Raises:
+            BlockedError: If something was found that must not pass.
+            InspectionError: If a text could not be looked into, or has more than may be kept.
+            StoreUnavailableError: If the session's vault could not be reached.
+            MisuseError: If there is no session where values are kept for one.
+        """
+        context = request.context
+        inspector = await self._inspector(context)
+        sessions = self.scope == "session"
+        if sessions and not context.session:
+            raise MisuseError(
+                'PII(scope="session") was asked by a request without a session.',
+                hint="Say which: request.context with Context(session=...).",
+                layer="pii",
+            )
+        keys = await keys_of(self.key, context, sealing=sessions)
+        kept: SessionVault | None = None
+        if sessions:
+            assert context.session is not None  # noqa: S101 - refused above
+            kept = SessionVault(keys, context.tenant, context.session, self.vault)
+        mint = Mint(keys.tokens, context.tenant, context.session if sessions else None)
+        passage = Passage[R](self, inspector, CallVault(mint, self.vault, kept), kept, call_next)
+        return await ending(passage, request, passage.end)
+
+    async def forget(self, pipeline: Pipeline, *, session: str, tenant: str | None = None) -> int:
+        """Erase what is kept of a session: what its placeholders stand for is gone for good.
+
+        Args:
+            pipeline: Whose stores the session was kept in: the one that this layer is in.
+            session: Which, as in `Context(session=...)`.
+            tenant: Whose, as in `Context(tenant=...)`.
+
+        Returns:
+            How many values that were.
+
+        Raises:
+            MisuseError: If this layer keeps none.
+        """
+        if self.scope != "session" or self.key is None:
+            raise MisuseError(
+                "PII.forget: values are kept as long as the call lasts, and there is no session.",
+                hint='Only PII(scope="session") keeps any.',
+            )
+        from lamella_middlewares.pii._keys import kept as keys_kept
+
+        stores = pipeline.ports.stores
+        keys = keys_kept(stores.local, await self.key.fetch())
+        return await forget(stores.blobs, keys, tenant, session)
+
+    async def _inspector(self, context: Context) -> Inspector:
+        """What finds personal data; made once, in a thread, as it takes imports."""
+        if not self._warm.done:
+            await self._warm.ready(context)
+        ports = context.ports
+        # Nothing but its options decides what it finds, unless somebody's own detectors do.
+        same = not self.detectors and not self.allow
+        name = ",".join(sorted(self.finds)) if same else self._mark
+        local = ports.stores.local
+        return local.get((*_HOME, name), lambda: self._made(context))
+
+    def _made(self, context: Context) -> Inspector:
+        from lamella_middlewares.pii._detect._kept import KeptFindings
+        from lamella_middlewares.pii._detect._scanner import Scanner
+
+        ports = context.ports
+        cache = ports.stores.local.get(
+            ("shared", "pii", "findings"), lambda: KeptFindings(ports.random.randbytes(32))
+        )
+        allow = [one.safe if isinstance(one, Matching) else one for one in self.allow]
+        detectors = [*self.strangers, *_load(self.kinds)]
+        return Inspector(Scanner(detectors, allow=allow, cache=cache), self.strangers)
+
+
+_HOME: Final = ("shared", "pii", "inspector")
+
+
+def _load(kinds: tuple[str, ...] | None) -> list[Any]:
+    from lamella_middlewares.pii._detect._builtin import BUILTIN, DEFAULT_KINDS
+
+    return [BUILTIN[kind]() for kind in (DEFAULT_KINDS if kinds is None else kinds)]

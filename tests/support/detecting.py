@@ -1,0 +1,59 @@
+"""What the tests of detectors share: both engines, and findings as the texts they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from hypothesis import strategies as st
+
+from lamella import Detector
+from lamella_middlewares.pii._detect import _engine
+
+ENGINES: Final = ("re2", "re")
+
+PLANTED: Final = {
+    "john.doe+tag@example.co.uk": "email",
+    "müller@exämple.de": "email",
+    "10.12.13.14": "ip",
+    "2001:db8::8a2e:370:7334": "ip",
+    "00:1A:2B:3C:4D:5E": "mac",
+    "sk-proj-abcDEF123456789012345678": "api_key",
+    "AKIAIOSFODNN7EXAMPLE": "api_key",
+    "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa": "crypto_address",
+    "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed": "crypto_address",
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U": "jwt",
+}
+"""Values that are found by themselves, and their kinds."""
+
+FRAGMENTS: Final = (
+    *PLANTED, "postgres://bob:s3cr3t@db/x", "https://x.org/?token=abcdef12&x", "www.example.com/a",
+    "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKC\n", "-----END RSA PRIVATE KEY-----", "api_key = ",
+    "Bearer abcdef0123456789abcdef", "a8F9k2L0q3X7z1C5", "foo [at] bar (dot) com", '"a b"@x.org',
+    "@", ".", ":", "-", "/", "eyJ", "sk-", "0x", "\u200b", "\u00ad", "\ud800", "ｅ", "é", "中", " ", "\n",
+    "word", "version 1.2.3.4", "1.2.3.4.5", "=", '"', "a",
+)  # fmt: skip
+
+
+@contextmanager
+def engine(name: str) -> Iterator[None]:
+    """Patterns are read by this engine."""
+    usual = _engine.name
+    _engine.name = lambda: name
+    try:
+        yield
+    finally:
+        _engine.name = usual
+
+
+def values(detector: Detector, text: str) -> list[str]:
+    """What a detector finds, each text once, from left to right."""
+    spans = sorted({(found.start, found.end) for found in detector.find(text)})
+    return [text[start:end] for start, end in spans]
+
+
+def texts(least: int = 0, most: int = 12) -> st.SearchStrategy[str]:
+    """Texts of values, parts of values, and what may stand between."""
+    pieces = st.one_of(st.sampled_from(FRAGMENTS), st.text(max_size=6))
+    return st.lists(pieces, min_size=least, max_size=most).map("".join)
