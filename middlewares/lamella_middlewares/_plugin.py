@@ -33,6 +33,12 @@ def lamella_middlewares() -> Mapping[str, str]:
     return {module: f"{__package__}.{module}:{layer}" for layer, module in LAYERS.items()}
 
 
+def lamella_detectors() -> Mapping[str, str]:
+    """Detectors that a file can describe."""
+    custom = f"{__package__}.pii._detect._custom"
+    return {"dictionary": f"{custom}:dictionary_detector", "regex": f"{custom}:regex_detector"}
+
+
 def lamella_presets() -> Mapping[str, str]:
     """The presets for the usual environments."""
     return {

@@ -10,7 +10,7 @@ such a loop (Weber and Seidl, "On the degree of ambiguity of finite automata", 1
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import attrs
@@ -53,13 +53,17 @@ class _Refused(Exception):
     """What is wrong with the expression."""
 
 
+Ways: TypeAlias = Mapping[int, int]
+"""Places, and in how many ways one gets there: 1, or 2 for several."""
+
+
 @attrs.frozen
 class _Piece:
-    """A part of an expression: where it may begin and end, and whether it may be empty."""
+    """A part of an expression: where it may begin and end, and in how many ways it may be empty."""
 
-    first: tuple[int, ...] = ()
-    last: tuple[int, ...] = ()
-    empty: bool = True
+    first: Ways = attrs.field(factory=dict[int, int])
+    last: Ways = attrs.field(factory=dict[int, int])
+    empty: int = 1
 
 
 class _Automaton:
@@ -93,9 +97,9 @@ class _Automaton:
         if operation == "BRANCH":
             pieces = [self._sequence(branch) for branch in argument[1]]
             return _Piece(
-                tuple([place for piece in pieces for place in piece.first]),
-                tuple([place for piece in pieces for place in piece.last]),
-                any(piece.empty for piece in pieces),
+                _all([piece.first for piece in pieces]),
+                _all([piece.last for piece in pieces]),
+                min(2, sum(piece.empty for piece in pieces)),
             )
         if operation == "AT":
             return _Piece()
@@ -108,22 +112,22 @@ class _Automaton:
             raise _Refused(f"it is too long to be checked (over {_MOST_PLACES} characters)")
         self._reads.append(reads)
         self._follow.append({})
-        place = len(self._reads) - 1
-        return _Piece((place,), (place,), empty=False)
+        place = {len(self._reads) - 1: 1}
+        return _Piece(place, place, empty=0)
 
     def _then(self, one: _Piece, other: _Piece) -> _Piece:
         self._join(one.last, other.first)
         return _Piece(
-            one.first + other.first if one.empty else one.first,
-            one.last + other.last if other.empty else other.last,
-            one.empty and other.empty,
+            _all([one.first, *[other.first] * one.empty]),
+            _all([other.last, *[one.last] * other.empty]),
+            min(2, one.empty * other.empty),
         )
 
-    def _join(self, last: tuple[int, ...], first: tuple[int, ...]) -> None:
-        for place in last:
+    def _join(self, last: Ways, first: Ways) -> None:
+        for place, ways in last.items():
             follow = self._follow[place]
-            for following in first:
-                follow[following] = follow.get(following, 0) + 1
+            for following, more in first.items():
+                follow[following] = min(2, follow.get(following, 0) + ways * more)
 
     def _repeat(self, least: int, most: int, body: Any) -> _Piece:
         if most == 0:
@@ -137,13 +141,14 @@ class _Automaton:
         if piece.empty and least > 1:
             raise _Refused("it repeats something that may be empty a number of times")
         self._join(piece.last, piece.first)
-        return attrs.evolve(piece, empty=piece.empty or least == 0)
+        return attrs.evolve(piece, empty=min(2, piece.empty + (least == 0)))
 
     def _optional(self, count: int, body: Any) -> _Piece:
         """(body (body (body)?)?)?"""
         whole = _Piece()
         for _ in range(count):
-            whole = attrs.evolve(self._then(self._sequence(body), whole), empty=True)
+            inner = self._then(self._sequence(body), whole)
+            whole = attrs.evolve(inner, empty=min(2, inner.empty + 1))
         return whole
 
     # --- what a place reads ----------------------------------------------------------------------
@@ -265,6 +270,15 @@ class _Loops(Generic[N]):
         self._on_path.difference_update(component)
         if len(component) > 1 or node in self._following(node):
             yield component
+
+
+def _all(tables: Iterable[Ways]) -> Ways:
+    """Places of several parts: who is in two of them is got to in several ways."""
+    found: dict[int, int] = {}
+    for table in tables:
+        for place, ways in table.items():
+            found[place] = min(2, found.get(place, 0) + ways)
+    return found
 
 
 def _merged(ranges: Iterable[tuple[int, int]]) -> Ranges:

@@ -310,6 +310,8 @@ class SourcedValue:
         kept = self._kept
         if kept is not None and kept.is_fresh(now, terms):
             return kept.tell()
+        if now < self._calm_until and self.problem is not None:
+            return self._instead(now, terms, self.problem)
         if _is_async(self._source):
             return self._instead(now, terms, self._asynchronous())
         mine = Flight(now, self._doubts, None)

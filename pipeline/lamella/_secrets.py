@@ -39,6 +39,7 @@ DEFAULT_TTL: Final = 300.0
 DEFAULT_STALE_FOR: Final = 86_400.0
 """Seconds for which a value is used on while its source fails: a day."""
 
+_NEAR: Final = frozenset({"env", "file"})
 _FORMS: Final = "'env:NAME' or 'file:PATH'"
 
 
@@ -163,9 +164,13 @@ class Secret:
             value: The value that was refused: nothing happens if there is another by now, or if
                 the source has just confirmed it. None is whatever value there is.
             ports: As for `fetch`.
+
+        Raises:
+            SecretError: If there is no source for it any more.
         """
-        if self._shared is not None:
-            self._shared.invalidate(value, (ports or default_ports()).monotonic())
+        if self._given is None and _scheme(self._reference or "") not in _NEAR:
+            shared = self._shared or self._current()
+            shared.invalidate(value, (ports or default_ports()).monotonic())
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -287,7 +292,7 @@ def mistake_in(reference: object) -> SecretError | None:
     if scheme == "env" and not rest.isidentifier():
         msg = "What stands behind 'env:' is no name of an environment variable."
         return SecretError(msg, hint="Write the variable's name there, not its value.")
-    if scheme in {"env", "file"}:
+    if scheme in _NEAR:
         return None
     from lamella._registry import registry
 

@@ -23,6 +23,7 @@ def lamella_commands():
         "greet": "lamella_greetings:greet",
         "wait": "lamella_greetings:wait",
         "broken": "lamella_greetings:missing",
+        "many": {"first": greet, "second": wait},
         "run": "lamella_greetings:greet",
     }
 
@@ -67,6 +68,7 @@ Exit codes:
 With --debug, anywhere on the line, failures show where they come from.
 
 Commands:
+  audit: Verify, prove, check, export, head, erase.
   chat: Talk to a model: each line is a question, and all that was said goes along.
   explain: Show a preset's layers, outermost first, and where it comes from.
   mock: Serve the embedded provider over HTTP until Ctrl-C, in the words of many providers.
@@ -239,6 +241,16 @@ def test_plugins_bring_commands(lamella: Any) -> None:
     assert (done.code, done.out) == (5, "HELLO world\n")
     done = lamella("wait")
     assert (done.code, done.out) == (0, "waited\n")
+
+
+@pytest.mark.usefixtures("greetings")
+def test_plugins_bring_commands_with_commands_of_their_own(lamella: Any) -> None:
+    """A mapping of functions is a command that has them as its own, and lists them in its help."""
+    assert "many: First, second." in lamella("--help").out
+    assert "first: Say hello." in lamella("many", "--help").out
+    assert lamella("many", "first", "world").out == "hello world\n"
+    assert lamella("many", "second").out == "waited\n"
+    assert lamella("many", "third").code == 2
 
 
 @pytest.mark.usefixtures("greetings")

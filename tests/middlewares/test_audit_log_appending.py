@@ -7,9 +7,8 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import anyio
@@ -175,13 +174,14 @@ async def test_what_cannot_be_recorded_touches_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("group_seconds", [0.0, 0.5])
 def test_cancelled_at_any_step_every_record_is_written_once(
-    backend: str, group_seconds: float
+    tmp_path: Path, backend: str, group_seconds: float
 ) -> None:
     """Whoever is cancelled, nobody is left waiting, and nothing is lost or written twice."""
+    runs = count()
 
     def make() -> tuple[Any, Any]:
         ports = virtual_ports()
-        log = AuditLog(mkdtemp(prefix="lamella-audit-"), group_seconds=group_seconds)
+        log = AuditLog(tmp_path / str(next(runs)), group_seconds=group_seconds)
         entered: list[int] = []
 
         async def append(number: int) -> None:
@@ -206,12 +206,15 @@ def test_cancelled_at_any_step_every_record_is_written_once(
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("group_seconds", [0.0, 0.5])
-def test_closed_at_any_step_nothing_is_lost(backend: str, group_seconds: float) -> None:
+def test_closed_at_any_step_nothing_is_lost(
+    tmp_path: Path, backend: str, group_seconds: float
+) -> None:
     """A close that is cancelled is done all the same, and the log can be used again."""
+    runs = count()
 
     def make() -> tuple[Any, Any]:
         ports = virtual_ports()
-        log = AuditLog(mkdtemp(prefix="lamella-audit-"), group_seconds=group_seconds)
+        log = AuditLog(tmp_path / str(next(runs)), group_seconds=group_seconds)
 
         async def scenario() -> None:
             log.enter(ports, "intent", {"n": 0})
@@ -293,6 +296,7 @@ def test_many_threads_loops_and_backends_at_once(tmp_path: Path, fsync: Any) -> 
         assert not any("clock" in record for record in found)
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_forked_child_has_a_segment_of_its_own(tmp_path: Path) -> None:
     """It writes none of its parent's records and into none of its files; both go on."""
@@ -331,6 +335,7 @@ def test_a_forked_child_has_a_segment_of_its_own(tmp_path: Path) -> None:
     ] == []
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_parents_end_frees_its_segment_though_a_child_lives(tmp_path: Path) -> None:
     """A child that never audits holds no lock of its parent's."""

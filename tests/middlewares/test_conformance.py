@@ -23,6 +23,7 @@ from lamella_middlewares.hedge import Hedge
 from lamella_middlewares.hold import Hold
 from lamella_middlewares.load_shed import LoadShed
 from lamella_middlewares.log import Log
+from lamella_middlewares.pii import PII
 from lamella_middlewares.rate_limit import RateLimit
 from lamella_middlewares.retry import Retry
 from lamella_middlewares.route import Route
@@ -76,6 +77,9 @@ LAYERS: dict[str, Callable[[], Any]] = {
     "audit": audit,
     "audit, with its names hidden": lambda: audit(identities="digest"),
     "log": lambda: Log(sink=ignore),
+    "pii": PII,
+    "pii, answers too": lambda: PII(direction="both", strategies={"email": "redact"}),
+    "pii, answers whole": lambda: PII(direction="both", strategies={"us_ssn": "block"}),
     "watch": lambda: Watch(on_request=ignore, on_event=ignore, on_response=ignore, on_error=ignore),
 }
 

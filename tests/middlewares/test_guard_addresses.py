@@ -57,6 +57,16 @@ LOOPBACK = ("127.0.0.0/8",)
 """What tests allow expressly, as their servers are there."""
 
 
+@attrs.frozen
+class Later:
+    """An answer that has to be waited for."""
+
+    function: Callable[[], Awaitable[Any]]
+
+    def __call__(self) -> Awaitable[Any]:
+        return self.function()
+
+
 class Names:
     """A resolver with a table: each name has answers for the first look, the second ..."""
 
@@ -70,9 +80,7 @@ class Names:
         if not answers:
             raise OSError(-2, "Name or service not known")
         answer: Any = answers.pop(0) if len(answers) > 1 else answers[0]
-        if callable(answer):
-            answer = await answer()
-        return list(answer)
+        return list(await answer() if isinstance(answer, Later) else answer)
 
 
 def names(**table: Any) -> Names:
@@ -465,11 +473,7 @@ async def test_very_many_addresses_are_blocked() -> None:
 @pytest.mark.parametrize("fetching", [False, True])
 async def test_a_slow_resolver_ends_in_time(*, fetching: bool) -> None:
     """At the rule's limit, at the guard's, and at the call's deadline."""
-
-    def never() -> Awaitable[Any]:
-        return anyio.sleep(math.inf)
-
-    resolve = names(slow=never)
+    resolve = names(slow=Later(lambda: anyio.sleep(math.inf)))
     url = "https://slow.example.com/"
     assert await refusal(url, addresses(fetch=fetching, timeout=3), resolve) == "timeout"
     pipeline, _ = pipe(addresses(fetch=fetching, timeout=None), resolve=resolve, timeout=2)

@@ -34,10 +34,9 @@ from lamella._parts import (
     Refusal,
     Text,
     ToolCall,
-    ToolResult,
 )
 from lamella.testing import Scripted, virtual_ports
-from lamella_middlewares.pii import PII, Inspection, Matching, Vault
+from lamella_middlewares.pii import PII, Matching, Scan, Vault
 
 pytestmark = pytest.mark.anyio
 
@@ -96,7 +95,7 @@ def everywhere(word: str) -> list[Any]:
                 Opaque({"type": "search", "query": {"text": word}}),
             ]
         ),
-        Message.tool("1", [ToolResult("1", [Text(json.dumps({"mail": word}))]).content[0]]),
+        Message.tool("1", Text(json.dumps({"mail": word}))),
     ]
     tool = {"type": "function", "function": {"name": "find", "description": f"finds {word}"}}
     schema = {"type": "object", "properties": {"who": {"type": "string", "default": word}}}
@@ -346,11 +345,11 @@ async def test_what_is_allowed_stays() -> None:
 
 async def test_parts_that_cannot_be_looked_into_are_counted() -> None:
     """Pictures and sound pass with a note, or are refused."""
-    parts = [Image(data=b"1", media_type="image/png"), Audio(data=b"2", format="wav")]
+    parts: list[Any] = [Image(data=b"1", media_type="image/png"), Audio(data=b"2", format="wav")]
     request = ChatRequest(messages=[Message("user", parts)], model="m")
     pipeline, _ = stack("ok")
     assert noted(await pipeline.run(request), "pii.unread") == [{"count": 2}]
-    strict, transport = stack("ok", inspection=Inspection(unread="refuse"))
+    strict, transport = stack("ok", scan=Scan(unread="refuse"))
     with pytest.raises(Exception, match="2 of the parts") as caught:
         await strict.run(request)
     assert (type(caught.value).__name__, transport.requests) == ("InspectionError", [])
@@ -414,9 +413,9 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "an unknown detector": (lambda: MAKE(detectors=["nobody-has-this"]), "no detectors?"),
     "allow": (lambda: MAKE(allow=[3]), "no entry"),
     "allow a pattern": (lambda: MAKE(allow=[Matching("(")]), "regular expression"),
-    "inspection": (lambda: MAKE(inspection=3), "Inspection"),
-    "look behind": (lambda: Inspection(look_behind=0), "1 or more"),
-    "timeout": (lambda: Inspection(timeout=0), "above 0"),
+    "scan": (lambda: MAKE(scan=3), "Scan"),
+    "look behind": (lambda: Scan(look_behind=0), "1 or more"),
+    "timeout": (lambda: Scan(timeout=0), "above 0"),
     "vault": (lambda: Vault(max_values=0), "1 or more"),
     "ttl": (lambda: Vault(ttl=-1), "above 0"),
 }
@@ -456,7 +455,7 @@ async def test_a_file_can_say_it_all(tmp_path: Path, monkeypatch: pytest.MonkeyP
         restore_tools = ["send_mail"]
         allow = ["a@example.com", { pattern = '.*@example\\.org', ignore_case = true }]
         on_failure = "refuse"
-        inspection = { timeout = 3, look_behind = 64, unread = "refuse" }
+        scan = { timeout = 3, look_behind = 64, unread = "refuse" }
         vault = { max_values = 10, ttl = 60 }
         """
     )
@@ -464,7 +463,7 @@ async def test_a_file_can_say_it_all(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (layer,) = pipeline.layers
     assert layer.kinds == ("email", "card")
     assert layer.strategies == {"card": "mask"}
-    assert layer.inspection == Inspection(timeout=3, look_behind=64, unread="refuse")
+    assert layer.scan == Scan(timeout=3, look_behind=64, unread="refuse")
     assert layer.vault == Vault(max_values=10, ttl=60)
     assert layer.allow == ("a@example.com", Matching(r".*@example\.org", ignore_case=True))
     assert attrs.fields_dict(type(layer))["allow"].repr is False
@@ -480,5 +479,9 @@ async def test_a_registered_detector_goes_by_its_name() -> None:
         pipeline, transport = stack(kinds=[], detectors=[given])
         await ask(pipeline, "It is ID-4711.")
         assert TOKEN.sub("*", transport.requests[0].messages[0].text) == "It is *."
+    described = {"use": "regex", "kind": "staff", "expression": "S-[0-9]{6}"}
+    pipeline, transport = stack(kinds=[], detectors=[described])
+    await ask(pipeline, "It is S-123456.")
+    assert TOKEN.sub("*", transport.requests[0].messages[0].text) == "It is *."
     with pytest.raises(ConfigurationError, match="takes no options"):
         PII(detectors=[{"use": "ready-codes", "x": 1}])

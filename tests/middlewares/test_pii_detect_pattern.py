@@ -16,15 +16,18 @@ PATTERNS = (
     Pattern("k=([0-9é]{1,4})", before="0-9k", after="0-9"),
     Pattern("ab|a|é{1,2}", after="b"),
     Pattern("x([0-9]{1,2})x?", ignore_case=True),
+    Pattern("[ab]", before="x"),
+    Pattern("n?[a-b]{1,2}", before="a-z", after="=a-z"),
 )
 
 
 def spans(pattern: Pattern, text: str, name: str) -> list[tuple[int, int]]:
+    """What a pattern finds by an engine."""
     with engine(name):
         return list(pattern.finditer(text))
 
 
-@given(st.text(alphabet="abkxX@=019é中 \n", max_size=40))
+@given(st.text(alphabet="abknxX@=019é中 \n\\", max_size=40))
 def test_both_engines_find_the_same(text: str) -> None:
     """RE2, which consumes what bounds a match, and `re`, which looks around, agree on any text."""
     for pattern in PATTERNS:
@@ -36,6 +39,13 @@ def test_neighbours_share_what_bounds_them(name: str) -> None:
     """One character may bound the match before it and the match behind it."""
     pattern = Pattern("[0-9]{2}", before="0-9", after="0-9")
     assert spans(pattern, "12 34,56é78 999 10", name) == [(0, 2), (3, 5), (6, 8), (9, 11), (16, 18)]
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_an_escaped_line_break_bounds_as_a_line_break_does(name: str) -> None:
+    """In quoted JSON the letter of an escape is no part of the word behind it."""
+    pattern = Pattern("[a-z]{1,9}@x", before="a-z")
+    assert spans(pattern, r"to:\nbob@x\tann@x nob@x", name) == [(5, 10), (12, 17), (18, 23)]
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -82,8 +92,8 @@ def test_a_text_is_searched_once_for_each_match(count: int) -> None:
             searched.append(position)
             return compiled.search(data, position)
 
-    compiled = pattern._for_re2()
-    assert len(list(pattern._linear(Counting(), "a@ " * count))) == count
+    compiled = pattern._compile("re2")
+    assert len(list(pattern._spans(Counting(), b"a@ " * count))) == count
     assert len(searched) == count + 1
     assert searched == sorted(set(searched))
 

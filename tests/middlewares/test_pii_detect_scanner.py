@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from lamella import Detector, Finding
 from lamella._normal_text import normal_text
+from lamella._safe_patterns import SafePattern
 from lamella_middlewares.pii._detect._builtin import BUILTIN, DEFAULT_KINDS
 from lamella_middlewares.pii._detect._custom import (
     allowed_pattern,
@@ -41,6 +42,7 @@ class Spans:
 
 
 def scan(*detectors: Detector, text: str = "x" * 40) -> list[tuple[int, int, str]]:
+    """What a scanner of these finds."""
     return [(f.start, f.end, f.kind) for f in Scanner(detectors).scan(text)]
 
 
@@ -211,9 +213,9 @@ def test_where_nothing_may_be_nothing_is(text: str) -> None:
 
 def test_reach_is_the_longest_and_unknown_if_one_is() -> None:
     """A detector without a reach needs whole texts, and so does a scanner with it."""
-    near = callable_detector("a", lambda text: [], reach=10)
-    far = callable_detector("b", lambda text: [], reach=99, blocking=True)
-    whole = callable_detector("c", lambda text: [])
+    near = callable_detector("a", lambda _: [], reach=10)
+    far = callable_detector("b", lambda _: [], reach=99, blocking=True)
+    whole = callable_detector("c", lambda _: [])
     assert Scanner([near, far]).reach == 99
     assert Scanner([near, whole]).reach is None
     assert Scanner([]).reach == 0
@@ -224,7 +226,11 @@ def test_reach_is_the_longest_and_unknown_if_one_is() -> None:
 
 def test_what_is_allowed_is_not_found_nor_what_is_in_it() -> None:
     """An allowed value is compared without case and disguise; what stands inside goes with it."""
-    allow = ["Info@Example.com", allowed_pattern(r"10\.\d+\.\d+\.\d+"), "http://u:pw@h/x"]
+    allow: list[str | SafePattern] = [
+        "Info@Example.com",
+        allowed_pattern(r"10\.\d+\.\d+\.\d+"),
+        "http://u:pw@h/x",
+    ]
     scanner = Scanner([*MINE], allow=allow)
     text = "INFO@example.com bob@example.com 10.0.0.1 11.0.0.1 http://u:pw@h/x http://u:pw@h/y"
     found = [text[f.start : f.end] for f in scanner.scan(text)]
@@ -291,7 +297,7 @@ def test_a_key_under_way_is_held_from_its_beginning() -> None:
 
 def test_a_detector_of_whole_texts_leaves_nothing_certain() -> None:
     """While one detector needs the end, nothing can be said before it."""
-    whole = callable_detector("c", lambda text: [])
+    whole = callable_detector("c", lambda _: [])
     assert Scanner([*MINE, whole]).scan_open("words and more words " * 50) == ((), 0)
     bounded = regex_detector("case", "CASE-[0-9]{4}")
     assert Scanner([bounded]).scan_open("words " * 50)[1] > 250

@@ -354,12 +354,12 @@ def test_the_caller_gets_the_exact_text_and_the_provider_no_value(
 def _planted(talk: list[str]) -> list[str]:
     """What the layer's detectors find in the texts, seen as a whole."""
     from lamella_middlewares.pii._inspecting import apart
-    from lamella_middlewares.pii._middleware import _load
+    from lamella_middlewares.pii._loading import detectors_of
 
     layer = pii()
     found: list[str] = []
     for text in talk:
-        for detector in [*layer.strangers, *_load(layer.kinds)]:
+        for detector in [*layer.strangers, *detectors_of(layer.kinds)]:
             for finding in apart(text, detector.find(text)):
                 found.append(text[finding.start : finding.end])
     return [value for value in found if len(value) > 3]

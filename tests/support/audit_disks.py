@@ -53,6 +53,12 @@ class FailingDisk(LocalDisk):
 
         return run
 
+    def sync(self, file: int) -> None:
+        """Nothing: it would take most of a test's time, and only a loss of power could tell."""
+
+    def sync_directory(self, path: Path) -> None:
+        """Nothing, likewise."""
+
     def write(self, file: int, data: bytes) -> int:
         """Append what there is room for."""
         if self.room is not None:

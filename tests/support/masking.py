@@ -48,8 +48,8 @@ def pii(**options: Any) -> PII:
 
 def stack(
     *script: Any, layer: PII | None = None, ports: Ports | None = None, **options: Any
-) -> tuple[Pipeline, Scripted]:
-    """A pipeline with the layer around a script."""
+) -> tuple[Pipeline, Any]:
+    """A pipeline with the layer around a script, which is what it returns beside it."""
     transport = Scripted(script or [echo], repeat=True)
     made = layer or pii(**options)
     return Pipeline([made], transport, ports=ports or virtual_ports()), transport
@@ -60,9 +60,7 @@ def echo(request: Any) -> str:
     return "You said: " + " | ".join(message.text for message in request.messages)
 
 
-async def ask(
-    pipeline: Pipeline, request: Request[Any] | str, *, stream: bool = False
-) -> Response | Any:
+async def ask(pipeline: Pipeline, request: Request[Any] | str, *, stream: bool = False) -> Any:
     """The complete response, run or streamed."""
     asked = ChatRequest.of(request, model="m") if isinstance(request, str) else request
     if not stream:
@@ -71,7 +69,7 @@ async def ask(
         return await response.collect()
 
 
-def sent(transport: Scripted, index: int = -1) -> str:
+def sent(transport: Any, index: int = -1) -> str:
     """All of a request as it left, written out."""
     return repr(transport.requests[index])
 

@@ -117,7 +117,8 @@ class Keeper:
         self._due: float | None = None
         self._asked = False
         self._last: tuple[str, str] | None = None
-        self._pending: Entry | None = None
+        self._pending: tuple[Entry, Mapping[str, Any]] | None = None
+        self._unsent: Mapping[str, Any] | None = None
         self._vouched: str | None = None
         self._owed: deque[Fields] = deque()
         self._settling = False
@@ -306,18 +307,28 @@ class Keeper:
                     self._asked, self._due = False, None
             with self._lock:
                 self._since -= covered
-        self.head_problem = None
-        if head is not None and self.heads.sinks:
-            self.failed_sinks = await export(ports, head, self.heads.sinks)
+            self.head_problem = None
+            await self._send(ports)
         return head
+
+    async def _send(self, ports: Ports) -> None:
+        """Hand the newest head to the sinks, unless they all have it."""
+        head = self._unsent
+        if head is not None:
+            self.failed_sinks = await export(ports, head, self.heads.sinks)
+            if not self.failed_sinks:
+                self._unsent = None
 
     async def _written(self, ports: Ports) -> Mapping[str, Any] | None:
         if self._pending is not None:  # who made it was cancelled; it is written all the same
-            pending, self._pending = self._pending, None
+            entry, head = self._pending
             try:
-                await pending.durable()
+                await entry.durable()
             except AuditError:
                 self._last = None
+            else:
+                self._unsent = head
+            self._pending = None
         root = self.log.root()
         if root is None or self.log_id is None:
             return None
@@ -334,14 +345,15 @@ class Keeper:
             previous=last[1] if last is not None and last[0] == root.segment else None,
             signer=signers[-1] if signers else None,
         )
-        entry = self._pending = self.log.enter(ports, "head", {"head": head})
+        entry = self.log.enter(ports, "head", {"head": head})
+        self._pending = (entry, head)
         before, self._last = self._last, (root.segment, head_digest(head))
         try:
             position = await entry.durable()
         except AuditError:
             self._pending, self._last = None, before
             raise
-        self._pending = None
+        self._pending, self._unsent = None, head
         if position is not None and position.segment != root.segment:
             self._last = None  # the next one is the first of its segment
         return head
@@ -365,8 +377,10 @@ class Keeper:
             if settled:
                 return
         else:
-            if self._since:
+            if self._since or self._pending is not None:
                 await self.head(ports)
+            async with self._turn:
+                await self._send(ports)
             await self.log.aclose(ports)
             self._last = None
         if not settled:

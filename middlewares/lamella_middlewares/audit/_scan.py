@@ -201,12 +201,13 @@ def _broken(
         return found.bad("number", f"{wrong}: records were deleted, inserted or moved here")
     if record["prev"] == chain.last:
         return found.bad("clock" if record["kind"] != "segment" else "header", wrong)
-    vouched = after is not None and after[2]["prev"] == digest(line)
-    if chain.size and (vouched or after is None):
-        # What came next knows this record as it is, so it is the one before that is another now.
-        message = "it is not the record that the next one was written after: it was changed"
-        return found.bad("chain", message, chain.size - 1)
-    return found.bad("chain", wrong)
+    known = None if after is None else after[2]["prev"]
+    if not chain.size or known == chain.last:  # what comes next follows the one before
+        return found.bad("chain", wrong)
+    # What comes next knows this record as it is, so it is the one before that is another now.
+    which = "it" if known in {None, digest(line)} else "it, or the one after it,"
+    message = f"it is not the record that the next one was written after: {which} was changed"
+    return found.bad("chain", message, chain.size - 1)
 
 
 def _seen(found: Scan, record: Record, log: str | None) -> Problem | None:

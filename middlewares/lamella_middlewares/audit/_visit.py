@@ -120,7 +120,12 @@ class Visit:
         self._who = identity_of(context, keeper.digests if audit.identities == "digest" else None)
         fields = intent_of(request, self._call_next, self._who)
         if audit.content != "none":
-            fields.update(await self._content("request", list(content_fields(request))))
+            try:
+                fields.update(await self._content("request", list(content_fields(request))))
+            except _UNWRITTEN as error:
+                if audit.on_failure == "refuse":
+                    raise
+                context.note("audit", "audit.content_lost", error=type(error).__name__)
         self._entry = keeper.enter(context, "intent", fields)
         await keeper.durable(context, self._entry)
 

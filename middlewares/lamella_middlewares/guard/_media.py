@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from operator import is_not
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import attrs
 
-from lamella import File, Image, Message, Opaque, Request, ToolResult
+from lamella import File, Image, Message, Opaque, Request, Text, ToolResult
 
 V = TypeVar("V")
 
 Medium: TypeAlias = Image | File
 
-_HOLDERS: Final = (Message, ToolResult, Request, tuple)
-_NOT_SENT: Final = frozenset({"context", "extra", "returns", "stream", "target"})
+_NOT_SENT: Final = frozenset(
+    {"call_id", "context", "error", "extra", "listed", "model", "name", "returns", "role", "stream"}
+    | {"target", "tools"}
+)
 
 
 def media_of(request: Request[Any]) -> list[Medium]:
@@ -35,27 +38,37 @@ def map_media(thing: V, change: Callable[[Medium], Medium]) -> V:
 
 
 def _mapped(thing: Any, change: Callable[[Medium], Medium]) -> Any:
+    kind = thing.__class__
+    if kind is Text:
+        return thing
+    if kind is tuple:
+        made = [_mapped(item, change) for item in thing]
+        return tuple(made) if any(map(is_not, made, thing)) else thing
     if isinstance(thing, Image | File):
         return change(thing)
-    if isinstance(thing, tuple):
-        items = cast("tuple[Any, ...]", thing)
-        made = tuple([_mapped(item, change) for item in items])
-        return made if any(new is not old for new, old in zip(made, items, strict=True)) else items
-    if not isinstance(thing, _HOLDERS):
+    if not isinstance(thing, Message | ToolResult | Request):
         return thing
-    holder = cast("Any", thing)
     changes: dict[str, Any] = {}
-    for field in attrs.fields(cast("type[Any]", type(holder))):
-        old = None if field.name in _NOT_SENT else getattr(holder, field.name)
-        if isinstance(old, (*_HOLDERS, Image, File)):
-            new = _mapped(old, change)
-            if new is not old:
-                changes[field.name] = new
+    holder = cast("Any", thing)
+    for name in _names.get(kind) or _learned(kind):
+        old = getattr(holder, name)
+        new = _mapped(old, change)
+        if new is not old:
+            changes[name] = new
     if not changes:
         return holder
     return (
         holder.evolve(**changes) if isinstance(thing, Request) else attrs.evolve(holder, **changes)
     )
+
+
+_names: dict[type, tuple[str, ...]] = {}
+
+
+def _learned(kind: type[Any]) -> tuple[str, ...]:
+    """The fields of a class in which media can be."""
+    found = [field.name for field in attrs.fields(kind) if field.name not in _NOT_SENT]
+    return _names.setdefault(kind, tuple(found))
 
 
 def foreign_texts(request: Request[Any]) -> Iterator[str]:
@@ -76,9 +89,7 @@ def foreign_texts(request: Request[Any]) -> Iterator[str]:
 def _strings(value: object) -> Iterator[str]:
     if isinstance(value, str):
         yield value
-    elif isinstance(value, Mapping):
-        for inner in cast("Mapping[Any, Any]", value).values():
-            yield from _strings(inner)
-    elif isinstance(value, list | tuple):
-        for inner in cast("list[Any]", value):
+    elif isinstance(value, Mapping | list | tuple):
+        several = cast("Any", value)
+        for inner in several.values() if isinstance(value, Mapping) else several:
             yield from _strings(inner)

@@ -185,7 +185,7 @@ def rule(
             look_behind=look_behind,
             blocking=blocking,
         )
-    called = name or name_of(function).strip("<>")
+    called = name or name_of(function).strip("<>_")
     made = FunctionRule(function, called, direction, roles, look_behind, blocking)
     return checked(made)
 

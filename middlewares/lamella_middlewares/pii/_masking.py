@@ -146,7 +146,7 @@ def too_long(most: int, what: str) -> InspectionError:
     """The error of more text than is looked into."""
     error = InspectionError(
         f"PII looks into {most} characters of one {what}, and this one has more.",
-        hint="Send less at once, or raise PII(inspection=Inspection(max_characters=...)).",
+        hint="Send less at once, or raise PII(scan=Scan(max_characters=...)).",
         layer=LAYER,
     )
     error.inspector = "max_characters"
@@ -158,7 +158,7 @@ def unreadable(count: int) -> InspectionError:
     error = InspectionError(
         f"PII cannot look into {count} of the parts of this request (pictures, sound, binary "
         "documents, or files that the provider holds).",
-        hint='Leave them out, or send them with PII(inspection=Inspection(unread="pass")).',
+        hint='Leave them out, or send them with PII(scan=Scan(unread="pass")).',
         layer=LAYER,
     )
     error.inspector = "unread"

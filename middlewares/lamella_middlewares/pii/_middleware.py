@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from itertools import count
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
@@ -22,13 +21,13 @@ from lamella import (
     middleware,
 )
 from lamella._options import one_of
-from lamella._warm import Warm
 from lamella_middlewares.pii import _choices
 from lamella_middlewares.pii._inspecting import Inspector, Watched, detector_of
 from lamella_middlewares.pii._keys import keys_of, must_have_sealing
+from lamella_middlewares.pii._loading import detectors_of, loading
 from lamella_middlewares.pii._passage import Passage
 from lamella_middlewares.pii._placeholders import Mint
-from lamella_middlewares.pii._records import Inspection, Matching, Vault
+from lamella_middlewares.pii._records import Matching, Scan, Vault
 from lamella_middlewares.pii._session import SessionVault, forget
 from lamella_middlewares.pii._strategies import STRATEGIES, Strategy
 from lamella_middlewares.pii._vault import CallVault
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=Response)
 
 _NONE: Final[Mapping[str, Any]] = MappingProxyType({})
+_HOME: Final = ("shared", "pii", "inspector")
 _instances: Final = count(1)
 
 _KEEPS: Final = "{} would keep, or compare, what PII has not masked yet"
@@ -66,14 +66,6 @@ def _blocks(pii: Any) -> bool:
 
 def _own_mark() -> str:
     return str(next(_instances))
-
-
-def _own_warm(pii: Any) -> Warm:
-    return Warm(partial(_load, pii.kinds))
-
-
-def _of(function: Callable[[Any], Any]) -> Any:
-    return attrs.field(init=False, repr=False, default=attrs.Factory(function, takes_self=True))
 
 
 @middleware(
@@ -126,7 +118,7 @@ class PII:
         detectors: Further detectors: objects, registered names, or tables with `use` and options.
         on_failure: What happens when texts cannot be looked into, or a session's vault cannot be
             reached: `"refuse"` lets nothing pass; `"pass"` lets it pass, with a warning.
-        inspection: How texts are looked into.
+        scan: How texts are looked into.
         vault: Where values are meanwhile.
 
     Raises:
@@ -137,8 +129,12 @@ class PII:
         default=None, converter=_choices.names, validator=_choices.built_in
     )
     detectors: tuple[Any, ...] = attrs.field(default=(), converter=_choices.several, kw_only=True)
-    strangers: tuple[Watched, ...] = _of(_watched)
-    finds: frozenset[str] = _of(_finds)
+    strangers: tuple[Watched, ...] = attrs.field(
+        init=False, repr=False, default=attrs.Factory(_watched, takes_self=True)
+    )
+    finds: frozenset[str] = attrs.field(
+        init=False, repr=False, default=attrs.Factory(_finds, takes_self=True)
+    )
     strategies: Mapping[str, Strategy] = attrs.field(
         default=_NONE, validator=_choices.strategies, kw_only=True
     )
@@ -161,13 +157,12 @@ class PII:
     on_failure: Literal["refuse", "pass"] = attrs.field(
         default="refuse", validator=one_of("refuse", "pass"), kw_only=True
     )
-    inspection: Inspection = attrs.field(
-        factory=Inspection, validator=_choices.record(Inspection), kw_only=True
-    )
+    scan: Scan = attrs.field(factory=Scan, validator=_choices.record(Scan), kw_only=True)
     vault: Vault = attrs.field(factory=Vault, validator=_choices.record(Vault), kw_only=True)
-    blocks: bool = _of(_blocks)
+    blocks: bool = attrs.field(
+        init=False, repr=False, default=attrs.Factory(_blocks, takes_self=True)
+    )
     _mark: str = attrs.field(init=False, repr=False, factory=_own_mark)
-    _warm: Warm = _of(_own_warm)
 
     def __attrs_post_init__(self) -> None:
         """Check what several options say together."""
@@ -257,8 +252,9 @@ class PII:
 
     async def _inspector(self, context: Context) -> Inspector:
         """What finds personal data; made once, in a thread, as it takes imports."""
-        if not self._warm.done:
-            await self._warm.ready(context)
+        loaded = loading(self.kinds)
+        if not loaded.done:
+            await loaded.ready(context)
         ports = context.ports
         # Nothing but its options decides what it finds, unless somebody's own detectors do.
         same = not self.detectors and not self.allow
@@ -275,14 +271,5 @@ class PII:
             ("shared", "pii", "findings"), lambda: KeptFindings(ports.random.randbytes(32))
         )
         allow = [one.safe if isinstance(one, Matching) else one for one in self.allow]
-        detectors = [*self.strangers, *_load(self.kinds)]
+        detectors = [*self.strangers, *detectors_of(self.kinds)]
         return Inspector(Scanner(detectors, allow=allow, cache=cache), self.strangers)
-
-
-_HOME: Final = ("shared", "pii", "inspector")
-
-
-def _load(kinds: tuple[str, ...] | None) -> list[Any]:
-    from lamella_middlewares.pii._detect._builtin import BUILTIN, DEFAULT_KINDS
-
-    return [BUILTIN[kind]() for kind in (DEFAULT_KINDS if kinds is None else kinds)]

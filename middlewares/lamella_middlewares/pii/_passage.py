@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 import anyio
@@ -75,7 +75,8 @@ class Passage(Generic[R]):
 
     async def __call__(self, request: Request[R], /) -> R:
         self._request = request
-        response = await self._ask(await self._mask(request))
+        masked = await self._mask(request)
+        response = await self._seen_here(lambda: self._call_next(masked))
         if not isinstance(cast("object", response), Response):
             return response  # the core says what is wrong with it
         self._below = response
@@ -85,9 +86,10 @@ class Passage(Generic[R]):
             return response
         return response.transform(TextChannels(self._restore().filter))
 
-    async def _ask(self, masked: Request[R]) -> R:
+    async def _seen_here(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do something whose errors come with parts of an answer, and mend those."""
         try:
-            return await self._call_next(masked)
+            return await work()
         except LamellaError as error:
             failure = self._as_seen_here(error)
             if failure is error:
@@ -117,7 +119,7 @@ class Passage(Generic[R]):
             return request
         if masking.blocked:
             raise blocked(masking.blocked, outcome=Outcome.NOT_SENT)
-        if masking.unread and pii.inspection.unread == "refuse":
+        if masking.unread and pii.scan.unread == "refuse":
             raise unreadable(masking.unread)
         if self._session is not None:
             vault = self._vault
@@ -148,7 +150,7 @@ class Passage(Generic[R]):
             self._inspector,
             self._vault,
             pii.strategy_of if pii.looks_in else _redact,
-            most=pii.inspection.max_characters,
+            most=pii.scan.max_characters,
             lenient=self._lenient,
         )
 
@@ -172,13 +174,13 @@ class Passage(Generic[R]):
         """
         pii = self._pii
         if response.open and (self._inspector.blocking or pii.blocks):
-            await _whole(response)
+            await self._seen_here(lambda: _whole(response))
         screening = self._screening = Screening(
             self._inspector,
             self._vault,
             pii.strategy_of,
-            most=pii.inspection.max_characters,
-            look_behind=pii.inspection.look_behind,
+            most=pii.scan.max_characters,
+            look_behind=pii.scan.look_behind,
             lenient=self._lenient,
         )
         channels = TextChannels(screening.filter)
@@ -264,13 +266,13 @@ class Passage(Generic[R]):
 
     def _show_answer(self) -> None:
         below, shown = self._below, self._shown
-        if below is None or shown is None or not below.events:
+        if below is None or shown is None:
             return
         if self._pii.looks_out:
-            shown.answered(below.partial, None)
-        elif not self._inspector.blocking and _size(below) <= _TOO_LONG_TO_SHOW:
+            shown.answered(below, None)
+        elif not self._inspector.blocking:
             inspector = self._inspector
-            shown.answered(below.partial, lambda text, _: _redacted(inspector, text))
+            shown.answered(below, lambda text, _: _redacted(inspector, text))
 
     # --- besides -------------------------------------------------------------------------------
 
@@ -289,7 +291,7 @@ class Passage(Generic[R]):
                 self._inspector,
                 self._vault,
                 lambda kind: _shown_of(self._pii.strategy_of(kind)),
-                most=self._pii.inspection.max_characters,
+                most=self._pii.scan.max_characters,
                 look_behind=None,
             )
             if self._inspector.blocking:
@@ -318,7 +320,7 @@ class Passage(Generic[R]):
         Raises:
             InspectionError: If it takes longer.
         """
-        context, timeout = request.context, float(cast("float", self._pii.inspection.timeout))
+        context, timeout = request.context, float(cast("float", self._pii.scan.timeout))
 
         async def in_time() -> tuple[T] | None:
             with anyio.move_on_after(timeout):
@@ -365,6 +367,9 @@ def _shown_of(strategy: Strategy) -> Strategy:
 
 
 def _redacted(inspector: Inspector, text: str) -> str:
+    """For observers, on whatever thread they are: what is too long for that is not shown."""
+    if len(text) > _TOO_LONG_TO_SHOW:
+        return f"[{len(text)} characters]"
     pieces: list[str] = []
     done = 0
     for finding in inspector.findings(text):

@@ -17,7 +17,7 @@ CLOSE: Final = "⟧"
 LITERAL: Final = "literal"
 """The kind of what looks like a placeholder, and is not one of ours."""
 
-KIND: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
+KIND: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
 """What a kind is called."""
 
 SHORTEST: Final = 8
@@ -25,7 +25,7 @@ LONGEST: Final = 32
 """Characters of a token. Eight are 40 bits: two values of one vault rarely share them."""
 
 TOKEN: Final = f"[0-9A-HJKMNP-TV-Z]{{{SHORTEST},{LONGEST}}}"
-BODY: Final = f"[A-Z][A-Z0-9_]{{0,31}}_{TOKEN}"
+BODY: Final = f"[A-Z][A-Z0-9_]{{0,39}}_{TOKEN}"
 FORM: Final = re.compile(f"{OPEN}{BODY}{CLOSE}")
 """All that could be taken for a placeholder."""
 

@@ -9,7 +9,8 @@ import attrs
 
 from lamella import ConfigurationError
 from lamella._options import flag, one_of, refused, seconds, span, whole
-from lamella._safe_patterns import SafePattern, compile_pattern
+from lamella._safe_patterns import SafePattern
+from lamella_middlewares.pii._detect._custom import allowed_pattern
 
 
 def _look_behind(record: Any, option: attrs.Attribute[Any], value: object) -> None:
@@ -23,11 +24,11 @@ def _text(record: Any, option: attrs.Attribute[Any], value: object) -> None:
 
 
 def _compiled(record: Any) -> SafePattern:
-    return compile_pattern(rf"\A(?:{record.pattern})\z", ignore_case=record.ignore_case)
+    return allowed_pattern(record.pattern, ignore_case=record.ignore_case)
 
 
 @attrs.frozen
-class Inspection:
+class Scan:
     """How texts are looked into.
 
     Args:

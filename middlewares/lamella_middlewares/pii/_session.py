@@ -104,7 +104,8 @@ class SessionVault:
             StoreUnavailableError: If the store does not answer in time.
             InspectionError: If the session has more values than it may.
         """
-        due = [one for one in {**values, **dict.fromkeys(repeated)} if self._is_due(one)]
+        again = [one for one in repeated if one in self._entries and one not in values]
+        due = [one for one in (*values, *again) if self._is_due(one)]
         if not due:
             return
         new = sum(one not in self._entries for one in due)

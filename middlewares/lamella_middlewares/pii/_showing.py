@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
 
-from lamella import Answer, ChatAnswer, InspectionError, Request, Shown, Surface, map_texts
+from lamella import (
+    Answer,
+    ChatAnswer,
+    Event,
+    InspectionError,
+    Request,
+    Response,
+    Shown,
+    Surface,
+    map_texts,
+)
 
 Mask = Callable[[str, Surface], str]
 
 
 class Masked(Shown):
-    """One model turn as it may be seen. The answer is looked into when somebody asks for it.
+    """One model turn as it may be seen. The answer is made of its events when somebody asks for it.
 
     Args:
         request: The request, masked.
@@ -22,28 +32,31 @@ class Masked(Shown):
     def __init__(self, request: Request[Any]) -> None:
         self.request = request
         self._found: Answer | None = None
-        self._raw: Answer | None = None
+        self._events: Sequence[Event] = ()
+        self._kind: type[Response] = Response
         self._mask: Mask | None = None
 
-    def answered(self, answer: Answer | None, mask: Mask | None) -> None:
+    def answered(self, response: Response, mask: Mask | None) -> None:
         """Say what the model answered.
 
         Args:
-            answer: It, before anything was restored.
+            response: It, before anything was restored.
             mask: What masks its texts; None where that has been done.
         """
-        self._raw, self._mask = answer, mask
+        self._kind, self._mask = type(response), mask
+        self._events = response.events  # not the response, which knows the trace that this is in
 
     @property
     def answer(self) -> Answer | None:  # type: ignore[override] # pyright: ignore[reportIncompatibleVariableOverride]
         """The answer, masked; None while there is none, or if it could not be looked into."""
-        raw, mask = self._raw, self._mask
-        if raw is not None:
+        events, mask = self._events, self._mask
+        if events:
+            answer = self._kind(events).partial
             try:
-                self._found = raw if mask is None else masked_answer(raw, mask)
+                self._found = answer if mask is None else masked_answer(answer, mask)
             except InspectionError:
                 self._found = None
-            self._raw = self._mask = None  # last: another thread may be here as well
+            self._events, self._mask = (), None  # last: another thread may be here as well
         return self._found
 
     def __reduce__(self) -> Any:

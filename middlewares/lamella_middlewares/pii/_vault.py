@@ -142,8 +142,8 @@ class CallVault:
         """Whether it stands for another value."""
         if placeholder in self._values:
             return True
-        session = self._session
-        return session is not None and placeholder in session and session.open(placeholder) != value
+        other = None if self._session is None else self._session.open(placeholder)
+        return other is not None and other != value
 
     def _make_room(self, value: str) -> None:
         if self._closed:  # a thread that nobody waits for any longer

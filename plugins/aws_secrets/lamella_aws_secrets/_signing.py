@@ -16,6 +16,7 @@ import msgspec
 from lamella import LamellaError, SecretError
 from lamella._fork_locks import fork_safe_lock
 from lamella._ports import default_ports
+from lamella._revealed import remember
 from lamella.transports._addresses import checked_address
 from lamella.transports._headers import encoded_headers
 from lamella.transports._http import HTTPRequest
@@ -107,6 +108,9 @@ class Signer:
         if frozen is None or not frozen.access_key:
             msg = "There are no credentials for AWS Secrets Manager."
             raise SecretError(msg, hint=_CREDENTIALS_HINT, elsewhere=True)
+        remember(frozen.secret_key)
+        if frozen.token:
+            remember(frozen.token)
         return frozen, region, url
 
     def _region(self, session: Any, wanted: Reference) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from typing import Final
+
+import anyio
 
 from lamella._fork_locks import fork_safe_lock
 from lamella._loops import Waiter
@@ -65,7 +68,7 @@ class Tokens:
         self._now = default_ports().monotonic
         self._lock = fork_safe_lock()
         self._token: LoginToken | None = None
-        self._busy: object | None = None
+        self._busy: tuple[int, object] | None = None
         self._begun = 0.0
         self._waiting: list[Waiter] = []
 
@@ -76,13 +79,13 @@ class Tokens:
             SecretError: If none can be had.
         """
         while True:
-            waiter, mine, now = Waiter(), object(), self._now()
+            waiter, mine, now = Waiter(), (os.getpid(), object()), self._now()
             with self._lock:
                 token = self._token
                 if token is not None and not token.is_due(now):
                     return token.value
                 held = token if token is not None and token.holds(now) else None
-                if self._busy is None or now > self._begun + WAIT_SECONDS:
+                if self._is_free(now):
                     self._busy, self._begun = mine, now
                 elif held is not None:
                     return held.value
@@ -90,7 +93,13 @@ class Tokens:
                     self._waiting.append(waiter)
             if self._busy is mine:
                 return await self._renewed(mine, held)
-            await waiter.wait()
+            with anyio.move_on_after(WAIT_SECONDS):
+                await waiter.wait()
+
+    def _is_free(self, now: float) -> bool:
+        """Whether nobody gets a token now, who could bring it to its end."""
+        busy = self._busy
+        return busy is None or busy[0] != os.getpid() or now > self._begun + WAIT_SECONDS
 
     def forget(self, value: str) -> None:
         """Drop a token that was refused."""
@@ -98,7 +107,7 @@ class Tokens:
             if self._token is not None and self._token.value == value:
                 self._token = None
 
-    async def _renewed(self, mine: object, held: LoginToken | None) -> str:
+    async def _renewed(self, mine: tuple[int, object], held: LoginToken | None) -> str:
         new: LoginToken | None = None
         try:
             new = await self._get(held)

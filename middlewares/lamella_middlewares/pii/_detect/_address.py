@@ -55,7 +55,8 @@ _EUROPEAN: Final = (
     r"(?:[A-Z]{1,2}-)?(?:[0-9]{4,5}|[0-9]{3} [0-9]{2}|[0-9]{2}-[0-9]{3})(?: [A-Z]{2})?"
 )
 
-_NUMBER: Final = re.compile(r"[0-9]{1,6}(?![0-9])")
+_NUMBER: Final = re.compile(r"[0-9](?<![0-9].)(?<![0-9][:.,/\-].)[0-9]{0,5}(?![0-9]|[:.][0-9])")
+"""The first number of those that signs tie together: of a day, a time, an amount."""
 _AHEAD: Final = re.compile(
     r"(?:[A-Za-z]|-[0-9]{1,5}|/[0-9]{1,5})?(?:,? (?:bis|ter))?,? "
     rf"(?:(?:{TYPES_BEFORE_NAME})\.? (?P<french>{_NAME}(?: {_NAME}){{0,4}})"
@@ -117,10 +118,16 @@ _SAYS_CODE: Final = mentions(
 )
 _BOXES: Final = tuple(box.rstrip(".") for box in BOXES)
 _BOX_ENDS: Final = frozenset(box.rpartition(" ")[2] for box in _BOXES)
+_PARTICLES_FIRST: Final = frozenset(
+    ("de", "del", "della", "dei", "delle", "di", "da", "das", "do", "dos", "la", "las", "los")
+)
 _LOWER: Final = frozenset((*TYPES_BEFORE_NAME.split("|"), "bis", "ter"))
 _JOINED: Final = " ,-/0123456789"
 _FOLLOWING: Final = frozenset(" ,-/abcdefghABCDEFGH")
 _BOX_GAPS: Final = frozenset(" #:.")
+
+_OPENING: Final = re.compile(r"[\n([{\"\u201c\u201e\u00ab]|\\n")
+"""What a street's name begins behind."""
 
 _STREET: Final = 96
 _BEFORE: Final = 64
@@ -179,7 +186,7 @@ def _behind(text: str, start: int, end: int, before: str) -> tuple[int, int, flo
     if before[-1:] not in _BOX_GAPS:
         return None
     name = before.rstrip(" ,#:.")
-    last = name.rpartition(" ")[2].rpartition("\n")[2].rpartition("\\n")[2]
+    last = _OPENING.split(name.rpartition(" ")[2])[-1]
     if last.lower() in _BOX_ENDS:
         return _box(start - len(before) + len(name), end, name)
     if before[-1] != " " or before[-2:-1] in ":;#" or end - start > 4:
@@ -187,7 +194,7 @@ def _behind(text: str, start: int, end: int, before: str) -> tuple[int, int, flo
     if not (last[:1].isupper() or last in ENDING_WORDS):
         return None
     house = _HOUSE.match(text, end)
-    first = None if house is None else _street_before(before.rsplit("\n", 1)[-1])
+    first = None if house is None else _street_before(_OPENING.split(before)[-1])
     if house is None or first is None:
         return None
     return start - first, house.end(), 0.75
@@ -220,11 +227,16 @@ def _street_before(words: str) -> int | None:
         return None if last in NO_STREETS else length + len(parts[-1])
     for index in range(len(parts) - 2, max(-1, len(parts) - 7), -1):
         kind = parts[index].lower()
-        if kind in TYPES_FIRST and parts[index + 1][:1].isupper():
+        if kind in TYPES_FIRST and _is_name(parts[index + 1 :]):
             if kind in PROSE_TYPES and not parts[index][0].isupper():
                 return None
             return length + len(" ".join(parts[index:]))
     return None
+
+
+def _is_name(words: list[str]) -> bool:
+    """Whether words are the name of a street: with capitals, but for particles."""
+    return words[0][:1].isupper() or (len(words) > 1 and words[0] in _PARTICLES_FIRST)
 
 
 def _box(at: int, end: int, before: str) -> tuple[int, int, float] | None:

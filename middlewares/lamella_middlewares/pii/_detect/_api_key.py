@@ -74,13 +74,13 @@ _RULES: Final = tuple(
 )
 _BEARER: Final = Pattern(
     "(?:bearer|authorization[\"']?[:=] ?[\"']?(?:token|apikey|api-key)) {1,3}"
-    "([A-Za-z0-9._~+/-]{16,1000}={0,2})",
+    "([A-Za-z0-9._~+/-]{15,999}[A-Za-z0-9_~+/-]={0,2})",
     ignore_case=True,
 )
 _BASIC: Final = Pattern("basic {1,3}([A-Za-z0-9+/]{8,800}={0,2})", ignore_case=True)
 _NAMED: Final = Pattern(
     f"(?:{NAMES})[\"'`\\]]{{0,2}} {{0,3}}(?::=|=>|=|:| is ) {{0,3}}[\"'`]?"
-    "([A-Za-z0-9+/_.~-]{16,256}={0,2})",
+    "([A-Za-z0-9+/_.~-]{15,255}[A-Za-z0-9+/_~-]={0,2})",
     ignore_case=True,
 )
 _NAMED_RULES: Final[tuple[tuple[Pattern, Callable[[str], bool], float], ...]] = (

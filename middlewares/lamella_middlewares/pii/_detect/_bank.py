@@ -75,7 +75,7 @@ def _read(text: str) -> Iterator[Finding]:
 def _country(text: str, digits: int) -> int | None:
     """Where two letters that stand alone begin before the check digits."""
     start = digits - 2
-    if start > 0 and text[digits - 1] == " ":
+    if start > 0 and text[digits - 1] in _BETWEEN:
         start -= 1
     letters = text[start : start + 2] if start >= 0 else ""
     if len(letters) == 2 and letters.isascii() and letters.isalpha():

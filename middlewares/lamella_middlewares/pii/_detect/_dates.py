@@ -115,6 +115,8 @@ def _read(text: str) -> Iterator[Finding]:
             start = month.start()
         if letter_or_digit(text, start - 1) or _goes_on(text, end):
             continue
+        if start > 1 and text[start - 1] in "./-" and text[start - 2].isdigit():
+            continue
         if is_date(match) and _WORDS.around(text, start, end):
             yield Finding(start, end, "date_of_birth", 0.95)
 

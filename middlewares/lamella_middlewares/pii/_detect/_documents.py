@@ -29,8 +29,7 @@ _MRZ_LINE: Final = 44
 _BRITISH_LENGTH: Final = 16
 
 _BRITISH: Final = re.compile(
-    r"9{0,4}[0-9](?:0[1-9]|1[0-2]|5[1-9]|6[0-2])(?:0[1-9]|[12][0-9]|3[01])[0-9]"
-    r"([A-Z][A-Z9][A-Z0-9][A-Z]{2})(?: [0-9]{2})?(?![A-Za-z0-9])"
+    r"[0-9]([0156][0-9])([0-3][0-9])[0-9]([A-Z][A-Z9][A-Z0-9][A-Z]{2})(?: [0-9]{2})?(?![A-Za-z0-9])"
 )
 _SURNAME: Final = re.compile(r"[A-Z]{1,5}9{0,4}")
 
@@ -137,13 +136,11 @@ def _read_licences(text: str) -> Iterator[Finding]:
     "Information on driving licences"); an issue number may follow.
     """
     for match in _BRITISH.finditer(text):
-        start = match.end(1) - _BRITISH_LENGTH
-        surname = text[start : start + 5] if start >= 0 else ""
-        if (
-            len(surname) == 5
-            and _SURNAME.fullmatch(surname)
-            and not letter_or_digit(text, start - 1)
-        ):
+        start = match.end(3) - _BRITISH_LENGTH
+        surname = text[max(0, start) : start + 5]
+        if _SURNAME.fullmatch(surname) is None or letter_or_digit(text, start - 1):
+            continue
+        if len(surname) == 5 and 1 <= int(match[1]) % 50 <= 12 and 1 <= int(match[2]) <= 31:
             yield Finding(start, match.end(), "driver_licence", 0.95)
     if not _LICENCE_ROOTS(text):
         return

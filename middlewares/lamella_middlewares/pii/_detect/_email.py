@@ -27,6 +27,8 @@ _AT: Final = r" ?(?:\[at\]|\(at\)|\{at\}|<at>|\[@\]|\(@\)) ?"
 _DOT: Final = r"(?:\.| ?(?:\[dot\]|\(dot\)|\{dot\}|<dot>|\[\.\]|\(\.\)) ?)"
 
 _AFTER: Final = _LETTER
+_ESCAPED: Final = r"(?:\\[nrt])?"
+"""A line break that is written as an escape: its letter is none of the address."""
 
 FILES: Final = frozenset({
     "avif", "bmp", "c", "cpp", "css", "csv", "doc", "docx", "gif", "gz", "heic", "htm", "html",
@@ -75,8 +77,8 @@ def _opens(text: str) -> int:
 EMAIL: Final = PatternDetector(
     "email",
     (
-        Pattern(f"{_LOCAL}(?:@|%40){_DOMAIN}", after=_AFTER),
-        Pattern(f"{_LOCAL}@(?:{_OCTETS})"),
+        Pattern(f"{_ESCAPED}({_LOCAL}(?:@|%40){_DOMAIN})", after=_AFTER),
+        Pattern(f"{_ESCAPED}({_LOCAL}@(?:{_OCTETS}))"),
         Pattern(f'"[^"\\\\\\r\\n]{{1,62}}"@(?:{_DOMAIN}|{_OCTETS})', after=_AFTER),
         Pattern(
             f"[{_UNSPACED}{_LETTER}._-]{{1,64}}@[{_UNSPACED}{_LETTER}-]{{1,63}}"

@@ -86,7 +86,7 @@ FORMATS: Final[tuple[tuple[tuple[str, ...], str], ...]] = (
     (("SK",), "SK[0-9a-f]{32}"),  # www.twilio.com/docs/iam/api-keys
     (("SG.",), r"SG\.[A-Za-z0-9_-]{20,24}\.[A-Za-z0-9_-]{39,50}"),  # docs.sendgrid.com
     (("key-",), "key-[0-9a-f]{32}"),  # Mailgun
-    (tuple(f"*-us{digit}" for digit in range(1, 10)), "[0-9a-f]{32}-us[0-9]{1,2}"),  # Mailchimp
+    (tuple(f"*-us{digit}" for digit in range(1, 10)), "[0-9a-f]{32}-us[1-9][0-9]?"),  # Mailchimp
     (("xkeysib-", "xsmtpsib-"), "x(?:key|smtp)sib-[a-f0-9]{64}-[A-Za-z0-9]{16}"),  # Brevo
     # Money and shops.
     # docs.stripe.com/keys, docs.stripe.com/webhooks

@@ -26,13 +26,14 @@ class Near:
         after: How many behind it.
     """
 
-    __slots__ = ("_after", "_before", "_phrases", "_single", "_unspaced")
+    __slots__ = ("_after", "_before", "_beginnings", "_phrases", "_single", "_unspaced")
 
     def __init__(self, words: Iterable[str], *, before: int, after: int = 0) -> None:
         words = tuple(words)
         parts = [_WORD.findall(word.lower()) for word in words]
         self._single = frozenset("".join(part) for part in parts)
         self._phrases = tuple(f" {' '.join(part)} " for part in parts if len(part) > 1)
+        self._beginnings = frozenset(part[0] for part in parts if len(part) > 1)
         self._unspaced = tuple(word for word in words if UNSPACED.search(word))
         self._before = before
         self._after = after
@@ -57,7 +58,7 @@ class Near:
             del words[0 if left else -1]
         if not self._single.isdisjoint(words):
             return True
-        if self._phrases and len(words) > 1:
+        if not self._beginnings.isdisjoint(words):
             joined = f" {' '.join(words)} "
             if any(phrase in joined for phrase in self._phrases):
                 return True

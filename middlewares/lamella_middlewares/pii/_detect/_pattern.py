@@ -20,6 +20,10 @@ UNLIKE: Final = re.compile(r"(?<!\\)(?:\\\\)*(\\s|\\S|\(\?[=!<]|\\[1-9])")
 """What the engines read differently (`\\s` has \\v or not), or what only one of them has."""
 
 
+END: Final = {"re": r"\Z", "re2": r"\z"}
+"""The end of a text, as each engine writes it."""
+
+
 @attrs.frozen
 class Pattern:
     r"""An expression, and what may not stand directly around its matches.
@@ -65,59 +69,61 @@ class Pattern:
         name = _engine.name()
         compiled = self._compiled.get(name)
         if compiled is None:
-            compiled = self._compile(name)
+            compiled = self._compiled[name] = self._compile(name)
         if name == "re2":
-            return self._linear(compiled, text)
-        return self._backtracking(compiled, text)
+            return self._in_bytes(compiled, text)
+        return self._spans(compiled, text)
 
     def within(self, text: str) -> bool:
         """Whether there is a match."""
         return next(self.finditer(text), None) is not None
 
     def _compile(self, engine: str) -> Any:
-        make = self._for_re2 if engine == "re2" else self._for_re
-        compiled = self._compiled[engine] = make()
-        return compiled
+        # What bounds a match is read with it, as RE2 cannot look around. A line break or tab that
+        # is written as an escape bounds as the character would: quoted JSON is full of them.
+        before = rf"(?:^|\\[nrt]|[^{self.before}])" if self.before else ""
+        after = rf"(?:{END[engine]}|[^{self.after}])" if self.after else ""
+        expression = f"{before}({self.expression}){after}"
+        if engine == "re":
+            return re.compile(expression, re.ASCII | (re.IGNORECASE if self.ignore_case else 0))
+        return _engine.compile_bytes(f"(?i){expression}" if self.ignore_case else expression)
 
-    def _for_re2(self) -> Any:
-        before = f"(?:^|[^{self.before}])" if self.before else ""
-        after = f"(?:$|[^{self.after}])" if self.after else ""
-        flags = "(?i)" if self.ignore_case else ""
-        return _engine.compile_bytes(f"{flags}{before}({self.expression}){after}")
-
-    def _for_re(self) -> re.Pattern[str]:
-        before = f"(?<![{self.before}])" if self.before else ""
-        after = f"(?![{self.after}])" if self.after else ""
-        flags = re.ASCII | (re.IGNORECASE if self.ignore_case else 0)
-        return re.compile(f"{before}({self.expression}){after}", flags)
-
-    def _backtracking(self, compiled: re.Pattern[str], text: str) -> Iterator[tuple[int, int]]:
+    def _spans(self, compiled: Any, text: str | bytes) -> Iterator[tuple[int, int]]:
+        # A search begins where the last match ended, not behind the character that bounded it, and
+        # a character sooner where that one has to bound the next.
         group = min(compiled.groups, 2)
-        for match in compiled.finditer(text):
+        position = behind = 0
+        while (match := compiled.search(text, position)) is not None:
+            if match.start(1) < behind:
+                position = behind
+                continue
             yield match.span(group)
-
-    def _linear(self, compiled: Any, text: str) -> Iterator[tuple[int, int]]:
-        # Bytes, encoded once: RE2 would encode the text again for each search, and a search must
-        # begin where the last match ended, not behind the character that bounded it.
-        data = text.encode("utf-8", "replace")
-        plain = len(data) == len(text)
-        group = min(compiled.groups, 2)
-        bounded = bool(self.before)
-        position = counted = characters = 0
-        while (match := compiled.search(data, position)) is not None:
-            start, end = match.span(group)
-            behind = match.end(1)
-            if plain:
-                yield start, end
-            else:
-                first = characters + len(data[counted:start].decode())
-                characters, counted = first + len(data[start:end].decode()), end
-                yield first, characters
-            position = behind
-            if bounded:
+            position = behind = match.end(1)
+            if self.before:
                 position -= 1
-                while data[position] & 0xC0 == 0x80:  # back to where its last character begins
+                while _inside_a_character(text, position):
                     position -= 1
+
+    def _in_bytes(self, compiled: Any, text: str) -> Iterator[tuple[int, int]]:
+        # Encoded once: RE2 would do it for each search.
+        data = text.encode("utf-8", "replace")
+        if len(data) == len(text):
+            return self._spans(compiled, data)
+        return _in_characters(data, self._spans(compiled, data))
+
+
+def _inside_a_character(text: str | bytes, position: int) -> bool:
+    """Whether a character of UTF-8 began before."""
+    return isinstance(text, bytes) and text[position] & 0xC0 == 0x80
+
+
+def _in_characters(data: bytes, spans: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Spans of UTF-8 as those of the text, in one pass."""
+    done = characters = 0
+    for start, end in spans:
+        first = characters + len(data[done:start].decode())
+        characters, done = first + len(data[start:end].decode()), end
+        yield first, characters
 
 
 @attrs.frozen

@@ -55,8 +55,10 @@ _DATE: Final = re.compile(
 _ADDRESS: Final = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 _FRACTION: Final = re.compile(r"(?:0|[1-9][0-9]*)\.[0-9]+")
 _YEARS: Final = re.compile(rf"(?:1[89]|20)[0-9]{{2}}[ ./{DASHES}](?:1[89]|20)[0-9]{{2}}")
-_MANY: Final = re.compile(r"[1-9][0-9]{0,2}(?: [0-9]{3}|(?:\.[0-9]{3})+)")
-"""Thousands, as they are written with points, or once with a space."""
+_MANY: Final = re.compile(
+    r"[1-9][0-9]{0,2} [0-9]{3}|[1-9] [0-9]{3} [0-9]{3}|[1-9][0-9]{0,2}(?:\.[0-9]{3})+"
+)
+"""Thousands and millions, as they are written with spaces or points."""
 _MONEY: Final = frozenset("$\u20ac\u00a3\u00a5\u20b9\u20bd\u20a9\u00a2%\u2030")
 _TRUNK: Final = re.compile(r"0[1-9][0-9]*")
 _MOBILE: Final = re.compile(r"07[0-9]{9}")
@@ -119,8 +121,11 @@ class _Run:
         return len(self.groups) - 1
 
     def is_even(self, first: int, last: int) -> bool:
-        """Whether what is between is the same everywhere, but perhaps behind the first group."""
-        return len({self.joint(index) for index in range(first + 1, last)}) <= 1
+        """Whether what is between is alike: anything once, then spaces, then one other sign."""
+        joints = [self.joint(index) for index in range(first + 1, last)]
+        while joints and joints[0] == " ":
+            del joints[0]
+        return len({*joints}) <= 1
 
     def is_free(self, first: int, last: int) -> bool:
         """Whether the groups are not tied to others by what ties them together."""
@@ -133,7 +138,7 @@ class _Run:
 
 def _read(text: str) -> Iterator[Finding]:
     for match in _RUN.finditer(text):
-        if _DATE.fullmatch(text, *match.span()) or _FRACTION.fullmatch(text, *match.span()):
+        if _is_date_or_fraction(text, *match.span()):
             continue
         run = _Run(text, group_spans(text, match.start(), match.end()))
         first = 0
@@ -146,7 +151,14 @@ def _read(text: str) -> Iterator[Finding]:
             start, end = _edges(run, first, last)
             if not letter_or_digit(text, end):
                 yield Finding(start, end, "phone", confidence)
-            first = last + 1
+            run, first = _Run(text, run.groups[last + 1 :]), 0
+
+
+def _is_date_or_fraction(text: str, start: int, end: int) -> bool:
+    """Whether a whole run is what most runs are that are no telephone numbers."""
+    if text[start - 1 : start] == "+":
+        return False
+    return (_DATE.fullmatch(text, start, end) or _FRACTION.fullmatch(text, start, end)) is not None
 
 
 def _edges(run: _Run, first: int, last: int) -> tuple[int, int]:
@@ -221,13 +233,16 @@ def _is_valid(library: Any, number: str, region: str | None) -> bool:
 
 def _by_layout(run: _Run, first: int) -> tuple[int, float] | None:
     """A number whose groups are written as numbers of some country are, and little else is."""
+    if _after_letters(run, first):
+        return None
     furthest = run.furthest(first, 12)
     for last in range(min(furthest, first + 3), first, -1):
         if not run.is_free(first, last):
             continue
         shape = _shape(run.written(first, last))
-        american = _AMERICAN.fullmatch(run.digits(first, last)) is not None
-        if shape in LAYOUTS and not _after_letters(run, first):
+        digits = run.digits(first, last)
+        american = _AMERICAN.fullmatch(digits) is not None
+        if shape in LAYOUTS and (shape[0] != "1" or digits[0] == "1"):
             return last, 0.9 if american else 0.75
         if shape in SPACED and american:
             return last, 0.75
@@ -306,7 +321,7 @@ def _is_listed(run: _Run, first: int, last: int) -> bool:
 
 def _by_words(run: _Run, first: int) -> tuple[int, float] | None:
     """A number in any groups near a word that speaks of telephones."""
-    if run.joint(first - 1).strip() or not run.is_worded():
+    if _JOINT.fullmatch(run.joint(first - 1)) or not run.is_worded():
         return None
     for last in range(run.furthest(first, 13), first - 1, -1):
         lengths = run.lengths(first, last)

@@ -19,7 +19,7 @@ _FIRST: Final = [BLOCK, *(n for needles, _ in FORMATS for n in needles if n[0] !
 def _of_keys() -> str:
     """Any text that one of the formats has in it, where it stands there."""
     inside, first = any_of(_INSIDE), any_of(_FIRST)
-    return f"{inside}|(?:^|[^0-9A-Za-z])(?:{first})"
+    return f"{inside}|(?:^|\\\\[nrt]|[^0-9A-Za-z])(?:{first})"
 
 
 def _either(letters: str) -> str:

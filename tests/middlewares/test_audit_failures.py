@@ -1,0 +1,266 @@
+"""When the log cannot be written: nothing is sent, or the gap is told; no outcome is lost."""
+
+from __future__ import annotations
+
+import errno
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import attrs
+import pytest
+from audit_disks import FailingDisk
+from audit_logs import KEY, ask, pipeline, records
+
+from lamella import (
+    AuditError,
+    ChatRequest,
+    DeadlineExceeded,
+    Pipeline,
+    Request,
+    Response,
+    Secret,
+)
+from lamella.testing import Scripted, virtual_ports
+from lamella_middlewares.audit import Heads
+from lamella_middlewares.audit._log import AuditLog
+from lamella_middlewares.audit._verify import verify
+from lamella_middlewares.deadline import Deadline
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> FailingDisk:
+    """A disk that fails when it is told to, under every layer of the test."""
+    disk = FailingDisk()
+    made = partial(AuditLog, disk=disk)
+    monkeypatch.setattr("lamella_middlewares.audit._middleware.AuditLog", made)
+    return disk
+
+
+def fail(disk: FailingDisk, number: int = errno.ENOSPC) -> None:
+    disk.fails = {"write": number, "create": number}
+
+
+def health(line: Pipeline, found: Any) -> tuple[bool | None, dict[str, Any]]:
+    part = found.layers["audit"]
+    return part.well, dict(part.detail)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS])
+async def test_without_an_intent_nothing_is_sent(
+    tmp_path: Path, disk: FailingDisk, number: int
+) -> None:
+    """The request is refused before the provider is asked; once there is room it works again."""
+    transport = Scripted(["Hello."], repeat=True)
+    async with pipeline(tmp_path, transport=transport) as line:
+        fail(disk, number)
+        with pytest.raises(AuditError, match=errno.errorcode[number]) as caught:
+            await line.run(ask())
+        assert caught.value.outcome == "not_sent"
+        assert caught.value.layer == "audit"
+        assert caught.value.hint
+        assert not caught.value.retryable
+        assert not transport.requests
+        well, detail = health(line, await line.health())
+        assert (well, detail["problem"]) == (False, errno.errorcode[number])
+        disk.fails = {}
+        await line.run(ask())
+        assert health(line, await line.health())[0]
+    assert len(records(tmp_path, "intent")) == len(records(tmp_path, "outcome")) == 1
+    assert verify(tmp_path).ok
+
+
+async def test_it_can_be_let_pass_and_the_gap_is_told(tmp_path: Path, disk: FailingDisk) -> None:
+    """With `on_failure="pass"` the call works; how many intents are missing stands in the log."""
+    async with pipeline(tmp_path, on_failure="pass") as line:
+        fail(disk)
+        response = await line.run(ask())
+        assert response.text == "Hello."
+        names = [note.name for note in response.trace.notes]
+        assert names == ["audit.intent_lost", "audit.outcome_late"]
+        assert not health(line, await line.health())[0]
+        disk.fails = {}
+        await anyio.sleep(30)
+        well, detail = health(line, await line.health())
+        assert (well, detail["owed"], detail["lost"]) == (True, 0, 0)
+    (note,) = records(tmp_path, "note")
+    assert [note["about"], note["intents"], note["outcomes"]] == ["lost", 1, 0]
+    (outcome,) = records(tmp_path, "outcome")
+    assert [outcome["outcome"], outcome["intent"], outcome["late"]] == ["complete", None, True]
+    report = verify(tmp_path)
+    assert report.ok
+    assert "belong to no intent" in " ".join(report.remarks)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_outcome_that_cannot_be_written_is_owed(
+    tmp_path: Path, disk: FailingDisk, stream: bool
+) -> None:
+    """The caller gets the answer that was paid for; the outcome is written once that is possible."""
+
+    async def fill(request: Request[Any], call_next: Any) -> Response:
+        response = await call_next(request)
+        fail(disk)
+        return response
+
+    async with pipeline(tmp_path, inside=(fill,)) as line:
+        if stream:
+            async with line.stream(ask()) as opened:
+                response: Any = await opened.collect()
+        else:
+            response = await line.run(ask())
+        assert response.text == "Hello."
+        assert [note.name for note in response.trace.notes] == ["audit.outcome_late"]
+        well, detail = health(line, await line.health())
+        assert (well, detail["owed"]) == (False, 1)
+        with pytest.raises(AuditError):  # meanwhile nothing else is sent
+            await line.run(ask())
+        disk.fails = {}
+        await anyio.sleep(30)
+        assert health(line, await line.health())[0]
+    (outcome,) = records(tmp_path, "outcome")
+    assert outcome["late"] is True
+    (intent,) = records(tmp_path, "intent")
+    assert outcome["intent"]["seq"] == intent["seq"]
+    assert verify(tmp_path).ok
+
+
+async def test_what_is_owed_is_written_at_closing(tmp_path: Path, disk: FailingDisk) -> None:
+    """Also where the background has had no chance; what still cannot be written is raised."""
+
+    async def fill(request: Request[Any], call_next: Any) -> Response:
+        response = await call_next(request)
+        fail(disk)
+        return response
+
+    line = pipeline(tmp_path, inside=(fill,))
+    await line.run(ask())
+    disk.fails = {}
+    await line.aclose()
+    assert len(records(tmp_path, "outcome")) == 1
+    line = pipeline(tmp_path, inside=(fill,))
+    await line.run(ask())
+    with pytest.raises(AuditError, match="could not be written to the audit log at its closing"):
+        await line.aclose()
+    disk.fails = {}
+    report = verify(tmp_path)
+    assert report.ok
+    assert len(report.open_calls) == 1  # no silent gap
+
+
+async def test_a_disk_that_hangs_does_not_hold_the_answer_for_long(tmp_path: Path) -> None:
+    """The end of a call waits 0.8 s at most; the record is written when the disk comes back."""
+    ports = virtual_ports()
+    slow = [0.0]
+
+    async def thread(function: Any, *args: Any) -> Any:
+        await anyio.sleep(slow[0])
+        return function(*args)
+
+    async def slow_down(request: Request[Any], call_next: Any) -> Response:
+        response = await call_next(request)
+        slow[0] = 20.0
+        return response
+
+    ports = attrs.evolve(ports, thread=thread)
+    async with pipeline(tmp_path, ports=ports, inside=(slow_down,)) as line:
+        began = anyio.current_time()
+        response = await line.run(ask())
+        assert anyio.current_time() - began == pytest.approx(0.8, abs=0.01)
+        assert [note.name for note in response.trace.notes] == ["audit.outcome_late"]
+        slow[0] = 0.0
+        await anyio.sleep(60)
+    (outcome,) = records(tmp_path, "outcome")
+    assert "late" not in outcome  # it was on its way all the time
+    assert verify(tmp_path).ok
+
+
+async def test_waiting_for_the_log_is_bounded_by_the_deadline(tmp_path: Path) -> None:
+    """A request does not wait for a disk beyond it, and nothing is sent."""
+    ports = virtual_ports()
+
+    async def thread(function: Any, *args: Any) -> Any:
+        await anyio.sleep(100)
+        return function(*args)
+
+    transport = Scripted(["Hello."])
+    line = pipeline(tmp_path, transport=transport, ports=attrs.evolve(ports, thread=thread))
+    stack = Pipeline([Deadline(2), *line.layers], transport, ports=line.ports)
+    began = anyio.current_time()
+    with pytest.raises(DeadlineExceeded):
+        await stack.run(ask())
+    assert anyio.current_time() - began < 4
+    assert not transport.requests
+
+
+async def test_content_without_a_form_is_refused(tmp_path: Path) -> None:
+    """What cannot be digested cannot be written down; the message shows nothing of it."""
+    transport = Scripted(["Hello."], repeat=True)
+    odd = ask().evolve(extra={"secret": object()})
+    async with pipeline(tmp_path, transport=transport) as line:
+        with pytest.raises(AuditError, match="the field 'extra' has no canonical form") as caught:
+            await line.run(odd)
+        assert "secret" not in str(caught.value)
+    assert not transport.requests
+    async with pipeline(tmp_path, on_failure="pass") as line:
+        response = await line.run(odd)
+    assert [note.name for note in response.trace.notes] == ["audit.content_lost"]
+    intent, outcome = records(tmp_path, "intent", "outcome")
+    assert "request_digests" not in intent
+    assert outcome["intent"]["seq"] == intent["seq"]
+
+
+async def test_a_secret_that_is_gone_refuses_the_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error says which variable; nothing is sent."""
+    monkeypatch.delenv("NO_SUCH_AUDIT_KEY", raising=False)
+    transport = Scripted(["Hello."], repeat=True)
+    key = Secret("env:NO_SUCH_AUDIT_KEY")
+    async with pipeline(tmp_path, transport=transport, key=key) as line:
+        with pytest.raises(AuditError, match="NO_SUCH_AUDIT_KEY"):
+            await line.run(ask())
+    assert not transport.requests
+    async with pipeline(tmp_path, key=key, on_failure="pass", identities="digest") as line:
+        await line.run(ask())
+    (outcome,) = records(tmp_path, "outcome")
+    assert [outcome["user"], outcome["tenant"]] == [None, None]  # never in plain words
+
+
+async def test_a_key_that_is_exchanged_is_taken_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within a minute; each record says which key its digests need."""
+    monkeypatch.setenv("AUDIT_TEST_KEY", "first" * 8)
+    async with pipeline(tmp_path, key=Secret("env:AUDIT_TEST_KEY")) as line:
+        await line.run(ask())
+        monkeypatch.setenv("AUDIT_TEST_KEY", "second" * 8)
+        await line.run(ask())
+        await anyio.sleep(61)
+        await line.run(ask())
+    ids = [record["digest_key"] for record in records(tmp_path, "intent")]
+    assert ids[0] == ids[1] != ids[2]
+
+
+async def test_no_canary_is_in_the_log_whatever_fails(tmp_path: Path) -> None:
+    """Neither what was asked, nor an error's words, nor a key."""
+    canary = "canary-4711"
+    failing = [
+        ValueError(canary),
+        AuditError(canary),
+        KeyError(canary),
+        "Hello " + canary,
+    ]
+    async with pipeline(tmp_path, failing, heads=Heads(every=2)) as line:
+        for _ in failing:
+            with suppress(ValueError, AuditError, KeyError):
+                await line.run(ChatRequest.of(f"{canary} {KEY.reveal()}", model="m"))
+    text = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert canary.encode() not in text
+    assert KEY.reveal().encode() not in text
+    assert len(records(tmp_path, "outcome")) == 4
+
