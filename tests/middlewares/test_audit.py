@@ -24,7 +24,6 @@ from lamella import (
     Pipeline,
     RateLimitError,
     Request,
-    Response,
     Secret,
     StreamTruncated,
     TextDelta,
@@ -80,7 +79,7 @@ async def test_the_intent_is_there_before_the_provider_is_asked(tmp_path: Path) 
     """It is durable when the request goes on."""
     seen: list[int] = []
 
-    async def look(request: Request[Any], call_next: Any) -> Response:
+    async def look(request: Request[Any], call_next: Any) -> Any:
         seen.append(len(records(tmp_path, "intent")))
         return await call_next(request)
 
@@ -164,7 +163,7 @@ async def test_failures_are_told_without_their_messages(tmp_path: Path) -> None:
 async def test_what_a_guard_blocks_is_written_down(tmp_path: Path) -> None:
     """A refusal inside has an intent and an outcome, with the layer that refused."""
 
-    async def guard(request: Request[Any], call_next: Any) -> Response:
+    async def guard(request: Request[Any], call_next: Any) -> Any:
         request.context.note("guard", "guard.blocked", rule="terms")
         raise BlockedError("blocked", layer="guard")
 
@@ -284,14 +283,15 @@ async def test_layers_with_the_same_options_share_a_file(tmp_path: Path) -> None
 async def test_a_turn_tells_only_of_itself(tmp_path: Path) -> None:
     """Where a layer outside asks twice in one call, each record has its own attempts and notes."""
 
-    async def twice(request: Request[Any], call_next: Any) -> Response:
+    async def twice(request: Request[Any], call_next: Any) -> Any:
         await call_next(request.turn(1))
         request.context.note("outside", "outside.between")
         return await call_next(request.turn(2))
 
     audit = Audit(tmp_path, KEY, fsync="none")
     transport = Scripted(["Hello."], repeat=True)
-    async with Pipeline([twice, audit], transport, ports=virtual_ports()) as line:
+    layers: list[Any] = [twice, audit]
+    async with Pipeline(layers, transport, ports=virtual_ports()) as line:
         await line.run(ask())
     one, two = records(tmp_path, "outcome")
     assert [record["branch"] for record in (one, two)] == ["/turn1", "/turn2"]
@@ -336,15 +336,13 @@ def test_it_needs_a_directory(directory: Any) -> None:
         Audit(directory, KEY)
 
 
-@pytest.mark.parametrize(
-    "options", [{"every": 0}, {"seconds": 0}, {"sinks": [7]}, {"sinks": [""]}]
-)
+@pytest.mark.parametrize("options", [{"every": 0}, {"seconds": 0}, {"sinks": [7]}, {"sinks": [""]}])
 def test_wrong_heads_are_refused(options: dict[str, Any]) -> None:
     """As for the layer's own options; a file's table of them is read as `Heads`."""
     with pytest.raises(ConfigurationError, match="Heads"):
         Heads(**options)
     with pytest.raises(ConfigurationError, match="Heads"):
-        Audit("audit", KEY, heads=options)  # type: ignore[arg-type]
+        Audit("audit", KEY, heads=options)
 
 
 @pytest.mark.parametrize("option", ["sign_with", "content"])
@@ -357,12 +355,12 @@ def test_without_the_extra_it_says_what_to_install(
         "importlib.util.find_spec",
         lambda name, *more: None if name == "cryptography" else find_spec(name, *more),
     )
-    options: dict[str, Any] = {
+    known: dict[str, dict[str, Any]] = {
         "sign_with": {"sign_with": KEY},
         "content": {"content": "sealed", "seal_with": KEY, "subject_keys": tmp_path},
-    }[option]
+    }
     with pytest.raises(ConfigurationError, match=r"pip install \"lamella\[audit\]\""):
-        Audit(tmp_path, KEY, **options)
+        Audit(tmp_path, KEY, **known[option])
     Audit(tmp_path, KEY)
 
 

@@ -224,7 +224,7 @@ def test_a_subject_is_erased(audit: Audited) -> None:
     place, keys = audit.place / "sealed", audit.place / "keys"
 
     async def make() -> None:
-        options = {"content": "sealed", "seal_with": SEAL, "subject_keys": keys}
+        options: dict[str, Any] = {"content": "sealed", "seal_with": SEAL, "subject_keys": keys}
         async with pipeline(place, **options) as line:
             await line.run(ask())
 

@@ -32,6 +32,7 @@ def sealing(directory: Path, script: Any = ("Hello Ada.",), **options: Any) -> A
 
 
 def envelopes(directory: Path, secret: Secret = SEAL) -> Envelopes:
+    """What opens, and erases, what the pipeline has sealed."""
     return Envelopes(secret.reveal(), KeyFiles(directory / "keys"))
 
 
@@ -116,7 +117,8 @@ async def test_whom_it_is_about_can_be_said(tmp_path: Path) -> None:
     """By a function of the request; where it names nobody, there are digests instead."""
 
     def about(request: Any) -> str | None:
-        return request.context.tags.get("patient")
+        found: str | None = request.context.tags.get("patient")
+        return found
 
     async with sealing(tmp_path, subjects=about) as line:
         await line.run(ask(tags={"patient": "p7"}))

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import attrs
 import pytest
-from audit_disks import FailingDisk
+from audit_disks import FailingDisk, segments
 from audit_logs import KEY, ask, pipeline, records
 
 from lamella import (
@@ -20,7 +20,6 @@ from lamella import (
     DeadlineExceeded,
     Pipeline,
     Request,
-    Response,
     Secret,
 )
 from lamella.testing import Scripted, virtual_ports
@@ -42,10 +41,12 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> FailingDisk:
 
 
 def fail(disk: FailingDisk, number: int = errno.ENOSPC) -> None:
+    """Have it take nothing from now on."""
     disk.fails = {"write": number, "create": number}
 
 
-def health(line: Pipeline, found: Any) -> tuple[bool | None, dict[str, Any]]:
+def health(found: Any) -> tuple[bool | None, dict[str, Any]]:
+    """What the layer says of itself."""
     part = found.layers["audit"]
     return part.well, dict(part.detail)
 
@@ -65,11 +66,11 @@ async def test_without_an_intent_nothing_is_sent(
         assert caught.value.hint
         assert not caught.value.retryable
         assert not transport.requests
-        well, detail = health(line, await line.health())
+        well, detail = health(await line.health())
         assert (well, detail["problem"]) == (False, errno.errorcode[number])
         disk.fails = {}
         await line.run(ask())
-        assert health(line, await line.health())[0]
+        assert health(await line.health())[0]
     assert len(records(tmp_path, "intent")) == len(records(tmp_path, "outcome")) == 1
     assert verify(tmp_path).ok
 
@@ -82,10 +83,10 @@ async def test_it_can_be_let_pass_and_the_gap_is_told(tmp_path: Path, disk: Fail
         assert response.text == "Hello."
         names = [note.name for note in response.trace.notes]
         assert names == ["audit.intent_lost", "audit.outcome_late"]
-        assert not health(line, await line.health())[0]
+        assert not health(await line.health())[0]
         disk.fails = {}
         await anyio.sleep(30)
-        well, detail = health(line, await line.health())
+        well, detail = health(await line.health())
         assert (well, detail["owed"], detail["lost"]) == (True, 0, 0)
     (note,) = records(tmp_path, "note")
     assert [note["about"], note["intents"], note["outcomes"]] == ["lost", 1, 0]
@@ -100,9 +101,9 @@ async def test_it_can_be_let_pass_and_the_gap_is_told(tmp_path: Path, disk: Fail
 async def test_an_outcome_that_cannot_be_written_is_owed(
     tmp_path: Path, disk: FailingDisk, stream: bool
 ) -> None:
-    """The caller gets the answer that was paid for; the outcome is written once that is possible."""
+    """The caller gets the answer that was paid for; the outcome is written once that can be."""
 
-    async def fill(request: Request[Any], call_next: Any) -> Response:
+    async def fill(request: Request[Any], call_next: Any) -> Any:
         response = await call_next(request)
         fail(disk)
         return response
@@ -115,13 +116,13 @@ async def test_an_outcome_that_cannot_be_written_is_owed(
             response = await line.run(ask())
         assert response.text == "Hello."
         assert [note.name for note in response.trace.notes] == ["audit.outcome_late"]
-        well, detail = health(line, await line.health())
+        well, detail = health(await line.health())
         assert (well, detail["owed"]) == (False, 1)
         with pytest.raises(AuditError):  # meanwhile nothing else is sent
             await line.run(ask())
         disk.fails = {}
         await anyio.sleep(30)
-        assert health(line, await line.health())[0]
+        assert health(await line.health())[0]
     (outcome,) = records(tmp_path, "outcome")
     assert outcome["late"] is True
     (intent,) = records(tmp_path, "intent")
@@ -132,7 +133,7 @@ async def test_an_outcome_that_cannot_be_written_is_owed(
 async def test_what_is_owed_is_written_at_closing(tmp_path: Path, disk: FailingDisk) -> None:
     """Also where the background has had no chance; what still cannot be written is raised."""
 
-    async def fill(request: Request[Any], call_next: Any) -> Response:
+    async def fill(request: Request[Any], call_next: Any) -> Any:
         response = await call_next(request)
         fail(disk)
         return response
@@ -161,7 +162,7 @@ async def test_a_disk_that_hangs_does_not_hold_the_answer_for_long(tmp_path: Pat
         await anyio.sleep(slow[0])
         return function(*args)
 
-    async def slow_down(request: Request[Any], call_next: Any) -> Response:
+    async def slow_down(request: Request[Any], call_next: Any) -> Any:
         response = await call_next(request)
         slow[0] = 20.0
         return response
@@ -259,8 +260,7 @@ async def test_no_canary_is_in_the_log_whatever_fails(tmp_path: Path) -> None:
         for _ in failing:
             with suppress(ValueError, AuditError, KeyError):
                 await line.run(ChatRequest.of(f"{canary} {KEY.reveal()}", model="m"))
-    text = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    text = b"".join(path.read_bytes() for path in [*segments(tmp_path), tmp_path / "log.id"])
     assert canary.encode() not in text
     assert KEY.reveal().encode() not in text
     assert len(records(tmp_path, "outcome")) == 4
-

@@ -34,6 +34,7 @@ from lamella import (
     middleware,
 )
 from lamella.testing import Scripted, ScriptedAnswer, each_step, virtual_ports
+from lamella_middlewares import guard
 from lamella_middlewares.deadline import Deadline
 from lamella_middlewares.guard import (
     Guard,
@@ -46,7 +47,6 @@ from lamella_middlewares.guard import (
     block,
     blocked_terms,
     change,
-    edit,
     max_length,
     rule,
 )
@@ -101,7 +101,7 @@ class Everything(Rule):
 
 async def test_a_blocked_request_is_never_sent() -> None:
     """And is not retried; the error says which rule, and of what kind."""
-    transport = Scripted(["no"])
+    transport: Any = Scripted(["no"])
     pipe = pipeline([Guard(no_secret), Retry(base=0.01)], transport)
     with pytest.raises(BlockedError) as caught:
         await pipe.run(ChatRequest.of(f"tell me the {SECRET}", model="m"))
@@ -132,7 +132,7 @@ async def test_every_text_of_a_request_is_looked_at() -> None:
 
 async def test_a_changed_request_is_sent_changed() -> None:
     """The caller's own is as it was."""
-    transport = Scripted(["Fine."])
+    transport: Any = Scripted(["Fine."])
     request = ChatRequest.of("hello", model="m")
     response = await pipeline([Guard(shout)], transport).run(request)
     assert transport.requests[0].messages[0].text == "HELLO"
@@ -143,7 +143,7 @@ async def test_a_changed_request_is_sent_changed() -> None:
 
 async def test_other_operations_are_guarded_too() -> None:
     """Embeddings have texts as well."""
-    transport = Scripted(["x"])
+    transport: Any = Scripted(["x"])
     with pytest.raises(BlockedError):
         await pipeline([Guard(no_secret)], transport).run(
             EmbeddingRequest.of([f"a {SECRET}"], model="m")
@@ -170,7 +170,7 @@ async def test_each_rule_sees_what_those_before_have_left() -> None:
     def add(inspection: Inspection) -> Verdict:
         return change(inspection.text + "!")
 
-    transport = Scripted(["fine"])
+    transport: Any = Scripted(["fine"])
     both = Guard([add, shout], direction="in")
     await pipeline([both], transport).run(ASK)
     assert transport.requests[0].messages[0].text == "HELLO!"
@@ -210,7 +210,7 @@ async def test_a_review_sees_and_changes_the_whole_request() -> None:
             assert request.messages[-1].text == "TWO"  # what the rule before made of it
             return change(request.evolve(messages=request.messages[-1:]), "shortened")
 
-    transport = Scripted(["fine"])
+    transport: Any = Scripted(["fine"])
     conversation = [Message.user("one"), Message.user("two")]
     guard = Guard([shout, Shorter()], direction="in")
     response = await pipeline([guard], transport).run(ChatRequest.of(conversation, model="m"))
@@ -223,7 +223,7 @@ async def test_a_review_sees_and_changes_the_whole_request() -> None:
 
 async def test_a_blocked_answer_has_been_paid_for() -> None:
     """The error says how much; nothing of the text is in it."""
-    transport = Scripted([ScriptedAnswer([f"the {SECRET}", *_end(3)])])
+    transport: Any = Scripted([ScriptedAnswer([f"the {SECRET}", *_end(3)])])
     pipe = pipeline([Guard(no_secret)], transport)
     with pytest.raises(BlockedError) as caught:
         await pipe.run(ASK)
@@ -296,7 +296,7 @@ async def _hangs(inspection: Inspection) -> Verdict:
 
 
 def _nonsense(inspection: Inspection) -> Any:
-    return True
+    return inspection.text
 
 
 def _hidden_coroutine(inspection: Inspection) -> Any:
@@ -307,7 +307,7 @@ BROKEN = {
     "raises": (_raises, "Boom"),
     "raises later": (_raises_later, "Boom"),
     "hangs": (_hangs, "longer than 3 s"),
-    "no verdict": (_nonsense, "bool instead of a verdict"),
+    "no verdict": (_nonsense, "str instead of a verdict"),
     "in a thread": (rule(_raises, blocking=True), "Boom"),
 }
 
@@ -317,7 +317,7 @@ BROKEN = {
 async def test_what_is_not_inspected_does_not_pass(name: str, direction: Any) -> None:
     """The error says what failed, and nothing that the failure quotes."""
     broken, why = BROKEN[name]
-    transport = Scripted([SECRET])
+    transport: Any = Scripted([SECRET])
     pipe = pipeline([Guard(broken, direction=direction, timeout=3)], transport)
     with pytest.raises(InspectionError, match=why) as caught:
         await pipe.run(ChatRequest.of(SECRET, model="m"))
@@ -368,7 +368,7 @@ async def test_a_child_call_runs_through_the_layers_inside() -> None:
         answer = await inspection.child(question, purpose="judge")
         return allow("judged", score=len(answer.text))
 
-    transport = Scripted(["yes", "answer"])
+    transport: Any = Scripted(["yes", "answer"])
     response = await pipeline([Guard(judged, direction="in")], transport).run(ASK)
     assert [attempt.branch for attempt in response.trace.attempts] == ["/judge", ""]
     (note,) = [note for note in response.trace.notes if note.name == "guard.noted"]
@@ -428,7 +428,7 @@ def test_cancelled_at_each_step_nothing_stays_open(anyio_backend: tuple[str, Any
         return allow()
 
     def make() -> Any:
-        transport = Scripted([["a", "b", *_end(1)]])
+        transport: Any = Scripted([["a", "b", *_end(1)]])
         pipe = pipeline([Guard([waits, no_secret], look_behind=1)], transport)
 
         async def scenario() -> None:
@@ -462,32 +462,35 @@ class DoesNothing(Rule):
     name = "nothing"
 
 
+untyped: Any = guard  # mistakes are made on purpose
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: Guard([]), "give a rule"),
-        (lambda: Guard("terms"), "give a rule"),
-        (lambda: Guard([5]), "is no rule"),
-        (lambda: Guard([NoName]), "is no rule"),
-        (lambda: Guard(NoName()), "no name"),
-        (lambda: Guard(DoesNothing()), "overrides neither"),
-        (lambda: Guard({"use": "nothing"}), "no rule 'nothing'"),
-        (lambda: Guard({"use": "max_length", "length": 3}), "max_length"),
-        (lambda: Guard(no_secret, direction="up"), "direction='up'"),
-        (lambda: Guard(no_secret, on_failure="ignore"), "on_failure"),
-        (lambda: Guard(no_secret, timeout=0), "timeout=0"),
-        (lambda: Guard(no_secret, look_behind=-1), "look_behind=-1"),
-        (lambda: Guard(no_secret, preview=-1), "preview=-1"),
-        (lambda: Guard(no_secret, approve=lambda _: True), "async function"),
-        (lambda: rule(_raises, name="two words"), "no name that is a word"),
-        (lambda: rule(_raises, look_behind=1.5), "look_behind=1.5"),
-        (lambda: rule(_raises, direction="up"), "direction='up'"),
-        (lambda: rule(_raises, roles="user"), "roles='user'"),
-        (lambda: block(f"found {SECRET}!"), "is a word"),
-        (lambda: ask("ok", kinds=["two words"]), "is a word"),
-        (lambda: change(5), "takes the whole new text"),
-        (lambda: edit([(3, 4, ""), (1, 2, "")]), "in order"),
-        (lambda: allow("word", count="x"), "numbers"),
+        (lambda: untyped.Guard([]), "give a rule"),
+        (lambda: untyped.Guard("terms"), "give a rule"),
+        (lambda: untyped.Guard([5]), "is no rule"),
+        (lambda: untyped.Guard([NoName]), "is no rule"),
+        (lambda: untyped.Guard(NoName()), "no name"),
+        (lambda: untyped.Guard(DoesNothing()), "overrides neither"),
+        (lambda: untyped.Guard({"use": "nothing"}), "no rule 'nothing'"),
+        (lambda: untyped.Guard({"use": "max_length", "length": 3}), "max_length"),
+        (lambda: untyped.Guard(no_secret, direction="up"), "direction='up'"),
+        (lambda: untyped.Guard(no_secret, on_failure="ignore"), "on_failure"),
+        (lambda: untyped.Guard(no_secret, timeout=0), "timeout=0"),
+        (lambda: untyped.Guard(no_secret, look_behind=-1), "look_behind=-1"),
+        (lambda: untyped.Guard(no_secret, preview=-1), "preview=-1"),
+        (lambda: untyped.Guard(no_secret, approve=lambda _: True), "async function"),
+        (lambda: untyped.rule(_raises, name="two words"), "no name that is a word"),
+        (lambda: untyped.rule(_raises, look_behind=1.5), "look_behind=1.5"),
+        (lambda: untyped.rule(_raises, direction="up"), "direction='up'"),
+        (lambda: untyped.rule(_raises, roles="user"), "roles='user'"),
+        (lambda: untyped.block(f"found {SECRET}!"), "is a word"),
+        (lambda: untyped.ask("ok", kinds=["two words"]), "is a word"),
+        (lambda: untyped.change(5), "takes the whole new text"),
+        (lambda: untyped.edit([(3, 4, ""), (1, 2, "")]), "in order"),
+        (lambda: untyped.allow("word", count="x"), "numbers"),
     ],
     ids=range(23),
 )

@@ -22,15 +22,18 @@ from lamella import (
     LamellaError,
     Message,
     Outcome,
+    Pipeline,
     ReasoningDelta,
     Secret,
     ServerError,
     StreamTruncated,
+    TargetsFailedError,
     TextDelta,
     ToolCallDelta,
     Turn,
 )
-from lamella.testing import ScriptedAnswer
+from lamella.testing import Scripted, ScriptedAnswer, virtual_ports
+from lamella_middlewares.fallback import Fallback
 from lamella_middlewares.pii import Scan, Vault
 from lamella_middlewares.pii._detect._scanner import Scanner
 from lamella_middlewares.pii._inspecting import Inspector, Watched
@@ -244,7 +247,13 @@ def test_long_texts_take_linear_time() -> None:
 
 async def test_a_blocked_answer_shows_nothing() -> None:
     """With `block` for any kind, a stream is read to its end before the first word is shown."""
-    script = [ReasoningDelta("hm"), TextDelta("Dear "), 1.0, TextDelta(OWN), Finish("stop")]
+    script: list[Any] = [
+        ReasoningDelta("hm"),
+        TextDelta("Dear "),
+        1.0,
+        TextDelta(OWN),
+        Finish("stop"),
+    ]
     pipeline, transport = stack(script, direction="out", strategies={"email": "block"})
     for stream in (False, True):
         with pytest.raises(BlockedError) as caught:
@@ -254,6 +263,20 @@ async def test_a_blocked_answer_shows_nothing() -> None:
         assert (error.partial, error.retryable) == (None, False)
         assert OWN not in repr(vars(error))
     assert transport.open_sources == 0
+
+
+async def test_errors_within_errors_are_masked_too() -> None:
+    """What each target had said before it failed is looked into like any other answer."""
+    broken: list[Any] = [TextDelta(f"{OWN}, "), ServerError("gone", status=500)]
+    layers: list[Any] = [pii(direction="out"), Fallback(["other"])]
+    pipeline = Pipeline(layers, Scripted([broken], repeat=True), ports=virtual_ports())
+    with pytest.raises(TargetsFailedError) as caught:
+        await ask(pipeline, "hi")
+    errors: list[Any] = [caught.value, *caught.value.errors]
+    assert len(errors) == 3
+    for error in errors:
+        assert OWN not in repr(error.partial)
+        assert error.partial is None or error.partial.text.startswith("\u27e6EMAIL_")
 
 
 async def test_an_answer_that_is_not_blocked_comes_whole() -> None:

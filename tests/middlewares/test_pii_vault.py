@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import gc
 import pickle
 from typing import Any
 
@@ -136,31 +135,36 @@ async def test_a_vault_is_bounded(bounds: Vault, words: str) -> None:
     assert await ask(redacting, text)
 
 
-async def test_values_are_forgotten_at_the_end() -> None:
+async def test_values_are_forgotten_at_the_end(vaults: list[CallVault]) -> None:
     """However a call ends, nothing of the layer's holds a value any more."""
-    made: list[CallVault] = []
     for stream in (False, True):
         pipeline, _ = stack()
-        before = _vaults()
         response = await ask(pipeline, EMAIL, stream=stream)
-        made = [vault for vault in _vaults() if vault not in before]
-        assert all(vault.values == {} for vault in made)
         assert response.text == f"You said: {EMAIL}"
+    assert [vault.values for vault in vaults] == [{}, {}]
 
 
-def _vaults() -> list[CallVault]:
-    gc.collect()
-    return [thing for thing in gc.get_objects() if type(thing) is CallVault]
+@pytest.fixture
+def vaults(monkeypatch: pytest.MonkeyPatch) -> list[CallVault]:
+    """All that are made during a test."""
+    made: list[CallVault] = []
+
+    class Kept(CallVault):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            made.append(self)
+
+    monkeypatch.setattr("lamella_middlewares.pii._middleware.CallVault", Kept)
+    return made
 
 
 def test_values_are_forgotten_when_a_call_is_cancelled(
-    anyio_backend: tuple[str, dict[str, Any]],
+    anyio_backend: tuple[str, dict[str, Any]], vaults: list[CallVault]
 ) -> None:
     """Cancelled at any step, streamed and kept for a session: the vault is empty afterwards."""
 
     def make() -> Any:
         pipeline, _ = sessions(delay_of(echo))
-        before = _vaults()
 
         async def scenario() -> None:
             async with pipeline.stream(say(f"I am {EMAIL}, {CARD}")) as response:
@@ -168,7 +172,7 @@ def test_values_are_forgotten_when_a_call_is_cancelled(
 
         async def check() -> None:
             await pipeline.aclose()
-            assert all(v.values == {} for v in _vaults() if v not in before)
+            assert all(vault.values == {} for vault in vaults)
 
         return scenario, check
 

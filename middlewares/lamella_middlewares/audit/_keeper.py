@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -37,6 +37,9 @@ OUTCOME_SECONDS: Final = 0.8
 
 MOST_OWED: Final = 10_000
 """How many outcomes are kept to be tried again."""
+
+BARE: Final = ("tenant", "user", "session", "call", "branch", "intent", "outcome")
+"""What is written of an outcome whose other fields have no canonical form."""
 
 _WAITS: Final = (0.1, 0.5, 2.0, 5.0)
 """Seconds before what is owed is tried again; the last one over and over."""
@@ -174,26 +177,49 @@ class Keeper:
         await entry.durable()
         self._count(context.ports, context.background)
 
-    async def finish(self, context: Context, fields: Fields) -> bool:
+    async def finish(
+        self, context: Context, fields: Fields, more: Callable[[Fields], Awaitable[Fields]]
+    ) -> bool:
         """Write the outcome of a request; whether it is durable now.
 
-        What cannot be written now is owed; it never raises because of the log.
+        It takes `OUTCOME_SECONDS` at most. What cannot be written now is owed; it never raises
+        because of the log.
+
+        Args:
+            context: Of the request.
+            fields: What is known of it at once.
+            more: Adds to that what has to be waited for; what it raises leaves it out.
         """
+        entry: Entry | None = None
         try:
-            entry = self.enter(context, "outcome", fields)
+            with anyio.move_on_after(OUTCOME_SECONDS):
+                fields = await more(fields)
+                entry = self._enter_outcome(context, fields)
+                await self.durable(context, entry)
+                return True
         except AuditError:
             self.owe(context, fields)
             return False
-        with anyio.move_on_after(OUTCOME_SECONDS):
-            try:
-                await self.durable(context, entry)
-            except AuditError:
-                self.owe(context, fields)
-                return False
-            return True
+        except BaseException:  # asyncio's Task.cancel() goes through shields
+            self._see_to_it(context, entry, fields)
+            raise
+        self._see_to_it(context, entry, fields)
+        return False
+
+    def _enter_outcome(self, context: Context, fields: Fields) -> Entry:
+        try:
+            return self.enter(context, "outcome", fields)
+        except (TypeError, ValueError) as error:
+            bare = {name: fields.get(name) for name in BARE}
+            return self.enter(context, "outcome", {**bare, "unwritable": type(error).__name__})
+
+    def _see_to_it(self, context: Context, entry: Entry | None, fields: Fields) -> None:
+        """See that an outcome is written that nobody waits for any more."""
+        if entry is None:
+            self.owe(context, fields)
+            return
         with suppress(ClosedError):
             context.background.spawn(self._watch, context, entry, fields, name="audit outcome")
-        return False
 
     async def _watch(self, context: Context, entry: Entry, fields: Fields) -> None:
         """Wait for an outcome that nobody waits for any more."""

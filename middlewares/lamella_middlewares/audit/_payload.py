@@ -258,8 +258,8 @@ def _notes(notes: Sequence[Note]) -> dict[str, int]:
     return dict(Counter([_short(note.name) or "" for note in notes]))
 
 
-def _short(text: str | None) -> str | None:
-    return None if text is None else _unicode(text[:_LONGEST])
+def _short(text: object) -> str | None:
+    return None if text is None else _unicode(str(text)[:_LONGEST])
 
 
 def _unicode(text: str | None) -> str | None:

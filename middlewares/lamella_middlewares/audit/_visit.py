@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-
-import anyio
 
 from lamella import (
     AuditError,
@@ -17,7 +16,7 @@ from lamella import (
     Request,
     Response,
 )
-from lamella_middlewares.audit._keeper import OUTCOME_SECONDS, Keeper
+from lamella_middlewares.audit._keeper import Keeper
 from lamella_middlewares.audit._keys import content_bytes
 from lamella_middlewares.audit._log import Entry
 from lamella_middlewares.audit._payload import (
@@ -89,20 +88,7 @@ class Visit:
             return
         context, keeper = self._request.context, self._keeper
         fields = outcome_of(self._request, self._response, end, self._start, self._who)
-        owed = True
-        try:
-            with anyio.move_on_after(OUTCOME_SECONDS):
-                fields = await self._completed(fields, end)
-            owed = False
-            written = await keeper.finish(context, fields)
-        except _UNWRITTEN as error:
-            # Not the log, but this record: what it says of the content has no form.
-            context.note("audit", "audit.content_lost", error=type(error).__name__)
-            written, owed = await keeper.finish(context, fields), False
-        finally:
-            if owed:  # asyncio's Task.cancel() goes through shields
-                keeper.owe(context, fields)
-        if not written:
+        if not await keeper.finish(context, fields, partial(self._completed, end)):
             context.note("audit", "audit.outcome_late")
 
     def _whoever(self) -> Fields:
@@ -129,7 +115,7 @@ class Visit:
         self._entry = keeper.enter(context, "intent", fields)
         await keeper.durable(context, self._entry)
 
-    async def _completed(self, fields: Fields, end: Ending) -> Fields:
+    async def _completed(self, end: Ending, fields: Fields) -> Fields:
         """An outcome with what is known of its intent and its answer."""
         fields = dict(fields)
         if self._entry is not None:
@@ -143,7 +129,11 @@ class Visit:
         if names:
             fields["tools"] = names
         if self._audit.content != "none":
-            fields.update(await self._content("answer", answer_content(answer)))
+            try:
+                fields.update(await self._content("answer", answer_content(answer)))
+            except _UNWRITTEN as error:
+                context = self._request.context
+                context.note("audit", "audit.content_lost", error=type(error).__name__)
         return fields
 
     def _answer(self, end: Ending) -> Any:

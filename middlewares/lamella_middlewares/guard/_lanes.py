@@ -87,8 +87,9 @@ class _Stage:
         self._held.append(text)
         self._length += len(text)
         self._fresh += len(text)
-        if self.rule.look_behind is None or self.asking is not None:
-            return ""
+        behind = self.rule.look_behind
+        if behind is None or self.asking is not None or self._length <= behind:
+            return ""  # none of it could go on
         size = len(self._before) + self._length
         if size > _LONG and self._fresh * 8 < size:
             return ""

@@ -32,7 +32,7 @@ _ROLE_TAGS: Final = (
     r"\n\n(?:human|assistant): ",
     (
         r"end +of +(?:the +)?(?:untrusted +)?(?:data|document|tool +(?:result|output)|context|"
-        r"input)\b *[-\]>\n:]"
+        r"input)\b(?: +[0-9a-f]+)? *[-\]>\n:]"
     ),
 )
 """The marks by which chat templates tell who speaks, and what pretends to end a quotation."""

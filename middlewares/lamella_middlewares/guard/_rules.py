@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, TypedDict, TypeVar, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Literal,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
 
 import attrs
 
@@ -18,6 +29,7 @@ if TYPE_CHECKING:
     from lamella_middlewares.guard._scene import Scene
 
 R = TypeVar("R", bound=Response)
+L = TypeVar("L", bound="Rule")
 
 Direction: TypeAlias = Literal["in", "out", "both"]
 """What is looked at: requests, answers, or both."""
@@ -153,44 +165,46 @@ class FunctionRule(Rule):
         return self.function(inspection)
 
 
+class _RuleOptions(TypedDict, total=False):
+    name: str | None
+    direction: Direction
+    roles: Collection[str] | None
+    look_behind: int | None
+    blocking: bool
+
+
+@overload
 def rule(
-    function: Callable[[Inspection], Given] | None = None,
-    /,
-    *,
-    name: str | None = None,
-    direction: Direction = "both",
-    roles: Collection[str] | None = None,
-    look_behind: int | None = None,
-    blocking: bool = False,
+    function: Callable[[Inspection], Given], /, **options: Unpack[_RuleOptions]
+) -> FunctionRule: ...
+
+
+@overload
+def rule(
+    **options: Unpack[_RuleOptions],
+) -> Callable[[Callable[[Inspection], Given]], FunctionRule]: ...
+
+
+def rule(
+    function: Callable[[Inspection], Given] | None = None, /, **options: Unpack[_RuleOptions]
 ) -> Any:
     """A rule made of a function, plain or asynchronous. Also a decorator.
 
     Args:
         function: It gets an `Inspection` and returns a verdict.
-        name: None takes the function's.
-        direction: See `Rule`.
-        roles: See `Rule`.
-        look_behind: See `Rule`.
-        blocking: See `Rule`.
+        **options: `name` (otherwise the function's), `direction`, `roles`, `look_behind` and
+            `blocking`; see `Rule`.
 
     Raises:
         ConfigurationError: If an option is wrong.
     """
     if function is None:
-        return partial(
-            rule,
-            name=name,
-            direction=direction,
-            roles=roles,
-            look_behind=look_behind,
-            blocking=blocking,
-        )
-    called = name or name_of(function).strip("<>_")
-    made = FunctionRule(function, called, direction, roles, look_behind, blocking)
-    return checked(made)
+        return partial(rule, **options)
+    name = options.pop("name", None) or name_of(function).strip("<>_")
+    return checked(FunctionRule(function, name, **options))
 
 
-def checked(made: Rule) -> Rule:
+def checked(made: L) -> L:
     """The rule, if what it says of itself can be.
 
     Raises:
@@ -295,7 +309,7 @@ def _rule_of(item: Any) -> Rule:
     if isinstance(item, Mapping):
         return checked(_Ready.make(cast("Mapping[str, Any]", item)))
     if callable(item) and not isinstance(item, type):
-        return cast("Rule", rule(cast("Any", item)))
+        return rule(cast("Any", item))
     raise ConfigurationError(
         f"Guard: {item!r} is no rule.",
         hint="Give blocked_terms([...]) or another ready rule, a Rule of yours, or a function that "

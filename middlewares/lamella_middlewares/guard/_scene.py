@@ -130,7 +130,7 @@ class Scene:
         try:
             verdict = rule.inspect(inspection)
         except Exception as error:  # noqa: BLE001 - whatever it is, the text was not inspected
-            verdict = _word_for(error)
+            verdict = _failure_of(error)
         return self._checked(rule, verdict, inspection.direction)
 
     async def _judged_later(self, rule: Rule, inspection: Inspection) -> Verdict | None:
@@ -143,7 +143,7 @@ class Scene:
         try:
             found = rule.inspect(inspection)
         except Exception as error:  # noqa: BLE001 - whatever it is, the text was not inspected
-            found = _word_for(error)
+            found = _failure_of(error)
         if isawaitable(found):
             return await self._later(rule, found, direction)
         return self._checked(rule, found, direction)
@@ -157,7 +157,7 @@ class Scene:
         try:
             found = rule.review(review)
         except Exception as error:  # noqa: BLE001 - whatever it is, the request was not inspected
-            found = _word_for(error)
+            found = _failure_of(error)
         if isawaitable(found):
             return await self._later(rule, found, "in")
         return self._checked(rule, found, "in")
@@ -182,23 +182,24 @@ class Scene:
             except _ENDINGS:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, nothing was inspected
-                verdict = _word_for(error)
+                verdict = _failure_of(error)
         if scope.cancelled_caught:
-            verdict = f"it took longer than {timeout:g} s"
+            verdict = _Failure(f"it took longer than {timeout:g} s")
         return self._checked(rule, verdict, direction)
 
     def _checked(self, rule: Rule, verdict: Any, direction: Literal["in", "out"]) -> Verdict | None:
-        """The verdict, if it is one; what is a str says why there is none."""
+        """The verdict, if it is one."""
         if type(verdict) is Verdict:
             if verdict.kind == "allow" and verdict.reason:
                 self.note("noted", rule, verdict, direction)
             return verdict
-        why = verdict
-        if not isinstance(why, str):
+        if type(verdict) is _Failure:
+            why = verdict.why
+        elif iscoroutine(verdict):
+            verdict.close()
+            why = "it is no async function, and returned a coroutine"
+        else:
             why = f"it returned {type(verdict).__name__} instead of a verdict"
-            if iscoroutine(verdict):
-                verdict.close()
-                why = "it is no async function, and returned a coroutine"
         self.request.context.note(
             "guard", "guard.failed", rule=rule.name, why=why, direction=direction
         )
@@ -281,14 +282,14 @@ class Scene:
         except _ENDINGS:
             raise
         except Exception as error:  # noqa: BLE001 - it may quote the text
-            answer = _word_for(error)
+            answer = _failure_of(error)
         if answer is True:
             self._approved().add(approval.id)
             self.note("approved", rule, question.verdict, question.direction)
             return
         if answer is not False:
-            why = answer if isinstance(answer, str) else "the approver gave neither True nor False"
-            raise self._failure(rule, f"the approver failed: {why}", question.direction)
+            said = answer.why if type(answer) is _Failure else "it gave neither True nor False"
+            raise self._failure(rule, f"the approver failed: {said}", question.direction)
         self.note("denied", rule, question.verdict, question.direction)
         raise self.blocked(
             rule, attrs.evolve(question.verdict, reason="denied"), question.direction
@@ -369,9 +370,16 @@ def _refusal(kind: type[E], direction: Literal["in", "out"], message: str, hint:
     return kind(message, hint=hint, layer="guard", phase="stream", outcome=Outcome.FAILED)
 
 
-def _word_for(error: Exception) -> str:
-    """What to say of a failure: its class, as its message may quote the text."""
+@attrs.frozen
+class _Failure:
+    """Why there is no verdict: words of ours, as anything else may quote the text."""
+
+    why: str
+
+
+def _failure_of(error: Exception) -> _Failure:
+    """Its class, and the code of errors of ours."""
     kind = type(error).__name__
     if isinstance(error, LamellaError) and error.code:
-        return f"{kind} ({error.code})"
-    return kind
+        return _Failure(f"{kind} ({error.code})")
+    return _Failure(kind)

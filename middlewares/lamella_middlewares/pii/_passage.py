@@ -113,7 +113,7 @@ class Passage(Generic[R]):
         masking, masked = await self._masked(request)
         masking.clear()
         self._note_in(request, masking)
-        if masked is not request or masking.failure is None:
+        if masking.failure is None:
             self._show(request, masked)
         if not pii.looks_in:
             return request
@@ -127,6 +127,8 @@ class Passage(Generic[R]):
         return cast("Request[R]", masked)
 
     async def _masked(self, request: Request[R]) -> tuple[Masking, Any]:
+        """The request masked: to be sent, or where only answers are, to be shown to observers."""
+        pii = self._pii
         masking = self._masking()
         if not self._inspector.blocking:
             try:
@@ -136,7 +138,7 @@ class Passage(Generic[R]):
         try:
             found = await self._in_thread(request, lambda: masking.mask(request))
         except InspectionError as error:
-            if not self._lenient:
+            if not self._lenient and pii.looks_in:
                 raise
             self._vault = self._vault.renewed()  # the thread may be about the other one still
             masking = self._masking()
@@ -151,7 +153,7 @@ class Passage(Generic[R]):
             self._vault,
             pii.strategy_of if pii.looks_in else _redact,
             most=pii.scan.max_characters,
-            lenient=self._lenient,
+            lenient=self._lenient or not pii.looks_in,
         )
 
     async def _with_store(self, work: Callable[[SessionVault], Any]) -> None:
@@ -226,6 +228,8 @@ class Passage(Generic[R]):
         screening, restoring, session = self._screening, self._restoring, self._session
         if screening is not None and screening.counts:
             note(LAYER, "pii.masked", direction="out", kinds=screening.counts)
+        if screening is not None and screening.blocked:
+            note(LAYER, "pii.blocked", direction="out", kinds=sorted(screening.blocked))
         if screening is not None and screening.failure is not None:
             self._pass(screening.failure)
         if restoring is not None and restoring.counts:
@@ -237,10 +241,10 @@ class Passage(Generic[R]):
 
     def _note_in(self, request: Request[Any], masking: Masking) -> None:
         note = request.context.note
-        if masking.failure is not None:
-            self._pass(masking.failure)
         if not self._pii.looks_in:
             return
+        if masking.failure is not None:
+            self._pass(masking.failure)
         if masking.counts:
             note(LAYER, "pii.masked", direction="in", kinds=masking.counts)
         if masking.unread:
@@ -281,38 +285,52 @@ class Passage(Generic[R]):
         return self._pii.on_failure == "pass"
 
     def _as_seen_here(self, error: LamellaError) -> LamellaError:
-        """The error with what of an answer it carries restored, as the answer would have been."""
-        partial = error.partial
-        if partial is None:
+        """The error with what of an answer it carries restored, as the answer would have been.
+
+        So are the errors that it is made of, or was caused by.
+        """
+        changes: dict[str, Any] = {}
+        if error.partial is not None and (self._pii.looks_out or len(self._vault)):
+            changes["partial"] = self._partial(error.partial)
+        several: tuple[Any, ...] = getattr(error, "errors", ())
+        inner = tuple([self._mended(one) for one in several])
+        cause = self._mended(error.__cause__)
+        same = all(one is other for one, other in zip(inner, several, strict=True))
+        if not changes and same and cause is error.__cause__:
             return error
-        screening: Screening | None = None
-        if self._pii.looks_out:
-            screening = Screening(
-                self._inspector,
-                self._vault,
-                lambda kind: _shown_of(self._pii.strategy_of(kind)),
-                most=self._pii.scan.max_characters,
-                look_behind=None,
-            )
-            if self._inspector.blocking:
-                return error.copy(partial=None)
-        elif not len(self._vault):
-            return error
+        fresh = error.copy(**cast("Any", changes))
+        if not same:
+            vars(fresh)["errors"] = inner
+        fresh.__cause__ = cause
+        return fresh
+
+    def _mended(self, error: Any) -> Any:
+        return self._as_seen_here(error) if isinstance(error, LamellaError) else error
+
+    def _partial(self, partial: Answer) -> Answer | None:
+        """What had come of an answer, as it would have been shown; None if that cannot be said."""
+        pii = self._pii
+        if pii.looks_out and self._inspector.blocking:
+            return None
+        screening = Screening(
+            self._inspector,
+            self._vault,
+            lambda kind: "redact" if pii.strategy_of(kind) == "block" else pii.strategy_of(kind),
+            most=pii.scan.max_characters,
+            look_behind=None,
+        )
         restoring = self._restore()
 
         def change(text: str, surface: Surface) -> str:
-            if screening is not None:
+            if pii.looks_out:
                 text = screening.text(text)
-            if surface.part == "tool_call" and not self._pii.restore_tools:
-                return text
-            return restoring.text(text)
+            arguments = surface.part == "tool_call" and not pii.restore_tools
+            return text if arguments else restoring.text(text)
 
-        mended: Answer | None
         try:
-            mended = masked_answer(partial, change)
+            return masked_answer(partial, change)
         except InspectionError:
-            mended = None
-        return error.copy(partial=mended)
+            return None
 
     async def _in_thread(self, request: Request[Any], work: Callable[[], T]) -> T:
         """Do what takes long where it blocks nobody, for as long as that may take.
@@ -360,10 +378,6 @@ def _without_raw(head: Any) -> Any:
 
 def _redact(_: str) -> Strategy:
     return "redact"
-
-
-def _shown_of(strategy: Strategy) -> Strategy:
-    return "redact" if strategy == "block" else strategy
 
 
 def _redacted(inspector: Inspector, text: str) -> str:

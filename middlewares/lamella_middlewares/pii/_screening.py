@@ -41,6 +41,7 @@ class Screening:
 
     Attributes:
         counts: How much was masked, by kind.
+        blocked: The kinds that must not pass, as far as found.
         made: The placeholders that were put into the answer and stand for nothing.
         failure: Why a text stays as it is that nobody could look into.
     """
@@ -56,6 +57,7 @@ class Screening:
         lenient: bool = False,
     ) -> None:
         self.counts: dict[str, int] = {}
+        self.blocked: set[str] = set()
         self.made: set[str] = set()
         self.failure: InspectionError | None = None
         self.look_behind = look_behind
@@ -127,6 +129,7 @@ class Screening:
         strategy = self._strategy_of(kind)
         mint = self._vault.mint
         if strategy == "block":
+            self.blocked.add(kind)
             raise blocked([kind], outcome=Outcome.FAILED, phase="stream")
         if strategy == "placeholder":
             made = mint.placeholder(kind, mint.digest(kind, value))

@@ -66,17 +66,21 @@ class Pattern:
 
     def finditer(self, text: str) -> Iterator[tuple[int, int]]:
         """Start and end of each match (of group 1 if there is one), from left to right."""
-        name = _engine.name()
-        compiled = self._compiled.get(name)
-        if compiled is None:
-            compiled = self._compiled[name] = self._compile(name)
-        if name == "re2":
-            return self._in_bytes(compiled, text)
-        return self._spans(compiled, text)
+        if _engine.name() == "re2":
+            return self._in_bytes(self._by("re2"), text)
+        return self._spans(self._by("re"), text)
 
     def within(self, text: str) -> bool:
         """Whether there is a match."""
-        return next(self.finditer(text), None) is not None
+        if _engine.name() == "re2":
+            return self._by("re2").search(text.encode("utf-8", "replace")) is not None
+        return self._by("re").search(text) is not None
+
+    def _by(self, engine: str) -> Any:
+        compiled = self._compiled.get(engine)
+        if compiled is None:
+            compiled = self._compiled[engine] = self._compile(engine)
+        return compiled
 
     def _compile(self, engine: str) -> Any:
         # What bounds a match is read with it, as RE2 cannot look around. A line break or tab that

@@ -70,12 +70,19 @@ REACH: Final = 40 + 4 * (MOST_DIGITS + 3) + 24 + 16
 """Context, a number with separators, an extension or context behind it."""
 
 
-@attrs.frozen
+@attrs.define
 class _Run:
-    """Groups of digits with little between, and the ways to read a telephone number from them."""
+    """Groups of digits with little between, and the ways to read a telephone number from them.
+
+    Attributes:
+        text: The text.
+        groups: Where the groups are in it.
+        base: The first group that belongs to no number yet.
+    """
 
     text: str
     groups: list[tuple[int, int]]
+    base: int = 0
     _worded: list[bool] = attrs.field(init=False, factory=list[bool])
 
     def is_worded(self) -> bool:
@@ -86,8 +93,8 @@ class _Run:
         return self._worded[0]
 
     def joint(self, index: int) -> str:
-        """What is between a group and the next one; empty outside."""
-        if not 0 <= index < len(self.groups) - 1:
+        """What is between a group and the next one; empty outside, and behind another number."""
+        if not self.base <= index < len(self.groups) - 1:
             return ""
         return self.text[self.groups[index][1] : self.groups[index + 1][0]]
 
@@ -151,7 +158,7 @@ def _read(text: str) -> Iterator[Finding]:
             start, end = _edges(run, first, last)
             if not letter_or_digit(text, end):
                 yield Finding(start, end, "phone", confidence)
-            run, first = _Run(text, run.groups[last + 1 :]), 0
+            run.base = first = last + 1
 
 
 def _is_date_or_fraction(text: str, start: int, end: int) -> bool:

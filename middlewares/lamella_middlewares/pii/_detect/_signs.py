@@ -12,8 +12,8 @@ from lamella_middlewares.pii._detect import _engine
 from lamella_middlewares.pii._detect._key_formats import BLOCK, FORMATS, NAME_WORDS
 from lamella_middlewares.pii._detect._pattern import Pattern, any_of
 
-_INSIDE: Final = [n[1:] for needles, _ in FORMATS for n in needles if n[0] == "*"]
-_FIRST: Final = [BLOCK, *(n for needles, _ in FORMATS for n in needles if n[0] != "*")]
+_INSIDE: Final = [BLOCK, *(n[1:] for needles, _ in FORMATS for n in needles if n[0] == "*")]
+_FIRST: Final = [n for needles, _ in FORMATS for n in needles if n[0] != "*"]
 
 
 def _of_keys() -> str:

@@ -1,0 +1,306 @@
+"""Canaries: personal data that is planted in a request is nowhere but where it may be.
+
+The whole stack, over real HTTP, whatever goes wrong. The caller's own answer may hold it, the
+session's vault holds it sealed, and nothing else does: not the bytes that are sent, nor records,
+notes, errors with their causes, keys and values of stores, the audit log, `repr` or pickles.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lamella import (
+    ChatRequest,
+    Context,
+    LamellaError,
+    Message,
+    Pipeline,
+    Request,
+    Secret,
+    ToolCall,
+    request_key,
+)
+from lamella.testing import HTTPServer, MockServer, Reply, virtual_ports
+from lamella.testing._http_wire import Received
+from lamella.transports import OpenAI, OpenAIOptions
+from lamella_middlewares import (
+    PII,
+    Audit,
+    CircuitBreaker,
+    Concurrency,
+    Cost,
+    Deadline,
+    Fallback,
+    Guard,
+    Log,
+    RateLimit,
+    Retry,
+    SingleFlight,
+    Timeout,
+)
+from lamella_middlewares.guard import blocked_terms, injection_markers
+
+pytestmark = pytest.mark.anyio
+
+CANARIES = (
+    "ada.lovelace@analytical.example",
+    "4111 1111 1111 1111",
+    "078-05-1121",
+    "DE89 3704 0044 0532 0130 00",
+    "+44 20 7946 0958",
+    "203.0.113.77",
+    "sk-ant-api03-" + "c4naryC4NARY" * 8,
+)
+MAIL, CARD, SSN, IBAN, PHONE, ADDRESS, KEY = CANARIES
+
+ASKED = ChatRequest.of(
+    [
+        Message.system(f"You serve {MAIL}."),
+        Message.user(f"My card is {CARD}, SSN {SSN}, {IBAN}. Call {PHONE} from {ADDRESS}."),
+        Message.assistant(ToolCall("c1", "look_up", json.dumps({"who": MAIL, "key": KEY}))),
+        Message.tool("c1", f"Found {MAIL}: {CARD}, key {KEY}"),
+        Message.user(f"Write to {MAIL}."),
+    ],
+    model="gpt-4o-mini",
+    tools=[{"type": "function", "function": {"name": "look_up", "description": f"Not {MAIL}"}}],
+    extra={"metadata": {"owner": MAIL}},
+    context=Context(tenant="acme", user="u1", session="s1"),
+)
+
+FAULTS = [
+    None,
+    "status=400",
+    "status=401",
+    "status=404",
+    "status=429; retry-after=1",
+    "status=500",
+    "reset_at=0",
+    "reset_at=400",
+    "truncate=1",
+    "error=overloaded_error",
+    "malformed_at=1",
+    "hold_headers",
+    "stall_at=2",
+    "body=<html>",
+]
+
+
+@pytest.fixture
+def anyio_backend(lamella_virtual_backend: Any) -> Any:
+    """Waits of seconds take none."""
+    return lamella_virtual_backend
+
+
+@pytest.fixture(params=[False, True], ids=["run", "stream"])
+def stream(request: pytest.FixtureRequest) -> bool:
+    """Unstreamed and streamed."""
+    return bool(request.param)
+
+
+class World:
+    """The stack, and everything that an observer could get hold of."""
+
+    def __init__(self, url: str, directory: Path, *rules: Any, **options: Any) -> None:
+        self.seen: list[object] = []
+        self.directory = directory
+        self.ports = virtual_ports()
+        self.log = Log(sink=self.seen.append, level="debug", content=True)
+        self.pii = PII(scope="session", key=Secret.of_value("0123456789abcdef-key"), **options)
+        spare = OpenAI("unused", base_url=url, options=OpenAIOptions(name="spare"))
+        self.pipeline = Pipeline(
+            [
+                Deadline(120),
+                self.log,
+                Audit(directory, key=Secret.of_value("an audit key of enough bytes....")),
+                self.pii,
+                Guard([blocked_terms(["nightfall"]), injection_markers(label="always"), *rules]),
+                SingleFlight(),
+                Fallback([spare]),
+                Retry(attempts=2, base=0.01),
+                RateLimit(requests=100, tokens=1_000_000),
+                Concurrency(10),
+                CircuitBreaker(),
+                Timeout(connect=2, first_event=5, idle=5),
+                Cost(),
+                self.spy,
+            ],
+            OpenAI("unused", base_url=url, options=OpenAIOptions(name="first")),
+            ports=self.ports,
+        )
+
+    async def spy(self, request: Request[Any], call_next: Any) -> Any:
+        """The innermost layer, which may be anybody's: an observer of requests and answers."""
+        key = request_key(request)
+        self.seen += [request, repr(request), repr(request.context), key]
+        try:
+            response = await call_next(request)
+        except LamellaError as error:
+            self.seen += list(told_by(error))
+            raise
+        self.seen += [repr(response), response.head]
+        return response
+
+    async def ask(self, *, stream: bool) -> LamellaError | None:
+        """Ask, and keep what the failure says."""
+        try:
+            if stream:
+                async with self.pipeline.stream(ASKED) as response:
+                    self.trace = response.trace
+                    await response.collect()
+            else:
+                self.trace = (await self.pipeline.run(ASKED)).trace
+        except LamellaError as error:
+            self.seen += list(told_by(error))
+            return error
+        return None
+
+    def looked_over(self) -> str:
+        """All of it as one text."""
+        self.log.flush()
+        stores: Any = self.ports.stores
+        found = [repr(self.pii), str(self.pipeline.explain()), *map(repr, self.seen)]
+        if hasattr(self, "trace"):
+            found += [repr(self.trace.notes), repr(self.trace.attempts), self.trace.draw()]
+            found += [repr(shown.to_dict()) for shown in self.trace.content.values()]
+            found += [repr(self.trace.content)]
+        for key, entry in stores.blobs._entries.items():
+            found += [key, repr(sorted(entry.tags)), repr(entry.data)]
+        found += [repr(vars(stores.leases)), repr(vars(stores.records)), repr(vars(stores.local))]
+        found += [repr(file.read_bytes()) for file in self.directory.rglob("*") if file.is_file()]
+        return "\n".join(found)
+
+
+def told_by(error: BaseException) -> Iterator[str]:
+    """All that an error says, with its causes; what had been shown of the answer apart."""
+    yield "".join(traceback.format_exception(error))
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        fields = {name: value for name, value in vars(one).items() if name != "partial"}
+        yield f"{one!s} {one!r} {one.args!r} {fields!r}"
+        waiting += [one.__cause__, one.__context__, *getattr(one, "errors", ())]
+    try:
+        yield repr(pickle.dumps(error.copy(partial=None) if hasattr(error, "copy") else error))
+    except (TypeError, AttributeError, pickle.PicklingError):
+        return
+
+
+def spellings(canary: str) -> tuple[str, ...]:
+    """How it could stand somewhere: as it is, without separators, escaped."""
+    bare = canary.replace(" ", "").replace("-", "")
+    return canary, bare, json.dumps(canary)[1:-1]
+
+
+def must_hold_no_canary(text: str) -> None:
+    """None of them, in any spelling."""
+    for canary in CANARIES:
+        for spelling in spellings(canary):
+            place = text.find(spelling)
+            assert place < 0, f"{canary} in: ...{text[max(0, place - 300) : place + 100]}"
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
+async def test_no_canary_is_anywhere_whatever_goes_wrong(
+    fault: str | None, stream: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Sent, written, noted, raised, kept, shown: nothing of it holds one."""
+    caplog.set_level(logging.DEBUG)
+    async with MockServer(faults=[fault] * 4 if fault else []) as server:
+        world = World(server.url, tmp_path)
+        failure = await world.ask(stream=stream)
+        await world.pipeline.aclose()
+        sent = [(r.path, dict(r.query), dict(r.headers.items()), r.json) for r in server.requests]
+    assert sent
+    assert fault or failure is None
+    must_hold_no_canary(json.dumps(sent, ensure_ascii=False))
+    must_hold_no_canary(world.looked_over())
+    must_hold_no_canary(caplog.text)
+
+
+async def test_a_provider_that_echoes_the_prompt_echoes_no_canary(
+    stream: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Some quote what they were sent in the messages of their errors."""
+    caplog.set_level(logging.DEBUG)
+
+    async def echo(received: Received) -> Reply:
+        body = {"error": {"message": received.body.decode(), "type": "invalid_request_error"}}
+        return Reply(400, {"content-type": "application/json"}, json.dumps(body).encode())
+
+    async with HTTPServer(echo) as server:
+        world = World(f"{server.url}/v1", tmp_path)
+        assert await world.ask(stream=stream) is not None
+        await world.pipeline.aclose()
+    must_hold_no_canary(world.looked_over())
+    must_hold_no_canary(caplog.text)
+
+
+async def test_a_broken_guard_tells_nothing(stream: bool, tmp_path: Path) -> None:
+    """What a rule or a detector raises may quote what it was given."""
+
+    def broken(inspection: Any) -> Any:
+        raise ValueError(f"cannot parse {inspection.text}")
+
+    class Broken:
+        kinds = ("thing",)
+        reach = 10
+
+        def find(self, text: str) -> Any:
+            raise ValueError(f"cannot parse {text}")
+
+    async with MockServer() as server:
+        for rules, options in (([broken], {}), ([], {"detectors": [Broken()]})):
+            world = World(server.url, tmp_path, *rules, **options)
+            assert await world.ask(stream=stream) is not None
+            await world.pipeline.aclose()
+            must_hold_no_canary(world.looked_over())
+        assert not server.requests
+
+
+async def test_what_is_blocked_tells_only_its_kind(stream: bool, tmp_path: Path) -> None:
+    """The strategy that lets nothing pass, at its most talkative."""
+    async with MockServer() as server:
+        world = World(server.url, tmp_path, strategies={"card": "block"})
+        failure = await world.ask(stream=stream)
+        await world.pipeline.aclose()
+        assert not server.requests
+    assert getattr(failure, "kinds", None) == ("card",)
+    must_hold_no_canary(world.looked_over())
+
+
+async def test_the_caller_gets_what_was_meant(stream: bool, tmp_path: Path) -> None:
+    """The canaries are in the answer where the model names them, and only there."""
+
+    async def answer(received: Received) -> Reply:
+        said = json.loads(received.body)["messages"][-1]["content"]
+        body = {
+            "id": "x", "object": "chat.completion", "created": 1, "model": "gpt-4o-mini",
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": f"Yes: {said}"},
+                         "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 3, "completion_tokens": 3, "total_tokens": 6},
+        }  # fmt: skip
+        return Reply(200, {"content-type": "application/json"}, json.dumps(body).encode())
+
+    async with HTTPServer(answer) as server:
+        world = World(f"{server.url}/v1", tmp_path)
+        if stream:
+            async with world.pipeline.stream(ASKED) as response:
+                await response.collect()
+        else:
+            response = await world.pipeline.run(ASKED)
+        assert response.text == f"Yes: Write to {MAIL}."
+        world.trace = response.trace
+        await world.pipeline.aclose()
+    must_hold_no_canary(world.looked_over())
