@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lamella_middlewares.watch import Watch
 
 __all__ = (
+    "PII",
     "Audit",
     "CircuitBreaker",
     "Concurrency",
@@ -41,7 +42,6 @@ __all__ = (
     "Hold",
     "LoadShed",
     "Log",
-    "PII",
     "RateLimit",
     "Retry",
     "Route",

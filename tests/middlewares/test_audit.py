@@ -8,6 +8,7 @@ from tempfile import mkdtemp
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 from audit_disks import segments
 from audit_logs import KEY, ask, pipeline, records
@@ -31,6 +32,7 @@ from lamella import (
     Usage,
     UsageReport,
 )
+from lamella._registry import registry
 from lamella.testing import Scripted, each_step, virtual_ports
 from lamella_middlewares.audit import Audit, Heads
 from lamella_middlewares.audit._keys import DigestKey
@@ -117,6 +119,40 @@ async def test_each_field_has_a_digest_of_its_own(tmp_path: Path) -> None:
     assert second.keys() == {"messages", "temperature"}
     assert first["messages"] == second["messages"]
     assert first["temperature"] != second["temperature"]
+
+
+async def test_large_content_has_the_same_digest(tmp_path: Path) -> None:
+    """It is made in a thread, so that the event loop is not held up by it."""
+    threads: list[Any] = []
+    ports = virtual_ports()
+
+    async def thread(function: Any, *args: Any) -> Any:
+        threads.append(function)
+        return function(*args)
+
+    async with pipeline(tmp_path, ports=attrs.evolve(ports, thread=thread)) as line:
+        request = ask("word " * 100_000)
+        await line.run(request)
+    (intent,) = records(tmp_path, "intent")
+    made = DIGESTS.content("acme", "messages", request.messages)
+    assert intent["request_digests"] == {"messages": made}
+    assert "digest" in [getattr(function, "__name__", "") for function in threads]
+
+
+async def test_a_file_can_say_what_code_can(tmp_path: Path, monkeypatch: Any) -> None:
+    """A preset's table makes the same layer, heads included."""
+    monkeypatch.setenv("AUDIT_TEST_KEY", KEY.reveal())
+    table = {
+        "directory": str(tmp_path / "log"),
+        "key": "env:AUDIT_TEST_KEY",
+        "heads": {"every": 2, "sinks": [str(tmp_path / "heads")]},
+    }
+    audit = registry().make("middlewares", "audit", table)
+    assert isinstance(audit, Audit)
+    assert audit.heads.every == 2
+    async with Pipeline([audit], Scripted(["x"]), ports=virtual_ports()) as line:
+        await line.run(ask())
+    assert (tmp_path / "heads").exists()
 
 
 async def test_names_can_be_digests(tmp_path: Path) -> None:
@@ -215,10 +251,10 @@ async def test_an_answer_that_is_left_or_breaks_off_has_an_outcome(tmp_path: Pat
 
 async def test_a_stream_without_an_end_is_no_good_answer(tmp_path: Path) -> None:
     """The outcome is what the protocol says, not what the text looks like."""
-    async with pipeline(tmp_path, [[TextDelta("Hello.")]]) as line:
-        async with line.stream(ask()) as response:
-            with pytest.raises(StreamTruncated):
-                await response.collect()
+    line = pipeline(tmp_path, [[TextDelta("Hello.")]])
+    async with line, line.stream(ask()) as response:
+        with pytest.raises(StreamTruncated):
+            await response.collect()
     (outcome,) = records(tmp_path, "outcome")
     assert outcome["error"]["class"] == "StreamTruncated"
 

@@ -6,7 +6,7 @@ import errno
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import attrs
@@ -19,6 +19,7 @@ from lamella import (
     ChatRequest,
     DeadlineExceeded,
     Pipeline,
+    RateLimitError,
     Request,
     Secret,
 )
@@ -213,6 +214,44 @@ async def test_content_without_a_form_is_refused(tmp_path: Path) -> None:
     intent, outcome = records(tmp_path, "intent", "outcome")
     assert "request_digests" not in intent
     assert outcome["intent"]["seq"] == intent["seq"]
+
+
+async def test_an_outcome_without_a_form_is_written_without_its_particulars(
+    tmp_path: Path,
+) -> None:
+    """What a stranger's error carries cannot keep the outcome out of the log."""
+    error = RateLimitError("slow", status=cast("int", 429.5))
+    async with pipeline(tmp_path, [error]) as line:
+        with pytest.raises(RateLimitError):
+            await line.run(ask())
+    intent, outcome = records(tmp_path, "intent", "outcome")
+    assert [outcome["outcome"], outcome["unwritable"]] == ["failed", "TypeError"]
+    assert outcome["intent"]["seq"] == intent["seq"]
+    assert outcome["user"] == "ada"
+
+
+async def test_what_a_failing_disk_leaves_behind_is_no_tampering(
+    tmp_path: Path, disk: FailingDisk
+) -> None:
+    """A file that was given up in a record's middle; the next says up to where it counts."""
+    async with pipeline(tmp_path) as line:
+        await line.run(ask())
+        disk.room = 100
+        disk.fails = {"truncate": errno.EIO}
+        with pytest.raises(AuditError):
+            await line.run(ask())
+        disk.room, disk.fails = None, {}
+        await line.run(ask())
+    report = verify(tmp_path)
+    assert report.ok
+    assert len(report.segments) == 2
+    first = segments(tmp_path)[0]
+    first.write_bytes(first.read_bytes() + b"garbage\n")  # after what counts: nobody is misled
+    report = verify(tmp_path)
+    assert report.ok
+    assert "an error of the disk ended it" in " ".join(report.remarks)
+    first.write_bytes(first.read_bytes().replace(b"ada", b"eve", 1))
+    assert not verify(tmp_path).ok
 
 
 async def test_a_secret_that_is_gone_refuses_the_request(

@@ -18,7 +18,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 from audit_disks import FailingDisk, good, segments, told
 
-from lamella import AuditError, ConfigurationError, Ports
+from lamella import AuditError, ConfigurationError, Ports, Waiter
 from lamella.testing import each_step, virtual_ports
 from lamella_middlewares.audit._log import AuditLog, shared_log
 from lamella_middlewares.audit._reading import in_use
@@ -160,6 +160,7 @@ async def test_an_entry_can_be_waited_for_again(tmp_path: Path) -> None:
     positions = [await entry.durable() for _ in range(2)]
     assert positions[0] == positions[1] == (segments(tmp_path)[0].stem, 1, positions[0].leaf_hash)  # type: ignore[union-attr]
     assert told(tmp_path, "outcome") == [1]
+    assert not log.awaits(entry, Waiter())  # it would not be woken any more
 
 
 async def test_what_cannot_be_recorded_touches_nothing(tmp_path: Path) -> None:
@@ -247,6 +248,51 @@ def test_a_loop_that_ends_leaves_its_records_to_others(tmp_path: Path, backend: 
         anyio.run(leave, number, number, backend=backend)
     anyio.run(log.aclose, ports, backend=backend)
     assert told(tmp_path) == list(range(12))
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_who_waits_on_another_loop_takes_over(tmp_path: Path, backend: str) -> None:
+    """When the loop of whoever was to write ends; a thread that begins after that does nothing."""
+    log, given = AuditLog(tmp_path), list[Any]()
+    handed, waiting = threading.Event(), threading.Event()
+
+    async def never(function: Callable[..., Any], /, *args: Any) -> Any:
+        given.extend([function, *args])
+        handed.set()
+        await anyio.sleep_forever()
+
+    async def leave() -> None:
+        log.enter(attrs.evolve(Ports(), thread=never), "intent", {"n": 0})
+        while not waiting.is_set():
+            await checkpoint()
+
+    async def wait() -> None:
+        handed.wait(30)
+        async with anyio.create_task_group() as group:
+            group.start_soon(log.append, Ports(), "intent", {"n": 1})
+            while log.waiting < 2 or not log._queue[1].waiters:
+                await checkpoint()
+            waiting.set()
+
+    threads = [
+        threading.Thread(target=anyio.run, args=(run,), kwargs={"backend": backend}, daemon=True)
+        for run in (leave, wait)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert told(tmp_path) == [0, 1]
+
+    async def late() -> None:
+        log.enter(attrs.evolve(Ports(), thread=never), "intent", {"n": 2})
+        function, *args = given[:3]
+        assert function(*args) is False
+        assert log.waiting == 1
+
+    anyio.run(late)
+    anyio.run(log.aclose, Ports())
+    assert told(tmp_path) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("fsync", POLICIES)

@@ -21,6 +21,7 @@ from lamella import ConfigurationError
 from lamella.testing import run_virtual
 from lamella_middlewares.audit import Heads
 from lamella_middlewares.audit._chain import Chain
+from lamella_middlewares.audit._heads import head_problem
 from lamella_middlewares.audit._prove import check_proof, consistency, head_of, prove
 from lamella_middlewares.audit._record import Draft
 from lamella_middlewares.audit._verify import Report, verify
@@ -431,6 +432,48 @@ def test_whatever_is_done_to_a_log_shows(data: bytes, newest: bool) -> None:
         (directory / "log.id").write_text(whole["log"])
         report = verify(directory, heads=[whole, *heads] if newest else [whole], keys=[])
         assert report.ok is (data == b"".join(lines))
+
+
+ODD: list[Any] = [None, True, -1, 10**15, "", "x", "\0", [], {}, [[]], {"a": {}}, [{}]]
+"""What somebody may write who wants the verifier to fall over."""
+
+
+@pytest.mark.parametrize("kind", ["head", "key", "adopted", "outcome", "intent", "segment", "note"])
+async def test_no_record_makes_the_verifier_fall_over(log: Log, kind: str) -> None:
+    """Whatever a record that follows the others holds, there is a report."""
+    lines = log.lines
+    fields = {
+        "head": log.heads[0],
+        "succession": {"type": "lamella-audit-key-1", "old": ADA, "new": ADA},
+        "intent": {"segment": log.path.stem, "seq": 1},
+        "segment": "x", "size": 1, "root": "x", "previous": "x", "previous_size": 1,
+        "previous_root": "x", "why": "failed",
+    }  # fmt: skip
+    head = {**log.heads[0], "type": "lamella-audit-merge-1", "segments": []}
+    for base in (fields, {**fields, "head": head}):
+        for name, value in base.items():
+            inner = (
+                [{name: {**value, key: odd}} for key in value for odd in ODD]
+                if (isinstance(value, dict))
+                else []
+            )
+            for change in [*inner, *[{name: odd} for odd in ODD]]:
+                more = edited(lines[-1], **{**base, "kind": kind, **change})
+                log.path.write_bytes(rechained([*lines, more]))
+                report = log.check()
+                assert json.dumps(report.to_dict())
+
+
+@given(st.recursive(st.sampled_from(ODD), lambda one: st.lists(one) | st.dictionaries(
+    st.sampled_from(["type", "segments", "segment", "size", "root", "key", "signature", "log",
+                     "at", "previous", "path", "record", "seq", "head", "old_size"]), one)))  # fmt: skip
+def test_no_head_or_proof_makes_it_fall_over(value: Any) -> None:
+    """What is given may come from anybody."""
+    given_head = value if isinstance(value, dict) else {"type": value}
+    for kind in ("lamella-audit-head-1", "lamella-audit-merge-1"):
+        assert head_problem({**given_head, "type": kind}) is not None
+    for kind in ("lamella-audit-proof-1", "lamella-audit-consistency-1"):
+        assert check_proof({**given_head, "type": kind}) is not None
 
 
 # --- proofs ------------------------------------------------------------------------------------

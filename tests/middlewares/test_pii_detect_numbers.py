@@ -24,6 +24,12 @@ from lamella_middlewares.pii._detect._numbers import (
     mentions,
 )
 
+WHOLE = (
+    *("4111 1111 1111 1111", "GB82 WEST 1234 5698 7654 32", "536-90-4399", "912-70-1234", "phone "),
+    *("943 476 5919", "AB 12 34 56 C", "passport X1234567", "dl A1234567", "born May 3, 1984"),
+    *("12 Oak Street, Springfield, IL 62701", "+41 79 123 45 67", "415-555-2671x123", "84 23 30"),
+)
+
 LOOKAROUND = re.compile(r"\(\?<?[!=](?:\(.*?\)|[^()])*?\)")
 REFERENCE = re.compile(r"\(\?P=joint\)|\\[0-9]")
 
@@ -45,20 +51,23 @@ MODULES = (
 
 BAD = (
     *("1", "1 ", "12 ", "123-", "4444 ", "0 1 2 ", "00 ", "07 ", "+1", "+", "(1) ", "1-", "9a"),
+    *("(415) 555-2671 ", "GB82 ", "GB82WEST", "9" * 40 + " ", "<<", "P<UTO", "passport 1"),
+    *("dl a1-", "born 1/1/", "1 Jan ", "12 A ", "12 St ", "12 Oak Oak Oak Oak ", "PO Box 1 "),
     *(
-        "(415) 555-2671 ",
-        "GB82 ",
-        "GB82WEST",
-        "9" * 40 + " ",
-        "<<",
-        "P<UTO",
-        "passport 1",
-        "dl a1-",
+        "NY 12345 ",
+        "M1 1A",
+        "call 1 ",
+        "1.1.1.",
+        "Strasse 1, ",
+        "12 rue de la ",
+        "(",
+        "1)(",
+        "\\n1",
     ),
-    *("born 1/1/", "1 Jan ", "12 A ", "12 St ", "12 Oak Oak Oak Oak ", "PO Box 1 ", "NY 12345 "),
-    *("M1 1A", "call 1 ", "1.1.1.", "Strasse 1, ", "12 rue de la ", "(", ")", "1)(", "\\n1"),
 )
 """Pieces that begin what detectors look for, to be repeated."""
+
+PIECES = st.sampled_from([*BAD, *WHOLE, "a", " ", ", ", "\n"])
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -114,6 +123,26 @@ def test_findings_need_what_needs_says(kind: str, text: str) -> None:
     for name in ENGINES:
         with engine(name):
             assert detector.needs(text) or not findings
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(
+    pieces=st.lists(
+        st.sampled_from([*BAD, *WHOLE, "a", " ", ", ", "\n"]), min_size=20, max_size=80
+    ),
+    place=st.floats(0, 1),
+)
+def test_reach_is_all_that_is_looked_at(kind: str, pieces: list[str], place: float) -> None:
+    """What comes more than `reach` characters behind a finding changes nothing about it."""
+    detector: Any = BUILTIN[kind]()
+    text = "".join(pieces)
+    cut = int(len(text) * place)
+    edge = cut - detector.reach
+
+    def certain(of: str) -> list[tuple[int, int]]:
+        return [(f.start, f.end) for f in detector.find(of) if f.end <= edge]
+
+    assert certain(text[:cut]) == certain(text)
 
 
 def test_what_touches_a_number() -> None:

@@ -19,6 +19,7 @@ from lamella_middlewares.pii._detect._custom import (
     regex_detector,
 )
 from lamella_middlewares.pii._detect._kept import KeptFindings
+from lamella_middlewares.pii._detect._numbers import NumberDetector
 from lamella_middlewares.pii._detect._overlaps import resolved
 from lamella_middlewares.pii._detect._scanner import KEPT_FROM, Scanner
 
@@ -209,6 +210,33 @@ def test_where_nothing_may_be_nothing_is(text: str) -> None:
     """Whenever a text has findings, `maybe` said so."""
     scanner = Scanner(ALL)
     assert scanner.maybe(text) or not scanner.scan(text)
+
+
+NUMBERLESS = (
+    *(
+        "born on the fifth of May",
+        "date of birth: ",
+        "passport no. ",
+        "P<UTOERIKSSON<<ANNA<MARIA<<",
+    ),
+    *(
+        "Mrs. Eve Adams, Baker Street, London ",
+        "PO Box ",
+        "driving licence ",
+        "ABCDE",
+        "call ",
+        "+(",
+    ),
+    *("-", " ", ",", "IBAN DE", "SSN ", "NHS number ", "\n"),
+)
+
+
+@given(st.lists(st.sampled_from(NUMBERLESS), max_size=9).map("".join))
+def test_numbers_need_a_digit(text: str) -> None:
+    """The one question asked before all detectors of numbers is right to rule them out."""
+    for detector in ALL:
+        if isinstance(detector, NumberDetector):
+            assert list(detector.read(text)) == []
 
 
 def test_reach_is_the_longest_and_unknown_if_one_is() -> None:

@@ -131,6 +131,10 @@ async def test_a_vault_is_bounded(bounds: Vault, words: str) -> None:
     assert "vault=Vault(...)" in str(caught.value)
     assert "user0" not in str(caught.value)
     assert transport.requests == []
+    lenient, _ = stack(vault=bounds, on_failure="pass")
+    for padding in ("", "word " * 10_000):  # looked into at once, and in a thread
+        with pytest.raises(InspectionError, match=words):
+            await ask(lenient, padding + text)
     redacting, _ = stack(vault=bounds, strategy="redact")
     assert await ask(redacting, text)
 

@@ -8,7 +8,8 @@ from contextvars import ContextVar
 import anyio
 import pytest
 
-from lamella import ChatRequest, Pipeline, Secret, SecretError
+from lamella import ChatRequest, Pipeline, Registry, Secret, SecretError
+from lamella._registry import using
 from lamella.testing import MockServer, Scripted
 from lamella.transports import OpenAI
 from lamella.transports._credentials import Credential
@@ -19,10 +20,11 @@ from lamella_middlewares import Fallback
 ASK = ChatRequest.of("hello", model="m")
 
 
-def test_a_reference_that_nobody_reads_is_never_taken_for_a_key() -> None:
+@pytest.mark.parametrize("scheme", ["vault", "aws-secrets", "azure-keyvault", "some_other"])
+def test_a_reference_that_nobody_reads_is_never_taken_for_a_key(scheme: str) -> None:
     """`vault:...` without the distribution that reads it is refused, and not repeated."""
-    with pytest.raises(SecretError, match="'vault'") as refused:
-        OpenAI("vault:secret/team#key")
+    with using(Registry([])), pytest.raises(SecretError, match=f"'{scheme}'") as refused:
+        OpenAI(f"{scheme}:secret/team#key")
 
     assert "team" not in str(refused.value)
 

@@ -153,7 +153,7 @@ def head_digest(head: Mapping[str, Any]) -> str:
 def head_problem(head: Mapping[str, Any]) -> str | None:
     """What is wrong with a head as such, whatever log it is of; None if nothing is."""
     kind = head.get("type")
-    if kind not in {HEAD_TYPE, MERGE_TYPE}:
+    if kind not in (HEAD_TYPE, MERGE_TYPE):
         return "it is no head of an audit log"
     missing = [name for name in (_HEAD if kind == HEAD_TYPE else _MERGE) if name not in head]
     if missing:

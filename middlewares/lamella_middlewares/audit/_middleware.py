@@ -173,7 +173,11 @@ class Audit:
 
     def health(self, ports: Ports | None = None) -> PartHealth:
         """Whether records can be written, outcomes are owed, or sinks of heads fail."""
-        found = [keeper for keeper, used in self._used.values() if ports in {None, used}]
+        found = [
+            keeper
+            for keeper, used in self._used.values()
+            if ports is None or ports.stores.local is used.stores.local
+        ]
         if not found:
             return PartHealth(well=None)
         return found[-1].health()

@@ -347,7 +347,9 @@ def _claimed(source: str, line: bytes) -> list[Claim]:
     if kind not in names:
         return []
     segment, size, root = (record.get(name) for name in names[kind])
-    if not isinstance(segment, str) or type(size) is not int or not isinstance(root, str):
+    if not isinstance(segment, str) or not isinstance(root, str):
+        return []
+    if type(size) is not int or size < 0:
         return []
     return [Claim(segment, size, root, what, source, None, record.get("why") == "failed")]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import attrs
 
@@ -168,11 +168,11 @@ class _Calls:
             self._ended(record.get("intent"))
 
     def _ended(self, intent: Any) -> None:
-        of = table(intent)
-        if not of:
+        segment, seq = table(intent).get("segment"), table(intent).get("seq")
+        if not isinstance(segment, str) or type(seq) is not int:
             self.stray += 1
             return
-        place = (str(of.get("segment")), cast("int", of.get("seq")))
+        place = (segment, seq)
         if self.open.pop(place, None) is None:
             self._closed.add(place)
 

@@ -63,7 +63,7 @@ class Place:
     channel: Channel | None = None
 
 
-class _Stage:
+class Stage:
     """A text before one rule."""
 
     __slots__ = ("_before", "_fresh", "_held", "_length", "_off", "_offset", "_place", "asking",
@@ -126,11 +126,12 @@ class _Stage:
             self._off = True
             self._held = []
             return window[start:]
-        text, reached = self._let_through(verdict, inspection)
-        self._keep(window, reached)
+        text, reached = self.let_through(verdict, inspection)
+        if not final:
+            self._keep(window, reached)
         return text
 
-    def _let_through(self, verdict: Verdict, inspection: Inspection) -> tuple[str, int]:
+    def let_through(self, verdict: Verdict, inspection: Inspection) -> tuple[str, int]:
         """What goes on, and up to where in the window that is."""
         window, start = inspection.text, inspection.start
         limit = len(window)
@@ -174,7 +175,7 @@ class Lane:
 
     def __init__(self, rules: Sequence[Rule], place: Place) -> None:
         self._place = place
-        self._stages = [_Stage(rule, place) for rule in rules]
+        self._stages = [Stage(rule, place) for rule in rules]
         self._seen: list[str] = []
 
     def feed(self, text: str) -> Steps:

@@ -7,8 +7,8 @@ from itertools import groupby
 from typing import Any
 
 from lamella import Request, Surface, map_texts
-from lamella_middlewares.guard._lanes import Lane, Place, Question
-from lamella_middlewares.guard._rules import Review, Rule, inspects, reviews
+from lamella_middlewares.guard._lanes import Place, Question, Stage
+from lamella_middlewares.guard._rules import Inspection, Review, Rule, inspects, reviews
 from lamella_middlewares.guard._scene import Scene
 
 
@@ -60,9 +60,18 @@ async def _inspect(scene: Scene, rules: Sequence[Rule], questions: list[Question
     everywhere = all(rule.roles is None for rule in rules)
     for text, surface in found:
         here = rules if everywhere else [rule for rule in rules if _concerns(rule, surface)]
-        lane = Lane(here, Place(scene, "in", surface))
-        new = await scene.decide_later(lane.whole(text))
-        questions += lane.questions()
+        new = text
+        for rule in here:
+            inspection = Inspection(
+                new, 0, 0, final=True, direction="in", surface=surface, channel=None, scene=scene
+            )
+            verdict = await scene.judge(rule, inspection)
+            if verdict is None or verdict.kind == "allow":
+                continue
+            stage = Stage(rule, Place(scene, "in", surface))
+            new, _ = stage.let_through(verdict, inspection)
+            if stage.asking is not None:
+                questions.append(Question(rule, verdict, text, "in"))
         changed = changed or new != text
         made.append(new)
     if changed:

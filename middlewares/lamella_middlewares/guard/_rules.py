@@ -67,7 +67,7 @@ class Inspection:
     direction: Literal["in", "out"]
     surface: Surface | None
     channel: Channel | None
-    _scene: Scene = attrs.field(repr=False, eq=False)
+    _scene: Scene = attrs.field(alias="scene", repr=False, eq=False)
 
     @property
     def request(self) -> Request[Any]:
@@ -98,7 +98,7 @@ class Review:
     """
 
     request: Request[Any]
-    _scene: Scene = attrs.field(repr=False, eq=False)
+    _scene: Scene = attrs.field(alias="scene", repr=False, eq=False)
 
     @property
     def context(self) -> Context:
@@ -200,8 +200,9 @@ def rule(
     """
     if function is None:
         return partial(rule, **options)
-    name = options.pop("name", None) or name_of(function).strip("<>_")
-    return checked(FunctionRule(function, name, **options))
+    given: dict[str, Any] = {**options}
+    given["name"] = given.get("name") or name_of(function).strip("<>_")
+    return checked(FunctionRule(function, **given))
 
 
 def checked(made: L) -> L:

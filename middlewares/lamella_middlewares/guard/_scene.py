@@ -119,7 +119,7 @@ class Scene:
                     found = steps.send(None)
                     continue
                 query = cast("Query", found)
-                judged = await self._judged_later(query.rule, query.inspection)
+                judged = await self.judge(query.rule, query.inspection)
                 found = steps.send(judged)
         except StopIteration as stop:
             return cast("str", stop.value)
@@ -133,7 +133,8 @@ class Scene:
             verdict = _failure_of(error)
         return self._checked(rule, verdict, inspection.direction)
 
-    async def _judged_later(self, rule: Rule, inspection: Inspection) -> Verdict | None:
+    async def judge(self, rule: Rule, inspection: Inspection) -> Verdict | None:
+        """What a rule says of a text; None if it failed, and that may pass."""
         direction = inspection.direction
         threaded = rule.blocking or (len(inspection.text) >= _LONG and not waits(rule))
         if threaded:
@@ -144,7 +145,7 @@ class Scene:
             found = rule.inspect(inspection)
         except Exception as error:  # noqa: BLE001 - whatever it is, the text was not inspected
             found = _failure_of(error)
-        if isawaitable(found):
+        if type(found) is not Verdict and isawaitable(found):
             return await self._later(rule, found, direction)
         return self._checked(rule, found, direction)
 
@@ -158,7 +159,7 @@ class Scene:
             found = rule.review(review)
         except Exception as error:  # noqa: BLE001 - whatever it is, the request was not inspected
             found = _failure_of(error)
-        if isawaitable(found):
+        if type(found) is not Verdict and isawaitable(found):
             return await self._later(rule, found, "in")
         return self._checked(rule, found, "in")
 

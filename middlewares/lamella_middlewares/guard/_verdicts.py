@@ -76,8 +76,8 @@ def allow(
         settled: See `Verdict`.
         **numbers: Counts for the trace.
     """
-    if not note and settled is None:
-        return _ALLOWED
+    if not note:
+        return _ALLOWED if settled is None else Verdict("allow", settled=settled)
     reason = _word(note, "note") if note else ""
     return Verdict("allow", reason, _kinds(kinds), settled=settled, numbers=_numbers(numbers))
 

@@ -64,8 +64,11 @@ def _blocks(pii: Any) -> bool:
     return any(chosen.get(kind, pii.strategy) == "block" for kind in pii.finds)
 
 
-def _own_mark() -> str:
-    return str(next(_instances))
+def _name(pii: Any) -> str:
+    """The name of what finds things for it, which it shares with who finds the same things."""
+    # Nothing but the kinds decides what is found, unless somebody's own detectors do.
+    same = not pii.detectors and not pii.allow
+    return ",".join(sorted(pii.finds)) if same else str(next(_instances))
 
 
 @middleware(
@@ -162,7 +165,7 @@ class PII:
     blocks: bool = attrs.field(
         init=False, repr=False, default=attrs.Factory(_blocks, takes_self=True)
     )
-    _mark: str = attrs.field(init=False, repr=False, factory=_own_mark)
+    _name: str = attrs.field(init=False, repr=False, default=attrs.Factory(_name, takes_self=True))
 
     def __attrs_post_init__(self) -> None:
         """Check what several options say together."""
@@ -255,12 +258,8 @@ class PII:
         loaded = loading(self.kinds)
         if not loaded.done:
             await loaded.ready(context)
-        ports = context.ports
-        # Nothing but its options decides what it finds, unless somebody's own detectors do.
-        same = not self.detectors and not self.allow
-        name = ",".join(sorted(self.finds)) if same else self._mark
-        local = ports.stores.local
-        return local.get((*_HOME, name), lambda: self._made(context))
+        local = context.ports.stores.local
+        return local.get((*_HOME, self._name), lambda: self._made(context))
 
     def _made(self, context: Context) -> Inspector:
         from lamella_middlewares.pii._detect._kept import KeptFindings

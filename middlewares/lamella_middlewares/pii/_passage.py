@@ -27,6 +27,7 @@ from lamella_middlewares.pii._restoring import Restoring
 from lamella_middlewares.pii._screening import Screening
 from lamella_middlewares.pii._showing import Masked, masked_answer
 from lamella_middlewares.pii._strategies import Strategy, redacted
+from lamella_middlewares.pii._vault import FULL
 
 if TYPE_CHECKING:
     from lamella_middlewares.pii._inspecting import Inspector
@@ -138,7 +139,7 @@ class Passage(Generic[R]):
         try:
             found = await self._in_thread(request, lambda: masking.mask(request))
         except InspectionError as error:
-            if not self._lenient and pii.looks_in:
+            if error.inspector == FULL or (pii.looks_in and not self._lenient):
                 raise
             self._vault = self._vault.renewed()  # the thread may be about the other one still
             masking = self._masking()

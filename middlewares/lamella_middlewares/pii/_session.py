@@ -110,12 +110,14 @@ class SessionVault:
             return
         new = sum(one not in self._entries for one in due)
         if len(self._entries) + new > self._bounds.max_values:
-            raise InspectionError(
+            error = InspectionError(
                 "PII found more in one session than its vault may hold "
                 f"(max_values={self._bounds.max_values}).",
                 hint="Raise it with PII(vault=Vault(...)), or begin a new session.",
                 layer="pii",
             )
+            error.inspector = "vault"
+            raise error
         blobs = context.ports.stores.blobs
         await self._bounded(context, lambda: self._write(blobs, due, values), "written")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from lamella import InspectionError
 from lamella_middlewares.pii._placeholders import FORM, LITERAL, SHORTEST, Mint
@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from lamella_middlewares.pii._records import Vault
     from lamella_middlewares.pii._session import SessionVault
 
-LAYER = "pii"
+LAYER: Final = "pii"
+FULL: Final = "vault"
+"""The `inspector` of the error of a vault without room, which never lets anything pass."""
 
-_STEP = 2  # characters by which a token grows where a shorter one is taken
+_STEP: Final = 2  # characters by which a token grows where a shorter one is taken
 
 
 class CallVault:
@@ -153,9 +155,11 @@ class CallVault:
         full = len(self._values) >= bounds.max_values
         if full or self._bytes > bounds.max_bytes:
             what = f"max_values={bounds.max_values}" if full else f"max_bytes={bounds.max_bytes}"
-            raise InspectionError(
+            error = InspectionError(
                 f"PII found more in one request than its vault may hold ({what}).",
                 hint="Raise the bound with PII(vault=Vault(...)), send less at once, or use the "
                 'strategy "redact", which keeps nothing.',
                 layer=LAYER,
             )
+            error.inspector = FULL
+            raise error

@@ -40,7 +40,10 @@ MG23n ML2c22n MZ21n NE2a22n SN2a22n TD23n TG2a22n
 """Countries whose banks write account numbers that way without being in the registry."""
 
 _PART: Final = re.compile(r"([0-9]+)([nac])")
-_CHECK: Final = re.compile(r"[0-9]{2,}")
+_CHECK: Final = re.compile(
+    rf"[0-9](?:(?<=[A-Za-z][A-Za-z].)|(?<=[A-Za-z][A-Za-z][ {DASHES}].))[0-9]"
+)
+"""Two digits behind two letters, perhaps with a separator; it begins with what is rare: a digit."""
 _BETWEEN: Final = frozenset(" " + DASHES.replace("\\", ""))
 _LONGEST: Final = 33
 

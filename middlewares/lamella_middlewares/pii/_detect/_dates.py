@@ -15,6 +15,7 @@ from lamella import Finding
 from lamella_middlewares.pii._detect._near import Near
 from lamella_middlewares.pii._detect._numbers import (
     DASHES,
+    DIGITS,
     NumberDetector,
     letter_or_digit,
     mentions,
@@ -106,19 +107,29 @@ REACH: Final = 40 + 40 + 14
 
 
 def _read(text: str) -> Iterator[Finding]:
-    for match in _DATE.finditer(text):
-        start, end = match.span()
+    done = 0
+    for digits in DIGITS.finditer(text):
+        start = digits.start()
+        if start < done or _is_tied(text, start):
+            continue
+        match = _DATE.match(text, start)
+        if match is None or not is_date(match) or _goes_on(text, match.end()):
+            continue
         if match["behind"]:
             month = _MONTH_BEFORE.search(text, max(0, start - 18), start)
             if month is None or month[1].lower() not in MONTHS:
                 continue
             start = month.start()
-        if letter_or_digit(text, start - 1) or _goes_on(text, end):
-            continue
-        if start > 1 and text[start - 1] in "./-" and text[start - 2].isdigit():
-            continue
-        if is_date(match) and _WORDS.around(text, start, end):
-            yield Finding(start, end, "date_of_birth", 0.95)
+        if _WORDS.around(text, start, match.end()):
+            done = match.end()
+            yield Finding(start, done, "date_of_birth", 0.95)
+
+
+def _is_tied(text: str, start: int) -> bool:
+    """Whether digits belong to a word or a number that begins before them."""
+    if letter_or_digit(text, start - 1):
+        return True
+    return start > 1 and text[start - 1] in "./-" and text[start - 2].isdigit()
 
 
 def _goes_on(text: str, end: int) -> bool:

@@ -22,9 +22,16 @@ from lamella_middlewares.pii._detect._numbers import (
     letter_or_digit,
 )
 
-_NINE: Final = re.compile(rf"[0-9]{{3}}([ .{DASHES}]?)[0-9]{{2}}\1[0-9]{{4}}(?![0-9])")
-_TEN: Final = re.compile(rf"[0-9]{{3}}([ .{DASHES}]?)[0-9]{{3}}\1[0-9]{{4}}(?![0-9])")
-_SIX: Final = re.compile(rf"[0-9]{{2}}([ .{DASHES}]?)[0-9]{{2}}\1[0-9]{{2}}(?![0-9])")
+_LAYOUT: Final = rf"[0-9]{{2}}([ .{DASHES}]?)[0-9]{{2}}\1[0-9]{{4}}(?![0-9])"
+_SSN: Final = re.compile(rf"[0-8](?<![0-9].){_LAYOUT}")
+_ITIN: Final = re.compile(rf"9(?<![0-9].){_LAYOUT}")
+_TEN: Final = re.compile(
+    rf"[0-9](?<![0-9].)[0-9]{{2}}([ .{DASHES}]?)[0-9]{{3}}\1[0-9]{{4}}(?![0-9])"
+)
+_SIX: Final = re.compile(
+    rf"[0-9](?:(?<=[A-Za-z].)|(?<=[A-Za-z][ .{DASHES}].))[0-9]"
+    rf"([ .{DASHES}]?)[0-9]{{2}}\1[0-9]{{2}}(?![0-9])"
+)
 _PREFIX: Final = re.compile(rf"([A-Za-z])[ ]?([A-Za-z])[ .{DASHES}]?\Z")
 _SUFFIX: Final = re.compile(rf"[ .{DASHES}]?[A-Da-d](?![A-Za-z0-9])")
 
@@ -107,10 +114,11 @@ def could_be_nino(prefix: str) -> bool:
 
 def _read_american(text: str, kind: str) -> Iterator[Finding]:
     """Social security and taxpayer numbers: the layout of both is the same."""
-    could_be, words = (
-        (could_be_ssn, _SSN_WORDS) if kind == "us_ssn" else (could_be_itin, _ITIN_WORDS)
-    )
-    for match in _NINE.finditer(text):
+    if kind == "us_ssn":
+        pattern, could_be, words = _SSN, could_be_ssn, _SSN_WORDS
+    else:
+        pattern, could_be, words = _ITIN, could_be_itin, _ITIN_WORDS
+    for match in pattern.finditer(text):
         start, end = match.span()
         joint = match[1]
         if _is_tied(text, start, end, joint):

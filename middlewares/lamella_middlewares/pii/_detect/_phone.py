@@ -187,14 +187,36 @@ def _from_group(run: _Run, first: int) -> tuple[int, float] | None:
     start, end = run.groups[first]
     if letter_or_digit(run.text, start - 1) or end - start > MOST_DIGITS + 2:
         return None
-    if "+" in run.text[max(0, start - 2) : start].rstrip("("):
+    if first == run.base and "+" in run.text[max(0, start - 2) : start].rstrip("("):
         return _abroad(run, first, "")
     found = None
-    if run.text.startswith("00", start):
-        found = _abroad(run, first, "00")
-    elif run.text[start:end] == "011":
-        found = _abroad(run, first, "011")
-    return found or _by_layout(run, first) or _by_trunk(run, first) or _by_words(run, first)
+    if run.text[start] == "0":
+        found = _by_prefix(run, first) or _by_trunk(run, first)
+    if found is None and _may_be_layout(run, first):
+        found = _by_layout(run, first)
+    return found or _by_words(run, first)
+
+
+def _by_prefix(run: _Run, first: int) -> tuple[int, float] | None:
+    """A number behind what is dialled for calls abroad: 00, or 011 in North America."""
+    start, end = run.groups[first]
+    for prefix in ("00", "011"):
+        if not run.text.startswith(prefix, start) or (prefix == "011" and end - start > 3):
+            continue
+        behind = start + len(prefix) if end - start > len(prefix) else end + 1
+        if run.text[behind : behind + 1] not in ("", "0"):
+            return _abroad(run, first, prefix)
+    return None
+
+
+def _may_be_layout(run: _Run, first: int) -> bool:
+    """A quick look: whether groups in one of the layouts may begin with a group."""
+    start, end = run.groups[first]
+    if end - start == 3 or run.is_bracketed(first):
+        return True
+    if run.text[start:end] == "1" and run.lengths(first + 1, first + 1) == (3,):
+        return True
+    return first == run.base and len(run.groups) - first <= 4
 
 
 def _abroad(run: _Run, first: int, prefix: str) -> tuple[int, float] | None:

@@ -11,6 +11,7 @@ from lamella import Detector, Finding
 from lamella._normal_text import NormalText, normal_text, settled
 from lamella._safe_patterns import SafePattern
 from lamella_middlewares.pii._detect._kept import KeptFindings
+from lamella_middlewares.pii._detect._numbers import NumberDetector, has_digit
 from lamella_middlewares.pii._detect._overlaps import resolved
 
 KEPT_FROM: Final = 200
@@ -61,15 +62,8 @@ class Scanner:
     def maybe(self, text: str) -> bool:
         """Whether something could be in the text: False is certain, and quick to say."""
         view = _view(text).text
-        asked: set[Need] = set()
-        for need, _ in self._steps:
-            if need is None:
-                return True
-            if need not in asked:
-                if need(view):
-                    return True
-                asked.add(need)
-        return False
+        asked: dict[Need, bool] = {}
+        return any(_needed(needs, view, asked) for needs, _ in self._steps)
 
     def scan(self, text: str) -> tuple[Finding, ...]:
         """What is in the text, from left to right, no two on one character.
@@ -124,14 +118,9 @@ class Scanner:
     def _raw(self, text: str) -> list[Finding]:
         found: list[Finding] = []
         asked: dict[Need, bool] = {}
-        for need, find in self._steps:
-            if need is not None:
-                needed = asked.get(need)
-                if needed is None:
-                    needed = asked[need] = need(text)
-                if not needed:
-                    continue
-            found.extend(find(text))
+        for needs, find in self._steps:
+            if _needed(needs, text, asked):
+                found.extend(find(text))
         return found
 
     def _in_source(self, view: NormalText, raw: list[Finding]) -> list[Finding]:
@@ -191,9 +180,25 @@ def _folded(value: str) -> str:
     return normal_text(value, fold_case=True).text
 
 
-def _needs(detector: Any) -> Need | None:
-    """The detector's own quick look at a text, where it has one."""
-    return getattr(detector, "needs", None)
+def _needs(detector: Any) -> tuple[Need, ...]:
+    """The detector's own quick look at a text, where it has one; all numbers need a digit first."""
+    own: Need | None = getattr(detector, "needs", None)
+    if own is None:
+        return ()
+    if isinstance(detector, NumberDetector) and own is not has_digit:
+        return (has_digit, own)
+    return (own,)
+
+
+def _needed(needs: tuple[Need, ...], text: str, asked: dict[Need, bool]) -> bool:
+    """Whether a text has what a detector needs; what several need is asked once."""
+    for need in needs:
+        needed = asked.get(need)
+        if needed is None:
+            needed = asked[need] = need(text)
+        if not needed:
+            return False
+    return True
 
 
 def _reach(detector: Any) -> int | None:
