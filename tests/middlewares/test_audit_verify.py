@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -438,42 +439,56 @@ ODD: list[Any] = [None, True, -1, 10**15, "", "x", "\0", [], {}, [[]], {"a": {}}
 """What somebody may write who wants the verifier to fall over."""
 
 
-@pytest.mark.parametrize("kind", ["head", "key", "adopted", "outcome", "intent", "segment", "note"])
+SUCCESSION = {"type": "lamella-audit-key-1", "old": ADA, "new": ADA}
+ADOPTED: dict[str, Any] = {"segment": "x", "size": 1, "root": "x"}
+HEADER = {"previous": "x", "previous_size": 1, "previous_root": "x", "why": "failed"}
+
+
+@pytest.mark.parametrize("kind", ["head", "merge", "key", "adopted", "outcome", "segment"])
 async def test_no_record_makes_the_verifier_fall_over(log: Log, kind: str) -> None:
     """Whatever a record that follows the others holds, there is a report."""
-    lines = log.lines
-    fields = {
-        "head": log.heads[0],
-        "succession": {"type": "lamella-audit-key-1", "old": ADA, "new": ADA},
-        "intent": {"segment": log.path.stem, "seq": 1},
-        "segment": "x", "size": 1, "root": "x", "previous": "x", "previous_size": 1,
-        "previous_root": "x", "why": "failed",
-    }  # fmt: skip
-    head = {**log.heads[0], "type": "lamella-audit-merge-1", "segments": []}
-    for base in (fields, {**fields, "head": head}):
-        for name, value in base.items():
-            inner = (
-                [{name: {**value, key: odd}} for key in value for odd in ODD]
-                if (isinstance(value, dict))
-                else []
-            )
-            for change in [*inner, *[{name: odd} for odd in ODD]]:
-                more = edited(lines[-1], **{**base, "kind": kind, **change})
-                log.path.write_bytes(rechained([*lines, more]))
-                report = log.check()
-                assert json.dumps(report.to_dict())
+    head: dict[str, Any] = log.heads[0]
+    bases: dict[str, dict[str, Any]] = {
+        "head": {"head": head},
+        "merge": {"head": log.whole},
+        "key": {"succession": SUCCESSION},
+        "adopted": ADOPTED,
+        "outcome": {"intent": {"segment": log.path.stem, "seq": 1}},
+        "segment": HEADER,
+    }
+    base, end = bases[kind], log.lines[-1]
+    begun = log.path.read_bytes()
+    place = {"seq": len(log.lines), "prev": sha256(end.rstrip(b"\n")).hexdigest()}
+    changes: list[dict[str, Any]] = [{name: odd} for name in base for odd in ODD]
+    for name, value in base.items():
+        if isinstance(value, dict):
+            changes += [{name: {**value, key: odd}} for key in value for odd in ODD]
+    for change in changes:
+        said = {**base, "kind": "head" if kind == "merge" else kind, **change, **place}
+        log.path.write_bytes(begun + edited(end, **said))
+        assert json.dumps(log.check().to_dict())
 
 
-@given(st.recursive(st.sampled_from(ODD), lambda one: st.lists(one) | st.dictionaries(
-    st.sampled_from(["type", "segments", "segment", "size", "root", "key", "signature", "log",
-                     "at", "previous", "path", "record", "seq", "head", "old_size"]), one)))  # fmt: skip
+_FIELDS = (
+    "type", "segments", "segment", "size", "root", "key", "signature", "log", "at", "previous",
+    "path", "record", "seq", "head", "old_size", "new_size", "old_root", "new_root",
+)  # fmt: skip
+
+
+@given(
+    st.recursive(
+        st.sampled_from(ODD),
+        lambda one: st.lists(one) | st.dictionaries(st.sampled_from(_FIELDS), one),
+    )
+)
 def test_no_head_or_proof_makes_it_fall_over(value: Any) -> None:
     """What is given may come from anybody."""
-    given_head = value if isinstance(value, dict) else {"type": value}
+    table = value if isinstance(value, dict) else {"type": value}
+    assert head_problem(table) is not None
     for kind in ("lamella-audit-head-1", "lamella-audit-merge-1"):
-        assert head_problem({**given_head, "type": kind}) is not None
+        assert head_problem({**table, "type": kind}) is not None
     for kind in ("lamella-audit-proof-1", "lamella-audit-consistency-1"):
-        assert check_proof({**given_head, "type": kind}) is not None
+        assert check_proof({**table, "type": kind}) is not None
 
 
 # --- proofs ------------------------------------------------------------------------------------

@@ -14,6 +14,16 @@ Every record has these fields, and its own besides:
 - `at`: when it was written down, in microseconds since 1970 by the wall clock.
 - `mono`: the same instant by the monotonic clock, whose zero is anywhere.
 - `clock`: `"back"` if `at` is earlier than in the record before; else there is no such field.
+
+The log itself writes these kinds, the layer all others:
+
+- `segment`, the header: `format`, `segment` (the id), `process`; after another segment of the same
+  process also `previous`, `previous_size`, `previous_digest`, `previous_root` (up to where that one
+  counts), `why` (`rotated`, `closed`, `failed`) and `error`; `lost`, how many records were refused.
+- `closed`, the last one of a segment: `why`, and `next` if another one follows.
+- `adopted`: `segment`, `size`, `digest`, `root`, `torn`, `torn_digest` of a dead process's segment.
+- `recovered`, the last one of such a segment: `by`, `bytes`, `digest`, `kept` (a file's name).
+- `note`, about a segment that could not be recovered: `about`, `segment`, `problem`.
 """
 
 from __future__ import annotations
