@@ -130,6 +130,8 @@ def map_json_text(text: str, change: Change, surface: Surface) -> str:
     return _JSON_TOKEN.sub(changed, text)
 
 
+_BYTES: Final = (bytes, bytearray, memoryview)
+
 _walked: dict[type, tuple[str, ...]] = {}
 
 
@@ -257,22 +259,17 @@ class _Walk:
         return f"data:{media_type}{parameters},{written}"
 
     def _value(self, value: Any, field: str) -> Any:
-        kind = _kind(value)
-        if kind is str:
+        if isinstance(value, str):
             new = self._change(value, self._at(field)) if value else value
             return value if new == value else new
+        kind = _kind(value)
         if kind is tuple:
             return self._items(value, field)
         if value is None or kind is bool or kind is float:
             return value
         if attrs.has(kind):
             return self.whole(value)
-        if isinstance(value, bytes | bytearray):
-            self._unread(self._at(field))
-            return value
-        if isinstance(value, Mapping | list | int):
-            return self.json(value, self._at(field, "value"))
-        return value
+        return self.json(value, self._at(field, "value"))
 
     def _items(self, items: tuple[Any, ...], field: str) -> tuple[Any, ...]:
         new = [self._value(item, field) for item in items]
@@ -288,13 +285,29 @@ class _Walk:
         if isinstance(value, list | tuple):
             items = cast("list[Any]", value)
             made = [self.json(item, surface) for item in items]
-            return items if _same(items, made) else type(items)(made)
+            return items if _same(items, made) else made
         if isinstance(value, int) and not isinstance(value, bool):
             text = str(value)
             new = self._change(text, surface) if len(text) >= _LEAST_DIGITS else text
             return value if new == text else new
         kind = _kind(value)
-        return self.whole(value) if attrs.has(kind) else value
+        return self.whole(value) if attrs.has(kind) else self._stranger(value, surface)
+
+    def _stranger(self, value: object, surface: Surface) -> Any:
+        """What is written as JSON although it is none: sets, dataclasses, dates, enumerations."""
+        if value is None or isinstance(value, bool | float):
+            return value
+        import msgspec
+
+        try:
+            plain: Any = None if type(value) in _BYTES else msgspec.to_builtins(value)
+        except (TypeError, ValueError, RecursionError):
+            plain = None  # it cannot be sent either
+        if plain is None:
+            self._unread(surface)
+            return value
+        new = self.json(plain, surface)
+        return value if new is plain else new
 
     def _mapping(self, mapping: Mapping[object, object], surface: Surface) -> Any:
         key_surface = _surface(surface.role, surface.part, surface.field, "key")

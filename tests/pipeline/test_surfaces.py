@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
+import enum
 import json
 from typing import Any
 
 import attrs
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -226,6 +229,45 @@ def test_arguments_that_are_no_json_are_read_as_text(broken: str) -> None:
     assert map_texts(request, clean).messages[0].tool_calls[0].arguments == broken.replace(
         SECRET, CLEAN
     )
+
+
+class Words(str):
+    """Text of a class of its own, as template engines make it."""
+
+    __slots__ = ()
+
+
+class Who(enum.Enum):
+    """A value that is written as its text."""
+
+    ADA = SECRET
+
+
+@dataclasses.dataclass
+class Person:
+    """What somebody puts into `extra`, and the transport writes as an object."""
+
+    mail: str
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{SECRET}, frozenset({SECRET}), Person(SECRET), [Person(SECRET)], Who.ADA],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_only_written_as_json_is_read_as_what_is_written(value: Any) -> None:
+    """Sets, dataclasses, enumerations and text of other classes hide nothing."""
+    mapped = map_texts(ChatRequest.of("x", extra={"who": value}), clean)
+    assert SECRET.encode() in msgspec.json.encode({"who": value})
+    assert SECRET.encode() not in msgspec.json.encode(mapped.extra)
+    assert SECRET not in map_texts(Text(Words(SECRET)), clean).text
+
+
+def test_what_nobody_can_write_is_reported() -> None:
+    """It is no text, and will not be sent."""
+    unread: list[Surface] = []
+    map_texts(ChatRequest.of("x", extra={"a": object(), "b": b"x"}), clean, unread.append)
+    assert len(unread) == 2
 
 
 # --- documents -----------------------------------------------------------------------------------
