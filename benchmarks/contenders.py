@@ -153,9 +153,11 @@ def production_layers() -> list[Any]:
 def every_layer() -> dict[str, Any]:
     """One of each, by the name of the table, as they are used most."""
     from lamella_middlewares import (
+        PII,
         CircuitBreaker,
         Concurrency,
         Fallback,
+        Guard,
         Hedge,
         Hold,
         LoadShed,
@@ -163,10 +165,13 @@ def every_layer() -> dict[str, Any]:
         Route,
         SingleFlight,
     )
+    from lamella_middlewares.guard import max_length, pattern
 
     return {
         **{type(layer).__name__: layer for layer in first_layers()},
         "LoadShed": LoadShed(),
+        "PII": PII(),
+        "Guard (a length, a pattern)": Guard([max_length(100_000), pattern("word", r"never\b")]),
         "SingleFlight": SingleFlight(),
         "Fallback": Fallback(["other"]),
         "Hedge": Hedge(),

@@ -156,6 +156,8 @@ if TYPE_CHECKING:
     from lamella._prices import Price, UnpricedError
     from lamella._registry import Registry, registry
     from lamella._request_keys import request_key
+    from lamella._scrub import scrub
+    from lamella._scrub_logging import ScrubFilter, scrub_event
     from lamella._secrets import Secret
     from lamella._shared_cards import shared_cards
     from lamella._shown import Shown
@@ -182,6 +184,7 @@ _LAZY = {
     "Preset": "_preset_records",
     "Price": "_prices",
     "Registry": "_registry",
+    "ScrubFilter": "_scrub_logging",
     "Secret": "_secrets",
     "Shown": "_shown",
     "Surface": "_surfaces",
@@ -197,6 +200,8 @@ _LAZY = {
     "output_usage": "_tokens",
     "registry": "_registry",
     "request_key": "_request_keys",
+    "scrub": "_scrub",
+    "scrub_event": "_scrub_logging",
     "shared_cards": "_shared_cards",
 }
 """Public names that few programs need, by the module that is loaded when one is used."""
@@ -327,6 +332,7 @@ __all__ = (
     "Request",
     "Response",
     "ResponseTooLargeError",
+    "ScrubFilter",
     "Secret",
     "SecretError",
     "ServerError",
@@ -382,6 +388,8 @@ __all__ = (
     "output_usage",
     "registry",
     "request_key",
+    "scrub",
+    "scrub_event",
     "shared_cards",
 )
 

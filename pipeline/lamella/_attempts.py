@@ -85,6 +85,9 @@ class OpenAttempt:
             one, or none, says so, since that one is billed.
         preparing: Whether the transport is still getting what it needs to send it, such as a key.
         sent: Whether any byte of it left this process; the transport sets it.
+        may_renew: Whether another key may be asked for if this one is refused.
+        key_renewed: Whether its key was refused and there is another by now; the transport sets it,
+            and one more attempt follows.
         streamed: Whether the answer is expected as a stream, so that its first event is awaited;
             see `expect_whole`.
         received: The events that have come, while it is under way: what was delivered is known even
@@ -93,8 +96,8 @@ class OpenAttempt:
 
     __slots__ = (
         "_now", "bound", "branch", "committed", "cost", "end", "error", "first_event", "index",
-        "interruption", "model", "outcome", "preparing", "provider", "received", "request_id",
-        "sent", "service", "start", "stated", "streamed", "transport", "usage", "vendor",
+        "interruption", "key_renewed", "may_renew", "model", "outcome", "preparing", "provider",
+        "received", "request_id", "sent", "service", "start", "stated", "streamed", "transport", "usage", "vendor",
     )  # fmt: skip
 
     def __init__(
@@ -120,6 +123,8 @@ class OpenAttempt:
         self.service: str | None = None
         self.preparing = False
         self.sent = False
+        self.may_renew = True
+        self.key_renewed = False
         self.received: Sequence[Event] = ()
         self.error: BaseException | None = None
         self.streamed = False

@@ -18,6 +18,7 @@ from lamella._context import Context
 from lamella._ending import Ending, not_a_response, outcome_of
 from lamella._errors import (
     AttemptTimeout,
+    AuthenticationError,
     CallEndedError,
     DeadlineExceeded,
     FirstEventTimeout,
@@ -45,7 +46,9 @@ async def attempt(
     provider: str,
     transport: object = None,
 ) -> R:
-    """Send a request once.
+    """Send a request once; once more, as an attempt of its own, if its key was exchanged meanwhile.
+
+    A provider that refuses a key has not worked on the request: nothing is done or billed twice.
 
     Args:
         request: What is sent.
@@ -59,10 +62,22 @@ async def attempt(
         TimedOutError: If one of the attempt's limits passes.
         ClosedError: If the pipeline closes meanwhile.
     """
-    context = request.context
-    _refuse_if_over(context)
-    context.bound.take()
     record = _opened(request, provider, transport)
+    try:
+        return await _sent(request, call_next, record)
+    except AuthenticationError:
+        # Without an attempt left, the provider's word is what the caller has to know.
+        if not record.key_renewed or request.context.bound.left < 1:
+            raise
+    record = _opened(request, provider, transport)
+    record.may_renew = False
+    return await _sent(request, call_next, record)
+
+
+async def _sent(
+    request: Request[R], call_next: Callable[[Request[R]], Awaitable[R]], record: OpenAttempt
+) -> R:
+    context = request.context
     scope = anyio.CancelScope()
     vigil = _Vigil(context, record, scope)
     record.interruption = vigil.why
@@ -108,6 +123,8 @@ def _refuse_if_over(context: Context) -> None:
 
 def _opened(request: Request[Any], provider: str, transport: object) -> OpenAttempt:
     context = request.context
+    _refuse_if_over(context)
+    context.bound.take()
     record = context.trace.open_attempt(context.branch, provider, request.model)
     record.bound = context.bound
     record.transport = transport

@@ -99,6 +99,8 @@ class NormalText:
         """The index in the view of the first character that came from `place` or behind it."""
         if self._forms is None:
             return place
+        if place <= 0:
+            return 0
         self._segment(0)
         offsets = self._offsets or [0]
         return offsets[min(bisect_left(self._origins, place), len(offsets) - 1)]
@@ -125,8 +127,8 @@ def normal_text(text: str, *, fold_case: bool = False) -> NormalText:
     forms = _FOLDED if fold_case else _PLAIN
     try:
         view = "".join(map(forms.__getitem__, text))
-    except _Joins:
-        view = "".join(_pieces(text, _starts(text), forms))
+    except _Joins:  # and so a character may be several, though the view looks like the text
+        return NormalText(text, "".join(_pieces(text, _starts(text), forms)), forms)
     return NormalText(text, view, None if view == text else forms)
 
 

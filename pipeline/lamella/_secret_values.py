@@ -35,6 +35,9 @@ ASK_SECONDS: Final = 30.0
 PATIENCE_SECONDS: Final = 1.0
 """How long a caller waits for a new value when an earlier one can be used."""
 
+REFUSED_PATIENCE_SECONDS: Final = 5.0
+"""How long a caller waits for a new value when the earlier one was refused."""
+
 CALM_SECONDS: Final = 5.0
 """How long a source is left alone after it has failed while an earlier value is used, and after it
 has confirmed a value that a provider refuses."""
@@ -53,6 +56,10 @@ earlier value is not used on."""
 LARGEST: Final = 1 << 20
 LINE_ENDS: Final = "\r\n"
 """What editors, and tools that store keys, leave behind a value."""
+
+_MOST_LOST: Final = 3
+"""After so many askings that were cancelled from outside, a caller gives up: a source whose own
+work was cancelled looks like an event loop that ends."""
 
 _MOST_VALUES: Final = 1_024
 _STUCK_SECONDS: Final = ASK_SECONDS + 5.0
@@ -116,7 +123,7 @@ class Flight:
 
     def is_lost(self, now: float) -> bool:
         """Whether nobody can bring it to its end: a fork's parent, a closed loop, a lost thread."""
-        if self.process != os.getpid() or now > self.begun + _STUCK_SECONDS:
+        if self.process != os.getpid() or now >= self.begun + _STUCK_SECONDS:
             return True
         return self.loop is not None and self.loop.closed
 
@@ -127,12 +134,17 @@ class SourcedValue:
     Args:
         source: Who is asked.
         reference: The whole reference, for messages.
+        clock: Monotonic seconds: that of the ports of all who ask.
+
+    Attributes:
+        problem: Why the source could not be asked the last time; None if it could.
     """
 
     __slots__ = ("_calm_until", "_doubts", "_flight", "_kept", "_lock", "_reference", "_source",
-                 "_sure_until", "problem")  # fmt: skip
+                 "_sure_until", "clock", "problem")  # fmt: skip
 
-    def __init__(self, source: SecretSource, reference: str) -> None:
+    def __init__(self, source: SecretSource, reference: str, clock: Callable[[], float]) -> None:
+        self.clock = clock
         self._source = source
         self._reference = reference
         self._lock = fork_safe_lock()
@@ -180,6 +192,7 @@ class SourcedValue:
         Raises:
             SecretError: If there is none.
         """
+        lost = 0
         while True:
             now = ports.monotonic()
             kept = self._kept
@@ -190,8 +203,8 @@ class SourcedValue:
             if now < self._calm_until and self.problem is not None:
                 return self._instead(now, terms, self.problem)
             flight, waiter = self._join(terms, ports, now, wait=True)
-            earlier = self._usable(now, terms)
-            left = _STUCK_SECONDS if earlier is None else flight.begun + PATIENCE_SECONDS - now
+            earlier = kept if kept is not None and kept.is_usable(now, terms) else None
+            left = flight.begun + self._patience(earlier) - now
             if waiter is not None and left > 0:
                 with anyio.move_on_after(left):
                     await waiter.wait()
@@ -201,14 +214,17 @@ class SourcedValue:
                 return flight.kept.tell()
             if earlier is not None and not flight.done:
                 return earlier.tell()
+            lost += flight.done and flight.kept is None
+            if lost == _MOST_LOST:
+                return self._instead(ports.monotonic(), terms, self._cancelled())
 
-    def _usable(self, now: float, terms: Terms) -> Kept | None:
-        """The earlier value, if one may go on with it rather than wait long for a new one."""
-        kept = self._kept
-        if kept is None or not kept.is_usable(now, terms):
-            return None
-        # One that was refused is used on only if the source has failed to give another.
-        return kept if not kept.doubted or self.problem is not None else None
+    def _patience(self, earlier: Kept | None) -> float:
+        """Seconds to wait for a new value, from when the source was asked."""
+        if earlier is None:
+            return _STUCK_SECONDS
+        # Once the source has failed to give another, a refused one is used on like any.
+        refused = earlier.doubted and self.problem is None
+        return REFUSED_PATIENCE_SECONDS if refused else PATIENCE_SECONDS
 
     def _instead(self, now: float, terms: Terms, problem: SecretError) -> str:
         """The earlier value, while the source fails.
@@ -344,6 +360,11 @@ class SourcedValue:
         msg = f"The source of {_shown(self._reference)} {state}."
         raise SecretError(msg, hint="Look whether the secret exists there and is not empty.")
 
+    def _cancelled(self) -> SecretError:
+        msg = f"The source of {_shown(self._reference)} was cancelled whenever it was asked."
+        hint = "Look at what it waits for."
+        return SecretError(msg, hint=hint, retryable=True, elsewhere=True)
+
     def _too_slow(self) -> SecretError:
         msg = f"The source of {_shown(self._reference)} did not answer in {ASK_SECONDS:g} s."
         hint = "Look whether it can be reached from here."
@@ -361,7 +382,7 @@ def failed(error: BaseException, reference: str) -> SecretError:
             msg = f"The source of {_shown(reference)} failed with {kind}."
             return SecretError(msg, hint=hint, elsewhere=True)
         if isinstance(error, SecretError):
-            known = error.copy().with_traceback(None)
+            known = error.copy(elsewhere=True).with_traceback(None)
             known.__cause__ = None
             return known
         retryable = error.retryable
@@ -383,7 +404,13 @@ def _is_async(source: object) -> bool:
 _values = LocalObjects(max_objects=_MOST_VALUES)
 
 
-def sourced_value(source: SecretSource, reference: str) -> SourcedValue:
-    """The value of a reference at a source: the same for all who ask, as long as it is used."""
-    # The object holds its source, so that the number belongs to no other while it is there.
-    return _values.get((str(id(source)), reference), lambda: SourcedValue(source, reference))
+def sourced_value(
+    source: SecretSource, reference: str, clock: Callable[[], float]
+) -> SourcedValue:
+    """The value of a reference at a source: the same for all who ask, as long as it is used.
+
+    Each clock has values of its own: what virtual time calls fresh says nothing of another's.
+    """
+    # The object holds source and clock: the numbers belong to no others while it is there.
+    key = (str(id(source)), str(id(clock)), reference)
+    return _values.get(key, lambda: SourcedValue(source, reference, clock))

@@ -125,7 +125,7 @@ class Secret:
         value = self._near()
         if value is None:
             ports = default_ports()
-            value = self._current().reveal(self._terms, ports)
+            value = self._current(ports).reveal(self._terms, ports)
         remember(value)
         return value
 
@@ -133,7 +133,7 @@ class Secret:
         """The value, from any kind of source.
 
         A plugin's value is kept for `ttl` seconds, by all secrets of this process with the same
-        reference together; one request goes to its source, however many callers, threads and event
+        reference (and clock) together; one request goes to its source, however many callers, threads and event
         loops wait. If the source fails, or takes long, the earlier value is used for `stale_for`
         seconds more and `problem` says why.
 
@@ -147,9 +147,10 @@ class Secret:
         if value is None:
             ports = ports or default_ports()
             shared = self._shared
-            value = None if shared is None else shared.settled(ports.monotonic(), self._terms)
+            if shared is not None and shared.clock is ports.monotonic:
+                value = shared.settled(shared.clock(), self._terms)
             if value is None:
-                value = await self._current().fetch(self._terms, ports)
+                value = await self._current(ports).fetch(self._terms, ports)
         remember(value)
         return value
 
@@ -169,8 +170,8 @@ class Secret:
             SecretError: If there is no source for it any more.
         """
         if self._given is None and _scheme(self._reference or "") not in _NEAR:
-            shared = self._shared or self._current()
-            shared.invalidate(value, (ports or default_ports()).monotonic())
+            ports = ports or default_ports()
+            self._current(ports).invalidate(value, ports.monotonic())
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -199,8 +200,8 @@ class Secret:
     def _file(self) -> str:
         try:
             # Each time: a rotated key is often as long as the one before, within the same tick.
-            with Path(self._rest).expanduser().open("rb") as file:
-                value, state = _decoded(file.read(LARGEST + 1))
+            with open(Path(self._rest).expanduser(), "rb", opener=_at_once) as file:  # noqa: PTH123 - Path has no opener
+                value, state = _decoded(file.read(LARGEST + 1) or b"")  # None: an empty pipe
         except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: nobody's home folder
             reason = error.strerror if isinstance(error, OSError) else str(error)
             msg = f"The file of {self!r} cannot be read: {reason or type(error).__name__}."
@@ -211,8 +212,8 @@ class Secret:
             raise SecretError(msg, hint="It holds the key alone, as UTF-8 text.")
         return value
 
-    def _current(self) -> SourcedValue:
-        """What holds the value, for the source that the registry knows now."""
+    def _current(self, ports: Ports) -> SourcedValue:
+        """What holds the value, for the source that the registry knows now, and by this clock."""
         from lamella._registry import registry
 
         reference = self._reference or ""
@@ -220,10 +221,10 @@ class Secret:
             found = registry().get("secret_sources", _scheme(reference))
         except LamellaError as error:
             # Its own words: what is missing, and what to install.
-            if self._shared is None:
+            if self._shared is None or self._shared.clock is not ports.monotonic:
                 raise failed(error, reference) from None
         else:
-            self._shared = sourced_value(cast("SecretSource", found), reference)
+            self._shared = sourced_value(cast("SecretSource", found), reference, ports.monotonic)
         return self._shared
 
     # --- showing -----------------------------------------------------------------------------
@@ -264,6 +265,11 @@ class Secret:
     def _refuse_pickling(self) -> NoReturn:
         msg = "A secret that was given by value is not pickled, as that would write it out."
         raise SecretError(msg, hint=f"Give it by reference where it is needed: {_FORMS}.")
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open a file without waiting: a pipe that nobody writes to would hold up the event loop."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _decoded(data: bytes) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lamella._normal_text import _joins, invisible, normal_text, settled
@@ -102,6 +102,23 @@ def test_what_is_settled_stays(one: str, other: str, fold: bool) -> None:
     sure = one[: settled(one)]
     whole = normal_text(one + other, fold_case=fold).text
     assert whole.startswith(normal_text(sure, fold_case=fold).text)
+
+
+@given(STRANGE, STRANGE, st.booleans(), st.data())
+@example(one="0\u0301x", other="\u200b", fold=False, data=None)
+def test_a_span_leads_to_the_same_place_whatever_follows(
+    one: str, other: str, fold: bool, data: st.DataObject | None
+) -> None:
+    """What is found in a settled beginning is cut where it would be cut in the whole text."""
+    sure = normal_text(one[: settled(one)], fold_case=fold)
+    whole = normal_text(one + other, fold_case=fold)
+    size = len(sure.text)
+    start, end = 0, min(1, size)
+    if data is not None:
+        start = data.draw(st.integers(0, size))
+        end = data.draw(st.integers(start, size))
+    if start < end:
+        assert sure.original(start, end) == whole.original(start, end)
 
 
 @given(STRANGE, st.booleans(), st.data())

@@ -148,6 +148,15 @@ def test_a_file_without_an_end_is_not_read_to_it() -> None:
     assert "is larger than 1048576 bytes" in unreadable("file:/dev/zero")
 
 
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    """A named pipe without a writer, or whose writer says nothing, does not hold up the loop."""
+    os.mkfifo(tmp_path / "pipe")
+    assert "is empty" in unreadable(f"file:{tmp_path / 'pipe'}")
+    writer = os.open(tmp_path / "pipe", os.O_RDWR)
+    assert "is empty" in unreadable(f"file:{tmp_path / 'pipe'}")
+    os.close(writer)
+
+
 SAFE = """
 calls = []
 answers = ["sk-1", "sk-2", RuntimeError("sk-1 was wrong"), "sk-4"]

@@ -13,12 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lamella import Registry, Secret, SecretError
+from lamella._ports import default_ports
 from lamella._registry import using
 from lamella._revealed import MOST_VALUES, Revealed
 from lamella._secret_values import (
     ASK_SECONDS,
     CALM_SECONDS,
     PATIENCE_SECONDS,
+    REFUSED_PATIENCE_SECONDS,
     SourcedValue,
     Terms,
 )
@@ -232,12 +234,12 @@ async def test_what_was_asked_before_the_refusal_says_nothing(world: World) -> N
     world.source.same = "old value"
     secret = Secret("own:a", ttl=100)
     await world.fetch(secret)
-    world.source.seconds = 5
+    world.source.seconds = 3
     await anyio.sleep(95)
     assert await world.fetch(secret) == "old value"  # and a renewal has begun
     await world.settle()
     secret.invalidate("old value", ports=world.ports)
-    await anyio.sleep(4.999)
+    await anyio.sleep(2.999)
     world.source.same = None
     assert await world.fetch(secret) == "a-value-3"
 
@@ -249,6 +251,38 @@ async def test_a_refused_value_is_used_on_in_need(world: World) -> None:
     world.source.failure = RuntimeError()
     secret.invalidate(value, ports=world.ports)
     assert await world.fetch(secret) == value
+
+
+async def test_a_source_that_hangs_costs_a_refused_value_five_seconds(world: World) -> None:
+    """Then the refused value is used on: whoever sends it hears from the provider."""
+    secret = Secret("own:a")
+    value = await world.fetch(secret)
+    world.source.seconds = 10_000
+    secret.invalidate(value, ports=world.ports)
+    start = world.ports.monotonic()
+    assert await world.fetch(secret) == value
+    assert world.ports.monotonic() - start == pytest.approx(REFUSED_PATIENCE_SECONDS)
+
+
+async def test_worlds_do_not_mix(world: World) -> None:
+    """A value that another clock calls fresh is none here, even of the same secret."""
+    secret, other = Secret("own:a"), virtual_ports()
+    assert await world.fetch(secret) == "a-value-1"
+    assert await secret.fetch(ports=other) == "a-value-2"
+    assert [await world.fetch(secret), await secret.fetch(ports=other)] == ["a-value-1", "a-value-2"]
+    secret.invalidate(ports=world.ports)
+    assert await secret.fetch(ports=other) == "a-value-2"
+    assert await world.fetch(secret) == "a-value-3"
+
+
+async def test_a_source_whose_work_is_cancelled_has_failed(world: World) -> None:
+    """A source that passes on the cancellation of its own work is not asked without end."""
+    import asyncio
+
+    world.source.failure = asyncio.CancelledError()
+    with pytest.raises(SecretError, match=r"(was cancelled whenever|failed with CancelledError)"):
+        await world.fetch(Secret("own:a"))
+    assert world.source.asked <= 3
 
 
 async def test_plain_sources_run_where_they_may_block(world: World) -> None:
@@ -330,10 +364,9 @@ def test_loops_and_threads_ask_together(backend: str) -> None:
         gate.wait(10)
         return "shared value"
 
-    value, found = SourcedValue(slow, "own:a"), list[str]()
+    value, found = SourcedValue(slow, "own:a", default_ports().monotonic), list[str]()
 
     def run() -> None:
-        from lamella._ports import default_ports
 
         found.append(anyio.run(value.fetch, Terms(300, 0), default_ports(), backend=backend))
 
@@ -355,7 +388,7 @@ def test_loops_and_threads_ask_together(backend: str) -> None:
 def test_a_loop_that_ends_leaves_nobody_waiting(backend: str) -> None:
     """A request that ends with its loop is made again by the next who asks."""
     source = Source(seconds=5)
-    value = SourcedValue(source, "own:a")
+    value = SourcedValue(source, "own:a", virtual_ports().monotonic)
 
     async def briefly() -> None:
         with anyio.move_on_after(1):
@@ -419,7 +452,7 @@ def test_a_value_is_never_older_than_allowed(
 
     async def play() -> None:
         ports, source = virtual_ports(), Source()
-        value, terms = SourcedValue(source, "own:a"), Terms(ttl, stale_for)
+        value, terms = SourcedValue(source, "own:a", virtual_ports().monotonic), Terms(ttl, stale_for)
         source.same, ended = "value 0", dict[str, float]()
         number = 0
         for what, seconds in steps:

@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 from openai_wire import TEXT, complete, request, stream
 
-from lamella import AuthenticationError, LamellaError, Pipeline, Registry, Secret, SecretError
+from lamella import (
+    AuthenticationError,
+    ChatRequest,
+    ChatResponse,
+    Handler,
+    LamellaError,
+    Outcome,
+    Pipeline,
+    Registry,
+    Secret,
+    SecretError,
+    middleware,
+)
+from lamella._ports import default_ports
 from lamella._registry import using
 from lamella.testing._http_framing import Reply
 from lamella.testing._http_server import HTTPServer
 from lamella.testing._http_wire import Received
 from lamella.transports import OpenAI, OpenAIOptions
+from lamella_middlewares import Deadline
 
 pytestmark = pytest.mark.anyio
 
+COMPLETE, FAILED = Outcome.COMPLETE, Outcome.FAILED
 REFUSED = {"error": {"message": "Incorrect API key", "code": "invalid_api_key"}}
 
 
@@ -32,14 +48,19 @@ class Rotation:
         self.asked = 0
         self.refused = 0
         self.failure: Exception | None = None
+        self.seconds = 0.0
+        self.headers: list[tuple[str | None, str | None]] = []
 
     async def source(self, _: str) -> str:
         self.asked += 1
+        await anyio.sleep(self.seconds)
         if self.failure is not None:
             raise self.failure
         return self.gives
 
     async def handler(self, received: Received) -> Reply:
+        found = received.headers
+        self.headers.append((found.get("x-lamella-attempt"), found.get("x-deadline-ms")))
         if received.headers.get("authorization") != f"Bearer {self.accepted}":
             self.refused += 1
             return complete(REFUSED, status=401)
@@ -48,15 +69,18 @@ class Rotation:
 
 @asynccontextmanager
 async def served(
-    rotation: Rotation, key: Any = "own:key", **options: Any
+    rotation: Rotation, key: Any = "own:key", *, plain: Any = None, layers: Any = (), **options: Any
 ) -> AsyncIterator[Pipeline]:
     """A pipeline to the provider, with the key from the source."""
     registry = Registry([])
-    registry.add(secret_sources={"own": rotation.source})
+    registry.add(secret_sources={"own": rotation.source, "plain": plain})
     with using(registry):
         async with HTTPServer(rotation.handler) as server:
-            made = OpenAI(key, base_url=f"{server.url}/v1", options=OpenAIOptions(name="acme"))
-            async with Pipeline([], made, **options) as pipeline:
+            headers = OpenAIOptions(
+                name="acme", attempt_header=True, deadline_header="X-Deadline-Ms"
+            )
+            made = OpenAI(key, base_url=f"{server.url}/v1", options=headers)
+            async with Pipeline(layers, made, **options) as pipeline:
                 yield pipeline
 
 
@@ -76,7 +100,51 @@ async def test_a_rotated_key_is_taken_up_at_once(streamed: bool) -> None:
         assert response.text == TEXT
         assert (rotation.refused, rotation.asked) == (1, 2)
         assert [note.name for note in response.trace.notes] == ["key.renewed"]
-        assert len(response.trace.attempts) == 1
+        refused, answered = response.trace.attempts
+        assert (refused.outcome, refused.status, refused.committed) == (FAILED, 401, False)
+        assert (answered.outcome, answered.status) == (COMPLETE, None)
+
+
+async def test_the_second_request_is_an_attempt_of_its_own() -> None:
+    """It says its own number and what is left of the deadline now, and layers of the wire see it."""
+    rotation, seen = Rotation(), list[int]()
+    rotation.seconds = 0.05
+
+    @middleware(phase="wire")
+    async def watch(request: ChatRequest, call_next: Handler) -> ChatResponse:
+        assert request.context.attempt is not None
+        seen.append(request.context.attempt.index)
+        return await call_next(request)
+
+    async with served(rotation, layers=[Deadline(60), watch]) as pipeline:
+        rotation.accepted = "sk-key-one"
+        await pipeline.run(request())
+        rotation.accepted = rotation.gives = "sk-key-two"
+        await pipeline.run(request())
+    (_, (first, before), (second, after)) = rotation.headers
+    assert (first, second, seen) == ("0", "1", [0, 0, 1])
+    assert int(before or 0) - int(after or 0) >= 50
+
+
+async def test_sources_are_asked_by_the_pipelines_ports() -> None:
+    """A plain source runs in the pipeline's threads, and its value is kept by its clock."""
+    rotation, threads, now = Rotation(), list[str](), 0.0
+
+    async def thread(function: Callable[..., Any], /, *args: Any) -> Any:
+        threads.append(getattr(function, "__name__", ""))
+        return function(*args)
+
+    def plain(_: str) -> str:
+        return rotation.accepted
+
+    ports = attrs.evolve(default_ports(), thread=thread, monotonic=lambda: now)
+    async with served(rotation, "plain:key", plain=plain, ports=ports) as pipeline:
+        await pipeline.run(request())
+        await pipeline.run(request())
+        assert threads.count("plain") == 1
+        now = 301.0
+        await pipeline.run(request())
+    assert threads.count("plain") == 2
 
 
 async def test_a_key_that_is_not_rotated_stays_refused() -> None:

@@ -44,6 +44,11 @@ class Lines:
         instant = dt.datetime.fromtimestamp(fields.pop("at"), dt.UTC)
         stamp = instant.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         terminal = _is_terminal(stream)
+        if "traceback" in fields and not self._is_json(terminal=terminal):
+            # Lines of their own, which the renderer puts last; indented, so that none of them can
+            # be taken for a record.
+            text = str(fields.pop("traceback")).replace("\n", "\n  ")
+            fields["exception"] = f"  {text}"
         logger = self._loggers.get(terminal) or self._made(terminal=terminal)
         line: str = getattr(logger, level)(event, timestamp=stamp, **fields)
         encoding = getattr(stream, "encoding", None) or "utf-8"
@@ -58,12 +63,15 @@ class Lines:
             return cast("TextStream", getattr(sys, self._given))
         return self._given
 
+    def _is_json(self, *, terminal: bool) -> bool:
+        return self._format == "json" or (self._format == "auto" and not terminal)
+
     def _made(self, *, terminal: bool) -> Any:
         import structlog
 
         plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") in {"dumb", "unknown"}
         renderer: Any
-        if self._format == "json" or (self._format == "auto" and not terminal):
+        if self._is_json(terminal=terminal):
             renderer = structlog.processors.JSONRenderer(default=str)
         else:
             renderer = structlog.dev.ConsoleRenderer(

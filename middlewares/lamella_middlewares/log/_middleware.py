@@ -10,10 +10,11 @@ import anyio
 import attrs
 
 from lamella import Ending, Handler, Outcome, Request, Response, ending, middleware
+from lamella._failure_texts import FailureText
 from lamella._options import flag, is_async, number, one_of, refused, whole
+from lamella._scrub import scrub
 from lamella_middlewares.log._lines import Format, Lines, TextStream
 from lamella_middlewares.log._record import LEVELS, level_of, notes_of, record_of
-from lamella_middlewares.log._scrub import scrubbed
 from lamella_middlewares.log._writer import EXIT_SECONDS, Writer, writer_for
 
 R = TypeVar("R", bound=Response)
@@ -55,7 +56,7 @@ class _Scrubbing:
     kept: object
 
     def __call__(self, record: Mapping[str, Any]) -> None:
-        self.write(scrubbed(record))
+        self.write(scrub(record))
 
 
 @middleware(phase="observe", rank=10)
@@ -65,7 +66,8 @@ class Log:
 
     A record holds facts of the call (who, which model, how it ended, how long, attempts, tokens,
     cost, the class and status of an error), never an error's message and never content, unless
-    asked for. Records are queued and written by a thread of their own.
+    asked for. Secrets are scrubbed from all that goes to a sink, as by `lamella.scrub`. Records are
+    queued and written by a thread of their own.
 
     Args:
         format: How lines look on a text stream: `"json"`, `"console"`, or `"auto"`, which is
@@ -73,6 +75,10 @@ class Log:
         level: The quietest records that are written. Endings are `info`, what the library itself
             refused is `warning`, what failed is `error`. With `"debug"`, records have the notes of
             the trace.
+        tracebacks: Whether records of failures have `message`, what the error says, and
+            `traceback`: its text with those of its causes and members, places and lines of source,
+            no values of variables. An error's message may quote a prompt, which scrubbing does not
+            recognise.
         content: Whether records have `content`: what the redacting layer lets observers see of
             prompts and answers (`trace.content`). Without such a layer that is nothing.
         sample: Which part of the requests is written, 0 to 1; the call's id decides, so that all
@@ -87,6 +93,7 @@ class Log:
 
     format: Format = attrs.field(default="auto", validator=one_of("json", "console", "auto"))
     level: Level = attrs.field(default="info", validator=one_of(*LEVELS))
+    tracebacks: bool = attrs.field(default=False, validator=flag)
     content: bool = attrs.field(default=False, validator=flag)
     sample: float = attrs.field(default=1.0, validator=number(0, 1))
     keep_errors: bool = attrs.field(default=True, validator=flag)
@@ -173,6 +180,9 @@ class _Call:
             record = record_of(self._request, self._response, end, self._began)
             if log.level == "debug":
                 record["notes"] = notes_of(context.trace.notes)
+            if log.tracebacks and isinstance(end.error, Exception):
+                failure = FailureText.of(end.error)
+                record["message"], record["traceback"] = failure.message, failure
             if log.content and context.trace.content:
                 content = context.trace.content
                 record["content"] = {branch: shown.to_dict() for branch, shown in content.items()}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading  # noqa: TID251 - see above
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
@@ -24,14 +25,15 @@ IDLE_SECONDS = 2.0
 GATHER_SECONDS = 0.01
 """How long the thread lets records gather: waking it for each would cost more than writing it."""
 EXIT_SECONDS = 1.0
-"""How long the end of the process waits for records that are still queued."""
+"""How long the end of the process waits for records that are still queued, of all writers."""
 
 
 class Writer:
     """Hands records to a sink, in order, in its own thread.
 
     Args:
-        sink: Takes one record. What it raises is counted and goes no further.
+        sink: Takes one record. What it raises is counted and goes no further. A record that it
+            brings about itself is dropped, or there would be no end of them.
         limit: How many records may wait; at least 1.
     """
 
@@ -48,11 +50,13 @@ class Writer:
     def _begin(self) -> None:
         """A fresh queue; also for a forked child, which has no thread and repeats no records."""
         self._process = os.getpid()
-        self._queue: deque[Mapping[str, Any] | threading.Event] = deque()
+        self._queue: deque[Mapping[str, Any]] = deque()
         self._wake = threading.Event()
         self._hurry = threading.Event()
         self._thread: threading.Thread | None = None
-        self._idle = True
+        self._put = 0  # how many have been queued
+        self._under_way = 0  # the number of the one that the sink has now; 0 if none
+        self._waiting: list[tuple[int, threading.Event]] = []  # for all up to that number
         self._unreported = 0
 
     @property
@@ -64,30 +68,43 @@ class Writer:
         """Queue a record; never waits, never raises."""
         with self._lock:
             self._in_this_process()
+            if self._thread is threading.current_thread():
+                self._drop()
+                return
             if len(self._queue) >= self._limit:
-                self._drop_oldest()
+                self._queue.popleft()
+                self._drop()
             self._queue.append(record)
+            self._put += 1
             self._ensure_thread()
         if not self._wake.is_set():
             self._wake.set()
 
     def flush(self, timeout: float = EXIT_SECONDS) -> bool:
-        """Wait, at most `timeout` seconds, until what is queued now has been written.
+        """Wait, at most `timeout` seconds, until what is queued now has left the queue.
 
         Returns:
-            Whether it has.
+            Whether it has: written, failed, or dropped (see the counters).
         """
         done = threading.Event()
         with self._lock:
             self._in_this_process()
-            if not self._queue and self._idle:
+            if self._settled() >= self._put:
                 return True
-            self._queue.append(done)
+            if self._thread is threading.current_thread():
+                return False  # the sink would wait for itself
+            waiter = (self._put, done)
+            self._waiting.append(waiter)
             started = self._ensure_thread()
         self.hurry()
         if not started:  # the interpreter is ending: threads cannot start any more
             self._drain()
-        return done.wait(timeout)
+        try:
+            return done.wait(timeout)
+        finally:
+            with self._lock:
+                if waiter in self._waiting:
+                    self._waiting.remove(waiter)
 
     def hurry(self) -> None:
         """Write what is queued now rather than soon."""
@@ -96,7 +113,7 @@ class Writer:
 
     def drained(self) -> bool:
         """Whether nothing is queued or being written."""
-        return not self._queue and self._idle
+        return not self._queue and not self._under_way
 
     # --- with the lock held, or in the thread ----------------------------------------------------
 
@@ -104,13 +121,13 @@ class Writer:
         if self._process != os.getpid():
             self._begin()
 
-    def _drop_oldest(self) -> None:
-        oldest = self._queue.popleft()
-        if isinstance(oldest, threading.Event):
-            oldest.set()
-            return
+    def _drop(self) -> None:
         self.dropped += 1
         self._unreported += 1
+
+    def _settled(self) -> int:
+        """Up to which number nothing is queued or being written."""
+        return (self._under_way or self._put - len(self._queue) + 1) - 1
 
     def _ensure_thread(self) -> bool:
         if self._thread is not None:
@@ -142,15 +159,21 @@ class Writer:
     def _drain(self) -> None:
         while True:
             with self._lock:
-                self._idle = not self._queue
-                if self._idle:
+                self._under_way = 0
+                self._tell_waiting()
+                if not self._queue:
                     return
+                self._under_way = self._put - len(self._queue) + 1
                 item = self._queue.popleft()
                 unreported, self._unreported = self._unreported, 0
-            if isinstance(item, threading.Event):
-                item.set()
-            else:
-                self._write({**item, "dropped": unreported} if unreported else item)
+            self._write({**item, "dropped": unreported} if unreported else item)
+
+    def _tell_waiting(self) -> None:
+        if self._waiting:
+            settled = self._settled()
+            for number, done in self._waiting:
+                if number <= settled:
+                    done.set()
 
     def _write(self, record: Mapping[str, Any]) -> None:
         try:
@@ -181,7 +204,18 @@ def _flush_at_exit() -> None:
         atexit.register(flush_all)
 
 
-def flush_all() -> None:
-    """Write what all writers have queued, within a bounded time."""
-    for writer in list(_writers.values()):
-        writer.flush(EXIT_SECONDS)
+def flush_all(timeout: float = EXIT_SECONDS) -> bool:
+    """Write what all writers have queued, within `timeout` seconds for all of them together.
+
+    Returns:
+        Whether all of it has left the queues.
+    """
+    writers = list(_writers.values())
+    for writer in writers:
+        writer.hurry()
+    end = time.monotonic() + timeout  # noqa: TID251 - there is no pipeline any more
+    done = True
+    for writer in writers:  # each is asked, also when the time is over: it may have nothing to do
+        left = end - time.monotonic()  # noqa: TID251
+        done = writer.flush(max(0.0, left)) and done
+    return done

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from lamella_middlewares.pii._detect._scanner import Scanner
 
 LAYER: Final = "pii"
-_FORWARDED: Final = ("blocking", "needs", "opens", "reach")
+_SAID: Final = ("blocking", "reach")
+_SAID_BY_OURS: Final = (*_SAID, "needs", "opens")
 _BEHIND: Final = 256
 _BUILT_IN: Final = "built-in detectors"
 _OPTIONS: Final = 'a Detector, a registered name such as "presidio", or a table with `use`'
@@ -82,11 +83,13 @@ def apart(text: str, findings: Iterable[Finding]) -> list[Finding]:
     """What of the findings stands outside of all that looks like a placeholder."""
     walls = [found.span() for found in FORM.finditer(text)]
     pieces: list[Finding] = []
+    passed = 0  # walls that end before all findings yet to come, which are in order as well
     for finding in findings:
         start = finding.start
-        for first, last in walls:
-            if last <= start:
-                continue
+        while passed < len(walls) and walls[passed][1] <= start:
+            passed += 1
+        for place in range(passed, len(walls)):
+            first, last = walls[place]
             if first >= finding.end:
                 break
             if first > start:
@@ -128,7 +131,8 @@ class Watched:
     def __init__(self, detector: Detector, name: str) -> None:
         self._detector = detector
         self.name = name
-        for attribute in _FORWARDED:
+        ours = type(detector).__module__.startswith("lamella_middlewares.")
+        for attribute in _SAID_BY_OURS if ours else _SAID:
             if hasattr(detector, attribute):
                 setattr(self, attribute, getattr(detector, attribute))
 
@@ -157,10 +161,14 @@ class Watched:
 def _check(finding: object, length: int, name: str) -> None:
     if not isinstance(finding, Finding):
         raise failed(name, f"gave a {type(finding).__name__}, which is no Finding")
-    if not 0 <= finding.start < finding.end <= length:
+    found: Any = finding  # nobody has looked at what is in it
+    start, end = found.start, found.end
+    if not (isinstance(start, int) and isinstance(end, int) and 0 <= start < end <= length):
         raise failed(name, "gave a finding that is not inside of the text")
-    if KIND.fullmatch(finding.kind) is None:
+    if not _is_kind(found.kind):
         raise failed(name, "gave a finding whose kind is no word in lower case")
+    if not isinstance(found.confidence, int | float) or not 0 <= found.confidence <= 1:
+        raise failed(name, "gave a finding whose confidence is not between 0 and 1")
 
 
 def detector_of(given: Any) -> Watched:
@@ -211,6 +219,12 @@ def _watched(found: Any, name: str) -> Watched:
         raise ConfigurationError(
             f"PII(detectors=...): {name} finds {wrong or kinds!r}, which cannot be a kind.",
             hint='Kinds are a list of words in lower case, such as ["person", "order_number"].',
+        )
+    reach: Any = getattr(found, "reach", None)
+    if reach is not None and (type(reach) is not int or reach < 1):
+        raise ConfigurationError(
+            f"PII(detectors=...): {name} has reach={reach!r}, which is no number of characters.",
+            hint="Give a whole number above 0, or none for a detector that needs whole texts.",
         )
     return Watched(found, name)
 

@@ -39,5 +39,9 @@ def loading(kinds: tuple[str, ...] | None) -> Warm:
 
 
 def _load(kinds: tuple[str, ...] | None) -> None:
-    for detector in detectors_of(kinds):
+    from lamella_middlewares.pii._detect._scanner import Scanner
+
+    detectors = detectors_of(kinds)
+    for detector in detectors:
         list(detector.find(_SAMPLE))
+    Scanner(detectors).scan(_SAMPLE)

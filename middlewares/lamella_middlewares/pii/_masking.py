@@ -19,8 +19,9 @@ V = TypeVar("V")
 
 StrategyOf: TypeAlias = Callable[[str], Strategy]
 
-AT_ONCE: Final = 32_768
-"""Characters that are looked into on the event loop; more are, in a thread."""
+AT_ONCE: Final = 4_096
+"""Characters that are looked into on the event loop; more are, in a thread. What looks like numbers
+all over takes up to 10 ms for so many."""
 
 
 class TooMuch(Exception):

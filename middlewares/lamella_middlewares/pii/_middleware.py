@@ -256,8 +256,10 @@ class PII:
     async def _inspector(self, context: Context) -> Inspector:
         """What finds personal data; made once, in a thread, as it takes imports."""
         loaded = loading(self.kinds)
-        if not loaded.done:
+        while not loaded.done:
             await loaded.ready(context)
+            if not loaded.done:  # the deadline has left no time for it
+                await context.sleep(0, what="loading PII's detectors")
         local = context.ports.stores.local
         return local.get((*_HOME, self._name), lambda: self._made(context))
 

@@ -18,14 +18,13 @@ from lamella import (
     Request,
     Response,
     StoreUnavailableError,
-    Surface,
     TextChannels,
 )
 from lamella_middlewares.pii._inspecting import LAYER, failed
 from lamella_middlewares.pii._masking import AT_ONCE, Masking, TooMuch, blocked, unreadable
-from lamella_middlewares.pii._restoring import Restoring
+from lamella_middlewares.pii._restoring import Restoring, asks_for_json, tokens_in
 from lamella_middlewares.pii._screening import Screening
-from lamella_middlewares.pii._showing import Masked, masked_answer
+from lamella_middlewares.pii._showing import Masked, answer_through
 from lamella_middlewares.pii._strategies import Strategy, redacted
 from lamella_middlewares.pii._vault import FULL
 
@@ -131,15 +130,15 @@ class Passage(Generic[R]):
         """The request masked: to be sent, or where only answers are, to be shown to observers."""
         pii = self._pii
         masking = self._masking()
-        if not self._inspector.blocking:
-            try:
-                return masking, masking.mask(request, at_once=AT_ONCE)
-            except TooMuch:
-                masking = self._masking()
         try:
+            if not self._inspector.blocking:
+                try:
+                    return masking, masking.mask(request, at_once=AT_ONCE)
+                except TooMuch:
+                    masking = self._masking()
             found = await self._in_thread(request, lambda: masking.mask(request))
         except InspectionError as error:
-            if error.inspector == FULL or (pii.looks_in and not self._lenient):
+            if pii.looks_in and (error.inspector == FULL or not self._lenient):
                 raise
             self._vault = self._vault.renewed()  # the thread may be about the other one still
             masking = self._masking()
@@ -207,7 +206,12 @@ class Passage(Generic[R]):
 
     def _restore(self) -> Restoring:
         made = () if self._screening is None else self._screening.made
-        self._restoring = Restoring(self._vault, tools=self._pii.restore_tools, ours=made)
+        self._restoring = Restoring(
+            self._vault,
+            tools=self._pii.restore_tools,
+            json=asks_for_json(self._request),
+            ours=made,
+        )
         return self._restoring
 
     # --- the end -------------------------------------------------------------------------------
@@ -235,10 +239,19 @@ class Passage(Generic[R]):
             self._pass(screening.failure)
         if restoring is not None and restoring.counts:
             note(LAYER, "pii.restored", kinds=restoring.counts)
-        if restoring is not None and restoring.unknown:
-            note(LAYER, "pii.unknown", count=restoring.unknown)
+        unknown = self._unknown() if restoring is None else restoring.unknown
+        if unknown:
+            note(LAYER, "pii.unknown", count=unknown)
         if session is not None and session.unreadable:
             note(LAYER, "pii.unreadable", count=session.unreadable)
+
+    def _unknown(self) -> int:
+        """How many tokens are in an answer that nothing was restored in, as nothing is known."""
+        below = self._below
+        if below is None:
+            return 0
+        made = () if self._screening is None else self._screening.made
+        return sum(token not in made for token in tokens_in(below.events))
 
     def _note_in(self, request: Request[Any], masking: Masking) -> None:
         note = request.context.note
@@ -321,15 +334,9 @@ class Passage(Generic[R]):
             look_behind=None,
         )
         restoring = self._restore()
-
-        def change(text: str, surface: Surface) -> str:
-            if pii.looks_out:
-                text = screening.text(text)
-            arguments = surface.part == "tool_call" and not pii.restore_tools
-            return text if arguments else restoring.text(text)
-
+        makes = (screening.filter, restoring.filter) if pii.looks_out else (restoring.filter,)
         try:
-            return masked_answer(partial, change)
+            return answer_through(partial, makes)
         except InspectionError:
             return None
 

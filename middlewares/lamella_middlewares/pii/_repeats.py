@@ -7,7 +7,8 @@ may be no such word, and it is the same number.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from lamella import Finding
@@ -18,7 +19,7 @@ _FEW: Final = 32
 
 
 class Repeats:
-    """Finds known values in texts, in time that does not depend on how many there are.
+    """Finds known values in texts, in time that hardly depends on how many there are.
 
     Values are found as they are, and not inside of longer words. Those that are shorter than six
     characters, or one word of letters, are not looked for: they may mean something else elsewhere.
@@ -27,12 +28,12 @@ class Repeats:
         values: Each value's kind.
     """
 
-    __slots__ = ("_by_word", "_few", "_values")
+    __slots__ = ("_few", "_index", "_values")
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self._values = {value: kind for value, kind in values.items() if _tells(value)}
         self._few = tuple(self._values) if len(self._values) <= _FEW else None
-        self._by_word: dict[str, list[tuple[str, int]]] | None = None
+        self._index: _Index | None = None
 
     def __len__(self) -> int:
         return len(self._values)
@@ -41,29 +42,63 @@ class Repeats:
         """Where they stand, from left to right."""
         if self._few is not None and not any(value in text for value in self._few):
             return []
-        by_word = self._by_word
-        if by_word is None:
-            by_word = self._by_word = self._index()
+        if self._index is None:
+            self._index = _Index(self._values)
         found: list[Finding] = []
         done = 0
         for word in _WORD.finditer(text):
-            for value, offset in by_word.get(word[0], ()):
-                start = word.start() - offset
+            for value, start in self._index.at(text, word):
                 end = start + len(value)
-                if start >= done and text.startswith(value, start) and _ends(text, end):
+                if start >= done and _ends(text, end):
                     found.append(Finding(start, end, self._values[value]))
                     done = end
                     break
         return found
 
-    def _index(self) -> dict[str, list[tuple[str, int]]]:
-        """By their first word; the longest first."""
-        made: dict[str, list[tuple[str, int]]] = {}
-        for value in sorted(self._values, key=len, reverse=True):
+
+class _Index:
+    """Values by how they go on from their first word.
+
+    Of all that begin a text, the longest is sought among sorted ones by halving; shorter ones that
+    begin it too are found from there. A thousand numbers that begin alike are so not all tried at
+    each place where one may begin.
+    """
+
+    __slots__ = ("_longest", "_shorter", "_stems", "_values")
+
+    def __init__(self, values: Iterable[str]) -> None:
+        self._values: dict[str, list[str]] = {}  # by stem: the value from its first word on
+        self._longest: dict[str, int] = {}  # by first word
+        for value in sorted(values, key=len, reverse=True):
             word = _WORD.search(value)
             if word is not None:
-                made.setdefault(word[0], []).append((value, word.start()))
-        return made
+                stem = value[word.start() :]
+                self._values.setdefault(stem, []).append(value)
+                self._longest[word[0]] = max(self._longest.get(word[0], 0), len(stem))
+        self._stems = sorted(self._values)
+        self._shorter: list[int] = []  # of each: the longest other one that it begins with, or -1
+        open_ones: list[int] = []
+        for place, stem in enumerate(self._stems):
+            while open_ones and not stem.startswith(self._stems[open_ones[-1]]):
+                open_ones.pop()
+            self._shorter.append(open_ones[-1] if open_ones else -1)
+            open_ones.append(place)
+
+    def at(self, text: str, word: re.Match[str]) -> Iterator[tuple[str, int]]:
+        """The values whose first word this one is, with where they begin; the longest first."""
+        longest = self._longest.get(word[0])
+        if longest is None:
+            return
+        begin = word.start()
+        place = bisect_right(self._stems, text[begin : begin + longest]) - 1
+        while place >= 0:
+            stem = self._stems[place]
+            if text.startswith(stem, begin):
+                for value in self._values[stem]:
+                    start = begin + len(stem) - len(value)
+                    if start >= 0 and text.startswith(value, start):
+                        yield value, start
+            place = self._shorter[place]
 
 
 def _tells(value: str) -> bool:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Final
 
-from lamella_middlewares.pii._placeholders import BODY, CLOSE, OPEN, kind_of
+from lamella_middlewares.pii._placeholders import BODY, CLOSE, FORM, OPEN, kind_of
 
 if TYPE_CHECKING:
-    from lamella import Channel, TextFilter
+    from lamella import Channel, Event, TextFilter
     from lamella_middlewares.pii._vault import CallVault
 
 _PLAIN: Final = re.compile(rf"(?P<whole>{OPEN}{BODY}{CLOSE})|(?P<part>{OPEN}[A-Z0-9_]*)\Z")
@@ -31,6 +31,8 @@ _JSON: Final = re.compile(
 _ESCAPED_OPEN: Final = re.compile(r"\A\\u27[eE]6")
 _UNFINISHED: Final = re.compile(rf"{_ESCAPE_BEGUN}\Z")
 
+_HALF_PAIR: Final = re.compile("[\ud800-\udfff]")
+
 _MOST_LOOSE: Final = 80
 """Characters that are remembered of what was let through, to count it if it becomes a token."""
 
@@ -41,6 +43,7 @@ class Restoring:
     Args:
         vault: What placeholders stand for.
         tools: The tools in whose arguments values are restored; True for all, False for none.
+        json: Whether the request has asked for words that are JSON.
         ours: Placeholders that are to stay, and that no count is to call unknown.
 
     Attributes:
@@ -49,24 +52,26 @@ class Restoring:
     """
 
     def __init__(
-        self, vault: CallVault, *, tools: bool | Collection[str], ours: Collection[str] = ()
+        self,
+        vault: CallVault,
+        *,
+        tools: bool | Collection[str],
+        json: bool = False,
+        ours: Collection[str] = (),
     ) -> None:
         self.counts: dict[str, int] = {}
         self.unknown = 0
         self._vault = vault
         self._tools = tools
+        self._json = json
         self._ours = ours
 
     def filter(self, channel: Channel) -> TextFilter:
         """What restores one text of the answer."""
         if channel.kind == "arguments" and not self._runs(channel.tool):
             return UNCHANGED
-        return _Filter(self, self._vault, json=channel.json)
-
-    def text(self, text: str) -> str:
-        """A whole text, restored."""
-        one = _Filter(self, self._vault, json=False)
-        return one.feed(text) + one.flush()
+        json = channel.json or (self._json and channel.kind == "text")
+        return _Filter(self, self._vault, json=json)
 
     def value(self, placeholder: str) -> str | None:
         """What stands behind a placeholder, counted; None if it is not live."""
@@ -147,7 +152,11 @@ class _Filter:
         value = self._restoring.value(placeholder)
         if value is None:
             return written
-        return json.dumps(value, ensure_ascii=False)[1:-1] if self._json else value
+        if not self._json:
+            return value
+        # Half a surrogate pair cannot be sent or stored but as an escape.
+        escaped = json.dumps(value, ensure_ascii=False)[1:-1]
+        return _HALF_PAIR.sub(_as_escape, escaped)
 
     def _part(self, part: str) -> str:
         """The end of what has come: held back if it may become a live placeholder."""
@@ -178,3 +187,20 @@ class _Filter:
             self._restoring.value(found["whole"])
         elif len(found["part"]) < _MOST_LOOSE:
             self._loose = found["part"]
+
+
+def asks_for_json(request: object) -> bool:
+    """Whether the words of the answer are to be JSON, into which values go escaped."""
+    wanted = getattr(request, "response_format", None)
+    return bool(wanted) and str(wanted.get("type", "json_object")).startswith("json")
+
+
+def tokens_in(events: Iterable[Event]) -> list[str]:
+    """What has the form of a placeholder in the words and arguments of an answer."""
+    pieces = [getattr(event, "text", None) or getattr(event, "arguments", "") for event in events]
+    text = "".join(pieces)
+    return FORM.findall(text) if OPEN in text else []
+
+
+def _as_escape(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"

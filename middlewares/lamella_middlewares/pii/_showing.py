@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
 from lamella import (
     Answer,
+    Channel,
     ChatAnswer,
     Event,
     InspectionError,
+    Message,
     Request,
     Response,
     Shown,
     Surface,
+    Text,
+    TextFilter,
+    ToolCall,
     map_texts,
 )
+from lamella._surfaces import map_json
 
 Mask = Callable[[str, Surface], str]
+Make = Callable[[Channel], TextFilter]
+
+_VALUE: Final = Channel("value")
 
 
 class Masked(Shown):
@@ -69,15 +78,53 @@ def masked_answer(answer: Answer, mask: Mask) -> Answer:
     Raises:
         InspectionError: If a text could not be looked into.
     """
+    return _changed(answer, lambda message: map_texts(message, mask))
+
+
+def answer_through(answer: Answer, makes: Sequence[Make]) -> Answer:
+    """What an answer would be if its texts had gone through filters while they arrived.
+
+    Args:
+        answer: What came of it.
+        makes: Make the filters of each channel, those that a text goes through first first.
+
+    Raises:
+        InspectionError: If a text could not be looked into.
+    """
+
+    def message(one: Message) -> Message:
+        return attrs.evolve(one, parts=tuple([_part_through(part, makes) for part in one.parts]))
+
+    return _changed(answer, message)
+
+
+def _changed(answer: Answer, change: Callable[[Message], Message]) -> Answer:
     if not isinstance(answer, ChatAnswer):
         return answer
     choices = tuple(
-        [
-            attrs.evolve(one, message=map_texts(one.message, mask), logprobs=())
-            for one in answer.choices
-        ]
+        [attrs.evolve(one, message=change(one.message), logprobs=()) for one in answer.choices]
     )
     # The last of the messages is the first choice's.
-    earlier = tuple([map_texts(one, mask) for one in answer.messages[:-1]])
+    earlier = tuple([change(one) for one in answer.messages[:-1]])
     messages = (*earlier, choices[0].message) if answer.messages else ()
     return attrs.evolve(answer, choices=choices, messages=messages)
+
+
+def _part_through(part: Any, makes: Sequence[Make]) -> Any:
+    words = Channel("text") if type(part) is Text else _VALUE
+
+    def change(text: str, surface: Surface) -> str:
+        return _through(text, words if surface.field == "text" else _VALUE, makes)
+
+    if type(part) is not ToolCall:
+        return map_texts(part, change)
+    channel = Channel("arguments", json=part.kind == "function", tool=part.name)
+    extra = map_json(part.extra, change, Surface(None, None, "extra", "value"))
+    return attrs.evolve(part, arguments=_through(part.arguments, channel, makes), extra=extra)
+
+
+def _through(text: str, channel: Channel, makes: Sequence[Make]) -> str:
+    for make in makes:
+        one = make(channel)
+        text = one.feed(text) + one.flush()
+    return text

@@ -9,13 +9,16 @@ import inspect
 import os
 import re
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
 from lamella._errors import ConfigurationError, LamellaError, SecretError
 from lamella._revealed import remember
 from lamella._secrets import Secret, mistake_in
+
+if TYPE_CHECKING:
+    from lamella._ports import Ports
 
 Key: TypeAlias = str | Secret | Callable[[], str | Awaitable[str]]
 """A key itself, a reference such as `env:NAME`, or a function, plain or async, that gives one."""
@@ -33,8 +36,11 @@ class Credential:
     source: Secret | Callable[[], str | Awaitable[str]] | None = attrs.field(repr=False)
     origin: str
 
-    async def fetch(self) -> str | None:
+    async def fetch(self, *, ports: Ports | None = None) -> str | None:
         """The key now; None if there is none.
+
+        Args:
+            ports: Clock and threads; None are the system's.
 
         Raises:
             SecretError: If it cannot be had, or is no key.
@@ -43,7 +49,7 @@ class Credential:
         if source is None:
             return None
         if isinstance(source, Secret):
-            value: object = await source.fetch()
+            value: object = await source.fetch(ports=ports)
         else:
             value = await self._given_by(source)
         key, problem = _checked(value, self.origin)
@@ -54,11 +60,12 @@ class Credential:
             remember(key)
         return key
 
-    async def renewed(self, refused: Callable[[], str]) -> bool:
+    async def renewed(self, refused: Callable[[], str], *, ports: Ports | None = None) -> bool:
         """Ask again, as a provider has refused a key; whether there is another one now.
 
         Args:
             refused: Tells the key that was refused.
+            ports: As for `fetch`.
 
         Raises:
             SecretError: As for `fetch`.
@@ -67,8 +74,8 @@ class Credential:
         if source is None:
             return False
         if isinstance(source, Secret):
-            source.invalidate(refused())
-        return await self.fetch() != refused()
+            source.invalidate(refused(), ports=ports)
+        return await self.fetch(ports=ports) != refused()
 
     async def _given_by(self, source: Callable[[], str | Awaitable[str]]) -> object:
         try:
@@ -77,12 +84,13 @@ class Credential:
         except LamellaError:
             raise
         except Exception as error:  # noqa: BLE001 - a stranger's function may raise anything
-            # Its message may hold what it was sent, and a traceback would show it too.
-            raise SecretError(
-                f"The function given as {self.origin} failed with {type(error).__name__}.",
-                hint="Look whether what it asks can be reached and allows this program in.",
-                elsewhere=True,
-            ) from None
+            kind = type(error).__name__
+        # Raised out here, without a context: what it said may hold what it was sent.
+        raise SecretError(
+            f"The function given as {self.origin} failed with {kind}.",
+            hint="Look whether what it asks can be reached and allows this program in.",
+            elsewhere=True,
+        )
 
 
 _SCHEME = re.compile("(?=.{2,24}$)[a-z]+(?:[-_][a-z]+)*")

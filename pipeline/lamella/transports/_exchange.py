@@ -7,6 +7,7 @@ with a stream; the content type says which came. Whatever goes wrong, the reply 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any, TypeAlias, TypeVar
 
 import anyio
@@ -90,14 +91,12 @@ class Exchange:
         Raises:
             LamellaError: Whatever goes wrong before the answer is committed.
         """
-        draft = self._draft(request, stream=stream)
-        sent = await self._authorized(request, draft)
+        sent = await self._authorized(request, self._draft(request, stream=stream))
         try:
             return await self._exchanged(request, sent)
         except AuthenticationError:
-            if not await self._has_another_key(request, sent):
-                raise
-        return await self._exchanged(request, await self._authorized(request, draft))
+            await self._have_key_renewed(request, sent)
+            raise
 
     async def _exchanged(self, request: Request[R], sent: HTTPRequest) -> R:
         reply = await self.client.send(sent)
@@ -108,28 +107,19 @@ class Exchange:
                 await reply.aclose()
             raise
 
-    async def _has_another_key(self, request: Request[R], sent: HTTPRequest) -> bool:
-        """Whether the refused key has been exchanged meanwhile; one more try is then counted.
-
-        A refused request was not worked on, so that nothing is done or billed twice.
-        """
+    async def _have_key_renewed(self, request: Request[R], sent: HTTPRequest) -> None:
+        """Ask for another key, if this attempt may; if there is one, another attempt follows."""
         renewed = getattr(self.authorize, "renewed", None)
-        context, attempt = request.context, request.context.attempt
-        if renewed is None:
-            return False
-        try:
-            if attempt is not None:
-                attempt.preparing = True
-            if not await renewed(sent):
-                return False
-            context.bound.take()
-        except LamellaError:  # the provider's word is what the caller has to know
-            return False
-        finally:
-            if attempt is not None:
-                attempt.preparing = False
-        context.note(self.provider, "key.renewed", provider=self.provider)
-        return True
+        attempt = request.context.attempt
+        if renewed is None or attempt is None or not attempt.may_renew:
+            return
+        attempt.preparing = True
+        # Whatever is wrong with the source, the provider's word is what the caller has to know.
+        with suppress(LamellaError):
+            attempt.key_renewed = await renewed(sent)
+        attempt.preparing = False
+        if attempt.key_renewed:
+            request.context.note(self.provider, "key.renewed", provider=self.provider)
 
     def _draft(self, request: Request[R], *, stream: bool) -> HTTPRequest:
         context = request.context
@@ -152,6 +142,7 @@ class Exchange:
             connect=limits.connect,
             write=limits.write,
             on_sent=sent,
+            ports=context.ports,
         )
 
     async def _authorized(self, request: Request[R], draft: HTTPRequest) -> HTTPRequest:

@@ -11,13 +11,16 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import attrs
 
 from lamella._errors import ConfigurationError
 from lamella._limits import Seconds, positive_seconds
 from lamella.transports._addresses import read_proxy
+
+if TYPE_CHECKING:
+    from lamella._ports import Ports
 
 MEBIBYTE = 1024 * 1024
 
@@ -37,6 +40,8 @@ class HTTPRequest:
         write: Seconds for the peer to take the next piece of the request; None for no limit.
         on_sent: Called once, when the first byte is about to leave this process. It is not called
             if no connection could be made.
+        ports: Clock and threads of the call that it belongs to, for who finds its key; None are the
+            system's.
     """
 
     method: str
@@ -47,6 +52,7 @@ class HTTPRequest:
     connect: float | None = None
     write: float | None = None
     on_sent: Callable[[], None] | None = attrs.field(default=None, repr=False)
+    ports: Ports | None = attrs.field(default=None, repr=False)
 
     def with_headers(self, headers: tuple[tuple[bytes, bytes], ...]) -> HTTPRequest:
         """The same request with further headers."""
@@ -59,6 +65,7 @@ class HTTPRequest:
             connect=self.connect,
             write=self.write,
             on_sent=self.on_sent,
+            ports=self.ports,
         )
 
 

@@ -45,7 +45,7 @@ class KeyHeader:
 
     async def __call__(self, request: HTTPRequest) -> HTTPRequest:
         """The request with the key of now."""
-        value = await self._key.fetch()
+        value = await self._key.fetch(ports=request.ports)
         if value is None:
             return request
         kept = self._known  # another thread may have another key by now
@@ -66,7 +66,7 @@ class KeyHeader:
             LamellaError: If no key can be had.
         """
         refused = self._sent(request)
-        return refused is not None and await self._key.renewed(refused)
+        return refused is not None and await self._key.renewed(refused, ports=request.ports)
 
     def _sent(self, request: HTTPRequest) -> Callable[[], str] | None:
         """Tells the key that a request was sent with."""

@@ -88,23 +88,17 @@ class Signer:
 
     def _prepared(self, wanted: Reference) -> tuple[Any, str, str]:
         try:
-            # A session of one's own each time: they are no good for two threads at once.
-            session = import_module("botocore.session").Session(profile=self._place.profile)
-            region = self._region(session, wanted)
-            url = self._url(session, region)
-            found = self._credentials
-            if found is None:
-                found = session.get_credentials()
-                with self._lock:
-                    self._credentials = found
-            frozen = None if found is None else found.get_frozen_credentials()
+            frozen, region, url = self._found(wanted)
         except LamellaError:
             raise
         except Exception as error:  # noqa: BLE001 - botocore raises whatever its sources do
-            # Its text may hold what a helper program wrote, secrets included.
-            name = type(error).__name__
-            msg = f"Credentials for AWS Secrets Manager could not be had: botocore raised {name}."
-            raise SecretError(msg, hint=_CREDENTIALS_HINT, elsewhere=True) from None
+            frozen, region, url, failure = None, "", "", type(error).__name__
+        else:
+            failure = ""
+        if failure:
+            # Raised out here, without a context: its text may hold what a helper program wrote.
+            msg = f"Credentials for AWS Secrets Manager could not be had: botocore raised {failure}."
+            raise SecretError(msg, hint=_CREDENTIALS_HINT, elsewhere=True)
         if frozen is None or not frozen.access_key:
             msg = "There are no credentials for AWS Secrets Manager."
             raise SecretError(msg, hint=_CREDENTIALS_HINT, elsewhere=True)
@@ -112,6 +106,18 @@ class Signer:
         if frozen.token:
             remember(frozen.token)
         return frozen, region, url
+
+    def _found(self, wanted: Reference) -> tuple[Any, str, str]:
+        # A session of one's own each time: they are no good for two threads at once.
+        session = import_module("botocore.session").Session(profile=self._place.profile)
+        region = self._region(session, wanted)
+        url = self._url(session, region)
+        found = self._credentials
+        if found is None:
+            found = session.get_credentials()
+            with self._lock:
+                self._credentials = found
+        return None if found is None else found.get_frozen_credentials(), region, url
 
     def _region(self, session: Any, wanted: Reference) -> str:
         found = wanted.region or self._place.region or os.environ.get("AWS_REGION")

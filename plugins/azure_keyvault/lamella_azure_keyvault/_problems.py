@@ -46,6 +46,10 @@ def problem_of(error: Exception, wanted: Reference) -> SecretError:
 
 def _answered(status: int, codes: frozenset[str], wanted: Reference) -> SecretError:
     host, what = wanted.host, wanted.shown
+    if status == 404 and not codes:
+        msg = f"What answers at {host} is no key vault."
+        hint = "Look at the vault's name or host, and at what proxies stand before it."
+        return SecretError(msg, hint=hint, elsewhere=True)
     if status == 404:
         hint = f"See what is there: `az keyvault secret list --vault-name {host.split('.')[0]}`."
         return SecretError(f"There is no {what}.", hint=hint, code=GONE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Final
@@ -51,8 +52,9 @@ class AzureKeyVault:
     credential: Any = attrs.field(default=None, validator=_is_credential, repr=False)
     timeout: float = attrs.field(default=10.0, validator=_is_span)
     client_options: Mapping[str, Any] = attrs.field(default=NOTHING, repr=False)
-    _clients: dict[str, Any] = attrs.field(init=False, factory=dict[str, Any], repr=False)
-    _found: list[Any] = attrs.field(init=False, factory=list[Any], repr=False)
+    # By process: a fork must not speak over its parent's connections.
+    _clients: dict[tuple[int, str], Any] = attrs.field(init=False, factory=dict, repr=False)
+    _found: dict[int, Any] = attrs.field(init=False, factory=dict, repr=False)
     _lock: Any = attrs.field(init=False, factory=fork_safe_lock, repr=False)
 
     def __call__(self, reference: str, /) -> str:
@@ -73,7 +75,7 @@ class AzureKeyVault:
     def close(self) -> None:
         """Close its connections; it can be used again."""
         with self._lock:
-            clients = list(self._clients.values())
+            clients = [one for (pid, _), one in self._clients.items() if pid == os.getpid()]
             self._clients.clear()
         for client in clients:
             client.close()
@@ -90,13 +92,14 @@ class AzureKeyVault:
         return "", SecretError(f"The {wanted.shown} is empty.", hint="Write a value to it.")
 
     def _client(self, host: str) -> Any:
-        client = self._clients.get(host)
+        key = os.getpid(), host
+        client = self._clients.get(key)
         if client is None:
             made = self._made(host)
             with self._lock:
                 if len(self._clients) >= _MOST_CLIENTS:
                     self._clients.clear()
-                client = self._clients.setdefault(host, made)
+                client = self._clients.setdefault(key, made)
         return client
 
     def _made(self, host: str) -> Any:
@@ -118,11 +121,12 @@ class AzureKeyVault:
         return secrets.SecretClient(f"https://{host}", credential, **options)
 
     def _default_credential(self) -> Any:
-        if not self._found:
+        found = self._found.get(os.getpid())
+        if found is None:
             made = import_module("azure.identity").DefaultAzureCredential()
             with self._lock:
-                self._found[:] = self._found or [made]
-        return self._found[0]
+                found = self._found.setdefault(os.getpid(), made)
+        return found
 
 
 azure_keyvault = AzureKeyVault()

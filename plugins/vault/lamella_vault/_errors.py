@@ -55,6 +55,8 @@ def answered(status: int, body: bytes, what: str) -> SecretError:
 
 def not_found(body: bytes, what: str) -> SecretError:
     """The error of a secret that is not there, or not any more."""
+    if not {"data", "errors"} & (object_in(body) or {}).keys():
+        return nonsense(f"for the {what}")  # a proxy, of which no secret is known to be gone
     if b'"deletion_time"' in body:
         hint = "Write a new version, or undelete this one: `vault kv undelete`."
         return SecretError(f"{what} was deleted or destroyed in Vault.", hint=hint, code=GONE)

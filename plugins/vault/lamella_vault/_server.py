@@ -34,18 +34,27 @@ class TLS:
     def options(self) -> HTTPOptions:
         """Reads files, if there is a client certificate: call it in a thread."""
         verify: bool | str | ssl.SSLContext = False if self.unchecked else self.authorities or True
-        if self.certificate is not None and self.key is not None and not self.unchecked:
+        if self.certificate is not None and self.key is not None:
             try:
                 verify = self._context()
-                verify.load_cert_chain(self.certificate, self.key)
+                # With a password, so that nobody is asked for one at the terminal.
+                verify.load_cert_chain(self.certificate, self.key, password="")
             except (OSError, ssl.SSLError) as error:
                 msg = f"The client certificate for Vault cannot be used ({type(error).__name__})."
                 hint = "VAULT_CLIENT_CERT, VAULT_CLIENT_KEY and VAULT_CACERT name PEM files."
                 raise SecretError(msg, hint=hint) from None
+        elif self.certificate is not None or self.key is not None:
+            msg = "The client certificate for Vault is half of one."
+            raise SecretError(msg, hint="Set both VAULT_CLIENT_CERT and VAULT_CLIENT_KEY.")
         return HTTPOptions(verify=verify, max_body_bytes=MAX_BYTES, max_idle=0)
 
     def _context(self) -> ssl.SSLContext:
         path = self.authorities
+        if self.unchecked:
+            context = ssl.create_default_context()
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            return context
         if path is not None and Path(path).is_dir():
             return ssl.create_default_context(capath=path)
         return ssl.create_default_context(cafile=path)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 import anyio
 
+from lamella import LamellaError
 from lamella._fork_locks import fork_safe_lock
 from lamella._loops import Waiter
 from lamella._ports import default_ports
@@ -19,6 +21,9 @@ RENEW_PART: Final = 2 / 3
 
 WAIT_SECONDS: Final = 30.0
 """After so long a login by somebody else counts as lost."""
+
+EXCHANGE_SECONDS: Final = 60.0
+"""How long a token that replaced a refused one is not replaced for the same reason."""
 
 
 class LoginToken:
@@ -54,6 +59,22 @@ class LoginToken:
         return self.seconds <= 0 or now < self.begun + self.seconds
 
 
+class _Asking:
+    """One login or renewal, and who waits for it."""
+
+    __slots__ = ("begun", "error", "process", "waiting")
+
+    def __init__(self, begun: float) -> None:
+        self.begun = begun
+        self.process = os.getpid()
+        self.waiting: list[Waiter] = []
+        self.error: LamellaError | None = None
+
+    def is_lost(self, now: float) -> bool:
+        """Whether nobody can bring it to its end."""
+        return self.process != os.getpid() or now > self.begun + WAIT_SECONDS
+
+
 class Tokens:
     """The token of one way to log in, got by one caller at a time. For all loops and threads.
 
@@ -61,63 +82,81 @@ class Tokens:
         get: Gets a token, given the one before if it still holds.
     """
 
-    __slots__ = ("_begun", "_busy", "_get", "_lock", "_now", "_token", "_waiting")
+    __slots__ = ("_asking", "_exchanged", "_get", "_lock", "_now", "_token")
 
     def __init__(self, get: Callable[[LoginToken | None], Awaitable[LoginToken]]) -> None:
         self._get = get
         self._now = default_ports().monotonic
         self._lock = fork_safe_lock()
         self._token: LoginToken | None = None
-        self._busy: tuple[int, object] | None = None
-        self._begun = 0.0
-        self._waiting: list[Waiter] = []
+        self._asking: _Asking | None = None
+        self._exchanged = -math.inf
 
-    async def token(self) -> str:
+    async def token(self, refused: str | None = None) -> str:
         """A token that holds.
 
+        Args:
+            refused: A token that is not to be given. It stays the others', until there is another:
+                what was refused may be this caller's path alone.
+
         Raises:
-            SecretError: If none can be had.
+            LamellaError: If none can be had.
         """
         while True:
-            waiter, mine, now = Waiter(), (os.getpid(), object()), self._now()
+            waiter, now = Waiter(), self._now()
             with self._lock:
                 token = self._token
+                if token is not None and token.value == refused:
+                    token = None
                 if token is not None and not token.is_due(now):
                     return token.value
                 held = token if token is not None and token.holds(now) else None
-                if self._is_free(now):
-                    self._busy, self._begun = mine, now
+                asking, leads = self._asking, False
+                if asking is None or asking.is_lost(now):
+                    asking, leads = _Asking(now), True
+                    self._asking = asking
                 elif held is not None:
                     return held.value
                 else:
-                    self._waiting.append(waiter)
-            if self._busy is mine:
-                return await self._renewed(mine, held)
+                    asking.waiting.append(waiter)
+            if leads:
+                return await self._asked(asking, held)
             with anyio.move_on_after(WAIT_SECONDS):
                 await waiter.wait()
+            if asking.error is not None:
+                raise asking.error.copy()
 
-    def _is_free(self, now: float) -> bool:
-        """Whether nobody gets a token now, who could bring it to its end."""
-        busy = self._busy
-        return busy is None or busy[0] != os.getpid() or now > self._begun + WAIT_SECONDS
+    def may_exchange(self, refused: str) -> bool:
+        """Whether to try another token than one that was refused.
 
-    def forget(self, value: str) -> None:
-        """Drop a token that was refused."""
+        Once in a minute: a refusal may be of a path, for which no token is good, and each login
+        leaves Vault a lease and may use up a secret id.
+        """
         with self._lock:
-            if self._token is not None and self._token.value == value:
-                self._token = None
+            if self._token is None or self._token.value != refused:
+                return True
+            now = self._now()
+            if now < self._exchanged + EXCHANGE_SECONDS:
+                return False
+            self._exchanged = now
+            return True
 
-    async def _renewed(self, mine: tuple[int, object], held: LoginToken | None) -> str:
-        new: LoginToken | None = None
+    async def _asked(self, mine: _Asking, held: LoginToken | None) -> str:
         try:
             new = await self._get(held)
+        except LamellaError as error:
+            if held is not None:
+                return held.value  # it holds for a while yet
+            mine.error = error
+            raise
+        else:
+            with self._lock:
+                self._token = new
             return new.value
         finally:
             with self._lock:
-                if new is not None:
-                    self._token = new
-                if self._busy is mine:
-                    self._busy = None
-                waiting, self._waiting = self._waiting, []
+                if self._asking is mine:
+                    self._asking = None
+                waiting, mine.waiting = mine.waiting, []
             for waiter in waiting:
                 waiter.wake()

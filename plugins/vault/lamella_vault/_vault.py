@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 import anyio
 import attrs
@@ -81,9 +82,9 @@ class Vault:
         tokens = self._known.get((server, auth), lambda: self._tokens(server, auth))
         token = await tokens.token()
         status, body = await self._get(server, wanted, token)
-        if status == 403:  # a policy, or a token that was revoked: another one will tell
-            tokens.forget(token)
-            status, body = await self._get(server, wanted, await tokens.token())
+        if status == 403 and tokens.may_exchange(token):
+            # A policy, or a token that was revoked: another one will tell.
+            status, body = await self._get(server, wanted, await tokens.token(refused=token))
         return _value(status, body, wanted)
 
     # --- settings ----------------------------------------------------------------------------
@@ -163,7 +164,7 @@ class Vault:
     async def _logged_in(self, server: Server, login: Login) -> LoginToken:
         what = f"a login at auth/{login.mount}"
         headers = server.headers(None, {"Content-Type": "application/json"})
-        target = f"/v1/auth/{login.mount}/login"
+        target = f"/v1/auth/{quote(login.mount.strip('/'))}/login"
         proof = msgspec.json.encode(await login.proof())
         now = default_ports().monotonic()
         status, body = await self._send(server, "POST", target, headers, proof)

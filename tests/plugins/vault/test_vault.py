@@ -32,6 +32,21 @@ def fake() -> FakeVault:
     return FakeVault()
 
 
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    now = 0.0
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The system's monotonic clock."""
+    clock = Clock()
+    ports = attrs.evolve(default_ports(), monotonic=lambda: clock.now)
+    monkeypatch.setattr("lamella._ports._default", ports)
+    return clock
+
+
 @pytest.fixture
 async def address(fake: FakeVault, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
     """The server's address, which the environment says, with a token."""
@@ -238,28 +253,63 @@ async def test_a_revoked_token_is_exchanged(address: str, fake: FakeVault) -> No
     fake.tokens.clear()
     assert await source("kv/openai#api_key") == VALUE
     assert fake.logins == 2
-    fake.namespace = "elsewhere"
+
+
+async def test_a_path_that_is_refused_costs_one_login_a_minute(
+    address: str, fake: FakeVault, clock: Clock
+) -> None:
+    """Each login leaves a lease; the token stays the others', even if there is no other any more."""
+    source = Vault(auth=AppRole(role_id="role", secret_id=Secret.of_value("the secret id")))
+    fake.forbidden = "/v1/kv/data/one/deep"
+    for _ in range(5):
+        assert "does not allow the secret 'one/deep'" in str(await refused(source, "kv/one/deep"))
+    assert fake.logins == 2
+    clock.now = 60
+    fake.secret_id = "used up"
+    assert "refused a login" in str(await refused(source, "kv/one/deep"))
+    assert await source("kv/openai#api_key") == VALUE
+
+
+async def test_a_login_that_fails_is_everybodys(address: str, fake: FakeVault) -> None:
+    """Who waits for it does not try it again: roles are locked out for that."""
+    source = Vault(auth=AppRole(role_id="role", secret_id=Secret.of_value("wrong")))
+    errors: list[SecretError] = []
+
+    async def ask() -> None:
+        errors.append(await refused(source))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(10):
+            group.start_soon(ask)
+    assert (len({id(error) for error in errors}), len(fake.received)) == (10, 1)
+
+
+async def test_a_token_is_used_to_its_end(address: str, fake: FakeVault, clock: Clock) -> None:
+    """One that cannot be renewed now still holds for the last third of its time."""
+    fake.lease = 90
+    source = Vault(auth=AppRole(role_id="role", secret_id=Secret.of_value("the secret id")))
+    await source("kv/openai#api_key")
+    clock.now, fake.renewable, fake.secret_id = 61, False, "another"
+    assert await source("kv/openai#api_key") == VALUE
+    clock.now = 91
     assert "refused a login" in str(await refused(source))
 
 
 @pytest.mark.parametrize("renewable", [True, False])
 async def test_tokens_are_renewed(
-    address: str, fake: FakeVault, renewable: bool, monkeypatch: pytest.MonkeyPatch
+    address: str, fake: FakeVault, renewable: bool, clock: Clock
 ) -> None:
     """After two thirds of its time a token is prolonged, or exchanged if it cannot be."""
-    now = 0.0
-    ports = attrs.evolve(default_ports(), monotonic=lambda: now)
-    monkeypatch.setattr("lamella._ports._default", ports)
     fake.lease, fake.renewable = 90, renewable
     source = Vault(auth=AppRole(role_id="role", secret_id=Secret.of_value("the secret id")))
     await source("kv/openai#api_key")
-    now = 59.0
+    clock.now = 59
     await source("kv/openai#api_key")
     assert (fake.logins, fake.renewals) == (1, 0)
-    now = 61.0
+    clock.now = 61
     await source("kv/openai#api_key")
     assert (fake.logins, fake.renewals) == ((1, 1) if renewable else (2, 0))
-    now = 1000.0
+    clock.now = 1000
     await source("kv/openai#api_key")
     assert (fake.logins, fake.renewals) == ((2, 1) if renewable else (3, 0))
 
@@ -287,6 +337,21 @@ async def test_a_silent_server(monkeypatch: pytest.MonkeyPatch) -> None:
         error = await refused(Vault(address=server.url, timeout=0.05))
     assert "did not answer in 0.05 s" in str(error)
     assert error.retryable
+
+
+@pytest.mark.parametrize("body", [b"<html>no such page", b"", b'{"error": "no route"}'])
+async def test_a_proxys_404_is_no_word_of_vaults(
+    monkeypatch: pytest.MonkeyPatch, body: bytes
+) -> None:
+    """Only Vault itself says that a secret is gone, upon which its earlier value is dropped."""
+    monkeypatch.setenv("VAULT_TOKEN", "s.root")
+
+    async def proxy(received: Received) -> Reply:
+        return Reply(404, [], body)
+
+    async with HTTPServer(proxy) as server:
+        error = await refused(Vault(address=server.url))
+    assert ("is no Vault" in str(error), error.code) == (True, None)
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"data": 5}', b"\xff", b"{" * 100_000])
@@ -366,9 +431,15 @@ async def test_client_certificates(
     for name, value in settings.items():
         monkeypatch.setenv(name, str(value))
     async with HTTPServer(fake, tls=context) as server:
-        assert await Vault(address=server.url)("kv/openai#api_key") == VALUE
+        source = Vault(address=server.url)
+        assert await source("kv/openai#api_key") == VALUE
+        monkeypatch.setenv("VAULT_SKIP_VERIFY", "true")  # of the server's, not of ours
+        monkeypatch.delenv("VAULT_CACERT")
+        assert await source("kv/openai#api_key") == VALUE
         monkeypatch.setenv("VAULT_CLIENT_KEY", str(tmp_path / "none.pem"))
-        error = await refused(Vault(address=server.url))
+        error = await refused(source)
+        monkeypatch.delenv("VAULT_CLIENT_KEY")
+        assert "is half of one. Set both VAULT_CLIENT_CERT" in str(await refused(source))
     assert "The client certificate for Vault cannot be used (FileNotFoundError)" in str(error)
 
 

@@ -19,6 +19,8 @@ from lamella_middlewares.pii._detect._numbers import NumberDetector, letter_or_d
 _DIGIT: Final = re.compile(r"[0-9]")
 _TOKEN: Final = re.compile(r"[A-Za-z0-9]{1,20}(?:-[A-Za-z0-9]{1,20}){0,6}(?: [0-9]{1,12}){0,3}")
 _INITIALS: Final = re.compile(r"(?<![A-Za-z0-9])[A-Z]{1,3} \Z")
+_WORDS: Final = frozenset({"CNH", "DL", "DLN", "ID", "NO", "NR"})
+"""What is written before a number in capitals and is nobody's initials."""
 _LONGEST: Final = 24
 
 _MRZ: Final = re.compile(
@@ -172,6 +174,8 @@ def _tokens(text: str) -> Iterator[tuple[int, int]]:
         if token is not None and token.end() > found.start():
             end = token.end()
             initials = _INITIALS.search(text, max(0, start - 5), start)
+            if initials is not None and initials[0].rstrip() in _WORDS:
+                initials = None
             if not letter_or_digit(text, start - 1) and not letter_or_digit(text, end):
                 yield start if initials is None else initials.start(), end
         found = _DIGIT.search(text, end)

@@ -3,11 +3,12 @@
 The local part has letters, digits and `. _ ' ~ + = -`: what else RFC 5322 permits is in no address
 that is in use, but often stands before one (`?to=`, `<`, `"`). Quoted local parts, address
 literals, an `@` that is written `%40` or `[at]`, and `(dot)`s are found. A host without a dot is
-not an address: `root@localhost` names nobody.
+not an address: `root@localhost` names nobody; nor is the password of a URL with what follows it.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from lamella_middlewares.pii._detect._open import last_run
@@ -44,6 +45,10 @@ _ACCOUNTS: Final = frozenset({"git", "hg", "svn"})
 
 _REACH: Final = 720
 
+_BEFORE: Final = 96
+_USER: Final = re.compile("://[^\\s/?#\"'<>,;|()@]*:[^\\s/?#\"'<>,;|()]*\\Z")
+"""An address of something else, up to its password: `https://user:` before `password@host`."""
+
 
 def _has_at(text: str) -> bool:
     if "@" in text or "%40" in text:
@@ -62,6 +67,12 @@ def _sure(address: str) -> float:
     if domain.rpartition(".")[2].lower() in FILES or local in _ACCOUNTS:
         return 0.0
     return 1.0
+
+
+def _no_password(text: str, start: int, end: int) -> bool:
+    """Whether what looks like one is not the password and the host of a URL."""
+    before = text[max(0, start - _BEFORE) : start]
+    return "://" not in before or _USER.search(before) is None
 
 
 def _opens(text: str) -> int:
@@ -94,6 +105,7 @@ EMAIL: Final = PatternDetector(
     reach=_REACH,
     needs=_has_at,
     valid=_sure,
+    fits=_no_password,
     opens=_opens,
 )
 """Finds `email`."""

@@ -1,8 +1,9 @@
 """IP addresses, version 4 and 6, as the standard library's `ipaddress` reads them (RFC 4291).
 
 Left alone: what identifies nobody (loopback, the unspecified address, network masks), and what only
-looks like an address: versions (`v1.2.3.4`, `Chrome/120.0.0.0`, `version 4.3.2.1`), parts of longer
-numbers (`1.2.3.4.5`), slices and paths of program code (`x[1::2]`, `Dead::Beef`).
+looks like an address: versions (`v1.2.3.4`, `Chrome/120.0.0.0`, `version 4.3.2.1`), parts of
+documents (`section 4.3.2.1`) and of longer numbers (`1.2.3.4.5`), slices and paths of program code
+(`x[1::2]`, `Dead::Beef`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,14 @@ _USUAL: Final = tuple(
     for block in ("2000::/3", "fc00::/7", "fe80::/10", "ff00::/8", "::ffff:0:0/96", "64:ff9b::/32")
 )
 """What is handed out (IANA IPv6 address space). Short forms outside are taken for code."""
+
+_VERSIONS: Final = ("version", "versions", "ver", "release", "build", "firmware")
+_PARTS: Final = (
+    *("section", "sections", "sec", "subsection", "chapter", "clause", "paragraph", "appendix"),
+    *("abschnitt", "kapitel", "ziffer", "chapitre", "sección", "capítulo", "seção", "sezione"),
+    *("capitolo", "hoofdstuk", "paragraaf", "rozdział", "раздел", "пункт", "глава"),
+)
+"""What is numbered with points beside machines and versions."""
 
 _MORE_BEFORE: Final = re.compile(r"(?:^|[^0-9A-Za-z])(?:[0-9A-Fa-f]{1,4}:|:):?\Z")
 _MORE_BEHIND: Final = re.compile(r":[0-9A-Fa-f:]")
@@ -95,6 +104,6 @@ IP: Final = PatternDetector(
     sign=IP_SIGN,
     valid=_sure,
     fits=_alone,
-    unless=Context(("version", "versions", "ver", "release", "build", "firmware"), before=12),
+    unless=Context((*_VERSIONS, *_PARTS), before=12),
 )
 """Finds `ip`."""

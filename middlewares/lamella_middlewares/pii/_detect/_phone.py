@@ -45,7 +45,7 @@ from lamella_middlewares.pii._detect._phone_plans import (
 _RUN: Final = re.compile(rf"[0-9](?:[ \t./(){DASHES}]{{0,3}}[0-9]){{5,}}")
 _EXTENSION: Final = re.compile(rf"(?:{EXTENSION})(?![0-9A-Za-z])", re.IGNORECASE)
 _JOINT: Final = re.compile(
-    rf"[ ./{DASHES}]|\)[ ./{DASHES}]?|[ .{DASHES}]?\(|\)[ .{DASHES}]\(| [{DASHES}] "
+    rf"[ ./{DASHES}]|\)[ ./{DASHES}]?|[ .{DASHES}]?\(|\)[ .{DASHES}]\(| [{DASHES}/] "
 )
 _DATE: Final = re.compile(
     r"(?:1[89]|20)[0-9]{2}([-/. ])[01]?[0-9]\1[0-3]?[0-9]"

@@ -1,0 +1,182 @@
+"""The last resort: what must not be in a log is taken out of everything that goes there.
+
+Records hold no message of an error and no content in the first place. But a provider's word for
+an error, a model's name, a tag or a note may still carry a key, an address with a token in it, or a
+line break that would forge a record.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+from lamella._failure_texts import FailureText
+from lamella._scrub_texts import GONE, clean_text
+from lamella._secrets import Secret
+
+__all__ = ["ALLOWED_HEADERS", "GONE", "scrub"]
+
+ALLOWED_HEADERS: Final = frozenset(
+    {
+        "accept",
+        "accept-encoding",
+        "cf-ray",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "date",
+        "openai-processing-ms",
+        "openai-version",
+        "request-id",
+        "retry-after",
+        "retry-after-ms",
+        "server",
+        "transfer-encoding",
+        "user-agent",
+        "x-request-id",
+    }
+)
+"""Headers whose values may be seen, beside those of rate limits; all others are removed."""
+
+_LIMITS: Final = re.compile(r"(?:x|anthropic)-ratelimit-[a-z-]+")
+_HEADERS: Final = re.compile(r"(?i)(?:^|[-_.])headers?$|[a-z]Headers?$")
+_SECRET_NAMES: Final = re.compile(
+    r"(?i)((?:api|access|account|client|encryption|master|private|secret|shared|signing"
+    r"|subscription)[-_ ]?key|authorization|secret|passw(?:or)?d|passphrase|(?:^|[-_])pwd$|cookie"
+    r"|credential|signature|token$)"
+)
+_DEEPEST: Final = 8
+_MOST_ITEMS: Final = 10_000
+_MOST_LETTERS: Final = 1_000_000
+_MOST_BITS: Final = 1024
+_MORE: Final = "..."
+
+
+def scrub(value: object) -> Any:
+    """The same without what must not be in a log: for what a program itself writes down.
+
+    Taken out are values that any `Secret` has revealed in this process (8 characters or more), keys
+    by their well-known beginnings, JSON web tokens, private keys, bearer tokens, what is stated as
+    a password, users and passwords in addresses, values in their queries except harmless ones;
+    in tables, what has the name of a secret, and values of `headers` except harmless ones. Control
+    characters, line breaks too, are escaped. What is deep, long or endless is cut off.
+
+    Args:
+        value: A text, a table, a list, or any object, of which the words count.
+
+    Returns:
+        A text for a text; tables and lists of JSON values; whole numbers, finite ones, True, False
+        and None as they are; for all else its words.
+    """
+    return _Walk().value(value, 0)
+
+
+class _Walk:
+    """One value on its way, with how much of it there may be yet."""
+
+    __slots__ = ("_items", "_letters")
+
+    def __init__(self) -> None:
+        self._items = _MOST_ITEMS
+        self._letters = _MOST_LETTERS
+
+    def value(self, value: object, depth: int) -> Any:
+        if type(value) is str:
+            return self._text(value)
+        if value is None or isinstance(value, bool | int | float):
+            return _number(value)
+        if depth >= _DEEPEST:
+            return _MORE
+        if isinstance(value, Mapping):
+            return self._table(cast("Mapping[object, object]", value), depth + 1)
+        if isinstance(value, list | tuple | set | frozenset):
+            return self._list(cast("list[object]", value), depth + 1)
+        if isinstance(value, FailureText):
+            return value.written(self._text)
+        if isinstance(value, Secret):
+            return clean_text(repr(value))  # its reference
+        return self._words(value)
+
+    def _words(self, value: object) -> str:
+        try:
+            return self._text(str(value))
+        except Exception:  # noqa: BLE001 - somebody's object must not cost the record
+            return f"<{type(value).__name__}>"
+
+    def _text(self, text: str) -> str:
+        if self._letters <= 0:
+            return _MORE
+        found = clean_text(text)
+        self._letters -= len(found)
+        return found
+
+    def _table(self, table: Mapping[object, object], depth: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, item in table.items():
+            if self._items <= 0:
+                found[_MORE] = _MORE
+                break
+            self._items -= 1
+            name = key if type(key) is str else self._words(key)
+            found[self._text(name)] = self._named(name, item, depth)
+        return found
+
+    def _named(self, name: str, value: object, depth: int) -> Any:
+        if value is None or isinstance(value, bool | int | float):
+            return _number(value)
+        if _SECRET_NAMES.search(name):
+            return clean_text(repr(value)) if isinstance(value, Secret) else GONE
+        if _HEADERS.search(name):
+            pairs = _pairs(value)
+            if pairs is not None:
+                return self._headers(pairs, depth)
+        return self.value(value, depth)
+
+    def _headers(self, pairs: list[tuple[str, object]], depth: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, value in pairs[:_MOST_ITEMS]:
+            plain = name.lower()
+            seen = plain in ALLOWED_HEADERS or _LIMITS.fullmatch(plain)
+            found[self._text(name)] = self.value(value, depth) if seen else GONE
+        return found
+
+    def _list(self, items: list[object], depth: int) -> list[Any]:
+        found: list[Any] = []
+        for item in items:
+            if self._items <= 0:
+                found.append(_MORE)
+                break
+            self._items -= 1
+            found.append(self.value(item, depth))
+        return found
+
+
+def _number(value: object) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no word for it
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        return f"<a number of {value.bit_length()} bits>"
+    return value
+
+
+def _pairs(value: object) -> list[tuple[str, object]] | None:
+    """Headers, from a table or a list of pairs; None if it is neither."""
+    if isinstance(value, Mapping):
+        table = cast("Mapping[object, object]", value)
+        return [(_name(key), item) for key, item in table.items()]
+    if not isinstance(value, list | tuple):
+        return None
+    found: list[tuple[str, object]] = []
+    for item in cast("list[object]", value):
+        pair = cast("list[object]", item) if isinstance(item, list | tuple) else []
+        if len(pair) != 2:  # noqa: PLR2004 - a pair
+            return None
+        found.append((_name(pair[0]), pair[1]))
+    return found
+
+
+def _name(key: object) -> str:
+    return key.decode("latin-1") if isinstance(key, bytes) else str(key)
