@@ -1,6 +1,6 @@
-"""A short run that guards ratios loosely: `python -m benchmarks.smoke`.
+"""A short run that guards ratios loosely, and detectors by counts: `python -m benchmarks.smoke`.
 
-The bounds are far above what is measured, so that a busy machine does not fail it; a change that
+The bounds of times are far above what is measured, so that a busy machine does not fail it; a change that
 makes the stack several times slower does.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 
 from benchmarks.__main__ import markdown, run
+from benchmarks.pii import smoke as pii
 
 BOUNDS = {
     ("one call at a time", "Lamella, five layers"): 0.95,
@@ -34,6 +35,9 @@ def main() -> int:
             sys.stdout.write(
                 f"TOO SLOW: {name}, {plan}: {row['of_sdk']} of the SDK, over {bound}\n"
             )
+    for line in pii.broken():
+        broken += 1
+        sys.stdout.write(f"{line}\n")
     return broken
 
 

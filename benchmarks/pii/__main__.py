@@ -25,7 +25,13 @@ from benchmarks.pii.values import VALUES
 RESULTS: Final = Path(__file__).parents[1] / "results"
 SEED: Final = 42
 BARE: Final = "Lamella, no extras"
-VERSIONS: Final = ("phonenumbers", "google-re2", "presidio-analyzer", "presidio-evaluator", "langchain")
+VERSIONS: Final = (
+    "phonenumbers",
+    "google-re2",
+    "presidio-analyzer",
+    "presidio-evaluator",
+    "langchain",
+)
 
 
 def corpora(sentences: int) -> dict[str, list[Sample]]:
@@ -79,9 +85,7 @@ def table(
     plain = scores(samples, found, chosen)
     strict = scores(samples, found, chosen, strict=True)
     return {
-        kind: row(score, strict[kind])
-        for kind, score in plain.items()
-        if score.gold or score.wrong
+        kind: row(score, strict[kind]) for kind, score in plain.items() if score.gold or score.wrong
     }
 
 

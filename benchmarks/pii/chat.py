@@ -136,10 +136,18 @@ LOOK_ALIKES: Final[tuple[Callable[[random.Random], str], ...]] = (
     lambda rng: f"Upgrade to version {rng.randrange(9)}.{rng.randrange(30)}.{rng.randrange(99)}.",
     lambda rng: f"Chrome/{rng.randrange(80, 140)}.0.{_digits(rng, 4)}.{rng.randrange(100, 300)}",
     lambda rng: f"Build 10.0.{_digits(rng, 5)}.{_digits(rng, 4)} fails.",
-    lambda rng: f"The meeting is on {rng.randrange(2020, 2030)}-0{rng.randrange(1, 10)}-15 at 14:30.",
-    lambda rng: f"Released {rng.randrange(1, 29)}.{rng.randrange(1, 13)}.{rng.randrange(1990, 2026)}",
-    lambda rng: f"2026-11-0{rng.randrange(1, 10)}T08:{rng.randrange(10, 60)}:12.{_digits(rng, 6)}Z ok",
-    lambda rng: f"at {rng.randrange(10**9, 2 * 10**9)} it began, ts={rng.randrange(10**12, 2 * 10**12)}",
+    lambda rng: (
+        f"The meeting is on {rng.randrange(2020, 2030)}-0{rng.randrange(1, 10)}-15 at 14:30."
+    ),
+    lambda rng: (
+        f"Released {rng.randrange(1, 29)}.{rng.randrange(1, 13)}.{rng.randrange(1990, 2026)}"
+    ),
+    lambda rng: (
+        f"2026-11-0{rng.randrange(1, 10)}T08:{rng.randrange(10, 60)}:12.{_digits(rng, 6)}Z ok"
+    ),
+    lambda rng: (
+        f"at {rng.randrange(10**9, 2 * 10**9)} it began, ts={rng.randrange(10**12, 2 * 10**12)}"
+    ),
     lambda rng: f"commit {rng.getrandbits(160):040x} breaks the build",
     lambda rng: f"sha256:{rng.getrandbits(256):064x}",
     lambda rng: f"md5 {rng.getrandbits(128):032x} file.bin",
@@ -150,11 +158,11 @@ LOOK_ALIKES: Final[tuple[Callable[[random.Random], str], ...]] = (
     lambda rng: f"lat 52.{_digits(rng, 6)}, lon 13.{_digits(rng, 6)}",
     lambda rng: f"pi is 3.14159265358979 and e 2.71828{_digits(rng, 8)}",
     lambda rng: f"SKU {_digits(rng, 4)}-{_digits(rng, 4)}, EAN {_digits(rng, 13)}",
-    lambda rng: f"see section {rng.randrange(9)}.{rng.randrange(9)}.{rng.randrange(9)}.{rng.randrange(9)} of it",
+    lambda rng: f"see section {'.'.join(str(rng.randrange(9)) for _ in range(4))} of it",
     lambda rng: f"JIRA-{_digits(rng, 5)} and PR #{_digits(rng, 4)} are merged",
-    lambda rng: "std::vector<int> v; Foo::bar(); a::b",
-    lambda rng: "@property and @staticmethod are decorators; ping @here",
-    lambda rng: "Open main.py, README.md and config.yaml; then node.js e.g. v2",
+    lambda _: "std::vector<int> v; Foo::bar(); a::b",
+    lambda _: "@property and @staticmethod are decorators; ping @here",
+    lambda _: "Open main.py, README.md and config.yaml; then node.js e.g. v2",
     lambda rng: f"the colour #{rng.getrandbits(24):06x} at 12:30:{rng.randrange(10, 60)}",
     lambda rng: f"between {rng.randrange(1900, 1950)}-{rng.randrange(1950, 2020)} it won 3-2",
     lambda rng: f"ratio 16:9, 1080p, {_digits(rng, 4)}x{_digits(rng, 4)}, 60 fps",
@@ -232,8 +240,7 @@ def _prose(rng: random.Random) -> str:
 def planted(kind: str, rng: random.Random) -> Sample:
     """A sentence with a value of a kind."""
     before, after = (
-        part.replace("{{", "{").replace("}}", "}")
-        for part in _cut(rng.choice(SENTENCES[kind]))
+        part.replace("{{", "{").replace("}}", "}") for part in _cut(rng.choice(SENTENCES[kind]))
     )
     value = VALUES[kind](rng)
     span = Span(len(before), len(before) + len(value), kind)
@@ -256,17 +263,17 @@ def joined(pieces: list[Sample], sign: str) -> Sample:
     return Sample(text, tuple(spans))
 
 
-def conversation(messages: int, seed: int, *, planted_each: int = 2) -> list[str]:
+def conversation(messages: int, seed: int, *, every: int = 1) -> list[str]:
     """Messages of about a kilobyte, each in one language, with a few values, to be timed on."""
     rng = random.Random(seed)
     kinds = sorted(SENTENCES)
     made: list[str] = []
-    for _ in range(messages):
+    for place in range(messages):
         prose = PROSE[rng.choice(_LANGUAGES)]
         pieces = [Sample(rng.choice(prose)) for _ in range(13)]
-        for _ in range(planted_each):
-            pieces.insert(rng.randrange(len(pieces)), planted(rng.choice(kinds), rng))
-        if planted_each:
+        if every and place % every == 0:
+            for _ in range(2):
+                pieces.insert(rng.randrange(len(pieces)), planted(rng.choice(kinds), rng))
             pieces.insert(rng.randrange(len(pieces)), Sample(rng.choice(LOOK_ALIKES)(rng)))
         made.append(joined(pieces, " ").text)
     return made

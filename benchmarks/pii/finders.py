@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -70,7 +71,7 @@ def presidio() -> Finder:
 
 def langchain() -> Finder:
     """The detectors of LangChain's `PIIMiddleware`."""
-    from langchain.agents.middleware import _redaction as theirs
+    theirs: Any = importlib.import_module("langchain.agents.middleware._redaction")
 
     detectors: dict[str, Callable[[str], Sequence[Any]]] = {
         "email": theirs.detect_email,
@@ -111,4 +112,4 @@ class Hidden:
 def hide_extras() -> None:
     """From here on this process is without the extras; say it before anything else is imported."""
     assert not [name for name in EXTRAS if name in sys.modules]
-    sys.meta_path.insert(0, Hidden(EXTRAS))  # type: ignore[arg-type]  # the part of it that is used
+    sys.meta_path.insert(0, Hidden(EXTRAS))

@@ -16,7 +16,17 @@ DIGITS: Final = string.digits
 _BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _BECH32: Final = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 
-_FIRST: Final = ("anna", "jürgen", "maría", "piotr", "noor", "li.wei", "o'brien", "jean-luc", "kofi")
+_FIRST: Final = (
+    "anna",
+    "jürgen",
+    "maría",
+    "piotr",
+    "noor",
+    "li.wei",
+    "o'brien",
+    "jean-luc",
+    "kofi",
+)
 _LAST: Final = ("smith", "müller", "garcia", "nowak", "rossi", "tanaka", "dubois", "vandenberg")
 _DOMAINS: Final = ("example.com", "example.co.uk", "mail.example.org", "beispiel.de", "exemple.fr")
 
@@ -113,9 +123,7 @@ def _card(rng: random.Random) -> str:
 
 def _iban(rng: random.Random) -> str:
     country, form = rng.choice(sorted(_IBANS.items()))
-    body = "".join(
-        rng.choice(DIGITS if sign == "N" else string.ascii_uppercase) for sign in form
-    )
+    body = "".join(rng.choice(DIGITS if sign == "N" else string.ascii_uppercase) for sign in form)
     value = "".join(str(int(sign, 36)) for sign in f"{body}{country}00")
     made = f"{country}{98 - int(value) % 97:02d}{body}"
     spaced = " ".join(made[place : place + 4] for place in range(0, len(made), 4))

@@ -150,6 +150,7 @@ if TYPE_CHECKING:
     from lamella._cards import CardPatch, ModelCard
     from lamella._detection import Detector, Finding
     from lamella._explain import ExplainedLayer, Explanation
+    from lamella._guarded_blobs import GuardedBlobs
     from lamella._health import Health, PartHealth
     from lamella._parameter_rules import ParameterRule
     from lamella._preset_records import Preset
@@ -176,6 +177,7 @@ _LAZY = {
     "ExplainedLayer": "_explain",
     "Explanation": "_explain",
     "Finding": "_detection",
+    "GuardedBlobs": "_guarded_blobs",
     "GuardedLeases": "_store_outages",
     "Health": "_health",
     "ModelCard": "_cards",
@@ -267,6 +269,7 @@ __all__ = (
     "Finding",
     "Finish",
     "FirstEventTimeout",
+    "GuardedBlobs",
     "GuardedLeases",
     "Handler",
     "Head",

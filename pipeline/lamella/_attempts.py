@@ -97,7 +97,8 @@ class OpenAttempt:
     __slots__ = (
         "_now", "bound", "branch", "committed", "cost", "end", "error", "first_event", "index",
         "interruption", "key_renewed", "may_renew", "model", "outcome", "preparing", "provider",
-        "received", "request_id", "sent", "service", "start", "stated", "streamed", "transport", "usage", "vendor",
+        "received", "request_id", "sent", "service", "start", "stated", "streamed", "transport",
+        "usage", "vendor",
     )  # fmt: skip
 
     def __init__(

@@ -27,7 +27,11 @@ def lamella_transports() -> Mapping[str, Any]:  # type: ignore[empty-body]
 
 @hookspec
 def lamella_stores() -> Mapping[str, Any]:  # type: ignore[empty-body]
-    """Stores: classes or functions that make `Stores`, or one of its parts."""
+    """Stores: classes or functions that make `Stores`, or one of its parts.
+
+    What makes one part only may be registered as `NAME_PART`, such as `redis_blobs`: it is taken
+    where `NAME` is named for that part.
+    """
 
 
 @hookspec

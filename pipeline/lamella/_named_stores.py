@@ -101,7 +101,7 @@ def _parts(given: Any) -> dict[str, Any]:
         try:
             found = wanted
             if isinstance(wanted, Use):
-                found = shared(registry().store(wanted.use), wanted.options)
+                found = shared(registry().store(wanted.use, part), wanted.options)
             made[part] = store_of(part, found)
         except Misfit as misfit:
             mistakes.add(place.at("stores", part), *misfit.findings)

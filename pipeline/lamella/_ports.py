@@ -78,6 +78,15 @@ class Ports:
     resolve: Callable[[str, int], Awaitable[list[str]]] = resolve_host
     stores: Stores = attrs.field(factory=_process_stores)
 
+    def __attrs_post_init__(self) -> None:
+        """See to it that nobody waits long for a store that is elsewhere."""
+        blobs = self.stores.blobs
+        if not getattr(blobs, "instant", False):
+            from lamella._guarded_blobs import guarded
+
+            stores = attrs.evolve(self.stores, blobs=guarded(blobs, self.monotonic))
+            object.__setattr__(self, "stores", stores)
+
 
 _default: Ports | None = None
 

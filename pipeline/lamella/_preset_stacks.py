@@ -49,14 +49,23 @@ class Slot:
         for name, value in options.items():
             self.options[name.replace("-", "_")] = (value, place.at(name))
 
-    def made(self, kind: Kind, names: Registry, mistakes: Mistakes) -> Any:
-        """What stands here, made; None if that is not possible, and why is written down."""
+    def made(self, kind: Kind, names: Registry, mistakes: Mistakes, part: str = "") -> Any:
+        """What stands here, made; None if that is not possible, and why is written down.
+
+        Args:
+            kind: What kind of thing it is.
+            names: Where names lead.
+            mistakes: Where it is written down.
+            part: Of a store, what it is to be.
+        """
         if not isinstance(self.given, Use):
             return self.given
         options = {name: value for name, (value, _) in self.options.items()}
         make = shared if kind == "stores" else build
         try:
-            return make(names.factory(kind, self.given.use), options)
+            use = self.given.use
+            factory = names.store(use, part) if part else names.factory(kind, use)
+            return make(factory, options)
         except Misfit as misfit:
             for finding in misfit.findings:
                 at, inner = self._place_of(finding)
@@ -135,7 +144,7 @@ class Stack:
         """The stores, made: those that are not the process's own."""
         made: dict[str, Any] = {}
         for part, slot in self.stores.items():
-            store = slot.made("stores", names, mistakes)
+            store = slot.made("stores", names, mistakes, part)
             if store is None:
                 continue
             try:

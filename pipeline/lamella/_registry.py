@@ -108,9 +108,16 @@ class Registry:
         """What makes the transport of that name; see `get` for the errors."""
         return self.factory("transports", name)
 
-    def store(self, name: str) -> Callable[..., Any]:
-        """What makes the store of that name; see `get` for the errors."""
-        return self.factory("stores", name)
+    def store(self, name: str, part: str = "") -> Callable[..., Any]:
+        """What makes the store of that name; see `get` for the errors.
+
+        Args:
+            name: Its name.
+            part: What it is to be: `leases`, `blobs` or `records`. What is registered as
+                `NAME_PART` goes before what is registered as `NAME`.
+        """
+        own = f"{name}_{part}"
+        return self.factory("stores", own if part and self.has("stores", own) else name)
 
     def preset(self, name: str) -> Preset:
         """The preset of that name, from the program or a plugin; see `get` for the errors."""

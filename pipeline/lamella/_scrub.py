@@ -172,7 +172,7 @@ def _pairs(value: object) -> list[tuple[str, object]] | None:
     found: list[tuple[str, object]] = []
     for item in cast("list[object]", value):
         pair = cast("list[object]", item) if isinstance(item, list | tuple) else []
-        if len(pair) != 2:  # noqa: PLR2004 - a pair
+        if len(pair) != 2:
             return None
         found.append((_name(pair[0]), pair[1]))
     return found

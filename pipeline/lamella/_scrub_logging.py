@@ -46,7 +46,7 @@ def scrub_record(record: logging.LogRecord) -> None:
         _clean_message(record)
         _clean_failure(record)
         for name in record.__dict__.keys() - _OWN:
-            record.__dict__[name] = scrub({name: record.__dict__[name]}).get(name, GONE)
+            record.__dict__.update(scrub({name: record.__dict__.pop(name)}))
     except Exception as error:  # noqa: BLE001 - rather no words than those that were to be cleaned
         _empty(record, f"{_FAILED} ({type(error).__name__})")
 

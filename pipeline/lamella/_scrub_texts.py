@@ -55,12 +55,12 @@ _NAMES: Final = (
 _STATED: Final = re.compile(
     rf"""(?ix)
     # Of several words: all until the end of the line or of the quotation.
-    ((?:authorization|cookie)(?:\\*["']?\s*(?:=>|[:=])\s*|["']\s*,\s*)b?\\*["']?)
+    ((?:authorization|cookie)(?:\\*["']?\s*+(?:=>|[:=])\s*+|["']\s*+,\s*+)(?:b(?=["']))?+\\*+["']?+)
       (?!\[removed\])[^\r\n"']+
-    | ({_NAMES}(?:\\*["']?\s*(?:=>|[:=>])\s*|["']\s*,\s*))
+    | ({_NAMES}(?:\\*["']?\s*+(?:=>|[:=>])\s*+|["']\s*+,\s*+))
       (?: (b?"|b?')(?!\[removed\])(?:(?<=")(?:[^"\\\r\n]|\\.)++|(?<=')(?:[^'\\\r\n]|\\.)++)
         | (\\+["'])(?!\[removed\])[^\s"'\\]+
-        | (?!\[removed\])[^\s"',;&<>)}}\]\\]+
+        | (?!\[removed\]|b["'])[^\s"',;&<>)}}\]\\]+
       )
     | ((?<![\w-])--?(?:[a-z]+-)*{_NAMES}[ ])(?!\[removed\])[^\s"'-][^\s"']*
     | \b(bearer[ \t]+)(?!\[removed\])[A-Za-z0-9+/=._~-]{{8,}}

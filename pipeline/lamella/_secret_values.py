@@ -198,15 +198,15 @@ class SourcedValue:
             kept = self._kept
             if kept is not None and kept.is_fresh(now, terms):
                 if self._is_due(kept, now, terms):
-                    self._join(terms, ports, now, wait=False)
+                    self._join(terms, ports, now)
                 return kept.tell()
             if now < self._calm_until and self.problem is not None:
                 return self._instead(now, terms, self.problem)
-            flight, waiter = self._join(terms, ports, now, wait=True)
             earlier = kept if kept is not None and kept.is_usable(now, terms) else None
-            left = flight.begun + self._patience(earlier) - now
-            if waiter is not None and left > 0:
-                with anyio.move_on_after(left):
+            patience = self._patience(earlier)
+            flight, waiter = self._join(terms, ports, now, patience)
+            if waiter is not None:
+                with anyio.move_on_after(flight.begun + patience - now):
                     await waiter.wait()
             if flight.error is not None:
                 return self._instead(ports.monotonic(), terms, flight.error)
@@ -238,18 +238,27 @@ class SourcedValue:
         raise problem.copy().with_traceback(None)
 
     def _join(
-        self, terms: Terms, ports: Ports, now: float, *, wait: bool
+        self, terms: Terms, ports: Ports, now: float, patience: float = 0.0
     ) -> tuple[Flight, Waiter | None]:
-        """The flight that is under way, or a new one; and what ends when it does."""
+        """The flight that is under way, or a new one; and what ends when it does.
+
+        Args:
+            terms: As for `fetch`.
+            ports: As for `fetch`.
+            now: The monotonic instant, in seconds.
+            patience: Seconds to wait, from its beginning; if they are over, nobody waits.
+        """
         loop = current_loop()
-        waiter = Waiter() if wait else None
+        waiter = Waiter() if patience > 0 else None
         with self._lock:
             flight, begins = self._flight, False
             if flight is None or flight.is_lost(now):
                 flight, begins = Flight(now, self._doubts, loop), True
                 self._flight = flight
-            if waiter is not None:
+            if waiter is not None and now < flight.begun + patience:
                 flight.waiting.append(waiter)
+            else:
+                waiter = None
         if begins:
             mine = flight
 
@@ -404,9 +413,7 @@ def _is_async(source: object) -> bool:
 _values = LocalObjects(max_objects=_MOST_VALUES)
 
 
-def sourced_value(
-    source: SecretSource, reference: str, clock: Callable[[], float]
-) -> SourcedValue:
+def sourced_value(source: SecretSource, reference: str, clock: Callable[[], float]) -> SourcedValue:
     """The value of a reference at a source: the same for all who ask, as long as it is used.
 
     Each clock has values of its own: what virtual time calls fresh says nothing of another's.

@@ -39,6 +39,10 @@ DEFAULT_TTL: Final = 300.0
 DEFAULT_STALE_FOR: Final = 86_400.0
 """Seconds for which a value is used on while its source fails: a day."""
 
+_PIECE: Final = 65_536
+# Not on every system: not to wait for who writes to a pipe, and bytes as they are.
+_FLAGS: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
 _NEAR: Final = frozenset({"env", "file"})
 _FORMS: Final = "'env:NAME' or 'file:PATH'"
 
@@ -133,9 +137,9 @@ class Secret:
         """The value, from any kind of source.
 
         A plugin's value is kept for `ttl` seconds, by all secrets of this process with the same
-        reference (and clock) together; one request goes to its source, however many callers, threads and event
-        loops wait. If the source fails, or takes long, the earlier value is used for `stale_for`
-        seconds more and `problem` says why.
+        reference, and clock, together; one request goes to its source, however many callers,
+        threads and event loops wait. If the source fails, or takes long, the earlier value is used
+        for `stale_for` seconds more and `problem` says why.
 
         Args:
             ports: Clock and threads; None are the system's.
@@ -200,13 +204,16 @@ class Secret:
     def _file(self) -> str:
         try:
             # Each time: a rotated key is often as long as the one before, within the same tick.
-            with open(Path(self._rest).expanduser(), "rb", opener=_at_once) as file:  # noqa: PTH123 - Path has no opener
-                value, state = _decoded(file.read(LARGEST + 1) or b"")  # None: an empty pipe
+            value, state = _decoded(_content(self._rest))
         except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: nobody's home folder
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            msg = f"The file of {self!r} cannot be read: {reason or type(error).__name__}."
-            hint = f"Put the key into {self._rest}, readable here."
-            raise SecretError(msg, hint=hint) from error
+            said = error.strerror if isinstance(error, OSError) else str(error)
+            value, state, reason = "", "", said or type(error).__name__
+        else:
+            reason = ""
+        if reason:
+            # Raised out here: the frame that read the file may hold what came before it failed.
+            msg = f"The file of {self!r} cannot be read: {reason}."
+            raise SecretError(msg, hint=f"Put the key into {self._rest!r}, readable here.")
         if state:
             msg = f"The file of {self!r} is {state}."
             raise SecretError(msg, hint="It holds the key alone, as UTF-8 text.")
@@ -267,9 +274,19 @@ class Secret:
         raise SecretError(msg, hint=f"Give it by reference where it is needed: {_FORMS}.")
 
 
-def _at_once(path: str, flags: int) -> int:
-    """Open a file without waiting: a pipe that nobody writes to would hold up the event loop."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+def _content(path: str) -> bytes:
+    """What a file holds, up to more than a key may have. A pipe is not waited for.
+
+    By the system's own calls: it is on the way of each request.
+    """
+    file = os.open(str(Path(path).expanduser()) if path.startswith("~") else path, _FLAGS)
+    try:
+        found = os.read(file, _PIECE)
+        while len(found) <= LARGEST and (more := os.read(file, _PIECE)):
+            found += more
+        return found
+    finally:
+        os.close(file)
 
 
 def _decoded(data: bytes) -> tuple[str, str]:

@@ -13,17 +13,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
-import anyio
 import attrs
 
-from lamella._errors import ConfigurationError, LamellaError, StoreUnavailableError
+from lamella._errors import StoreUnavailableError
 from lamella._fork_locks import fork_safe_lock
 from lamella._health import PartHealth
 from lamella._memory_leases import MemoryLeases
 from lamella._options import one_of, seconds, span, whole
-from lamella._outcomes import Outcome
 from lamella._store_arrears import Arrears
-from lamella._store_breaker import StoreBreaker
+from lamella._store_asking import MISTAKES, REST, TIMEOUT, Asking, NoAnswer
 from lamella._stores import Dimension, Lease, LeaseStore
 
 logger = logging.getLogger("lamella")
@@ -33,28 +31,12 @@ T = TypeVar("T")
 Outage: TypeAlias = Literal["local", "deny", "allow"]
 """What a reservation comes to while the store does not answer."""
 
-FAILURES: Final = 5
-"""How many operations in a row fail before the store is left alone."""
-
 PATIENCE: Final = 60.0
 """Seconds for which the store is told in the background what it did not hear."""
 
 MOST_PROCESSES: Final = 1_000_000
 
 _KEPT: Final = 100_000
-_MISTAKES: Final = (TypeError, ValueError, ConfigurationError)
-"""What is wrong with what was asked, not with the store."""
-
-
-class _NoAnswer(Exception):
-    """The store has not answered, or is not asked.
-
-    Attributes:
-        unknown: Whether what was asked may have been done.
-    """
-
-    def __init__(self, *, unknown: bool) -> None:
-        self.unknown = unknown
 
 
 @attrs.define(eq=False)
@@ -94,29 +76,34 @@ class GuardedLeases:
     )
     processes: int = attrs.field(default=1, kw_only=True, validator=whole(1, MOST_PROCESSES))
     timeout: float | timedelta = attrs.field(
-        default=0.05, kw_only=True, converter=seconds, validator=span
+        default=TIMEOUT, kw_only=True, converter=seconds, validator=span
     )
     rest: float | timedelta = attrs.field(
-        default=2.0, kw_only=True, converter=seconds, validator=span
+        default=REST, kw_only=True, converter=seconds, validator=span
     )
     monotonic: Callable[[], float] = attrs.field(
         default=time.monotonic,  # noqa: TID251 - the real port's clock
         kw_only=True,
         repr=False,
     )
-    _breaker: StoreBreaker = attrs.field(init=False, repr=False)
+    _asking: Asking = attrs.field(init=False, repr=False)
     _local: MemoryLeases = attrs.field(init=False, repr=False)
     _here: OrderedDict[str, None] = attrs.field(
         init=False, factory=OrderedDict[str, None], repr=False
     )
     _lock: Any = attrs.field(init=False, factory=fork_safe_lock, repr=False)
     _arrears: Arrears = attrs.field(init=False, repr=False)
-    _error: str = attrs.field(init=False, default="", repr=False)
 
     def __attrs_post_init__(self) -> None:
         """Make what an outage needs."""
         clock = self.monotonic
-        self._breaker = StoreBreaker(failures=FAILURES, rest=self._rest, monotonic=clock)
+        self._asking = Asking(
+            self._named,
+            self._meanwhile,
+            timeout=seconds(self.timeout),
+            rest=seconds(self.rest),
+            monotonic=clock,
+        )
         self._local = MemoryLeases(monotonic=clock, max_buckets=_KEPT)
         self._arrears = Arrears(self._tell, most=10_000, patience=PATIENCE, monotonic=clock)
 
@@ -132,13 +119,13 @@ class GuardedLeases:
             return await self._reserve_here(lease_id, wanted, ttl)
         try:
             if lease_id in self._arrears:  # the store may have it, and is about to give it back
-                raise _NoAnswer(unknown=False)
+                raise NoAnswer(unknown=False)
             return await self._ask(lambda: self.store.reserve(lease_id, wanted, ttl=ttl))
-        except _NoAnswer as silence:
+        except NoAnswer as silence:
             if silence.unknown:
                 self._arrears.add(lease_id, None)
             cause = silence.__cause__
-        except _MISTAKES:
+        except MISTAKES:
             raise
         except BaseException:  # cancelled: nobody will hear the answer
             self._arrears.add(lease_id, None)
@@ -172,7 +159,7 @@ class GuardedLeases:
             return await self._local.renew(lease_id, ttl=ttl)
         try:
             return await self._ask(lambda: self.store.renew(lease_id, ttl=ttl))
-        except _NoAnswer:
+        except NoAnswer:
             return True
 
     async def level(self, dimension: Dimension) -> int:
@@ -183,7 +170,7 @@ class GuardedLeases:
         """
         try:
             return await self._ask(lambda: self.store.level(dimension))
-        except _NoAnswer as silence:
+        except NoAnswer as silence:
             cause = silence.__cause__
         if self.outage == "deny":
             raise self._unavailable() from cause
@@ -193,11 +180,9 @@ class GuardedLeases:
 
     def health(self) -> PartHealth:
         """Whether the store answers, and what is done if not."""
-        seconds_out = self._breaker.open_for()
-        detail: dict[str, Any] = {"store": type(self.store).__name__, "untold": len(self._arrears)}
-        if seconds_out is not None:
-            detail.update(outage=self.outage, seconds=round(seconds_out, 1), error=self._error)
-        return PartHealth(well=seconds_out is None, detail=detail)
+        said = self._asking.health(outage=self.outage)
+        detail = {"store": type(self.store).__name__, "untold": len(self._arrears), **said.detail}
+        return PartHealth(well=said.well, detail=detail)
 
     async def aclose(self) -> None:
         """Close the store. What it has not heard yet is left to expire."""
@@ -210,43 +195,18 @@ class GuardedLeases:
         """The store's answer.
 
         Raises:
-            _NoAnswer: If there is none in time.
+            NoAnswer: If there is none in time.
         """
-        if not self._breaker.admits():
-            raise _NoAnswer(unknown=False)
-        began = self.monotonic()
-        try:
-            with anyio.fail_after(self._timeout):
-                answer = await operation()
-        except _MISTAKES:
-            raise
-        except Exception as error:
-            self._failed(error, began)
-            nothing_done = isinstance(error, LamellaError) and error.outcome is Outcome.NOT_SENT
-            raise _NoAnswer(unknown=not nothing_done) from error
+        answer = await self._asking.ask(operation)
         self._arrears.resume()
-        seconds_out = self._breaker.answered()
-        if seconds_out is not None:
-            logger.warning("%s answers again, after %.1f s.", self._named, seconds_out)
         return answer
-
-    def _failed(self, error: Exception, began: float) -> None:
-        said = str(error) or f"no answer in {self._timeout:g} s"
-        self._error = f"{type(error).__name__}: {said}"
-        if self._breaker.failed(began):
-            logger.warning(
-                "%s does not answer (%s); until it does, %s.",
-                self._named,
-                self._error,
-                self._meanwhile,
-            )
 
     async def _end(self, lease_id: str, amounts: tuple[int, ...] | None) -> bool:
         try:
             return await self._ask(lambda: self._told(lease_id, amounts))
-        except _MISTAKES:
+        except MISTAKES:
             raise
-        except _NoAnswer:
+        except NoAnswer:
             self._arrears.add(lease_id, amounts)
             return True
         except BaseException:  # cancelled: it has ended all the same
@@ -257,9 +217,9 @@ class GuardedLeases:
         """Tell the store what it did not hear; whether it has answered."""
         try:
             await self._ask(lambda: self._told(lease_id, amounts))
-        except _NoAnswer:
+        except NoAnswer:
             return False
-        except _MISTAKES:
+        except MISTAKES:
             logger.exception("%s: lease %r could not be ended", self._named, lease_id)
         return True
 
@@ -303,7 +263,7 @@ class GuardedLeases:
         msg = f"{self._named} does not answer, and limits are not to be passed uncounted."
         return StoreUnavailableError(
             msg,
-            retry_after=max(self._breaker.left(), self._timeout),
+            retry_after=self._asking.retry_after,
             hint="Look why it is out; outage='local' would count in this process meanwhile.",
         )
 
@@ -319,11 +279,3 @@ class GuardedLeases:
             return "reservations are granted uncounted"
         share = f"1/{self.processes}" if self.processes > 1 else "the whole"
         return f"this process counts by itself, with {share} of each limit"
-
-    @property
-    def _timeout(self) -> float:
-        return seconds(self.timeout)
-
-    @property
-    def _rest(self) -> float:
-        return seconds(self.rest)

@@ -19,6 +19,7 @@ from urllib.parse import quote, unquote_to_bytes
 import attrs
 
 from lamella._messages import Message
+from lamella._nothing import NOTHING
 from lamella._parts import Audio, File, Image, Opaque, Reasoning, ToolCall, ToolResult
 from lamella._requests import Request
 
@@ -132,6 +133,10 @@ def map_json_text(text: str, change: Change, surface: Surface) -> str:
 
 _BYTES: Final = (bytes, bytearray, memoryview)
 
+_NONE: Final[tuple[Any, ...]] = ()
+_MORE_THAN_THEY_LOOK: Final = frozenset({ToolCall, Image, Audio, File})
+"""Parts with JSON in text, addresses, or documents."""
+
 _walked: dict[type, tuple[str, ...]] = {}
 
 
@@ -183,14 +188,17 @@ class _Walk:
         elif part is None:
             self._part = getattr(kind, "type", None) if self._role is not None else None
         try:
-            changes = self._own_changes(thing)
+            changes = self._own_changes(thing) if kind in _MORE_THAN_THEY_LOOK else {}
             for name in _fields(kind):
                 if name not in changes:
                     old = getattr(thing, name)
+                    if old is None or old is NOTHING or old is _NONE:  # most fields of most requests
+                        continue
                     new = self._value(old, name)
                     if new is not old:
                         changes[name] = new
-            changes = {k: new for k, new in changes.items() if new != getattr(thing, k)}
+            if changes:
+                changes = {k: new for k, new in changes.items() if new != getattr(thing, k)}
         finally:
             self._role, self._part = role, part
         if not changes:
@@ -200,15 +208,13 @@ class _Walk:
         return attrs.evolve(thing, **changes)
 
     def _own_changes(self, thing: object) -> dict[str, Any]:
-        """Fields that are more than they look: JSON in text, addresses, documents."""
+        """What becomes of fields that are more than they look: JSON, addresses, documents."""
         if type(thing) is ToolCall:
             surface = self._at("arguments")
             if thing.kind == "function":
                 return {"arguments": map_json_text(thing.arguments, self._change, surface)}
             return {"arguments": self._change(thing.arguments, surface)}
-        if type(thing) is File or type(thing) is Image or type(thing) is Audio:
-            return self._media(thing)
-        return {}
+        return self._media(cast("Image | Audio | File", thing))
 
     def _media(self, thing: Image | Audio | File) -> dict[str, Any]:
         changes: dict[str, Any] = {}

@@ -25,6 +25,7 @@ from lamella import ConfigurationError, SecretError
 from lamella.testing import virtual_ports
 from lamella_middlewares.audit import Heads
 from lamella_middlewares.audit._forest import Forest
+from lamella_middlewares.audit._given import read_heads
 from lamella_middlewares.audit._heads import head_problem, make_head, merge_head
 from lamella_middlewares.audit._keys import Signer, public_key, signed_by, trusted
 from lamella_middlewares.audit._tree import (
@@ -33,7 +34,7 @@ from lamella_middlewares.audit._tree import (
     leaf_hash,
     root_of,
 )
-from lamella_middlewares.audit._verify import read_heads, verify
+from lamella_middlewares.audit._verify import verify
 
 pytestmark = pytest.mark.anyio
 

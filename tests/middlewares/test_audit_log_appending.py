@@ -20,7 +20,7 @@ from audit_disks import FailingDisk, good, segments, told
 
 from lamella import AuditError, ConfigurationError, Ports, Waiter
 from lamella.testing import each_step, virtual_ports
-from lamella_middlewares.audit._log import AuditLog, shared_log
+from lamella_middlewares.audit._log import AuditLog
 from lamella_middlewares.audit._reading import in_use
 from lamella_middlewares.audit._record import canonical
 from lamella_middlewares.audit._tree import leaf_hash, root_of
@@ -160,7 +160,7 @@ async def test_an_entry_can_be_waited_for_again(tmp_path: Path) -> None:
     positions = [await entry.durable() for _ in range(2)]
     assert positions[0] == positions[1] == (segments(tmp_path)[0].stem, 1, positions[0].leaf_hash)  # type: ignore[union-attr]
     assert told(tmp_path, "outcome") == [1]
-    assert not log.awaits(entry, Waiter())  # it would not be woken any more
+    assert not log._queue.awaits(entry, Waiter())  # it would not be woken any more
 
 
 async def test_what_cannot_be_recorded_touches_nothing(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_who_waits_on_another_loop_takes_over(tmp_path: Path, backend: str) -> N
         handed.wait(30)
         async with anyio.create_task_group() as group:
             group.start_soon(log.append, Ports(), "intent", {"n": 1})
-            while log.waiting < 2 or not log._queue[1].waiters:
+            while log.waiting < 2 or not log._queue.entries[1].waiters:
                 await checkpoint()
             waiting.set()
 
@@ -454,15 +454,6 @@ def test_a_parents_end_frees_its_segment_though_a_child_lives(tmp_path: Path) ->
         for file in (*here, *there):
             os.close(file)
         os.waitpid(child, 0)
-
-
-def test_a_log_is_shared_by_directory_and_options(tmp_path: Path) -> None:
-    """Pipelines of one process write one segment, unless they want different things of it."""
-    ports = virtual_ports()
-    log = shared_log(ports, AuditLog(tmp_path))
-    assert shared_log(ports, AuditLog(f"{tmp_path}/x/..")) is log
-    assert shared_log(ports, AuditLog(tmp_path, fsync="none")) is not log
-    assert shared_log(virtual_ports(), AuditLog(tmp_path)) is not log
 
 
 async def test_two_logs_in_one_directory_disturb_nobody(tmp_path: Path) -> None:

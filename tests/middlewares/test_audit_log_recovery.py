@@ -83,7 +83,7 @@ async def test_an_end_torn_at_any_byte_is_set_aside_and_told(
         whole = content[:end].splitlines()
         records = good(path)
         assert path.read_bytes().splitlines()[:-1] == whole
-        last, adopted = records[-1], own[1]
+        last, adopted = records[-1], own[2]
         assert (last["kind"], last["by"]) == ("recovered", own[0]["segment"])
         assert (last["bytes"], last["digest"]) == (len(torn), digest)
         assert (adopted["kind"], adopted["segment"]) == ("adopted", path.stem)
@@ -126,7 +126,7 @@ async def test_what_a_loss_of_power_has_left_empty_is_a_torn_end(
     own = await next_life(tmp_path)
     records = good(path)
     assert records[-1]["kind"] == "recovered"
-    assert own[1]["size"] == len(records) - 1
+    assert own[2]["size"] == len(records) - 1
     (torn,) = torn_in(tmp_path)
     assert b"".join(path.read_bytes().splitlines(keepends=True)[:-1]) + torn == damaged
 
@@ -149,7 +149,7 @@ async def test_what_was_tampered_with_is_evidence_and_left_alone(
     assert changed != content
     path = died(tmp_path, name, changed)
     for _ in range(2):
-        note = (await next_life(tmp_path))[1]
+        note = (await next_life(tmp_path))[2]
         assert (note["kind"], note["about"], note["segment"]) == ("note", "recovery", path.stem)
         assert says in note["problem"]
         assert path.read_bytes() == changed
@@ -163,7 +163,7 @@ async def test_a_segment_without_a_whole_header_was_damaged(
     for cut in (0, 1, content.index(b"\n")):
         directory = tmp_path / str(cut)
         path = died(directory, name, content[:cut])
-        note = (await next_life(directory))[1]
+        note = (await next_life(directory))[2]
         assert (note["kind"], note["problem"]) == ("note", "it has no header")
         assert path.read_bytes() == content[:cut]
 

@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -18,8 +17,6 @@ from typing import Any
 import anyio
 import pytest
 import structlog
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lamella import (
     ChatRequest,

@@ -161,16 +161,16 @@ async def test_an_answer_has_no_traceback() -> None:
 
 async def test_a_sink_that_blocks_for_ever_costs_requests_nothing() -> None:
     """Requests go on, the queue stays bounded however often it is flushed, drops are counted."""
-    held = threading.Event()
+    entered, held = threading.Event(), threading.Event()
 
     def block(record: dict[str, Any]) -> None:
+        entered.set()
         held.wait()
 
     log = Log(sink=block, queue=10)
     pipe = pipeline([log], Scripted(["ok"], repeat=True))
     await pipe.run(ASK)
-    while log.health()["queued"]:
-        time.sleep(0.001)
+    assert entered.wait(5)
     try:
         for _ in range(20):
             await pipe.run_many([ASK] * 5)
@@ -190,14 +190,14 @@ async def test_a_sink_that_blocks_for_ever_costs_requests_nothing() -> None:
 def test_the_end_of_a_process_waits_for_all_stuck_sinks_together() -> None:
     """Not for one after the other."""
     held = threading.Event()
-    layers = [Log(sink=lambda record: held.wait()) for _ in range(10)]
+    layers = [Log(sink=lambda _: held.wait()) for _ in range(10)]
     for log in layers:
         log.write({"level": "info"})
     began = time.monotonic()
     assert not flush_all(0.2)
     assert time.monotonic() - began < 1.5
     held.set()
-    assert all([log.flush(5) for log in layers])
+    assert all(log.flush(5) for log in layers)
 
 
 def test_a_flush_waits_for_the_record_under_way_too() -> None:
@@ -221,7 +221,7 @@ def test_a_flush_waits_for_the_record_under_way_too() -> None:
 
 async def test_a_sink_that_logs_into_logging_and_back_does_not_recurse() -> None:
     """A handler of `logging` that brings another record about ends there."""
-    program = logging.Logger("program")
+    program = logging.Logger("program")  # noqa: LOG001 - nobody else has it
     records: list[dict[str, Any]] = []
 
     class Back(logging.Handler):

@@ -79,6 +79,15 @@ async def test_the_trace_says_how_much_of_what() -> None:
     assert EMAIL not in repr(response.trace.notes)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_tokens_are_counted_where_nothing_is_to_be_restored_either(stream: bool) -> None:
+    """A stale one in the answer to a request without data stays, and is counted as well."""
+    pipeline, _ = stack("Ask ⟦EMAIL_00000000⟧ or ⟦no⟧.")
+    response = await ask(pipeline, "Whom?", stream=stream)
+    assert response.text == "Ask ⟦EMAIL_00000000⟧ or ⟦no⟧."
+    assert noted(response, "pii.unknown") == [{"count": 1}]
+
+
 def everywhere(word: str) -> list[Any]:
     """Requests that hold a word in each place that a provider sees."""
     document = File(data=f"a,{word}\n".encode(), filename="list.csv")
@@ -392,6 +401,13 @@ async def test_observers_see_what_was_blocked_without_it() -> None:
 
 MAKE: Any = PII  # wrong on purpose
 
+class Reaching(Codes):
+    """One that says of itself how far it looks, whatever that is."""
+
+    def __init__(self, reach: Any) -> None:
+        self.reach = reach
+
+
 WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "no such kind": (lambda: MAKE(["emails"]), "names out of"),
     "kinds as text": (lambda: MAKE("email"), "a list of names"),
@@ -411,6 +427,8 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "a detector that is none": (lambda: MAKE(detectors=[object()]), "is no detector"),
     "a detector's class": (lambda: MAKE(detectors=[Codes]), "is no detector"),
     "an unknown detector": (lambda: MAKE(detectors=["nobody-has-this"]), "no detectors?"),
+    "a detector's reach": (lambda: MAKE(detectors=[Reaching("far")]), "reach='far'"),
+    "a detector's reach back": (lambda: MAKE(detectors=[Reaching(-1)]), "reach=-1"),
     "allow": (lambda: MAKE(allow=[3]), "no entry"),
     "allow a pattern": (lambda: MAKE(allow=[Matching("(")]), "regular expression"),
     "scan": (lambda: MAKE(scan=3), "Scan"),

@@ -13,6 +13,7 @@ from detecting import ENGINES, engine
 from lamella import Detector
 from lamella._ambiguity import ambiguity
 from lamella_middlewares.pii._detect._builtin import BUILTIN
+from lamella_middlewares.pii._detect._look import Sign
 from lamella_middlewares.pii._detect._pattern import Pattern, PatternDetector
 from lamella_middlewares.pii._detect._scanner import Scanner
 
@@ -37,13 +38,13 @@ UNITS = (
 )  # fmt: skip
 
 
-def patterns_of(module: Any) -> list[Pattern]:
-    """All patterns that a module holds, alone or in rows."""
-    held: list[Pattern] = []
+def patterns_of(module: Any) -> list[Pattern | Sign]:
+    """All patterns and signs that a module holds, alone or in rows."""
+    held: list[Pattern | Sign] = []
     waiting = list(vars(module).values())
     while waiting:
         one = waiting.pop()
-        if isinstance(one, Pattern):
+        if isinstance(one, Pattern | Sign):
             held.append(one)
         elif isinstance(one, list | tuple):
             waiting += one

@@ -112,8 +112,8 @@ def test_work_grows_with_the_text_alone(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(st.lists(st.sampled_from([*BAD, "a", " ", "é", "号", "\n", ","]), max_size=12).map("".join))
-def test_findings_need_what_needs_says(kind: str, text: str) -> None:
-    """Where the quick look says that nothing can be there, nothing is; findings are spans."""
+def test_findings_need_their_sign(kind: str, text: str) -> None:
+    """Where the sign of a kind is not there, nothing is found; findings are spans."""
     detector: Any = BUILTIN[kind]()
     findings = list(detector.find(text))
     for finding in findings:
@@ -122,7 +122,7 @@ def test_findings_need_what_needs_says(kind: str, text: str) -> None:
         assert 0 < finding.confidence <= 1
     for name in ENGINES:
         with engine(name):
-            assert detector.needs(text) or not findings
+            assert detector.sign.within(text) or not findings
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -171,11 +171,11 @@ def test_mentions(name: str) -> None:
     """A root is found in any case and script, in either engine."""
     names = mentions("passp", "паспорт", "a.b")
     with engine(name):
-        assert names("my PASSPORT 1")
-        assert names("ПАСПОРТ 1")
-        assert names("A.B 1")
-        assert not names("my passport")
-        assert not names("axb 1")
+        assert names.within("my PASSPORT 1")
+        assert names.within("ПАСПОРТ 1")
+        assert names.within("A.B 1")
+        assert not names.within("my pass port 1")
+        assert not names.within("axb 1")
 
 
 @pytest.mark.parametrize(

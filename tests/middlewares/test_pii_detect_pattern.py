@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lamella_middlewares.pii._detect import _engine
+from lamella_middlewares.pii._detect._look import Sign
 from lamella_middlewares.pii._detect._pattern import Context, Pattern, PatternDetector
+from lamella_middlewares.pii._detect._scanner import Scanner
 
 PATTERNS = (
     Pattern("[a-z]{1,3}@[a-z]{1,3}", before="a-z", after="a-z"),
@@ -154,7 +156,11 @@ def test_required_words_must_be_there() -> None:
 
 
 def test_a_text_without_its_sign_is_not_read() -> None:
-    """The quick look decides: without what it asks for nothing is searched."""
-    detector = PatternDetector("n", (Pattern("[0-9]{3}"),), reach=9, needs=lambda text: "#" in text)
-    assert list(detector.find("123")) == []
-    assert len(list(detector.find("#123"))) == 1
+    """The look at all signs decides: without its own a detector is not asked."""
+    detector = PatternDetector("n", (Pattern("[0-9]{3}"),), reach=9, sign=Sign("#|@{2}"))
+    scanner = Scanner([PatternDetector("x", (Pattern("x"),), reach=1, sign=Sign("x")), detector])
+    for name in ENGINES:
+        with engine(name):
+            assert scanner.scan("@123") == ()
+            assert [f.kind for f in scanner.scan("#123")] == ["n"]
+            assert [f.kind for f in scanner.scan("x@@123")] == ["x", "n"]

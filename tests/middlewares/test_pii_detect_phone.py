@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lamella_middlewares.pii._detect import _phone
+from lamella_middlewares.pii._detect import _phone_registry
 from lamella_middlewares.pii._detect._phone import PHONE
 from lamella_middlewares.pii._detect._phone_plans import calling_codes, national_lengths
 
@@ -17,7 +17,7 @@ from lamella_middlewares.pii._detect._phone_plans import calling_codes, national
 def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """With the package `phonenumbers`, and as if it were not installed."""
     if request.param == "own":
-        monkeypatch.setattr(_phone, "_library", lambda: None)
+        monkeypatch.setattr(_phone_registry, "_package", lambda: None)
     return str(request.param)
 
 
@@ -157,7 +157,7 @@ def test_the_package_knows_national_groups(monkeypatch: pytest.MonkeyPatch) -> N
     """Numbers in groups of one country need no word if the package knows them."""
     text = "his is 98765 43210 I think, hers 28 64 27 85"
     assert _found(text) == ["98765 43210", "28 64 27 85"]
-    monkeypatch.setattr(_phone, "_library", lambda: None)
+    monkeypatch.setattr(_phone_registry, "_package", lambda: None)
     assert _found(text) == []
 
 

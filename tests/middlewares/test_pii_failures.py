@@ -33,7 +33,10 @@ from lamella import (
 from lamella.testing import Scripted, virtual_ports
 from lamella_middlewares.deadline import Deadline
 from lamella_middlewares.log import Log
-from lamella_middlewares.pii import Scan
+from lamella_middlewares.pii import PII, Scan
+from lamella_middlewares.pii._inspecting import apart
+from lamella_middlewares.pii._loading import loading
+from lamella_middlewares.pii._repeats import Repeats
 
 pytestmark = pytest.mark.anyio
 
@@ -59,6 +62,9 @@ NONSENSE = [
     [Finding(3, 2, "odd")],
     [Finding(-1, 2, "odd")],
     [Finding(0, 1, "Odd Kind")],
+    [Finding("0", 1, "odd")],  # type: ignore[arg-type]
+    [Finding(0, 1, 7)],  # type: ignore[arg-type]
+    [Finding(0, 1, "odd", float("nan"))],
 ]
 
 
@@ -164,6 +170,23 @@ async def test_the_deadline_ends_it_as_well() -> None:
     assert (anyio.current_time(), transport.requests) == (2, [])
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_first_call_keeps_its_deadline(stream: bool) -> None:
+    """Detectors are loaded in a thread; where that takes longer than a call has, it ends then."""
+    ports, begun = slow_ports(3)
+    kinds = ("mac", "iban", "jwt") if stream else ("mac", "iban")  # that no other test has loaded
+    loaded = loading.__wrapped__(kinds)
+    layers: list[Any] = [Deadline(2), PII(kinds)]
+    transport = Scripted(["ok"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lamella_middlewares.pii._middleware.loading", lambda _: loaded)
+        patch.setattr("lamella_middlewares.pii._middleware.detectors_of", None)  # not here
+        pipeline = Pipeline(layers, transport, ports=ports)
+        with pytest.raises(DeadlineExceeded):
+            await ask(pipeline, "hello", stream=stream)
+    assert (anyio.current_time(), transport.requests, len(begun)) == (2, [], 1)
+
+
 async def test_what_comes_in_a_thread_too_late_is_kept_by_nobody() -> None:
     """A thread that goes on after its call is over cannot put anything into a vault."""
     late: list[Callable[[], Any]] = []
@@ -193,7 +216,7 @@ async def test_small_texts_take_no_thread_and_large_ones_do() -> None:
     pipeline, transport = stack("ok", ports=ports)
     await ask(pipeline, EMAIL)
     loaded = len(begun)
-    await ask(pipeline, "word " * 2_000 + EMAIL)
+    await ask(pipeline, "word " * 800 + EMAIL)
     assert len(begun) == loaded
     await ask(pipeline, "word " * 10_000 + EMAIL)
     assert len(begun) == loaded + 1
@@ -207,6 +230,46 @@ async def test_too_much_text_is_refused() -> None:
     with pytest.raises(InspectionError, match="100 characters") as caught:
         await ask(pipeline, "x" * 101)
     assert (caught.value.inspector, len(transport.requests)) == ("max_characters", 1)
+
+
+class Counted(str):
+    """A text that counts how often something is looked for at one of its places."""
+
+    __slots__ = ("looks",)
+    looks: int
+
+    def startswith(self, *given: Any) -> bool:
+        self.looks += 1
+        return super().startswith(*given)
+
+
+def test_values_that_begin_alike_are_not_all_tried_everywhere() -> None:
+    """A thousand numbers of one country cost a text of numbers of that country no more than ten."""
+    numbers = [f"+44 20 {number:04d} 0958" for number in range(1_000)]
+    text = Counted("44 20 " * 1_000 + " ".join(numbers[::100]))
+    text.looks = 0
+    found = Repeats(dict.fromkeys(numbers, "phone")).findings(text)
+    assert [text[one.start : one.end] for one in found] == numbers[::100]
+    assert text.looks < 5_000
+
+
+def test_many_findings_between_many_placeholders_take_linear_time() -> None:
+    """Each is compared with what stands beside it, not with all that look like placeholders."""
+
+    class Noted(Finding):
+        asked = 0
+
+        def __getattribute__(self, name: str) -> Any:
+            if name in {"start", "end"}:
+                Noted.asked += 1
+            return super().__getattribute__(name)
+
+    piece = "⟦EMAIL_K7Q2M9XA⟧a@b.co "
+    places = range(16, 1_000 * len(piece), len(piece))
+    found = [Noted(place, place + 6, "email") for place in places]
+    kept = apart(piece * 1_000, found)
+    assert [one.start for one in kept] == list(places)
+    assert Noted.asked < 10_000
 
 
 # --- canaries ----------------------------------------------------------------------------------

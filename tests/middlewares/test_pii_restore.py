@@ -13,8 +13,11 @@ from masking import CARD, EMAIL, TOKEN, ask, noted, pii, sent, stack
 
 from lamella import (
     Channel,
+    ChatAnswer,
     ChatRequest,
+    ChatResponse,
     Event,
+    Finding,
     Finish,
     MediaDelta,
     Message,
@@ -151,6 +154,16 @@ def test_restored_json_is_json() -> None:
     assert json.loads(shown) == {"a": VALUES["code"], "b": [VALUES["code"]]}
 
 
+def test_half_of_a_surrogate_pair_is_escaped_in_json() -> None:
+    """What no encoding can send as it is goes back into JSON as the escape that it came as."""
+    held = CallVault(Mint(b"k" * 32, None, None), Vault())
+    token = held.placeholder("code", "\ud83d \U0001f600")
+    one = Restoring(held, tools=True).filter(JSON)
+    shown = one.feed(f'["{token}"]') + one.flush()
+    assert shown.encode()
+    assert json.loads(shown) == ["\ud83d \U0001f600"]
+
+
 def test_text_without_brackets_passes_as_it_is() -> None:
     """Nothing is copied or held back of a piece that has none."""
     one = Restoring(HELD, tools=True).filter(TEXTS)
@@ -242,6 +255,38 @@ async def test_arguments_are_restored_for_the_tools_that_are_named(
     assert transport.requests[1].messages[2].parts[0].content[0].text.startswith("found ⟦CARD_")
 
 
+class Addresses:
+    """Finds what has a line break and quotation marks in it."""
+
+    kinds = ("postal",)
+    reach = 40
+    value = '12 "High" Road\nLondon'
+
+    def find(self, text: str, /) -> Any:
+        place = text.find(self.value)
+        return [Finding(place, place + len(self.value), "postal")] if place >= 0 else ()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("escaped", [False, True])
+@pytest.mark.parametrize("wanted", [{"type": "json_object"}, {"type": "json_schema"}, None])
+async def test_words_that_are_json_stay_json(wanted: Any, escaped: bool, stream: bool) -> None:
+    """Where a request asks for JSON, values go into it escaped, and escapes are understood."""
+
+    def answer(request: Any) -> list[Event]:
+        (token,) = TOKEN.findall(request.messages[0].text)
+        text = json.dumps({"to": token}, ensure_ascii=escaped)
+        return [*[TextDelta(one) for one in text], Finish("stop")]
+
+    pipeline, _ = stack(answer, kinds=[], detectors=[Addresses()])
+    request = ChatRequest.of(f"to {Addresses.value}", model="m", response_format=wanted)
+    response = await ask(pipeline, request, stream=stream)
+    if wanted:
+        assert json.loads(response.text) == {"to": Addresses.value}
+    else:
+        assert (response.text == '{"to": "' + Addresses.value + '"}') is not escaped
+
+
 async def test_choices_are_kept_apart() -> None:
     """Interleaved answers each have their own pieces."""
 
@@ -289,6 +334,30 @@ async def test_what_was_held_back_is_shown_when_an_answer_breaks_off() -> None:
             await ask(pipeline, ASKED, stream=stream)
         assert caught.value.partial is not None
         assert caught.value.partial.text == f"{EMAIL} and ⟦CARD_"
+
+
+@pytest.mark.parametrize("tools", [(), ("send_mail",), True])
+@pytest.mark.parametrize("direction", ["in", "both"])
+async def test_arguments_of_an_answer_that_breaks_off(tools: Any, direction: Any) -> None:
+    """They are restored for the tools that are named, and for no other; escaped as in any."""
+
+    def broken(request: Any) -> Any:
+        email, card = TOKEN.findall(request.messages[-1].text)
+        calls = [
+            ToolCallDelta(0, "1", "send_mail", json.dumps({"to": email})),
+            ToolCallDelta(1, "2", "look_up", json.dumps({"card": card})),
+            TextDelta(f"see {card}"),
+        ]
+        return ServerError("gone", status=500, partial=ChatResponse(calls).partial)
+
+    pipeline, _ = stack(broken, restore_tools=tools, direction=direction)
+    with pytest.raises(ServerError) as caught:
+        await ask(pipeline, ASKED)
+    assert isinstance(caught.value.partial, ChatAnswer)
+    mail, look = caught.value.partial.tool_calls
+    assert (json.loads(mail.arguments)["to"] == EMAIL) is bool(tools)
+    assert (json.loads(look.arguments)["card"] == CARD) is (tools is True)
+    assert caught.value.partial.text == f"see {CARD}"
 
 
 async def test_a_provider_that_quotes_the_prompt_quotes_placeholders() -> None:

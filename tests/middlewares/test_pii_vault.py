@@ -328,11 +328,14 @@ class Sick:
 
     def __init__(self, how: str) -> None:
         self.how = how
+        self.asked = 0
 
     async def _do(self, *given: Any) -> Any:
+        self.asked += 1
         if self.how.startswith("hangs"):
             await anyio.sleep(3600)
-        raise OSError(f"lost {given}")
+        if self.how != "well":
+            raise OSError(f"lost {given}")
 
     async def tagged(self, tag: str) -> dict[str, Blob]:
         if self.how.endswith("writing"):
@@ -342,6 +345,10 @@ class Sick:
 
     async def put(self, key: str, data: bytes, **more: Any) -> None:
         await self._do(key, data)
+
+    async def purge(self, *, prefix: str = "", tag: str | None = None) -> int:
+        await self._do(tag)
+        return 0
 
 
 @pytest.mark.parametrize("how", ["hangs", "fails", "hangs writing", "fails writing"])
@@ -361,6 +368,48 @@ async def test_an_outage_sends_nothing(how: str) -> None:
     assert response.text == f"You said: {EMAIL}"
     assert EMAIL not in sent(reached)
     assert noted(response, "pii.passed")[0]["error"] == "StoreUnavailableError"
+
+
+async def test_a_store_that_is_out_costs_calls_little_time() -> None:
+    """Each waits 50 ms for it, and after five that failed none does until a rest is over."""
+    sick = Sick("hangs")
+    ports = virtual_ports()
+    ports = attrs.evolve(ports, stores=attrs.evolve(ports.stores, blobs=_as_store(sick)))
+    pipeline, transport = sessions(ports=ports)
+    for _ in range(20):
+        with pytest.raises(StoreUnavailableError) as caught:
+            await pipeline.run(say(EMAIL))
+    assert anyio.current_time() == pytest.approx(0.25)
+    assert sick.asked == 5
+    assert caught.value.retry_after == pytest.approx(2)
+    assert transport.requests == []
+    assert (await pipeline.health()).stores["blobs"].well is False
+    sick.how = "well"
+    await anyio.sleep(2.1)
+    assert EMAIL in (await pipeline.run(say(EMAIL))).text
+
+
+async def test_a_store_that_cannot_be_read_is_not_written_to_either() -> None:
+    """What passes nevertheless waits for the store once."""
+    sick = Sick("hangs")
+    ports = virtual_ports()
+    ports = attrs.evolve(ports, stores=attrs.evolve(ports.stores, blobs=_as_store(sick)))
+    pipeline, _ = sessions(ports=ports, on_failure="pass")
+    response = await pipeline.run(say(EMAIL))
+    assert (sick.asked, len(noted(response, "pii.passed"))) == (1, 1)
+    assert anyio.current_time() == pytest.approx(0.05)
+
+
+async def test_forgetting_says_when_it_could_not() -> None:
+    """A store that does not answer has forgotten nothing, and the error says so."""
+    ports = virtual_ports()
+    sick = _as_store(Sick("fails"))
+    ports = attrs.evolve(ports, stores=attrs.evolve(ports.stores, blobs=sick))
+    pipeline, _ = sessions(ports=ports)
+    (layer,) = pipeline.layers
+    with pytest.raises(StoreUnavailableError, match="does not answer") as caught:
+        await layer.forget(pipeline, session="s1")
+    assert "lost" not in str(caught.value)
 
 
 async def test_values_are_opened_when_they_are_needed() -> None:

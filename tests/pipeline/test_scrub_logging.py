@@ -51,7 +51,7 @@ class Shown:
 @pytest.fixture
 def logger() -> Iterator[logging.Logger]:
     """A logger that nobody else has."""
-    made = logging.Logger("test", level=logging.DEBUG)
+    made = logging.Logger("test", level=logging.DEBUG)  # noqa: LOG001
     yield made
     for handler in made.handlers:
         handler.close()
@@ -95,7 +95,7 @@ CALLS: list[Callable[[logging.Logger], object]] = [
 ]
 
 
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("call", CALLS, ids=range(len(CALLS)))
 def test_a_filter_lets_no_secret_through(
     call: Callable[[logging.Logger], object], logger: logging.Logger
 ) -> None:
@@ -222,14 +222,16 @@ def bound(renderer: str, *earlier: Any) -> Any:
 @pytest.mark.parametrize("renderer", RENDERERS)
 def test_a_processor_lets_no_secret_through(renderer: str, earlier: str) -> None:
     """In the event, in fields, in names, in what renderers make of an exception."""
-    log = bound(renderer, *EARLIER[earlier]).bind(bound=VALUE)
+    if (renderer, earlier) == ("console", "tables"):
+        pytest.skip("structlog's own console knows no tables")
+    say = bound(renderer, *EARLIER[earlier]).bind(bound=VALUE).error
     try:
         raise_planted()
     except ExceptionGroup as error:
         lines = [
-            log.error(f"it failed {OPENAI}", exc_info=True, password="hunter2", stack_info=True),
-            log.error("it failed", exc_info=error, table={"token": "hunter2", VALUE: [OPENAI]}),
-            log.error("it failed", exc_info=sys.exc_info(), shown=Shown(), object=[Shown()]),
+            say(f"it failed {OPENAI}", exc_info=True, password="hunter2", stack_info=True),
+            say("it failed", exc_info=error, table={"token": "hunter2", VALUE: [OPENAI]}),
+            say("it failed", exc_info=sys.exc_info(), shown=Shown(), object=[Shown()]),
         ]
     for line in lines:
         assert "member" in line
@@ -266,3 +268,25 @@ def test_structlog_and_logging_together(logger: logging.Logger) -> None:
     assert "member" in stream.getvalue()
     for secret in (OPENAI, VALUE):
         assert secret not in stream.getvalue()
+
+
+# --- the command line -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_the_command_line_shows_no_secret(debug: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither in the sentence about a failure nor in what `--debug` adds."""
+    from lamella.cli._errors import debugging, report
+
+    token = debugging.set(debug)
+    try:
+        raise_planted()
+    except ExceptionGroup as error:
+        report(error)
+    finally:
+        debugging.reset(token)
+    shown = capsys.readouterr().err
+    assert ("in raise_planted" in shown) is debug
+    assert f"member {GONE}" in shown
+    for secret in (OPENAI, VALUE):
+        assert secret not in shown

@@ -153,8 +153,12 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert "is empty" in unreadable(f"file:{tmp_path / 'pipe'}")
     writer = os.open(tmp_path / "pipe", os.O_RDWR)
-    assert "is empty" in unreadable(f"file:{tmp_path / 'pipe'}")
+    os.write(writer, KEY.encode())
+    with pytest.raises(SecretError, match="cannot be read") as caught:
+        Secret(f"file:{tmp_path / 'pipe'}").reveal()
     os.close(writer)
+    whole = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    assert KEY not in "".join(whole.format())
 
 
 SAFE = """

@@ -15,7 +15,7 @@ from lamella._memory_blobs import MemoryBlobs
 from lamella._memory_leases import MemoryLeases
 from lamella._memory_records import MemoryRecords
 from lamella._memory_stores import memory_stores
-from lamella._stores import Dimension, Lease, LeaseStore
+from lamella._stores import Blob, Dimension, Lease, LeaseStore
 from lamella.testing._blob_conformance import check_blob_store
 from lamella.testing._lease_conformance import check_lease_store
 from lamella.testing._record_conformance import check_record_store
@@ -142,6 +142,35 @@ class KeepsForEver(MemoryBlobs):
         await super().put(key, data, ttl=None if ttl is not None and ttl > 0 else ttl, tags=tags)
 
 
+class KeepsOldTags(MemoryBlobs):
+    """Finds what had the tag once."""
+
+    async def put(
+        self, key: str, data: bytes, *, ttl: float | None = None, tags: frozenset[str] = frozenset()
+    ) -> None:
+        old = self._entries.get(key)
+        await super().put(key, data, ttl=ttl, tags=tags | (old.tags if old else frozenset()))
+
+
+class FindsTheDead(MemoryBlobs):
+    """Finds by tag what has expired."""
+
+    async def tagged(self, tag: str) -> Mapping[str, Blob]:
+        now = self._monotonic
+        self._monotonic = lambda: now() - 2.0
+        try:
+            return await super().tagged(tag)
+        finally:
+            self._monotonic = now
+
+
+class FindsAFew(MemoryBlobs):
+    """Takes the first page for all."""
+
+    async def tagged(self, tag: str) -> Mapping[str, Blob]:
+        return dict(list((await super().tagged(tag)).items())[:1000])
+
+
 class AppendsTwice(MemoryRecords):
     """Does not know its ids."""
 
@@ -173,6 +202,9 @@ class TestConformanceFinds:
         [
             (PurgesAnywhere, "A purge by prefix and tag"),
             (KeepsForEver, "After its time to live a value is absent"),
+            (KeepsOldTags, "A put replaces the value and the tags"),
+            (FindsTheDead, "By a tag come only values that have not expired"),
+            (FindsAFew, "Of many values with one tag"),
         ],
     )
     async def test_broken_blobs(

@@ -25,6 +25,7 @@ class FakeVault:
         tokens: Which tokens hold.
         lease: Seconds for which a login's token holds.
         renewable: Whether it can be prolonged.
+        forbidden: A path that no policy allows.
         received: The requests.
     """
 
@@ -42,6 +43,7 @@ class FakeVault:
         self.jwt = "a.service.account"
         self.lease = 3600
         self.renewable = True
+        self.forbidden = ""
         self.logins = 0
         self.renewals = 0
         self.received: list[Received] = []
@@ -57,7 +59,8 @@ class FakeVault:
             return reply(403, {"errors": ["permission denied"]})
         if received.path.endswith("/login"):
             return self._login(received)
-        if received.headers.get("x-vault-token") not in self.tokens:
+        allowed = received.path != self.forbidden
+        if received.headers.get("x-vault-token") not in self.tokens or not allowed:
             return reply(403, {"errors": [f"permission denied for {VALUE}"]})
         if received.path == "/v1/auth/token/renew-self":
             return self._renew(received)

@@ -64,7 +64,8 @@ class Rotation:
         if received.headers.get("authorization") != f"Bearer {self.accepted}":
             self.refused += 1
             return complete(REFUSED, status=401)
-        return stream() if received.json().get("stream") else complete()
+        streamed = received.method == "POST" and received.json().get("stream")
+        return stream() if streamed else complete()
 
 
 @asynccontextmanager
@@ -106,7 +107,7 @@ async def test_a_rotated_key_is_taken_up_at_once(streamed: bool) -> None:
 
 
 async def test_the_second_request_is_an_attempt_of_its_own() -> None:
-    """It says its own number and what is left of the deadline now, and layers of the wire see it."""
+    """It says its number and what is left of the deadline now; layers of the wire see it."""
     rotation, seen = Rotation(), list[int]()
     rotation.seconds = 0.05
 
@@ -145,6 +146,20 @@ async def test_sources_are_asked_by_the_pipelines_ports() -> None:
         now = 301.0
         await pipeline.run(request())
     assert threads.count("plain") == 2
+
+
+async def test_health_takes_up_a_rotated_key() -> None:
+    """A refusal of the key before says nothing of the one that there is by now."""
+    rotation = Rotation()
+    async with served(rotation) as pipeline:
+        rotation.accepted = "sk-key-one"
+        await pipeline.run(request())
+        rotation.accepted = rotation.gives = "sk-key-two"
+        for _ in range(2):
+            assert (await pipeline.health()).transports["acme"].well
+        rotation.accepted = "sk-key-three"
+        assert not (await pipeline.health()).transports["acme"].well
+    assert (rotation.asked, rotation.refused) == (3, 2)
 
 
 async def test_a_key_that_is_not_rotated_stays_refused() -> None:

@@ -55,6 +55,14 @@ class Disk(Protocol):
         """How many bytes it has."""
         ...
 
+    def linked(self, file: int) -> bool:
+        """Whether it still has a name: what is written to one that was removed is lost."""
+        ...
+
+    def modified(self, path: Path) -> float:
+        """When it was changed last, in seconds since the epoch."""
+        ...
+
     def read(self, file: int, offset: int, count: int) -> bytes:
         """At most `count` bytes from `offset`; none at the end."""
         ...
@@ -120,10 +128,19 @@ class LocalDisk:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             return False
+        except OSError as error:
+            said = f"the file system has no locks, it seems ({error.strerror})"
+            raise OSError(error.errno, said) from error
         return True
 
     def size(self, file: int) -> int:
         return os.fstat(file).st_size
+
+    def linked(self, file: int) -> bool:
+        return sys.platform == "win32" or os.fstat(file).st_nlink > 0  # there it cannot be removed
+
+    def modified(self, path: Path) -> float:
+        return path.stat().st_mtime
 
     def read(self, file: int, offset: int, count: int) -> bytes:
         os.lseek(file, offset, os.SEEK_SET)

@@ -14,6 +14,7 @@ import hmac
 import os
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -22,6 +23,7 @@ import attrs
 from lamella import AuditError, SecretError
 from lamella._canonical import encode
 from lamella._fork_locks import fork_safe_lock
+from lamella_middlewares.audit._disk import LocalDisk
 
 if TYPE_CHECKING:
     from lamella import Blob, Ports
@@ -66,53 +68,57 @@ class KeyFiles:
     def put(self, key: str, data: bytes, tag: str) -> None:
         """Write a key, durably, and readable by this user alone."""
         folder = self.directory / tag
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         place, fresh = folder / f"{key}.key", folder / f".{key}.new"
-        file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(file, "wb") as stream:  # noqa: PTH123 - a descriptor
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        fresh.replace(place)
-        sync_folder(folder)
-        sync_folder(self.directory)
+        while not place.exists():
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with open(file, "wb") as stream:  # noqa: PTH123 - a descriptor
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            with suppress(FileNotFoundError):  # somebody erases the subject right now: once more
+                fresh.replace(place)
+        for changed in (folder, self.directory):
+            LocalDisk().sync_directory(changed)
 
     def tagged(self, tag: str) -> dict[str, bytes]:
         """The keys of a subject, by id, the oldest first."""
-        try:
-            found = sorted((self.directory / tag).glob("*.key"), key=_age)
-            return {path.stem: path.read_bytes() for path in found}
-        except FileNotFoundError:  # erased meanwhile
-            return {}
+        found: list[tuple[tuple[int, str], str, bytes]] = []
+        for path in (self.directory / tag).glob("*.key"):
+            with suppress(FileNotFoundError):  # erased meanwhile
+                found.append((_age(path), path.stem, path.read_bytes()))
+        return {name: data for _, name, data in sorted(found)}
 
     def purge(self, tag: str) -> int:
-        """Overwrite and remove the keys of a subject; how many there were."""
+        """Overwrite and remove the keys of a subject; how many there were.
+
+        Each is given another name first: whoever is killed at it leaves no key that is half there.
+        """
         folder = self.directory / tag
-        found = sorted(folder.glob("*.key"))
-        for path in found:
-            with path.open("r+b") as stream:
-                stream.write(bytes(path.stat().st_size))
-                stream.flush()
-                os.fsync(stream.fileno())
-            path.unlink()
-        if found:
-            sync_folder(folder)
-        return len(found)
+        count = 0
+        for path in sorted(folder.glob("*.key")):
+            with suppress(FileNotFoundError):  # another erasure was quicker
+                path.rename(path.with_name(f".{path.stem}.gone"))
+                count += 1
+        left = [*folder.glob(".*.gone"), *folder.glob(".*.new")]
+        for path in left:
+            with suppress(FileNotFoundError):
+                _shred(path)
+        if left:
+            LocalDisk().sync_directory(folder)
+        return count
+
+
+def _shred(path: Path) -> None:
+    with path.open("r+b") as stream:
+        stream.write(bytes(path.stat().st_size))
+        stream.flush()
+        os.fsync(stream.fileno())
+    path.unlink()
 
 
 def _age(path: Path) -> tuple[int, str]:
     return path.stat().st_mtime_ns, path.name
-
-
-def sync_folder(folder: Path) -> None:
-    """Make what was created or removed in a folder durable, where folders can be opened."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @attrs.frozen(repr=False)

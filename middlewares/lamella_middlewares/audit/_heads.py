@@ -8,6 +8,7 @@ inserted, moved or cut off. A merge head does so for all segments of a directory
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +17,8 @@ from typing import Any, Final, cast
 import attrs
 
 from lamella._options import refused, seconds, span, whole
-from lamella_middlewares.audit._keys import Signer, signed_by
+from lamella_middlewares.audit._disk import LocalDisk
+from lamella_middlewares.audit._keys import Signer, has_cryptography, signed_by
 from lamella_middlewares.audit._record import canonical
 from lamella_middlewares.audit._sinks import WANTED, usable
 from lamella_middlewares.audit._tree import EMPTY_ROOT, leaf_hash, root_of
@@ -151,7 +153,10 @@ def head_digest(head: Mapping[str, Any]) -> str:
 
 
 def head_problem(head: Mapping[str, Any]) -> str | None:
-    """What is wrong with a head as such, whatever log it is of; None if nothing is."""
+    """What is wrong with a head as such, whatever log it is of; None if nothing is.
+
+    Without cryptography its signature is not looked at.
+    """
     kind = head.get("type")
     if kind not in (HEAD_TYPE, MERGE_TYPE):
         return "it is no head of an audit log"
@@ -168,6 +173,8 @@ def head_problem(head: Mapping[str, Any]) -> str | None:
         data = head_bytes(head)
     except (TypeError, ValueError):
         return "it has no canonical form"
+    if not has_cryptography():
+        return None
     return None if signed_by(key, signature, data) else "its signature is not that of its key"
 
 
@@ -205,16 +212,17 @@ def entries_of(head: Mapping[str, Any]) -> list[tuple[str, int, str]]:
 # --- the log's id ------------------------------------------------------------------------------
 
 
-def log_id(directory: Path, new_id: Callable[[], str]) -> str:
+def log_id(directory: Path, new_id: Callable[[], str], known: str | None = None) -> str:
     """The id of the log in a directory, made on first use. Blocks.
+
+    Args:
+        directory: The log's.
+        new_id: Makes unguessable ids.
+        known: What it is if there is none.
 
     Raises:
         OSError: If it can be neither read nor written.
     """
-    import os
-
-    from lamella_middlewares.audit._envelope import sync_folder
-
     place = directory / LOG_FILE
     found = known_log_id(directory)
     if found is not None:
@@ -222,7 +230,7 @@ def log_id(directory: Path, new_id: Callable[[], str]) -> str:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = directory / f".{LOG_FILE}.{new_id()}"
     with fresh.open("x", encoding="ascii") as stream:
-        stream.write(new_id() + "\n")
+        stream.write((known or new_id()) + "\n")
         stream.flush()
         os.fsync(stream.fileno())
     try:
@@ -232,7 +240,7 @@ def log_id(directory: Path, new_id: Callable[[], str]) -> str:
             fresh.replace(place)
     finally:
         fresh.unlink(missing_ok=True)
-    sync_folder(directory)
+    LocalDisk().sync_directory(directory)
     return place.read_text(encoding="ascii").strip()
 
 

@@ -16,14 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
+import attrs
 
 from lamella import AuditError, ClosedError, PartHealth, Secret, Waiter
 from lamella._fork_locks import fork_safe_lock
 from lamella_middlewares.audit._envelope import Envelopes, KeyFiles, KeyStore
 from lamella_middlewares.audit._heads import Heads, head_digest, log_id, make_head
 from lamella_middlewares.audit._keys import DigestKey, Signer, succession
-from lamella_middlewares.audit._log import AuditLog, Entry
+from lamella_middlewares.audit._log import AuditLog
 from lamella_middlewares.audit._payload import Fields, micros
+from lamella_middlewares.audit._queue import Entry
 from lamella_middlewares.audit._sinks import export
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ OUTCOME_SECONDS: Final = 0.8
 MOST_OWED: Final = 10_000
 """How many outcomes are kept to be tried again."""
 
-BARE: Final = ("tenant", "user", "session", "call", "branch", "intent", "outcome")
+BARE: Final = ("tenant", "user", "session", "call", "branch", "intent", "outcome", "late")
 """What is written of an outcome whose other fields have no canonical form."""
 
 _WAITS: Final = (0.1, 0.5, 2.0, 5.0)
@@ -75,6 +77,19 @@ class _Turn:
             waiter.wake()
 
 
+@attrs.define
+class _Owed:
+    """An outcome that nobody waits for any more.
+
+    Attributes:
+        fields: What it says.
+        entry: Its record on its way; None if that failed, or there was none yet.
+    """
+
+    fields: Fields
+    entry: Entry | None = None
+
+
 class Keeper:
     """One log as a process has it.
 
@@ -109,6 +124,7 @@ class Keeper:
         self._seal, self._subject_keys = seal, subject_keys
         self._lock = fork_safe_lock()
         self._turn = _Turn()
+        self._settlement = _Turn()
         self.failed_sinks: dict[str, str] = {}
         self.head_problem: str | None = None
         self._begin()
@@ -123,9 +139,15 @@ class Keeper:
         self._pending: tuple[Entry, Mapping[str, Any]] | None = None
         self._unsent: Mapping[str, Any] | None = None
         self._vouched: str | None = None
-        self._owed: deque[Fields] = deque()
+        self._owed: deque[_Owed] = deque()
         self._settling = False
         self.lost = {"intents": 0, "outcomes": 0}
+
+    def _after_fork(self) -> None:
+        if self._process != os.getpid():
+            self._turn.forget()
+            self._settlement.forget()
+            self._begin()
 
     # --- keys --------------------------------------------------------------------------------
 
@@ -136,9 +158,7 @@ class Keeper:
             SecretError: If a secret cannot be read, or is none.
             OSError: If the log's id can be neither read nor written.
         """
-        if self._process != os.getpid():
-            self._turn.forget()
-            self._begin()
+        self._after_fork()
         if self.log_id is None:
             await self._identify(ports)
         if self._key is not None and ports.monotonic() >= self._key_until:
@@ -154,7 +174,7 @@ class Keeper:
         texts = [await secret.fetch() for secret in self._secrets]
         # In a thread: the first use of a key loads a large library.
         self._signers = await ports.thread(lambda: tuple([Signer.of(text) for text in texts]))
-        self.log_id = await ports.thread(log_id, Path(self.log.directory), ports.new_id)
+        self.log_id = await ports.thread(log_id, self.log.directory, ports.new_id)
 
     # --- records -----------------------------------------------------------------------------
 
@@ -178,7 +198,7 @@ class Keeper:
         self._count(context.ports, context.background)
 
     async def finish(
-        self, context: Context, fields: Fields, more: Callable[[Fields], Awaitable[Fields]]
+        self, context: Context, fields: Fields, more: Callable[[Fields], Awaitable[None]]
     ) -> bool:
         """Write the outcome of a request; whether it is durable now.
 
@@ -188,52 +208,38 @@ class Keeper:
         Args:
             context: Of the request.
             fields: What is known of it at once.
-            more: Adds to that what has to be waited for; what it raises leaves it out.
+            more: Adds to that what has to be waited for, one thing after another.
         """
-        entry: Entry | None = None
+        owed = _Owed(fields)
         try:
             with anyio.move_on_after(OUTCOME_SECONDS):
-                fields = await more(fields)
-                entry = self._enter_outcome(context, fields)
-                await self.durable(context, entry)
+                await more(fields)
+                owed.entry = self._enter_outcome(context.ports, owed.fields)
+                await self.durable(context, owed.entry)
                 return True
         except AuditError:
-            self.owe(context, fields)
+            owed.entry = None
+            self._owe(context, owed)
             return False
         except BaseException:  # asyncio's Task.cancel() goes through shields
-            self._see_to_it(context, entry, fields)
+            self._owe(context, owed)
             raise
-        self._see_to_it(context, entry, fields)
+        self._owe(context, owed)
         return False
 
-    def _enter_outcome(self, context: Context, fields: Fields) -> Entry:
+    def _enter_outcome(self, ports: Ports, fields: Fields) -> Entry:
         try:
-            return self.enter(context, "outcome", fields)
+            return self.log.enter(ports, "outcome", fields)
         except (TypeError, ValueError) as error:
-            bare = {name: fields.get(name) for name in BARE}
-            return self.enter(context, "outcome", {**bare, "unwritable": type(error).__name__})
+            bare: Fields = {name: fields[name] for name in BARE if name in fields}
+            return self.log.enter(ports, "outcome", {**bare, "unwritable": type(error).__name__})
 
-    def _see_to_it(self, context: Context, entry: Entry | None, fields: Fields) -> None:
-        """See that an outcome is written that nobody waits for any more."""
-        if entry is None:
-            self.owe(context, fields)
-            return
-        with suppress(ClosedError):
-            context.background.spawn(self._watch, context, entry, fields, name="audit outcome")
-
-    async def _watch(self, context: Context, entry: Entry, fields: Fields) -> None:
-        """Wait for an outcome that nobody waits for any more."""
-        try:
-            await self.durable(context, entry)
-        except AuditError:
-            self.owe(context, fields)
-
-    def owe(self, context: Context, fields: Fields) -> None:
-        """Keep an outcome to be written later."""
+    def _owe(self, context: Context, owed: _Owed) -> None:
+        """Keep an outcome to be written, or to be looked after, later."""
         if len(self._owed) >= MOST_OWED:
-            self.lost["outcomes"] += 1
+            self.lost["outcomes"] += owed.entry is None
         else:
-            self._owed.append({**fields, "late": True})
+            self._owed.append(owed)
         self._settle_soon(context)
 
     def missed(self, context: Context) -> None:
@@ -270,26 +276,40 @@ class Keeper:
 
     async def settle(self, ports: Ports) -> bool:
         """Try to write what is owed; whether nothing is owed any more."""
-        try:
-            if any(self.lost.values()):
-                lost, self.lost = self.lost, {"intents": 0, "outcomes": 0}
-                try:
-                    await self.log.append(ports, "note", {"about": "lost", **lost})
-                except AuditError:
-                    self.lost = {name: count + lost[name] for name, count in self.lost.items()}
-                    raise
-                self._since += 1
-            while self._owed:
-                fields = self._owed.popleft()
-                try:
-                    await self.log.append(ports, "outcome", fields)
-                except AuditError:
-                    self._owed.appendleft(fields)
-                    raise
-                self._since += 1
-        except AuditError:
-            return False
+        async with self._settlement:
+            try:
+                if any(self.lost.values()):
+                    await self._tell_lost(ports)
+                while self._owed:
+                    await self._pay(ports, self._owed[0])
+                    self._owed.popleft()
+                    self._since += 1
+            except AuditError:
+                return False
         return True
+
+    async def _tell_lost(self, ports: Ports) -> None:
+        """Write down how many records had to be given up."""
+        lost, self.lost = self.lost, {"intents": 0, "outcomes": 0}
+        try:
+            await self.log.append(ports, "note", {"about": "lost", **lost})
+        except AuditError:
+            self.lost = {name: count + lost[name] for name, count in self.lost.items()}
+            raise
+        self._since += 1
+
+    async def _pay(self, ports: Ports, owed: _Owed) -> None:
+        """Write an outcome; whoever is cancelled meanwhile leaves it to who comes next."""
+        if owed.entry is not None:
+            with suppress(AuditError):
+                await owed.entry.durable()
+                return
+        owed.entry = self._enter_outcome(ports, {**owed.fields, "late": True})
+        try:
+            await owed.entry.durable()
+        except AuditError:
+            owed.entry = None
+            raise
 
     # --- heads -------------------------------------------------------------------------------
 
@@ -325,7 +345,7 @@ class Keeper:
             covered = self._since
             try:
                 head = await self._written(ports)
-            except AuditError as error:
+            except (AuditError, OSError) as error:
                 self.head_problem = type(error).__name__
                 return None
             finally:
@@ -364,6 +384,8 @@ class Keeper:
             root = self.log.root() or root
             self._vouched = root.segment
         last = self._last
+        if last is None or last[0] != root.segment:  # perhaps somebody has removed the directory
+            await ports.thread(log_id, self.log.directory, ports.new_id, self.log_id)
         head = make_head(
             root,
             log=self.log_id,
@@ -398,6 +420,7 @@ class Keeper:
         Raises:
             AuditError: If something could not be written.
         """
+        self._after_fork()
         settled = await self.settle(ports)
         if self.log.root() is None:
             if settled:

@@ -19,7 +19,7 @@ from lamella_middlewares.audit._heads import (
     known_log_id,
     merge_head,
 )
-from lamella_middlewares.audit._keys import Signer
+from lamella_middlewares.audit._keys import Signer, has_cryptography
 from lamella_middlewares.audit._record import MalformedRecord, Record, read_record
 from lamella_middlewares.audit._scan import Scan, claims, scan, segment_paths
 from lamella_middlewares.audit._tree import leaf_hash, verify_consistency, verify_inclusion
@@ -234,6 +234,8 @@ def _head_problem(
     """Why the head that a proof brings along does not show that its root is right."""
     if head is None:
         return "no head covers it: nothing but the log itself says that its root is right"
+    if not has_cryptography():
+        return "its head's signature cannot be checked: pip install lamella[audit]"
     problem = head_problem(head)
     if problem is not None:
         return f"its head is not right: {problem}"

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 SUFFIX: Final = ".audit"
 """What the names of segments end with."""
+TORN: Final = ".torn"
+"""What the names of files end with that hold what was cut off a segment."""
+FRESH: Final = ".new"
+"""What is added to the name of a file that is not whole yet."""
 
 _BLOCK: Final = 256 * 1024
 

@@ -2,10 +2,10 @@
 
 A process that is killed leaves its segment as it is: whole, or with a last line that has no end.
 What was acknowledged is before that. The next process to begin a segment in the directory looks for
-segments that nobody holds and nobody has finished. It first writes into its own what it found
-(`adopted`), then moves the torn bytes to a file of their own and ends the dead segment with a
-record that says so (`recovered`). A segment whose chain does not hold is evidence: it is left alone
-and only noted.
+segments that nobody holds and nobody has finished, whenever it has nothing else to write: a large
+one takes seconds to read. It first writes into its own what it found (`adopted`), then moves the
+torn bytes to a file of their own and ends the dead segment with a record that says so
+(`recovered`). A segment whose chain does not hold is evidence: it is left alone and only noted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import msgspec
 
 from lamella_middlewares.audit._chain import Chain
 from lamella_middlewares.audit._disk import write_all
-from lamella_middlewares.audit._reading import SUFFIX, Reading
+from lamella_middlewares.audit._reading import FRESH, SUFFIX, TORN, Reading
 from lamella_middlewares.audit._record import Draft
 
 if TYPE_CHECKING:
@@ -33,6 +33,10 @@ FINISHED: Final = ("closed", "recovered")
 _TAIL: Final = 4096
 """Such records are far smaller than this."""
 _BLOCK: Final = 1024 * 1024
+_PAUSE: Final = 256 * 1024
+"""Bytes of records that are read before it is time to look whether there is something to write."""
+FORGOTTEN: Final = 3600.0
+"""Seconds after which a file that was to be renamed at once was left by a process that died."""
 
 
 @attrs.frozen
@@ -93,9 +97,9 @@ class Dead:
     def _keep_torn(self) -> str:
         """Copy the torn end to a file beside; its name. Durable before anything is cut off."""
         disk = self._disk
-        path = self._path.with_name(f"{self.segment}.{str(self.digest)[:16]}.torn")
+        path = self._path.with_name(f"{self.segment}.{str(self.digest)[:16]}{TORN}")
         if not disk.exists(path):
-            fresh = path.with_name(f"{path.name}.new")
+            fresh = path.with_name(f"{path.name}{FRESH}")
             if disk.exists(fresh):  # of who died at it; nobody else is: the segment is locked
                 disk.remove(fresh)
             copy = disk.create(fresh)
@@ -110,10 +114,11 @@ class Dead:
         return path.name
 
 
-def dead_segments(disk: Disk, directory: Path) -> Iterator[Dead]:
+def dead_segments(disk: Disk, directory: Path) -> Iterator[Dead | None]:
     """Segments that nobody holds and nobody has finished, each locked until the next is asked for.
 
-    One that cannot be opened is not given: it may be somebody else's.
+    One that cannot be opened is not given: it may be somebody else's. In between there is None
+    again and again, where who asks can do something else first.
 
     Raises:
         OSError: If the directory cannot be read.
@@ -129,22 +134,45 @@ def dead_segments(disk: Disk, directory: Path) -> Iterator[Dead]:
         try:
             # Looked at before it is locked: whoever begins a segment wants the lock of a fresh one.
             if not _finished(disk, file) and disk.lock(file) and not _finished(disk, file):
-                yield _examine(disk, path, file)
+                yield from _examine(disk, path, file)
         except OSError:
             continue
         finally:
             with suppress(OSError):
                 disk.close(file)
+        yield None
 
 
-def _examine(disk: Disk, path: Path, file: int) -> Dead:
+def remove_forgotten(disk: Disk, directory: Path, now: float) -> None:
+    """Remove what processes that died have left of files that had no name yet.
+
+    Args:
+        disk: The file system.
+        directory: Of the segments.
+        now: In seconds since the epoch.
+
+    Raises:
+        OSError: If the directory cannot be read.
+    """
+    for name in disk.names(directory):
+        if name.endswith((f"{SUFFIX}{FRESH}", f"{TORN}{FRESH}")):
+            path = directory / name
+            with suppress(OSError):  # another process does the same
+                if now - disk.modified(path) > FORGOTTEN:
+                    disk.remove(path)
+
+
+def _examine(disk: Disk, path: Path, file: int) -> Iterator[Dead | None]:
     reading, chain = Reading(path, disk), Chain()
-    end, problem = 0, None
+    end, pause, problem = 0, _PAUSE, None
     for offset, line, record in reading:
         problem = chain.follow(line, record)
         if problem is not None:
             break
         end = offset + len(line) + 1
+        if end >= pause:
+            pause = end + _PAUSE
+            yield None
     stop = reading.stopped
     if (
         problem is None
@@ -160,9 +188,10 @@ def _examine(disk: Disk, path: Path, file: int) -> Dead:
         sums = sha256()
         for block in _blocks(disk, file, end):
             sums.update(block)
+            yield None
         digest = sums.hexdigest()
     segment = path.name.removesuffix(SUFFIX)
-    return Dead(segment, chain, end, torn, digest, problem, disk, path, file)
+    yield Dead(segment, chain, end, torn, digest, problem, disk, path, file)
 
 
 def _hole(disk: Disk, file: int, offset: int) -> bool:
@@ -179,7 +208,7 @@ def _finished(disk: Disk, file: int) -> bool:
     line = tail[:-1].rpartition(b"\n")[2]
     try:
         record = msgspec.json.decode(line, type=dict[str, Any])
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return False
     return record.get("kind") in FINISHED
 

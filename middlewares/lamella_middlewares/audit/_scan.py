@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, cast
@@ -98,7 +99,7 @@ class Scan:
     segment: str
     path: Path
     forest: Forest = attrs.field(factory=Forest)
-    offsets: list[int] = attrs.field(factory=list[int], repr=False)
+    offsets: array[int] = attrs.field(factory=lambda: array("Q"), repr=False)
     end: int = 0
     header: Record = attrs.field(factory=dict[str, Any])
     heads: list[SeenHead] = attrs.field(factory=list[SeenHead], repr=False)
@@ -153,6 +154,9 @@ def scan(path: Path, log: str | None, visit: Visit | None = None) -> Scan:
     found = Scan(path.name.removesuffix(SUFFIX), path)
     reading = Reading(path)
     chain = Chain()
+    if not _is_file(path):
+        found.problem = found.bad("unreadable", "it is no file")
+        return found
     records = iter(reading)
     for offset, line, record in records:
         wrong = chain.follow(line, record)
@@ -169,6 +173,11 @@ def scan(path: Path, log: str | None, visit: Visit | None = None) -> Scan:
             visit(offset, line, record)
     _stopped(found, reading)
     return found
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it can be read to an end: a pipe of that name would hold its reader up for ever."""
+    return path.is_file() or not path.exists()
 
 
 def _stopped(found: Scan, reading: Reading) -> None:
@@ -312,10 +321,13 @@ class Claim:
 def claims(path: Path) -> list[Claim]:
     """What a segment says of others: its predecessor, those it adopted, those it has heads of.
 
-    Blocks. It reads what it can, and proves nothing: the segment may itself be bad.
+    Blocks. It reads what it can, and proves nothing: the segment may itself be bad. Of itself it
+    says only what its heads do.
     """
     found: list[Claim] = []
     source = path.name.removesuffix(SUFFIX)
+    if not _is_file(path):
+        return found
     try:
         with path.open("rb") as stream:
             while line := stream.readline(MAX_RECORD + 1):
@@ -323,7 +335,7 @@ def claims(path: Path) -> list[Claim]:
                     found += _claimed(source, line)
     except OSError:  # `scan` says so
         return found
-    return [claim for claim in found if claim.segment != source]
+    return [claim for claim in found if claim.segment != source or claim.head is not None]
 
 
 _MARKS: Final = (b'"kind":"adopted"', b'"kind":"head"', b'"kind":"segment"')

@@ -9,6 +9,7 @@ up to where this one counts.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ import attrs
 
 from lamella_middlewares.audit._chain import Chain, Position, Root
 from lamella_middlewares.audit._disk import write_all
-from lamella_middlewares.audit._reading import SUFFIX
+from lamella_middlewares.audit._reading import FRESH, SUFFIX
 from lamella_middlewares.audit._record import Draft
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ class Segment:
         write_all(self._disk, self._file, data)
         if sync:
             self._disk.sync(self._file)
+        if not self._disk.linked(self._file):
+            raise FileNotFoundError(errno.ENOENT, "the segment's file was removed")
         self.chain, self.size = ahead, self.size + len(data)
         return positions
 
@@ -156,17 +159,28 @@ def begin(
             continue
         with _or_removed(disk, path):
             disk.sync_directory(directory)
-        file = disk.open(path)
+            file = disk.open(path)
         # Another process may look after dead segments right now, and take it for one.
-        if disk.lock(file) and disk.size(file) == len(line) + 1:
+        if _taken(disk, path, file) and disk.size(file) == len(line) + 1:
             return Segment(disk, name, file, chain, len(line) + 1)
         disk.close(file)
     raise FileExistsError(f"no free name for a segment was found in {_TRIES} tries")
 
 
+def _taken(disk: Disk, path: Path, file: int) -> bool:
+    """Whether the lock of a new segment is ours; where there are no locks, there is no segment."""
+    try:
+        return disk.lock(file)
+    except OSError:
+        disk.close(file)
+        with suppress(OSError):
+            disk.remove(path)
+        raise
+
+
 def _put_in_place(disk: Disk, path: Path, data: bytes) -> bool:
     """Make a file that is there either whole or not at all; False if the name is taken."""
-    fresh = path.with_name(f"{path.name}.new")
+    fresh = path.with_name(f"{path.name}{FRESH}")
     try:
         file = disk.create(fresh)
     except FileExistsError:

@@ -61,8 +61,13 @@ def line_of(head: Head) -> bytes:
 def append_line(path: str, line: bytes) -> None:
     """Append a line to a file in one write, durably."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     try:
+        size = os.fstat(file).st_size
+        if size:
+            os.lseek(file, size - 1, os.SEEK_SET)
+            if os.read(file, 1) != b"\n":  # a full disk, or a crash, has left half a line there
+                line = b"\n" + line
         if os.write(file, line) != len(line):
             raise OSError("the line was written in part only")
         os.fsync(file)

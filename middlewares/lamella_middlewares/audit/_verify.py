@@ -6,7 +6,6 @@ kept elsewhere, and signatures whose key is known, show that they are those that
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +14,7 @@ import attrs
 
 from lamella import ConfigurationError
 from lamella_middlewares.audit._heads import LOG_FILE, entries_of, head_problem, known_log_id
-from lamella_middlewares.audit._keys import trusted
+from lamella_middlewares.audit._keys import has_cryptography, need_cryptography, trusted
 from lamella_middlewares.audit._reading import SUFFIX
 from lamella_middlewares.audit._record import Record
 from lamella_middlewares.audit._scan import (
@@ -113,37 +112,19 @@ def verify(
         without: Ids of segments that were taken away on purpose, because they were old enough.
 
     Raises:
-        ConfigurationError: If the directory is not there, or has no segments and no head is given.
+        ConfigurationError: If the directory is not there, or has no segments and no head is given;
+            or if there are keys, and no cryptography.
     """
+    trusted_keys = frozenset(keys)
+    if trusted_keys:
+        need_cryptography("verify(keys=...)")
     place = Path(directory)
     given = list(heads)
     paths = segment_paths(place)
     if not place.is_dir() or not (paths or given):
         msg = f"There is no audit log in {str(place)!r}: it has no file that ends with .audit."
         raise ConfigurationError(msg, hint="Give the directory that Audit(directory=...) names.")
-    return _Verification(place, given, frozenset(keys)).run(paths, frozenset(without))
-
-
-def read_heads(path: str | Path) -> list[dict[str, Any]]:
-    """The heads in a file: JSON, one to a line, or a single one over several lines.
-
-    Raises:
-        ConfigurationError: If it holds something else.
-        OSError: If it cannot be read.
-    """
-    text = Path(path).read_text(encoding="utf-8")
-    try:
-        found: list[Any] = [json.loads(text)]
-    except ValueError:
-        try:
-            found = [json.loads(line) for line in text.splitlines() if line.strip()]
-        except ValueError:
-            found = [None]
-    if not found or not all(isinstance(head, dict) for head in found):
-        msg = f"{str(path)!r} does not hold heads of an audit log."
-        hint = "Give what a sink of heads was given, or what `lamella audit head` printed."
-        raise ConfigurationError(msg, hint=hint)
-    return found
+    return _Verification(place, given, trusted_keys).run(paths, frozenset(without))
 
 
 class _Calls:
@@ -255,7 +236,8 @@ class _Verification:
                 reason: Reason = "signature" if "signature" in problem else "head"
                 self._problems.append(Problem(reason, f"{what} is not right: {problem}"))
                 continue
-            self._sign(head, what)
+            if head["key"] is not None:  # that it was kept elsewhere is as good as a signature
+                self._sign(head, what)
             found += [Claim(*entry, what, None, head) for entry in entries_of(head)]
         return found
 
@@ -279,7 +261,8 @@ class _Verification:
         """A segment, and its roots at the sizes of which something is claimed."""
         segment = path.name.removesuffix(SUFFIX)
         found = scan(path, self._log, lambda _, __, record: self._calls.see(segment, record))
-        sizes = {claim.size for claim in self._claims.get(segment, ())} | {found.size}
+        known = self._claims.get(segment, ())
+        sizes = {claim.size for claim in known if claim.source != segment} | {found.size}
         roots = {size: found.forest.root(size).hex() for size in sizes if size <= found.size}
         found.remarks, remarks = [], found.remarks
         self._remarks += remarks
@@ -287,16 +270,18 @@ class _Verification:
         for seen in found.heads:
             place = (segment, seen.seq, seen.offset)
             self._sign(seen.head, f"the head in record {seen.seq}", place)
-        for claim in self._claims.get(segment, ()):
-            if claim.head is not None and claim.source is not None:
+        for claim in known:
+            if claim.head is not None and claim.source not in {None, segment}:
                 self._sign(claim.head, claim.what)
         found.close()
         return found, roots
 
     def _checked(self, found: Scan, roots: Mapping[int, str], bad: set[str]) -> Checked:
-        known = [c for c in self._claims.get(found.segment, ()) if c.source not in bad]
+        every = self._claims.get(found.segment, ())
+        known = [c for c in every if c.source not in bad and c.source != found.segment]
         known.sort(key=lambda claim: claim.size)
-        problem = self._excused(found, known) or self._against(found, known, roots)
+        own = max([c.size for c in every if c.source == found.segment], default=0)
+        problem = self._excused(found, known, own) or self._against(found, known, roots)
         if problem is not None:
             self._problems.append(problem)
         covered = [c.size for c in known if c.head is not None and c.size <= found.size]
@@ -310,13 +295,16 @@ class _Verification:
             ok=problem is None,
         )
 
-    def _excused(self, found: Scan, known: Sequence[Claim]) -> Problem | None:
-        """The problem of a segment, unless the log itself says that it was given up before it."""
+    def _excused(self, found: Scan, known: Sequence[Claim], own: int) -> Problem | None:
+        """The problem of a segment, unless the log itself says that it was given up before it.
+
+        What a head of its own covers had not been given up.
+        """
         problem = found.problem
         if problem is None:
             return None
         end = [claim.size for claim in known if claim.failed and claim.source is not None]
-        if end and problem.seq is not None and problem.seq >= max(end):
+        if end and problem.seq is not None and problem.seq >= max([*end, own]):
             self._remarks.append(
                 f"segment {found.segment}: an error of the disk ended it after {max(end)} records; "
                 "what comes after them counts for nothing."
@@ -358,6 +346,11 @@ class _Verification:
             self._remarks.append(
                 "no key was given: the signatures show that the heads are from one hand, and not "
                 "whose it is. Give --key with the public key, from elsewhere than the log."
+            )
+        if not has_cryptography():
+            self._remarks.append(
+                "signatures were not checked, as the package cryptography is not installed: "
+                'pip install "lamella[audit]"'
             )
         for key, (segment, seq, offset) in self._signed.items():
             if key not in known:

@@ -18,7 +18,6 @@ from lamella import (
 )
 from lamella_middlewares.audit._keeper import Keeper
 from lamella_middlewares.audit._keys import content_bytes
-from lamella_middlewares.audit._log import Entry
 from lamella_middlewares.audit._payload import (
     Fields,
     Start,
@@ -30,6 +29,7 @@ from lamella_middlewares.audit._payload import (
     plain,
     tool_names,
 )
+from lamella_middlewares.audit._queue import Entry
 from lamella_middlewares.audit._record import canonical
 
 if TYPE_CHECKING:
@@ -115,16 +115,15 @@ class Visit:
         self._entry = keeper.enter(context, "intent", fields)
         await keeper.durable(context, self._entry)
 
-    async def _completed(self, end: Ending, fields: Fields) -> Fields:
-        """An outcome with what is known of its intent and its answer."""
-        fields = dict(fields)
+    async def _completed(self, end: Ending, fields: Fields) -> None:
+        """Add to an outcome what is known of its intent and its answer."""
         if self._entry is not None:
             position = await self._entry.durable()
             if position is not None:
                 fields["intent"] = {"segment": position.segment, "seq": position.seq}
         answer = self._answer(end)
         if answer is None:
-            return fields
+            return
         names = tool_names(answer)
         if names:
             fields["tools"] = names
@@ -134,7 +133,6 @@ class Visit:
             except _UNWRITTEN as error:
                 context = self._request.context
                 context.note("audit", "audit.content_lost", error=type(error).__name__)
-        return fields
 
     def _answer(self, end: Ending) -> Any:
         """What there is of an answer, however it ended."""

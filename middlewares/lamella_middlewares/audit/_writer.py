@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import attrs
 
 from lamella_middlewares.audit._chain import Position, Root
 from lamella_middlewares.audit._record import Draft
-from lamella_middlewares.audit._recovery import dead_segments
+from lamella_middlewares.audit._recovery import Dead, dead_segments, remove_forgotten
 from lamella_middlewares.audit._segment import Link, Segment, begin
 
 if TYPE_CHECKING:
@@ -40,17 +40,16 @@ class Writer:
     _before: Link | None = None
     _lost: int = 0
     _looked: bool = False
+    _dead: Iterator[Dead | None] | None = None
+    _stamp: tuple[int, int] = (0, 0)
     _root: Callable[[], Root] | None = None
 
-    def write(
-        self, new_id: Callable[[], str], drafts: Sequence[Draft], stamp: tuple[int, int]
-    ) -> list[Position]:
+    def write(self, new_id: Callable[[], str], drafts: Sequence[Draft]) -> list[Position]:
         """Write a batch.
 
         Args:
             new_id: Makes unguessable ids.
-            drafts: At least one.
-            stamp: The first one's.
+            drafts: At least one, all stamped.
 
         Raises:
             OSError: If it failed: none of them counts. The next batch begins a new segment.
@@ -58,8 +57,9 @@ class Writer:
         try:
             segment = self._segment
             if segment is None or segment.size >= self.max_bytes:
-                segment = self._next(new_id, stamp)
+                segment = self._next(new_id, (drafts[0].at, drafts[0].mono))
             positions = segment.append(drafts, sync=self.sync)
+            self._stamp = drafts[-1].at, drafts[-1].mono
         except BaseException as error:
             self._fail(error, len(drafts))
             raise
@@ -78,6 +78,10 @@ class Writer:
         segment = self._segment
         if segment is None:
             return
+        while self.look_after():
+            pass
+        if self._segment is None:
+            raise OSError("what was found of another segment could not be written down")
         try:
             segment.append([draft], sync=self.sync)
         except BaseException as error:
@@ -97,6 +101,7 @@ class Writer:
         if segment is not None:
             segment.close()
         self._before, self._root, self._lost = None, None, 0
+        self._dead = None
 
     def _next(self, new_id: Callable[[], str], stamp: tuple[int, int]) -> Segment:
         """Begin the next segment, and end the one that is full."""
@@ -111,22 +116,44 @@ class Writer:
         self._segment, self._before, self._lost = segment, None, 0
         if full is not None:
             _end(full, Draft.of("closed", {"why": "rotated", "next": segment.id}).stamp(*stamp))
-        if not self._looked:
-            self._adopt(segment, stamp)
-            self._looked = True
         return segment
 
-    def _adopt(self, segment: Segment, stamp: tuple[int, int]) -> None:
-        for dead in dead_segments(self.disk, self.directory):
+    def look_after(self) -> bool:
+        """Look after segments of processes that died, for a while; whether there is more to do.
+
+        It is done once, after the first batch. What fails of it is done by the next process.
+        """
+        segment = self._segment
+        if self._looked or segment is None:
+            return False
+        try:
+            if self._dead is None:
+                remove_forgotten(self.disk, self.directory, self._stamp[0] / 1_000_000)
+                self._dead = dead_segments(self.disk, self.directory)
+            for dead in self._dead:
+                if dead is not None:
+                    self._adopt(segment, dead)
+                return True
+        except OSError:  # the directory cannot be read: the next process may be luckier
+            pass
+        self._looked, self._dead = True, None
+        return False
+
+    def _adopt(self, segment: Segment, dead: Dead) -> None:
+        stamp = self._stamp  # no later than what is queued, or the clock would seem to go back
+        try:
             segment.append([dead.found().stamp(*stamp)], sync=self.sync)
-            if dead.problem is not None:
-                continue
-            try:
-                dead.recover(segment.id, stamp)
-            except OSError as error:  # what was found stands above; the next process tries again
-                said = {"about": "recovery", "segment": dead.segment}
-                note = Draft.of("note", {**said, "problem": name_of_error(error)})
-                segment.append([note.stamp(*stamp)], sync=self.sync)
+            if dead.problem is None:
+                self._recover(segment, dead)
+        except OSError as error:
+            self._fail(error, 0)
+
+    def _recover(self, segment: Segment, dead: Dead) -> None:
+        try:
+            dead.recover(segment.id, self._stamp)
+        except OSError as error:  # what was found stands there; the next process tries again
+            said = {"about": "recovery", "segment": dead.segment, "problem": name_of_error(error)}
+            segment.append([Draft.of("note", said).stamp(*self._stamp)], sync=self.sync)
 
     def _fail(self, error: BaseException, lost: int) -> None:
         """Whatever failed: what is in the file is unknown now, so no more is written to it."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from lamella_middlewares.guard._addresses import addresses
+from lamella_middlewares.guard._approvals import Approval
 from lamella_middlewares.guard._consumption import consumption
 from lamella_middlewares.guard._injection import injection_markers
 from lamella_middlewares.guard._middleware import Guard
 from lamella_middlewares.guard._moderation import moderation
 from lamella_middlewares.guard._patterns import max_length, pattern
 from lamella_middlewares.guard._rules import Inspection, Review, Rule, rule
-from lamella_middlewares.guard._scene import Approval
 from lamella_middlewares.guard._terms import blocked_terms
 from lamella_middlewares.guard._verdicts import Edit, Verdict, allow, ask, block, change, edit
 

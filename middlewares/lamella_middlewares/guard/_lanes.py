@@ -32,12 +32,21 @@ with a long look-behind would read everything again for each token."""
 
 @attrs.frozen
 class Question:
-    """Somebody has to agree to a text."""
+    """Somebody has to agree to a text, or to a request as a whole.
+
+    Attributes:
+        rule: Who asks.
+        verdict: Why.
+        text: What it is about.
+        direction: Whether that is a request or an answer.
+        whole: What names the request, where the question is about all of it.
+    """
 
     rule: Rule
     verdict: Verdict
     text: str
     direction: Literal["in", "out"]
+    whole: str = ""
 
 
 @attrs.frozen
@@ -145,7 +154,8 @@ class Stage:
         if verdict.kind == "change":
             edits = _edits(verdict, window)
             if edits and (edits[0].start < start or edits[-1].end > len(window)):
-                raise scene.broken(self.rule, "changed what is outside of its look-behind")
+                why = "it changed what is outside of its look-behind"
+                raise scene.broken(self.rule, why, inspection.direction)
             text, reached = _edited(inspection, edits, limit, whole=verdict.text is not None)
             if text != window[start:reached]:
                 scene.note("changed", self.rule, verdict, inspection.direction)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from hashlib import sha256
 from typing import Any, Literal, TypeVar
 
 import attrs
 
-from lamella import Handler, Request, Response, middleware
+from lamella import ConfigurationError, Handler, Request, Response, Secret, middleware
 from lamella._options import is_async, one_of, optional_seconds, refused, span_or_none, whole
 from lamella_middlewares.guard._answers import guard_answer
+from lamella_middlewares.guard._approvals import Approval
 from lamella_middlewares.guard._requests import guard_request
 from lamella_middlewares.guard._rules import (
     Direction,
@@ -19,7 +21,7 @@ from lamella_middlewares.guard._rules import (
     rules_of,
     waits,
 )
-from lamella_middlewares.guard._scene import Approval, Scene
+from lamella_middlewares.guard._scene import Scene
 
 R = TypeVar("R", bound=Response)
 
@@ -32,6 +34,29 @@ def _behind(guard: object, option: attrs.Attribute[Any], value: Any) -> None:
 def _approver(guard: object, option: attrs.Attribute[Any], value: Any) -> None:
     if value is not None and not is_async(value):
         raise refused(guard, option, value, "an async function that takes an Approval")
+
+
+def _fits_the_rules(guard: Guard, _: attrs.Attribute[Any], direction: Any) -> None:
+    for rule in guard.rules:
+        ways = {"in", "out"} if rule.direction == "both" else {rule.direction}
+        if direction != "both":
+            ways &= {direction}
+        if not ways or (ways == {"out"} and not inspects(rule)):
+            raise ConfigurationError(
+                f"Guard(direction={direction!r}): the rule {rule.name!r} has nothing to look at "
+                "there.",
+                hint="Leave the guard's `direction` out, or give the rule to another guard.",
+            )
+
+
+def _previewed(guard: Guard, option: attrs.Attribute[Any], value: Any) -> None:
+    whole(0)(guard, option, value)
+    if value and guard.approve is None:
+        raise refused(guard, option, value, "0, or give `approve` as well, which it is for")
+
+
+def _key(given: Secret | str | None) -> Secret | None:
+    return None if given is None else Secret.of(given)
 
 
 def _of(*directions: str) -> Any:
@@ -98,10 +123,14 @@ class Guard:
         timeout: Seconds for each verdict that is awaited, above 0, or a timedelta; None sets no
             limit but the call's deadline.
         preview: How many characters of a text approvers are shown, 0 or more.
+        approval_key: A `Secret`, or a reference such as `"env:NAME"`, that ids of approvals are
+            made with: they then tell nothing to who guesses at the text. None: without.
     """
 
     rules: tuple[Rule, ...] = attrs.field(converter=rules_of)
-    direction: Direction = attrs.field(default="both", validator=one_of("in", "out", "both"))
+    direction: Direction = attrs.field(
+        default="both", validator=[one_of("in", "out", "both"), _fits_the_rules]
+    )
     look_behind: int | None = attrs.field(default=None, validator=_behind)
     approve: Callable[[Approval], Awaitable[bool]] | None = attrs.field(
         default=None, validator=_approver
@@ -112,7 +141,8 @@ class Guard:
     timeout: float | None = attrs.field(
         default=10.0, converter=optional_seconds, validator=span_or_none
     )
-    preview: int = attrs.field(default=0, validator=whole(0))
+    preview: int = attrs.field(default=0, validator=_previewed)
+    approval_key: Secret | None = attrs.field(default=None, converter=_key)
     _requests: tuple[Rule, ...] = attrs.field(
         init=False, eq=False, repr=False, default=_of("in", "both")
     )
@@ -131,8 +161,13 @@ class Guard:
             BlockedError: A rule does not let the request or the answer pass.
             ApprovalRequired: Somebody has to agree, and there is nobody to ask.
             InspectionError: A rule or the approver failed or took too long.
+            SecretError: The key of approvals cannot be had.
         """
-        scene = Scene(self, request, call_next)
+        key = b""
+        if self.approval_key is not None:
+            value = await self.approval_key.fetch(ports=request.context.ports)
+            key = sha256(value.encode()).digest()
+        scene = Scene(self, request, call_next, key)
         if self._requests:
             request = await guard_request(scene, self._requests)
         response = await call_next(request)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from lamella import Request, Surface, map_texts
+from lamella import Request, Surface, map_texts, request_key
 from lamella_middlewares.guard._lanes import Place, Question, Stage
 from lamella_middlewares.guard._rules import Inspection, Review, Rule, inspects, reviews
 from lamella_middlewares.guard._scene import Scene
@@ -40,7 +40,7 @@ async def _review(scene: Scene, rule: Rule, questions: list[Question]) -> None:
     if verdict.kind == "block":
         raise scene.blocked(rule, verdict, "in")
     if verdict.kind == "ask":
-        questions.append(Question(rule, verdict, _all_texts(scene.request), "in"))
+        questions.append(_about_all(scene, rule, verdict))
     elif verdict.request is not None:
         scene.note("changed", rule, verdict, "in")
         scene.request = verdict.request
@@ -83,13 +83,18 @@ def _concerns(rule: Rule, surface: Surface) -> bool:
     return rule.roles is None or surface.role in rule.roles
 
 
-def _all_texts(request: Request[Any]) -> str:
-    """All texts, so that a question about the request is the same for the same texts."""
+def _about_all(scene: Scene, rule: Rule, verdict: Verdict) -> Question:
+    """A question about the request with all that it holds: pictures, tools and numbers too."""
     found: list[str] = []
 
     def collect(text: str, _: Surface) -> str:
-        found.append(f"{len(text)}:{text}")
+        found.append(text)
         return text
 
-    map_texts(request, collect)
-    return "".join(found)
+    map_texts(scene.request, collect)
+    try:
+        whole = request_key(scene.request)
+    except TypeError:
+        why = "it asks about a request that has no key (request_key says why)"
+        raise scene.broken(rule, why, "in") from None
+    return Question(rule, verdict, "\n".join(found), "in", whole)

@@ -229,6 +229,11 @@ def checked(made: L) -> L:
         )
     if isinstance(made.roles, str):
         raise ConfigurationError(f"{what}: roles={made.roles!r}: give a list such as ['user'].")
+    if made.blocking and (waits_for(made, "inspect") or waits_for(made, "review")):
+        raise ConfigurationError(
+            f"{what}: blocking=True is for plain functions, and this one is asynchronous.",
+            hint="Leave `blocking` out: what is awaited does not hold the loop.",
+        )
     if not inspects(made) and not reviews(made):
         raise ConfigurationError(f"{what} overrides neither `inspect` nor `review`.")
     return made
@@ -246,11 +251,14 @@ def reviews(made: Rule) -> bool:
 
 def waits(made: Rule) -> bool:
     """Whether its verdict on a text has to be awaited."""
-    if made.blocking:
-        return True
-    if isinstance(made, FunctionRule):
+    return made.blocking or waits_for(made, "inspect")
+
+
+def waits_for(made: Rule, method: Literal["inspect", "review"]) -> bool:
+    """Whether one of its methods is asynchronous."""
+    if isinstance(made, FunctionRule) and method == "inspect":
         return is_async(made.function)
-    return is_async(made.inspect)
+    return is_async(getattr(made, method))
 
 
 class _Ready:

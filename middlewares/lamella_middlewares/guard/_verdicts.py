@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import attrs
 
@@ -13,9 +13,9 @@ from lamella._nothing import NOTHING
 
 Kind: TypeAlias = Literal["allow", "change", "ask", "block"]
 
-STRICTNESS: Final[Mapping[str, int]] = {"allow": 0, "change": 1, "ask": 2, "block": 3}
-
 _WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.:/-]{0,63}")
+_TAKEN: Final = frozenset({"layer", "name", "rule", "reason", "kinds", "direction"})
+"""What a note says of every verdict."""
 
 
 @attrs.frozen
@@ -118,12 +118,9 @@ def edit(
         settled: See `Verdict`.
     """
     made = tuple([one if isinstance(one, Edit) else Edit(*one) for one in edits])
-    before = 0
-    for one in made:
-        if not before <= one.start <= one.end:
-            msg = "edit() takes places in order that do not overlap, each (start, end, text)."
-            raise ConfigurationError(msg)
-        before = one.end
+    if not _are_in_order(made):
+        msg = "edit() takes places in order that do not overlap, each (start, end, text)."
+        raise ConfigurationError(msg)
     return Verdict("change", _word(reason, "reason"), _kinds(kinds), edits=made, settled=settled)
 
 
@@ -174,6 +171,33 @@ def is_word(value: object) -> bool:
     return isinstance(value, str) and _WORD.fullmatch(value) is not None
 
 
+def fault_of(verdict: Verdict, of: str) -> str:
+    """What is wrong with a verdict that somebody has made by hand; empty if nothing is.
+
+    Args:
+        verdict: What a rule has given.
+        of: `"text"` or `"request"`: what it was to judge.
+    """
+    kind = verdict.kind
+    if kind == "allow" and not verdict.reason:
+        return ""
+    if kind not in get_args(Kind):
+        return "it returned a verdict of no known kind"
+    if not is_word(verdict.reason) or not all(map(is_word, verdict.kinds)):
+        return "its reason or kinds are no words"  # which may be the very text
+    if not _are_counts(verdict.numbers):
+        return "its counts are no numbers, or have the name of something else"
+    if kind != "change":
+        return ""
+    if not _are_in_order(verdict.edits):
+        return "its edits overlap, or are not in order"
+    if of == "request" and verdict.request is None:
+        return "it was to review a request, and changed a text"
+    if of == "text" and verdict.request is not None:
+        return "it was to inspect a text, and changed the request"
+    return ""
+
+
 def _word(value: str, what: str) -> str:
     if not is_word(value):
         # What was given may be the very text: it is not repeated.
@@ -189,7 +213,23 @@ def _kinds(kinds: Iterable[str]) -> tuple[str, ...]:
 
 
 def _numbers(numbers: Mapping[str, int]) -> Mapping[str, int]:
-    if not all(type(value) in {int, float} for value in numbers.values()):
+    if not _are_counts(numbers):
         msg = f"A verdict's counts are numbers: {', '.join(map(repr, numbers))} are not all."
-        raise ConfigurationError(msg)
+        hint = f"None can be called {', '.join(sorted(_TAKEN))}."
+        raise ConfigurationError(msg, hint=hint)
     return numbers or NOTHING
+
+
+def _are_counts(numbers: Mapping[str, Any]) -> bool:
+    return all(type(value) in {int, float} for value in numbers.values()) and not (
+        _TAKEN & numbers.keys()
+    )
+
+
+def _are_in_order(edits: Iterable[Edit]) -> bool:
+    before = 0
+    for one in edits:
+        if not before <= one.start <= one.end:
+            return False
+        before = one.end
+    return True

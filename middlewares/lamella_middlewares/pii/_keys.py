@@ -93,7 +93,8 @@ async def keys_of(secret: Secret | None, context: Context, *, sealing: bool = Fa
         return local.get(_HOME, lambda: Keys(context.ports.random.randbytes(32)))
     if sealing and not _loading.done:
         await _loading.ready(context)
-    return kept(local, await context.wait(secret.fetch, what="PII fetched its key"))
+    fetch = partial(secret.fetch, ports=context.ports)
+    return kept(local, await context.wait(fetch, what="PII fetched its key"))
 
 
 def kept(local: Any, value: str) -> Keys:

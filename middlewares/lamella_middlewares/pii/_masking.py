@@ -67,7 +67,7 @@ class Masking:
         self._characters = 0
         self._brackets = False
         self._values: dict[str, str] = {}
-        self._repeats = Repeats({})
+        self._repeats: Repeats | None = None
 
     def mask(self, request: V, *, at_once: int | None = None) -> V:
         """The request, masked; itself if there is nothing in it.
@@ -82,7 +82,8 @@ class Masking:
         """
         self._limit = at_once
         found = map_texts(request, self._first, self._unread)
-        self._repeats = Repeats(self._values)
+        if self._values:
+            self._repeats = Repeats(self._values)
         if self._brackets or self._repeats:
             found = map_texts(found, self._second)
         return found
@@ -90,7 +91,7 @@ class Masking:
     def clear(self) -> None:
         """Forget what was found."""
         self._values = {}
-        self._repeats = Repeats({})
+        self._repeats = None
 
     def _unread(self, _: Surface) -> None:
         self.unread += 1
@@ -113,7 +114,7 @@ class Masking:
         return self._replaced(text, findings, surface) if findings else text
 
     def _second(self, text: str, surface: Surface) -> str:
-        findings = self._repeats.findings(text)
+        findings = self._repeats.findings(text) if self._repeats else ()
         if findings:
             text = self._replaced(text, apart(text, findings), surface)
         return self._vault.literal(text) if OPEN in text else text

@@ -241,6 +241,7 @@ class PII:
 
         Raises:
             MisuseError: If this layer keeps none.
+            StoreUnavailableError: If the store does not answer: then nothing may be gone.
         """
         if self.scope != "session" or self.key is None:
             raise MisuseError(
@@ -250,7 +251,7 @@ class PII:
         from lamella_middlewares.pii._keys import kept as keys_kept
 
         stores = pipeline.ports.stores
-        keys = keys_kept(stores.local, await self.key.fetch())
+        keys = keys_kept(stores.local, await self.key.fetch(ports=pipeline.ports))
         return await forget(stores.blobs, keys, tenant, session)
 
     async def _inspector(self, context: Context) -> Inspector:

@@ -108,8 +108,7 @@ class Passage(Generic[R]):
             StoreUnavailableError: If the session's vault could not be reached.
         """
         pii, context = self._pii, request.context
-        if self._session is not None:
-            await self._with_store(lambda session: session.load(context))
+        reached = await self._with_store(lambda session: session.load(context))
         masking, masked = await self._masked(request)
         masking.clear()
         self._note_in(request, masking)
@@ -121,7 +120,7 @@ class Passage(Generic[R]):
             raise blocked(masking.blocked, outcome=Outcome.NOT_SENT)
         if masking.unread and pii.scan.unread == "refuse":
             raise unreadable(masking.unread)
-        if self._session is not None:
+        if reached:
             vault = self._vault
             await self._with_store(lambda one: one.keep(context, vault.values, vault.repeated))
         return cast("Request[R]", masked)
@@ -156,14 +155,22 @@ class Passage(Generic[R]):
             lenient=self._lenient or not pii.looks_in,
         )
 
-    async def _with_store(self, work: Callable[[SessionVault], Any]) -> None:
-        assert self._session is not None  # noqa: S101 - asked for where there is one
+    async def _with_store(self, work: Callable[[SessionVault], Awaitable[None]]) -> bool:
+        """Do something with the session's vault; whether there is one, and it answers.
+
+        Raises:
+            StoreUnavailableError: If it does not, unless the call is to pass nevertheless.
+        """
+        if self._session is None:
+            return False
         try:
             await work(self._session)
         except StoreUnavailableError as error:
             if not self._lenient:
                 raise
             self._pass(error)
+            return False
+        return True
 
     # --- out -----------------------------------------------------------------------------------
 

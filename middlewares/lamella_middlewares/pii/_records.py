@@ -62,7 +62,9 @@ class Vault:
         max_bytes: The most bytes that a request's values may take together; 1 or more.
         ttl: Seconds, or a timedelta, for which a session's values are kept after their last use.
             Without sessions, values are kept as long as the call lasts.
-        timeout: Seconds, or a timedelta, that reading or writing a session's values may take.
+        timeout: Seconds, or a timedelta, that reading all of a session's values may take, and
+            writing all new ones. A store that does not answer at all is given up sooner: see
+            `GuardedBlobs`.
     """
 
     max_values: int = attrs.field(default=10_000, validator=whole(1))

@@ -141,6 +141,7 @@ class SessionVault:
         """Ask the store, for as long as that may take."""
         timeout = float(self._bounds.timeout)  # type: ignore[arg-type]
         failure = f"did not answer within {timeout:g} s"
+        retry_after: float | None = None
 
         async def in_time() -> tuple[T] | None:
             with anyio.move_on_after(timeout):
@@ -151,6 +152,8 @@ class SessionVault:
             found = await context.wait(in_time, what="PII asked for its session's vault")
             if found is not None:
                 return found[0]
+        except StoreUnavailableError as error:
+            failure, retry_after = "does not answer", error.retry_after
         except LamellaError:
             raise
         except Exception as error:  # noqa: BLE001 - a store may raise anything
@@ -161,6 +164,7 @@ class SessionVault:
             hint='Mend the store; or PII(on_failure="pass"), which goes on without the values of '
             "earlier calls.",
             layer="pii",
+            retry_after=retry_after,
         )
 
     @property

@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from contextvars import ContextVar
 from typing import Any, Final, cast
 
@@ -24,6 +23,8 @@ from lamella._errors import (
     QuotaError,
     UnsupportedError,
 )
+from lamella._failure_texts import FailureText
+from lamella._scrub_texts import clean_lines, clean_text
 
 OK: Final = 0
 FAILED: Final = 1
@@ -107,12 +108,16 @@ debugging: ContextVar[bool] = ContextVar("debugging", default=False)
 
 
 def report(error: BaseException) -> None:
-    """Tell standard error of an error that has ended a command, or an answer."""
+    """Tell standard error of an error that has ended a command, or an answer.
+
+    What people paste into a report is written without secrets, as by `lamella.scrub`.
+    """
     from lamella.cli._output import say
 
     if debugging.get():
-        traceback.print_exception(error, file=sys.stderr)
+        sys.stderr.write(FailureText.of(error).written(clean_text) + "\n")
+    words = clean_lines(paragraph(error))
     if lacks_extra(error):
-        sys.stderr.write(f"lamella: {paragraph(error)}\n")  # what would colour it may be missing
+        sys.stderr.write(f"lamella: {words}\n")  # what would colour it may be missing
     else:
-        say(f"lamella: {paragraph(error)}", style="red")
+        say(f"lamella: {words}", style="red")

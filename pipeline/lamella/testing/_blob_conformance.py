@@ -18,7 +18,7 @@ async def check_blob_store(make: Make[BlobStore], advance: Advance | None = None
 
     Args:
         make: Makes an empty store; may be asynchronous. It is called once for each rule.
-        advance: Moves the store's clock by seconds, in all about 15, and may sleep to do so. None
+        advance: Moves the store's clock by seconds, in all about 20, and may sleep to do so. None
             leaves out the rules about time.
 
     Raises:
@@ -37,6 +37,7 @@ async def _absent(store: BlobStore) -> None:
     expect(await store.get("absent"), None, "get of it")
     no(await store.delete("absent"), "delete of it")
     expect(await store.purge(), 0, "purge of an empty store")
+    expect(dict(await store.tagged("absent")), {}, "tagged of a tag that nothing has")
 
 
 @_rules.rule("A value comes back as it was put, with its tags and its age.")
@@ -105,6 +106,79 @@ async def _purge_both(store: BlobStore) -> None:
     expect(await store.purge(tag="none"), 0, "purge of a tag that nothing has")
 
 
+async def _tagged(store: BlobStore, tag: str) -> dict[str, bytes]:
+    return {key: blob.data for key, blob in (await store.tagged(tag)).items()}
+
+
+@_rules.rule("By a tag come all values that have it, whole, and no others.")
+async def _by_tag(store: BlobStore) -> None:
+    await store.put("a", b"1", tags=frozenset({"x"}))
+    await store.put("b", b"\x00\xff", tags=frozenset({"x", "y"}))
+    await store.put("x", b"3", tags=frozenset({"y"}))
+    await store.put("c", b"4")
+    expect(await _tagged(store, "x"), {"a": b"1", "b": b"\x00\xff"}, "what has the tag 'x'")
+    expect(await _tagged(store, "y"), {"b": b"\x00\xff", "x": b"3"}, "what has the tag 'y'")
+    blob = (await store.tagged("y"))["b"]
+    expect(blob.tags, frozenset({"x", "y"}), "all tags of a value")
+    yes(0 <= blob.age < 60, f"its age {blob.age!r} is 0 or a little more")
+
+
+@_rules.rule("Tags are any text, and no two of them are the same, nor the same as a key.")
+async def _odd_tags(store: BlobStore) -> None:
+    for number, tag in enumerate(_ODD_KEYS):
+        await store.put(tag, str(number).encode(), tags=frozenset({tag}))
+    for number, tag in enumerate(_ODD_KEYS):
+        expect(await _tagged(store, tag), {tag: str(number).encode()}, f"what has the tag {tag!r}")
+    expect(await store.purge(tag="a*"), 1, "purge of the tag 'a*'")
+    expect(await _tagged(store, "a:b:"), {"a:b:": str(_ODD_KEYS.index("a:b:")).encode()}, "another")
+
+
+@_rules.rule("A value that is replaced, deleted or purged is not found by a tag it had.")
+async def _no_longer_tagged(store: BlobStore) -> None:
+    for key in ("kept", "replaced", "retagged", "deleted", "purged", "ended"):
+        await store.put(key, b"old", tags=frozenset({"tag", key}))
+    await store.put("replaced", b"new", tags=frozenset({"tag"}))
+    await store.put("retagged", b"new", tags=frozenset({"other"}))
+    await store.delete("deleted")
+    await store.purge(tag="purged")
+    await store.put("ended", b"new", ttl=0.0, tags=frozenset({"tag"}))
+    expect(await _tagged(store, "tag"), {"kept": b"old", "replaced": b"new"}, "what has the tag")
+    expect(await _tagged(store, "replaced"), {}, "what has a tag that was replaced")
+    expect(await store.purge(prefix="k"), 1, "purge by a prefix")
+    expect(await _tagged(store, "tag"), {"replaced": b"new"}, "what has the tag after it")
+    await store.purge()
+    expect(await _tagged(store, "tag"), {}, "what has the tag after all is purged")
+
+
+@_rules.rule("Of many values with one tag all are found and purged.")
+async def _many_tagged(store: BlobStore) -> None:
+    keys = [f"key {number}" for number in range(1200)]
+    async with anyio.create_task_group() as group:
+        for start in range(0, len(keys), 100):
+            group.start_soon(_put_all, store, keys[start : start + 100], "tag")
+    found = await _tagged(store, "tag")
+    yes(found == {key: key.encode() for key in keys}, f"{len(found)} of {len(keys)} are found")
+    expect(await store.purge(prefix="key 1", tag="tag"), 311, "purge by prefix and tag")
+    expect(await store.purge(tag="tag"), len(keys) - 311, "purge of the rest")
+
+
+async def _put_all(store: BlobStore, keys: list[str], tag: str) -> None:
+    for key in keys:
+        await store.put(key, key.encode(), tags=frozenset({tag}))
+
+
+@_rules.rule("Concurrent writers under one tag lose nothing of each other's.")
+async def _concurrent_tagged(store: BlobStore) -> None:
+    async with anyio.create_task_group() as group:
+        for number in range(10):
+            keys = [f"{number} {each}" for each in range(10)]
+            group.start_soon(_put_all, store, keys, "tag")
+            group.start_soon(_put_all, store, ["shared"], f"tag {number}")
+    expect(len(await store.tagged("tag")), 100, "values with the tag")
+    tags = [number for number in range(10) if await store.tagged(f"tag {number}")]
+    expect(len(tags), 1, "tags of a value that all have put")
+
+
 @_rules.rule("A time to live of 0 or less leaves nothing under the key.")
 async def _expired_already(store: BlobStore) -> None:
     for ttl in (0.0, -1.0):
@@ -135,6 +209,22 @@ async def _expiry(store: BlobStore, advance: Callable[[float], Awaitable[None]])
     expect(await store.purge(tag="tag"), 0, "purge by tag after its end")
     expect(await store.purge(), 0, "purge after its end")
     expect(await store.get("get"), None, "get after its end")
+
+
+@_rules.timed_rule("By a tag come only values that have not expired, whatever the others do.")
+async def _tagged_expiry(store: BlobStore, advance: Callable[[float], Awaitable[None]]) -> None:
+    tag = frozenset({"tag"})
+    for key, ttl in (("first", 2.0), ("later", 6.0), ("renewed", 2.0), ("for ever", None)):
+        await store.put(key, b"", ttl=ttl, tags=tag)
+    await advance(1.0)
+    expect(len(await store.tagged("tag")), 4, "values before any end")
+    await store.put("renewed", b"", ttl=8.0, tags=tag)
+    await advance(1.5)
+    expect(set(await store.tagged("tag")), {"later", "renewed", "for ever"}, "after one end")
+    await advance(4.0)
+    expect(set(await store.tagged("tag")), {"renewed", "for ever"}, "after two")
+    await store.delete("for ever")
+    expect(set(await store.tagged("tag")), {"renewed"}, "after that without an end is deleted")
 
 
 @_rules.timed_rule("A put begins a new time to live; None ends it.")

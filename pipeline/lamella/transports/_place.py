@@ -144,7 +144,7 @@ class Place:
         """Ask for the list of models. Costs nothing; never raises.
 
         Any answer shows that the endpoint is reachable; it is well unless it fails or refuses the
-        key. Where there is no such list, the answer is that nobody knows.
+        key, which is asked for again once. Where there is no such list, nobody knows.
         """
         from lamella._health import PartHealth
 
@@ -157,20 +157,29 @@ class Place:
                 draft = HTTPRequest(
                     method="GET", url=self.models_url, headers=self.headers, provider=self.name
                 )
-                reply = await self.client.send(await self.authorize(draft))
-                try:
-                    detail = {"status": reply.status}
-                    body = await read_some(
-                        reply, ERROR_BYTES if reply.status == 400 else 1, HEALTH_SECONDS
-                    )
-                    well = reply.status < 500 and not self._refuses_key(reply, body)
-                finally:
-                    await reply.aclose()
+                sent = await self.authorize(draft)
+                status, refused = await self._told(sent)
+                renewed = getattr(self.authorize, "renewed", None)
+                if refused and renewed is not None and await renewed(sent):
+                    status, refused = await self._told(await self.authorize(draft))
+                detail = {"status": status}
+                well = status < 500 and not refused
             except Exception as error:  # noqa: BLE001 - a health report never raises
                 detail = {"error": type(error).__name__}
                 if isinstance(error, LamellaError):
                     detail["message"] = str(error)
         return PartHealth(well=well, detail=detail)
+
+    async def _told(self, sent: HTTPRequest) -> tuple[int, bool]:
+        """The status of an answer, and whether it refuses the key."""
+        reply = await self.client.send(sent)
+        try:
+            most = ERROR_BYTES if reply.status == 400 else 1
+            return reply.status, self._refuses_key(
+                reply, await read_some(reply, most, HEALTH_SECONDS)
+            )
+        finally:
+            await reply.aclose()
 
     def _refuses_key(self, reply: HTTPReply, body: bytes) -> bool:
         """Whether an answer says so; Google's status for a wrong key is 400."""

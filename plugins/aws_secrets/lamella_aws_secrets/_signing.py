@@ -97,7 +97,8 @@ class Signer:
             failure = ""
         if failure:
             # Raised out here, without a context: its text may hold what a helper program wrote.
-            msg = f"Credentials for AWS Secrets Manager could not be had: botocore raised {failure}."
+            msg = "Credentials for AWS Secrets Manager could not be had: botocore raised "
+            msg += f"{failure}."
             raise SecretError(msg, hint=_CREDENTIALS_HINT, elsewhere=True)
         if frozen is None or not frozen.access_key:
             msg = "There are no credentials for AWS Secrets Manager."

@@ -46,13 +46,8 @@ def problem_of(error: Exception, wanted: Reference) -> SecretError:
 
 def _answered(status: int, codes: frozenset[str], wanted: Reference) -> SecretError:
     host, what = wanted.host, wanted.shown
-    if status == 404 and not codes:
-        msg = f"What answers at {host} is no key vault."
-        hint = "Look at the vault's name or host, and at what proxies stand before it."
-        return SecretError(msg, hint=hint, elsewhere=True)
     if status == 404:
-        hint = f"See what is there: `az keyvault secret list --vault-name {host.split('.')[0]}`."
-        return SecretError(f"There is no {what}.", hint=hint, code=GONE)
+        return _not_found(codes, wanted)
     if status == 403 and codes & _ENDED:
         hint = "Enable it, or look at its dates: `az keyvault secret show`."
         msg = f"The {what} is disabled, has expired, or is not valid yet."
@@ -77,6 +72,16 @@ def _answered(status: int, codes: frozenset[str], wanted: Reference) -> SecretEr
         return SecretError(msg, hint="Wait.", retryable=True, elsewhere=True)
     msg = f"The key vault {host} refused the request (status {status})."
     return SecretError(msg, hint="Look at the reference.", elsewhere=True)
+
+
+def _not_found(codes: frozenset[str], wanted: Reference) -> SecretError:
+    if not codes:  # a proxy, of which no secret is known to be gone
+        msg = f"What answers at {wanted.host} is no key vault."
+        hint = "Look at the vault's name or host, and at what proxies stand before it."
+        return SecretError(msg, hint=hint, elsewhere=True)
+    name = wanted.host.split(".")[0]
+    hint = f"See what is there: `az keyvault secret list --vault-name {name}`."
+    return SecretError(f"There is no {wanted.shown}.", hint=hint, code=GONE)
 
 
 def _codes(error: Any) -> frozenset[str]:

@@ -53,8 +53,10 @@ class AzureKeyVault:
     timeout: float = attrs.field(default=10.0, validator=_is_span)
     client_options: Mapping[str, Any] = attrs.field(default=NOTHING, repr=False)
     # By process: a fork must not speak over its parent's connections.
-    _clients: dict[tuple[int, str], Any] = attrs.field(init=False, factory=dict, repr=False)
-    _found: dict[int, Any] = attrs.field(init=False, factory=dict, repr=False)
+    _clients: dict[tuple[int, str], Any] = attrs.field(
+        init=False, factory=dict[tuple[int, str], Any], repr=False
+    )
+    _found: dict[int, Any] = attrs.field(init=False, factory=dict[int, Any], repr=False)
     _lock: Any = attrs.field(init=False, factory=fork_safe_lock, repr=False)
 
     def __call__(self, reference: str, /) -> str:

@@ -36,6 +36,7 @@ from lamella_bedrock._endpoint import (
 from lamella_bedrock._models import ModelNames
 from lamella_bedrock._options import BedrockOptions
 from lamella_bedrock._signature import Signer, import_signing
+from lamella_bedrock._signing import Signing
 
 if TYPE_CHECKING:
     from lamella._ports import ThreadPort
@@ -48,7 +49,6 @@ _BEARER: Final = ("AWS_BEARER_TOKEN_BEDROCK",)
 _ADDRESSES: Final = ("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", "AWS_ENDPOINT_URL")
 _REGIONS: Final = ("AWS_REGION", "AWS_DEFAULT_REGION")
 _FALLBACK_REGION: Final = "us-east-1"
-_LARGE_BYTES: Final = 1024 * 1024
 """A body that takes milliseconds to sign, which is done in a thread."""
 
 
@@ -223,7 +223,7 @@ class Bedrock(HTTPTransport):
         if keys is None:
             return _unsigned
         await thread(import_signing)
-        return _signing(Signer(region), keys, thread)
+        return Signing(Signer(region), keys, thread)
 
 
 _NO_OPTIONS = BedrockOptions()
@@ -236,16 +236,6 @@ def _given_keys(given: BedrockOptions) -> Credentials | None:
     secret = credential(given.secret_key, "secret_key")
     token: Credential | None = credential(given.session_token, "session_token")
     return None if access is None or secret is None else GivenKeys(access, secret, token)
-
-
-def _signing(signer: Signer, keys: Credentials, thread: ThreadPort) -> Authorize:
-    async def authorize(request: HTTPRequest) -> HTTPRequest:
-        found = await keys.fetch()
-        if len(request.body) > _LARGE_BYTES:
-            return request.with_headers(await thread(signer.headers, request, found))
-        return request.with_headers(signer.headers(request, found))
-
-    return authorize
 
 
 async def _unsigned(request: HTTPRequest) -> HTTPRequest:

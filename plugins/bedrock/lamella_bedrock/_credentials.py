@@ -8,6 +8,7 @@ old credentials hold, nobody else waits for that.
 from __future__ import annotations
 
 import inspect
+import math
 import os
 from collections.abc import Awaitable, Callable
 from importlib import import_module
@@ -19,16 +20,20 @@ from lamella._errors import ConfigurationError, LamellaError, SecretError
 from lamella._fork_locks import fork_safe_lock
 from lamella._loops import Waiter
 from lamella._ports import default_ports
+from lamella._secret_values import hidden
 from lamella.transports._credentials import missing_key
 
 if TYPE_CHECKING:
-    from lamella._ports import ThreadPort
+    from lamella._ports import Ports, ThreadPort
     from lamella.transports._credentials import Credential
 
 VARIABLES: Final = ("AWS_BEARER_TOKEN_BEDROCK", "AWS_ACCESS_KEY_ID", "AWS_PROFILE")
 
 MANDATORY_SECONDS: Final = 600.0
 """So long before they run out, botocore holds credentials for too old to be used on."""
+
+CALM_SECONDS: Final = 5.0
+"""For how long the chain is left alone after it was asked because AWS refused what it had found."""
 
 STUCK_SECONDS: Final = 60.0
 """After so long an asking counts as stuck, and the next caller begins another."""
@@ -61,11 +66,26 @@ CredentialsSource: TypeAlias = Callable[[], AWSCredentials | Awaitable[AWSCreden
 class Credentials(Protocol):
     """Where the credentials of each request come from."""
 
-    async def fetch(self) -> AWSCredentials:
+    async def fetch(self, ports: Ports | None = None) -> AWSCredentials:
         """The credentials now.
+
+        Args:
+            ports: Clock and threads for secrets; None are the system's.
 
         Raises:
             LamellaError: If there are none.
+        """
+        ...
+
+    async def renewed(self, used: str, ports: Ports | None = None) -> bool:
+        """Ask again, as AWS has refused a request; whether there are others now.
+
+        Args:
+            used: The id of the access key that signed it.
+            ports: As for `fetch`.
+
+        Raises:
+            LamellaError: As for `fetch`.
         """
         ...
 
@@ -78,11 +98,25 @@ class GivenKeys:
     secret_key: Credential
     session_token: Credential | None = None
 
-    async def fetch(self) -> AWSCredentials:
+    async def fetch(self, ports: Ports | None = None) -> AWSCredentials:
         """The credentials now; see `Credentials`."""
-        token = None if self.session_token is None else await self.session_token.fetch()
-        access, secret = await self.access_key.fetch(), await self.secret_key.fetch()
+        given = self.session_token
+        token = None if given is None else await given.fetch(ports=ports)
+        access = await self.access_key.fetch(ports=ports)
+        secret = await self.secret_key.fetch(ports=ports)
         return AWSCredentials(access or "", secret or "", token)
+
+    async def renewed(self, used: str, ports: Ports | None = None) -> bool:
+        """Ask again; see `Credentials`."""
+        before = await self.fetch(ports)
+        found = before.access_key != used
+        parts = (self.access_key, self.secret_key, self.session_token)
+        values = (before.access_key, before.secret_key, before.session_token)
+        for part, value in zip(parts, values, strict=True):
+            # All of them: one may have been read before, one after they were exchanged.
+            if not found and part is not None and value is not None:
+                await part.renewed(hidden(value), ports=ports)
+        return found or await self.fetch(ports) != before
 
 
 @attrs.frozen
@@ -91,8 +125,9 @@ class CalledFor:
 
     source: CredentialsSource
 
-    async def fetch(self) -> AWSCredentials:
+    async def fetch(self, ports: Ports | None = None) -> AWSCredentials:
         """The credentials now; see `Credentials`."""
+        del ports
         given: object = self.source()
         found: object = await given if inspect.isawaitable(given) else given
         if not isinstance(found, AWSCredentials):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -102,6 +137,10 @@ class CalledFor:
             msg = "BedrockOptions(credentials=...) gave credentials without a key."
             raise SecretError(msg, hint="It must give AWSCredentials(access_key, secret_key).")
         return found
+
+    async def renewed(self, used: str, ports: Ports | None = None) -> bool:
+        """Ask again; see `Credentials`."""
+        return (await self.fetch(ports)).access_key != used
 
 
 class _Round:
@@ -127,7 +166,8 @@ class Chain:
         load: Finds credentials; None is botocore's own way.
     """
 
-    __slots__ = ("_found", "_frozen", "_load", "_lock", "_now", "_provider", "_round", "_thread")
+    __slots__ = ("_calm_until", "_doubted", "_found", "_frozen", "_load", "_lock", "_now",
+                 "_provider", "_round", "_thread")  # fmt: skip
 
     def __init__(
         self,
@@ -144,9 +184,31 @@ class Chain:
         self._round: _Round | None = None
         self._found: Any = None
         self._frozen: AWSCredentials | None = None
+        self._doubted = False
+        self._calm_until = -math.inf
 
-    async def fetch(self) -> AWSCredentials:
+    async def renewed(self, used: str, ports: Ports | None = None) -> bool:
+        """Ask again; see `Credentials`. Those that were refused stay, if there are no others."""
+        del ports
+        before = self._frozen
+        if before is None or before.access_key != used:
+            return before is not None
+        with self._lock:
+            now = self._now()
+            begins = now >= self._calm_until
+            if begins:
+                self._doubted, self._calm_until = True, now + CALM_SECONDS
+        if begins or self._round is not None:
+            going, waiter = self._join(wait=True)
+            if waiter is not None:
+                await waiter.wait()
+            elif going is not None:
+                await self._ask(going)
+        return self._frozen != before
+
+    async def fetch(self, ports: Ports | None = None) -> AWSCredentials:
         """The credentials now; see `Credentials`."""
+        del ports
         while True:
             before = self._frozen
             if before is not None and not _runs_out(self._found):
@@ -165,15 +227,20 @@ class Chain:
                 if self._frozen is not None and self._frozen is not before:
                     return self._frozen
 
-    def _join(self) -> tuple[_Round | None, Waiter | None]:
-        """A round of one's own, or one to wait for; neither if the old credentials still do."""
+    def _join(self, *, wait: bool = False) -> tuple[_Round | None, Waiter | None]:
+        """A round of one's own, or one to wait for; neither if the old credentials still do.
+
+        Args:
+            wait: Whether they do not, as they were refused.
+        """
         with self._lock:
             going = self._round
             now = self._now()
             if going is None or going.process != os.getpid() or now - going.begun > STUCK_SECONDS:
                 self._round = _Round(now)
                 return self._round, None
-            if self._frozen is not None and not _runs_out(self._found, MANDATORY_SECONDS):
+            old = self._frozen is not None and not _runs_out(self._found, MANDATORY_SECONDS)
+            if old and not wait:
                 return None, None
             waiter = Waiter()
             going.waiting.append(waiter)
@@ -209,8 +276,9 @@ class Chain:
     def _find(self) -> None:
         """Find credentials, or have them renewed."""
         found = self._found
+        doubted, self._doubted = self._doubted, False
         try:
-            if found is None:
+            if found is None or doubted:
                 found = self._load()
             frozen = None if found is None else found.get_frozen_credentials()
         except Exception as error:  # noqa: BLE001 - botocore raises whatever its sources do

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from shlex import quote
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -48,7 +49,7 @@ def _read(service: str, user: str) -> tuple[str, SecretError | None]:
         return "", _problem_of(error, what)
     if isinstance(found, str) and found:
         return found, None
-    hint = f"Store it: `keyring set {service} {user}`."
+    hint = f"Store it: `keyring set {quote(service)} {quote(user)}`."
     return "", SecretError(f"The keyring has no {what}.", hint=hint, code=GONE)
 
 

@@ -15,7 +15,7 @@ def own_analyzer(language: str) -> Any:
     from presidio_analyzer.nlp_engine import NoOpNlpEngine
 
     engine = NoOpNlpEngine(models=[{"lang_code": language, "model_name": "none"}])
-    known = RecognizerRegistry(supported_languages=[language])
+    known: Any = RecognizerRegistry(supported_languages=[language])
     known.load_predefined_recognizers(languages=[language], nlp_engine=engine)
     known.recognizers = [_offline(one, language) for one in known.recognizers]
     return AnalyzerEngine(
@@ -40,10 +40,11 @@ def _offline(recognizer: Any, language: str) -> Any:
 
     extract = TLDExtract(suffix_list_urls=(), cache_dir=None)
 
-    class OfflineEmailRecognizer(EmailRecognizer):  # type: ignore[misc]  # Presidio has no types
+    class OfflineEmailRecognizer(EmailRecognizer):
         def validate_result(self, pattern_text: str) -> bool:
             return bool(extract(pattern_text).fqdn)
 
+    given: Any = recognizer
     return OfflineEmailRecognizer(
-        patterns=recognizer.patterns, context=recognizer.context, supported_language=language
+        patterns=given.patterns, context=given.context, supported_language=language
     )

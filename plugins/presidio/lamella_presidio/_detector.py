@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, ClassVar, Final
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Final, cast
 
 import attrs
 
@@ -18,35 +18,41 @@ NAME: Final = "presidio"
 
 def _listed(value: Any) -> Any:
     """Entities as a tuple, each once; what is no list stays, to be refused."""
-    is_list = isinstance(value, (list, tuple, set, frozenset))
-    return tuple(dict.fromkeys(value)) if is_list else value
+    if not isinstance(value, (list, tuple, set, frozenset)):
+        return value
+    given: Any = value
+    return tuple(dict.fromkeys(given))
 
 
-def _analyses(_: object, option: attrs.Attribute[Any], value: Any) -> None:
+def _analyses(_: object, __: object, value: Any) -> None:
     if value is not None and not callable(getattr(value, "analyze", None)):
         msg = f"PresidioDetector(analyzer=...): a {type(value).__name__} cannot analyse."
         raise ConfigurationError(msg, hint="Give an AnalyzerEngine, or leave it out.")
 
 
-def _words(_: object, option: attrs.Attribute[Any], value: Any) -> None:
+def _words(_: object, __: object, value: Any) -> None:
     if value is None:
         return
-    if not isinstance(value, tuple) or not value or not all(_is_word(one) for one in value):
+    if not isinstance(value, tuple) or not value or not all(map(_is_word, _several(value))):
         msg = f"PresidioDetector(entities={value!r}) must be a list of Presidio's names."
         raise ConfigurationError(msg, hint='Such as ["PERSON", "LOCATION"]; None is the usual.')
+
+
+def _several(value: Any) -> Iterable[Any]:
+    return cast("Iterable[Any]", value)
 
 
 def _is_word(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-def _share(_: object, option: attrs.Attribute[Any], value: Any) -> None:
+def _share(_: object, __: object, value: Any) -> None:
     if not is_number(value) or not 0 <= value <= 1:
         msg = f"PresidioDetector(score_threshold={value!r}) must be a number from 0 to 1."
         raise ConfigurationError(msg)
 
 
-def _language(_: object, option: attrs.Attribute[Any], value: Any) -> None:
+def _language(_: object, __: object, value: Any) -> None:
     if not _is_word(value):
         msg = f'PresidioDetector(language={value!r}) must be a language, such as "en".'
         raise ConfigurationError(msg)
@@ -87,8 +93,8 @@ class PresidioDetector:
         default=None, converter=_listed, validator=_words, kw_only=True
     )
     score_threshold: float = attrs.field(default=0.4, validator=_share, kw_only=True)
-    names: Mapping[str, str] = attrs.field(factory=dict, converter=dict, kw_only=True)
-    _made: list[Any] = attrs.field(init=False, factory=list, repr=False)
+    names: Mapping[str, str] = attrs.field(factory=dict[str, str], kw_only=True)
+    _made: list[Any] = attrs.field(init=False, factory=list[Any], repr=False)
     _lock: Any = attrs.field(init=False, factory=fork_safe_lock, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -116,14 +122,14 @@ class PresidioDetector:
             InspectionError: If Presidio fails, or leaves out a pattern that took too long. Neither
                 the error nor what led to it quotes the text.
         """
+        found: list[Any] = []
         try:
             engine = self._engine()
-            wanted = self._asked(engine)
             with silence() as heard:
                 found = engine.analyze(
                     text,
                     language=self.language,
-                    entities=wanted,
+                    entities=self._asked(engine),
                     score_threshold=self.score_threshold,
                     return_decision_process=False,
                 )

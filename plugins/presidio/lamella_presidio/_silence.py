@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
@@ -29,7 +29,7 @@ _SILENCE: Final = _Silence()
 
 
 @contextmanager
-def silence() -> Iterator[list[str]]:
+def silence() -> Generator[list[str]]:
     """Nothing is logged by Presidio within; the names of errors that it only logs are given.
 
     A pattern that takes too long is one: Presidio goes on without it, as if nothing had been found.

@@ -26,17 +26,17 @@ def url_of(given: object) -> Secret | str:
     if isinstance(given, Secret):
         return given
     if not isinstance(given, str) or not given:
-        msg = f"RedisLeases(url=...) was given {type(given).__name__}, expected {_FORMS}."
+        msg = f"Redis(url=...) was given {type(given).__name__}, expected {_FORMS}."
         raise ConfigurationError(msg)
     if "://" not in given:
         return Secret(given)
     scheme = given.partition("://")[0].lower()
     if scheme not in SCHEMES:
-        msg = f"RedisLeases(url=...): a URL begins with {', '.join(SCHEMES)}, not {scheme!r}."
+        msg = f"Redis(url=...): a URL begins with {', '.join(SCHEMES)}, not {scheme!r}."
         raise ConfigurationError(msg)
     parts = _parts(given)
     if parts.password is not None or "password=" in parts.query:
-        msg = "RedisLeases(url=...) was given a URL with a password in it."
+        msg = "Redis(url=...) was given a URL with a password in it."
         hint = "Keep it elsewhere: url='env:REDIS_URL', or Secret.of_value(...) in code."
         raise ConfigurationError(msg, hint=hint)
     return given
@@ -58,7 +58,7 @@ def _parts(url: str) -> SplitResult:
     except ValueError:
         pass
     raise ConfigurationError(
-        "RedisLeases: what url leads to is no URL of a server.",
+        "Redis: what url leads to is no URL of a server.",
         hint="It reads redis://HOST:PORT/DB, rediss://... or unix://PATH.",
     ) from None
 
@@ -97,7 +97,7 @@ class Address:
         if location is None:  # a cluster's client knows nodes to begin with
             location = next(iter(pool.cluster_layout.startup_nodes), None)
         if location is None:
-            raise ConfigurationError("RedisLeases: the client names no host.")
+            raise ConfigurationError("Redis: the client names no host.")
         if moved is not None:
             location = TCPLocation(moved[0] or location.host, moved[1])
         return await Connection.open(location, pool.connection_kwargs)

@@ -36,11 +36,13 @@ KEEP: Final = 30 * 86400.0
 _REMEMBERED: Final = 10_000
 
 
-def _url(value: Secret | str | None) -> Secret | str | None:
+def url_given(value: Secret | str | None) -> Secret | str | None:
+    """A URL as an option; None if a client is given instead."""
     return None if value is None else url_of(value)
 
 
-def _name(store: object, field: attrs.Attribute[Any], value: Any) -> None:
+def name_of_keys(store: object, field: attrs.Attribute[Any], value: Any) -> None:
+    """Check what all keys of a store begin with."""
     if not isinstance(value, str) or not value or "{" in value or "}" in value:
         raise refused(store, field, value, "a name without braces")
 
@@ -82,9 +84,9 @@ class RedisLeases:
         ConfigurationError: If an option is wrong, or a URL has a password in it.
     """
 
-    url: Secret | str | None = attrs.field(default=None, converter=_url)
+    url: Secret | str | None = attrs.field(default=None, converter=url_given)
     client: Any = attrs.field(default=None, kw_only=True, repr=False)
-    namespace: str = attrs.field(default="lamella", kw_only=True, validator=_name)
+    namespace: str = attrs.field(default="lamella", kw_only=True, validator=name_of_keys)
     ssl_context: ssl.SSLContext | None = attrs.field(default=None, kw_only=True, repr=False)
     timeout: float = attrs.field(default=1.0, kw_only=True, converter=seconds, validator=is_span)
     connect_timeout: float = attrs.field(
@@ -265,7 +267,7 @@ def _life(ttl: float) -> str:
     return span(ttl)
 
 
-def _at_least(timeout: float | timedelta, least: float = 1.0) -> float:
+def at_least(timeout: float | timedelta, least: float = 1.0) -> float:
     """What the store itself waits: no less than its guard, which refuses what makes no sense."""
     given = seconds(timeout)
     return max(least, given) if is_number(given) else least
@@ -298,8 +300,8 @@ def redis_leases(  # noqa: PLR0913 - options of a file
     store = RedisLeases(
         url,
         namespace=namespace,
-        timeout=_at_least(timeout),
-        connect_timeout=_at_least(timeout),
+        timeout=at_least(timeout),
+        connect_timeout=at_least(timeout),
         keep=keep,
     )
     return GuardedLeases(store, outage=outage, processes=processes, timeout=timeout, rest=rest)

@@ -7,7 +7,7 @@ dropped. The connection lives in a task of its own, which no caller's cancellati
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
@@ -86,7 +86,7 @@ class Link:
         self._moved: tuple[str, int] | None = None
         self._unanswered: tuple[float, Request] | None = None
 
-    async def run(self, script: Script, keys: list[str], words: list[str]) -> Any:
+    async def run(self, script: Script, keys: Sequence[str], words: Sequence[str | bytes]) -> Any:
         """What a script returns.
 
         It may run twice if its answer is lost: the scripts are idempotent.
@@ -113,6 +113,23 @@ class Link:
             return found
 
         return await self._tried(get)
+
+    async def scan(self, command: bytes, *words: str | bytes) -> tuple[bytes, list[bytes]]:
+        """One step of a SCAN, or of one of its kind: the next cursor, and what was found.
+
+        Args:
+            command: Which one.
+            *words: The key, if it has one, the cursor and the options.
+
+        Raises:
+            StoreUnavailableError: As `run` does.
+        """
+
+        async def step(connection: BaseConnection) -> tuple[bytes, list[bytes]]:
+            cursor, found = await self._ask(connection, command, *map(_encoded, words))
+            return cursor, list(found)
+
+        return await self._tried(step)
 
     async def ping(self) -> None:
         """Ask for a sign of life; see `run` for the errors."""
@@ -255,9 +272,9 @@ class Link:
             take_back()
 
 
-def _encoded(word: str) -> bytes:
+def _encoded(word: str | bytes) -> bytes:
     """A word as bytes: the client's own encoding of some text fails, and takes all others along."""
-    return word.encode("utf-8", "surrogatepass")
+    return word if isinstance(word, bytes) else word.encode("utf-8", "surrogatepass")
 
 
 def _not_connected(error: Exception | None) -> LamellaError:

@@ -7,4 +7,7 @@ from collections.abc import Mapping
 
 def lamella_stores() -> Mapping[str, str]:
     """The stores, by the name that presets use."""
-    return {"redis": "lamella_redis:redis_leases"}
+    return {
+        "redis": "lamella_redis:redis_leases",
+        "redis_blobs": "lamella_redis:redis_blobs",
+    }

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 import attrs
 
 Decision: TypeAlias = Literal["reserve", "finish", "renew", "level"]
+Keeping: TypeAlias = Literal["put", "read", "forget", "now"]
 
 
 @attrs.frozen
@@ -33,7 +34,17 @@ class Script:
 
 @lru_cache
 def script(decision: Decision) -> Script:
-    """The script of a decision, read on first use."""
+    """The script of a decision about limits, read on first use."""
+    return _with("bucket", decision)
+
+
+@lru_cache
+def keeping(operation: Keeping) -> Script:
+    """The script of an operation on kept values, read on first use."""
+    return _with("entry", operation)
+
+
+def _with(beginning: str, decision: str) -> Script:
     folder = files("lamella_redis") / "lua"
-    common = (folder / "bucket.lua").read_text("utf-8")
+    common = (folder / f"{beginning}.lua").read_text("utf-8")
     return Script.of(f"{common}\n{(folder / f'{decision}.lua').read_text('utf-8')}")

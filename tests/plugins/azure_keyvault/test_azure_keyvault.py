@@ -234,6 +234,31 @@ async def test_errors(  # noqa: PLR0917 - fixtures are parameters
     assert found.hint
 
 
+async def test_a_proxys_404_is_no_word_of_the_vaults(
+    host: str, fake: FakeVault, made: Callable[..., AzureKeyVault]
+) -> None:
+    """Only the vault itself says that a secret is gone, upon which its earlier value is dropped."""
+    fake.state = (404, "no such page")
+    found = await refused(made(), f"{host}/openai")
+    assert ("is no key vault" in str(found), found.code) == (True, None)
+
+
+async def test_a_fork_connects_for_itself(
+    host: str, made: Callable[..., AzureKeyVault], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A child that spoke over its parent's connections would get the other's answers."""
+    source = made()
+    await anyio.to_thread.run_sync(source, f"{host}/openai")
+    before = dict(source._clients)
+    with monkeypatch.context() as child:
+        child.setattr(os, "getpid", lambda: -1)
+        await anyio.to_thread.run_sync(source, f"{host}/openai")
+        theirs = [one for key, one in source._clients.items() if key not in before]
+        source.close()
+    assert len(theirs) == 1
+    assert theirs[0] not in before.values()
+
+
 @pytest.mark.parametrize("body", [5, [], {}, {"value": None}])
 async def test_odd_answers(
     host: str, fake: FakeVault, made: Callable[..., AzureKeyVault], body: object

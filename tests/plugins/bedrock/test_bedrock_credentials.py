@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from bedrock_wire import ACCESS, KEYS, SECRET, TOKEN, complete, failed, request,
 
 from lamella import ConfigurationError, LamellaError, Pipeline, SecretError
 from lamella._ports import run_in_thread
+from lamella.testing import Reply
 from lamella.testing._http_server import HTTPServer
+from lamella.testing._http_wire import Received
 from lamella_bedrock import AWSCredentials, Bedrock, BedrockOptions
 from lamella_bedrock._credentials import Chain
 from lamella_bedrock._endpoint import is_amazon, own_address, region_in, runtime_address
@@ -51,6 +54,33 @@ async def test_keys_by_reference(monkeypatch: pytest.MonkeyPatch) -> None:
         await pipeline.run(request())
         seen = [each.headers["authorization"] for each in server.received]
     assert ["AKIDONE" in seen[0], "AKIDTWO" in seen[1]] == [True, True]
+
+
+@pytest.mark.parametrize("reference", [True, False])
+async def test_rotated_keys_are_taken_up_at_once(
+    reference: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refused signature is made again with the keys of now, where there are others by then."""
+    monkeypatch.setenv("MY_ID", "AKIDONE")
+    monkeypatch.setenv("MY_SECRET", SECRET)
+    asked: list[str] = []
+
+    async def handler(received: Received) -> Any:
+        asked.append(received.headers["authorization"].partition("/")[0][-7:])
+        if asked[-1] == "AKIDTWO":
+            return complete()
+        monkeypatch.setenv("MY_ID", "AKIDTWO")
+        return Reply(403, [("x-amzn-errortype", "UnrecognizedClientException")], b"{}")
+
+    options = BedrockOptions(access_key="env:MY_ID", secret_key="env:MY_SECRET")
+    if not reference:
+        given = lambda: AWSCredentials(os.environ["MY_ID"], SECRET)  # noqa: E731
+        options = BedrockOptions(credentials=given)
+    async with HTTPServer(handler) as server:
+        made = Bedrock(region="eu-west-1", model="m", endpoint_url=server.url, options=options)
+        async with Pipeline([], made) as pipeline:
+            response = await pipeline.run(request())
+    assert (asked, len(response.trace.attempts)) == (["AKIDONE", "AKIDTWO"], 2)
 
 
 @pytest.mark.parametrize("slow", [False, True])
@@ -290,6 +320,42 @@ async def test_old_credentials_serve_while_new_ones_are_fetched() -> None:
             assert (await it.fetch()).access_key == "AKID0"
         found.gate.set()
     assert (await it.fetch()).access_key == "AKID1"
+
+
+async def test_refused_credentials_are_looked_for_again() -> None:
+    """Once for all who were refused at once, and not again for five seconds."""
+    found, loads = Renewing(), list[int]()
+
+    def load() -> Renewing:
+        loads.append(1)
+        return found
+
+    it = Chain(None, run_in_thread, "bedrock", load)
+    await it.fetch()
+    found.renewed = 1  # somebody has exchanged them in their file
+    told: list[bool] = []
+
+    async def refused() -> None:
+        told.append(await it.renewed("AKID0"))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(20):
+            group.start_soon(refused)
+    assert (told, len(loads)) == ([True] * 20, 2)
+    assert (await it.fetch()).access_key == "AKID1"
+    assert await it.renewed("AKID1") is False
+    assert len(loads) == 2
+
+
+async def test_refused_credentials_stay_if_the_chain_fails() -> None:
+    """The error is for who asked; the next request goes on with what there is."""
+    found = Renewing()
+    it = chain(found)
+    await it.fetch()
+    found.fails = RuntimeError()
+    with pytest.raises(SecretError):
+        await it.renewed("AKID0")
+    assert (await it.fetch()).access_key == "AKID0"
 
 
 async def test_what_botocore_raises() -> None:

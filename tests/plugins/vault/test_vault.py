@@ -258,7 +258,7 @@ async def test_a_revoked_token_is_exchanged(address: str, fake: FakeVault) -> No
 async def test_a_path_that_is_refused_costs_one_login_a_minute(
     address: str, fake: FakeVault, clock: Clock
 ) -> None:
-    """Each login leaves a lease; the token stays the others', even if there is no other any more."""
+    """Each login leaves a lease; the token stays the others', even if none comes after it."""
     source = Vault(auth=AppRole(role_id="role", secret_id=Secret.of_value("the secret id")))
     fake.forbidden = "/v1/kv/data/one/deep"
     for _ in range(5):

@@ -22,6 +22,7 @@ from lamella_middlewares.pii._detect._address_forms import (
     ENDING_WORDS,
     ENDINGS,
     NO_STREETS,
+    PARTICLES,
     PLAIN_TYPES,
     PROSE_TYPES,
     STATES,
@@ -31,20 +32,23 @@ from lamella_middlewares.pii._detect._address_forms import (
     UK_AREAS,
     UNITS,
 )
-from lamella_middlewares.pii._detect._near import Near
-from lamella_middlewares.pii._detect._numbers import (
-    NumberDetector,
-    letter_or_digit,
-    mentions,
+from lamella_middlewares.pii._detect._address_signs import (
+    CODE_WORDS,
+    SIGN,
+    may_be_street,
+    may_go_on,
+    name_begins,
+    street_to_come,
 )
+from lamella_middlewares.pii._detect._near import Near
+from lamella_middlewares.pii._detect._numbers import DIGITS, NumberDetector, letter_or_digit
 
 _GAP: Final = r"(?:[ ,\t\r\n]|\\n){1,4}"
 _WORD: Final = r"[^\W\d_]{1,24}(?:['\u2019.\-][^\W\d_]{1,24}){0,2}\.?"
 _NAME: Final = rf"(?:{_WORD}|[0-9]{{1,3}}(?:st|nd|rd|th))"
-_PARTICLES: Final = "an|am|auf|de|del|der|di|do|da|du|en|im|la|le|of|on|sur|the|under|upon|y"
 _TOWN: Final = (
     r"[A-ZÀ-ÖØ-ÞĀ-ž][^\W\d_]{0,24}\.?"
-    rf"(?:[ \-](?:(?:{_PARTICLES})[ \-]){{0,2}}[A-ZÀ-ÖØ-ÞĀ-ž][^\W\d_]{{0,24}}){{0,3}}"
+    rf"(?:[ \-](?:(?:{PARTICLES})[ \-]){{0,2}}[A-ZÀ-ÖØ-ÞĀ-ž][^\W\d_]{{0,24}}){{0,3}}"
 )
 _ENDS: Final = r"(?![^\W_])"
 
@@ -64,7 +68,6 @@ _AHEAD: Final = re.compile(
     rf"(?: (?:N|S|E|W|NE|NW|SE|SW|North|South|East|West){_ENDS})?)",
     re.IGNORECASE,
 )
-_TYPES: Final = frozenset(f"{TYPES_BEHIND}|{TYPES_BEFORE_NAME}".split("|"))
 _CAPITALS: Final = re.compile(r"(?: [a-zß-ÿ][^ ]*)+\Z")
 _HOUSE: Final = re.compile(rf"(?:[A-Za-z]|-[0-9]{{1,4}}|/[0-9]{{1,4}})?{_ENDS}")
 _UNIT: Final = re.compile(
@@ -112,18 +115,11 @@ _CODED: Final = Near(
     before=24,
 )
 
-_SAYS_CODE: Final = mentions(
-    *("zip", "post", "plz", "pin", "postal", "cep", "cap", "psč", "irányítószám", "индекс", "郵便"),
-    *("邮编", "邮政", "우편"),
-)
 _BOXES: Final = tuple(box.rstrip(".") for box in BOXES)
 _BOX_ENDS: Final = frozenset(box.rpartition(" ")[2] for box in _BOXES)
 _PARTICLES_FIRST: Final = frozenset(
     ("de", "del", "della", "dei", "delle", "di", "da", "das", "do", "dos", "la", "las", "los")
 )
-_LOWER: Final = frozenset((*TYPES_BEFORE_NAME.split("|"), "bis", "ter"))
-_JOINED: Final = " ,-/0123456789"
-_FOLLOWING: Final = frozenset(" ,-/abcdefghABCDEFGH")
 _BOX_GAPS: Final = frozenset(" #:.")
 
 _OPENING: Final = re.compile(r"[\n([{\"\u201c\u201e\u00ab]|\\n")
@@ -144,7 +140,7 @@ def _read(text: str) -> Iterator[Finding]:
         if start < done:
             continue
         if coded is None:
-            coded = _SAYS_CODE(text)
+            coded = CODE_WORDS.within(text)
         before = text[max(0, start - _BEFORE) : start]
         found = _ahead(text, start, end) or _behind(text, start, end, before)
         found = found or _code(text, start, end, before)
@@ -158,13 +154,7 @@ def _read(text: str) -> Iterator[Finding]:
 
 def _ahead(text: str, start: int, end: int) -> tuple[int, int, float] | None:
     """A house's number with its street behind."""
-    if text[end : end + 1] not in _FOLLOWING or letter_or_digit(text, start - 1):
-        return None
-    # A quick look first: most numbers have no street behind.
-    words = text[end + text[end].isalpha() : end + _STREET].lstrip(_JOINED).split(None, 6)
-    if not words or not (words[0][0].isupper() or words[0] in _LOWER or _is_plain(words)):
-        return None
-    if _TYPES.isdisjoint([word.rstrip(".,;:!?)").lower() for word in words]):
+    if not may_be_street(text[end : end + _STREET]) or letter_or_digit(text, start - 1):
         return None
     ahead = _AHEAD.match(text, end)
     confidence = 0.0 if ahead is None else _named(text, start, ahead)
@@ -174,11 +164,6 @@ def _ahead(text: str, start: int, end: int) -> tuple[int, int, float] | None:
     if ahead["french"] is not None:  # what goes on in lower case is no name
         behind -= len(ahead["french"]) - len(_CAPITALS.sub("", ahead["french"]))
     return start, behind, confidence
-
-
-def _is_plain(words: list[str]) -> bool:
-    """Whether a street is named in lower case: one word, and a type that is nothing else."""
-    return len(words) > 1 and words[1].rstrip(".,;:!?)").lower() in PLAIN_TYPES
 
 
 def _behind(text: str, start: int, end: int, before: str) -> tuple[int, int, float] | None:
@@ -295,5 +280,22 @@ def _goes_on(text: str, end: int) -> int:
     return end
 
 
-POSTAL_ADDRESS: Final = NumberDetector("postal_address", _read, reach=REACH)
+def _opens(text: str) -> int:
+    edge = name_begins(text, len(text))
+    for number in DIGITS.finditer(text, max(0, len(text) - _STREET)):
+        if street_to_come(text[number.end() :]):
+            edge = min(edge, name_begins(text, number.start()))
+            break
+    first = max(0, len(text) - REACH)
+    tail = text[first:]
+    if SIGN.within(tail):
+        for finding in _read(tail):
+            if may_go_on(tail[finding.end :]):
+                return min(edge, first + finding.start)
+    return edge
+
+
+POSTAL_ADDRESS: Final = NumberDetector(
+    "postal_address", _read, reach=REACH, sign=SIGN, opens=_opens
+)
 """Finds addresses of houses, boxes and towns."""

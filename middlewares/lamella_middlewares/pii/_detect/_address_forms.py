@@ -25,6 +25,12 @@ TYPES_BEFORE_NAME: Final = (
 )
 """French: the number, the type, the name (La Poste, norm NF Z10-011)."""
 
+TYPES: Final = frozenset(f"{TYPES_BEHIND}|{TYPES_BEFORE_NAME}".split("|"))
+"""Both."""
+
+PARTICLES: Final = "an|am|auf|de|del|der|di|do|da|du|en|im|la|le|of|on|sur|the|under|upon|y"
+"""Words within the names of towns that have no capital."""
+
 _TYPES_FIRST: Final = """
 calle c/ avenida avda avda. av. av paseo pº plaza carrer camino carretera ronda rambla travesía
 via viale piazza corso vicolo largo strada piazzale contrada rua r. travessa alameda estrada praça

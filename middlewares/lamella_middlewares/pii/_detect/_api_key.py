@@ -19,9 +19,10 @@ import attrs
 
 from lamella import Finding
 from lamella_middlewares.pii._detect._key_formats import BLOCK, FORMATS, NAMES
-from lamella_middlewares.pii._detect._open import last_run
+from lamella_middlewares.pii._detect._look import Sign
+from lamella_middlewares.pii._detect._open import last_word
 from lamella_middlewares.pii._detect._pattern import Pattern
-from lamella_middlewares.pii._detect._signs import any_sign, key_sign, name_sign
+from lamella_middlewares.pii._detect._signs import FORMAT_SIGN, KEY_SIGN, NAME_SIGN
 
 LONGEST_BLOCK: Final = 8_192
 """Characters of a private key in PEM; one of RSA with 8,192 bits has 6,400."""
@@ -96,26 +97,25 @@ class KeyDetector:
 
     reach: int = LONGEST_BLOCK
     kinds: tuple[str, ...] = ("api_key",)
-
-    needs = staticmethod(any_sign)
+    sign: Sign = KEY_SIGN
 
     def find(self, text: str, /) -> Iterable[Finding]:
         """What is in the text, format by format."""
         found: list[Finding] = []
-        if key_sign(text):
+        if FORMAT_SIGN.within(text):
             for needles, pattern in _RULES:
                 if any(needle in text for needle in needles):
                     found += _matching(pattern, text, _prefixed, 1.0)
             if BLOCK in text:
                 found += _blocks(text)
-        if name_sign(text):
+        if NAME_SIGN.within(text):
             for pattern, real, sure in _NAMED_RULES:
                 found += _matching(pattern, text, real, sure)
         return found
 
     def opens(self, text: str) -> int:
         """A key has no white space, and a block has its end."""
-        edge = last_run(text, _LONGEST_KEY)
+        edge = last_word(text, _LONGEST_KEY)
         first = max(0, len(text) - LONGEST_BLOCK)
         ended = text.rfind(_END, first)
         while ended >= 0 and "-----" not in text[ended + len(_END) : ended + 60]:

@@ -19,7 +19,13 @@ from typing import Final
 
 from lamella import Finding
 from lamella_middlewares.pii._detect._checksums import mod_97
-from lamella_middlewares.pii._detect._numbers import DASHES, NumberDetector, letter_or_digit
+from lamella_middlewares.pii._detect._look import Sign
+from lamella_middlewares.pii._detect._numbers import (
+    DASHES,
+    NumberDetector,
+    has_digit,
+    letter_or_digit,
+)
 
 _REGISTERED: Final = """
 AD8n12c AE19n AL8n16c AT16n AZ4a20c BA16n BE12n BG4a6n8c BH4a14c BI23n BR23n1a1c BY4c4n16c CH5n12c
@@ -67,7 +73,7 @@ def _read(text: str) -> Iterator[Finding]:
         if start is None:
             continue
         structure = structures().get(text[start : start + 2].upper())
-        end = None if structure is None else _walk(text, digits.start() + 2, structure)
+        end = None if structure is None else _walk(text, digits.end(), structure)
         if end is None or letter_or_digit(text, end):
             continue
         written = "".join(filter(str.isalnum, text[start:end]))
@@ -100,5 +106,33 @@ def _walk(text: str, at: int, structure: str) -> int | None:
 
 _FITS: Final = {"n": str.isdigit, "a": str.isalpha, "c": str.isalnum}
 
-IBAN: Final = NumberDetector("iban", _read, reach=REACH)
+
+def _opens(text: str) -> int:
+    """Where an account number begins that the end of the text cuts off."""
+    for digits in _CHECK.finditer(text, max(0, len(text) - REACH)):
+        start = _country(text, digits.start())
+        structure = structures().get(text[start : start + 2].upper()) if start is not None else None
+        if start is not None and structure is not None:
+            rest = _longer(text[digits.end() :], structure)
+            end = _walk(rest, 0, structure)
+            if end is not None and digits.end() + end >= len(text):
+                return start
+    return max(0, len(text) - 4)
+
+
+def _longer(rest: str, structure: str) -> str:
+    """The rest of a text as if it went on in the best way for an account number."""
+    written = sum(map(str.isalnum, rest))
+    return rest + "".join("A" if kind == "a" else "0" for kind in structure[written:])
+
+
+IBAN: Final = NumberDetector(
+    "iban",
+    _read,
+    reach=REACH,
+    sign=Sign(
+        rf"[A-Za-z]{{2}}[ {DASHES}]?[0-9]{{2}}(?:[ {DASHES}]?[0-9A-Za-z]){{11}}", plain=has_digit
+    ),
+    opens=_opens,
+)
 """Finds IBANs."""

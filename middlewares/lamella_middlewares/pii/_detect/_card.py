@@ -18,6 +18,7 @@ from typing import Final
 
 from lamella import Finding
 from lamella_middlewares.pii._detect._checksums import luhn
+from lamella_middlewares.pii._detect._look import Sign
 from lamella_middlewares.pii._detect._near import Near
 from lamella_middlewares.pii._detect._numbers import (
     DASHES,
@@ -26,6 +27,7 @@ from lamella_middlewares.pii._detect._numbers import (
     has_long_number,
     letter_or_digit,
 )
+from lamella_middlewares.pii._detect._open import at_numbers
 
 _Lengths = frozenset[int]
 
@@ -180,5 +182,13 @@ def _confidence(text: str, start: int, end: int) -> float:
     return 0.6 if known is None else 0.0
 
 
-CARD: Final = NumberDetector("card", _read, reach=REACH, needs=has_long_number)
+_GAP: Final = rf" \t._/{DASHES}"
+
+CARD: Final = NumberDetector(
+    "card",
+    _read,
+    reach=REACH,
+    sign=Sign(rf"[0-9](?:[{_GAP}]{{0,3}}[0-9]){{11}}", plain=has_long_number),
+    opens=at_numbers(_GAP, least=12, lead=0, behind=26, most=REACH),
+)
 """Finds numbers of payment cards."""

@@ -22,9 +22,10 @@ from lamella_middlewares.pii._detect._coin_checksums import (
     ethereum,
     stellar,
 )
-from lamella_middlewares.pii._detect._open import in_last_run
+from lamella_middlewares.pii._detect._look import Sign
+from lamella_middlewares.pii._detect._open import last_word
 from lamella_middlewares.pii._detect._pattern import Pattern
-from lamella_middlewares.pii._detect._signs import LONG_WORD, any_sign
+from lamella_middlewares.pii._detect._signs import LONG_WORD
 
 _WORD: Final = "0-9A-Za-z"
 _PREFIXES: Final = (
@@ -87,17 +88,14 @@ class CryptoDetector:
 
     reach: int = 128
     kinds: tuple[str, ...] = ("crypto_address",)
-
-    needs = staticmethod(any_sign)
+    sign: Sign = LONG_WORD
 
     def opens(self, text: str) -> int:
-        """Addresses have no white space."""
-        return in_last_run(self.reach)(text)
+        """Addresses are made of visible ASCII characters."""
+        return last_word(text, self.reach)
 
     def find(self, text: str, /) -> Iterable[Finding]:
         """What is in the text, by family."""
-        if not LONG_WORD.within(text):
-            return ()
         checked = (
             (_BASE58, _base58),
             (_BECH32, bech32),

@@ -166,5 +166,18 @@ def _is_day(year: str, month: str, day: str) -> bool:
 
 _DAYS: Final = (0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
-DATE_OF_BIRTH: Final = NumberDetector("date_of_birth", _read, reach=REACH, needs=_ROOTS)
+_LEAD: Final = 18
+_LONGEST: Final = 48
+"""Characters of a date from its first digit on, and those behind that say what date it is."""
+
+
+def _opens(text: str) -> int:
+    """The first of the last digits, or where the month before one may begin."""
+    digit = DIGITS.search(text, max(0, len(text) - _LONGEST))
+    return max(0, (len(text) if digit is None else digit.start()) - _LEAD)
+
+
+DATE_OF_BIRTH: Final = NumberDetector(
+    "date_of_birth", _read, reach=REACH, sign=_ROOTS, opens=_opens
+)
 """Finds dates of birth."""

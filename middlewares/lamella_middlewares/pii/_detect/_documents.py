@@ -13,8 +13,15 @@ from typing import Final
 
 from lamella import Finding
 from lamella_middlewares.pii._detect._checksums import mrz_check
+from lamella_middlewares.pii._detect._look import Sign
 from lamella_middlewares.pii._detect._near import Near
-from lamella_middlewares.pii._detect._numbers import NumberDetector, letter_or_digit, mentions
+from lamella_middlewares.pii._detect._numbers import (
+    NumberDetector,
+    has_digit,
+    letter_or_digit,
+    mentions,
+)
+from lamella_middlewares.pii._detect._open import last_word
 
 _DIGIT: Final = re.compile(r"[0-9]")
 _TOKEN: Final = re.compile(r"[A-Za-z0-9]{1,20}(?:-[A-Za-z0-9]{1,20}){0,6}(?: [0-9]{1,12}){0,3}")
@@ -93,7 +100,7 @@ LICENCE_REACH: Final = 40 + 32
 def _read_passports(text: str) -> Iterator[Finding]:
     if "<<" in text:
         yield from _read_zones(text)
-    if _PASSPORT_ROOTS(text):
+    if _PASSPORT_ROOTS.within(text):
         for start, end in _tokens(text):
             if could_be_passport(text[start:end]) and _PASSPORT.around(text, start, end):
                 yield Finding(start, end, "passport", 0.85)
@@ -144,7 +151,7 @@ def _read_licences(text: str) -> Iterator[Finding]:
             continue
         if len(surname) == 5 and 1 <= int(match[1]) % 50 <= 12 and 1 <= int(match[2]) <= 31:
             yield Finding(start, match.end(), "driver_licence", 0.95)
-    if not _LICENCE_ROOTS(text):
+    if not _LICENCE_ROOTS.within(text):
         return
     for start, end in _tokens(text):
         if could_be_licence(text[start:end]) and _LICENCE.around(text, start, end):
@@ -189,14 +196,42 @@ def _is_inner(text: str, index: int) -> bool:
     return character == "-" or letter_or_digit(text, index)
 
 
-def _names_a_passport(text: str) -> bool:
-    return "<<" in text or _PASSPORT_ROOTS(text)
+_OPEN: Final = re.compile(r"(?<![A-Za-z0-9-])(?:[A-Z]{1,3} )?[A-Za-z0-9-]*(?: [0-9]{0,12}){0,4}\Z")
+"""The last word, as far as a number may still begin with it or go on behind it."""
+
+
+def _opens(text: str) -> int:
+    first = max(0, len(text) - LICENCE_REACH)
+    found = _OPEN.search(text, first)
+    return first if found is None else found.start()
+
+
+def _opens_passport(text: str) -> int:
+    if "<" in text[-2 * _MRZ_LINE - 4 :]:
+        return max(0, len(text) - 2 * _MRZ_LINE - 4)
+    return min(_opens(text), last_word(text, _MRZ_LINE))
 
 
 PASSPORT: Final = NumberDetector(
-    "passport", _read_passports, reach=PASSPORT_REACH, needs=_names_a_passport
+    "passport",
+    _read_passports,
+    reach=PASSPORT_REACH,
+    sign=Sign(
+        f"<<|{_PASSPORT_ROOTS.expression}",
+        plain=lambda text: "<<" in text or _PASSPORT_ROOTS.within(text),
+    ),
+    opens=_opens_passport,
 )
 """Finds numbers and machine-readable zones of passports."""
 
-DRIVER_LICENCE: Final = NumberDetector("driver_licence", _read_licences, reach=LICENCE_REACH)
+DRIVER_LICENCE: Final = NumberDetector(
+    "driver_licence",
+    _read_licences,
+    reach=LICENCE_REACH,
+    sign=Sign(
+        f"[A-Z9]{{5}}[0-9]{{6}}[A-Z]|{_LICENCE_ROOTS.expression}",
+        plain=has_digit,
+    ),
+    opens=_opens,
+)
 """Finds numbers of driving licences."""

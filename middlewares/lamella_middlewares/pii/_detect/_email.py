@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from lamella_middlewares.pii._detect._look import Sign
 from lamella_middlewares.pii._detect._open import last_run
 from lamella_middlewares.pii._detect._pattern import Pattern, PatternDetector
 
@@ -44,22 +45,23 @@ _ACCOUNTS: Final = frozenset({"git", "hg", "svn"})
 
 
 _REACH: Final = 720
+_QUOTED: Final = 66
 
 _BEFORE: Final = 96
 _USER: Final = re.compile("://[^\\s/?#\"'<>,;|()@]*:[^\\s/?#\"'<>,;|()]*\\Z")
 """An address of something else, up to its password: `https://user:` before `password@host`."""
 
 
+_SPELLED: Final = re.compile(r"\[(?:at|@)\]|\((?:at|@)\)|\{at\}|<at>", re.IGNORECASE)
+
+
 def _has_at(text: str) -> bool:
     if "@" in text or "%40" in text:
         return True
-    # Spelled out: only between brackets.
-    return any(bracket in text for bracket in "[({<") and _spelled(text)
+    return any(bracket in text for bracket in "[({<") and _SPELLED.search(text) is not None
 
 
-def _spelled(text: str) -> bool:
-    lower = text.lower()
-    return any(sign in lower for sign in ("[at]", "(at)", "{at}", "<at>"))
+_SIGN: Final = Sign(f"@|%40|(?i:{_SPELLED.pattern})", plain=_has_at)
 
 
 def _sure(address: str) -> float:
@@ -69,20 +71,46 @@ def _sure(address: str) -> float:
     return 1.0
 
 
-def _no_password(text: str, start: int, end: int) -> bool:
+def _no_password(text: str, start: int, _: int) -> bool:
     """Whether what looks like one is not the password and the host of a URL."""
     before = text[max(0, start - _BEFORE) : start]
     return "://" not in before or _USER.search(before) is None
 
 
+_LOCAL_END: Final = re.compile(f"[%{_LETTER}{_UNSPACED}._'~+=-]{{0,128}}")
+_AT_END: Final = re.compile(r"[A-Za-z0-9._+-]{1,64} ?(?:[\[({<][a@]?t?)?\Z", re.IGNORECASE)
+_DOT_END: Final = re.compile(
+    r" ?[A-Za-z0-9.-]*(?: ?[\[({<][dot.]{1,3}[\])}>] ?[A-Za-z0-9.-]+)*"
+    r"(?: ?[\[({<][dot.]{0,3}[\])}>]? ?)?\Z",
+    re.IGNORECASE,
+)
+"""What may stand between an `[at]` and the end of a text that goes on."""
+
+
 def _opens(text: str) -> int:
-    tail = text[-_REACH:]
-    if any(bracket in tail for bracket in "[({<"):
-        return max(0, len(text) - _REACH)  # it may be spelled out, with spaces
-    # The word before the last, as `[at]` may follow it with a space between.
-    before = last_run(text[: last_run(text, _REACH)].rstrip(" "), _REACH)
-    quote = text.find('"', max(0, len(text) - _REACH))
-    return before if quote < 0 else min(before, quote)
+    length = len(text)
+    first = max(0, length - _REACH)
+    word = last_run(text, _REACH)
+    signs = [place for sign in ("@", "%40") if (place := text.find(sign, word)) >= 0]
+    edge = _local(text, min(signs, default=length))
+    if '"' in text[max(0, word - _QUOTED) :]:
+        start = max(0, (word if '"@' in text[word:] else length) - _QUOTED)
+        quote = text.find('"', start)
+        edge = edge if quote < 0 else min(edge, quote)
+    spelled = _AT_END.search(text, max(0, length - 72))
+    if spelled is not None:
+        edge = min(edge, spelled.start())
+    for sign in _SPELLED.finditer(text, first):
+        if _DOT_END.match(text, sign.end()):
+            place = len(text[: sign.start()].removesuffix(" "))
+            return min(edge, max(first, _local(text, place)))
+    return edge
+
+
+def _local(text: str, end: int) -> int:
+    """Where the part before an `@` that stands at a place, or is to come there, begins."""
+    backwards = _LOCAL_END.match(text[max(0, end - 128) : end][::-1])
+    return end - (0 if backwards is None else backwards.end())
 
 
 EMAIL: Final = PatternDetector(
@@ -103,7 +131,7 @@ EMAIL: Final = PatternDetector(
         ),
     ),
     reach=_REACH,
-    needs=_has_at,
+    sign=_SIGN,
     valid=_sure,
     fits=_no_password,
     opens=_opens,

@@ -12,15 +12,20 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
+import attrs
+
 from lamella import Finding
 from lamella_middlewares.pii._detect._checksums import mod_11_nhs
+from lamella_middlewares.pii._detect._look import Sign
 from lamella_middlewares.pii._detect._near import Near
 from lamella_middlewares.pii._detect._numbers import (
     DASHES,
     NumberDetector,
+    has_digit,
     has_long_number,
     letter_or_digit,
 )
+from lamella_middlewares.pii._detect._open import at_numbers
 
 _LAYOUT: Final = rf"[0-9]{{2}}([ .{DASHES}]?)[0-9]{{2}}\1[0-9]{{4}}(?![0-9])"
 _SSN: Final = re.compile(rf"[0-8](?<![0-9].){_LAYOUT}")
@@ -174,18 +179,37 @@ def _is_tied(text: str, start: int, end: int, joint: str) -> bool:
     )
 
 
+_GAP: Final = rf" .{DASHES}"
+_NINE: Final = Sign(rf"[0-9]{{3}}[{_GAP}]?[0-9]{{2}}[{_GAP}]?[0-9]{{4}}", plain=has_long_number)
+
 US_SSN: Final = NumberDetector(
-    "us_ssn", partial(_read_american, kind="us_ssn"), reach=REACH, needs=has_long_number
+    "us_ssn",
+    partial(_read_american, kind="us_ssn"),
+    reach=REACH,
+    sign=_NINE,
+    opens=at_numbers(_GAP, least=9, lead=0, behind=18, most=REACH),
 )
 """Finds social security numbers of the United States."""
 
-US_ITIN: Final = NumberDetector(
-    "us_itin", partial(_read_american, kind="us_itin"), reach=REACH, needs=has_long_number
-)
+US_ITIN: Final = attrs.evolve(US_SSN, kind="us_itin", read=partial(_read_american, kind="us_itin"))
 """Finds taxpayer numbers that the United States give to who has no social security number."""
 
-UK_NHS: Final = NumberDetector("uk_nhs", _read_nhs, reach=REACH, needs=has_long_number)
+UK_NHS: Final = NumberDetector(
+    "uk_nhs",
+    _read_nhs,
+    reach=REACH,
+    sign=Sign(rf"[0-9]{{3}}[{_GAP}]?[0-9]{{3}}[{_GAP}]?[0-9]{{4}}", plain=has_long_number),
+    opens=at_numbers(_GAP, least=10, lead=0, behind=18, most=REACH),
+)
 """Finds NHS numbers of the United Kingdom."""
 
-UK_NINO: Final = NumberDetector("uk_nino", _read_nino, reach=REACH)
+UK_NINO: Final = NumberDetector(
+    "uk_nino",
+    _read_nino,
+    reach=REACH,
+    sign=Sign(
+        rf"[A-Za-z][{_GAP}]?[0-9]{{2}}[{_GAP}]?[0-9]{{2}}[{_GAP}]?[0-9]{{2}}", plain=has_digit
+    ),
+    opens=at_numbers(_GAP, least=6, lead=4, behind=20, most=REACH),
+)
 """Finds National Insurance numbers of the United Kingdom."""

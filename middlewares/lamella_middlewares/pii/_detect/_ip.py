@@ -12,8 +12,9 @@ import re
 from ipaddress import AddressValueError, IPv4Address, IPv6Address, IPv6Network
 from typing import Final
 
+from lamella_middlewares.pii._detect._open import in_last_word
 from lamella_middlewares.pii._detect._pattern import Context, Pattern, PatternDetector
-from lamella_middlewares.pii._detect._signs import IP_SIGN, any_sign
+from lamella_middlewares.pii._detect._signs import IP_SIGN
 
 _V4: Final = r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}"
 _HEXTET: Final = "[0-9A-Fa-f]{1,4}"
@@ -100,8 +101,8 @@ IP: Final = PatternDetector(
         ),
     ),
     reach=112,
-    needs=any_sign,
     sign=IP_SIGN,
+    opens=in_last_word(112),
     valid=_sure,
     fits=_alone,
     unless=Context((*_VERSIONS, *_PARTS), before=12),

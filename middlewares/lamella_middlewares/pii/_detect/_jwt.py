@@ -12,9 +12,9 @@ from base64 import urlsafe_b64decode
 from binascii import Error
 from typing import Any, Final
 
-from lamella_middlewares.pii._detect._open import in_last_run
+from lamella_middlewares.pii._detect._open import in_last_word
 from lamella_middlewares.pii._detect._pattern import Pattern, PatternDetector
-from lamella_middlewares.pii._detect._signs import JWT_SIGN, any_sign
+from lamella_middlewares.pii._detect._signs import JWT_SIGN
 
 LONGEST: Final = 8_192
 """Characters; web servers refuse longer headers."""
@@ -48,9 +48,8 @@ JWT: Final = PatternDetector(
         ),
     ),
     reach=LONGEST,
-    needs=any_sign,
     sign=JWT_SIGN,
     valid=_sure,
-    opens=in_last_run(LONGEST),
+    opens=in_last_word(LONGEST),
 )
 """Finds `jwt`."""

@@ -64,8 +64,8 @@ class Look:
             together = self._set
             if together is None:
                 together = self._set = _engine.compile_set([s.expression for s in self._signs])
-            found: list[int] = together.Match(text)
-            return found
+            found: list[int] | None = together.Match(text)
+            return found or ()
         asked: dict[Callable[[str], bool], bool] = {}
         seen: list[int] = []
         for number, sign in enumerate(self._signs):

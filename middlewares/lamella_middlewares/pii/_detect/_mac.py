@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from lamella_middlewares.pii._detect._open import in_last_word
 from lamella_middlewares.pii._detect._pattern import Pattern, PatternDetector
-from lamella_middlewares.pii._detect._signs import MAC_SIGN, any_sign
+from lamella_middlewares.pii._detect._signs import MAC_SIGN
 
 _PAIR: Final = "[0-9A-Fa-f]{2}"
 _GROUP: Final = "[0-9A-Fa-f]{4}"
@@ -44,8 +45,8 @@ MAC: Final = PatternDetector(
         ),
     ),
     reach=40,
-    needs=any_sign,
     sign=MAC_SIGN,
+    opens=in_last_word(40),
     valid=_sure,
     fits=_alone,
 )

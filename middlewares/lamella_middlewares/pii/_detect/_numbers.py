@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
 from lamella import Finding
-from lamella_middlewares.pii._detect import _engine
+from lamella_middlewares.pii._detect._look import Sign
+from lamella_middlewares.pii._detect._open import Opens
 
 DASHES: Final = "\\-\u2010\u2012\u2013\u2014\u2212"
 """Hyphen-minus, hyphen, figure dash, en dash, em dash, minus; to be put in a character class."""
@@ -48,13 +49,15 @@ class NumberDetector:
         kind: What it finds.
         read: Finds it.
         reach: The most characters that are looked at around one finding, context included.
-        needs: A quick look at the text: False means that nothing can be there.
+        sign: What a text must have in it.
+        opens: From which index on what is put behind a text may change what is found.
     """
 
     kind: str
     read: Read
     reach: int = attrs.field(kw_only=True)
-    needs: Callable[[str], bool] = attrs.field(default=has_digit, kw_only=True)
+    sign: Sign = attrs.field(kw_only=True)
+    opens: Opens = attrs.field(kw_only=True)
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -84,22 +87,17 @@ def letter_or_digit(text: str, index: int) -> bool:
     return text[index].isascii() or UNSPACED.match(text[index]) is None
 
 
-def mentions(*roots: str) -> Callable[[str], bool]:
-    """A quick look for texts that have a digit and name a thing: one of the roots is in one.
+def mentions(*roots: str) -> Sign:
+    """The sign of texts that name a thing: one of the roots is in one.
 
     Args:
         roots: Parts of words, in lower case.
     """
-    compiled: list[Any] = []
 
-    def named(text: str) -> bool:
-        if _ANY.search(text) is None:
+    def plain(text: str) -> bool:
+        if not has_digit(text):
             return False
-        if _engine.name() == "re2":  # one pass for all roots, ten times as quick
-            if not compiled:
-                compiled.append(_engine.compile_bytes("(?i)" + "|".join(map(re.escape, roots))))
-            return compiled[0].search(text.encode("utf-8", "replace")) is not None
         lowered = text.lower()
         return any(root in lowered for root in roots)
 
-    return named
+    return Sign("(?i:" + "|".join(map(re.escape, roots)) + ")", plain=plain)

@@ -15,6 +15,7 @@ import attrs
 
 from lamella import Finding
 from lamella_middlewares.pii._detect import _engine
+from lamella_middlewares.pii._detect._look import Sign
 
 UNLIKE: Final = re.compile(r"(?<!\\)(?:\\\\)*(\\s|\\S|\(\?[=!<]|\\[1-9])")
 """What the engines read differently (`\\s` has \\v or not), or what only one of them has."""
@@ -69,12 +70,6 @@ class Pattern:
         if _engine.name() == "re2":
             return self._in_bytes(self._by("re2"), text)
         return self._spans(self._by("re"), text)
-
-    def within(self, text: str) -> bool:
-        """Whether there is a match."""
-        if _engine.name() == "re2":
-            return self._by("re2").search(text.encode("utf-8", "replace")) is not None
-        return self._by("re").search(text) is not None
 
     def _by(self, engine: str) -> Any:
         compiled = self._compiled.get(engine)
@@ -179,9 +174,7 @@ class PatternDetector:
         patterns: Each is looked for by itself: findings of different ones may overlap.
         reach: The most characters from the first of the context to the last of a finding,
             the characters around the match included.
-        needs: A quick look at the text: False means that nothing can be there. A scanner asks
-            once for all detectors that share the function.
-        sign: Must be in the text, where `needs` is shared and says little about this kind.
+        sign: What a text must have in it: a scanner looks for the signs of all detectors at once.
         valid: How sure a match is, 0 to 1; 0 rejects it. None: every match is sure.
         context: Words that must, or may, stand around.
         unless: Words of which none may stand around: "version" before four numbers with dots.
@@ -193,8 +186,7 @@ class PatternDetector:
     kind: str
     patterns: tuple[Pattern, ...]
     reach: int = attrs.field(kw_only=True)
-    needs: Callable[[str], bool] | None = attrs.field(default=None, kw_only=True)
-    sign: Pattern | None = attrs.field(default=None, kw_only=True)
+    sign: Sign | None = attrs.field(default=None, kw_only=True)
     valid: Callable[[str], float] | None = attrs.field(default=None, kw_only=True)
     context: Context | None = attrs.field(default=None, kw_only=True)
     unless: Context | None = attrs.field(default=None, kw_only=True)
@@ -208,11 +200,6 @@ class PatternDetector:
 
     def find(self, text: str, /) -> Iterable[Finding]:
         """What is in the text; pattern by pattern, each from left to right."""
-        if self.sign is not None:
-            if not self.sign.within(text):
-                return ()
-        elif self.needs is not None and not self.needs(text):
-            return ()
         found: list[Finding] = []
         for pattern in self.patterns:
             for start, end in pattern.finditer(text):

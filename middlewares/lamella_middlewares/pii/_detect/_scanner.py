@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from lamella import Detector, Finding
 from lamella._normal_text import NormalText, normal_text, settled
 from lamella._safe_patterns import SafePattern
 from lamella_middlewares.pii._detect._kept import KeptFindings
-from lamella_middlewares.pii._detect._numbers import NumberDetector, has_digit
+from lamella_middlewares.pii._detect._look import Look
 from lamella_middlewares.pii._detect._overlaps import resolved
 
 KEPT_FROM: Final = 200
 """Characters from which on the findings of a text are kept: below, looking again is as quick."""
-
-Need = Callable[[str], bool]
 
 _HALF_PAIR: Final = re.compile("[\ud800-\udfff]")
 _marks: Final = count(1)
@@ -48,7 +46,12 @@ class Scanner:
         cache: KeptFindings | None = None,
     ) -> None:
         self._detectors = tuple(detectors)
-        self._steps = tuple((_needs(detector), detector.find) for detector in detectors)
+        signed = [d for d in self._detectors if getattr(d, "sign", None) is not None]
+        self._look = Look(d.sign for d in cast("list[Any]", signed))
+        self._steps = tuple(
+            (signed.index(d) if d in signed else None, getattr(d, "needs", None), d.find)
+            for d in self._detectors
+        )
         allowed = tuple(allow)
         self._allowed = frozenset(_folded(value) for value in allowed if isinstance(value, str))
         self._patterns = tuple(value for value in allowed if not isinstance(value, str))
@@ -62,8 +65,7 @@ class Scanner:
     def maybe(self, text: str) -> bool:
         """Whether something could be in the text: False is certain, and quick to say."""
         view = _view(text).text
-        asked: dict[Need, bool] = {}
-        return any(_needed(needs, view, asked) for needs, _ in self._steps)
+        return any(True for _ in self._asked(view))
 
     def scan(self, text: str) -> tuple[Finding, ...]:
         """What is in the text, from left to right, no two on one character.
@@ -117,11 +119,16 @@ class Scanner:
 
     def _raw(self, text: str) -> list[Finding]:
         found: list[Finding] = []
-        asked: dict[Need, bool] = {}
-        for needs, find in self._steps:
-            if _needed(needs, text, asked):
-                found.extend(find(text))
+        for find in self._asked(text):
+            found.extend(find(text))
         return found
+
+    def _asked(self, text: str) -> Iterator[Callable[[str], Iterable[Finding]]]:
+        """What finds something in a text, of the detectors whose sign is there."""
+        seen = self._look.seen(text)
+        for sign, needs, find in self._steps:
+            if (sign is None or sign in seen) and (needs is None or needs(text)):
+                yield find
 
     def _in_source(self, view: NormalText, raw: list[Finding]) -> list[Finding]:
         """The findings that hold, where they are in the original."""
@@ -178,27 +185,6 @@ def _view(text: str) -> NormalText:
 
 def _folded(value: str) -> str:
     return normal_text(value, fold_case=True).text
-
-
-def _needs(detector: Any) -> tuple[Need, ...]:
-    """The detector's own quick look at a text, where it has one; all numbers need a digit first."""
-    own: Need | None = getattr(detector, "needs", None)
-    if own is None:
-        return ()
-    if isinstance(detector, NumberDetector) and own is not has_digit:
-        return (has_digit, own)
-    return (own,)
-
-
-def _needed(needs: tuple[Need, ...], text: str, asked: dict[Need, bool]) -> bool:
-    """Whether a text has what a detector needs; what several need is asked once."""
-    for need in needs:
-        needed = asked.get(need)
-        if needed is None:
-            needed = asked[need] = need(text)
-        if not needed:
-            return False
-    return True
 
 
 def _reach(detector: Any) -> int | None:

@@ -14,7 +14,8 @@ from typing import Final
 import attrs
 
 from lamella import Finding
-from lamella_middlewares.pii._detect._open import in_last_run
+from lamella_middlewares.pii._detect._look import Sign
+from lamella_middlewares.pii._detect._open import last_run
 from lamella_middlewares.pii._detect._pattern import Pattern, any_of
 
 GENERIC: Final = (
@@ -42,6 +43,7 @@ MORE_COUNTRIES: Final = (
 _LETTER: Final = "A-Za-z0-9\u00c0-\u024f"
 _LABEL: Final = f"[{_LETTER}](?:[{_LETTER}-]{{0,62}}[{_LETTER}])?"
 _PART: Final = '[^\\x00-\\x20"<>`\\\\^{|}]'
+_LABEL_LENGTH: Final = 64
 _HOST: Final = f"(?:{_LABEL}\\.){{1,6}}"
 _SECOND: Final = f"(?:{any_of(SECOND)})\\.(?:{any_of(MORE_COUNTRIES)})"
 _SURE: Final = f"{any_of([*GENERIC, *COUNTRIES])}|{_SECOND}"
@@ -61,6 +63,9 @@ _WITH_REST: Final = Pattern(
 _BARE: Final = Pattern(f"({_HOST}(?:{_SURE})){_STOP}", before=f"{_LETTER}@._/\\\\-")
 
 _PATTERNS: Final = ((_WITH_SCHEME, "://"), (_WWW, "."), (_WITH_REST, "."), (_BARE, "."))
+
+_SIGN: Final = Sign("://|[^ .][.][^ .]", plain=lambda text: "." in text or "://" in text)
+"""A scheme, or a point between other characters."""
 
 LONGEST: Final = 2_048
 """Characters of one address; more are rarely taken by anybody."""
@@ -97,19 +102,18 @@ class UrlDetector:
 
     reach: int = LONGEST
     kinds: tuple[str, ...] = ("url",)
-
-    def needs(self, text: str) -> bool:
-        """Whether there is a point between other characters, or a scheme."""
-        return "." in text or "://" in text
+    sign: Sign = _SIGN
 
     def opens(self, text: str) -> int:
         """An address has no white space."""
-        return in_last_run(LONGEST)(text)
+        begins = last_run(text, LONGEST)
+        # Without one of these only the first name of a host has come.
+        if any(sign in text[begins:] for sign in ".:/"):
+            return begins
+        return max(begins, len(text) - _LABEL_LENGTH)
 
     def find(self, text: str, /) -> Iterable[Finding]:
         """What is in the text; the scanner takes the longest of what overlaps."""
-        if not self.needs(text):
-            return ()
         found: list[Finding] = []
         for pattern, wanted in _PATTERNS:
             if wanted not in text:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from lamella_middlewares.pii._detect._open import in_last_run
+from lamella_middlewares.pii._detect._look import Sign
+from lamella_middlewares.pii._detect._open import last_run
 from lamella_middlewares.pii._detect._pattern import Pattern, PatternDetector
 
+_REACH: Final = 824
 _SCHEME: Final = "[A-Za-z][A-Za-z0-9+.-]{1,31}"
 _NO_HOST: Final = "\\x00-\\x20/?#\"'<>`\\\\"
 """What ends the part before the path; a password may have an `@` in it that should be `%40`."""
@@ -33,10 +35,20 @@ def _secret(value: str) -> float:
     return float(not named and not value.startswith("${"))
 
 
-def _maybe(text: str) -> bool:
+def _plain(text: str) -> bool:
     if "://" in text and "@" in text:
         return True
     return "=" in text and any(sign in text for sign in "?&;#")
+
+
+_SIGN: Final = Sign(f"://[^{_NO_HOST}]*@|[?&;#][A-Za-z0-9_;-]{{1,30}}=", plain=_plain)
+
+
+def _opens(text: str) -> int:
+    """The last run without white space, if what a secret stands behind is in it."""
+    begins = last_run(text, _REACH)
+    run = text[begins:]
+    return begins if "://" in run or "=" in run else len(text)
 
 
 URL_CREDENTIALS: Final = PatternDetector(
@@ -49,9 +61,9 @@ URL_CREDENTIALS: Final = PatternDetector(
             ignore_case=True,
         ),
     ),
-    reach=824,
-    needs=_maybe,
+    reach=_REACH,
+    sign=_SIGN,
     valid=_secret,
-    opens=in_last_run(824),
+    opens=_opens,
 )
 """Finds `url_credentials`."""

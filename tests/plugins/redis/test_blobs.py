@@ -1,0 +1,537 @@
+"""Values that processes share in Redis: the port's rules, and what a real server does to them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from redis_peers import Proxy, Valkey
+
+from lamella import ConfigurationError, GuardedBlobs, Pipeline, StoreUnavailableError
+from lamella._memory_stores import memory_stores
+from lamella.testing import check_blob_store
+from lamella_redis import RedisBlobs, redis_blobs
+from lamella_redis._scripts import Keeping, Script, keeping
+
+pytestmark = pytest.mark.anyio
+
+_numbers = itertools.count()
+START = 1_700_000_000
+TAG = frozenset({"tag"})
+
+
+class Timed(RedisBlobs):
+    """The store on a clock that the test moves, which the server keeps as well."""
+
+    def _script(self, operation: Keeping) -> Script:
+        text = keeping(operation).source.decode()
+        assert text.count("redis.call('TIME')") == 1
+        clock = f"redis.call('HMGET', '{self._prefix}clock', 's', 'us')"
+        return Script.of(text.replace("redis.call('TIME')", clock))
+
+    async def set_clock(self, microseconds: int) -> None:
+        seconds, rest = divmod(microseconds, 1_000_000)
+        words = ("HSET", f"{self._prefix}clock", "s", str(seconds), "us", str(rest))
+        await command(self, *words)
+
+
+async def command(store: RedisBlobs, *words: str) -> Any:
+    """What the server answers to a command."""
+    link = store._links.get()
+    return await link._tried(lambda to: link._ask(to, words[0].encode(), *words[1:]))
+
+
+def fresh(valkey: Valkey, kind: type[RedisBlobs] = RedisBlobs, **options: Any) -> Any:
+    """A store of its own."""
+    return kind(valkey.url, namespace=f"blobs{next(_numbers)}*[x]", **options)
+
+
+async def keys_of(store: RedisBlobs) -> set[str]:
+    """What it has on the server."""
+    found = await command(store, "KEYS", "*")
+    mine = [key.decode("utf-8", "replace") for key in found]
+    return {key[len(store._prefix) :] for key in mine if key.startswith(store._prefix)}
+
+
+async def test_it_conforms(valkey: Valkey) -> None:
+    """Every rule of the port holds, on the server's clock."""
+    stores: list[Timed] = []
+    now = START * 1_000_000
+
+    async def make() -> Timed:
+        nonlocal now
+        store: Timed = fresh(valkey, Timed)
+        stores.append(store)
+        await store.set_clock(now)
+        return store
+
+    async def advance(seconds: float) -> None:
+        nonlocal now
+        now += round(seconds * 1_000_000)
+        await stores[-1].set_clock(now)
+
+    await check_blob_store(make, advance)
+    for store in stores:
+        await store.purge()
+        await store.aclose()
+
+
+async def test_it_conforms_behind_its_guard(valkey: Valkey) -> None:
+    """The registered store keeps the rules that are not about time."""
+    made: list[GuardedBlobs] = []
+
+    def make() -> GuardedBlobs:
+        made.append(redis_blobs(valkey.url, namespace=f"blobs{next(_numbers)}", timeout=5.0))
+        return made[-1]
+
+    await check_blob_store(make)
+    for store in made:
+        await store.purge()
+        await store.aclose()
+
+
+NAMES = ("", "a", "ab", "b", "a*", "\ud800", "\x00")
+KEYS = st.sampled_from(NAMES)
+TAGS = st.frozensets(st.sampled_from(["x", "y", '"z\\', "\ud800{}"]))
+STEPS = st.one_of(
+    st.tuples(st.just("put"), KEYS, TAGS, st.sampled_from([None, 0.0, 1.0, 3.0])),
+    st.tuples(st.just("delete"), KEYS),
+    st.tuples(st.just("tagged"), st.sampled_from(["x", "y", '"z\\', "\ud800{}"])),
+    st.tuples(st.just("purge"), KEYS, st.sampled_from([None, "x", '"z\\'])),
+    st.tuples(st.just("wait"), st.sampled_from([0.5, 1.0, 2.5])),
+)
+
+
+@given(steps=st.lists(STEPS, max_size=30))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_it_does_what_memory_does(valkey: Valkey, steps: list[Any]) -> None:
+    """Whatever the operations: the same answers."""
+    now = 0.0
+    memory = memory_stores(monotonic=lambda: now).blobs
+    store: Timed = fresh(valkey, Timed)
+    await store.set_clock(START * 1_000_000)
+
+    async def answer(blobs: Any, step: Any, number: int) -> Any:
+        match step:
+            case ("put", key, tags, ttl):
+                return await blobs.put(key, str(number).encode(), ttl=ttl, tags=tags)
+            case ("delete", key):
+                return await blobs.delete(key)
+            case ("tagged", tag):
+                return dict(await blobs.tagged(tag))
+            case ("purge", prefix, tag):
+                return await blobs.purge(prefix=prefix, tag=tag)
+            case _:
+                return [await blobs.get(key) for key in NAMES]
+
+    for number, step in enumerate(steps):
+        if step[0] == "wait":
+            now += step[1]
+            await store.set_clock(START * 1_000_000 + round(now * 1_000_000))
+        assert await answer(store, step, number) == await answer(memory, step, number)
+    await store.purge()
+    left = await keys_of(store)
+    assert left <= {"clock"}
+    await store.aclose()
+
+
+# --- on the server ----------------------------------------------------------------------------
+
+
+async def test_every_key_with_an_end_goes_by_itself(valkey: Valkey) -> None:
+    """A value and its tags live as long as they have to, and no longer than a second more."""
+    store = fresh(valkey)
+    await store.put("a", b"1", ttl=10.0, tags=frozenset({"short", "both"}))
+    await store.put("b", b"2", ttl=100.0, tags=frozenset({"both", "mixed"}))
+    await store.put("c", b"3", tags=frozenset({"mixed"}))
+    lives = {}
+    for key in await keys_of(store):
+        lives[key] = await command(store, "PTTL", store._prefix + key)
+    for key, seconds in (("blob:a", 10), ("tag:short", 10), ("blob:b", 100), ("tag:both", 100)):
+        assert seconds * 1000 - 500 < lives[key] <= seconds * 1000 + 1000
+    assert lives["blob:c"] == lives["tag:mixed"] == -1
+    await store.put("c", b"3", ttl=5.0, tags=frozenset({"mixed"}))
+    assert await command(store, "PTTL", store._prefix + "blob:c") <= 6000
+    assert await command(store, "PTTL", store._prefix + "tag:mixed") > 90_000
+    await store.purge()
+    assert await keys_of(store) == set()
+    await store.aclose()
+
+
+async def test_a_tag_does_not_collect_the_dead(valkey: Valkey) -> None:
+    """What has expired leaves its tag, though nobody asks for it."""
+    store: Timed = fresh(valkey, Timed)
+    now = START * 1_000_000
+    await store.set_clock(now)
+    await store.put("stays", b"", tags=TAG)
+    for number in range(300):
+        await store.put(str(number), b"", ttl=1.0, tags=TAG)
+        now += 100_000
+        await store.set_clock(now)
+    assert await command(store, "ZCARD", f"{store._prefix}tag:tag") <= 12
+    await store.purge()
+    await store.aclose()
+
+
+async def test_what_the_server_has_evicted_is_not_there(valkey: Valkey) -> None:
+    """Of a value, or of a tag, without the other: nothing is wrong, and nothing is left."""
+    store = fresh(valkey)
+    for key in ("gone", "kept", "lost"):
+        await store.put(key, b"1", tags=TAG)
+    await command(store, "DEL", f"{store._prefix}blob:gone")
+    assert set(await store.tagged("tag")) == {"kept", "lost"}
+    assert await command(store, "ZCARD", f"{store._prefix}tag:tag") == 2
+    await command(store, "DEL", f"{store._prefix}tag:tag")
+    assert await store.tagged("tag") == {}
+    assert (await store.get("lost")).data == b"1"
+    assert await store.delete("lost")
+    assert await store.purge() == 1
+    assert await keys_of(store) == set()
+    await store.aclose()
+
+
+async def test_an_answer_has_a_size(valkey: Valkey) -> None:
+    """More than fits into one comes in several."""
+    store = fresh(valkey, timeout=5.0)
+    large = {f"key {number}": bytes([number]) * 1_500_000 for number in range(8)}
+    for key, data in large.items():
+        await store.put(key, data, tags=TAG)
+    found = await store.tagged("tag")
+    assert {key: blob.data for key, blob in found.items()} == large
+    assert await store.purge() == 8
+    await store.aclose()
+
+
+class Interfered(RedisBlobs):
+    """Somebody else puts values as soon as a purge has begun."""
+
+    async def _run(self, operation: Keeping, *words: str | bytes) -> Any:
+        answer = await super()._run(operation, *words)
+        if operation == "now":
+            for key in ("k new", "k old 2"):
+                await self.put(key, b"", tags=TAG)
+        return answer
+
+
+@pytest.mark.parametrize("by", [{"tag": "tag"}, {"prefix": "k"}], ids=["tag", "prefix"])
+async def test_what_is_put_during_a_purge_is_newer_than_it(valkey: Valkey, by: Any) -> None:
+    """It is not forgotten, by tag nor by prefix."""
+    store = fresh(valkey, Interfered)
+    for key in ("k old", "k old 2"):
+        await store.put(key, b"", tags=TAG)
+    assert await store.purge(**by) == 1
+    assert set(await store.tagged("tag")) == {"k new", "k old 2"}
+    await RedisBlobs(valkey.url, namespace=store.namespace).purge()
+    await store.aclose()
+
+
+async def test_namespaces_are_apart(valkey: Valkey) -> None:
+    """Also where one begins with the other, or has the signs of a pattern."""
+    stores = [RedisBlobs(valkey.url, namespace=name) for name in ("n*", "nn", "n[n]", "n\\")]
+    for number, store in enumerate(stores):
+        await store.put("key", str(number).encode(), tags=TAG)
+    for number, store in enumerate(stores):
+        blob = await store.get("key")
+        assert blob is not None
+        assert blob.data == str(number).encode()
+        assert await store.purge() == 1
+        await store.aclose()
+
+
+async def test_all_keys_of_a_store_are_in_one_slot(valkey: Valkey) -> None:
+    """Whatever braces a key or a tag has: a cluster runs its scripts."""
+    store = fresh(valkey)
+    await store.put("{a}", b"", tags=frozenset({"}{b}", "c"}))
+    slots = {
+        await command(store, "CLUSTER", "KEYSLOT", store._prefix + key)
+        for key in [*await keys_of(store), ""]
+    }
+    assert len(slots) == 1
+    await store.purge()
+    await store.aclose()
+
+
+@pytest.mark.parametrize(
+    ("ttl", "data", "words"),
+    [(float("nan"), b"", "ttl is nan"), (None, b"x" * 101, "above max_entry_bytes 100")],
+)
+async def test_what_cannot_be_kept_is_refused(
+    valkey: Valkey, ttl: Any, data: bytes, words: str
+) -> None:
+    """And what was there stays; the message does not name the key."""
+    store = fresh(valkey, max_entry_bytes=100)
+    await store.put("person", b"old", tags=TAG)
+    with pytest.raises(ValueError, match=words) as caught:
+        await store.put("person", data, ttl=ttl)
+    assert "person" not in str(caught.value)
+    assert (await store.get("person")).data == b"old"
+    await store.purge()
+    await store.aclose()
+
+
+# --- together ---------------------------------------------------------------------------------
+
+PROGRAM = """
+import sys
+import anyio
+from lamella import Pipeline
+
+backend, url, name = sys.argv[1:]
+
+async def main():
+    stores = {"blobs": {"use": "redis", "url": url, "timeout": 5.0, "namespace": "fleet"}}
+    async with Pipeline([], "mock", stores=stores) as pipeline:
+        blobs = pipeline.ports.stores.blobs
+        await blobs.get("x")
+        print("ready", flush=True)
+        sys.stdin.readline()
+        for number in range(100):
+            await blobs.put(f"{name} {number}", b"x", ttl=60.0, tags=frozenset({"session"}))
+        print(len(await blobs.tagged("session")), flush=True)
+
+anyio.run(main, backend=backend)
+"""
+
+
+def test_two_processes_share_values(own_valkey: Valkey) -> None:
+    """Both write under one tag at the same time, and nothing is lost."""
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, backend, own_valkey.tcp, backend],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for backend in ("asyncio", "trio")
+    ]
+    try:
+        for child in children:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "ready\n"
+        for child in children:
+            assert child.stdin is not None
+            child.stdin.write("go\n")
+            child.stdin.flush()
+        counts = [int(child.communicate(timeout=30)[0]) for child in children]
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+    assert max(counts) == 200
+
+
+async def test_threads_and_loops_share_a_store(valkey: Valkey) -> None:
+    """Each loop connects by itself; all see the same values."""
+    store = fresh(valkey)
+
+    async def burst() -> None:
+        for number in range(20):
+            await store.put(f"{threading.get_ident()} {number}", b"", tags=TAG)
+
+    def run(backend: str) -> None:
+        anyio.run(burst, backend=backend)
+
+    threads = [threading.Thread(target=run, args=(b,)) for b in ("asyncio", "trio")]
+    for thread in threads:
+        thread.start()
+    await burst()
+    for thread in threads:
+        await anyio.to_thread.run_sync(thread.join)
+    assert len(await store.tagged("tag")) == 60
+    await store.purge()
+    await store.aclose()
+
+
+# --- trouble ----------------------------------------------------------------------------------
+
+
+def guarded(url: str, timeout: float = 0.1) -> GuardedBlobs:
+    """The registered store, which tries again soon."""
+    return redis_blobs(url, namespace=f"outage{next(_numbers)}", timeout=timeout, rest=0.2)
+
+
+async def until_well(store: GuardedBlobs) -> None:
+    """Wait until the store answers again."""
+    with anyio.fail_after(5):
+        while True:
+            try:
+                await store.get("x")
+            except StoreUnavailableError:
+                await anyio.sleep(0.02)
+            else:
+                return
+
+
+async def test_a_frozen_server_holds_nobody_up(own_valkey: Valkey) -> None:
+    """Each operation ends within the bound, after five at once; then it is there again."""
+    store = guarded(own_valkey.url)
+    await until_well(store)
+    await store.put("key", b"1", tags=TAG)
+    own_valkey.freeze()
+    try:
+        began = time.monotonic()
+        for _ in range(25):
+            for operation in (
+                lambda: store.get("key"),
+                lambda: store.put("other", b""),
+                lambda: store.delete("other"),
+                lambda: store.tagged("tag"),
+            ):
+                with pytest.raises(StoreUnavailableError, match="does not answer") as caught:
+                    await operation()
+                assert caught.value.retry_after
+        assert time.monotonic() - began < 5 * (0.1 + 0.3)
+        assert store.health().well is False
+    finally:
+        own_valkey.thaw()
+    await until_well(store)
+    blob = await store.get("key")
+    assert blob is not None
+    assert blob.data == b"1"
+    assert store.health().well
+    await store.aclose()
+
+
+async def test_a_restarted_server_is_empty_and_used_again(own_valkey: Valkey) -> None:
+    """While it is gone everything is an error; nothing is made up."""
+    store = guarded(own_valkey.url, timeout=1.0)
+    await store.put("key", b"1", tags=TAG)
+    own_valkey.kill()
+    for _ in range(10):
+        with pytest.raises(StoreUnavailableError):
+            await store.tagged("tag")
+    own_valkey.restart()
+    await until_well(store)
+    assert await store.get("key") is None
+    assert await store.tagged("tag") == {}
+    await store.put("key", b"2", tags=TAG)
+    assert set(await store.tagged("tag")) == {"key"}
+    await store.aclose()
+
+
+async def test_a_lost_answer_is_asked_for_again(valkey: Valkey) -> None:
+    """What was done without being heard is done again, to the same end."""
+    async with Proxy(valkey.port) as proxy:
+        store = RedisBlobs(f"redis://127.0.0.1:{proxy.port}", namespace=f"lost{next(_numbers)}")
+        await store.get("x")
+        for operation in (
+            lambda: store.put("key", b"1", tags=TAG),
+            lambda: store.get("key"),
+            lambda: store.tagged("tag"),
+            lambda: store.purge(prefix="other"),
+        ):
+            proxy.lose = 1
+            await operation()
+        assert set(await store.tagged("tag")) == {"key"}
+        await store.purge()
+        await store.aclose()
+
+
+async def test_scripts_are_sent_again(valkey: Valkey) -> None:
+    """A server that has forgotten the scripts is given them anew."""
+    store = fresh(valkey)
+    await store.put("key", b"1")
+    await command(store, "SCRIPT FLUSH")
+    assert (await store.get("key")).data == b"1"
+    await store.purge()
+    await store.aclose()
+
+
+async def test_a_full_server_refuses_and_changes_nothing(own_valkey: Valkey) -> None:
+    """What was there stays, with its tags."""
+    store = RedisBlobs(own_valkey.url)
+    await store.put("key", b"old", tags=TAG)
+    await command(store, "CONFIG SET", "maxmemory", "1mb")
+    await command(store, "CONFIG SET", "maxmemory-policy", "noeviction")
+    with pytest.raises(StoreUnavailableError, match="OOM"):
+        await store.put("key", b"x" * 2_000_000, tags=frozenset({"new"}))
+    assert {key: blob.data for key, blob in (await store.tagged("tag")).items()} == {"key": b"old"}
+    assert await store.delete("key")
+    await store.aclose()
+
+
+async def test_a_user_with_few_rights(own_valkey: Valkey, shared_state_page: str) -> None:
+    """The commands and keys that the documentation names are enough."""
+    import re
+
+    from lamella import Secret
+
+    names = shared_state_page.partition("For values it needs")[2].partition(".")[0]
+    commands = re.findall(r"`([A-Z]+)`", names)
+    admin = RedisBlobs(own_valkey.url)
+    rights = ["-@all", *[f"+{name.lower()}" for name in commands], "~{few}:*"]
+    await command(admin, "ACL SETUSER", "few", "on", ">pw", *rights)
+    url = Secret.of_value(f"redis://few:pw@127.0.0.1:{own_valkey.port}")
+    store = RedisBlobs(url, namespace="few")
+    for number in range(600):
+        await store.put(str(number), b"", ttl=60.0 + number, tags=TAG)
+    await store.put("x", b"", ttl=0.01, tags=TAG)
+    await store.put("0", b"", tags=TAG)
+    await anyio.sleep(0.02)
+    assert len(await store.tagged("tag")) == 600
+    assert await store.delete("1")
+    assert await store.purge(tag="tag", prefix="2") == 111
+    assert await store.purge() == 488
+    assert (await store.health()).well
+    await store.aclose()
+    await admin.aclose()
+
+
+@pytest.fixture
+def shared_state_page() -> str:
+    """The documentation of it."""
+    from pathlib import Path
+
+    return (Path(__file__).parents[3] / "docs" / "shared-state.md").read_text("utf-8")
+
+
+# --- by name ----------------------------------------------------------------------------------
+
+
+async def test_a_name_gives_the_store_of_the_part(valkey: Valkey) -> None:
+    """`redis` under `blobs` keeps values, under `leases` limits; made once for a process."""
+    table = {"use": "redis", "url": valkey.tcp, "namespace": f"named{next(_numbers)}"}
+    stores = {"blobs": table | {"timeout": 5.0}, "leases": table}
+    one, other = Pipeline([], "mock", stores=stores), Pipeline.preset("test", stores=stores)
+    blobs = one.ports.stores.blobs
+    await blobs.put("key", b"1")
+    assert (await other.ports.stores.blobs.get("key")) is not None
+    assert type(one.ports.stores.leases).__name__ == "GuardedLeases"
+    assert (await one.health()).stores["blobs"].well
+    await blobs.purge()
+    await one.aclose()
+    await other.aclose()
+
+
+@pytest.mark.parametrize("how", ["pipeline", "preset"])
+def test_mistakes_are_named(how: str) -> None:
+    """Each option with its place; what the part does not know is none."""
+    table = {"use": "redis", "url": "redis://h", "outage": "local", "max_entry_bytes": 0}
+    for part in ({"blobs": table}, {"records": {"use": "redis", "url": "redis://h"}}):
+        with pytest.raises(ConfigurationError) as caught:
+            if how == "pipeline":
+                Pipeline([], "mock", stores=part)
+            else:
+                Pipeline.preset("test", stores=part)
+        said = str(caught.value)
+        for words in ("stores.blobs.outage",) if "blobs" in part else ("no store of records",):
+            assert words in said
+
+
+def test_options_are_checked() -> None:
+    """When the store is made."""
+    for options in ({"max_entry_bytes": 0}, {"timeout": -1}, {"namespace": "{x}"}):
+        with pytest.raises(ConfigurationError):
+            RedisBlobs("redis://h", **options)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="give a url"):
+        RedisBlobs()
+    assert json.dumps(repr(RedisBlobs("redis://h")))
