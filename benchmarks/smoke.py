@@ -1,7 +1,7 @@
 """A short run that guards ratios loosely, and detectors by counts: `python -m benchmarks.smoke`.
 
-The bounds of times are far above what is measured, so that a busy machine does not fail it; a change that
-makes the stack several times slower does.
+The bounds of times are far above what is measured, so that a busy machine does not fail it; a
+change that makes the stack several times slower does.
 """
 
 from __future__ import annotations

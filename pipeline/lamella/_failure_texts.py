@@ -94,8 +94,8 @@ def _told(error: BaseException, depth: int, seen: set[int]) -> list[_One]:
         found.append(_one(member, depth, lead))
         lead = leads_on
         if isinstance(member, BaseExceptionGroup):
-            members: Any = member.exceptions  # pyright: ignore[reportUnknownMemberType]
-            for each in cast("tuple[BaseException, ...]", members):
+            group = cast("BaseExceptionGroup[BaseException]", member)
+            for each in group.exceptions:
                 if len(seen) >= 2 * MOST_FAILURES:
                     break
                 found += _told(each, depth + 1, seen)

@@ -48,7 +48,7 @@ _SECRET_NAMES: Final = re.compile(
     r"|subscription)[-_ ]?key|authorization|secret|passw(?:or)?d|passphrase|(?:^|[-_])pwd$|cookie"
     r"|credential|signature|token$)"
 )
-_DEEPEST: Final = 8
+_DEEPEST: Final = 10
 _MOST_ITEMS: Final = 10_000
 _MOST_LETTERS: Final = 1_000_000
 _MOST_BITS: Final = 1024

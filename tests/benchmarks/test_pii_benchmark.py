@@ -26,12 +26,14 @@ def _from_the_root(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def spans(*given: tuple[int, int, str]) -> tuple[Span, ...]:
+    """Spans, by start, end and kind."""
     from benchmarks.pii.gold import Span
 
     return tuple(Span(*one) for one in given)
 
 
 def scored(there: tuple[Span, ...], found: tuple[Span, ...], **options: Any) -> dict[str, Score]:
+    """What becomes of each kind in one text."""
     from benchmarks.pii.gold import Sample
     from benchmarks.pii.metrics import scores
 

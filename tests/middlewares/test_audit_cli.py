@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -112,29 +113,77 @@ def test_a_head_shows_what_was_cut_off(audit: Audited) -> None:
     assert "cut off" in done.out
 
 
+SEALED = ("--subject", "user:ada", "--seal-with", "env:AUDIT_SEAL")
+
+
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "code", "words"),
     [
-        (("verify", "none"), "There is no audit log in 'none'"),
-        (("verify", "{log}", "--head", "none"), "none: No such file"),
-        (("verify", "{log}", "--head", "{log}/log.id"), "does not hold heads"),
-        (("verify", "{log}", "--key", "nothing"), "the public key of an audit log is none"),
-        (("prove", "{log}"), "There is no record to prove"),
-        (("prove", "{log}", "--seq", "999"), "no such record"),
-        (("export", "{log}", "--since", "yesterday"), "--since 'yesterday' is no time"),
-        (("export", "{log}", "--seal-with", "env:AUDIT_SEAL"), "needs both"),
-        (("head", "none"), "has no id"),
-        (("erase", "{log}", "--subject", "user:ada"), "--seal-with"),
-        (("nothing",), "nothing"),
+        (("verify",), 2, "requires an argument. See lamella audit verify --help"),
+        (("verify", "none"), 2, "There is no audit log in 'none'"),
+        (("verify", "{log}", "--head", "none"), 2, "'none' cannot be read: No such file"),
+        (("verify", "{log}", "--head", "{log}/log.id"), 2, "line 1 is no JSON object"),
+        (("verify", "{log}", "--key", "nothing"), 2, "the public key of an audit log is none"),
+        (("prove", "{log}"), 2, "There is no record to prove"),
+        (("prove", "{log}", "--seq", "999"), 1, "no such record"),
+        (("prove", "{log}", "--since", "{heads}", "--seq", "1"), 2, "goes with no other option"),
+        (("prove", "{log}", "--since", "none"), 2, "'none' cannot be read"),
+        (("check", "none"), 2, "'none' cannot be read"),
+        (("export", "{log}", "--since", "yesterday"), 2, "--since 'yesterday' is no time"),
+        (("export", "{log}", "--seal-with", "env:AUDIT_SEAL"), 2, "needs both"),
+        (("export", "{log}", *SEALED[2:], "--subject-keys", "none"), 2, "There is no directory"),
+        (("head", "none"), 2, "has no id"),
+        (("head", "{log}", "--sign-with", "nothing"), 2, "by reference"),
+        (("erase", "{log}", "--subject", "user:ada"), 2, "--seal-with"),
+        (("erase", "{log}", *SEALED, "--subject-keys", "none"), 2, "There is no directory"),
+        (("nothing",), 2, "See lamella audit --help"),
     ],
 )
 def test_wrong_command_lines_are_told(
-    audit: Audited, arguments: tuple[str, ...], words: str
+    audit: Audited, arguments: tuple[str, ...], code: int, words: str
 ) -> None:
-    """In a sentence that names what is wrong."""
-    done = audit(*[each.format(log=audit.log) for each in arguments])
-    assert done.code in {1, 2}
+    """In a sentence that names what is wrong; only what is wrong with a log has exit code 1."""
+    done = audit(*[each.format(log=audit.log, heads=audit.heads) for each in arguments])
+    assert done.code == code
     assert words in done.err
+
+
+def test_names_in_a_log_steer_no_terminal(audit: Audited) -> None:
+    """Whoever wrote them: no colours, no titles, and no second line that says that all is good."""
+    (Path(audit.log) / "\x1b[2Jx\ngood.audit").write_bytes(b"")
+    done = audit("verify", audit.log)
+    assert done.code == 1
+    assert "\x1b" not in done.out
+    assert not [line for line in done.out.splitlines() if line.startswith("good")]
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (("verify", "{log}", "--head", "{heads}"), 0),
+        (("prove", "{log}", "--seq", "1"), 0),
+        (("export", "{log}", "--proofs"), 0),
+        (("head", "{log}"), 0),
+        (("head", "{log}", "--merge"), 0),
+        (("verify", "{log}", "--key", "x"), 2),
+        (("head", "{log}", "--sign-with", "env:AUDIT_SIGN"), 2),
+    ],
+)
+def test_without_the_extra_everything_but_signatures_works(
+    audit: Audited, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], code: int
+) -> None:
+    """Chain, tree and kept heads need no cryptography; what does need it says what to install."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "cryptography"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    find_spec = sys.modules["importlib.util"].find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec",
+        lambda name, *more: None if name == "cryptography" else find_spec(name, *more),
+    )
+    done = audit(*[each.format(log=audit.log, heads=audit.heads) for each in command])
+    assert done.code == code, done.err
+    if code or command[0] == "verify":
+        assert 'pip install "lamella[audit]"' in done.out + done.err
 
 
 def test_a_proof_is_checked_without_the_log(audit: Audited) -> None:
@@ -217,6 +266,15 @@ def test_an_export_stops_at_the_first_bad_record(audit: Audited) -> None:
     assert done.code == 1
     assert len(done.lines) == 5
     assert "record 5" in done.err
+
+
+def test_a_proof_of_what_comes_after_a_bad_record_is_refused(audit: Audited) -> None:
+    """It says why there is none."""
+    (path,) = segments(Path(audit.log))
+    path.write_bytes(path.read_bytes().replace(b'"user":"ada"', b'"user":"eve"', 1))
+    done = audit("prove", audit.log, "--seq", "9")
+    assert (done.code, done.out) == (1, "")
+    assert "record 1" in done.err
 
 
 def test_a_subject_is_erased(audit: Audited) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
+import anyio
+import attrs
 import pytest
 from audit_disks import segments
 from audit_logs import KEY, SEAL, ask, pipeline, records, signer
@@ -88,8 +92,6 @@ async def test_erasing_a_subject_makes_its_content_unreadable_for_ever(tmp_path:
 
 async def test_a_subject_that_comes_back_gets_another_key(tmp_path: Path) -> None:
     """Within a minute of an erasure elsewhere; what was erased stays erased."""
-    import anyio
-
     async with sealing(tmp_path) as line:
         await line.run(ask("first"))
         box = envelopes(tmp_path)
@@ -227,6 +229,61 @@ async def test_keys_that_cannot_be_kept_refuse_the_request(tmp_path: Path) -> No
         with pytest.raises(AuditError, match="can be neither read nor kept"):
             await line.run(ask())
     assert not transport.requests
+
+
+@pytest.mark.parametrize("step", range(3))
+async def test_an_erasure_that_is_killed_harms_nobody_and_can_be_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """No key is left half overwritten, which would refuse all later requests of its subject."""
+    async with sealing(tmp_path) as line:
+        await line.run(ask("first"))
+        box = envelopes(tmp_path)
+        tag = box.tag("acme", "user:ada")
+        before = [path.read_bytes() for path in (tmp_path / "keys").rglob("*.key")]
+        with monkeypatch.context() as patch:
+            patch.setattr(*[(Path, "rename"), (os, "fsync"), (Path, "unlink")][step], _killed)
+            with pytest.raises(KeyboardInterrupt):
+                await box.erase(attrs.evolve(line.ports, thread=_here), tag)
+        await anyio.sleep(KEPT_SECONDS + 1)
+        await line.run(ask("second"))
+        await box.erase(line.ports, tag)
+    left = [path.read_bytes() for path in (tmp_path / "keys").rglob("*") if path.is_file()]
+    assert left == []
+    assert len(before) == 1
+
+
+def _killed(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+async def _here(function: Any, *args: Any) -> Any:
+    return function(*args)
+
+
+def test_keys_are_kept_and_erased_by_many_at_once(tmp_path: Path) -> None:
+    """Whoever makes one while another erases has a key that is there or is gone, and no error."""
+    keys, failures = KeyFiles(tmp_path), list[BaseException]()
+
+    def work(number: int) -> None:
+        try:
+            for turn in range(60):
+                if number:
+                    keys.put(f"{number}-{turn}", b"x" * 96, "tag")
+                    assert set(keys.tagged("tag").values()) <= {b"x" * 96}
+                else:
+                    keys.purge("tag")
+        except BaseException as error:  # noqa: BLE001 - shown below, in the test's own thread
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert failures == []
+    keys.purge("tag")
+    assert list((tmp_path / "tag").iterdir()) == []
 
 
 async def test_files_of_keys_are_for_their_owner_alone(tmp_path: Path) -> None:

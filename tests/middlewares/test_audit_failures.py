@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
+import shutil
+import threading
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -12,7 +15,7 @@ import anyio
 import attrs
 import pytest
 from audit_disks import FailingDisk, segments
-from audit_logs import KEY, ask, pipeline, records
+from audit_logs import KEY, SEAL, ask, heads_in, pipeline, records
 
 from lamella import (
     AuditError,
@@ -228,6 +231,126 @@ async def test_an_outcome_without_a_form_is_written_without_its_particulars(
     assert [outcome["outcome"], outcome["unwritable"]] == ["failed", "TypeError"]
     assert outcome["intent"]["seq"] == intent["seq"]
     assert outcome["user"] == "ada"
+
+
+async def test_an_owed_outcome_without_a_form_stands_in_nobodys_way(
+    tmp_path: Path, disk: FailingDisk
+) -> None:
+    """It is written without its particulars, late, and the pipeline closes."""
+
+    async def fill(request: Request[Any], call_next: Any) -> Any:
+        fail(disk)
+        return await call_next(request)
+
+    error = RateLimitError("slow", status=cast("int", 429.5))
+    async with pipeline(tmp_path, [error], inside=(fill,)) as line:
+        with pytest.raises(RateLimitError):
+            await line.run(ask())
+        disk.fails = {}
+        await anyio.sleep(30)
+        assert health(await line.health())[0]
+    (outcome,) = records(tmp_path, "outcome")
+    assert [outcome["unwritable"], outcome["late"]] == ["TypeError", True]
+
+
+async def test_an_outcome_that_is_being_written_at_closing_is_written_once(
+    tmp_path: Path, disk: FailingDisk
+) -> None:
+    """Whoever had begun to settle what is owed is cancelled; closing goes on where that was."""
+    slow = [0.0]
+
+    async def thread(function: Any, *args: Any) -> Any:
+        await anyio.sleep(slow[0])
+        return function(*args)
+
+    async def fill(request: Request[Any], call_next: Any) -> Any:
+        response = await call_next(request)
+        fail(disk)
+        return response
+
+    ports = attrs.evolve(virtual_ports(), thread=thread)
+    line = pipeline(tmp_path, inside=(fill,), ports=ports)
+    await line.run(ask())
+    slow[0] = 5.0
+    await anyio.sleep(0.2)  # the first try is under way
+    disk.fails = {}
+    await line.aclose()
+    assert len(records(tmp_path, "outcome")) == 1
+    assert not verify(tmp_path).open_calls
+
+
+async def test_the_link_to_the_intent_survives_content_that_hangs(tmp_path: Path) -> None:
+    """What takes too long is left out of the outcome, and nothing else is."""
+    slow = [0.0]
+
+    class Keys:
+        async def put(self, *_: Any, **__: Any) -> None: ...
+
+        async def tagged(self, _: str) -> dict[str, Any]:
+            await anyio.sleep(slow[0])
+            return {}
+
+        async def purge(self, **_: Any) -> int:
+            return 0
+
+    async def slow_down(request: Request[Any], call_next: Any) -> Any:
+        slow[0] = 100.0
+        await anyio.sleep(61)  # the subject's key is not remembered any more
+        return await call_next(request)
+
+    options: dict[str, Any] = {"content": "sealed", "seal_with": SEAL, "subject_keys": Keys()}
+    async with pipeline(tmp_path, inside=(slow_down,), **options) as line:
+        response = await line.run(ask())
+    assert [note.name for note in response.trace.notes] == ["audit.outcome_late"]
+    (intent,), (outcome,) = records(tmp_path, "intent"), records(tmp_path, "outcome")
+    assert outcome["intent"]["seq"] == intent["seq"]
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+async def test_a_forked_child_that_closes_writes_nothing_of_its_parents(
+    tmp_path: Path, disk: FailingDisk
+) -> None:
+    """What is owed is its parent's."""
+
+    async def fill(request: Request[Any], call_next: Any) -> Any:
+        response = await call_next(request)
+        fail(disk)
+        return response
+
+    line = pipeline(tmp_path, inside=(fill,))
+    await line.run(ask())
+    disk.fails = {}
+    child = os.fork()
+    if child == 0:
+        try:
+            thread = threading.Thread(target=anyio.run, args=(line.layers[0].aclose,))  # type: ignore[attr-defined]
+            thread.start()
+            thread.join(30)
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)  # noqa: ASYNC222 - it ends by itself
+    assert records(tmp_path, "outcome") == []
+    await line.aclose()
+    assert len(records(tmp_path, "outcome")) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="open files cannot be removed there")
+async def test_a_log_that_is_deleted_under_its_writer_keeps_its_name(tmp_path: Path) -> None:
+    """One request is refused; the log that is made again is the same one, and says what is gone."""
+    directory, sink = tmp_path / "log", tmp_path / "heads"
+    async with pipeline(directory, heads=Heads(every=2, sinks=[sink])) as line:
+        await line.run(ask())
+        await anyio.sleep(1)
+        shutil.rmtree(directory)
+        with pytest.raises(AuditError, match="removed"):
+            await line.run(ask())
+        await line.run(ask())
+    async with pipeline(directory) as line:
+        await line.run(ask())
+    for heads in ([], heads_in(sink)):
+        report = verify(directory, heads=heads)
+        assert [problem.reason for problem in report.problems] == ["missing"]
 
 
 async def test_what_a_failing_disk_leaves_behind_is_no_tampering(

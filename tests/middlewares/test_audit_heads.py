@@ -28,6 +28,7 @@ from lamella_middlewares.audit._forest import Forest
 from lamella_middlewares.audit._given import read_heads
 from lamella_middlewares.audit._heads import head_problem, make_head, merge_head
 from lamella_middlewares.audit._keys import Signer, public_key, signed_by, trusted
+from lamella_middlewares.audit._sinks import append_line
 from lamella_middlewares.audit._tree import (
     consistency_proof,
     inclusion_proof,
@@ -239,12 +240,29 @@ def test_the_tree_that_is_kept_whole_is_the_tree(data: list[bytes], draw: st.Dat
             call()
 
 
+def test_half_a_line_in_a_file_of_heads_spoils_no_other(tmp_path: Path) -> None:
+    """A full disk has left it; the next head begins a line of its own."""
+    place = tmp_path / "heads"
+    for line in (b'{"a":1}\n', b'{"b":'):
+        append_line(str(place), line)
+    append_line(str(place), b'{"c":1}\n')
+    assert place.read_bytes() == b'{"a":1}\n{"b":\n{"c":1}\n'
+    with pytest.raises(ConfigurationError, match="line 2 is no JSON object"):
+        read_heads(place)
+
+
+def test_trust_is_found_in_a_long_row_of_keys() -> None:
+    """In a moment, whoever wrote the row."""
+    pairs = [(str(number), str(number + 1)) for number in range(50_000)]
+    assert len(trusted(["25000"], pairs)) == 50_001
+
+
 def test_files_of_heads_must_hold_heads(tmp_path: Path) -> None:
     """One to a line, or a single one over several lines."""
     place = tmp_path / "heads"
     place.write_text('{\n "a": 1\n}\n')
     assert read_heads(place) == [{"a": 1}]
-    for text in ("", "nothing", "[1]", '{"a": 1}\nno'):
-        place.write_text(text)
+    for data in (b"", b"nothing", b"[1]", b'{"a": 1}\nno', b"\xff\xfe", b"[" * 100_000):
+        place.write_bytes(data)
         with pytest.raises(ConfigurationError, match="does not hold heads"):
             read_heads(place)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -187,6 +188,40 @@ async def test_where_no_segment_can_begin_nothing_is_acknowledged(
     written, refused = await append_all(log, 1)
     assert written == [0]
     assert max(good(path)[0].get("lost", 0) for path in segments(tmp_path)) == 3
+
+
+async def test_where_there_are_no_locks_nothing_is_left_behind(tmp_path: Path) -> None:
+    """Neither files nor open ones, however many records are refused; the error says what it is."""
+    disk = FailingDisk()
+    disk.fails["lock"] = errno.ENOLCK
+    log, ports = AuditLog(tmp_path, disk=disk), virtual_ports()
+    opened: set[int] = set()
+    for number in range(5):
+        with pytest.raises(AuditError, match="ENOLCK"):
+            await log.append(ports, "intent", {"n": number})
+        file = os.open(tmp_path, os.O_RDONLY) if os.name != "nt" else 0
+        opened.add(file)
+        os.close(file)
+    assert len(opened) == 1
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="open files cannot be removed there")
+@pytest.mark.parametrize("fsync", ["group", "none"])
+async def test_what_is_written_to_a_removed_file_is_not_acknowledged(
+    tmp_path: Path, fsync: Any
+) -> None:
+    """A directory that is deleted under a running process refuses one record, and is made again."""
+    directory = tmp_path / "log"
+    log, ports = AuditLog(directory, fsync=fsync), virtual_ports()
+    await log.append(ports, "intent", {"n": 0})
+    shutil.rmtree(directory)
+    with pytest.raises(AuditError, match="the segment's file was removed"):
+        await log.append(ports, "intent", {"n": 1})
+    await log.append(ports, "intent", {"n": 2})
+    assert told(directory) == [2]
+    header = good(segments(directory)[0])[0]
+    assert (header["why"], header["error"], header["lost"]) == ("failed", "ENOENT", 1)
 
 
 async def test_a_directory_that_is_a_file_is_an_error(tmp_path: Path) -> None:

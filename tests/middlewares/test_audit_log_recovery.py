@@ -18,8 +18,11 @@ from audit_disks import FailingDisk, good, segments, told
 
 from lamella import AuditError
 from lamella.testing import run_virtual, virtual_ports
+from lamella_middlewares.audit._chain import Chain
 from lamella_middlewares.audit._log import AuditLog
 from lamella_middlewares.audit._reading import read_segment
+from lamella_middlewares.audit._record import Draft
+from lamella_middlewares.audit._writer import Writer
 
 pytestmark = pytest.mark.anyio
 
@@ -91,6 +94,65 @@ async def test_an_end_torn_at_any_byte_is_set_aside_and_told(
         assert (adopted["torn"], adopted["torn_digest"]) == (len(torn), digest)
         assert torn_in(directory) == ([torn] if torn else [])
         assert (last["kept"] in contents(directory)) == bool(torn)
+
+
+@pytest.mark.parametrize(
+    "tail", [b'{"a":"\xff"}\n', b'"\xff"\n', b"[" * 900 + b"\n", b"\n", b"0\n"]
+)
+async def test_an_end_of_whatever_bytes_refuses_nobody(
+    tmp_path: Path, dead: tuple[str, bytes], tail: bytes
+) -> None:
+    """Garbage in a dead segment is no reason not to write down a request."""
+    name, content = dead
+    died(tmp_path, name, content + tail)
+    for _ in range(2):
+        own = await next_life(tmp_path)
+        assert [record["kind"] for record in own] == ["segment", "intent", "note", "closed"]
+
+
+def test_nobody_waits_for_the_dead(tmp_path: Path, dead: tuple[str, bytes]) -> None:
+    """A large segment is read piece by piece; in between, and before, records are written."""
+    chain, lines = Chain(), list[bytes]()
+    for number in range(4000):
+        kind, fields = ("intent", {"text": "x" * 200}) if number else ("segment", {"format": 1})
+        lines.append(chain.add(Draft.of(kind, fields).stamp(number, number))[0])
+    path = died(tmp_path, dead[0], b"\n".join(lines) + b"\n")
+    read = [0]
+
+    class Disk(FailingDisk):
+        def read(self, file: int, offset: int, count: int) -> bytes:
+            found = super().read(file, offset, count)
+            read[0] += len(found)
+            return found
+
+    writer = Writer(tmp_path, Disk(), sync=True, max_bytes=10**6, header={})
+    pieces, more = 0, True
+    while more:
+        writer.write(virtual_ports().new_id, [Draft.of("intent", {"n": pieces}).stamp(9, 9)])
+        before = read[0]
+        more = writer.look_after()
+        assert read[0] - before < 700_000
+        pieces += 1
+    assert read[0] > path.stat().st_size > 1_300_000
+    assert pieces > 4
+    assert good(path)[-1]["kind"] == "recovered"
+    own = good(segments(tmp_path)[0])
+    assert [record["n"] for record in own if record["kind"] == "intent"] == list(range(pieces))
+    assert "adopted" in [record["kind"] for record in own]
+
+
+async def test_what_had_no_name_yet_is_removed(tmp_path: Path, dead: tuple[str, bytes]) -> None:
+    """A process that dies while it begins a segment leaves a small file; an hour later it goes."""
+    name, content = dead
+    names = (f"{name}.new", f"{name[:-6]}.0123.torn.new")
+    for each in (*names, "mine.new"):
+        died(tmp_path, each, content)
+        os.utime(tmp_path / each, (1, 1))
+    fresh = died(tmp_path, f"1{name}.new", content)
+    os.utime(fresh, (1_735_689_600, 1_735_689_600))  # the virtual clock's present
+    await next_life(tmp_path)
+    left = {each for each in contents(tmp_path) if each.endswith(".new")}
+    assert left == {"mine.new", fresh.name}
 
 
 async def test_it_is_done_once(tmp_path: Path, dead: tuple[str, bytes]) -> None:
@@ -225,6 +287,7 @@ WORKER = """
 import os, sys
 import anyio
 from lamella import Ports
+from lamella_middlewares.audit._chain import Chain
 from lamella_middlewares.audit._log import AuditLog
 
 async def main(directory, fsync, who):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from hashlib import sha256
@@ -22,9 +23,11 @@ from lamella import ConfigurationError
 from lamella.testing import run_virtual
 from lamella_middlewares.audit import Heads
 from lamella_middlewares.audit._chain import Chain
+from lamella_middlewares.audit._forest import Forest
 from lamella_middlewares.audit._heads import head_problem
 from lamella_middlewares.audit._prove import check_proof, consistency, head_of, prove
 from lamella_middlewares.audit._record import Draft
+from lamella_middlewares.audit._tree import leaf_hash
 from lamella_middlewares.audit._verify import Report, verify
 
 pytestmark = pytest.mark.anyio
@@ -250,6 +253,42 @@ async def test_a_head_without_its_signature_shows(log: Log) -> None:
         report = log.check(heads=False)
         problem = report.problems[0]
         assert (problem.reason, problem.seq) == ("signature", place), change
+
+
+async def test_a_kept_head_needs_no_signature(log: Log) -> None:
+    """That somebody else kept it is as good; the heads in the log must have theirs all the same."""
+    assert log.whole["key"] is None
+    assert verify(log.directory, heads=[log.whole], keys=[ADA]).ok
+    log.path.write_bytes(b"".join(log.lines[:-1]))
+    (problem,) = verify(log.directory, heads=[log.whole], keys=[ADA]).problems
+    assert problem.reason == "truncated"
+
+
+async def test_nobody_can_say_of_a_covered_record_that_it_had_been_given_up(log: Log) -> None:
+    """A file that is put beside, with a header about a failed disk, excuses nothing."""
+    lines = log.lines
+    forest = Forest()
+    for line in lines[:FIRST]:
+        forest.add(leaf_hash(line.rstrip(b"\n")))
+    said = {
+        "format": 1, "segment": "later", "previous": log.path.stem, "why": "failed",
+        "previous_size": FIRST, "previous_root": forest.root(FIRST).hex(),
+    }  # fmt: skip
+    header = Chain().add(Draft.of("segment", said).stamp(0, 0))[0]
+    (log.directory / "later.audit").write_bytes(header + b"\n")
+    assert log.check(heads=False).ok
+    log.path.write_bytes(b"".join([*lines[:FIRST], edited(lines[FIRST], user="eve"), *lines[6:]]))
+    problem = log.check(heads=False).problems[0]
+    assert (problem.segment, problem.seq, problem.reason) == (log.path.stem, FIRST, "chain")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such files")
+async def test_what_is_no_file_is_not_read(log: Log) -> None:
+    """A pipe would hold the verifier up for ever."""
+    os.mkfifo(log.directory / "pipe.audit")
+    (log.directory / "folder.audit").mkdir()
+    report = log.check()
+    assert [problem.reason for problem in report.problems] == ["unreadable"] * 2
 
 
 async def test_heads_follow_each_other(log: Log) -> None:

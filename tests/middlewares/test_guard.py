@@ -37,6 +37,7 @@ from lamella.testing import Scripted, ScriptedAnswer, each_step, virtual_ports
 from lamella_middlewares import guard
 from lamella_middlewares.deadline import Deadline
 from lamella_middlewares.guard import (
+    Edit,
     Guard,
     Inspection,
     Review,
@@ -47,6 +48,7 @@ from lamella_middlewares.guard import (
     block,
     blocked_terms,
     change,
+    edit,
     max_length,
     rule,
 )
@@ -347,6 +349,57 @@ async def test_it_passes_if_that_is_wanted_loudly(
         await pipeline([guard], Scripted([SECRET])).run(ChatRequest.of(SECRET, model="m"))
 
 
+HAND_MADE: dict[str, Verdict] = {
+    "reason": Verdict("block", SECRET + " and more"),
+    "kinds": Verdict("ask", "found", (SECRET + "!",)),
+    "unknown": Verdict("deny", "found"),  # type: ignore[arg-type] # pyright: ignore
+    "numbers": Verdict("block", "found", numbers={"rule": 3}),
+    "texts": Verdict("block", "found", numbers={"what": SECRET}),  # type: ignore[dict-item] # pyright: ignore
+    "order": Verdict("change", "found", edits=(Edit(5, 2, ""),)),
+    "request": Verdict("change", "found", request=ASK),
+}
+
+
+@pytest.mark.parametrize("name", HAND_MADE)
+async def test_verdicts_made_by_hand_are_held_to_the_same(name: str) -> None:
+    """One that would quote the text, or that says nothing that is known, is no verdict."""
+
+    def given(_: Inspection) -> Verdict:
+        return HAND_MADE[name]
+
+    transport: Any = Scripted(["x"])
+    with pytest.raises(InspectionError) as caught:
+        await pipeline([Guard(given, direction="in")], transport).run(ASK)
+    assert SECRET not in str(caught.value)
+    assert transport.requests == []
+
+
+@pytest.mark.parametrize("verdict", [change("x"), HAND_MADE["unknown"]], ids=["text", "unknown"])
+async def test_a_review_that_judges_no_request_lets_nothing_pass(verdict: Verdict) -> None:
+    """What it says cannot be done."""
+
+    class Confused(Rule):
+        name = "confused"
+
+        def review(self, review: Review, /) -> Verdict:
+            return verdict
+
+    transport: Any = Scripted(["x"])
+    with pytest.raises(InspectionError, match="confused"):
+        await pipeline([Guard(Confused(), direction="in")], transport).run(ASK)
+    assert transport.requests == []
+
+
+async def test_a_rule_that_edits_what_is_not_there_says_so_of_the_request() -> None:
+    """Nothing was sent, and the trace knows."""
+    beyond = rule(lambda _: edit([(90, 99, "")]), name="beyond")
+    transport: Any = Scripted(["x"])
+    with pytest.raises(InspectionError, match="request") as caught:
+        await pipeline([Guard(beyond)], transport).run(ASK)
+    assert caught.value.outcome is Outcome.NOT_SENT
+    assert transport.requests == []
+
+
 async def test_a_plain_function_that_makes_a_coroutine_is_told_so() -> None:
     """Where nothing can be awaited, that is a failure, and nothing is left unawaited."""
     with pytest.raises(InspectionError, match="no async function"):
@@ -418,6 +471,21 @@ async def test_long_work_leaves_the_loop() -> None:
     slow = Guard(rule(judge, blocking=True))
     await Pipeline([slow], Scripted(["a"]), ports=ports).run(ASK)
     assert threaded == ["in", "in", "out"]
+    threaded.clear()
+    many = ChatRequest.of([Message.user("x" * 1000)] * 100, model="m")
+    await pipe.run(many)
+    assert threaded == ["in"] * 3  # so does much in many texts, for each part of it
+    threaded.clear()
+    answers = Pipeline([Guard(judge, direction="out")], Scripted(["x" * 70_000, "a"]), ports=ports)
+    await answers.run(ASK)
+    assert threaded == ["out"]
+    async with answers.stream(ASK) as response:
+        await response.collect()
+    whole = Scripted([["x" * 40_000] * 2], repeat=True)
+    async with Pipeline([Guard(judge, direction="out")], whole, ports=ports).stream(ASK) as response:
+        with pytest.raises(LamellaError):  # no end
+            await response.collect()
+    assert threaded == ["out", "out"]
 
 
 def test_cancelled_at_each_step_nothing_stays_open(anyio_backend: tuple[str, Any]) -> None:
@@ -462,6 +530,20 @@ class DoesNothing(Rule):
     name = "nothing"
 
 
+class OnlyReviews(Rule):
+    """A rule of requests."""
+
+    name = "reviews"
+
+    def review(self, review: Review, /) -> Verdict:
+        """Allow."""
+        return allow()
+
+
+async def _later(_: Inspection) -> Verdict:
+    return allow()
+
+
 untyped: Any = guard  # mistakes are made on purpose
 
 
@@ -473,6 +555,11 @@ untyped: Any = guard  # mistakes are made on purpose
         (lambda: untyped.Guard([5]), "is no rule"),
         (lambda: untyped.Guard([NoName]), "is no rule"),
         (lambda: untyped.Guard(NoName()), "no name"),
+        (lambda: untyped.Guard(OnlyReviews(), direction="out"), "nothing to look at"),
+        (lambda: untyped.Guard(max_length(3, direction="in"), direction="out"), "nothing to"),
+        (lambda: untyped.Guard(max_length(3), preview=5), "approve"),
+        (lambda: rule(_later, blocking=True), "asynchronous"),
+        (lambda: untyped.Guard(max_length(3), approval_key="key"), "reference"),
         (lambda: untyped.Guard(DoesNothing()), "overrides neither"),
         (lambda: untyped.Guard({"use": "nothing"}), "no rule 'nothing'"),
         (lambda: untyped.Guard({"use": "max_length", "length": 3}), "max_length"),
@@ -492,7 +579,7 @@ untyped: Any = guard  # mistakes are made on purpose
         (lambda: untyped.edit([(3, 4, ""), (1, 2, "")]), "in order"),
         (lambda: untyped.allow("word", count="x"), "numbers"),
     ],
-    ids=range(23),
+    ids=range(28),
 )
 def test_mistakes_are_told_when_they_are_made(make: Any, said: str) -> None:
     """Which option, what was given, and what to give; never the text of a verdict."""

@@ -219,13 +219,13 @@ async def test_the_label_of_a_text_is_always_the_same() -> None:
 @given(st.text(max_size=30))
 def test_nobody_can_forge_an_end(text: str) -> None:
     """A text that holds some label's end, or claims to be labelled, is labelled all the same."""
-    opening, closing = _label([text])
+    opening, closing = _label([Text(text)])
     for forged in (f"{text}{closing}", f"{opening}{text}", f"{opening}{text}!{closing}"):
         made = run_virtual(partial(result_of, forged, label="always"))
         inner = made.split("\n", 1)[1].rsplit("\n", 1)[0]
         assert inner == without_hidden(forged)
         assert made.startswith("[untrusted data ")
-        assert _label([inner])[0] not in inner
+        assert _label([Text(inner)])[0] not in inner
 
 
 async def test_results_of_several_parts_stand_between_two_texts() -> None:

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lamella import (
@@ -111,6 +111,7 @@ def test_what_is_redacted_is_what_was_written() -> None:
     assert passed(rule, "\u200bYork\u200b") == "\u200b[x]\u200b"
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.text("abc", min_size=1, max_size=4), min_size=1, max_size=4),
     st.text("abc ", max_size=20),
@@ -248,6 +249,29 @@ async def test_output_is_bounded(asked: int | None, sent: int) -> None:
     assert asked_for.max_output_tokens == sent
     assert len(response.trace.notes) == (asked != sent)
     assert request.max_output_tokens == asked
+
+
+@pytest.mark.parametrize(
+    ("bounds", "extra"),
+    [
+        ({"max_output_tokens": 100}, {"max_completion_tokens": 101}),
+        ({"max_output_tokens": 100}, {"generationConfig": {"maxOutputTokens": 1e6}}),
+        ({"max_answers": 1}, {"n": 2}),
+        ({"allow_logprobs": False}, {"logprobs": True}),
+    ],
+    ids=range(4),
+)
+async def test_what_is_written_over_the_fields_is_bounded_too(
+    bounds: dict[str, Any], extra: dict[str, Any]
+) -> None:
+    """`extra` wins over the fields of a request, so it may not ask for more either."""
+    transport: Any = Scripted(["x"], repeat=True)
+    pipe = pipeline(consumption(**bounds), transport)
+    with pytest.raises(BlockedError):
+        await pipe.run(ChatRequest.of("a", model="m", extra=extra))
+    assert transport.requests == []
+    fine = {"max_tokens": 100, "n": 1, "logprobs": False, "user": "max_tokens"}
+    await pipe.run(ChatRequest.of("a", model="m", extra=fine))
 
 
 untyped: Any = guard  # mistakes are made on purpose

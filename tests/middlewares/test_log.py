@@ -157,7 +157,7 @@ async def test_content_is_what_the_redacting_layer_lets_observers_see() -> None:
         (record,) = kept.records
         found = record.get("content")
         assert (found is not None) is content
-        if content:
+        if found is not None:
             assert list(found) == ["0"]
             (message,), (answer,) = found["0"]["messages"], found["0"]["answer"]
             assert (message["content"], answer["content"]) == ("my name is [PERSON]", "[PERSON]")

@@ -161,6 +161,12 @@ def test_the_package_knows_national_groups(monkeypatch: pytest.MonkeyPatch) -> N
     assert _found(text) == []
 
 
+@pytest.mark.parametrize("sign", ["+", "(+", "+("])
+def test_what_the_text_ends_with_is_not_before_its_first_number(sign: str) -> None:
+    """A sign belongs to the number behind it, and to none at the beginning of the text."""
+    assert _found(f"415-555-2671 is all {sign}") == ["415-555-2671"]
+
+
 def test_a_number_ends_where_its_plan_says(library: str) -> None:
     """Digits behind a number with a calling code are no part of it once it is whole."""
     assert _found("+41 79 123 45 67 12 cars") == ["+41 79 123 45 67"]

@@ -140,7 +140,7 @@ def test_what_is_harmless_is_passed_on_as_it_is(logger: logging.Logger) -> None:
     """Template and arguments too, for formatters that use them."""
     seen: list[logging.LogRecord] = []
     handler = logging.Handler()
-    handler.emit = seen.append  # type: ignore[method-assign]
+    handler.emit = seen.append  # type: ignore[method-assign, assignment]
     handler.addFilter(ScrubFilter())
     logger.addHandler(handler)
     given = ("GET", 200, 1.5, None, decimal.Decimal(2))
@@ -225,6 +225,7 @@ def test_a_processor_lets_no_secret_through(renderer: str, earlier: str) -> None
     if (renderer, earlier) == ("console", "tables"):
         pytest.skip("structlog's own console knows no tables")
     say = bound(renderer, *EARLIER[earlier]).bind(bound=VALUE).error
+    lines: list[str] = []
     try:
         raise_planted()
     except ExceptionGroup as error:

@@ -21,6 +21,7 @@ from lamella._secret_values import (
     CALM_SECONDS,
     PATIENCE_SECONDS,
     REFUSED_PATIENCE_SECONDS,
+    Flight,
     SourcedValue,
     Terms,
 )
@@ -403,6 +404,14 @@ def test_a_loop_that_ends_leaves_nobody_waiting(backend: str) -> None:
 
     run_virtual(briefly, backend=backend)
     assert run_virtual(whole, backend=backend) == "a-value-2"
+
+
+async def test_a_question_that_is_lost_is_asked_again(world: World) -> None:
+    """Nobody waits for ever for a thread that has vanished, nor asks without end."""
+    value = SourcedValue(world.source, "own:a", world.ports.monotonic)
+    value._flight = Flight(world.ports.monotonic(), 0, None)
+    assert await value.fetch(Terms(300, 0), world.ports) == "a-value-1"
+    assert world.ports.monotonic() >= ASK_SECONDS
 
 
 async def test_a_fork_asks_for_itself(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,17 +11,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from lamella import ConfigurationError, Secret
+from lamella import AuditError, ConfigurationError, Secret
 from lamella._ports import default_ports
 
 if TYPE_CHECKING:
     from lamella_middlewares.audit._envelope import Envelopes
+    from lamella_middlewares.audit._scan import Problem
     from lamella_middlewares.audit._verify import Report
+
+T = TypeVar("T")
 
 GOOD: Final = 0
 BAD: Final = 1
@@ -44,11 +47,9 @@ def verify(
         without: The id of a file that was taken away on purpose. May be given again.
         json: Print a JSON object.
     """
-    from lamella_middlewares.audit._verify import read_heads
     from lamella_middlewares.audit._verify import verify as run
 
-    heads = [one for path in head for one in read_heads(path)]
-    report = run(directory, heads=heads, keys=_keys(key), without=without)
+    report = run(directory, heads=_heads(head), keys=_keys(key), without=without)
     if json:
         _show(report.to_dict())
     else:
@@ -77,10 +78,12 @@ def prove(
     """
     from lamella_middlewares.audit._prove import consistency
     from lamella_middlewares.audit._prove import prove as run
-    from lamella_middlewares.audit._verify import read_heads
 
     if since is not None:
-        for old in read_heads(since):
+        if head or any(one is not None for one in (call, segment, seq)):
+            msg = "--since is about the whole log, and goes with no other option."
+            raise ConfigurationError(msg, hint="Leave the others out, or prove a record by itself.")
+        for old in _heads([since]):
             for proof in consistency(directory, old):
                 _line(proof)
         return GOOD
@@ -95,17 +98,18 @@ def prove(
             and (seq is None or record["seq"] == seq)
         )
 
-    heads = [one for path in head for one in read_heads(path)]
-    proofs = run(directory, wanted, heads=heads)
-    if not proofs:
-        _say("There is no such record in the log.")
-        return BAD
+    problems: list[Problem] = []
+    proofs = run(directory, wanted, heads=_heads(head), problems=problems)
     for proof in proofs:
         _line(proof)
-    return GOOD
+    for problem in problems:
+        _say(f"BAD  {problem}. What comes after it cannot be proved.")
+    if not proofs:
+        _say("There is no such record in the log.")
+    return GOOD if proofs and not problems else BAD
 
 
-def check(proof: str, *, head: Sequence[str] = (), key: tuple[str, ...] = ()) -> int:
+def check(proof: str, *, head: Sequence[str] = (), key: Sequence[str] = ()) -> int:
     """Check proofs that `prove` printed, without the log.
 
     Args:
@@ -114,17 +118,15 @@ def check(proof: str, *, head: Sequence[str] = (), key: tuple[str, ...] = ()) ->
         key: The public key of the heads, as PEM or base64, or a file with it. May be given again.
     """
     from lamella_middlewares.audit._prove import check_proof
-    from lamella_middlewares.audit._verify import read_heads
 
-    heads = [one for path in head for one in read_heads(path)]
-    keys = _keys(key)
+    heads, keys = _heads(head), _keys(key)
     code = GOOD
-    for one in read_heads(proof):
+    for one in _heads([proof]):
         wrong = check_proof(one, heads=heads, keys=keys)
         place = f"record {one.get('seq')} of segment {one.get('segment')}"
         if "old_size" in one:
             place = f"segment {one.get('segment')} since record {one.get('old_size')}"
-        sys.stdout.write(f"{place}: {'proved' if wrong is None else f'NOT proved: {wrong}'}\n")
+        _out(f"{place}: {'proved' if wrong is None else f'NOT proved: {wrong}'}")
         code = code if wrong is None else BAD
     return code
 
@@ -257,11 +259,18 @@ async def erase(
     tag = envelopes.tag(tenant, subject)
     erased = await envelopes.erase(ports, tag)
     log = AuditLog(directory)
-    await log.append(ports, "note", {"about": "erased", "subject": tag, "keys": erased})
-    await log.aclose(ports)
+    try:
+        await log.append(ports, "note", {"about": "erased", "subject": tag, "keys": erased})
+        await log.aclose(ports)
+    except AuditError as error:
+        _say(f"{erased} keys were destroyed, and the log could not say so: {error}")
+        return BAD
     _say(f"{erased} keys were destroyed; the log says so.")
     if not erased:
-        _say("If there should have been some: is the subject written as 'user:NAME', its --tenant?")
+        _say(
+            "If there should have been some: is the subject written as 'user:NAME', its --tenant, "
+            "and is --seal-with the secret that its keys were wrapped with?"
+        )
     return GOOD if erased else BAD
 
 
@@ -283,13 +292,13 @@ def _tell(report: Report) -> None:
     from lamella.cli._render import show_table
 
     signed = f", signed by {', '.join(report.keys)}" if report.keys else ""
-    sys.stdout.write(
+    _out(
         f"audit log {report.log or '(without an id)'}: {report.records} records of "
-        f"{report.calls} calls in {len(report.segments)} segments{signed}\n"
+        f"{report.calls} calls in {len(report.segments)} segments{signed}"
     )
     rows = [
         (
-            one.segment,
+            _harmless(one.segment),
             str(one.records),
             str(one.heads),
             f"{one.covered}",
@@ -299,11 +308,11 @@ def _tell(report: Report) -> None:
     ]
     show_table(("segment", "records", "heads", "covered", ""), rows)
     for problem in report.problems:
-        sys.stdout.write(f"BAD   {problem}.\n")
+        _out(f"BAD   {problem}.")
     for remark in report.remarks:
-        sys.stdout.write(f"note  {remark.rstrip('.')}.\n")
+        _out(f"note  {remark.rstrip('.')}.")
     words = "good: every record is there as it was written, as far as heads and keys can show"
-    sys.stdout.write(f"{words if report.ok else 'BAD: this log is not what was written'}\n")
+    _out(words if report.ok else "BAD: this log is not what was written")
 
 
 def _show(value: object) -> None:
@@ -318,13 +327,40 @@ def _line(value: Mapping[str, Any]) -> None:
     sys.stdout.write(json.dumps(value, sort_keys=True, separators=(",", ":")) + "\n")
 
 
+def _out(text: str) -> None:
+    sys.stdout.write(f"{_harmless(text)}\n")
+
+
 def _say(text: str) -> None:
     from lamella.cli._output import say
 
-    say(text)
+    say(_harmless(text))
+
+
+def _harmless(text: str) -> str:
+    """One line that steers no terminal: names in a log, and of its files, can be anybody's."""
+    from lamella.cli._output import harmless
+
+    return harmless(text).replace("\n", " ")
 
 
 # --- what is given -----------------------------------------------------------------------------
+
+
+def _heads(paths: Sequence[str]) -> list[dict[str, Any]]:
+    """What is in files of heads, or of proofs."""
+    from lamella_middlewares.audit._given import read_heads
+
+    return [one for path in paths for one in _readable(path, read_heads)]
+
+
+def _readable(path: str, read: Callable[[Path], T]) -> T:
+    """What is read of a file. That it cannot be is a mistake in the command line, not a bad log."""
+    try:
+        return read(Path(path))
+    except OSError as error:
+        msg = f"The file {path!r} cannot be read: {error.strerror or type(error).__name__}."
+        raise ConfigurationError(msg, hint="Give the path of a file that is there.") from None
 
 
 def _keys(given: Sequence[str]) -> tuple[str, ...]:
@@ -334,9 +370,9 @@ def _keys(given: Sequence[str]) -> tuple[str, ...]:
         need_cryptography("--key")
     found: list[str] = []
     for text in given:
-        path = Path(text)
-        inside = len(text) < 1000 and "\n" not in text and path.is_file()
-        found.append(public_key(path.read_text(encoding="utf-8") if inside else text))
+        inside = len(text) < 1000 and "\n" not in text and Path(text).is_file()
+        data = _readable(text, Path.read_bytes) if inside else text.encode()
+        found.append(public_key(data.decode("utf-8", "replace")))
     return tuple(found)
 
 
@@ -350,8 +386,12 @@ async def _envelopes(seal_with: str | None, subject_keys: str | None) -> Envelop
         msg = "Sealed content needs both --seal-with and --subject-keys."
         raise ConfigurationError(msg, hint="For example: --seal-with env:AUDIT_SEAL.")
     need_cryptography("--seal-with")
-    keys = KeyFiles(Path(os.path.abspath(os.path.expanduser(subject_keys))))  # noqa: ASYNC240, PTH100, PTH111
-    return Envelopes(await Secret(seal_with).fetch(), keys)
+    place = os.path.abspath(os.path.expanduser(subject_keys))  # noqa: ASYNC240, PTH100, PTH111
+    if not os.path.isdir(place):  # noqa: ASYNC240, PTH112
+        msg = f"There is no directory {place!r}: without it all content would seem to be erased."
+        hint = "Give with --subject-keys what Audit(subject_keys=...) names."
+        raise ConfigurationError(msg, hint=hint)
+    return Envelopes(await Secret(seal_with).fetch(), KeyFiles(Path(place)))
 
 
 def _instant(option: str, text: str | None) -> int | None:

@@ -43,6 +43,6 @@ def _table(text: bytes) -> dict[str, Any] | None:
 def _wrong(path: str | Path, why: str) -> ConfigurationError:
     return ConfigurationError(
         f"{str(path)!r} does not hold heads, or proofs, of an audit log: {why}.",
-        hint="Give what a sink of heads was given, or what `lamella audit` printed. Take a line out "
-        "that a full disk has left half written.",
+        hint="Give what a sink of heads was given, or what `lamella audit` printed. A line that a "
+        "full disk has left half written can be taken out.",
     )

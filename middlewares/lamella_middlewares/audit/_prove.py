@@ -21,7 +21,7 @@ from lamella_middlewares.audit._heads import (
 )
 from lamella_middlewares.audit._keys import Signer, has_cryptography
 from lamella_middlewares.audit._record import MalformedRecord, Record, read_record
-from lamella_middlewares.audit._scan import Scan, claims, scan, segment_paths
+from lamella_middlewares.audit._scan import Problem, Scan, claims, scan, segment_paths
 from lamella_middlewares.audit._tree import leaf_hash, verify_consistency, verify_inclusion
 
 PROOF_TYPE: Final = "lamella-audit-proof-1"
@@ -65,6 +65,7 @@ def prove(
     wanted: Wanted,
     *,
     heads: Iterable[Mapping[str, Any]] = (),
+    problems: list[Problem] | None = None,
 ) -> list[dict[str, Any]]:
     """Proofs that records are in the log, in the order in which they stand there. Blocks.
 
@@ -75,6 +76,8 @@ def prove(
         directory: The log's.
         wanted: Which records.
         heads: Heads that were kept elsewhere.
+        problems: Is told of the first bad record of each segment; there is no proof of what comes
+            after it.
 
     Raises:
         ConfigurationError: If there is no log.
@@ -87,6 +90,8 @@ def prove(
     proofs: list[dict[str, Any]] = []
     for path in paths:
         seen, records = find(path, log, wanted)
+        if problems is not None and seen.problem is not None:
+            problems.append(seen.problem)
         known = [*covering(given, seen), *covering([h.head for h in seen.heads], seen)]
         known += covering(within, seen)
         proofs += [proof_of(seen, one, known) for one in records]

@@ -32,6 +32,7 @@ from lamella_middlewares.guard._hosts import (
     read,
     scheme_of,
 )
+from lamella_middlewares.guard._links import links_in
 from lamella_middlewares.guard._media import Medium, foreign_texts, map_media, media_of
 from lamella_middlewares.guard._rules import Direction, Inspection, Review, Rule, checked
 from lamella_middlewares.guard._verdicts import Verdict, allow, block, change
@@ -42,13 +43,7 @@ MEDIA_TYPES: Final = (
 )  # fmt: skip
 """What is fetched unless a rule says otherwise."""
 
-_WEB: Final = re.compile(r"https?://", re.IGNORECASE)
-_IN_TEXT: Final = re.compile(
-    r"https?://(?:\[[^\]\s]*\]|[^\s<>\"'`{}|^\[\]])[^\s<>\"'`{}|^\[\]]*", re.IGNORECASE
-)
-_BEHIND: Final = (
-    ".,;:!?)*_\u2026\u3001\u3002\u300b\u300d\u300f\u3011\uff01\uff09\uff0c\uff1a\uff1b\uff1f"
-)
+_WEB: Final = re.compile(r"[\x00-\x20]*https?:\S", re.IGNORECASE)
 _HOST: Final = re.compile(r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|[0-9a-f:.]+")
 
 
@@ -253,7 +248,7 @@ class TextAddressRule(AddressRule):
         """Look at every address in a text; those of the web, as links do not show the others."""
         if inspection.surface is not None and inspection.surface.form == "url":
             return allow()  # `review` has looked at it
-        found = {_trimmed(one) for one in _IN_TEXT.findall(inspection.text)}
+        found = dict(reversed(list(links_in(inspection.text))))  # where each stands first
         if not found:
             return allow()
         if len(found) > self.max_addresses:
@@ -263,7 +258,7 @@ class TextAddressRule(AddressRule):
             if url not in known:
                 known[url] = await self._word_for(url, inspection.context)
             if known[url]:
-                return block(known[url], kinds=("link",), at=inspection.text.find(url))
+                return block(known[url], kinds=("link",), at=found[url])
         return allow()
 
     async def _word_for(self, url: str, context: Context) -> str:
@@ -279,11 +274,6 @@ class TextAddressRule(AddressRule):
 
 def _leads_somewhere(medium: Medium) -> bool:
     return medium.url is not None and medium.url[:5].lower() != "data:"
-
-
-def _trimmed(url: str) -> str:
-    """A link without what ends the sentence that it stands in."""
-    return url.rstrip(_BEHIND)
 
 
 async def _looked_up(address: Address, context: Context) -> Sequence[str]:
@@ -333,7 +323,15 @@ def _hosts(given: Iterable[str], option: str) -> tuple[str, ...]:
                 f"addresses({option}={given!r}): that is no list of hosts.",
                 hint="Give ['example.com', '*.example.org'], in ASCII, without scheme and port.",
             )
-    return tuple([host.lower() for host in hosts])
+    return tuple([_usual(host.lower()) for host in hosts])
+
+
+def _usual(host: str) -> str:
+    """A number as it is compared."""
+    try:
+        return str(as_number(host))
+    except Refused:
+        return host
 
 
 def _networks(given: Iterable[str]) -> tuple[Network, ...]:

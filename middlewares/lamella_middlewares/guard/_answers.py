@@ -17,14 +17,18 @@ from lamella import (
     Finish,
     LamellaError,
     MisuseError,
+    ReasoningDelta,
+    RefusalDelta,
     Request,
     Response,
     TextChannels,
+    TextDelta,
     TextFilter,
+    ToolCallDelta,
 )
 from lamella_middlewares.guard._lanes import JSONLane, Lane, Place, Steps
 from lamella_middlewares.guard._rules import Rule
-from lamella_middlewares.guard._scene import Scene
+from lamella_middlewares.guard._scene import MUCH, Scene
 
 R = TypeVar("R", bound=Response)
 
@@ -41,13 +45,29 @@ async def guard_answer(scene: Scene, rules: Sequence[Rule], response: R, *, wait
         waits: Whether a rule or an approver is to be awaited.
     """
     make = _lanes(scene, rules)
-    if not waits:
+    if not waits and not _is_much(rules, response):
         guarded = _changed_at_once(scene, make, response)
     else:
         guarded = await _changed_later(scene, make, response)
     if guarded.head.raw is not None:  # it would show the answer as it was
         guarded.head = attrs.evolve(guarded.head, raw=None)
     return guarded
+
+
+def _is_much(rules: Sequence[Rule], response: Response) -> bool:
+    """Whether texts may be so long that the loop has to be let go while they are judged.
+
+    Of an answer that is still coming that is so where a rule wants a text as a whole.
+    """
+    if response.open:
+        return any(rule.look_behind is None for rule in rules)
+    return sum(map(_length, response.events)) >= MUCH
+
+
+def _length(event: Event) -> int:
+    if isinstance(event, TextDelta | ReasoningDelta | RefusalDelta):
+        return len(event.text)
+    return len(event.arguments) if isinstance(event, ToolCallDelta) else 0
 
 
 def _lanes(scene: Scene, rules: Sequence[Rule]) -> Callable[[Channel], _Lane]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Final, TypedDict, Unpack
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, TypedDict, Unpack, cast
 
 import attrs
 
@@ -37,6 +37,19 @@ _LEAST: Final = dict.fromkeys(Bounds.__annotations__, 0) | {
     "max_output_tokens": 1,
     "max_answers": 1,
 }
+
+
+_ELSEWHERE: Final[Mapping[str, frozenset[str]]] = {
+    "output_tokens": frozenset(
+        {"max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens"}
+        | {"max_new_tokens", "num_predict"}
+    ),
+    "answers": frozenset({"n", "best_of", "candidate_count", "candidateCount"}),
+    "logprobs": frozenset(
+        {"logprobs", "top_logprobs", "responseLogprobs", "response_logprobs", "prompt_logprobs"}
+    ),
+}
+"""What providers call it: `extra` is written over the fields of a request."""
 
 
 def consumption(
@@ -109,8 +122,14 @@ class ConsumptionRule(Rule):
                 return block("too_many", kinds=(kind,), most=most, found=found)
         if not isinstance(request, ChatRequest):
             return allow()
-        if request.logprobs is not None and not self.allow_logprobs:
+        if not self.allow_logprobs and (
+            request.logprobs is not None or any(_in_extra(request.extra, "logprobs"))
+        ):
             return block("not_allowed", kinds=("logprobs",))
+        for kind in ("output_tokens", "answers"):
+            limit = limits.get(f"max_{kind}")
+            if limit is not None and any(one > limit for one in _in_extra(request.extra, kind)):
+                return block("too_many", kinds=(kind,), most=limit)
         tokens = request.max_output_tokens
         if tokens is None and self.require_max_output_tokens:
             return block("not_bounded", kinds=("output_tokens",))
@@ -136,6 +155,19 @@ class ConsumptionRule(Rule):
             yield "max_inputs", len(getattr(request, "inputs", ()))
         if "max_input_characters" in limits:
             yield "max_input_characters", _characters(request)
+
+
+def _in_extra(extra: object, kind: str) -> Iterator[float]:
+    """The numbers that stand in `extra` under one of a bound's names, however deep."""
+    if isinstance(extra, Mapping):
+        for key, value in cast("Mapping[object, object]", extra).items():
+            if key in _ELSEWHERE[kind] and isinstance(value, int | float):
+                yield value
+            else:
+                yield from _in_extra(value, kind)
+    elif isinstance(extra, list | tuple):
+        for item in cast("Iterable[object]", extra):
+            yield from _in_extra(item, kind)
 
 
 def _images(messages: Iterable[Message]) -> int:

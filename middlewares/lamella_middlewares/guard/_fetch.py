@@ -202,10 +202,10 @@ def _media_type(said: str, data: bytes, wanted: Collection[str]) -> str:
     if looks is None and data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         looks = "image/webp"
     known = said in _BEGINNINGS.values() or said == "image/webp"
-    if said in _UNKNOWN:
-        said = looks or ""
-    elif known and looks != said:
+    if known and looks != said:
         raise Refused("media_type")
+    if looks is not None or said in _UNKNOWN:
+        said = looks or ""
     if not said or not is_taken(said, wanted):
         raise Refused("media_type")
     return said

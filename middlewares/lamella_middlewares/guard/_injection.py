@@ -34,8 +34,8 @@ _CLOSE: Final = "\n[end of untrusted data {id}]"
 _LONG: Final = 1000
 """Texts from here on are not looked at twice in a call."""
 
-_MUCH: Final = 65_536
-"""Characters from which on they are looked at in a thread."""
+_MUCH: Final = 16_384
+"""Characters from which on they are looked at in a thread: so many take up to 6 ms."""
 
 _OPENED: Final = re.compile(r"\[untrusted data ([0-9a-f]{24}): ")
 
@@ -91,7 +91,14 @@ class _Found:
     kept: dict[Any, Any]
     kinds: set[str] = attrs.field(factory=set[str])
     by_user: set[str] = attrs.field(factory=set[str])
+    trusted: dict[str, bool] = attrs.field(factory=dict[str, bool])
     labelled: int = 0
+
+    def called(self, message: Message, trusted: Collection[str]) -> None:
+        """Whose results come next; ids may return in later turns, for other tools."""
+        calls = message.tool_calls
+        for call in calls:
+            self.trusted[call.id] = all(one.name in trusted for one in calls if one.id == call.id)
 
     def of(self, texts: Iterable[str]) -> set[str]:
         """The kinds of markers in texts; what was looked at in an earlier turn is known."""
@@ -138,8 +145,7 @@ class InjectionRule(Rule):
 
     def _reviewed(self, request: ChatRequest, kept: dict[Any, Any]) -> Verdict:
         found = _Found(kept)
-        names = _tools_by_call(request.messages) if self.trusted_tools else {}
-        messages = tuple([self._message(one, names, found) for one in request.messages])
+        messages = tuple([self._message(one, found) for one in request.messages])
         said = self._verdict(found)
         if said is not None:
             return said
@@ -163,11 +169,13 @@ class InjectionRule(Rule):
                 return verdict("injection", kinds=kinds)
         return None
 
-    def _message(self, message: Message, names: dict[str, str], found: _Found) -> Message:
+    def _message(self, message: Message, found: _Found) -> Message:
+        if self.trusted_tools and message.role == "assistant":
+            found.called(message, self.trusted_tools)
         parts: list[Part] = []
         for index, part in enumerate(message.parts):
             if isinstance(part, ToolResult):
-                trusted = names.get(part.call_id) in self.trusted_tools
+                trusted = found.trusted.get(part.call_id, False)
                 parts.append(part if trusted else self._result(part, found))
             elif isinstance(part, File) and self.files:
                 before = message.parts[index - 1] if index else None
@@ -182,7 +190,7 @@ class InjectionRule(Rule):
 
     def _result(self, result: ToolResult, found: _Found) -> ToolResult:
         texts = _texts(result)
-        if _is_labelled(texts):
+        if self.action == "label" and _is_labelled(result):
             return result
         kinds = found.of(texts)
         found.kinds |= kinds
@@ -190,8 +198,8 @@ class InjectionRule(Rule):
             return result
         found.labelled += 1
         result = map_texts(result, lambda text, _: without_hidden(text))
-        opening, closing = _label(_texts(result))
         content = result.content
+        opening, closing = _label(content)
         if len(content) == 1 and isinstance(content[0], Text):
             whole = attrs.evolve(content[0], text=f"{opening}{content[0].text}{closing}")
             return attrs.evolve(result, content=(whole,))
@@ -202,8 +210,8 @@ class InjectionRule(Rule):
         if not texts:
             return [file]
         kinds = found.of(texts)
-        opening, closing = _label(texts)
-        if isinstance(before, Text) and before.text == opening:
+        opening, closing = _label((file,))
+        if self.action == "label" and isinstance(before, Text) and before.text == opening:
             return [file]
         found.kinds |= kinds
         if not self._labels(texts, kinds):
@@ -215,10 +223,6 @@ class InjectionRule(Rule):
         if self.action != "label":
             return False
         return bool(kinds) or (self.label == "always" and any(texts))
-
-
-def _tools_by_call(messages: Iterable[Message]) -> dict[str, str]:
-    return {call.id: call.name for message in messages for call in message.tool_calls}
 
 
 def _texts(part: Any) -> list[str]:
@@ -234,25 +238,46 @@ def _texts(part: Any) -> list[str]:
     return found
 
 
-def _label(texts: Iterable[str]) -> tuple[str, str]:
-    """What stands before and behind texts; nobody can write a text that contains its own digest."""
+def _label(parts: Iterable[Part]) -> tuple[str, str]:
+    """What stands before and behind parts; nobody can write a part that contains its own digest.
+
+    It is made of all that they hold: names, addresses and pictures too, as a model reads these.
+    """
     digest = blake2b(digest_size=12, person=b"lamella-label-1")
-    for text in texts:
-        data = text.encode("utf-8", "surrogatepass")
-        digest.update(len(data).to_bytes(8, "big") + data)
+
+    def add(text: str, _: Surface) -> str:
+        _count_in(digest, text.encode("utf-8", "surrogatepass"))
+        return text
+
+    for part in parts:
+        map_texts(part, add)
+        data = getattr(part, "data", None)
+        if isinstance(data, bytes):
+            _count_in(digest, data)
     name = digest.hexdigest()
     return _OPEN.format(id=name), _CLOSE.format(id=name)
 
 
-def _is_labelled(texts: Sequence[str]) -> bool:
-    """Whether this very rule has labelled them: the id is that of what stands between the lines."""
-    if not texts:
+def _count_in(digest: blake2b, data: bytes) -> None:
+    digest.update(len(data).to_bytes(8, "big") + data)
+
+
+def _is_labelled(result: ToolResult) -> bool:
+    """Whether this very rule has labelled it: the id is that of what stands between the lines."""
+    content = result.content
+    first, last = (content[0], content[-1]) if content else (None, None)
+    if not isinstance(first, Text) or not isinstance(last, Text):
         return False
-    opened = _OPENED.match(texts[0])
+    opened = _OPENED.match(first.text)
     if opened is None:
         return False
     opening, closing = _OPEN.format(id=opened[1]), _CLOSE.format(id=opened[1])
-    if not texts[0].startswith(opening) or not texts[-1].endswith(closing):
+    if not first.text.startswith(opening) or not last.text.endswith(closing):
         return False
-    inner = [texts[0][len(opening) : -len(closing)]] if len(texts) == 1 else list(texts[1:-1])
-    return _label(inner) == (opening, closing)
+    inner: Sequence[Part] = content[1:-1]
+    if len(content) == 1:
+        inner = (attrs.evolve(first, text=first.text[len(opening) : -len(closing)]),)
+    elif (first.text, last.text) != (opening, closing):
+        return False
+    hidden = any(without_hidden(text) != text for part in inner for text in _texts(part))
+    return not hidden and _label(inner) == (opening, closing)

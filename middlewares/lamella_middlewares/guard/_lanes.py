@@ -11,6 +11,7 @@ The stages ask for verdicts by yielding, and do not know who gives them, or how 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -252,16 +253,39 @@ class JSONLane:
             return text
 
         map_json_text(written, collect, surface)
+        if found == [written] and (read := _without_escapes(written)) != written:
+            # No JSON: it breaks off, and who reads it all the same will read the escapes.
+            text = yield from self._whole(read)
+            if text != read:
+                return text
         made: list[str] = []
         for text in found:
-            lane = Lane(self._rules, self._place)
-            new = (yield from lane.whole(text)) if text else text
-            yield from lane.questions()
-            made.append(new)
+            made.append((yield from self._whole(text)))  # noqa: PERF401 - none can yield
         if made == found:
             return written
         left = iter(made)
         return map_json_text(written, lambda _, __: next(left), surface)
+
+    def _whole(self, text: str) -> Steps:
+        lane = Lane(self._rules, self._place)
+        new = (yield from lane.whole(text)) if text else text
+        yield from lane.questions()
+        return new
+
+
+_ESCAPE: Final = re.compile(r'\\(?:u([0-9a-fA-F]{4})|(["\\/bfnrt]))')
+_SHORT: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+
+
+def _without_escapes(text: str) -> str:
+    """JSON text that is not whole, with the characters that its escapes stand for."""
+
+    def read(found: re.Match[str]) -> str:
+        code, short = found.groups()
+        return _SHORT.get(short, short) if code is None else chr(int(code, 16))
+
+    made = _ESCAPE.sub(read, text)
+    return made.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _edits(verdict: Verdict, window: str) -> tuple[Edit, ...]:

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import attrs
 
-from lamella import File, Image, Message, Opaque, Request, Text, ToolResult
+from lamella import File, Image, Message, Opaque, Part, Request, Text, ToolResult
 
 V = TypeVar("V")
 
@@ -72,18 +72,27 @@ def _learned(kind: type[Any]) -> tuple[str, ...]:
 
 
 def foreign_texts(request: Request[Any]) -> Iterator[str]:
-    """The strings inside parts that only a provider knows, except those of answers.
+    """The strings inside of what only a provider knows, except those of answers.
 
-    An answer's own (found pages, citations) are not fetched again where they are sent back.
+    They are whole parts, and `extra` of messages and parts, which is written over what stands
+    there. An answer's own (found pages, citations) are not fetched again where they are sent back.
     """
     messages = getattr(request, "messages", ())
     for message in messages:
         if isinstance(message, Message) and message.role != "assistant":
+            yield from _strings(message.extra)
             for part in message.parts:
-                inner = part.content if isinstance(part, ToolResult) else (part,)
-                for one in inner:
-                    if isinstance(one, Opaque):
-                        yield from _strings(one.data)
+                yield from _foreign_in(part)
+
+
+def _foreign_in(part: Part) -> Iterator[str]:
+    if isinstance(part, Opaque):
+        yield from _strings(part.data)
+    else:
+        yield from _strings(part.extra)
+    if isinstance(part, ToolResult):
+        for one in part.content:
+            yield from _foreign_in(one)
 
 
 def _strings(value: object) -> Iterator[str]:

@@ -7,9 +7,11 @@ from itertools import groupby
 from typing import Any
 
 from lamella import Request, Surface, map_texts, request_key
+from lamella_middlewares.guard._approvals import agree
 from lamella_middlewares.guard._lanes import Place, Question, Stage
 from lamella_middlewares.guard._rules import Inspection, Review, Rule, inspects, reviews
 from lamella_middlewares.guard._scene import Scene
+from lamella_middlewares.guard._verdicts import Verdict
 
 
 async def guard_request(scene: Scene, rules: Sequence[Rule]) -> Request[Any]:
@@ -28,7 +30,7 @@ async def guard_request(scene: Scene, rules: Sequence[Rule]) -> Request[Any]:
         else:
             await _inspect(scene, list(group), questions)
     for question in questions:
-        await scene.agree(question)
+        await agree(scene, question)
     return scene.request
 
 
@@ -61,15 +63,25 @@ async def _inspect(scene: Scene, rules: Sequence[Rule], questions: list[Question
     for text, surface in found:
         here = rules if everywhere else [rule for rule in rules if _concerns(rule, surface)]
         new = text
+        inspection: Inspection | None = None
         for rule in here:
-            inspection = Inspection(
-                new, 0, 0, final=True, direction="in", surface=surface, channel=None, scene=scene
-            )
+            if inspection is None:
+                inspection = Inspection(
+                    new,
+                    0,
+                    0,
+                    final=True,
+                    direction="in",
+                    surface=surface,
+                    channel=None,
+                    scene=scene,
+                )
             verdict = await scene.judge(rule, inspection)
             if verdict is None or verdict.kind == "allow":
                 continue
             stage = Stage(rule, Place(scene, "in", surface))
             new, _ = stage.let_through(verdict, inspection)
+            inspection = None
             if stage.asking is not None:
                 questions.append(Question(rule, verdict, text, "in"))
         changed = changed or new != text

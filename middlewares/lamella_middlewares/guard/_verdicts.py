@@ -178,24 +178,20 @@ def fault_of(verdict: Verdict, of: str) -> str:
         verdict: What a rule has given.
         of: `"text"` or `"request"`: what it was to judge.
     """
-    kind = verdict.kind
+    kind, why = verdict.kind, ""
     if kind == "allow" and not verdict.reason:
-        return ""
+        return why
     if kind not in get_args(Kind):
-        return "it returned a verdict of no known kind"
-    if not is_word(verdict.reason) or not all(map(is_word, verdict.kinds)):
-        return "its reason or kinds are no words"  # which may be the very text
-    if not _are_counts(verdict.numbers):
-        return "its counts are no numbers, or have the name of something else"
-    if kind != "change":
-        return ""
-    if not _are_in_order(verdict.edits):
-        return "its edits overlap, or are not in order"
-    if of == "request" and verdict.request is None:
-        return "it was to review a request, and changed a text"
-    if of == "text" and verdict.request is not None:
-        return "it was to inspect a text, and changed the request"
-    return ""
+        why = "it returned a verdict of no known kind"
+    elif not is_word(verdict.reason) or not all(map(is_word, verdict.kinds)):
+        why = "its reason or kinds are no words"  # they may be the very text
+    elif not _are_counts(verdict.numbers):
+        why = "its counts are no numbers, or are called like something else"
+    elif not _are_in_order(verdict.edits):
+        why = "its edits overlap, or are not in order"
+    elif kind == "change" and (of == "request") != (verdict.request is not None):
+        why = f"it was to judge a {of}, and changed something else"
+    return why
 
 
 def _word(value: str, what: str) -> str:

@@ -107,7 +107,7 @@ def _run(tokens: list[str]) -> int:
     try:
         command, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        return _refused(error, tokens)
+        return _refused(error)
     done = command(*bound.args, **bound.kwargs)
     if inspect.isawaitable(done):
         done = _awaited(done)
@@ -123,12 +123,12 @@ def _awaited(done: Awaitable[Any]) -> Any:
     return run(wait)
 
 
-def _refused(error: CycloptsError, tokens: Sequence[str]) -> int:
+def _refused(error: CycloptsError) -> int:
     from lamella.cli._output import say
 
     error.verbose = False
-    command = f" {tokens[0]}" if tokens and is_built_in(tokens[0]) else ""
-    say(f"lamella: {error} See lamella{command} --help.", style="red")
+    command = " ".join(["lamella", *(error.command_chain or ())])
+    say(f"lamella: {error} See {command} --help.", style="red")
     return USAGE
 
 

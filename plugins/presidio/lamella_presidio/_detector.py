@@ -20,8 +20,7 @@ def _listed(value: Any) -> Any:
     """Entities as a tuple, each once; what is no list stays, to be refused."""
     if not isinstance(value, (list, tuple, set, frozenset)):
         return value
-    given: Any = value
-    return tuple(dict.fromkeys(given))
+    return tuple(dict.fromkeys(cast("Iterable[Any]", value)))
 
 
 def _analyses(_: object, __: object, value: Any) -> None:
@@ -33,13 +32,13 @@ def _analyses(_: object, __: object, value: Any) -> None:
 def _words(_: object, __: object, value: Any) -> None:
     if value is None:
         return
-    if not isinstance(value, tuple) or not value or not all(map(_is_word, _several(value))):
+    if (
+        not isinstance(value, tuple)
+        or not value
+        or not all(map(_is_word, cast("Iterable[Any]", value)))
+    ):
         msg = f"PresidioDetector(entities={value!r}) must be a list of Presidio's names."
         raise ConfigurationError(msg, hint='Such as ["PERSON", "LOCATION"]; None is the usual.')
-
-
-def _several(value: Any) -> Iterable[Any]:
-    return cast("Iterable[Any]", value)
 
 
 def _is_word(value: object) -> bool:

@@ -529,9 +529,10 @@ def test_mistakes_are_named(how: str) -> None:
 
 def test_options_are_checked() -> None:
     """When the store is made."""
-    for options in ({"max_entry_bytes": 0}, {"timeout": -1}, {"namespace": "{x}"}):
+    wrong: list[dict[str, Any]] = [{"max_entry_bytes": 0}, {"timeout": -1}, {"namespace": "{x}"}]
+    for options in wrong:
         with pytest.raises(ConfigurationError):
-            RedisBlobs("redis://h", **options)  # type: ignore[arg-type]
+            RedisBlobs("redis://h", **options)
     with pytest.raises(ConfigurationError, match="give a url"):
         RedisBlobs()
     assert json.dumps(repr(RedisBlobs("redis://h")))

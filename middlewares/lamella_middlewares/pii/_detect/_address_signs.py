@@ -19,7 +19,7 @@ from lamella_middlewares.pii._detect._address_forms import (
     UNITS,
 )
 from lamella_middlewares.pii._detect._look import Sign
-from lamella_middlewares.pii._detect._numbers import has_digit, mentions
+from lamella_middlewares.pii._detect._numbers import UNSPACED, has_digit, mentions
 from lamella_middlewares.pii._detect._pattern import any_of
 
 CODE_WORDS: Final = mentions(
@@ -68,7 +68,7 @@ _LINKS: Final = frozenset(
     (*TYPES_FIRST, *ENDING_WORDS, *_PARTICLES, *(w for box in BOXES for w in box.split()), "", "#")
 )
 _BEHIND: Final = frozenset((*_PARTICLES, *UNITS.split("|")))
-_SPACED: Final = re.compile(r"[^ \t\r\n]+")
+_SPACED: Final = re.compile(rf"[^ \t\r\n{UNSPACED.pattern[1:-1]}]+")
 _WORDS: Final = re.compile(r"[^\W_]+")
 
 

@@ -131,7 +131,9 @@ IBAN: Final = NumberDetector(
     _read,
     reach=REACH,
     sign=Sign(
-        rf"[A-Za-z]{{2}}[ {DASHES}]?[0-9]{{2}}(?:[ {DASHES}]?[0-9A-Za-z]){{11}}", plain=has_digit
+        rf"(?:^|[^A-Za-z0-9]|\\[nrt])(?i:{'|'.join(structures())})[ {DASHES}]?[0-9]{{2}}"
+        rf"(?:[ {DASHES}]?[0-9A-Za-z]){{11}}",
+        plain=has_digit,
     ),
     opens=_opens,
 )

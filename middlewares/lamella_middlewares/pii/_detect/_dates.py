@@ -75,6 +75,7 @@ _DATE: Final = re.compile(
 )
 _MONTH_BEFORE: Final = re.compile(r"([^\W\d_]{3,12})\.? (?:the )?\Z")
 
+_BEHIND: Final = 14
 _WORDS: Final = Near(
     (
         *("born", "birth", "birthday", "birthdate", "birth day", "date of birth", "dob", "d.o.b."),
@@ -92,7 +93,7 @@ _WORDS: Final = Near(
         *("生年月日", "誕生日", "生まれ", "出生", "出生日期", "生日", "생년월일", "생일"),
     ),
     before=40,
-    after=14,
+    after=_BEHIND,
 )
 
 _ROOTS: Final = mentions(
@@ -170,11 +171,23 @@ _LEAD: Final = 18
 _LONGEST: Final = 48
 """Characters of a date from its first digit on, and those behind that say what date it is."""
 
+_BEGUN: Final = re.compile(
+    rf"[0-9]{{1,4}}(?:st|nd|rd|th|er|º|ª)?[ .,/{DASHES}년年]{{0,3}}(?:(?:of|de|di) )?"
+    rf"(?:[^\W\d_]{{1,12}}[.,]{{0,2}}[ -]?(?:(?:de|del) )?)?'?[0-9 ./{DASHES}월月일日]*\Z",
+    re.IGNORECASE,
+)
+"""What there may be of a date at the end of a text that goes on."""
+
 
 def _opens(text: str) -> int:
-    """The first of the last digits, or where the month before one may begin."""
-    digit = DIGITS.search(text, max(0, len(text) - _LONGEST))
-    return max(0, (len(text) if digit is None else digit.start()) - _LEAD)
+    length = len(text)
+    place = length
+    for digits in DIGITS.finditer(text, max(0, length - _LONGEST)):
+        date = _DATE.match(text, digits.start())
+        if _BEGUN.match(text, digits.start()) or (date and date.end() + _BEHIND + 2 >= length):
+            place = digits.start()
+            break
+    return max(0, place - _LEAD)
 
 
 DATE_OF_BIRTH: Final = NumberDetector(

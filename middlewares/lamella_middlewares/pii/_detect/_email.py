@@ -81,7 +81,7 @@ _LOCAL_END: Final = re.compile(f"[%{_LETTER}{_UNSPACED}._'~+=-]{{0,128}}")
 _AT_END: Final = re.compile(r"[A-Za-z0-9._+-]{1,64} ?(?:[\[({<][a@]?t?)?\Z", re.IGNORECASE)
 _DOT_END: Final = re.compile(
     r" ?[A-Za-z0-9.-]*(?: ?[\[({<][dot.]{1,3}[\])}>] ?[A-Za-z0-9.-]+)*"
-    r"(?: ?[\[({<][dot.]{0,3}[\])}>]? ?)?\Z",
+    r"(?: ?[\[({<][dot.]{0,3}[\])}>]?)? ?\Z",
     re.IGNORECASE,
 )
 """What may stand between an `[at]` and the end of a text that goes on."""

@@ -180,7 +180,10 @@ def _is_tied(text: str, start: int, end: int, joint: str) -> bool:
 
 
 _GAP: Final = rf" .{DASHES}"
-_NINE: Final = Sign(rf"[0-9]{{3}}[{_GAP}]?[0-9]{{2}}[{_GAP}]?[0-9]{{4}}", plain=has_long_number)
+_NINE: Final = Sign(
+    rf"(?:^|[^0-9])[0-9]{{3}}[{_GAP}]?[0-9]{{2}}[{_GAP}]?[0-9]{{4}}(?:$|[^0-9])",
+    plain=has_long_number,
+)
 
 US_SSN: Final = NumberDetector(
     "us_ssn",
@@ -198,7 +201,10 @@ UK_NHS: Final = NumberDetector(
     "uk_nhs",
     _read_nhs,
     reach=REACH,
-    sign=Sign(rf"[0-9]{{3}}[{_GAP}]?[0-9]{{3}}[{_GAP}]?[0-9]{{4}}", plain=has_long_number),
+    sign=Sign(
+        rf"(?:^|[^0-9])[0-9]{{3}}[{_GAP}]?[0-9]{{3}}[{_GAP}]?[0-9]{{4}}(?:$|[^0-9])",
+        plain=has_long_number,
+    ),
     opens=at_numbers(_GAP, least=10, lead=0, behind=18, most=REACH),
 )
 """Finds NHS numbers of the United Kingdom."""
@@ -208,7 +214,9 @@ UK_NINO: Final = NumberDetector(
     _read_nino,
     reach=REACH,
     sign=Sign(
-        rf"[A-Za-z][{_GAP}]?[0-9]{{2}}[{_GAP}]?[0-9]{{2}}[{_GAP}]?[0-9]{{2}}", plain=has_digit
+        rf"(?:^|[^A-Za-z0-9]|\\[nrt])[A-Za-z] ?[A-Za-z][{_GAP}]?[0-9]{{2}}[{_GAP}]?[0-9]{{2}}"
+        rf"[{_GAP}]?[0-9]{{2}}",
+        plain=has_digit,
     ),
     opens=at_numbers(_GAP, least=6, lead=4, behind=20, most=REACH),
 )

@@ -86,15 +86,21 @@ def _may_begin(run: Run, first: int) -> bool:
     """A quick look: whether a number may begin with a group; what most do not in a long run."""
     if run.base == first or not run.is_joined(first - 1):
         return True
-    start, _ = run.groups[first]
     size = run.sizes[first]
-    return size == 3 or run.text[start] in "01" or run.text[start - 1] == "("
+    if size == 3:
+        return True
+    start, _ = run.groups[first]
+    if size == 1:
+        return run.text[start] == "1" and run.sizes[first + 1 : first + 2] == [3]
+    return run.text[start] == "0" or run.text[start - 1] == "("
 
 
 def _is_date_or_fraction(text: str, start: int, end: int) -> bool:
     """Whether a whole run is what most runs are that are no telephone numbers."""
     if text[start - 1 : start] == "+":
         return False
+    if text[end : end + 1] == ":":  # the hour behind a day
+        end = max(start, text.rfind(" ", end - 3, end))
     return (_DATE.fullmatch(text, start, end) or _FRACTION.fullmatch(text, start, end)) is not None
 
 
@@ -102,7 +108,7 @@ def _edges(run: Run, first: int, last: int) -> tuple[int, int]:
     """Where the number begins, sign and bracket included, and where its extension ends."""
     start, end = run.groups[first][0], run.groups[last][1]
     for sign in ("(+", "+(", "+"):
-        if run.text.startswith(sign, start - len(sign)):
+        if run.text.endswith(sign, 0, start):
             closed = sign == "+" or ")" in run.text[start:end]
             start -= len(sign) if closed else 1
             break
@@ -150,7 +156,7 @@ def _may_be_layout(run: Run, first: int) -> bool:
         and run.sizes[first + 1 : first + 2] == [3]
     ):
         return True
-    return first == run.base and len(run.groups) - first <= 4
+    return first == run.base and 2 <= len(run.groups) - first <= 4
 
 
 def _abroad(run: Run, first: int, prefix: str, registry: Registry) -> tuple[int, float] | None:
@@ -182,10 +188,7 @@ def _abroad(run: Run, first: int, prefix: str, registry: Registry) -> tuple[int,
 
 def _without_trunk(run: Run, first: int, last: int, national: str) -> str:
     """Without the `(0)` that is dialled within the country only."""
-    for index in range(first, last + 1):
-        if run.is_bracketed(index) and run.digits(index, index) == "0":
-            return national[1:]
-    return national
+    return national[1:] if "(0)" in run.written(first, last) else national
 
 
 def _by_layout(run: Run, first: int, registry: Registry) -> tuple[int, float] | None:
@@ -248,7 +251,10 @@ def _by_trunk(run: Run, first: int) -> tuple[int, float] | None:
     if _MOBILE.fullmatch(run.text, start, end) and run.is_free(first, first):
         return first, 0.7
     last = run.furthest(first, 11)
-    count = sum(run.sizes[first : last + 1])
+    sizes = run.sizes[first : last + 1]
+    if run.joint(first - 1) and {*sizes} == {2}:
+        return None  # in the middle of pairs
+    count = sum(sizes)
     while last > first and count >= 9:
         sizes = run.sizes[first : last + 1]
         if (
@@ -276,9 +282,12 @@ def _is_listed(run: Run, first: int, last: int, sizes: list[int]) -> bool:
 
 def _by_words(run: Run, first: int) -> tuple[int, float] | None:
     """A number in any groups near a word that speaks of telephones."""
+    furthest = run.furthest(first, 13)
+    if sum(run.sizes[first : furthest + 1]) < (6 if furthest > first else 7):
+        return None
     if run.is_joined(first - 1) or not run.is_worded():
         return None
-    for last in range(run.furthest(first, 13), first - 1, -1):
+    for last in range(furthest, first - 1, -1):
         if sum(run.sizes[first : last + 1]) < (6 if last > first else 7):
             return None
         if not run.is_even(first, last) or not run.is_free(first, last):

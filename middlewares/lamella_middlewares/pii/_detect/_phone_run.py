@@ -14,6 +14,9 @@ GAP: Final = rf" \t./(){DASHES}"
 """What may stand between the digits of one number, up to three characters at a time."""
 
 RUN: Final = re.compile(rf"[0-9](?:[{GAP}]{{0,3}}[0-9]){{5,}}")
+MOST_GROUPS: Final = 8
+"""In which one number is written: a sign, a code, an area, and pairs."""
+
 _JOINT: Final = re.compile(
     rf"[ ./{DASHES}]|\)[ ./{DASHES}]?|[ .{DASHES}]?\(|\)[ .{DASHES}]\(| [{DASHES}/] "
 )
@@ -79,7 +82,7 @@ class Run:
         sizes = self.sizes
         count = sizes[first]
         last = first
-        while last + 1 < len(sizes) and is_joint(self.joint(last)):
+        while last + 1 < min(len(sizes), first + MOST_GROUPS) and is_joint(self.joint(last)):
             count += sizes[last + 1]
             if count > most:
                 break

@@ -1,0 +1,71 @@
+"""PII without what its extra installs: it finds what it finds, and says what it cannot do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+EXTRAS = ("re2", "phonenumbers", "ahocorasick", "cryptography")
+
+HIDDEN = f"""
+import sys
+
+for name in {EXTRAS!r}:
+    sys.modules[name] = None  # as if it were not installed
+"""
+
+CALL = """
+import anyio
+from lamella import ChatRequest, ConfigurationError, Pipeline
+from lamella.testing import Scripted
+from lamella_middlewares.pii import PII, dictionary_detector, regex_detector
+
+TEXT = (
+    "I am ada@example.com, +44 20 7946 0958, card 4111 1111 1111 1111, IBAN GB82 WEST 1234 5698 "
+    "7654 32, S-123456 of Project Heron; see https://ada:pass@example.com/."
+)
+
+async def main() -> None:
+    own = [regex_detector("staff", r"\\bS-\\d{6}\\b"), dictionary_detector("project", ["Heron"])]
+    told = Scripted([lambda request: request.messages[0].text], repeat=True)
+    pipeline = Pipeline([PII(detectors=own)], told)
+    response = await pipeline.run(ChatRequest.of(TEXT, model="m"))
+    assert response.text == TEXT, response.text
+    print(*[word for word in told.requests[0].messages[0].text.split("⟦")[1:]])
+    try:
+        PII(scope="session", key="env:KEY")
+    except ConfigurationError as error:
+        print(error)
+
+anyio.run(main)
+"""
+
+LOADED = f"""
+import sys
+import lamella_middlewares.pii
+
+lamella_middlewares.pii.PII()
+print([name for name in {EXTRAS!r} if name in sys.modules])
+"""
+
+
+def run(code: str) -> str:
+    """What a process of its own prints."""
+    done = subprocess.run(  # noqa: S603 - our own code
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_it_works_without_them() -> None:
+    """Patterns, numbers and lists of terms go without; sessions say what to install."""
+    said = run(HIDDEN + CALL)
+    for kind in ("EMAIL", "PHONE", "CARD", "IBAN", "STAFF", "PROJECT", "URL_CREDENTIALS"):
+        assert f"{kind}_" in said
+    assert 'pip install "lamella[pii]"' in said
+
+
+def test_they_are_not_loaded_before_they_are_needed() -> None:
+    """Neither the import of the layer nor making one takes their time."""
+    assert run(LOADED).strip() == "[]"
