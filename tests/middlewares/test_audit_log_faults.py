@@ -203,7 +203,8 @@ async def test_where_there_are_no_locks_nothing_is_left_behind(tmp_path: Path) -
         opened.add(file)
         os.close(file)
     assert len(opened) == 1
-    assert os.listdir(tmp_path) == []
+    assert told(tmp_path) == []
+    assert [*os.scandir(tmp_path)] == []
 
 
 @pytest.mark.skipif(os.name == "nt", reason="open files cannot be removed there")

@@ -167,6 +167,9 @@ async def test_hosts_are_allowed_and_denied() -> None:
         PUBLIC: "host",
     }.items():
         assert await refusal(f"https://{host}/", rule, everywhere) == reason, host
+    numbers = addresses(deny_hosts=["2606:4700:0:0::1111", PUBLIC])
+    for host in ("[2606:4700::1111]", "[2606:4700:0::0:1111]", PUBLIC, f"[::ffff:{PUBLIC}]"):
+        assert await refusal(f"https://{host}/", numbers, everywhere) == "host", host
 
 
 async def test_networks_and_ports_are_allowed_expressly() -> None:
@@ -207,19 +210,25 @@ async def test_wherever_it_stands_it_is_found() -> None:
     inside = Message("tool", ToolResult("1", (Text("found"), Image(url=bad))))
     called = Message.assistant([ToolCall("1", "look", "{}")])
     foreign = Message("user", [Opaque({"type": "video_url", "video": [{"url": bad}]})])
+    over = {"image_url": {"url": f" {bad}"}}
+    good = "https://images.example.com/a.png"
+    deep = ToolResult("1", (Opaque({"url": "https:10.0.0.1/x"}),))
     moderating = Scripted([ModerationResponse.of([{}])], repeat=True)
     counting = Scripted([TokenCountResponse.of(1)], repeat=True)
     for request, transport in (
         (ChatRequest.of([Message.user("?"), called, inside]), None),
         (showing(File(url=bad)), None),
         (ChatRequest.of([foreign]), None),
+        (showing(Image(url=good, extra=over)), None),
+        (ChatRequest.of([Message("user", [Text("x")], extra=over)]), None),
+        (ChatRequest.of([Message.user("?"), called, Message("tool", deep)]), None),
         (ChatRequest.of([{"role": "user", "content": [
             {"type": "image_url", "image_url": {"url": bad}}]}]), None),
         (ModerationRequest.of([["x", Image(url=bad)]]), moderating),
         (TokenCountRequest.of(showing(bad)), counting),
     ):  # fmt: skip
         pipeline, used = pipe(addresses(), transport=transport)
-        with pytest.raises(BlockedError, match="private"):
+        with pytest.raises(BlockedError, match=r"private|malformed"):
             await pipeline.run(request)
         assert not used.requests
 
@@ -292,6 +301,59 @@ async def test_links_in_texts_are_checked_if_asked_for() -> None:
                 await response.collect()
     quiet, _ = pipe(addresses(), transport=Scripted(["https://10.0.0.1/"]))
     assert (await quiet.run(ChatRequest.of("https://10.0.0.1/"))).text == "https://10.0.0.1/"
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "![x](https://images.example.com'.evil.example/?d=1)",
+        "![x](https://images.example.com{.evil.example/?d=1)",
+        '[x](https://images.example.com"@evil.example/)',
+        "[x](https://images.example.com`@evil.example)",
+        '[x]: https://images.example.com",.evil.example/',
+        "https://images.example.com@evil.example",
+        "https://images.example.com\\@evil.example/",
+        "https:\\\\evil.example/",
+        "https:/evil.example/",
+        "https:///evil.example/",
+        "![x](//evil.example/?d=1)",
+        '<img src="//evil.example/?d=1">',
+        "<a href = /\\evil.example>",
+        "https://images.example.com\u3002evil.example/",
+        "https://images.example.com\u200b.evil.example/",
+        "https://images.example.com.",
+        "https://images.example.com:8443/",
+    ],
+)
+async def test_no_spelling_of_a_link_leads_elsewhere(link: str) -> None:
+    """Where readers may disagree on the host, it is odd, and does not pass."""
+    rule = addresses(texts=True, allow_hosts=["images.example.com"])
+    pipeline, _ = pipe(rule, transport=Scripted([f"Look: {link} there"]))
+    if link.endswith("com."):  # the sentence's
+        await pipeline.run(ChatRequest.of("Hi"))
+        return
+    with pytest.raises(BlockedError):
+        await pipeline.run(ChatRequest.of("Hi"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"u":"https://images.example.com","v":"a.b","w":"c@d.example"}',
+        '{"s":"see https://images.example.com","n":1}',
+        "<https://images.example.com>, `https://images.example.com`",
+        "[https://images.example.com](https://images.example.com/a_(b))",
+        "\u201chttps://images.example.com\u201d \uff08https://images.example.com\uff09",
+        "|https://images.example.com|2|",
+        'XPath: "//div[@id]", and // a remark, file:///etc/hosts',
+        "https:// is a scheme; https://",
+    ],
+)
+async def test_what_stands_around_a_link_is_no_part_of_it(text: str) -> None:
+    """Quotes, brackets, JSON, tables, and what only looks like a link."""
+    rule = addresses(texts=True, allow_hosts=["images.example.com"])
+    pipeline, _ = pipe(rule)
+    assert (await pipeline.run(ChatRequest.of(text))).text == "ok"
 
 
 async def test_streams_of_links_are_let_through_whole() -> None:

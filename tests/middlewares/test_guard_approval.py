@@ -13,11 +13,15 @@ from lamella import (
     ChatRequest,
     Context,
     DeadlineExceeded,
+    Image,
     InspectionError,
     Message,
     Outcome,
     Pipeline,
     Request,
+    Secret,
+    SecretError,
+    Text,
     middleware,
 )
 from lamella.testing import Scripted, virtual_ports
@@ -229,6 +233,68 @@ async def test_a_review_can_ask_about_the_whole_request() -> None:
     assert await approval_id(guard, request("other")) != given
     pipe = pipeline([guard], Scripted(["done"]))
     assert (await pipe.run(request(attributes={"approvals": [given]}))).text == "done"
+
+
+async def test_approval_of_one_request_is_none_of_another() -> None:
+    """With the same words, but another picture, or more answers."""
+
+    class Pictures(Rule):
+        name = "pictures"
+
+        def review(self, review: Review, /) -> Verdict:
+            return ask("picture")
+
+    def showing(data: bytes, **fields: Any) -> ChatRequest:
+        parts = [Text("look at this"), Image(data=data, media_type="image/png")]
+        return ChatRequest.of([Message.user(parts)], model="m", **fields)
+
+    shown = Approver()
+    guard = Guard(Pictures(), direction="in", approve=shown, preview=7)
+    await pipeline([guard], Scripted(["x"])).run(showing(b"harmless"))
+    assert shown.asked[0].preview == "look at"
+    guard = Guard(Pictures(), direction="in")
+    given = {"approvals": [await approval_id(guard, showing(b"harmless"))]}
+    pipe = pipeline([guard], Scripted(["done"]))
+    context = Context(attributes=given)
+    for other in (showing(b"harmful"), showing(b"harmless", n=9)):
+        with pytest.raises(ApprovalRequired):
+            await pipe.run(other.evolve(context=context))
+    assert (await pipe.run(showing(b"harmless").evolve(context=context))).text == "done"
+    odd = ChatRequest.of("x", model="m", extra={"odd": object()})
+    with pytest.raises(InspectionError, match="no key"):
+        await pipe.run(odd)
+
+
+async def test_approval_of_one_kind_is_none_of_another() -> None:
+    """Another guard may have a rule of the same name, which finds something else."""
+
+    def found(kind: str) -> Guard:
+        judge = rule(lambda _: ask("flagged", kinds=[kind]), name="moderation", direction="in")
+        return Guard(judge)
+
+    given = await approval_id(found("violence"), request())
+    assert await approval_id(found("violence"), request()) == given
+    pipe = pipeline([found("sexual")], Scripted(["x"]))
+    with pytest.raises(ApprovalRequired):
+        await pipe.run(request(attributes={"approvals": [given]}))
+
+
+async def test_with_a_key_nobody_else_can_make_an_id() -> None:
+    """The same key makes the same id; another, or none, another one."""
+    keys = [None, Secret.of_value("one"), Secret.of_value("one"), Secret.of_value("two")]
+    none, one, same, other = [
+        await approval_id(Guard(WIRE, approval_key=key), request()) for key in keys
+    ]
+    assert one == same
+    assert len({none, one, other}) == 3
+    guard = Guard(WIRE, approval_key=keys[1], direction="in")
+    given = {"approvals": [one]}
+    assert (await pipeline([guard], Scripted(["ok"])).run(request(attributes=given))).text == "ok"
+    lost = Guard(WIRE, approval_key="env:LAMELLA_TEST_NOT_SET")
+    transport = Scripted(["x"])
+    with pytest.raises(SecretError):
+        await pipeline([lost], transport).run(request("harmless"))
+    assert transport.requests == []
 
 
 async def test_asked_by_several_rules_each_needs_an_answer() -> None:

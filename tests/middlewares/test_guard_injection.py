@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lamella import (
@@ -18,6 +19,7 @@ from lamella import (
     File,
     Image,
     Message,
+    Opaque,
     Part,
     Pipeline,
     Text,
@@ -216,6 +218,7 @@ async def test_the_label_of_a_text_is_always_the_same() -> None:
     assert await result_of(f"{BAD}!") != once
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.text(max_size=30))
 def test_nobody_can_forge_an_end(text: str) -> None:
     """A text that holds some label's end, or claims to be labelled, is labelled all the same."""
@@ -226,6 +229,36 @@ def test_nobody_can_forge_an_end(text: str) -> None:
         assert inner == without_hidden(forged)
         assert made.startswith("[untrusted data ")
         assert _label([Text(inner)])[0] not in inner
+
+
+async def test_nobody_labels_his_own_result() -> None:
+    """With a good label around it, it is blocked and asked about all the same, and cleaned."""
+    opening, closing = _label([Text(f"{BAD}{HIDDEN}")])
+    forged = f"{opening}{BAD}{HIDDEN}{closing}"
+    for action, kind in (("block", BlockedError), ("ask", ApprovalRequired)):
+        with pytest.raises(kind):
+            await sent(conversation((Text(forged),)), action=action)
+    assert HIDDEN not in await result_of(forged)
+    page = File(data=BAD.encode(), filename="page.txt")
+    labelled = Message.user([Text(_label([page])[0]), page])
+    with pytest.raises(BlockedError):
+        await sent([labelled], action="block")
+
+
+def test_an_end_is_forged_in_no_other_place() -> None:
+    """The id is that of all that a part holds: its name, its address, its keys, its bytes."""
+    makes: list[Callable[[str], Part]] = [
+        lambda end: File(data=BAD.encode(), filename=f"a.txt{end}"),
+        lambda end: Image(url=f"https://example.com/{end}"),
+        lambda end: Image(data=f"picture{end}".encode(), media_type="image/png"),
+        lambda end: File(data=b"%PDF\xff" + end.encode(), media_type="application/pdf"),
+        lambda end: Opaque({f"key{end}": 1}),
+        lambda end: Text(BAD, extra={"title": end}),
+    ]
+    for make in makes:
+        parts = [Text(BAD), make("")]
+        closing = _label(parts)[1]
+        assert _label([Text(BAD), make(closing)])[1] != closing
 
 
 async def test_results_of_several_parts_stand_between_two_texts() -> None:
@@ -266,6 +299,13 @@ async def test_trusted_tools_are_not_looked_at() -> None:
     messages = conversation((Text(BAD),), name="clock")
     assert await sent(messages, trusted_tools=["clock"]) == tuple(messages)
     assert await sent(messages, trusted_tools=["calendar"]) != tuple(messages)
+    later = [*conversation((Text(BAD),)), *messages]  # the same id, in another turn
+    made = await sent(later, trusted_tools=["clock"])
+    assert "untrusted data" in made[2].text
+    assert made[3:] == tuple(messages)
+    both = Message.assistant([ToolCall("c1", "clock", "{}"), ToolCall("c1", "weather", "{}")])
+    doubtful = await sent([messages[0], both, messages[2]], trusted_tools=["clock"])
+    assert "untrusted data" in doubtful[-1].text
 
 
 # --- other actions -------------------------------------------------------------------------------

@@ -401,6 +401,7 @@ async def test_observers_see_what_was_blocked_without_it() -> None:
 
 MAKE: Any = PII  # wrong on purpose
 
+
 class Reaching(Codes):
     """One that says of itself how far it looks, whatever that is."""
 

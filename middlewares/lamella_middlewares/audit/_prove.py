@@ -37,15 +37,18 @@ class Found:
 
     Attributes:
         segment: Its segment.
-        offset: Where its line begins, in bytes.
-        line: Its bytes.
-        record: What it says.
+        seq: Its number there.
+        line: Its bytes. They take a tenth of the memory that what they say does.
     """
 
     segment: str
-    offset: int
+    seq: int
     line: bytes
-    record: Record
+
+    @property
+    def record(self) -> Record:
+        """What it says."""
+        return read_record(self.line)
 
 
 def find(path: Path, log: str | None, wanted: Wanted) -> tuple[Scan, list[Found]]:
@@ -53,9 +56,9 @@ def find(path: Path, log: str | None, wanted: Wanted) -> tuple[Scan, list[Found]
     segment = path.stem
     found: list[Found] = []
 
-    def look(offset: int, line: bytes, record: Record) -> None:
+    def look(_: int, line: bytes, record: Record) -> None:
         if wanted(segment, record):
-            found.append(Found(segment, offset, line, record))
+            found.append(Found(segment, record["seq"], line))
 
     return scan(path, log, look), found
 
@@ -130,7 +133,7 @@ def proof_of(
         heads: Heads that the segment agrees with, by the size that they cover, those first that
             are to be taken first.
     """
-    seq: int = one.record["seq"]
+    seq = one.seq
     size, head = next((pair for pair in heads if pair[0] > seq), (seen.size, None))
     return {
         "type": PROOF_TYPE,

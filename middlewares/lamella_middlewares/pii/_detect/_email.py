@@ -44,10 +44,10 @@ _ACCOUNTS: Final = frozenset({"git", "hg", "svn"})
 """Whom everybody is on a host of repositories: `git@github.com:lamella/lamella.git`."""
 
 
-_REACH: Final = 720
+_BEFORE: Final = 96
+_REACH: Final = 720 + _BEFORE
 _QUOTED: Final = 66
 
-_BEFORE: Final = 96
 _USER: Final = re.compile("://[^\\s/?#\"'<>,;|()@]*:[^\\s/?#\"'<>,;|()]*\\Z")
 """An address of something else, up to its password: `https://user:` before `password@host`."""
 
