@@ -371,10 +371,15 @@ def _import(kind: str, claim: Claim) -> Any:
 
 
 def _unknown(
-    kind: str, name: str, known: Collection[str], plugins: Iterable[Plugin]
+    kind: str, name: str, known: Collection[str], plugins: Collection[Plugin]
 ) -> UnknownNameError:
     from lamella._checked_tables import close_to
+    from lamella._own_plugins import how_to_get
 
+    missing = f"There is no {_word(kind).lower()} {name!r}."
+    install = how_to_get(kind, key_of(name), {plugin.distribution for plugin in plugins})
+    if install:
+        return UnknownNameError(missing, hint=install)
     hints = [close_to(name.lower(), known)]
     hints.append(f"Known are {', '.join(known)}." if known else "There are none at all.")
     broken = "; ".join(str(error) for plugin in plugins for error in plugin.problems)
@@ -386,7 +391,7 @@ def _unknown(
     if not known and not any(plugin.distribution == "lamella" for plugin in plugins):
         hints.append("This library is not installed, so that nothing is found: pip install lamella")
     hint = " ".join(each for each in hints if each)
-    return UnknownNameError(f"There is no {_word(kind).lower()} {name!r}.", hint=hint)
+    return UnknownNameError(missing, hint=hint)
 
 
 def _clash(kind: str, claims: Iterable[Claim]) -> PluginError:

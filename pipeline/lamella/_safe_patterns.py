@@ -1,9 +1,10 @@
-r"""Regular expressions that somebody else wrote, in time that grows with the text alone.
+r"""Regular expressions that somebody else wrote, on texts of anybody's.
 
 RE2 where it is installed: its time is linear in the text whatever the expression (Cox, "Regular
 Expression Matching Can Be Simple And Fast", 2007). Without it Python's own engine, after refusing
-what could take it exponential time. Both read the same dialect, RE2's: no lookaround, no
-backreference, no possessive repeat; `\d`, `\w`, `\s` and `\b` mean ASCII.
+what could take it exponential time; it may still take the square or cube of a text's length. Both
+read the same dialect, RE2's: no lookaround, no backreference, no possessive repeat; `\d`, `\w`,
+`\s` and `\b` mean ASCII.
 """
 
 from __future__ import annotations

@@ -317,10 +317,15 @@ def mistake_in(reference: object) -> SecretError | None:
         return SecretError(msg, hint="Write the variable's name there, not its value.")
     if scheme in _NEAR:
         return None
+    from lamella._own_plugins import how_to_get
     from lamella._registry import registry
 
     if not registry().has("secret_sources", scheme):
         schemes = ", ".join(["env", "file", *registry().names("secret_sources")])
+        here = {plugin.distribution for plugin in registry().plugins()}
+        install = how_to_get("secret_sources", scheme.replace("-", "_"), here)
+        if install:
+            return SecretError(f"Nothing here reads secrets by {scheme + ':'!r}.", hint=install)
         msg = "A secret's reference begins with a scheme, and that of the one given is not known."
         return SecretError(msg, hint=f"Known are {schemes}; plugins bring others.")
     return None

@@ -19,8 +19,8 @@ import attrs
 
 from lamella._checked_tables import close_to
 from lamella._errors import ConfigurationError
-from lamella._mending import words_of
-from lamella._mistakes import Finding, Misfit, is_secret
+from lamella._mistakes import Finding, Misfit
+from lamella._objections import objection, objections
 
 T = TypeVar("T")
 
@@ -83,7 +83,11 @@ def build(factory: Callable[..., Any], options: Mapping[str, object]) -> Any:
             return factory(**arguments)
         except Exception as error:  # noqa: BLE001 - a stranger's class may object with anything
             objected = error
-    raise Misfit([*findings, *_objections(factory, arguments, known, objected)]) from objected
+    if attrs.has(_innermost(factory)) and all(name in arguments for name in known.required):
+        findings.extend(objections(factory, arguments, known.required, objected))
+    elif objected is not None:
+        findings.extend(objection((), objected, arguments))
+    raise Misfit(findings) from objected
 
 
 def build_option(option: str, factory: Callable[..., T], table: Mapping[str, Any]) -> T:
@@ -219,53 +223,3 @@ def _expected(wanted: Any) -> str:
     from lamella._option_shapes import expected
 
     return expected(wanted)
-
-
-def _objections(
-    factory: Callable[..., Any],
-    arguments: Mapping[str, Any],
-    known: Parameters,
-    error: Exception | None,
-) -> list[Finding]:
-    """What a class has against its arguments.
-
-    It raises for the first one that it refuses. A record is made without side effects, so that each
-    can be tried by itself.
-    """
-    findings: list[Finding] = []
-    if attrs.has(_innermost(factory)) and all(name in arguments for name in known.required):
-        needed = {name: arguments[name] for name in known.required}
-        alone = _refusal(factory, needed)
-        if alone is not None:
-            return _objection(tuple(needed) if len(needed) == 1 else (), alone, needed)
-        for name, value in arguments.items():
-            refusal = _refusal(factory, {**needed, name: value})
-            if refusal is not None:
-                findings.extend(_objection((name,), refusal, arguments))
-    return findings if findings or error is None else _objection((), error, arguments)
-
-
-def _refusal(factory: Callable[..., Any], arguments: Mapping[str, Any]) -> Exception | None:
-    try:
-        factory(**arguments)
-    except Exception as error:  # noqa: BLE001 - reported by the caller
-        return error
-    return None
-
-
-def _objection(
-    path: tuple[str, ...], error: Exception, arguments: Mapping[str, Any]
-) -> list[Finding]:
-    if isinstance(error, Misfit):  # it reads options of its own
-        return list(error.findings)
-    words = words_of(error)
-    keys = [value for name, value in arguments.items() if is_secret(name)]
-    if any(isinstance(key, str) and key and key in words for key in keys):
-        # Nor is it the cause of what is raised: a traceback would show it.
-        text = f"could not be made: {type(error).__name__}, in words that hold what may be a key"
-        return [Finding(path, text)]
-    if isinstance(error, ConfigurationError | TypeError | ValueError):
-        text = words.partition(": ")[2] or type(error).__name__
-    else:
-        text = f"could not be made: {words}"
-    return [Finding(path, text, error=error)]

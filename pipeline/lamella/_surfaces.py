@@ -192,10 +192,8 @@ class _Walk:
             for name in _fields(kind):
                 if name not in changes:
                     old = getattr(thing, name)
-                    if (
-                        old is None or old is NOTHING or old is _NONE
-                    ):  # most fields of most requests
-                        continue
+                    if old is None or old is NOTHING or old is _NONE:
+                        continue  # as most fields of most requests
                     new = self._value(old, name)
                     if new is not old:
                         changes[name] = new

@@ -22,6 +22,7 @@ from lamella import (
     EmbeddingResponse,
     Finish,
     OrderError,
+    Outcome,
     Pipeline,
     RateLimitError,
     Request,
@@ -34,7 +35,7 @@ from lamella import (
 )
 from lamella._registry import registry
 from lamella.testing import Scripted, each_step, virtual_ports
-from lamella_middlewares.audit import Audit, Heads
+from lamella_middlewares.audit import Audit, Heads, verify
 from lamella_middlewares.audit._keys import DigestKey
 from lamella_middlewares.cost import Cost
 from lamella_middlewares.retry import Retry
@@ -332,6 +333,62 @@ async def test_a_turn_tells_only_of_itself(tmp_path: Path) -> None:
     one, two = records(tmp_path, "outcome")
     assert [record["branch"] for record in (one, two)] == ["/turn1", "/turn2"]
     assert [len(record["attempts"]) for record in (one, two)] == [1, 1]
+
+
+async def test_detached_work_has_records_of_its_own(tmp_path: Path) -> None:
+    """It is another call, and says which one it came from, however that has ended."""
+
+    async def refresh(request: Request[Any], call_next: Any) -> Any:
+        child = request.detach("refresh")
+
+        async def work() -> None:
+            await anyio.sleep(1)
+            response = await call_next(child)
+            await response.collect()
+            await child.context.call.close(Outcome.COMPLETE)
+
+        request.context.background.spawn(work, name="refresh")
+        return await call_next(request)
+
+    layers: list[Any] = [refresh, Audit(tmp_path, KEY, fsync="none")]
+    transport = Scripted(["Hello."], repeat=True)
+    async with Pipeline(layers, transport, ports=virtual_ports()) as line:
+        async with line.stream(ask()):
+            pass  # the caller leaves at once
+        await anyio.sleep(2)
+    (left, own), (first, second) = records(tmp_path, "intent"), records(tmp_path, "outcome")
+    assert [own["parent"], own["branch"]] == [left["call"], "/refresh"]
+    assert [(first["call"], first["outcome"]), (second["call"], second["outcome"])] == [
+        (left["call"], "left"),
+        (own["call"], "complete"),
+    ]
+
+
+async def test_nested_pipelines_write_the_same_log(tmp_path: Path) -> None:
+    """Where the layer stands in both, each has its two records, and they tell of one call."""
+    ports = virtual_ports()
+    inner = pipeline(tmp_path, ports=ports)
+    async with pipeline(tmp_path, ports=ports, transport=inner) as line:
+        await line.run(ask())
+    found = records(tmp_path, "intent", "outcome")
+    assert [record["kind"] for record in found] == ["intent", "intent", "outcome", "outcome"]
+    assert len({record["call"] for record in found}) == 1
+    assert len({record["layers"] for record in found[:2]}) == 2
+    assert [record["intent"]["seq"] for record in found[2:]] == [2, 1]
+
+
+async def test_layers_with_other_options_write_files_of_their_own(tmp_path: Path) -> None:
+    """In one directory, and in one log: neither takes the other's file for a dead one."""
+    ports = virtual_ports()
+    lines = [pipeline(tmp_path, ports=ports, fsync=fsync) for fsync in ("none", "group", "each")]
+    for line in [*lines, *lines]:
+        await line.run(ask())
+    for line in lines:
+        await line.aclose()
+    report = verify(tmp_path)
+    assert report.ok
+    assert [one.records for one in report.segments] == [7, 7, 7]
+    assert not records(tmp_path, "adopted", "note", "recovered")
 
 
 # --- options -----------------------------------------------------------------------------------

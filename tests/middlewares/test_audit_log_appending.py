@@ -16,12 +16,11 @@ import anyio
 import attrs
 import pytest
 from anyio.lowlevel import checkpoint
-from audit_disks import FailingDisk, good, segments, told
+from audit_disks import FailingDisk, good, in_use, segments, told
 
 from lamella import AuditError, ConfigurationError, Ports, Waiter
 from lamella.testing import each_step, virtual_ports
 from lamella_middlewares.audit._log import AuditLog
-from lamella_middlewares.audit._reading import in_use
 from lamella_middlewares.audit._record import canonical
 from lamella_middlewares.audit._tree import leaf_hash, root_of
 

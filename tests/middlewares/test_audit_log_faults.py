@@ -12,12 +12,12 @@ from typing import Any
 
 import anyio
 import pytest
-from audit_disks import FailingDisk, followed, good, segments, told
+from audit_disks import FailingDisk, followed, good, in_use, segments, told
 
 from lamella import AuditError, Outcome
 from lamella.testing import virtual_ports
 from lamella_middlewares.audit._log import AuditLog
-from lamella_middlewares.audit._reading import in_use, read_segment
+from lamella_middlewares.audit._reading import read_segment
 
 pytestmark = pytest.mark.anyio
 

@@ -245,7 +245,7 @@ async def test_approval_of_one_request_is_none_of_another() -> None:
             return ask("picture")
 
     def showing(data: bytes, **fields: Any) -> ChatRequest:
-        parts = [Text("look at this"), Image(data=data, media_type="image/png")]
+        parts: list[Any] = [Text("look at this"), Image(data=data, media_type="image/png")]
         return ChatRequest.of([Message.user(parts)], model="m", **fields)
 
     shown = Approver()

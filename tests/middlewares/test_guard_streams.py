@@ -379,8 +379,9 @@ async def test_arguments_that_break_off_hide_nothing(awaited: bool) -> None:
         rules.append(nothing_later)
     for broken in ('{"a": "\\u0073wordfish', '{"a": "sword\\u00adfish', '{"a": "x\\nswordfish'):
         call = ToolCallDelta(0, id="c", name="f", arguments=broken)
-        for pieces in ([call, FINISH], [call, ConnectionLostError("cut")]):
-            transport = Scripted([pieces])
+        endings: list[Any] = [FINISH, ConnectionLostError("cut")]
+        for ending in endings:
+            transport = Scripted([[call, ending]])
             async with pipeline([out(rules)], transport).stream(ASK) as response:
                 with pytest.raises(LamellaError):
                     await response.collect()

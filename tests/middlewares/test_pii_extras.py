@@ -55,7 +55,7 @@ print([name for name in {EXTRAS!r} if name in sys.modules])
 
 def run(code: str) -> str:
     """What a process of its own prints."""
-    done = subprocess.run(  # noqa: S603 - our own code
+    done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 0, done.stderr

@@ -343,7 +343,7 @@ async def test_arguments_of_an_answer_that_breaks_off(tools: Any, direction: Any
 
     def broken(request: Any) -> Any:
         email, card = TOKEN.findall(request.messages[-1].text)
-        calls = [
+        calls: list[Event] = [
             ToolCallDelta(0, "1", "send_mail", json.dumps({"to": email})),
             ToolCallDelta(1, "2", "look_up", json.dumps({"card": card})),
             TextDelta(f"see {card}"),

@@ -19,6 +19,7 @@ from lamella import (
     ChatRequest,
     Context,
     InspectionError,
+    Message,
     MisuseError,
     Ports,
     Secret,
@@ -233,6 +234,22 @@ async def test_nobody_else_gets_it(name: str, tenant: str | None, key: str) -> N
     assert response.text == "You said: Hello"
 
 
+@pytest.mark.parametrize("scope", ["request", "session"])
+async def test_a_placeholder_of_others_is_a_text_like_any(scope: Any) -> None:
+    """A tool that answers with one of another tenant or session gets no value out of it."""
+    ports = virtual_ports()
+    options: Any = {"ports": ports, "scope": scope, "key": Secret.of_value(KEY)}
+    pipeline, transport = stack(**options)
+    await pipeline.run(say(f"I am {EMAIL}.", "s1", "a"))
+    token = TOKEN.findall(transport.requests[0].messages[0].text)[0]
+    found = [Message.user("Look it up."), Message.tool("1", f"It is {token}.")]
+    other, told = stack(lambda request: request.messages[1].parts[0].content[0].text, **options)
+    for name, tenant in (("s1", "b"), ("s2", "a")):
+        request = ChatRequest(messages=found, model="m", context=session(name, tenant))
+        assert (await other.run(request)).text == f"It is {token}."
+        assert token not in sent(told)
+
+
 async def test_what_is_kept_says_nothing() -> None:
     """Neither keys, tags nor values of the store hold a value, a session or a tenant."""
     ports = virtual_ports()
@@ -377,8 +394,10 @@ async def test_a_store_that_is_out_costs_calls_little_time() -> None:
     ports = attrs.evolve(ports, stores=attrs.evolve(ports.stores, blobs=_as_store(sick)))
     pipeline, transport = sessions(ports=ports)
     for _ in range(20):
-        with pytest.raises(StoreUnavailableError) as caught:
+        with pytest.raises(StoreUnavailableError):
             await pipeline.run(say(EMAIL))
+    with pytest.raises(StoreUnavailableError) as caught:
+        await pipeline.run(say(EMAIL))
     assert anyio.current_time() == pytest.approx(0.25)
     assert sick.asked == 5
     assert caught.value.retry_after == pytest.approx(2)

@@ -116,12 +116,11 @@ async def test_what_the_store_says_is_not_repeated(
     remote.state = "broken"
     store = guarded(remote)
     for _ in range(6):
-        with pytest.raises(StoreUnavailableError) as caught:
+        with pytest.raises(StoreUnavailableError, match="OSError") as caught:
             await OPERATIONS[name](store)
-    error = caught.value
-    assert (error.__cause__, error.__context__) == (None, None)
-    assert SECRET not in f"{error}{caplog.text}{store.health()}"
-    assert "OSError" in str(error)
+        error = caught.value
+        assert (error.__cause__, error.__context__) == (None, None)
+        assert SECRET not in f"{error}{caplog.text}{store.health()}"
 
 
 async def test_after_five_failures_it_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
@@ -131,9 +130,12 @@ async def test_after_five_failures_it_is_left_alone(caplog: pytest.LogCaptureFix
     remote.state = "silent"
     with caplog.at_level(logging.WARNING, logger="lamella"):
         for _ in range(50):
-            with pytest.raises(StoreUnavailableError) as caught:
+            with pytest.raises(StoreUnavailableError):
                 await store.get("key")
-        assert (remote.asked, anyio.current_time()) == (5, pytest.approx(0.25))
+        assert remote.asked == 5
+        assert anyio.current_time() == pytest.approx(0.25)
+        with pytest.raises(StoreUnavailableError) as caught:
+            await store.get("key")
         assert caught.value.retry_after == pytest.approx(3)
         assert store.health().well is False
         remote.state = "well"

@@ -98,3 +98,13 @@ def told(directory: Path, kind: str = "intent", field: str = "n") -> list[Any]:
         for record in good(path)
         if record["kind"] == kind
     ]
+
+
+def in_use(path: Path) -> bool:
+    """Whether a living process writes to a segment now."""
+    disk = LocalDisk()
+    file = disk.open_to_read(path)
+    try:
+        return not disk.lock(file)
+    finally:
+        disk.close(file)

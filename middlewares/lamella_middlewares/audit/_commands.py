@@ -9,22 +9,17 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from lamella import AuditError, ConfigurationError, Secret
 from lamella._ports import default_ports
+from lamella_middlewares.audit._given import envelopes_of, heads_of, instant_of, keys_of
+from lamella_middlewares.audit._told import print_line, print_text, say, tell
 
 if TYPE_CHECKING:
-    from lamella_middlewares.audit._envelope import Envelopes
     from lamella_middlewares.audit._scan import Problem
-    from lamella_middlewares.audit._verify import Report
-
-T = TypeVar("T")
 
 GOOD: Final = 0
 BAD: Final = 1
@@ -47,13 +42,14 @@ def verify(
         without: The id of a file that was taken away on purpose. May be given again.
         json: Print a JSON object.
     """
+    from lamella.cli._output import show_json
     from lamella_middlewares.audit._verify import verify as run
 
-    report = run(directory, heads=_heads(head), keys=_keys(key), without=without)
+    report = run(directory, heads=heads_of(head), keys=keys_of(key), without=without)
     if json:
-        _show(report.to_dict())
+        show_json(report.to_dict())
     else:
-        _tell(report)
+        tell(report)
     return GOOD if report.ok else BAD
 
 
@@ -83,9 +79,9 @@ def prove(
         if head or any(one is not None for one in (call, segment, seq)):
             msg = "--since is about the whole log, and goes with no other option."
             raise ConfigurationError(msg, hint="Leave the others out, or prove a record by itself.")
-        for old in _heads([since]):
+        for old in heads_of([since]):
             for proof in consistency(directory, old):
-                _line(proof)
+                print_line(proof)
         return GOOD
     if call is None and seq is None:
         msg = "There is no record to prove."
@@ -99,13 +95,13 @@ def prove(
         )
 
     problems: list[Problem] = []
-    proofs = run(directory, wanted, heads=_heads(head), problems=problems)
+    proofs = run(directory, wanted, heads=heads_of(head), problems=problems)
     for proof in proofs:
-        _line(proof)
+        print_line(proof)
     for problem in problems:
-        _say(f"BAD  {problem}. What comes after it cannot be proved.")
+        say(f"BAD  {problem}. What comes after it cannot be proved.")
     if not proofs:
-        _say("There is no such record in the log.")
+        say("There is no such record in the log.")
     return GOOD if proofs and not problems else BAD
 
 
@@ -119,14 +115,14 @@ def check(proof: str, *, head: Sequence[str] = (), key: Sequence[str] = ()) -> i
     """
     from lamella_middlewares.audit._prove import check_proof
 
-    heads, keys = _heads(head), _keys(key)
+    heads, keys = heads_of(head), keys_of(key)
     code = GOOD
-    for one in _heads([proof]):
+    for one in heads_of([proof]):
         wrong = check_proof(one, heads=heads, keys=keys)
         place = f"record {one.get('seq')} of segment {one.get('segment')}"
         if "old_size" in one:
             place = f"segment {one.get('segment')} since record {one.get('old_size')}"
-        _out(f"{place}: {'proved' if wrong is None else f'NOT proved: {wrong}'}")
+        print_text(f"{place}: {'proved' if wrong is None else f'NOT proved: {wrong}'}")
         code = code if wrong is None else BAD
     return code
 
@@ -173,19 +169,19 @@ async def export(  # noqa: PLR0913 - each is an option of the command
         session=session,
         call=call,
         kinds=frozenset(kind),
-        since=_instant("--since", since),
-        until=_instant("--until", until),
+        since=instant_of("--since", since),
+        until=instant_of("--until", until),
         key=None if secret is None else DigestKey.of(secret),
     )
     told = Exported()
-    envelopes = await _envelopes(seal_with, subject_keys)
+    envelopes = await envelopes_of(seal_with, subject_keys)
     ports = default_ports()
     async for record in run(
         directory, choice, ports, proofs=proofs, envelopes=envelopes, told=told
     ):
-        _line(record)
+        print_line(record)
     for problem in told.problems:
-        _say(f"BAD  {problem}. What comes after it is not exported.")
+        say(f"BAD  {problem}. What comes after it is not exported.")
     return BAD if told.problems else GOOD
 
 
@@ -213,18 +209,18 @@ async def head(directory: str, *, sign_with: str | None = None, merge: bool = Fa
     )
     bad = [one.problem for one in scans if one.problem is not None]
     for problem in bad:
-        _say(f"BAD  {problem}. There is no head over it.")
+        say(f"BAD  {problem}. There is no head over it.")
     if bad:
         return BAD
     if signer is not None or merge:
-        _line(made)
+        print_line(made)
         return GOOD
     newest = [one.heads[-1].head for one in scans if one.heads]
     if not newest:
-        _say("The log has no head yet. Make one: --merge, or --sign-with SECRET.")
+        say("The log has no head yet. Make one: --merge, or --sign-with SECRET.")
         return BAD
     for each in newest:
-        _line(each)
+        print_line(each)
     return GOOD
 
 
@@ -253,7 +249,7 @@ async def erase(
     if known_log_id(Path(directory)) is None:
         msg = f"There is no audit log in {directory!r}."
         raise ConfigurationError(msg, hint="Give the directory that Audit(directory=...) names.")
-    envelopes = await _envelopes(seal_with, subject_keys)
+    envelopes = await envelopes_of(seal_with, subject_keys)
     assert envelopes is not None  # noqa: S101 - both options are needed
     ports = default_ports()
     tag = envelopes.tag(tenant, subject)
@@ -263,11 +259,11 @@ async def erase(
         await log.append(ports, "note", {"about": "erased", "subject": tag, "keys": erased})
         await log.aclose(ports)
     except AuditError as error:
-        _say(f"{erased} keys were destroyed, and the log could not say so: {error}")
+        say(f"{erased} keys were destroyed, and the log could not say so: {error}")
         return BAD
-    _say(f"{erased} keys were destroyed; the log says so.")
+    say(f"{erased} keys were destroyed; the log says so.")
     if not erased:
-        _say(
+        say(
             "If there should have been some: is the subject written as 'user:NAME', its --tenant, "
             "and is --seal-with the secret that its keys were wrapped with?"
         )
@@ -283,125 +279,3 @@ COMMANDS: Final[Mapping[str, Any]] = {
     "erase": erase,
 }
 """The commands of `lamella audit`."""
-
-
-# --- what is shown -----------------------------------------------------------------------------
-
-
-def _tell(report: Report) -> None:
-    from lamella.cli._render import show_table
-
-    signed = f", signed by {', '.join(report.keys)}" if report.keys else ""
-    _out(
-        f"audit log {report.log or '(without an id)'}: {report.records} records of "
-        f"{report.calls} calls in {len(report.segments)} segments{signed}"
-    )
-    rows = [
-        (
-            _harmless(one.segment),
-            str(one.records),
-            str(one.heads),
-            f"{one.covered}",
-            "good" if one.ok else "BAD",
-        )
-        for one in report.segments
-    ]
-    show_table(("segment", "records", "heads", "covered", ""), rows)
-    for problem in report.problems:
-        _out(f"BAD   {problem}.")
-    for remark in report.remarks:
-        _out(f"note  {remark.rstrip('.')}.")
-    words = "good: every record is there as it was written, as far as heads and keys can show"
-    _out(words if report.ok else "BAD: this log is not what was written")
-
-
-def _show(value: object) -> None:
-    from lamella.cli._output import show_json
-
-    show_json(value)
-
-
-def _line(value: Mapping[str, Any]) -> None:
-    import json
-
-    sys.stdout.write(json.dumps(value, sort_keys=True, separators=(",", ":")) + "\n")
-
-
-def _out(text: str) -> None:
-    sys.stdout.write(f"{_harmless(text)}\n")
-
-
-def _say(text: str) -> None:
-    from lamella.cli._output import say
-
-    say(_harmless(text))
-
-
-def _harmless(text: str) -> str:
-    """One line that steers no terminal: names in a log, and of its files, can be anybody's."""
-    from lamella.cli._output import harmless
-
-    return harmless(text).replace("\n", " ")
-
-
-# --- what is given -----------------------------------------------------------------------------
-
-
-def _heads(paths: Sequence[str]) -> list[dict[str, Any]]:
-    """What is in files of heads, or of proofs."""
-    from lamella_middlewares.audit._given import read_heads
-
-    return [one for path in paths for one in _readable(path, read_heads)]
-
-
-def _readable(path: str, read: Callable[[Path], T]) -> T:
-    """What is read of a file. That it cannot be is a mistake in the command line, not a bad log."""
-    try:
-        return read(Path(path))
-    except OSError as error:
-        msg = f"The file {path!r} cannot be read: {error.strerror or type(error).__name__}."
-        raise ConfigurationError(msg, hint="Give the path of a file that is there.") from None
-
-
-def _keys(given: Sequence[str]) -> tuple[str, ...]:
-    from lamella_middlewares.audit._keys import need_cryptography, public_key
-
-    if given:
-        need_cryptography("--key")
-    found: list[str] = []
-    for text in given:
-        inside = len(text) < 1000 and "\n" not in text and Path(text).is_file()
-        data = _readable(text, Path.read_bytes) if inside else text.encode()
-        found.append(public_key(data.decode("utf-8", "replace")))
-    return tuple(found)
-
-
-async def _envelopes(seal_with: str | None, subject_keys: str | None) -> Envelopes | None:
-    from lamella_middlewares.audit._envelope import Envelopes, KeyFiles
-    from lamella_middlewares.audit._keys import need_cryptography
-
-    if seal_with is None and subject_keys is None:
-        return None
-    if seal_with is None or subject_keys is None:
-        msg = "Sealed content needs both --seal-with and --subject-keys."
-        raise ConfigurationError(msg, hint="For example: --seal-with env:AUDIT_SEAL.")
-    need_cryptography("--seal-with")
-    place = os.path.abspath(os.path.expanduser(subject_keys))  # noqa: ASYNC240, PTH100, PTH111
-    if not os.path.isdir(place):  # noqa: ASYNC240, PTH112
-        msg = f"There is no directory {place!r}: without it all content would seem to be erased."
-        hint = "Give with --subject-keys what Audit(subject_keys=...) names."
-        raise ConfigurationError(msg, hint=hint)
-    return Envelopes(await Secret(seal_with).fetch(), KeyFiles(Path(place)))
-
-
-def _instant(option: str, text: str | None) -> int | None:
-    """A date or a time in ISO 8601, in microseconds since the epoch; without a zone it is UTC."""
-    if text is None:
-        return None
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError:
-        msg = f"{option} {text!r} is no time."
-        raise ConfigurationError(msg, hint="Write 2026-05-01 or 2026-05-01T12:00:00Z.") from None
-    when = when.replace(tzinfo=UTC) if when.tzinfo is None else when
-    return round(when.timestamp() * 1_000_000)

@@ -112,7 +112,7 @@ async def export(
         seen, records = await ports.thread(find, path, log, choice)
         if told is not None and seen.problem is not None:
             told.problems.append(seen.problem)
-        heads = covering([head.head for head in seen.heads], seen)
+        heads = [covering([head.head for head in seen.heads], seen)]
         for one in records:
             found: dict[str, Any] = {"segment": one.segment, **one.record}
             if envelopes is not None:

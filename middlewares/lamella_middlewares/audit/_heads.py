@@ -241,12 +241,12 @@ def log_id(directory: Path, new_id: Callable[[], str], known: str | None = None)
     finally:
         fresh.unlink(missing_ok=True)
     LocalDisk().sync_directory(directory)
-    return place.read_text(encoding="ascii").strip()
+    return known_log_id(directory) or ""
 
 
 def known_log_id(directory: Path) -> str | None:
     """The id of the log in a directory; None if it has none. Blocks."""
     try:
-        return (directory / LOG_FILE).read_text(encoding="ascii").strip() or None
+        return (directory / LOG_FILE).read_text("ascii", "backslashreplace").strip() or None
     except FileNotFoundError:
         return None

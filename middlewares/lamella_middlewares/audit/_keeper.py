@@ -1,14 +1,8 @@
-"""What the layers of a process share about one log: its keys, its heads, and what it is owed.
-
-A request's outcome is known only when the provider has been asked. If it cannot be written then,
-it is owed: it is tried again in the background, and at closing, and what had to be given up is
-counted in the log itself. Nothing is missing without a trace: an intent without an outcome is one.
-"""
+"""What the layers of a process share about one log: its keys, its heads, and what it is owed."""
 
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
@@ -16,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
-import attrs
 
-from lamella import AuditError, ClosedError, PartHealth, Secret, Waiter
+from lamella import AuditError, ClosedError, PartHealth, Secret
 from lamella._fork_locks import fork_safe_lock
+from lamella_middlewares.audit._debts import Debts, Owed
 from lamella_middlewares.audit._envelope import Envelopes, KeyFiles, KeyStore
 from lamella_middlewares.audit._heads import Heads, head_digest, log_id, make_head
 from lamella_middlewares.audit._keys import DigestKey, Signer, succession
@@ -27,6 +21,7 @@ from lamella_middlewares.audit._log import AuditLog
 from lamella_middlewares.audit._payload import Fields, micros
 from lamella_middlewares.audit._queue import Entry
 from lamella_middlewares.audit._sinks import export
+from lamella_middlewares.audit._turn import Turn
 
 if TYPE_CHECKING:
     from lamella import Background, Context, Ports
@@ -36,58 +31,6 @@ KEY_SECONDS: Final = 60.0
 
 OUTCOME_SECONDS: Final = 0.8
 """How long the end of a call waits until its outcome is durable."""
-
-MOST_OWED: Final = 10_000
-"""How many outcomes are kept to be tried again."""
-
-BARE: Final = ("tenant", "user", "session", "call", "branch", "intent", "outcome", "late")
-"""What is written of an outcome whose other fields have no canonical form."""
-
-_WAITS: Final = (0.1, 0.5, 2.0, 5.0)
-"""Seconds before what is owed is tried again; the last one over and over."""
-
-
-class _Turn:
-    """One at a time, on any loops."""
-
-    def __init__(self) -> None:
-        self._lock = fork_safe_lock()
-        self.forget()
-
-    def forget(self) -> None:
-        """Begin anew, as a forked child."""
-        self._taken = False
-        self._waiters: list[Waiter] = []
-
-    async def __aenter__(self) -> None:
-        while True:
-            waiter = Waiter()
-            with self._lock:
-                if not self._taken:
-                    self._taken = True
-                    return
-                self._waiters.append(waiter)
-            await waiter.wait()
-
-    async def __aexit__(self, *_: object) -> None:
-        with self._lock:
-            self._taken = False
-            woken, self._waiters = self._waiters, []
-        for waiter in woken:
-            waiter.wake()
-
-
-@attrs.define
-class _Owed:
-    """An outcome that nobody waits for any more.
-
-    Attributes:
-        fields: What it says.
-        entry: Its record on its way; None if that failed, or there was none yet.
-    """
-
-    fields: Fields
-    entry: Entry | None = None
 
 
 class Keeper:
@@ -123,8 +66,8 @@ class Keeper:
         self._key, self._key_until = key, 0.0
         self._seal, self._subject_keys = seal, subject_keys
         self._lock = fork_safe_lock()
-        self._turn = _Turn()
-        self._settlement = _Turn()
+        self._turn = Turn()
+        self.debts = Debts(log, self._written_one)
         self.failed_sinks: dict[str, str] = {}
         self.head_problem: str | None = None
         self._begin()
@@ -139,14 +82,11 @@ class Keeper:
         self._pending: tuple[Entry, Mapping[str, Any]] | None = None
         self._unsent: Mapping[str, Any] | None = None
         self._vouched: str | None = None
-        self._owed: deque[_Owed] = deque()
-        self._settling = False
-        self.lost = {"intents": 0, "outcomes": 0}
 
     def _after_fork(self) -> None:
         if self._process != os.getpid():
             self._turn.forget()
-            self._settlement.forget()
+            self.debts.forget()
             self._begin()
 
     # --- keys --------------------------------------------------------------------------------
@@ -210,108 +150,27 @@ class Keeper:
             fields: What is known of it at once.
             more: Adds to that what has to be waited for, one thing after another.
         """
-        owed = _Owed(fields)
+        owed = Owed(fields)
         try:
             with anyio.move_on_after(OUTCOME_SECONDS):
                 await more(fields)
-                owed.entry = self._enter_outcome(context.ports, owed.fields)
+                owed.entry = self.debts.enter(context.ports, owed.fields)
                 await self.durable(context, owed.entry)
                 return True
         except AuditError:
             owed.entry = None
-            self._owe(context, owed)
+            self.debts.owe(context, owed)
             return False
         except BaseException:  # asyncio's Task.cancel() goes through shields
-            self._owe(context, owed)
+            self.debts.owe(context, owed)
             raise
-        self._owe(context, owed)
+        self.debts.owe(context, owed)
         return False
 
-    def _enter_outcome(self, ports: Ports, fields: Fields) -> Entry:
-        try:
-            return self.log.enter(ports, "outcome", fields)
-        except (TypeError, ValueError) as error:
-            bare: Fields = {name: fields[name] for name in BARE if name in fields}
-            return self.log.enter(ports, "outcome", {**bare, "unwritable": type(error).__name__})
-
-    def _owe(self, context: Context, owed: _Owed) -> None:
-        """Keep an outcome to be written, or to be looked after, later."""
-        if len(self._owed) >= MOST_OWED:
-            self.lost["outcomes"] += owed.entry is None
-        else:
-            self._owed.append(owed)
-        self._settle_soon(context)
-
-    def missed(self, context: Context) -> None:
-        """A request goes on although its intent could not be written."""
-        self.lost["intents"] += 1
-        self._settle_soon(context)
-
-    @property
-    def owed(self) -> int:
-        """How many outcomes could not be written yet."""
-        return len(self._owed)
-
-    def _settle_soon(self, context: Context) -> None:
-        with self._lock:
-            if self._settling:
-                return
-            self._settling = True
-        try:
-            context.background.spawn(self._settle_later, context.ports, name="audit retry")
-        except ClosedError:  # closing tries once more
-            self._settling = False
-
-    async def _settle_later(self, ports: Ports) -> None:
-        waits = iter(_WAITS)
-        wait = next(waits)
-        try:
-            while True:
-                await ports.sleep(wait)
-                wait = next(waits, wait)
-                if await self.settle(ports):
-                    return
-        finally:
-            self._settling = False
-
-    async def settle(self, ports: Ports) -> bool:
-        """Try to write what is owed; whether nothing is owed any more."""
-        async with self._settlement:
-            try:
-                if any(self.lost.values()):
-                    await self._tell_lost(ports)
-                while self._owed:
-                    await self._pay(ports, self._owed[0])
-                    self._owed.popleft()
-                    self._since += 1
-            except AuditError:
-                return False
-        return True
-
-    async def _tell_lost(self, ports: Ports) -> None:
-        """Write down how many records had to be given up."""
-        lost, self.lost = self.lost, {"intents": 0, "outcomes": 0}
-        try:
-            await self.log.append(ports, "note", {"about": "lost", **lost})
-        except AuditError:
-            self.lost = {name: count + lost[name] for name, count in self.lost.items()}
-            raise
-        self._since += 1
-
-    async def _pay(self, ports: Ports, owed: _Owed) -> None:
-        """Write an outcome; whoever is cancelled meanwhile leaves it to who comes next."""
-        if owed.entry is not None:
-            with suppress(AuditError):
-                await owed.entry.durable()
-                return
-        owed.entry = self._enter_outcome(ports, {**owed.fields, "late": True})
-        try:
-            await owed.entry.durable()
-        except AuditError:
-            owed.entry = None
-            raise
-
     # --- heads -------------------------------------------------------------------------------
+
+    def _written_one(self) -> None:
+        self._since += 1
 
     def _count(self, ports: Ports, background: Background) -> None:
         """One more record that no head covers yet."""
@@ -421,7 +280,7 @@ class Keeper:
             AuditError: If something could not be written.
         """
         self._after_fork()
-        settled = await self.settle(ports)
+        settled = await self.debts.settle(ports)
         if self.log.root() is None:
             if settled:
                 return
@@ -433,7 +292,9 @@ class Keeper:
             await self.log.aclose(ports)
             self._last = None
         if not settled:
-            msg = f"{self.owed} outcomes could not be written to the audit log at its closing."
+            msg = (
+                f"{len(self.debts)} outcomes could not be written to the audit log at its closing."
+            )
             hint = "They have an intent there and no outcome. See why the directory takes no more."
             raise AuditError(msg, hint=hint, layer="audit")
 
@@ -442,11 +303,11 @@ class Keeper:
         problem = self.log.problem
         detail: dict[str, Any] = {
             "waiting": self.log.waiting,
-            "owed": self.owed,
-            "lost": sum(self.lost.values()),
+            "owed": len(self.debts),
+            "lost": sum(self.debts.lost.values()),
             "problem": problem,
             "head_problem": self.head_problem,
             "failed_sinks": dict(self.failed_sinks),
         }
-        bad = problem or self.owed or detail["lost"] or self.head_problem or self.failed_sinks
+        bad = problem or detail["owed"] or detail["lost"] or self.head_problem or self.failed_sinks
         return PartHealth(well=not bad, detail=detail)

@@ -6,7 +6,9 @@ and a head alone, by whoever has the head, without the rest of the log.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -95,8 +97,8 @@ def prove(
         seen, records = find(path, log, wanted)
         if problems is not None and seen.problem is not None:
             problems.append(seen.problem)
-        known = [*covering(given, seen), *covering([h.head for h in seen.heads], seen)]
-        known += covering(within, seen)
+        own = [head.head for head in seen.heads]
+        known = [covering(heads, seen) for heads in (given, own, within)]
         proofs += [proof_of(seen, one, known) for one in records]
     return proofs
 
@@ -123,18 +125,18 @@ def covering(heads: Iterable[Mapping[str, Any]], seen: Scan) -> list[tuple[int, 
 
 
 def proof_of(
-    seen: Scan, one: Found, heads: Sequence[tuple[int, Mapping[str, Any]]]
+    seen: Scan, one: Found, heads: Sequence[Sequence[tuple[int, Mapping[str, Any]]]]
 ) -> dict[str, Any]:
     """The proof of one record.
 
     Args:
         seen: Its segment.
         one: The record.
-        heads: Heads that the segment agrees with, by the size that they cover, those first that
-            are to be taken first.
+        heads: Heads that the segment agrees with, as `covering` gives them; those of the first
+            list are taken first.
     """
     seq = one.seq
-    size, head = next((pair for pair in heads if pair[0] > seq), (seen.size, None))
+    size, head = next(_earliest(heads, seq), (seen.size, None))
     return {
         "type": PROOF_TYPE,
         "segment": one.segment,
@@ -145,6 +147,15 @@ def proof_of(
         "path": [node.hex() for node in seen.forest.inclusion(seq, size)],
         "head": head,
     }
+
+
+def _earliest(
+    heads: Sequence[Sequence[tuple[int, Mapping[str, Any]]]], seq: int
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The earliest head of each list that covers a record."""
+    for known in heads:
+        place = bisect_right(known, seq, key=itemgetter(0))
+        yield from known[place : place + 1]
 
 
 def consistency(

@@ -107,17 +107,3 @@ class Reading:
 def read_segment(path: str | PathLike[str]) -> Reading:
     """Read a segment's file: an iterable of (offset, line, record), which says why it stopped."""
     return Reading(path)
-
-
-def in_use(path: str | PathLike[str]) -> bool:
-    """Whether a living process writes to a segment now: then its last line may be half there.
-
-    Raises:
-        OSError: If it cannot be opened or locked.
-    """
-    disk = LocalDisk()
-    file = disk.open_to_read(Path(path))
-    try:
-        return not disk.lock(file)
-    finally:
-        disk.close(file)

@@ -190,7 +190,7 @@ def _stopped(found: Scan, reading: Reading) -> None:
     if stop.reason == "torn" and found.size:
         found.remarks.append(
             f"segment {found.segment}: the last line, from byte {stop.offset} on, has no end: it "
-            "is being written, or its writer was killed. Nothing that was acknowledged is in it."
+            "is being written, or its writer was killed. Only a head shows that no more was there."
         )
         return
     reason: Reason = "unreadable" if stop.reason == "unreadable" else "malformed"
@@ -236,7 +236,7 @@ def _seen(found: Scan, record: Record, log: str | None) -> Problem | None:
         found.remarks.append(
             f"segment {found.segment}: its process was killed while it wrote; "
             f"{record['bytes']} bytes after record {seq - 1} were set aside in "
-            f"{record.get('kept')!r}. Nothing that was acknowledged is in them."
+            f"{record.get('kept')!r}. They were never a whole record."
         )
     return None
 

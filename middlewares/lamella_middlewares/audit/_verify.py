@@ -214,7 +214,7 @@ class _Verification:
     def _log_id(self, heads: Sequence[Mapping[str, Any]]) -> str | None:
         try:
             known = known_log_id(self._directory)
-        except (OSError, UnicodeDecodeError):
+        except OSError:
             known = None
         named = [head.get("log") for head in heads]
         if known is None and any(isinstance(log, str) for log in named):

@@ -76,7 +76,7 @@ class Visit:
                 raise _refusal(error) from error
             self._passed = True
             self._who = self._who or self._whoever()
-            self._keeper.missed(context)
+            self._keeper.debts.missed(context)
             context.note("audit", "audit.intent_lost", error=type(error).__name__)
         response = await self._call_next(request)
         self._response = response

@@ -35,6 +35,8 @@ _ODD: Final = re.compile(r"[\x00-\x20\x7f-\x9f\\\u2028\u2029\ud800-\udfff]")
 _LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER: Final = re.compile(r"0[xX][0-9a-fA-F]*|[0-9]+")
 _OCTAL: Final = re.compile(r"[0-7]*")
+_LONGEST: Final = 253
+"""Characters of a host's name (RFC 1035, without its dot at the end)."""
 
 _LOCAL_NAMES: Final = (
     "localhost", "local", "internal", "intranet", "lan", "home.arpa", "onion", "test", "invalid",
@@ -156,7 +158,7 @@ def _ipv6(name: str) -> Number:
 
 def _ascii(name: str) -> str:
     """A host's name as it is looked up."""
-    if "%" in name or ":" in name:
+    if "%" in name or ":" in name or len(name) > _LONGEST + 1:
         raise Refused("malformed")
     if not name.isascii():
         import idna  # with anyio, and only for names that need it
@@ -167,7 +169,7 @@ def _ascii(name: str) -> str:
             raise Refused("malformed") from None
     name = name.lower().removesuffix(".")
     labels = name.split(".")
-    if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+    if len(name) > _LONGEST or not all(_LABEL.fullmatch(label) for label in labels):
         raise Refused("malformed")
     return name
 

@@ -278,6 +278,10 @@ class _Ready:
     def make(cls, given: Mapping[str, Any]) -> Rule:
         import importlib
 
+        from lamella._checked_tables import close_to
+        from lamella._mistakes import Finding, Misfit
+        from lamella._structuring import build, parameters_of
+
         options = dict(given)
         name = options.pop("use", None)
         if name not in cls.names:
@@ -285,11 +289,21 @@ class _Ready:
                 f"Guard: there is no rule {name!r}.",
                 hint=f"Give {{'use': ..., options}} with one of {', '.join(cls.names)}.",
             )
-        module = importlib.import_module(f"{__package__}.{cls.names[name]}")
+        factory = getattr(importlib.import_module(f"{__package__}.{cls.names[name]}"), name)
+        known = {*parameters_of(factory).types, *About.__annotations__}
+        wrong = [Finding((option,), _no_option(option, known)) for option in {*options} - known]
         try:
-            return cast("Rule", getattr(module, name)(**options))
-        except TypeError as error:
-            raise ConfigurationError(f"Guard: the rule {name!r}: {error}.") from error
+            made = build(factory, {each: options[each] for each in options if each in known})
+        except Misfit as misfit:
+            raise Misfit([*sorted(wrong, key=str), *misfit.findings]) from None
+        if wrong:
+            raise Misfit(sorted(wrong, key=str))
+        return cast("Rule", made)
+
+
+def _no_option(option: object, known: Collection[str]) -> str:
+    there_are = f"There are {', '.join(sorted(known))}."
+    return f"is no option. {close_to(str(option), known) or there_are}"
 
 
 def rules_of(given: Any) -> tuple[Rule, ...]:
@@ -305,7 +319,7 @@ def rules_of(given: Any) -> tuple[Rule, ...]:
         raise ConfigurationError(
             f"Guard({given!r}): give a rule, such as blocked_terms([...]), or a list of rules."
         )
-    return tuple([_rule_of(item) for item in items])
+    return tuple(each_of("rules", items, _rule_of))
 
 
 def _is_one(given: Any) -> bool:

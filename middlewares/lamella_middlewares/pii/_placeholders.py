@@ -59,14 +59,18 @@ class Mint:
         session: The session whose vault keeps them; None for what lasts as long as a call.
     """
 
-    __slots__ = ("_key", "_scope")
+    __slots__ = ("_key", "_scope", "_session", "_tenant")
 
     def __init__(self, key: bytes, tenant: str | None, session: str | None) -> None:
         self._key = key
-        self._scope = packed(_VERSION, tenant, session)
+        self._tenant = tenant
+        self._session = session
+        self._scope = b""  # made when there is something to digest
 
     def digest(self, kind: str, value: str) -> bytes:
         """What a value's tokens are made of."""
+        if not self._scope:
+            self._scope = packed(_VERSION, self._tenant, self._session)
         return hmac.digest(self._key, self._scope + packed(kind, value), "sha256")
 
     def placeholder(self, kind: str, digest: bytes, length: int = SHORTEST) -> str:

@@ -33,7 +33,7 @@ class Scan:
 
     Args:
         timeout: Seconds, or a timedelta, that looking into one request or one answer may take where
-            it does not happen at once: more than 32,768 characters, or a detector that blocks.
+            it does not happen at once: more than 4,096 characters, or a detector that blocks.
         max_characters: The most characters of one request, or of one answer; 1 or more. What has
             more is not looked into, and so not let through.
         look_behind: Characters of a streamed answer that are held back while something might begin

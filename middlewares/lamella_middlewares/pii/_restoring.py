@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lamella_middlewares.pii._placeholders import BODY, CLOSE, FORM, OPEN, kind_of
 
@@ -191,14 +191,16 @@ class _Filter:
 
 def asks_for_json(request: object) -> bool:
     """Whether the words of the answer are to be JSON, into which values go escaped."""
-    wanted = getattr(request, "response_format", None)
+    wanted: Any = getattr(request, "response_format", None)
     return bool(wanted) and str(wanted.get("type", "json_object")).startswith("json")
 
 
 def tokens_in(events: Iterable[Event]) -> list[str]:
     """What has the form of a placeholder in the words and arguments of an answer."""
-    pieces = [getattr(event, "text", None) or getattr(event, "arguments", "") for event in events]
-    text = "".join(pieces)
+    written: list[str] = [
+        getattr(event, "text", "") or getattr(event, "arguments", "") for event in events
+    ]
+    text = "".join(written)
     return FORM.findall(text) if OPEN in text else []
 
 

@@ -23,6 +23,7 @@ from lamella_middlewares.pii._detect._address_forms import (
     ENDINGS,
     NO_STREETS,
     PARTICLES,
+    PARTICLES_FIRST,
     PLAIN_TYPES,
     PROSE_TYPES,
     STATES,
@@ -33,7 +34,9 @@ from lamella_middlewares.pii._detect._address_forms import (
     UNITS,
 )
 from lamella_middlewares.pii._detect._address_signs import (
+    BEGINS,
     CODE_WORDS,
+    OPENING,
     SIGN,
     may_be_street,
     may_go_on,
@@ -77,7 +80,7 @@ _REST: Final = re.compile(
     rf"{_GAP}{_EUROPEAN} {_TOWN}"
     rf"|(?:(?:{_GAP}{_TOWN})?{_GAP}{_TOWN})?{_GAP}(?:{_AMERICAN}|{_BRITISH}|{_CANADIAN}){_ENDS}"
 )
-_STATE: Final = re.compile(rf"(?:({_TOWN}){_GAP})?\b([A-Z]{{2}}){_GAP}\Z")
+_STATE: Final = re.compile(rf"(?:{BEGINS}({_TOWN}){_GAP})?\b([A-Z]{{2}}){_GAP}\Z")
 _INWARD: Final = re.compile(r"[0-9][ABD-HJLNP-UW-Z]{2}(?![A-Za-z0-9])")
 _OUTWARD: Final = re.compile(r"(?<![A-Za-z0-9])([A-Z]{1,2})[0-9][0-9A-Z]? ?\Z")
 _CANADA: Final = re.compile(
@@ -117,13 +120,8 @@ _CODED: Final = Near(
 
 _BOXES: Final = tuple(box.rstrip(".") for box in BOXES)
 _BOX_ENDS: Final = frozenset(box.rpartition(" ")[2] for box in _BOXES)
-_PARTICLES_FIRST: Final = frozenset(
-    ("de", "del", "della", "dei", "delle", "di", "da", "das", "do", "dos", "la", "las", "los")
-)
+_PARTICLES_WITHIN: Final = PARTICLES_FIRST | {*PARTICLES.split("|"), "e", "y", "i"}
 _BOX_GAPS: Final = frozenset(" #:.")
-
-_OPENING: Final = re.compile(r"[\n([{\"\u201c\u201e\u00ab]|\\n")
-"""What a street's name begins behind."""
 
 _STREET: Final = 96
 _BEFORE: Final = 64
@@ -171,7 +169,7 @@ def _behind(text: str, start: int, end: int, before: str) -> tuple[int, int, flo
     if before[-1:] not in _BOX_GAPS:
         return None
     name = before.rstrip(" ,#:.")
-    last = _OPENING.split(name.rpartition(" ")[2])[-1]
+    last = OPENING.split(name.rpartition(" ")[2])[-1]
     if last.lower() in _BOX_ENDS:
         return _box(start - len(before) + len(name), end, name)
     if before[-1] != " " or before[-2:-1] in ":;#" or end - start > 4:
@@ -179,7 +177,7 @@ def _behind(text: str, start: int, end: int, before: str) -> tuple[int, int, flo
     if not (last[:1].isupper() or last in ENDING_WORDS):
         return None
     house = _HOUSE.match(text, end)
-    first = None if house is None else _street_before(_OPENING.split(before)[-1])
+    first = None if house is None else _street_before(OPENING.split(before)[-1])
     if house is None or first is None:
         return None
     return start - first, house.end(), 0.75
@@ -221,7 +219,9 @@ def _street_before(words: str) -> int | None:
 
 def _is_name(words: list[str]) -> bool:
     """Whether words are the name of a street: with capitals, but for particles."""
-    return words[0][:1].isupper() or (len(words) > 1 and words[0] in _PARTICLES_FIRST)
+    if not all(w[:1].isupper() or w in _PARTICLES_WITHIN or w.isdigit() for w in words):
+        return False
+    return words[0][:1].isupper() or (len(words) > 1 and words[0] in PARTICLES_FIRST)
 
 
 def _box(at: int, end: int, before: str) -> tuple[int, int, float] | None:

@@ -31,6 +31,11 @@ TYPES: Final = frozenset(f"{TYPES_BEHIND}|{TYPES_BEFORE_NAME}".split("|"))
 PARTICLES: Final = "an|am|auf|de|del|der|di|do|da|du|en|im|la|le|of|on|sur|the|under|upon|y"
 """Words within the names of towns that have no capital."""
 
+PARTICLES_FIRST: Final = frozenset(
+    ("de", "del", "della", "dei", "delle", "di", "da", "das", "do", "dos", "la", "las", "los")
+)
+"""What the name of a street may begin with behind its type."""
+
 _TYPES_FIRST: Final = """
 calle c/ avenida avda avda. av. av paseo pº plaza carrer camino carretera ronda rambla travesía
 via viale piazza corso vicolo largo strada piazzale contrada rua r. travessa alameda estrada praça

@@ -10,6 +10,7 @@ from lamella_middlewares.pii._detect._address_forms import (
     ENDING_WORDS,
     ENDINGS,
     PARTICLES,
+    PARTICLES_FIRST,
     PLAIN_TYPES,
     STATES,
     TYPES,
@@ -42,7 +43,7 @@ def _of_forms() -> str:
         f" (?:{capital})",
         f"{house}[^ ]+ (?i:{any_of([*PLAIN_TYPES])})",
         f"{house}(?i:{TYPES_BEFORE_NAME})",
-        f"(?:^|[^A-Za-z])(?i:{any_of([*TYPES_FIRST])}) ",
+        rf"(?:^|[^A-Za-z]|\\[nrt])(?i:{any_of([*TYPES_FIRST])}) ",
         f"(?i:{any_of([*ENDINGS, *ENDING_WORDS])})[., ]+[0-9]",
         f"(?i:{any_of([box.rstrip('.') for box in BOXES])})[ ,#:.]+[0-9]",
         rf"(?:{any_of([*STATES])})(?:[ ,\t\r\n]|\\n){{1,4}}[0-9]{{5}}",
@@ -65,11 +66,19 @@ _MOST_NAME: Final = 64
 
 _PARTICLES: Final = frozenset(PARTICLES.split("|"))
 _LINKS: Final = frozenset(
-    (*TYPES_FIRST, *ENDING_WORDS, *_PARTICLES, *(w for box in BOXES for w in box.split()), "", "#")
+    word
+    for form in (*TYPES_FIRST, *ENDING_WORDS, *_PARTICLES, *PARTICLES_FIRST, *BOXES)
+    for word in re.findall(r"[^\W_]+", form)
 )
 _BEHIND: Final = frozenset((*_PARTICLES, *UNITS.split("|")))
 _SPACED: Final = re.compile(rf"[^ \t\r\n{UNSPACED.pattern[1:-1]}]+")
 _WORDS: Final = re.compile(r"[^\W_]+")
+BEGINS: Final = r"(?:(?<![^\W\d_])|(?<=\\[nrt]))"
+"""No letter before, but that of a line break which is written as an escape."""
+
+_CAPITAL: Final = re.compile(rf"{BEGINS}[A-ZÀ-ÖØ-ÞĀ-ž]")
+OPENING: Final = re.compile(r"[\n([{\"\u201c\u201e\u00ab]|\\n")
+"""What a street's name begins behind."""
 
 
 def may_be_street(rest: str, *, open_end: bool = False) -> bool:
@@ -105,7 +114,7 @@ def may_go_on(rest: str) -> bool:
     """Whether what is behind an address may still become a part of it: a flat, a town, a code."""
     if len(rest) > _GOES_ON:
         return False
-    words = _WORDS.findall(rest)
+    words = _WORDS.findall(rest.replace("\\n", "  "))
     if words and rest[-1].isalnum():
         del words[-1]
     return all(word[0].isupper() or word[0].isdigit() or word.lower() in _BEHIND for word in words)
@@ -113,12 +122,17 @@ def may_go_on(rest: str) -> bool:
 
 def name_begins(text: str, end: int) -> int:
     """Where the name of a street, a box or a town begins that a number may follow at a place."""
-    first = max(0, end - _MOST_NAME)
     begins = end
-    for place, word in reversed([(w.start(), w[0]) for w in _SPACED.finditer(text, first, end)]):
-        is_last = begins == end and place + len(word) == end
-        if not (is_last or word[0].isupper() or word.lower().strip(".,#:;") in _LINKS):
-            inner = max(map(word.rfind, '([{"\u201c\u201e\u00ab\\')) + 1
-            return place + inner if inner and word[inner : inner + 1].isupper() else begins
-        begins = place
+    words = list(_SPACED.finditer(text, max(0, end - _MOST_NAME), end))
+    for found in reversed(words):
+        word, parts = found[0], _WORDS.findall(found[0])
+        is_last = begins == end == found.end()
+        if not (is_last or not parts or word[0].isupper() or _is_linking(parts[-1])):
+            capital = _CAPITAL.search(word)
+            return begins if capital is None else found.start() + capital.start()
+        begins = found.start()
     return begins
+
+
+def _is_linking(word: str) -> bool:
+    return word[0].isupper() or word.isdigit() or word.lower() in _LINKS
