@@ -7,9 +7,10 @@ from typing import Any, ClassVar, Self
 
 import attrs
 
+from lamella._batches import pieces, together
 from lamella._events import Event, Finish, UsageReport, Vector
 from lamella._requests import Request
-from lamella._responses import NO_HEAD, Head, Response
+from lamella._responses import Head, Response
 from lamella._usage import Usage
 
 
@@ -116,33 +117,20 @@ class EmbeddingRequest(Request[EmbeddingResponse]):
 
     def split(self, size: int = 1) -> tuple[Self, ...]:
         """Smaller requests of at most `size` inputs, together the same; `merge` joins answers."""
-        inputs = self.inputs
-        return tuple(
-            [
-                self.evolve(inputs=inputs[start : start + size])
-                for start in range(0, len(inputs), size)
-            ]
-        )
+        return pieces(self, self.inputs, size)
 
     def merge(self, answers: Iterable[EmbeddingResponse]) -> EmbeddingResponse:
         """The answer to this request from the complete answers to its pieces, in order.
 
         Usage is the sum, except of answers that were replayed.
         """
-        events: list[Event] = []
-        usage: Usage | None = None
-        head = NO_HEAD
-        index = 0
-        for answer in answers:
-            for vector in answer.vectors:
-                events.append(Vector(index, vector))
-                index += 1
-            if answer.usage is not None and not answer.head.cached:
-                usage = answer.usage if usage is None else usage + answer.usage
-            head = head if head is not NO_HEAD else answer.head
+        found = list(answers)
+        usage, head = together(found)
+        vectors = [vector for answer in found for vector in answer.vectors]
+        events: list[Event] = [Vector(index, vector) for index, vector in enumerate(vectors)]
         if usage is not None:
             events.append(UsageReport(usage))
-        return self.answer([*events, Finish("stop")], attrs.evolve(head, raw=None))
+        return self.answer([*events, Finish("stop")], head)
 
     @property
     def needs(self) -> frozenset[str]:

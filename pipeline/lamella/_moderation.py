@@ -7,10 +7,11 @@ from typing import Any, ClassVar, Self, TypeAlias, cast
 
 import attrs
 
+from lamella._batches import pieces, together
 from lamella._events import Event, Finish, Moderation, UsageReport
 from lamella._parts import Image, Text
 from lamella._requests import Request
-from lamella._responses import NO_HEAD, Head, Response
+from lamella._responses import Head, Response
 from lamella._usage import Usage
 
 ModerationInput: TypeAlias = str | tuple[Text | Image, ...]
@@ -188,28 +189,17 @@ class ModerationRequest(Request[ModerationResponse]):
 
     def split(self, size: int = 1) -> tuple[Self, ...]:
         """Smaller requests of at most `size` inputs, together the same; `merge` joins answers."""
-        inputs = self.inputs
-        return tuple(
-            [
-                self.evolve(inputs=inputs[start : start + size])
-                for start in range(0, len(inputs), size)
-            ]
-        )
+        return pieces(self, self.inputs, size)
 
     def merge(self, answers: Iterable[ModerationResponse]) -> ModerationResponse:
         """The answer to this request from the complete answers to its pieces, in order.
 
         Usage is the sum, except of answers that were replayed.
         """
-        results: list[Moderation] = []
-        usage: Usage | None = None
-        head = NO_HEAD
-        for answer in answers:
-            results.extend(answer.results)
-            if answer.usage is not None and not answer.head.cached:
-                usage = answer.usage if usage is None else usage + answer.usage
-            head = head if head is not NO_HEAD else answer.head
-        return self.answer(moderation_events(results, usage), attrs.evolve(head, raw=None))
+        found = list(answers)
+        usage, head = together(found)
+        results = [result for answer in found for result in answer.results]
+        return self.answer(moderation_events(results, usage), head)
 
     @property
     def needs(self) -> frozenset[str]:

@@ -8,6 +8,7 @@ wrong with it alone.
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Final
 
@@ -37,13 +38,16 @@ def objections(
     """
     trial = _Trial(factory, arguments, tuple(required))
     alone = trial.refusal()
-    findings: list[Finding] = []
     if alone is not None and not trial.healed():
-        if error is not None and not _alike(error, alone):
-            return objection((), error, arguments)
-        return [] if trial.refusal(*arguments) is None else trial.of_required(alone)
+        whole = trial.refusal(*arguments) if error is None else error
+        if whole is not None and _alike(whole, alone):
+            return trial.of_required(alone)
+        refusals = trial.of_one()
+    else:
+        refusals = trial.each()
+    findings: list[Finding] = []
     told: list[Exception] = []
-    for name, refused in trial.each():
+    for name, refused in refusals:
         if not any(_alike(refused, other) for other in told):
             told.append(refused)
             findings.extend(objection((name,), refused, arguments))
@@ -107,6 +111,13 @@ class _Trial:
                 if why is not None:
                     yield name, why
 
+    def of_one(self) -> Iterator[tuple[str, Exception]]:
+        """What is refused by itself where the base cannot be made: not for the lack of others."""
+        for name in self.rest():
+            refused = self.refusal(name)
+            if refused is not None and not _of_several(refused):
+                yield name, refused
+
     def _with_others(
         self, name: str, refused: Exception, alone: Mapping[str, Exception | None]
     ) -> Exception | None:
@@ -131,6 +142,12 @@ class _Trial:
 
 def _alike(one: Exception, other: Exception | None) -> bool:
     return type(one) is type(other) and str(one) == str(other)
+
+
+def _of_several(error: Exception) -> bool:
+    """Whether it was raised where a record looks at its fields together."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_code.co_name == "__attrs_post_init__" for frame, _ in frames)
 
 
 def _is_value(value: object) -> bool:

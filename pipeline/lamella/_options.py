@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import attrs
 
 from lamella._errors import ConfigurationError
+
+T = TypeVar("T")
 
 Check: TypeAlias = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
@@ -36,6 +38,40 @@ def refused(
     """The error of an option that cannot be."""
     name = option.alias or option.name
     return ConfigurationError(f"{type(layer).__name__}({name}={value!r}): give {want}.")
+
+
+def each_of(option: str, items: Iterable[Any], make: Callable[[Any], T]) -> list[T]:
+    """What each item of an option stands for, made one by one.
+
+    Args:
+        option: The option, for messages.
+        items: What was given.
+        make: Makes one of them.
+
+    Raises:
+        ConfigurationError: For all items that are wrong, at once.
+    """
+    made: list[T] = []
+    failed: dict[int, ConfigurationError] = {}
+    for place, item in enumerate(items):
+        try:
+            made.append(make(item))
+        except ConfigurationError as error:
+            failed[place] = error
+    if not failed:
+        return made
+    from lamella._mistakes import Finding, Misfit
+
+    only = next(iter(failed.values()))
+    if len(failed) == 1 and not isinstance(only, Misfit):
+        raise only
+    findings: list[Finding] = []
+    for place, error in failed.items():
+        inner = (
+            error.findings if isinstance(error, Misfit) else (Finding((), str(error), error=error),)
+        )
+        findings.extend(finding.under(option, place) for finding in inner)
+    raise Misfit(findings)
 
 
 def is_async(function: object) -> bool:

@@ -142,11 +142,22 @@ def parameters_of(factory: Callable[..., Any]) -> Parameters:
         return Parameters({}, (), open=True)
     hints = _hints_of(factory)
     named = [each for each in signature.parameters.values() if each.kind in _NAMED]
+    known = {each.name: hints.get(each.name, Any) for each in named}
+    rest = [each.name for each in signature.parameters.values() if each.kind is each.VAR_KEYWORD]
+    named_rest = _named_rest(hints.get(rest[0], Any)) if rest else None
     return Parameters(
-        types={each.name: hints.get(each.name, Any) for each in named},
+        types={**known, **(named_rest or {})},
         required=tuple(each.name for each in named if each.default is inspect.Parameter.empty),
-        open=any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values()),
+        open=bool(rest) and named_rest is None,
     )
+
+
+def _named_rest(hint: Any) -> Mapping[str, Any] | None:
+    """The options of `**options: Unpack[SomeTypedDict]`; None if any will do."""
+    if typing.get_origin(hint) is not typing.Unpack:
+        return None
+    (table,) = typing.get_args(hint)
+    return _resolved(table)
 
 
 def _innermost(factory: Any) -> Any:

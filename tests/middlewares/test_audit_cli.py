@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -297,6 +298,25 @@ def test_a_subject_is_erased(audit: Audited) -> None:
     notes = audit("export", str(place), "--kind", "note").lines
     assert sorted(note["keys"] for note in notes) == [0, 1]
     assert audit("verify", str(place)).code == 0
+
+
+def test_what_is_printed_has_the_names_that_the_guide_gives(audit: Audited) -> None:
+    """Programs read them: each field is in the guide's table, and there are no others."""
+    page = (Path(__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:3] for line in page.splitlines() if line.startswith("| ")]
+    told = {name.strip(): set(re.findall(r"`(\w+)`", said)) for name, said in rows}
+    (path,) = segments(Path(audit.log))
+    (merged,) = audit("head", audit.log, "--merge").lines
+    (proof,) = audit("prove", audit.log, "--seq", "1").lines
+    since = audit("prove", audit.log, "--since", audit.heads).lines[0]
+    path.write_bytes(path.read_bytes().replace(b"ada", b"eve"))
+    report = json.loads(audit("verify", audit.log, "--json").out)
+    assert report.keys() == told["report"]
+    assert report["segments"][0].keys() == told["of `segments`"]
+    assert report["problems"][0].keys() == told["of `problems`"]
+    assert proof["head"].keys() | merged.keys() == told["head"]
+    assert proof.keys() == told["proof"]
+    assert since.keys() == told["proof of `--since`"]
 
 
 def test_each_command_explains_itself(audit: Audited) -> None:

@@ -62,9 +62,13 @@ def are_secrets(audit: Any, option: attrs.Attribute[Any], value: Any) -> None:
             raise refused(audit, option, "...", want)
 
 
-def to_heads(value: Any) -> Any:
-    """A table of a file as what it stands for."""
-    return Heads(**cast("dict[str, Any]", value)) if isinstance(value, Mapping) else value
+def to_heads(value: Heads | Mapping[str, Any]) -> Any:
+    """A table as what it stands for."""
+    if not isinstance(value, Mapping):
+        return value
+    from lamella._structuring import build_option
+
+    return build_option("heads", Heads, value)
 
 
 def are_heads(audit: Any, option: attrs.Attribute[Any], value: object) -> None:

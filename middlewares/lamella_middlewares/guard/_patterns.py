@@ -19,16 +19,16 @@ _AROUND: Final = 2
 at the end."""
 
 
-def pattern(
-    called: str,
+def pattern(  # noqa: PLR0913 - all but the first two by name, and rare
+    name: str,
     expression: str,
-    /,
     *,
     action: Action = "block",
     ignore_case: bool = False,
     replacement: str = "[removed]",
     look_behind: int | None = None,
-    **about: Unpack[About],
+    direction: Direction = "both",
+    roles: Collection[str] | None = None,
 ) -> Rule:
     """Blocks, redacts or asks about what a regular expression matches.
 
@@ -37,25 +37,25 @@ def pattern(
     backreference. Without google-re2, expressions that could take exponential time are refused.
 
     Args:
-        called: What the rule is called, as a word.
+        name: What the rule is called, as a word.
         expression: What to look for. Empty matches do not count.
         action: `"block"`, `"redact"` (`replacement` instead), or `"ask"`.
         ignore_case: Whether case does not matter.
         replacement: What stands there instead; taken as it is.
         look_behind: The most characters that a match has. None takes it from the expression; where
             that has no bound (`+`, `*`), an answer is held back until its end.
-        **about: `direction` and `roles`; see `Rule`.
+        direction: See `Rule`.
+        roles: See `Rule`.
 
     Raises:
         ConfigurationError: If the expression is none, or may take too long.
     """
-    check_action(action, f"pattern({called!r}, ...)")
+    check_action(action, f"pattern({name!r}, ...)")
     compiled = compile_pattern(expression, ignore_case=ignore_case)
     longest = compiled.longest if look_behind is None else look_behind
     if type(longest) is int:
         longest += _AROUND
-    direction, roles = about.get("direction", "both"), about.get("roles")
-    return checked(PatternRule(called, direction, roles, longest, action, compiled, replacement))
+    return checked(PatternRule(name, direction, roles, longest, action, compiled, replacement))
 
 
 @attrs.frozen

@@ -21,7 +21,7 @@ import attrs
 
 from lamella import Channel, ConfigurationError, Request, Response, Surface
 from lamella._layers import name_of
-from lamella._options import is_async
+from lamella._options import each_of, is_async
 from lamella_middlewares.guard._verdicts import Verdict, allow, is_word
 
 if TYPE_CHECKING:
@@ -278,9 +278,7 @@ class _Ready:
     def make(cls, given: Mapping[str, Any]) -> Rule:
         import importlib
 
-        from lamella._checked_tables import close_to
-        from lamella._mistakes import Finding, Misfit
-        from lamella._structuring import build, parameters_of
+        from lamella._structuring import build
 
         options = dict(given)
         name = options.pop("use", None)
@@ -289,21 +287,8 @@ class _Ready:
                 f"Guard: there is no rule {name!r}.",
                 hint=f"Give {{'use': ..., options}} with one of {', '.join(cls.names)}.",
             )
-        factory = getattr(importlib.import_module(f"{__package__}.{cls.names[name]}"), name)
-        known = {*parameters_of(factory).types, *About.__annotations__}
-        wrong = [Finding((option,), _no_option(option, known)) for option in {*options} - known]
-        try:
-            made = build(factory, {each: options[each] for each in options if each in known})
-        except Misfit as misfit:
-            raise Misfit([*sorted(wrong, key=str), *misfit.findings]) from None
-        if wrong:
-            raise Misfit(sorted(wrong, key=str))
-        return cast("Rule", made)
-
-
-def _no_option(option: object, known: Collection[str]) -> str:
-    there_are = f"There are {', '.join(sorted(known))}."
-    return f"is no option. {close_to(str(option), known) or there_are}"
+        module = importlib.import_module(f"{__package__}.{cls.names[name]}")
+        return cast("Rule", build(getattr(module, name), options))
 
 
 def rules_of(given: Any) -> tuple[Rule, ...]:

@@ -20,7 +20,7 @@ from lamella import (
     ending,
     middleware,
 )
-from lamella._options import one_of
+from lamella._options import each_of, one_of
 from lamella_middlewares.pii import _choices
 from lamella_middlewares.pii._inspecting import Inspector, Watched, detector_of
 from lamella_middlewares.pii._keys import keys_of, must_have_sealing
@@ -46,7 +46,7 @@ _BEFORE: Final = "{} would reach the provider unmasked, for PII has seen the req
 
 
 def _watched(pii: Any) -> tuple[Watched, ...]:
-    return tuple([detector_of(one) for one in pii.detectors])
+    return tuple(each_of("detectors", pii.detectors, detector_of))
 
 
 def _finds(pii: Any) -> frozenset[str]:
