@@ -18,7 +18,7 @@ MARKS = {
     "cyclopts": {"cli"},
     "h2": {"http2"},
     "phonenumbers": {"pii"},
-    "re2": {"pii"},
+    "re2": {"guard", "pii"},
     "tiktoken": {"tokens"},
 }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -18,13 +18,16 @@ from lamella._errors import ConfigurationError
 from lamella._mending import words_of
 from lamella._mistakes import Finding, Misfit, is_secret
 
+if TYPE_CHECKING:
+    from lamella._structuring import Parameters
+
 _MENTIONED: Final = re.compile(r"\b(\w+)=")
 
 
 def objections(
     factory: Callable[..., Any],
     arguments: Mapping[str, Any],
-    required: Collection[str],
+    known: Parameters,
     error: Exception | None,
 ) -> list[Finding]:
     """What a record has against its arguments, all of it as far as it can be told apart.
@@ -32,16 +35,16 @@ def objections(
     Args:
         factory: The record's class.
         arguments: What it can be called with, by name.
-        required: Those that it cannot be called without; all are there.
+        known: What it can be called with; all that is required is there.
         error: What it raised for all arguments together; None if it was not asked, because there
             are other mistakes.
     """
-    trial = _Trial(factory, arguments, tuple(required))
+    trial = _Trial(factory, arguments, known.required)
     alone = trial.refusal()
     if alone is not None and not trial.healed():
         whole = trial.refusal(*arguments) if error is None else error
         if whole is not None and _alike(whole, alone):
-            return trial.of_required(alone)
+            return trial.of_required(alone, known.types)
         refusals = trial.of_one()
     else:
         refusals = trial.each()
@@ -132,10 +135,10 @@ class _Trial:
                 return both
         return refused
 
-    def of_required(self, alone: Exception) -> list[Finding]:
-        """What is wrong with those that it cannot be called without."""
+    def of_required(self, alone: Exception, options: Collection[str]) -> list[Finding]:
+        """What is wrong with those that it cannot be called without, or with none at all."""
         needed = {name: self.arguments[name] for name in self.base}
-        mentioned = set(_MENTIONED.findall(str(alone)))
+        mentioned = {name for name in _MENTIONED.findall(str(alone)) if name in options}
         one = len(needed) == 1 and (not mentioned or not mentioned.isdisjoint(needed))
         return objection(tuple(needed) if one else (), alone, needed)
 

@@ -66,10 +66,9 @@ def each_of(option: str, items: Iterable[Any], make: Callable[[Any], T]) -> list
     if len(failed) == 1 and not isinstance(only, Misfit):
         raise only
     findings: list[Finding] = []
-    for place, error in failed.items():
-        inner = (
-            error.findings if isinstance(error, Misfit) else (Finding((), str(error), error=error),)
-        )
+    for place, wrong in failed.items():
+        whole = (Finding((), str(wrong), error=wrong),)
+        inner = wrong.findings if isinstance(wrong, Misfit) else whole
         findings.extend(finding.under(option, place) for finding in inner)
     raise Misfit(findings)
 

@@ -18,7 +18,6 @@ from typing import Any, TypeVar, cast
 import attrs
 
 from lamella._checked_tables import close_to
-from lamella._errors import ConfigurationError
 from lamella._mistakes import Finding, Misfit
 from lamella._objections import objection, objections
 
@@ -84,7 +83,7 @@ def build(factory: Callable[..., Any], options: Mapping[str, object]) -> Any:
         except Exception as error:  # noqa: BLE001 - a stranger's class may object with anything
             objected = error
     if attrs.has(_innermost(factory)) and all(name in arguments for name in known.required):
-        findings.extend(objections(factory, arguments, known.required, objected))
+        findings.extend(objections(factory, arguments, known, objected))
     elif objected is not None:
         findings.extend(objection((), objected, arguments))
     raise Misfit(findings) from objected

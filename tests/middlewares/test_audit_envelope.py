@@ -267,7 +267,7 @@ def test_keys_are_kept_and_erased_by_many_at_once(tmp_path: Path) -> None:
 
     def work(number: int) -> None:
         try:
-            for turn in range(60):
+            for turn in range(20):
                 if number:
                     keys.put(f"{number}-{turn}", b"x" * 96, "tag")
                     assert set(keys.tagged("tag").values()) <= {b"x" * 96}

@@ -324,7 +324,7 @@ async def test_a_forked_child_that_closes_writes_nothing_of_its_parents(
     child = os.fork()
     if child == 0:
         try:
-            thread = threading.Thread(target=anyio.run, args=(line.layers[0].aclose,))  # type: ignore[attr-defined]
+            thread = threading.Thread(target=anyio.run, args=(line.layers[0].aclose,))
             thread.start()
             thread.join(30)
         finally:

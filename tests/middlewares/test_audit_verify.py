@@ -56,13 +56,18 @@ class Log:
 
 
 @pytest.fixture
-async def log(tmp_path: Path) -> Log:
-    """One segment of 6 calls, with signed heads in it and in a file beside."""
-    return await a_log(tmp_path / "log", tmp_path / "heads")
+def log(tmp_path: Path) -> Log:
+    """One segment of 6 calls, with signed heads in it and kept beside."""
+    lines, name, heads, whole = the_log()
+    directory = tmp_path / "log"
+    directory.mkdir()
+    (directory / name).write_bytes(b"".join(lines))
+    (directory / "log.id").write_text(whole["log"])
+    return Log(directory, heads, whole)
 
 
 async def a_log(directory: Path, sink: Path) -> Log:
-    """The same anywhere."""
+    """The same, made anew."""
     heads = await written(directory, sink=sink, sign_with=signer("a"))
     whole, _ = head_of(directory, at=0)
     return Log(directory, heads, whole)
@@ -89,7 +94,7 @@ def edited(line: bytes, **changes: Any) -> bytes:
     return text.encode("utf-8") + b"\n"
 
 
-async def test_a_good_log_is_good(log: Log) -> None:
+def test_a_good_log_is_good(log: Log) -> None:
     """Nothing is wrong, nothing is remarkable, and every record of a request is covered."""
     report = log.check()
     assert report.ok
@@ -170,7 +175,7 @@ TAMPERING: dict[str, tuple[Callable[[list[bytes]], list[bytes]], int, str]] = {
 
 
 @pytest.mark.parametrize("what", TAMPERING)
-async def test_tampering_shows_without_any_head(log: Log, what: str) -> None:
+def test_tampering_shows_without_any_head(log: Log, what: str) -> None:
     """The chain alone shows it, and the first bad record is named with its place in the file."""
     change, seq, reason = TAMPERING[what]
     lines = change(log.lines)
@@ -184,7 +189,7 @@ async def test_tampering_shows_without_any_head(log: Log, what: str) -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 1, 2])
-async def test_a_cut_end_shows_with_a_head_of_any_age(log: Log, kept: int) -> None:
+def test_a_cut_end_shows_with_a_head_of_any_age(log: Log, kept: int) -> None:
     """Cut off before what an older head covers, or after it and before a newer one."""
     head = log.heads[kept]
     lines = log.lines[: head["size"] - 1]
@@ -195,7 +200,7 @@ async def test_a_cut_end_shows_with_a_head_of_any_age(log: Log, kept: int) -> No
     assert problem.offset == len(b"".join(lines))
 
 
-async def test_a_torn_end_shows_with_a_head_and_is_a_remark_without(log: Log) -> None:
+def test_a_torn_end_shows_with_a_head_and_is_a_remark_without(log: Log) -> None:
     """A crash leaves a line without an end, so that alone is no sign of tampering."""
     data = log.path.read_bytes()
     log.path.write_bytes(data[: -len(log.lines[-1]) // 2])
@@ -206,7 +211,7 @@ async def test_a_torn_end_shows_with_a_head_and_is_a_remark_without(log: Log) ->
     assert [problem.reason for problem in report.problems] == ["truncated"]
 
 
-async def test_a_rewritten_log_does_not_agree_with_its_heads(log: Log) -> None:
+def test_a_rewritten_log_does_not_agree_with_its_heads(log: Log) -> None:
     """Somebody who edits a record and makes all that follows fit cannot make the heads fit."""
     lines = log.lines
     lines[FIRST] = edited(lines[FIRST], user="eve")
@@ -218,7 +223,7 @@ async def test_a_rewritten_log_does_not_agree_with_its_heads(log: Log) -> None:
     assert older <= FIRST
 
 
-async def test_without_its_heads_a_rewritten_log_shows_by_those_that_were_kept(log: Log) -> None:
+def test_without_its_heads_a_rewritten_log_shows_by_those_that_were_kept(log: Log) -> None:
     """They were given to somebody who does not write the log."""
     lines = [line for line in log.lines if b'"kind":"head"' not in line]
     lines[FIRST] = edited(lines[FIRST], user="eve")
@@ -242,7 +247,7 @@ async def test_heads_that_somebody_else_signs_are_not_believed(log: Log, tmp_pat
     assert "--key" in " ".join(verify(fake).remarks)
 
 
-async def test_a_head_without_its_signature_shows(log: Log) -> None:
+def test_a_head_without_its_signature_shows(log: Log) -> None:
     """Wrong signatures, and none where a key is known."""
     for change in ({"signature": "AAAA"}, {"signature": None, "key": None}, {"at": 1}):
         lines = log.lines
@@ -255,7 +260,7 @@ async def test_a_head_without_its_signature_shows(log: Log) -> None:
         assert (problem.reason, problem.seq) == ("signature", place), change
 
 
-async def test_a_kept_head_needs_no_signature(log: Log) -> None:
+def test_a_kept_head_needs_no_signature(log: Log) -> None:
     """That somebody else kept it is as good; the heads in the log must have theirs all the same."""
     assert log.whole["key"] is None
     assert verify(log.directory, heads=[log.whole], keys=[ADA]).ok
@@ -264,7 +269,7 @@ async def test_a_kept_head_needs_no_signature(log: Log) -> None:
     assert problem.reason == "truncated"
 
 
-async def test_nobody_can_say_of_a_covered_record_that_it_had_been_given_up(log: Log) -> None:
+def test_nobody_can_say_of_a_covered_record_that_it_had_been_given_up(log: Log) -> None:
     """A file that is put beside, with a header about a failed disk, excuses nothing."""
     lines = log.lines
     forest = Forest()
@@ -283,7 +288,7 @@ async def test_nobody_can_say_of_a_covered_record_that_it_had_been_given_up(log:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there are no such files")
-async def test_what_is_no_file_is_not_read(log: Log) -> None:
+def test_what_is_no_file_is_not_read(log: Log) -> None:
     """A pipe would hold the verifier up for ever."""
     os.mkfifo(log.directory / "pipe.audit")
     (log.directory / "folder.audit").mkdir()
@@ -291,7 +296,7 @@ async def test_what_is_no_file_is_not_read(log: Log) -> None:
     assert [problem.reason for problem in report.problems] == ["unreadable"] * 2
 
 
-async def test_heads_follow_each_other(log: Log) -> None:
+def test_heads_follow_each_other(log: Log) -> None:
     """Taking one of them out shows, as does one that covers what comes after it."""
     lines = log.lines
     first = next(i for i, line in enumerate(lines) if b'"kind":"head"' in line)
@@ -329,7 +334,7 @@ async def test_exchanged_files_show(tmp_path: Path) -> None:
     assert reasons == {"header"}
 
 
-async def test_a_head_of_another_log_is_refused(log: Log, tmp_path: Path) -> None:
+def test_a_head_of_another_log_is_refused(log: Log, tmp_path: Path) -> None:
     """Also where the two have the same key."""
     (log.directory / "log.id").write_text("another\n")
     reasons = [problem.reason for problem in log.check().problems]
@@ -484,7 +489,7 @@ HEADER = {"previous": "x", "previous_size": 1, "previous_root": "x", "why": "fai
 
 
 @pytest.mark.parametrize("kind", ["head", "merge", "key", "adopted", "outcome", "segment"])
-async def test_no_record_makes_the_verifier_fall_over(log: Log, kind: str) -> None:
+def test_no_record_makes_the_verifier_fall_over(log: Log, kind: str) -> None:
     """Whatever a record that follows the others holds, there is a report."""
     head: dict[str, Any] = log.heads[0]
     bases: dict[str, dict[str, Any]] = {
@@ -533,7 +538,7 @@ def test_no_head_or_proof_makes_it_fall_over(value: Any) -> None:
 # --- proofs ------------------------------------------------------------------------------------
 
 
-async def test_every_record_that_a_head_covers_can_be_proved(log: Log) -> None:
+def test_every_record_that_a_head_covers_can_be_proved(log: Log) -> None:
     """A proof needs the head or the key, and nothing of the log."""
     intents = lambda _, record: record["kind"] == "intent"  # noqa: E731
     assert [check_proof(one, keys=[ADA]) for one in prove(log.directory, intents)] == [None] * 6
@@ -547,14 +552,14 @@ async def test_every_record_that_a_head_covers_can_be_proved(log: Log) -> None:
         )
 
 
-async def test_proofs_to_a_merge_head(log: Log) -> None:
+def test_proofs_to_a_merge_head(log: Log) -> None:
     """A head over all segments proves records of each of them."""
     (proof,) = prove(log.directory, lambda _, record: record["seq"] == 7, heads=[log.whole])
     assert proof["head"] == log.whole
     assert check_proof(proof, heads=[log.whole]) is None
 
 
-async def test_a_changed_proof_proves_nothing(log: Log) -> None:
+def test_a_changed_proof_proves_nothing(log: Log) -> None:
     """Whatever is changed in it."""
     (proof,) = prove(log.directory, lambda _, record: record["seq"] == 2)
     changes: list[dict[str, Any]] = [

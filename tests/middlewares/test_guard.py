@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import anyio
@@ -15,7 +14,6 @@ from lamella import (
     ChatRequest,
     ConfigurationError,
     Context,
-    DeadlineExceeded,
     EmbeddingRequest,
     Head,
     Image,
@@ -35,9 +33,7 @@ from lamella import (
 )
 from lamella.testing import Scripted, ScriptedAnswer, each_step, virtual_ports
 from lamella_middlewares import guard
-from lamella_middlewares.deadline import Deadline
 from lamella_middlewares.guard import (
-    Edit,
     Guard,
     Inspection,
     Review,
@@ -48,7 +44,6 @@ from lamella_middlewares.guard import (
     block,
     blocked_terms,
     change,
-    edit,
     max_length,
     rule,
 )
@@ -276,143 +271,7 @@ async def test_the_raw_answer_is_dropped() -> None:
     assert (free.raw, free.text) == (b"{}", "fine")
 
 
-# --- failures ------------------------------------------------------------------------------------
-
-
-class Boom(Exception):
-    """A failure that quotes the text."""
-
-
-def _raises(inspection: Inspection) -> Verdict:
-    raise Boom(inspection.text)
-
-
-async def _raises_later(inspection: Inspection) -> Verdict:
-    await anyio.lowlevel.checkpoint()
-    raise Boom(inspection.text)
-
-
-async def _hangs(inspection: Inspection) -> Verdict:
-    await anyio.sleep_forever()
-    return allow()
-
-
-def _nonsense(inspection: Inspection) -> Any:
-    return inspection.text
-
-
-def _hidden_coroutine(inspection: Inspection) -> Any:
-    return _hangs(inspection)
-
-
-BROKEN = {
-    "raises": (_raises, "Boom"),
-    "raises later": (_raises_later, "Boom"),
-    "hangs": (_hangs, "longer than 3 s"),
-    "no verdict": (_nonsense, "str instead of a verdict"),
-    "in a thread": (rule(_raises, blocking=True), "Boom"),
-}
-
-
-@pytest.mark.parametrize("direction", ["in", "out"])
-@pytest.mark.parametrize("name", BROKEN)
-async def test_what_is_not_inspected_does_not_pass(name: str, direction: Any) -> None:
-    """The error says what failed, and nothing that the failure quotes."""
-    broken, why = BROKEN[name]
-    transport: Any = Scripted([SECRET])
-    pipe = pipeline([Guard(broken, direction=direction, timeout=3)], transport)
-    with pytest.raises(InspectionError, match=why) as caught:
-        await pipe.run(ChatRequest.of(SECRET, model="m"))
-    error = caught.value
-    assert error.inspector
-    assert len(transport.requests) == (direction == "out")
-    chain: list[BaseException] = [error]
-    for one in chain:
-        chain += [other for other in (one.__cause__, one.__context__) if other is not None]
-    assert not any(SECRET in str(one) or isinstance(one, Boom) for one in chain)
-
-
-@pytest.mark.parametrize("direction", ["in", "out"])
-@pytest.mark.parametrize("name", BROKEN)
-async def test_it_passes_if_that_is_wanted_loudly(
-    name: str, direction: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    """With a warning, a note, and the other rules in force."""
-    broken, _ = BROKEN[name]
-    guard = Guard([broken, no_secret], direction=direction, timeout=3, on_failure="pass")
-    with caplog.at_level(logging.WARNING, "lamella"):
-        response = await pipeline([guard], Scripted(["fine"])).run(ASK)
-    assert response.text == "fine"
-    assert "has not inspected" in caplog.text
-    assert any(note.name == "guard.failed" for note in response.trace.notes)
-    with pytest.raises(BlockedError):
-        await pipeline([guard], Scripted([SECRET])).run(ChatRequest.of(SECRET, model="m"))
-
-
-DENY: Any = "deny"
-WORDS: Any = SECRET
-HAND_MADE: dict[str, Verdict] = {
-    "reason": Verdict("block", SECRET + " and more"),
-    "kinds": Verdict("ask", "found", (SECRET + "!",)),
-    "unknown": Verdict(DENY, "found"),
-    "numbers": Verdict("block", "found", numbers={"rule": 3}),
-    "texts": Verdict("block", "found", numbers={"what": WORDS}),
-    "order": Verdict("change", "found", edits=(Edit(5, 2, ""),)),
-    "request": Verdict("change", "found", request=ASK),
-}
-
-
-@pytest.mark.parametrize("name", HAND_MADE)
-async def test_verdicts_made_by_hand_are_held_to_the_same(name: str) -> None:
-    """One that would quote the text, or that says nothing that is known, is no verdict."""
-
-    def given(_: Inspection) -> Verdict:
-        return HAND_MADE[name]
-
-    transport: Any = Scripted(["x"])
-    with pytest.raises(InspectionError) as caught:
-        await pipeline([Guard(given, direction="in")], transport).run(ASK)
-    assert SECRET not in str(caught.value)
-    assert transport.requests == []
-
-
-@pytest.mark.parametrize("verdict", [change("x"), HAND_MADE["unknown"]], ids=["text", "unknown"])
-async def test_a_review_that_judges_no_request_lets_nothing_pass(verdict: Verdict) -> None:
-    """What it says cannot be done."""
-
-    class Confused(Rule):
-        name = "confused"
-
-        def review(self, review: Review, /) -> Verdict:
-            return verdict
-
-    transport: Any = Scripted(["x"])
-    with pytest.raises(InspectionError, match="confused"):
-        await pipeline([Guard(Confused(), direction="in")], transport).run(ASK)
-    assert transport.requests == []
-
-
-async def test_a_rule_that_edits_what_is_not_there_says_so_of_the_request() -> None:
-    """Nothing was sent, and the trace knows."""
-    beyond = rule(lambda _: edit([(90, 99, "")]), name="beyond")
-    transport: Any = Scripted(["x"])
-    with pytest.raises(InspectionError, match="request") as caught:
-        await pipeline([Guard(beyond)], transport).run(ASK)
-    assert caught.value.outcome is Outcome.NOT_SENT
-    assert transport.requests == []
-
-
-async def test_a_plain_function_that_makes_a_coroutine_is_told_so() -> None:
-    """Where nothing can be awaited, that is a failure, and nothing is left unawaited."""
-    with pytest.raises(InspectionError, match="no async function"):
-        await pipeline([Guard(_hidden_coroutine, direction="out")], Scripted(["x"])).run(ASK)
-
-
-async def test_the_deadline_ends_a_verdict() -> None:
-    """As what it is: the call's end, no failure of the rule."""
-    pipe = pipeline([Deadline(2), Guard(_hangs, timeout=None)], Scripted(["x"]))
-    with pytest.raises(DeadlineExceeded):
-        await pipe.run(ASK)
+# --- in a call -----------------------------------------------------------------------------------
 
 
 async def test_a_child_call_runs_through_the_layers_inside() -> None:
@@ -563,17 +422,20 @@ untyped: Any = guard  # mistakes are made on purpose
         (lambda: untyped.Guard(max_length(3), approval_key="key"), "reference"),
         (lambda: untyped.Guard(DoesNothing()), "overrides neither"),
         (lambda: untyped.Guard({"use": "nothing"}), "no rule 'nothing'"),
-        (lambda: untyped.Guard({"use": "max_length", "length": 3}), "max_length"),
+        (
+            lambda: untyped.Guard({"use": "max_length", "length": 3}),
+            "length: is no option",
+        ),
         (lambda: untyped.Guard(no_secret, direction="up"), "direction='up'"),
         (lambda: untyped.Guard(no_secret, on_failure="ignore"), "on_failure"),
         (lambda: untyped.Guard(no_secret, timeout=0), "timeout=0"),
         (lambda: untyped.Guard(no_secret, look_behind=-1), "look_behind=-1"),
         (lambda: untyped.Guard(no_secret, preview=-1), "preview=-1"),
         (lambda: untyped.Guard(no_secret, approve=lambda _: True), "async function"),
-        (lambda: untyped.rule(_raises, name="two words"), "no name that is a word"),
-        (lambda: untyped.rule(_raises, look_behind=1.5), "look_behind=1.5"),
-        (lambda: untyped.rule(_raises, direction="up"), "direction='up'"),
-        (lambda: untyped.rule(_raises, roles="user"), "roles='user'"),
+        (lambda: untyped.rule(_later, name="two words"), "no name that is a word"),
+        (lambda: untyped.rule(_later, look_behind=1.5), "look_behind=1.5"),
+        (lambda: untyped.rule(_later, direction="up"), "direction='up'"),
+        (lambda: untyped.rule(_later, roles="user"), "roles='user'"),
         (lambda: untyped.block(f"found {SECRET}!"), "is a word"),
         (lambda: untyped.ask("ok", kinds=["two words"]), "is a word"),
         (lambda: untyped.change(5), "takes the whole new text"),
@@ -623,3 +485,33 @@ async def test_two_guards_in_one_stack() -> None:
         ChatRequest.of("hi", model="m", context=Context(tenant="t"))
     )
     assert response.text == "FINE"
+
+
+def test_every_ready_rule_can_be_a_table() -> None:
+    """A file says what code says of each of them."""
+    tables: list[dict[str, Any]] = [
+        {"use": "addresses", "allow_hosts": ["*.example.com"], "timeout": 2, "fetch": True},
+        {"use": "blocked_terms", "terms": ["nightfall"], "action": "ask", "roles": ["user"]},
+        {"use": "consumption", "max_messages": 5, "max_output_tokens": 10},
+        {"use": "injection_markers", "label": "always", "trusted_tools": ["clock"]},
+        {"use": "max_length", "characters": 3, "action": "cut", "direction": "in"},
+        {"use": "moderation", "thresholds": {"violence": 1}, "categories": ["violence"]},
+        {"use": "pattern", "name": "ticket", "expression": "T[0-9]{3}", "action": "redact"},
+    ]
+    made = Guard(tables).rules
+    assert [rule.name for rule in made] == [
+        "ticket" if table["use"] == "pattern" else table["use"] for table in tables
+    ]
+
+
+def test_all_mistakes_of_tables_are_told_at_once() -> None:
+    """Each has its place in the list."""
+    with pytest.raises(ConfigurationError) as caught:
+        untyped.Guard([{"use": "max_length"}, {"use": "nothing"}, {"use": "pattern", "nam": "x"}])
+    assert [line.partition(":")[0] for line in str(caught.value).splitlines()] == [
+        "rules[0].characters",
+        "rules[1]",
+        "rules[2].nam",
+        "rules[2].name",
+        "rules[2].expression",
+    ]

@@ -86,7 +86,9 @@ class KeyFiles:
         found: list[tuple[tuple[int, str], str, bytes]] = []
         for path in (self.directory / tag).glob("*.key"):
             with suppress(FileNotFoundError):  # erased meanwhile
-                found.append((_age(path), path.stem, path.read_bytes()))
+                data = path.read_bytes()
+                # A key is renamed before it is overwritten, so what still has its name is whole.
+                found.append((_age(path), path.stem, data))
         return {name: data for _, name, data in sorted(found)}
 
     def purge(self, tag: str) -> int:

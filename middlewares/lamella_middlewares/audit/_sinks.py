@@ -5,7 +5,9 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
@@ -63,6 +65,7 @@ def append_line(path: str, line: bytes) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     try:
+        _alone(file)
         size = os.fstat(file).st_size
         if size:
             os.lseek(file, size - 1, os.SEEK_SET)
@@ -73,6 +76,15 @@ def append_line(path: str, line: bytes) -> None:
         os.fsync(file)
     finally:
         os.close(file)
+
+
+def _alone(file: int) -> None:
+    """Wait until no other process writes to it, where the system has such locks."""
+    if sys.platform != "win32":
+        import fcntl
+
+        with suppress(OSError):  # the worst that comes of it is an empty line
+            fcntl.flock(file, fcntl.LOCK_EX)
 
 
 async def _give(ports: Ports, head: Head, sink: Any) -> None:

@@ -42,6 +42,20 @@ def several(value: Sequence[Any]) -> tuple[Any, ...]:
     return tuple(value) if is_list(value) else (value,)
 
 
+def words_for(detectors: Sequence[Any]) -> str:
+    """Detectors as they are shown: without what they look for, which may be somebody's data."""
+    return f"({', '.join([_word_for(one) for one in detectors])})"
+
+
+def _word_for(detector: Any) -> str:
+    if isinstance(detector, str):
+        return repr(detector)
+    if not is_table(detector):
+        return type(detector).__name__
+    kind = detector.get("kind")
+    return f"{detector.get('use')!r}" if kind is None else f"{detector.get('use')!r} of {kind!r}"
+
+
 def key(value: Secret | str | None) -> Secret | None:
     """A key, or the reference of one."""
     return None if value is None else Secret.of(value)

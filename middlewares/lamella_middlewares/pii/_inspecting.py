@@ -201,7 +201,9 @@ def _registered(name: str, options: Mapping[str, Any]) -> Watched:
                 hint=f"Give {name!r} alone.",
             )
         return _watched(found, name)
-    return _watched(known.make("detectors", name, options), name)
+    from lamella._structuring import build
+
+    return _watched(build(known.factory("detectors", name), options), name)
 
 
 def _is_detector(found: Any) -> bool:

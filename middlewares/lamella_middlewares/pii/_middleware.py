@@ -131,7 +131,9 @@ class PII:
     kinds: tuple[str, ...] | None = attrs.field(
         default=None, converter=_choices.names, validator=_choices.built_in
     )
-    detectors: tuple[Any, ...] = attrs.field(default=(), converter=_choices.several, kw_only=True)
+    detectors: tuple[Any, ...] = attrs.field(
+        default=(), converter=_choices.several, repr=_choices.words_for, kw_only=True
+    )
     strangers: tuple[Watched, ...] = attrs.field(
         init=False, repr=False, default=attrs.Factory(_watched, takes_self=True)
     )

@@ -110,7 +110,9 @@ class KeyDetector:
                 found += _blocks(text)
         if NAME_SIGN.within(text):
             for pattern, real, sure in _NAMED_RULES:
-                found += _matching(pattern, text, real, sure)
+                named = _matching(pattern, text, real, sure)
+                # What is called is a function of a program.
+                found += [one for one in named if text[one.end : one.end + 1] not in ("(", "[")]
         return found
 
     def opens(self, text: str) -> int:

@@ -2,9 +2,9 @@
 
 An IBAN is a country (ISO 3166-1), two check digits, and the country's own account number, whose
 length and characters are in the registry that SWIFT keeps for ISO 13616. That structure is walked
-character by character, over a space or hyphen wherever somebody put one; so prose that happens to
-begin like an IBAN is left at once, and what passes modulus 97 as well is one by chance in very
-few cases. Upper and lower case are read alike.
+character by character, over a space, hyphen or line break wherever somebody put one; so prose that
+happens to begin like an IBAN is left at once, and what passes modulus 97 as well is one by chance
+in very few cases. Upper and lower case are read alike.
 
 Not found: account numbers without country and check digits (a sort code and eight digits, a
 routing number and ten): nothing tells them from other numbers.
@@ -50,7 +50,8 @@ _CHECK: Final = re.compile(
     rf"[0-9](?:(?<=[A-Za-z][A-Za-z].)|(?<=[A-Za-z][A-Za-z][ {DASHES}].))[0-9]"
 )
 """Two digits behind two letters, perhaps with a separator; it begins with what is rare: a digit."""
-_BETWEEN: Final = frozenset(" " + DASHES.replace("\\", ""))
+_BETWEEN: Final = frozenset(" \n" + DASHES.replace("\\", ""))
+_BREAKS: Final = frozenset(("\r\n", "\\n"))
 _LONGEST: Final = 33
 
 REACH: Final = 2 * _LONGEST + 2
@@ -76,7 +77,7 @@ def _read(text: str) -> Iterator[Finding]:
         end = None if structure is None else _walk(text, digits.end(), structure)
         if end is None or letter_or_digit(text, end):
             continue
-        written = "".join(filter(str.isalnum, text[start:end]))
+        written = "".join(filter(str.isalnum, text[start:end].replace("\\n", "")))
         if mod_97(written.upper()):
             yield Finding(start, end, "iban", 1.0)
 
@@ -97,6 +98,8 @@ def _walk(text: str, at: int, structure: str) -> int | None:
     for kind in structure:
         if text[at : at + 1] in _BETWEEN:
             at += 1
+        elif text[at : at + 2] in _BREAKS:
+            at += 2
         character = text[at : at + 1]
         if not character.isascii() or not _FITS[kind](character):
             return None
@@ -113,7 +116,7 @@ def _opens(text: str) -> int:
         start = _country(text, digits.start())
         structure = structures().get(text[start : start + 2].upper()) if start is not None else None
         if start is not None and structure is not None:
-            rest = _longer(text[digits.end() :], structure)
+            rest = _longer(text[digits.end() :].rstrip("\r\\"), structure)
             end = _walk(rest, 0, structure)
             if end is not None and digits.end() + end >= len(text):
                 return start
@@ -122,7 +125,7 @@ def _opens(text: str) -> int:
 
 def _longer(rest: str, structure: str) -> str:
     """The rest of a text as if it went on in the best way for an account number."""
-    written = sum(map(str.isalnum, rest))
+    written = sum(map(str.isalnum, rest.replace("\\n", "")))
     return rest + "".join("A" if kind == "a" else "0" for kind in structure[written:])
 
 
@@ -132,7 +135,7 @@ IBAN: Final = NumberDetector(
     reach=REACH,
     sign=Sign(
         rf"(?:^|[^A-Za-z0-9]|\\[nrt])(?i:{'|'.join(structures())})[ {DASHES}]?[0-9]{{2}}"
-        rf"(?:[ {DASHES}]?[0-9A-Za-z]){{11}}",
+        rf"(?:(?:[ \n{DASHES}]|\r\n|\\n)?[0-9A-Za-z]){{11}}",
         plain=has_digit,
     ),
     opens=_opens,

@@ -1,10 +1,10 @@
 """Payment cards: 12 to 19 digits with the Luhn check digit and an issuer's first digits.
 
 The number is read as people write it: in one piece, or in groups with the same separator between
-(fours; 4-6-5 and 4-6-4 of American Express and Diners; anything regular when the number stands by
-itself). One number in ten has a right check digit by chance, so its first digits have to be an
-issuer's (ISO/IEC 7812-1: the issuer identification number), at a length that this issuer gives
-out; beside a word such as "card", any issuer will do.
+(fours; 4-6-5 and 4-6-4 of American Express and Diners; groups of any other size when the number
+stands by itself). One number in ten has a right check digit by chance, so its first digits have to
+be an issuer's (ISO/IEC 7812-1: the issuer identification number), at a length that this issuer
+gives out; beside a word such as "card", any issuer will do.
 
 Not found: numbers with digits missing or masked, and test numbers whose check digit is wrong.
 """
@@ -104,8 +104,11 @@ _WORDS: Final = Near(
 _STANDARD: Final = frozenset(
     {(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3), (6, 13), (4, 4, 4, 1), (4, 4, 5)}
 )
-_RUN: Final = re.compile(rf"[0-9](?:[ \t._/{DASHES}]{{0,3}}[0-9]){{11,}}")
-_JOINTS: Final = frozenset((" ", "  ", "\t", ".", "_", "/", " - ", *DASHES.replace("\\", "")))
+_RUN: Final = re.compile(rf"[0-9](?:(?:[ \t._/{DASHES}]{{0,3}}|\r?\n)[0-9]){{11,}}")
+_BREAKS: Final = frozenset(("\n", "\r\n"))
+_JOINTS: Final = _BREAKS | frozenset(
+    (" ", "  ", "\t", ".", "_", "/", " - ", *DASHES.replace("\\", ""))
+)
 _TIGHT: Final = frozenset((".", "_", "/", *DASHES.replace("\\", "")))
 
 REACH: Final = 48 + 19 + 18 * 3 + 24 + 2
@@ -162,12 +165,21 @@ def _is_grouped(groups: list[tuple[int, int]], joints: list[str], first: int, la
     around = {*joints[max(0, first - 1) : first], *joints[last : last + 1]}
     if not inner:  # in one piece: what a hyphen or a point ties to other digits is another thing
         return not around & _TIGHT
+    if len(inner) > 1 and not _BREAKS.isdisjoint(inner):  # at the end of a line, one may be broken
+        inner = [joint for joint in inner if joint not in _BREAKS]
+        if len(inner) < last - first - 1:
+            return False
     lengths = tuple(end - start for start, end in groups[first : last + 1])
     if lengths in _STANDARD:
         return not around & _TIGHT & {*inner}
     if len({*inner}) > 1 or inner[0] in around:
         return False
-    return min(lengths) >= 2 or max(lengths) == 1
+    if not any(size % 4 for size in lengths):  # fours that have run into each other
+        return True
+    *most, least = lengths
+    if len({*most}) > 1 or (len(most) == 1 and least != most[0]):
+        return False
+    return 1 < least <= most[0] + 1 or max(lengths) == 1  # a last digit alone joins the others
 
 
 def _confidence(text: str, start: int, end: int) -> float:
@@ -175,14 +187,15 @@ def _confidence(text: str, start: int, end: int) -> float:
     if not luhn(digits) or len({*digits}) == 1:
         return 0.0
     known = issued(digits)
-    if known:
+    is_broken = "\n" in text[start:end]  # columns of numbers are: a word has to say that it is one
+    if known and not is_broken:
         return 0.95
     if _WORDS.around(text, start, end):
-        return 0.95 if known is None else 0.85
-    return 0.6 if known is None else 0.0
+        return 0.85 if known is False else 0.95
+    return 0.6 if known is None and not is_broken else 0.0
 
 
-_GAP: Final = rf" \t._/{DASHES}"
+_GAP: Final = rf" \t\r\n._/{DASHES}"
 
 CARD: Final = NumberDetector(
     "card",

@@ -26,6 +26,9 @@ from lamella_middlewares.pii._detect._open import last_word
 _DIGIT: Final = re.compile(r"[0-9]")
 _TOKEN: Final = re.compile(r"[A-Za-z0-9]{1,20}(?:-[A-Za-z0-9]{1,20}){0,6}(?: [0-9]{1,12}){0,3}")
 _INITIALS: Final = re.compile(r"(?<![A-Za-z0-9])[A-Z]{1,3} \Z")
+_CODE_POINT: Final = re.compile(r"\\(?:u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2})")
+"""A letter that is written as an escape, as in quoted JSON: it is no number."""
+
 _WORDS: Final = frozenset({"CNH", "DL", "DLN", "ID", "NO", "NR"})
 """What is written before a number in capitals and is nobody's initials."""
 _LONGEST: Final = 24
@@ -183,7 +186,11 @@ def _tokens(text: str) -> Iterator[tuple[int, int]]:
             initials = _INITIALS.search(text, max(0, start - 5), start)
             if initials is not None and initials[0].rstrip() in _WORDS:
                 initials = None
-            if not letter_or_digit(text, start - 1) and not letter_or_digit(text, end):
+            if (
+                not letter_or_digit(text, start - 1)
+                and not letter_or_digit(text, end)
+                and _CODE_POINT.match(text, max(0, start - 1)) is None
+            ):
                 yield start if initials is None else initials.start(), end
         found = _DIGIT.search(text, end)
 

@@ -9,7 +9,7 @@ documents (`section 4.3.2.1`) and of longer numbers (`1.2.3.4.5`), slices and pa
 from __future__ import annotations
 
 import re
-from ipaddress import AddressValueError, IPv4Address, IPv6Address, IPv6Network
+from ipaddress import AddressValueError, IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
 from lamella_middlewares.pii._detect._open import in_last_word
@@ -30,11 +30,15 @@ _USUAL: Final = tuple(
 
 _VERSIONS: Final = ("version", "versions", "ver", "release", "build", "firmware")
 _PARTS: Final = (
+    "rfc",
     *("section", "sections", "sec", "subsection", "chapter", "clause", "paragraph", "appendix"),
     *("abschnitt", "kapitel", "ziffer", "chapitre", "sección", "capítulo", "seção", "sezione"),
     *("capitolo", "hoofdstuk", "paragraaf", "rozdział", "раздел", "пункт", "глава"),
 )
 """What is numbered with points beside machines and versions."""
+
+_COMPARED: Final = re.compile(r"(?:[=<>~!]=|(?<=[A-Za-z0-9\])])[<>]|[\^~\u00a7])\Z")
+"""Signs directly before a version that something requires, `lib>=1.2.3.4`, or a section."""
 
 _MORE_BEFORE: Final = re.compile(r"(?:^|[^0-9A-Za-z])(?:[0-9A-Fa-f]{1,4}:|:):?\Z")
 _MORE_BEHIND: Final = re.compile(r":[0-9A-Fa-f:]")
@@ -76,8 +80,11 @@ def _sure(address: str) -> float:
 def _alone(text: str, start: int, end: int) -> bool:
     """Whether it is neither a part of a longer chain nor the version of something.
 
-    `Chrome/120.0.0.0` and `lib-1.2.3.4` are versions; `http://10.1.2.3` and `/10.1.2.3` are not.
+    `Chrome/120.0.0.0`, `lib-1.2.3.4` and `lib>=1.2.3.4` are versions; `http://10.1.2.3`,
+    `/10.1.2.3` and `ip==10.1.2.3` are not.
     """
+    if _COMPARED.search(text[max(0, start - 3) : start]):
+        return ":" in text[start:end] or ip_address(text[start:end]).is_private
     if text[start - 1 : start] in ("/", "-"):
         before = text[start - 2 : start - 1] if start > 1 else ""
         return not (before.isascii() and before.isalpha())

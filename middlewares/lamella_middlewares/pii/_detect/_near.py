@@ -8,8 +8,10 @@ from typing import Final
 
 from lamella_middlewares.pii._detect._numbers import UNSPACED
 
-_WORD: Final = re.compile(r"[^\W\d_]+")
+_WORD: Final = re.compile(r"(?<![0-9])[^\W\d_]+")
 _ESCAPED: Final = re.compile(r"\\[nrt]")
+_ELSEWHERE: Final = re.compile(r"\\?[\n;|}]|\\n|, ?\\?[\"']")
+"""What ends a field, behind which another one begins: its name says nothing of what was before."""
 
 
 class Near:
@@ -43,10 +45,13 @@ class Near:
         first = max(0, start - self._before)
         if self._in(text[first:start], cut=first > 0 and text[first - 1].isalpha(), left=True):
             return True
+        if not self._after:
+            return False
         last = end + self._after
-        return self._after > 0 and self._in(
-            text[end:last], cut=text[last : last + 1].isalpha(), left=False
-        )
+        elsewhere = _ELSEWHERE.search(text, end, last)
+        if elsewhere is not None:
+            return self._in(text[end : elsewhere.start()], cut=False, left=False)
+        return self._in(text[end:last], cut=text[last : last + 1].isalpha(), left=False)
 
     def _in(self, window: str, *, cut: bool, left: bool) -> bool:
         """Whether one is in a window, whose first (`left`) or last word may have been cut."""

@@ -17,8 +17,9 @@ from lamella import Finding
 from lamella_middlewares.pii._detect._look import Sign
 from lamella_middlewares.pii._detect._open import Opens
 
-DASHES: Final = "\\-\u2010\u2012\u2013\u2014\u2212"
-"""Hyphen-minus, hyphen, figure dash, en dash, em dash, minus; to be put in a character class."""
+DASHES: Final = "\\-\u2010\u2012\u2013\u2014\u2015\u2212\u30fc"
+"""Hyphen-minus, hyphen, figure dash, en dash, em dash, bar, minus, and the long vowel that Japanese
+keyboards give for a dash; to be put in a character class."""
 
 DIGITS: Final = re.compile(r"[0-9]+")
 
@@ -26,7 +27,7 @@ UNSPACED: Final = re.compile("[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud
 """Thai, Japanese, Chinese and Korean letters: no space tells their words apart."""
 
 _ANY: Final = re.compile(r"[0-9]")
-_NINE: Final = re.compile(rf"[0-9](?:[ \t._/{DASHES}]{{0,3}}[0-9]){{8}}")
+_NINE: Final = re.compile(rf"[0-9](?:[ \t\r\n._/{DASHES}]{{0,3}}[0-9]){{8}}")
 
 Read = Callable[[str], Iterable[Finding]]
 

@@ -52,8 +52,14 @@ _FRACTION: Final = re.compile(r"(?:0|[1-9][0-9]*)\.[0-9]+")
 _YEARS: Final = re.compile(rf"(?:1[89]|20)[0-9]{{2}}[ ./{DASHES}](?:1[89]|20)[0-9]{{2}}")
 _MANY: Final = re.compile(
     r"[1-9][0-9]{0,2} [0-9]{3}|[1-9] [0-9]{3} [0-9]{3}|[1-9][0-9]{0,2}(?:\.[0-9]{3})+"
+    rf"|[0-9]{{3}}[{DASHES}][0-9]{{3}}"
 )
-"""Thousands and millions, as they are written with spaces or points."""
+"""Thousands and millions, as they are written with spaces or points, and pages from and to."""
+_EPOCH: Final = re.compile(r"1[4-9][0-9]{8}")
+"""Seconds since 1970, of today."""
+_DECIMALS: Final = re.compile(r",[0-9]{1,2}(?![0-9])")
+_HEX_BEFORE: Final = re.compile(r"(?:(?<=[^0-9A-Za-z])|^)[0-9A-Fa-f]{2}[ :]\Z")
+_HEX_BEHIND: Final = re.compile(r"[ :][0-9A-Fa-f]{2}(?![0-9A-Za-z])")
 _MONEY: Final = frozenset("$\u20ac\u00a3\u00a5\u20b9\u20bd\u20a9\u00a2%\u2030")
 _TRUNK: Final = re.compile(r"0[1-9][0-9]*")
 _MOBILE: Final = re.compile(r"07[0-9]{9}")
@@ -107,15 +113,17 @@ def _is_date_or_fraction(text: str, start: int, end: int) -> bool:
 def _edges(run: Run, first: int, last: int) -> tuple[int, int]:
     """Where the number begins, sign and bracket included, and where its extension ends."""
     start, end = run.groups[first][0], run.groups[last][1]
-    for sign in ("(+", "+(", "+"):
-        if run.text.endswith(sign, 0, start):
-            closed = sign == "+" or ")" in run.text[start:end]
-            start -= len(sign) if closed else 1
-            break
-    else:
-        start -= run.is_bracketed(first)
+    plus = _plus(run.text, start)
+    if plus == 2 and ")" not in run.text[start:end]:
+        plus = 1
+    start -= plus or run.is_bracketed(first)
     extension = _EXTENSION.match(run.text, end)
     return start, end if extension is None else extension.end()
+
+
+def _plus(text: str, start: int) -> int:
+    """How many characters the plus sign takes before a number, with its bracket; 0 without one."""
+    return next((len(sign) for sign in ("(+", "+(", "+") if text.endswith(sign, 0, start)), 0)
 
 
 def _from_group(run: Run, first: int, registry: Registry) -> tuple[int, float] | None:
@@ -123,10 +131,12 @@ def _from_group(run: Run, first: int, registry: Registry) -> tuple[int, float] |
     start, _ = run.groups[first]
     if run.sizes[first] > MOST_DIGITS + 2 or (not first and letter_or_digit(run.text, start - 1)):
         return None
-    if first == run.base and "+" in run.text[max(0, start - 2) : start].rstrip("("):
-        return _abroad(run, first, "", registry)
+    plus = _plus(run.text, start) if first == run.base else 0
+    if plus:
+        tied = run.text[max(0, start - plus - 1) : start - plus].isdigit()  # a sum
+        return None if tied else _abroad(run, first, "", registry)
     found = None
-    if run.text[start] == "0":
+    if run.text[start] == "0" and (first == run.base or run.joint(first - 1) != "."):
         found = _by_prefix(run, first, registry) or _by_trunk(run, first)
     if found is None and _may_be_layout(run, first):
         found = _by_layout(run, first, registry)
@@ -239,6 +249,9 @@ def _is_grouped(run: Run, first: int, last: int, registry: Registry) -> bool:
     joints = run.joints(first, last)
     if not (joints == {" "} or shape("".join(joints)) == "-") or _is_other(run, first, last):
         return False
+    start, end = run.groups[first][0], run.groups[last][1]
+    if _HEX_BEFORE.search(run.text, max(0, start - 4), start) or _HEX_BEHIND.match(run.text, end):
+        return False  # bytes, of which some have digits only
     digits = run.digits(first, last)
     return any(registry.knows_in(region, digits) for region in regions)
 
@@ -314,14 +327,20 @@ def _is_asked(run: Run, first: int, last: int) -> bool:
 
 def _could_be_asked(run: Run, first: int, last: int) -> bool:
     """Whether words of calling, which are said of other things too, are enough for a number."""
+    if _after_letters(run, first) or min(run.sizes[first + 1 : last + 1], default=2) < 2:
+        return False
     written = run.written(first, last)
-    return _MANY.fullmatch(written) is None and (first < last or 9 <= len(written) <= 12)
+    if first == last:
+        return 9 <= len(written) <= 12 and _EPOCH.fullmatch(written) is None
+    return _MANY.fullmatch(written) is None
 
 
 def _is_other(run: Run, first: int, last: int) -> bool:
     """Whether the groups are a date, years, an amount of money or a network address."""
     start, end = run.groups[first][0], run.groups[last][1]
     if _MONEY & {*run.text[max(0, start - 2) : start].strip(), *run.text[end : end + 2].strip()}:
+        return True
+    if _DECIMALS.match(run.text, end):
         return True
     written = run.text[start:end]
     return any(form.fullmatch(written) for form in (_DATE, _YEARS, _ADDRESS))

@@ -117,7 +117,7 @@ WORDED: Final = Near((*_NAMES, *_VERBS, *_PLACES), before=40, after=16)
 
 EXTENSION: Final = (
     r"[ \t,;]{0,2}(?:x|ext|extn|extension|poste|ramal|\u0434\u043e\u0431|anexo|durchwahl)"
-    r"[.:]?[ \t]?#?[0-9]{1,7}"
+    r"[.:=]?[ \t]?#?[0-9]{1,7}"
 )
 """What is dialled after the connection, in the ways that it is written behind a number."""
 

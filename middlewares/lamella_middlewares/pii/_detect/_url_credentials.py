@@ -18,6 +18,9 @@ _SCHEME: Final = "[A-Za-z][A-Za-z0-9+.-]{1,31}"
 _NO_HOST: Final = "\\x00-\\x20/?#\"'<>`\\\\"
 """What ends the part before the path; a password may have an `@` in it that should be `%40`."""
 
+_NO_VALUE: Final = "\\x00-\\x20&\"'<>#;`\\\\)\\]}|"
+"""What ends a parameter, of an address alone or of one in a text."""
+
 NAMES: Final = (
     "access[_-]?token|id[_-]?token|refresh[_-]?token|auth[_-]?token|api[_-]?token|token|bearer"
     "|api[_-]?key|apikey|x-api-key|access[_-]?key|subscription-key|secret[_-]?key|key"
@@ -57,7 +60,7 @@ URL_CREDENTIALS: Final = PatternDetector(
         Pattern(f"{_SCHEME}://[^{_NO_HOST}:@]{{0,128}}:([^{_NO_HOST}]{{1,256}})@[A-Za-z0-9\\[{{$]"),
         Pattern(f"{_SCHEME}://([A-Za-z0-9_-]{{20,256}})@[A-Za-z0-9\\[]"),
         Pattern(
-            f"[?&;#](?:amp;)?(?:{NAMES})=([^\\x00-\\x20&\"'<>#;`\\\\]{{6,768}})",
+            f"[?&;#](?:amp;)?(?:{NAMES})=([^{_NO_VALUE}]{{5,767}}[^{_NO_VALUE}.,!?:*_])",
             ignore_case=True,
         ),
     ),
