@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -231,9 +230,9 @@ async def test_keys_that_cannot_be_kept_refuse_the_request(tmp_path: Path) -> No
     assert not transport.requests
 
 
-@pytest.mark.parametrize("step", range(3))
+@pytest.mark.parametrize("killed_at", ["pathlib.Path.rename", "os.fsync", "pathlib.Path.unlink"])
 async def test_an_erasure_that_is_killed_harms_nobody_and_can_be_done_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: str
 ) -> None:
     """No key is left half overwritten, which would refuse all later requests of its subject."""
     async with sealing(tmp_path) as line:
@@ -242,7 +241,7 @@ async def test_an_erasure_that_is_killed_harms_nobody_and_can_be_done_again(
         tag = box.tag("acme", "user:ada")
         before = [path.read_bytes() for path in (tmp_path / "keys").rglob("*.key")]
         with monkeypatch.context() as patch:
-            patch.setattr(*[(Path, "rename"), (os, "fsync"), (Path, "unlink")][step], _killed)
+            patch.setattr(killed_at, _killed)
             with pytest.raises(KeyboardInterrupt):
                 await box.erase(attrs.evolve(line.ports, thread=_here), tag)
         await anyio.sleep(KEPT_SECONDS + 1)

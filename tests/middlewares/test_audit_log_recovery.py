@@ -141,6 +141,21 @@ def test_nobody_waits_for_the_dead(tmp_path: Path, dead: tuple[str, bytes]) -> N
     assert "adopted" in [record["kind"] for record in own]
 
 
+@pytest.mark.parametrize("error", [PermissionError(13, "no"), RuntimeError("a mistake")])
+async def test_a_recovery_that_falls_over_leaves_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Records are written as ever, and one of them says what happened."""
+
+    def names(*_: object) -> list[str]:
+        raise error
+
+    monkeypatch.setattr(FailingDisk, "names", names)
+    own = await next_life(tmp_path)
+    assert [record["kind"] for record in own] == ["segment", "intent", "note", "closed"]
+    assert own[2]["problem"] in {"EACCES", "RuntimeError"}
+
+
 async def test_what_had_no_name_yet_is_removed(tmp_path: Path, dead: tuple[str, bytes]) -> None:
     """A process that dies while it begins a segment leaves a small file; an hour later it goes."""
     name, content = dead

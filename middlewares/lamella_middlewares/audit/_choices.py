@@ -9,9 +9,11 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from lamella import Request, Secret
+from lamella import AuditError, Request, Secret
 from lamella._options import refused
+from lamella_middlewares.audit._envelope import Envelopes, KeyFiles
 from lamella_middlewares.audit._heads import Heads
+from lamella_middlewares.audit._keys import DigestKey, Signer
 
 SubjectOf: TypeAlias = Callable[[Request[Any]], str | None]
 """Says whom a request's content is about, within its tenant; None if nobody can be named."""
@@ -87,6 +89,42 @@ def is_key_store(audit: Any, option: attrs.Attribute[Any], value: object) -> Non
     known = value is None or isinstance(value, Path)
     if not known and not all(hasattr(value, name) for name in ("put", "tagged", "purge")):
         raise refused(audit, option, value, "a directory outside of the log, or a BlobStore")
+
+
+def lies_in(keys: object, directory: str | os.PathLike[str]) -> bool:
+    """Whether subjects' keys would stand in the log's directory, or below it."""
+    log = Path(directory).expanduser().absolute()
+    return isinstance(keys, Path) and (keys == log or log in keys.parents)
+
+
+async def check_secrets(audit: Any) -> None:
+    """See that each secret can be had, and is what it should be.
+
+    Raises:
+        SecretError: If one is not.
+    """
+    if audit.key is not None:
+        DigestKey.of(await audit.key.fetch())
+    for secret in audit.sign_with:
+        Signer.of(await secret.fetch())
+    if audit.seal_with is not None and audit.subject_keys is not None:
+        place = audit.subject_keys
+        keys = KeyFiles(place) if isinstance(place, Path) else place
+        Envelopes(await audit.seal_with.fetch(), keys)
+
+
+def must_be_writable(directory: str) -> None:
+    """See that a log can be kept there.
+
+    Raises:
+        AuditError: If it cannot.
+    """
+    place = Path(directory).expanduser().absolute()
+    there = next(each for each in (place, *place.parents) if each.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        why = "may not be written by this user" if there.is_dir() else "is no directory"
+        msg = f"Audit(directory={directory!r}): {str(there)!r} {why}."
+        raise AuditError(msg, hint="Give a directory that it may write.")
 
 
 def is_function(audit: Any, option: attrs.Attribute[Any], value: object) -> None:

@@ -26,10 +26,13 @@ from lamella_middlewares.audit._choices import (
     SubjectOf,
     are_heads,
     are_secrets,
+    check_secrets,
     is_directory,
     is_function,
     is_key_store,
     is_secret_or_none,
+    lies_in,
+    must_be_writable,
     place_of,
     to_heads,
     to_keys_place,
@@ -160,6 +163,10 @@ class Audit:
                 msg = "Audit(content='sealed') has nowhere to take keys from."
                 hint = "Give seal_with='env:AUDIT_SEAL' and subject_keys='DIRECTORY'."
                 raise ConfigurationError(msg, hint=hint)
+            if lies_in(self.subject_keys, self.directory):
+                msg = f"Audit(subject_keys={str(self.subject_keys)!r}) lies in the log's directory."
+                hint = "Give one outside: whoever copies the log would copy its keys with it."
+                raise ConfigurationError(msg, hint=hint)
 
     async def __call__(self, request: Request[R], call_next: Handler) -> R:
         """Write the intent, send the request on, and write the outcome.
@@ -170,6 +177,18 @@ class Audit:
         """
         visit = Visit(self, self._keeper(request.context.ports), request, call_next)
         return await ending(visit, request, visit.ended)
+
+    async def check(self) -> None:
+        """See that the keys can be had and are keys, and that the log can be written.
+
+        Nothing is written. `lamella test-config` asks this.
+
+        Raises:
+            SecretError: If a secret cannot be read, or is none.
+            AuditError: If the directory cannot be written.
+        """
+        await check_secrets(self)
+        must_be_writable(os.fspath(self.directory))
 
     def health(self, ports: Ports | None = None) -> PartHealth:
         """Whether records can be written, outcomes are owed, or sinks of heads fail."""

@@ -23,7 +23,8 @@ The log itself writes these kinds, the layer all others:
 - `closed`, the last one of a segment: `why`, and `next` if another one follows.
 - `adopted`: `segment`, `size`, `digest`, `root`, `torn`, `torn_digest` of a dead process's segment.
 - `recovered`, the last one of such a segment: `by`, `bytes`, `digest`, `kept` (a file's name).
-- `note`, about a segment that could not be recovered: `about`, `segment`, `problem`.
+- `note`, about a segment that could not be recovered, or the search for such: `about`, `segment`,
+  `problem`.
 """
 
 from __future__ import annotations

@@ -134,8 +134,8 @@ class Writer:
                 if dead is not None:
                     self._adopt(segment, dead)
                 return True
-        except OSError:  # the directory cannot be read: the next process may be luckier
-            pass
+        except Exception as error:  # noqa: BLE001 - whatever the dead have left, the living go on
+            self._note(segment, {"problem": name_of_error(error)})
         self._looked, self._dead = True, None
         return False
 
@@ -152,8 +152,14 @@ class Writer:
         try:
             dead.recover(segment.id, self._stamp)
         except OSError as error:  # what was found stands there; the next process tries again
-            said = {"about": "recovery", "segment": dead.segment, "problem": name_of_error(error)}
-            segment.append([Draft.of("note", said).stamp(*self._stamp)], sync=self.sync)
+            self._note(segment, {"segment": dead.segment, "problem": name_of_error(error)})
+
+    def _note(self, segment: Segment, said: Mapping[str, str]) -> None:
+        draft = Draft.of("note", {"about": "recovery", **said}).stamp(*self._stamp)
+        try:
+            segment.append([draft], sync=self.sync)
+        except OSError as error:
+            self._fail(error, 0)
 
     def _fail(self, error: BaseException, lost: int) -> None:
         """Whatever failed: what is in the file is unknown now, so no more is written to it."""

@@ -76,6 +76,20 @@ def must_have_sealing() -> None:
         )
 
 
+def must_be_a_key(value: str) -> None:
+    """Refuse what could be guessed.
+
+    Raises:
+        ConfigurationError: If it is too short.
+    """
+    if len(value) < LEAST:
+        raise ConfigurationError(
+            f"PII(key=...): the key has fewer than {LEAST} characters.",
+            hint="Give a random one, for example by `openssl rand -base64 32`.",
+            layer="pii",
+        )
+
+
 async def keys_of(secret: Secret | None, context: Context, *, sealing: bool = False) -> Keys:
     """The keys made of a secret; without one, of a number that this process keeps to itself.
 
@@ -103,12 +117,7 @@ def kept(local: Any, value: str) -> Keys:
     Raises:
         ConfigurationError: If it is too short to be one.
     """
-    if len(value) < LEAST:
-        raise ConfigurationError(
-            f"PII(key=...): the key has fewer than {LEAST} characters.",
-            hint="Give a random one, for example by `openssl rand -base64 32`.",
-            layer="pii",
-        )
+    must_be_a_key(value)
     data = value.encode("utf-8", "surrogatepass")
     name = hashlib.sha256(b"lamella pii keys" + data).hexdigest()
     found: Keys = local.get((*_HOME, name), partial(Keys, data))

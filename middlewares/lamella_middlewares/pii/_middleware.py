@@ -23,7 +23,7 @@ from lamella import (
 from lamella._options import each_of, one_of
 from lamella_middlewares.pii import _choices
 from lamella_middlewares.pii._inspecting import Inspector, Watched, detector_of
-from lamella_middlewares.pii._keys import keys_of, must_have_sealing
+from lamella_middlewares.pii._keys import keys_of, must_be_a_key, must_have_sealing
 from lamella_middlewares.pii._loading import detectors_of, loading
 from lamella_middlewares.pii._passage import Passage
 from lamella_middlewares.pii._placeholders import Mint
@@ -229,6 +229,16 @@ class PII:
         mint = Mint(keys.tokens, context.tenant, context.session if sessions else None)
         passage = Passage[R](self, inspector, CallVault(mint, self.vault, kept), kept, call_next)
         return await ending(passage, request, passage.end)
+
+    async def check(self) -> None:
+        """See that the key can be had and is one; `lamella test-config` asks this.
+
+        Raises:
+            SecretError: If it cannot be had.
+            ConfigurationError: If it is too short.
+        """
+        if self.key is not None:
+            must_be_a_key(await self.key.fetch())
 
     async def forget(self, pipeline: Pipeline, *, session: str, tenant: str | None = None) -> int:
         """Erase what is kept of a session: what its placeholders stand for is gone for good.

@@ -111,13 +111,17 @@ def _preset_names(config: str | None) -> tuple[list[str], list[_Finding]]:
 async def _preset(name: str, config: str | None, *, live: bool) -> _Finding:
     from lamella import ConfigurationError, Pipeline
     from lamella._layers import name_of
+    from lamella.cli._part_checks import problems_of_parts
 
     try:
         pipeline = Pipeline.preset(name, config=config)
     except ConfigurationError as error:
         return _Finding(name, "preset", problems=tuple(str(error).splitlines()), needed=True)
     async with pipeline:
-        problems = await _problems(pipeline.transport)
+        problems = (
+            *await _problems(pipeline.transport),
+            *await problems_of_parts(pipeline),
+        )
         answers, well = await _asked(pipeline) if live and not problems else ("", True)
     if not well:
         problems = (f"Its transport was asked, and does not answer as it should: {answers}.",)

@@ -12,8 +12,9 @@ import re
 from ipaddress import AddressValueError, IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
+from lamella_middlewares.pii._detect._near import Near
 from lamella_middlewares.pii._detect._open import in_last_word
-from lamella_middlewares.pii._detect._pattern import Context, Pattern, PatternDetector
+from lamella_middlewares.pii._detect._pattern import Pattern, PatternDetector
 from lamella_middlewares.pii._detect._signs import IP_SIGN
 
 _V4: Final = r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}"
@@ -112,6 +113,6 @@ IP: Final = PatternDetector(
     opens=in_last_word(112),
     valid=_sure,
     fits=_alone,
-    unless=Context((*_VERSIONS, *_PARTS), before=12),
+    unless=Near((*_VERSIONS, *_PARTS), before=12),
 )
 """Finds `ip`."""

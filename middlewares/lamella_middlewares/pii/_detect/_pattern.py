@@ -16,6 +16,7 @@ import attrs
 from lamella import Finding
 from lamella_middlewares.pii._detect import _engine
 from lamella_middlewares.pii._detect._look import Sign
+from lamella_middlewares.pii._detect._near import Near
 
 UNLIKE: Final = re.compile(r"(?<!\\)(?:\\\\)*(\\s|\\S|\(\?[=!<]|\\[1-9])")
 """What the engines read differently (`\\s` has \\v or not), or what only one of them has."""
@@ -126,46 +127,6 @@ def _in_characters(data: bytes, spans: Iterator[tuple[int, int]]) -> Iterator[tu
 
 
 @attrs.frozen
-class Context:
-    """Words that tell what a number is: "passport no." before nine digits.
-
-    Args:
-        words: In any case and any language. A word of several matches with any white space
-            between; letters or digits may not continue a word on either side.
-        before: How many characters before the finding are looked at.
-        after: How many behind it.
-        required: Whether nothing is found without one of them. Else they make it sure.
-    """
-
-    words: tuple[str, ...]
-    before: int = attrs.field(default=48, kw_only=True)
-    after: int = attrs.field(default=0, kw_only=True)
-    required: bool = attrs.field(default=True, kw_only=True)
-    _compiled: list[re.Pattern[str]] = attrs.field(
-        init=False, factory=list["re.Pattern[str]"], eq=False, repr=False
-    )
-
-    def around(self, text: str, start: int, end: int) -> bool:
-        """Whether one of the words stands near text[start:end]."""
-        words = self._compiled[0] if self._compiled else self._compile()
-        first = max(0, start - self.before)
-        # One character more, so that the end of a longer word is not taken for a whole one.
-        window = text[max(0, first - 1) : start].casefold()
-        if words.search(window, min(first, 1)):
-            return True
-        if not self.after:
-            return False
-        return words.search(text[end : end + self.after].casefold()) is not None
-
-    def _compile(self) -> re.Pattern[str]:
-        longest_first = sorted({word.casefold() for word in self.words}, key=len, reverse=True)
-        spaced = (r"\s+".join(map(re.escape, word.split())) for word in longest_first)
-        compiled = re.compile(rf"(?<![^\W_])(?:{'|'.join(spaced)})(?![^\W_])")
-        self._compiled.append(compiled)
-        return compiled
-
-
-@attrs.frozen
 class PatternDetector:
     """A detector of one kind, made of patterns.
 
@@ -176,7 +137,6 @@ class PatternDetector:
             the characters around the match included.
         sign: What a text must have in it: a scanner looks for the signs of all detectors at once.
         valid: How sure a match is, 0 to 1; 0 rejects it. None: every match is sure.
-        context: Words that must, or may, stand around.
         unless: Words of which none may stand around: "version" before four numbers with dots.
         fits: What else must hold of text[start:end], for what no pattern can say.
         opens: From which index on what is put behind a text may change what is found. None: from
@@ -188,8 +148,7 @@ class PatternDetector:
     reach: int = attrs.field(kw_only=True)
     sign: Sign | None = attrs.field(default=None, kw_only=True)
     valid: Callable[[str], float] | None = attrs.field(default=None, kw_only=True)
-    context: Context | None = attrs.field(default=None, kw_only=True)
-    unless: Context | None = attrs.field(default=None, kw_only=True)
+    unless: Near | None = attrs.field(default=None, kw_only=True)
     fits: Callable[[str, int, int], bool] | None = attrs.field(default=None, kw_only=True)
     opens: Callable[[str], int] | None = attrs.field(default=None, kw_only=True)
 
@@ -214,11 +173,7 @@ class PatternDetector:
             return 0.0
         if self.unless is not None and self.unless.around(text, start, end):
             return 0.0
-        if self.context is None:
-            return sure
-        if self.context.around(text, start, end):
-            return sure if self.context.required else 1.0
-        return 0.0 if self.context.required else sure
+        return sure
 
 
 def any_of(parts: Sequence[str]) -> str:

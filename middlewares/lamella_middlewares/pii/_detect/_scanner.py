@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from lamella import Detector, Finding
 from lamella._normal_text import NormalText, normal_text, settled
 from lamella._safe_patterns import SafePattern
 from lamella_middlewares.pii._detect._kept import KeptFindings
-from lamella_middlewares.pii._detect._look import Look
+from lamella_middlewares.pii._detect._look import Look, Sign
 from lamella_middlewares.pii._detect._overlaps import resolved
 
 KEPT_FROM: Final = 200
 """Characters from which on the findings of a text are kept: below, looking again is as quick."""
+
+Find = Callable[[str], Iterable[Finding]]
 
 _HALF_PAIR: Final = re.compile("[\ud800-\udfff]")
 _marks: Final = count(1)
@@ -46,12 +48,16 @@ class Scanner:
         cache: KeptFindings | None = None,
     ) -> None:
         self._detectors = tuple(detectors)
-        signed = [d for d in self._detectors if getattr(d, "sign", None) is not None]
-        self._look = Look(d.sign for d in cast("list[Any]", signed))
-        self._steps = tuple(
-            (signed.index(d) if d in signed else None, getattr(d, "needs", None), d.find)
-            for d in self._detectors
-        )
+        signs: list[Sign] = []
+        steps: list[tuple[int | None, Callable[[str], bool] | None, Find]] = []
+        for detector in detectors:
+            sign = getattr(detector, "sign", None)
+            number = len(signs) if isinstance(sign, Sign) else None
+            if isinstance(sign, Sign):
+                signs.append(sign)
+            steps.append((number, getattr(detector, "needs", None), detector.find))
+        self._look = Look(signs)
+        self._steps = tuple(steps)
         allowed = tuple(allow)
         self._allowed = frozenset(_folded(value) for value in allowed if isinstance(value, str))
         self._patterns = tuple(value for value in allowed if not isinstance(value, str))
@@ -123,7 +129,7 @@ class Scanner:
             found.extend(find(text))
         return found
 
-    def _asked(self, text: str) -> Iterator[Callable[[str], Iterable[Finding]]]:
+    def _asked(self, text: str) -> Iterator[Find]:
         """What finds something in a text, of the detectors whose sign is there."""
         seen = self._look.seen(text)
         for sign, needs, find in self._steps:
