@@ -126,3 +126,36 @@ def test_variables_of_which_one_will_do() -> None:
     assert variables.absent({}) == ("A or B", "C")
     assert variables.absent({"B": "x", "C": ""}) == ("C",)
     assert variables.present({"B": "x", "D": "y", "E": "z"}) == ("B", "D")
+
+
+def test_secrets_of_layers_and_stores_are_looked_for(
+    lamella: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a layer's key lacks is said before a call finds out, all of it; nothing is written."""
+    (tmp_path / "lamella.toml").write_text(
+        '[presets.mine]\ntransport = "mock"\nlayers = [\n'
+        '  { use = "audit", directory = "log", key = "env:MY_AUDIT", sign_with = "env:MY_PEM" },\n'
+        '  { use = "pii", key = "env:MY_PII" },\n'
+        '  { use = "guard", rules = { use = "max_length", characters = 5 }, '
+        'approval_key = "env:MY_GUARD" },\n]\n'
+        'stores.blobs = { use = "redis", url = "env:MY_REDIS" }\n'
+    )
+    done = lamella("test-config")
+    assert done.code == 1
+    for name in ("MY_AUDIT", "MY_PEM", "MY_PII", "MY_GUARD", "MY_REDIS"):
+        assert f"export {name}=" in done.err
+
+    for name in ("MY_AUDIT", "MY_PII", "MY_GUARD"):
+        monkeypatch.setenv(name, SECRET)
+    monkeypatch.setenv("MY_PEM", SECRET)
+    monkeypatch.setenv("MY_REDIS", "redis://127.0.0.1:1/0")
+    [preset] = lamella("test-config", "--json").json["presets"]
+    [problem] = preset["problems"]
+    assert problem.startswith("audit: Audit(sign_with=...): the secret is no Ed25519 private key")
+
+    monkeypatch.setenv("MY_PII", "short")
+    monkeypatch.setenv("MY_PEM", "MC4CAQAwBQYDK2VwBCIEIPTnk7nLJ7N1mSQXyz9KbKrkvXz1d0J1cQ0b3bX0y7YQ")
+    done = lamella("test-config")
+    assert "preset mine: pii: PII(key=...): the key has fewer than 16 characters." in done.err
+    assert SECRET not in done.out + done.err
+    assert not (tmp_path / "log").exists()

@@ -450,7 +450,7 @@ def test_without_the_extra_it_says_what_to_install(
     )
     known: dict[str, dict[str, Any]] = {
         "sign_with": {"sign_with": KEY},
-        "content": {"content": "sealed", "seal_with": KEY, "subject_keys": tmp_path},
+        "content": {"content": "sealed", "seal_with": KEY, "subject_keys": "keys"},
     }
     with pytest.raises(ConfigurationError, match=r"pip install \"lamella\[audit\]\""):
         Audit(tmp_path, KEY, **known[option])
@@ -468,10 +468,19 @@ def test_it_stands_outside_of_what_answers_by_itself(tmp_path: Path) -> None:
 
 def test_nothing_of_a_key_is_shown(tmp_path: Path) -> None:
     """Neither the layer nor its parts print what its secrets are."""
-    audit = Audit(tmp_path, KEY, content="sealed", seal_with=KEY, subject_keys=tmp_path / "keys")
+    keys = tmp_path / "keys"
+    audit = Audit(tmp_path / "log", KEY, content="sealed", seal_with=KEY, subject_keys=keys)
     assert KEY.reveal()[:16] not in repr(audit)
     assert KEY.reveal()[:16] not in repr(DIGESTS)
     assert KEY.reveal()[:16] not in str(Pipeline([audit], Scripted(["x"])).explain())
+
+
+@pytest.mark.parametrize("inside", ["", "keys", "a/b"])
+def test_keys_of_subjects_do_not_lie_in_the_log(tmp_path: Path, inside: str) -> None:
+    """Whoever copies the log must not copy what opens it."""
+    with pytest.raises(ConfigurationError, match="lies in the log's directory"):
+        Audit(tmp_path, content="sealed", seal_with=KEY, subject_keys=tmp_path / inside)
+    Audit(tmp_path / "log", content="sealed", seal_with=KEY, subject_keys=tmp_path / "log.keys")
 
 
 async def test_short_keys_are_refused_before_anything_is_sent(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from audit_logs import KEY, SEAL, ask, pipeline, records, signer
 
 from lamella import AuditError, EmbeddingRequest, EmbeddingResponse, Image, Message, Ports, Secret
 from lamella.testing import Scripted, virtual_ports
+from lamella_middlewares.audit import _envelope
 from lamella_middlewares.audit._envelope import KEPT_SECONDS, Envelopes, KeyFiles
 from lamella_middlewares.audit._export import Choice, Exported, export
 from lamella_middlewares.audit._verify import verify
@@ -283,6 +285,27 @@ def test_keys_are_kept_and_erased_by_many_at_once(tmp_path: Path) -> None:
     assert failures == []
     keys.purge("tag")
     assert list((tmp_path / "tag").iterdir()) == []
+
+
+def test_a_key_that_is_made_during_an_erasure_is_whole_or_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is overwritten can no longer get the name of a key that is there."""
+    keys, folder = KeyFiles(tmp_path), tmp_path / "tag"
+    folder.mkdir()
+    fresh, place = folder / ".k.new", folder / "k.key"
+    fresh.write_bytes(b"x" * 96)
+
+    def late(path: Path) -> None:
+        with path.open("r+b") as stream:
+            with suppress(FileNotFoundError):  # whoever makes the key is done just now
+                fresh.replace(place)
+            stream.write(bytes(96))
+        path.unlink(missing_ok=True)
+
+    monkeypatch.setattr(_envelope, "_shred", late)
+    keys.purge("tag")
+    assert list(folder.iterdir()) == []
 
 
 async def test_files_of_keys_are_for_their_owner_alone(tmp_path: Path) -> None:

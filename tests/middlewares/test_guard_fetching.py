@@ -27,6 +27,7 @@ from lamella import (
     BlockedError,
     ChatRequest,
     ChatResponse,
+    ConfigurationError,
     File,
     Image,
     InspectionError,
@@ -274,10 +275,22 @@ async def test_certificates_are_those_of_the_name(tmp_path: Path) -> None:
     assert shown[:2] == ["images.example.com", "other.example.com"]
 
 
-async def test_a_missing_file_of_authorities_lets_nothing_pass() -> None:
+def test_a_file_that_holds_no_authorities_is_told_at_once(tmp_path: Path) -> None:
+    """A missing or wrong file does not wait for the first address."""
+    (tmp_path / "ca.pem").write_text("no certificate")
+    wrong: list[Any] = ["/does/not/exist.pem", str(tmp_path / "ca.pem"), 3]
+    for file in wrong:
+        with pytest.raises(ConfigurationError, match=r"addresses\(authorities=.*holds PEM"):
+            addresses(fetch=True, authorities=file)
+
+
+async def test_a_file_of_authorities_that_is_gone_lets_nothing_pass(tmp_path: Path) -> None:
     """It is said as a failed inspection."""
+    file = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(file))
     async with serving(picture()) as server:
-        rule = fetching(server, authorities="/does/not/exist.pem")
+        rule = fetching(server, authorities=str(file))
+        file.unlink()
         pipeline, _ = pipe(rule, resolve=names(images=HERE))
         with pytest.raises(InspectionError, match="ConfigurationError"):
             await pipeline.run(showing(at(server).replace("http:", "https:")))

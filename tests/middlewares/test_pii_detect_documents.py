@@ -122,6 +122,8 @@ def test_british_licences_need_no_word(text: str) -> None:
         "XMORGA657054SM9IJ",
         "MORG9A57054SM9IJ",
         "the driver has 4 cars",
+        r"driver\u2019s license, and K\u00f8rekort \u0031234",
+        "__3a4dL1-1b0jn 28569",
         "handle 12345678",
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from base64 import urlsafe_b64encode
+from itertools import product
 
 import pytest
 from detecting import ENGINES, engine, values
@@ -21,11 +22,10 @@ from lamella_middlewares.pii._detect._key_formats import FORMATS
 EXPRESSIONS = [expression for _, expression in FORMATS]
 
 
-@pytest.mark.parametrize("name", ENGINES)
 @pytest.mark.parametrize("expression", EXPRESSIONS)
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
-def test_a_key_of_every_format_is_found(name: str, expression: str, data: st.DataObject) -> None:
+def test_a_key_of_every_format_is_found(expression: str, data: st.DataObject) -> None:
     """Whatever the format gives, as a value, in quotes, or behind `=`, is found, unless filler."""
     key = data.draw(st.from_regex(re.compile(expression, re.ASCII), fullmatch=True))
     match = re.fullmatch(expression, key)
@@ -33,11 +33,11 @@ def test_a_key_of_every_format_is_found(name: str, expression: str, data: st.Dat
     secret = match[1] if match.re.groups else key
     if len(set(secret)) < 8 or (secret[:3] == "sk-" and not re.search("[0-9]", secret)):
         return
-    with engine(name):
-        for text in (f"the key {key} is", f'KEY="{key}"', f"k={key}"):
+    for name, text in product(ENGINES, (f"the key {key} is", f'KEY="{key}"', f"k={key}")):
+        with engine(name):
             found = values(API_KEY, text)
-            assert any(secret in value or value in secret for value in found), (key, found)
-            assert max(map(len, found)) >= len(secret) - 3  # a dot may end the sentence
+        assert any(secret in value or value in secret for value in found), (key, found)
+        assert max(map(len, found)) >= len(secret) - 3  # a dot may end the sentence
 
 
 HEADERS = {
@@ -54,6 +54,8 @@ HEADERS = {
     "API key: 8f14e45fceea167a5a36dedd4bea2543": ["8f14e45fceea167a5a36dedd4bea2543"],
     "the access token is 8f14e45fceea167a5a36dedd4bea2543.": ["8f14e45fceea167a5a36dedd4bea2543"],
     "token = next_token_of_the_list": [],
+    "basic_credentials = base64.b64encode(user_pass)": [],
+    "the secret = lookup_v2_table64[name]": [],
     "password is very important for everybody": [],
     "basic information about aaaaaaaaaaaaaaaa": [],
     "Bearer of bad news and otherwise fine": [],

@@ -97,6 +97,8 @@ def test_numbers_that_need_no_word_are_found(number: str, library: str) -> None:
         ("тел. 8 912 345-67-89", "8 912 345-67-89"),
         ("TELÉFONO: 612 345 678", "612 345 678"),
         ("Phone: 0041791234567", "0041791234567"),
+        ("電話 415\u30fc555\u30fc2671", "415\u30fc555\u30fc2671"),
+        ("tel:+1-415-555-2671;ext=12", "+1-415-555-2671;ext=12"),
     ],
 )
 def test_a_word_tells_any_digits(text: str, number: str, library: str) -> None:
@@ -137,6 +139,16 @@ def test_a_word_tells_any_digits(text: str, number: str, library: str) -> None:
         "550e8400-e29b-41d4-a716-446655440000",
         "(2019) 1234-5678",
         "01 02 03 04 05 06 07 08",
+        "2024-01-15 10:30:45 message sent",
+        "message: 1732112345",
+        '{"created": 1732112345, "phone": null}',
+        "text in the box 0 0 16 16",
+        "contact pages 158-499",
+        "phone for 263 078,54 euros",
+        "call S-1-5-32-544",
+        "9d 61 28 64 27 85 be 41",
+        "M22.00-32.40 26.73-19.40",
+        "12+4155552671",
         "",
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pytest
-from detecting import ENGINES, FRAGMENTS, PLANTED, engine, texts
+from detecting import ENGINES, FRAGMENTS, NUMBERS, PLANTED, engine, texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,6 +29,8 @@ MINE = [
     BUILTIN[kind]()
     for kind in ("email", "ip", "mac", "url_credentials", "api_key", "jwt", "crypto_address", "url")
 ]
+
+NUMBERED = [detector for detector in ALL if detector not in MINE]
 
 
 class Spans:
@@ -286,17 +288,23 @@ def test_half_a_surrogate_pair_hides_nothing() -> None:
     assert [text[f.start : f.end] for f in Scanner(MINE).scan(text)] == ["john@example.com"]
 
 
-STREAMED = (*FRAGMENTS, "My mail is john@example.com, and my IP is 10.9.8.7. ", "and more text. ")
+STREAMED = (*FRAGMENTS, *NUMBERS, "My mail is john@example.com, and my IP is 10.9.8.7. ", "words ")
 
 
-@settings(deadline=None, max_examples=300)
+@pytest.mark.parametrize("kinds", [MINE, NUMBERED, *([one] for one in NUMBERED), ALL])
+@settings(deadline=None, max_examples=60)
 @given(
     st.lists(st.sampled_from(STREAMED), max_size=14).map("".join),
     st.lists(st.sampled_from(STREAMED), max_size=4).map("".join),
+    st.floats(0, 1),
 )
-def test_what_is_certain_stays_whatever_follows(text: str, more: str) -> None:
+def test_what_is_certain_stays_whatever_follows(
+    kinds: list[Detector], before: str, behind: str, place: float
+) -> None:
     """Up to the index given, an open text has the findings that it has once it is whole."""
-    scanner = Scanner(MINE)
+    scanner = Scanner(kinds)
+    cut = int(len(before) * place)
+    text, more = before[:cut], before[cut:] + behind
     found, certain = scanner.scan_open(text)
     whole = scanner.scan(text + more)
     assert all(f.end <= certain for f in found)
@@ -306,10 +314,17 @@ def test_what_is_certain_stays_whatever_follows(text: str, more: str) -> None:
 
 def test_prose_is_certain_almost_to_its_end() -> None:
     """A stream of words is not held back by the length that a key may have."""
-    scanner = Scanner(MINE)
+    scanner = Scanner([BUILTIN[kind]() for kind in DEFAULT_KINDS])
     assert (scanner.reach or 0) > 8_000
-    text = "The weather is fine today, and so are we. " * 30
-    assert len(text) - scanner.scan_open(text)[1] < 150
+    for words in (
+        "The weather is fine today, and so are we (at least most of us, in June). ",
+        "Im Jahr 2024 war Frau Müller mit 3 Kindern in Berlin, und das Wetter war gut. ",
+        "我们今天去公园散步。天气很好。2024年5月我们再去。",
+    ):
+        text = words * (700 // len(words))
+        held = [end - scanner.scan_open(text[:end])[1] for end in range(500, 600)]
+        assert sum(held) / len(held) < 40
+        assert max(held) < 80
 
 
 def test_a_key_under_way_is_held_from_its_beginning() -> None:

@@ -348,7 +348,7 @@ async def test_what_was_found_is_kept_by_no_object_afterwards() -> None:
     ours = [
         thing
         for thing in gc.get_objects()
-        if type(thing).__module__.startswith("lamella_middlewares.pii")
+        if str(type(thing).__module__).startswith("lamella_middlewares.pii")
     ]
     for thing in ours:
         held = [getattr(thing, name, None) for name in getattr(type(thing), "__slots__", ())]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from types import FrameType
+from typing import Any, Final
 
 from hypothesis import strategies as st
 
@@ -36,6 +38,36 @@ FRAGMENTS: Final = (
     " ", "\n", "\\n", "\\", '"a b"@x.org',
     "word", "version 1.2.3.4", "1.2.3.4.5", "=", '"', "a",
 )  # fmt: skip
+
+NUMBERS: Final = (
+    "4111 1111 1111 1111", "4111-1111-1111\n1111", "GB82 WEST 1234 5698 7654 32", "536-90-4399",
+    "912-70-1234", "943 476 5919", "AB 12 34 56 C", "A B 12 34 56 D", "passport X1234567",
+    "P<UTOERIKSSON<<ANNA<MARIA<<<<<<<<<<<<<<<<<<<\nL898902C36UTO7408122F1204159ZE184226B<<<<<10",
+    "dl A1234567", "MORGA657054SM9IJ", "born May 3, 1984", "3 May 1984", " (dob)", "May ", "1984",
+    "12 Oak Street, Springfield, IL 62701", "San Antonio, TX 78205", "Calle de Alcalá, 48",
+    "Hauptstraße 5, 10115 Berlin", "12 rue de la Paix", "post office box 5", "zip code 78205",
+    "SW1A 1AA", " Apt 5B", "London ", "Mr. ", "the ", "+41 79 123 45 67", "415-555-2671x123",
+    "(0171) 520 17 63", "0041 79 123 45 67", "call 84 23 30", " office", " ext. 12", " card", "DE",
+    "1", "12 ", "00 ", "(1) ", "+", "-", ", ", "\n", "\\n", "\uff0c",
+)  # fmt: skip
+"""Numbers and addresses of people, parts of them, and what may stand between."""
+
+
+def work(call: Callable[[], object]) -> int:
+    """How many functions are called to do something, Python's and C's."""
+    calls = 0
+
+    def counting(_frame: FrameType, event: str, _argument: Any) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(counting)
+    try:
+        call()
+    finally:
+        sys.setprofile(before)
+    return calls
 
 
 @contextmanager

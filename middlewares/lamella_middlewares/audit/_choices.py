@@ -9,9 +9,9 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from lamella import AuditError, Request, Secret
+from lamella import AuditError, Request, Secret, SecretError
 from lamella._options import refused
-from lamella_middlewares.audit._envelope import Envelopes, KeyFiles
+from lamella_middlewares.audit._envelope import wrapping
 from lamella_middlewares.audit._heads import Heads
 from lamella_middlewares.audit._keys import DigestKey, Signer
 
@@ -101,16 +101,22 @@ async def check_secrets(audit: Any) -> None:
     """See that each secret can be had, and is what it should be.
 
     Raises:
-        SecretError: If one is not.
+        SecretError: If some are not; what is wrong with each.
     """
-    if audit.key is not None:
-        DigestKey.of(await audit.key.fetch())
-    for secret in audit.sign_with:
-        Signer.of(await secret.fetch())
-    if audit.seal_with is not None and audit.subject_keys is not None:
-        place = audit.subject_keys
-        keys = KeyFiles(place) if isinstance(place, Path) else place
-        Envelopes(await audit.seal_with.fetch(), keys)
+    wanted: list[tuple[Secret | None, Callable[[str], object]]] = [
+        (audit.key, DigestKey.of),
+        *[(secret, Signer.of) for secret in audit.sign_with],
+        (audit.seal_with, wrapping),
+    ]
+    wrong: list[SecretError] = []
+    for secret, make in wanted:
+        try:
+            if secret is not None:
+                make(await secret.fetch())
+        except SecretError as error:
+            wrong.append(error)
+    if wrong:
+        raise wrong[0] if len(wrong) == 1 else SecretError(" ".join(map(str, wrong)))
 
 
 def must_be_writable(directory: str) -> None:

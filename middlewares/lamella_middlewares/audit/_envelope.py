@@ -102,7 +102,10 @@ class KeyFiles:
             with suppress(FileNotFoundError):  # another erasure was quicker
                 path.rename(path.with_name(f".{path.stem}.gone"))
                 count += 1
-        left = [*folder.glob(".*.gone"), *folder.glob(".*.new")]
+        for path in folder.glob(".*.new"):  # or it could become a key while it is overwritten
+            with suppress(FileNotFoundError):
+                path.rename(path.with_name(f"{path.name}.gone"))
+        left = [*folder.glob(".*.gone")]
         for path in left:
             with suppress(FileNotFoundError):
                 _shred(path)
@@ -136,6 +139,20 @@ class DataKey:
     key: bytes
 
 
+def wrapping(text: str) -> bytes:
+    """The secret that data keys are wrapped with.
+
+    Raises:
+        SecretError: If it is too short to be one.
+    """
+    secret = text.encode("utf-8", "surrogatepass")
+    if len(secret) < LEAST_KEY:
+        msg = f"Audit(seal_with=...): the secret has less than {LEAST_KEY} bytes."
+        hint = "Make one: python -c 'import secrets; print(secrets.token_urlsafe(32))'."
+        raise SecretError(msg, hint=hint)
+    return secret
+
+
 class Envelopes:
     """Seals content for subjects, and opens what was sealed.
 
@@ -148,11 +165,7 @@ class Envelopes:
     """
 
     def __init__(self, wrap: str, keys: KeyFiles | KeyStore) -> None:
-        secret = wrap.encode("utf-8", "surrogatepass")
-        if len(secret) < LEAST_KEY:
-            msg = f"Audit(seal_with=...): the secret has less than {LEAST_KEY} bytes."
-            hint = "Make one: python -c 'import secrets; print(secrets.token_urlsafe(32))'."
-            raise SecretError(msg, hint=hint)
+        secret = wrapping(wrap)
         self._wrap = hmac.digest(secret, b"lamella audit 1: wrap", "sha512")
         self._names = hmac.digest(secret, b"lamella audit 1: subject", "sha256")
         self._keys = keys

@@ -176,7 +176,10 @@ def public_key(text: str) -> str:
         public = None
     if not isinstance(public, Ed25519PublicKey):
         msg = "What was given as the public key of an audit log is none."
-        hint = f"Give {_FORMS}: openssl pkey -in audit.pem -pubout prints it."
+        hint = (
+            f"Give {_FORMS}, or the path of a file that is there: "
+            "openssl pkey -in audit.pem -pubout prints it."
+        )
         raise ConfigurationError(msg, hint=hint)
     return _b64(public.public_bytes_raw())
 

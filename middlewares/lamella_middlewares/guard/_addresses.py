@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Iterable, Sequence
 from datetime import timedelta
 from functools import partial
 from ipaddress import ip_network
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import anyio
 import attrs
@@ -110,6 +110,8 @@ def addresses(  # noqa: PLR0913 - all by name, and most of them rare
     if fetch and (not resolve or not set(given["schemes"]) <= DEFAULT_PORTS.keys()):
         msg = "addresses(fetch=True) looks names up, and fetches by http and https only."
         raise ConfigurationError(msg, hint="Leave resolve=True, and give no other schemes.")
+    if authorities is not None:
+        _must_be_authorities(authorities)
     bounds = Bounds(
         max_bytes=max_bytes,
         max_redirects=max_redirects,
@@ -287,6 +289,22 @@ async def _looked_up(address: Address, context: Context) -> Sequence[str]:
 
 
 # --- options -----------------------------------------------------------------------------------
+
+
+def _must_be_authorities(file: str) -> None:
+    """Refuse a file that is none when the rule is made, not when the first address comes."""
+    from lamella.transports._http import HTTPOptions
+    from lamella.transports._http_library import ssl_context
+
+    try:
+        if isinstance(cast("object", file), str):
+            ssl_context(HTTPOptions(verify=file))
+            return
+        why: Exception | None = None
+    except ConfigurationError as error:
+        why = error
+    msg = f"addresses(authorities={file!r}) cannot be used."
+    raise ConfigurationError(msg, hint="Give a file that is there and holds PEM.") from why
 
 
 def _options(**given: Any) -> dict[str, Any]:

@@ -94,6 +94,7 @@ def _with_look_behind(rule: Rule, look_behind: int | None) -> Rule:
         "template": "what is put into a template would reach the provider unguarded",
         "structured": "what it asks again would reach the provider unguarded",
         "tools": "tool results would reach the model unguarded",
+        "retrieval": "the documents that are found would reach the model unguarded",
     },
     outside={
         "cache": "an answer from the cache would pass no guard",

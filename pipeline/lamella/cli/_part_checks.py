@@ -69,6 +69,7 @@ def _parts_of(value: Any) -> Collection[object]:
         return cast("Mapping[object, object]", value).values()
     if isinstance(value, list | tuple | set | frozenset):
         return cast("Collection[object]", value)
-    if not attrs.has(type(value)):
+    kind: Any = type(value)
+    if not attrs.has(kind):
         return ()
-    return [getattr(value, field.name, None) for field in attrs.fields(type(value))]
+    return [getattr(value, field.name, None) for field in attrs.fields(kind)]

@@ -40,7 +40,7 @@ def _of_forms() -> str:
     capital = "|".join(f"{t[0].upper()}(?i:{re.escape(t[1:])})" for t in TYPES_BEHIND.split("|"))
     house = r"[0-9](?:[A-Za-z]|[-/][0-9]{1,5})?(?:,? (?i:bis|ter))?,? "
     forms = (
-        f" (?:{capital})",
+        f"[0-9](?s:.*) (?:{capital})",
         f"{house}[^ ]+ (?i:{any_of([*PLAIN_TYPES])})",
         f"{house}(?i:{TYPES_BEFORE_NAME})",
         rf"(?:^|[^A-Za-z]|\\[nrt])(?i:{any_of([*TYPES_FIRST])}) ",
@@ -71,7 +71,7 @@ _LINKS: Final = frozenset(
     for word in re.findall(r"[^\W_]+", form)
 )
 _BEHIND: Final = frozenset((*_PARTICLES, *UNITS.split("|")))
-_SPACED: Final = re.compile(rf"[^ \t\r\n{UNSPACED.pattern[1:-1]}]+")
+_SPACED: Final = re.compile(r"[^ \t\r\n]+")
 _WORDS: Final = re.compile(r"[^\W_]+")
 BEGINS: Final = r"(?:(?<![^\W\d_])|(?<=\\[nrt]))"
 """No letter before, but that of a line break which is written as an escape."""
@@ -125,12 +125,16 @@ def name_begins(text: str, end: int) -> int:
     begins = end
     words = list(_SPACED.finditer(text, max(0, end - _MOST_NAME), end))
     for found in reversed(words):
-        word, parts = found[0], _WORDS.findall(found[0])
+        word = UNSPACED.split(found[0])[-1]
+        place = found.end() - len(word)
+        parts = _WORDS.findall(word)
         is_last = begins == end == found.end()
         if not (is_last or not parts or word[0].isupper() or _is_linking(parts[-1])):
             capital = _CAPITAL.search(word)
-            return begins if capital is None else found.start() + capital.start()
-        begins = found.start()
+            return begins if capital is None else place + capital.start()
+        begins = place
+        if place > found.start():
+            break
     return begins
 
 

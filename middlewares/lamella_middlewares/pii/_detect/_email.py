@@ -47,7 +47,6 @@ _ACCOUNTS: Final = frozenset({"git", "hg", "svn"})
 _BEFORE: Final = 96
 _REACH: Final = 720 + _BEFORE
 _QUOTED: Final = 66
-
 _USER: Final = re.compile("://[^\\s/?#\"'<>,;|()@]*:[^\\s/?#\"'<>,;|()]*\\Z")
 """An address of something else, up to its password: `https://user:` before `password@host`."""
 
@@ -78,13 +77,15 @@ def _no_password(text: str, start: int, _: int) -> bool:
 
 
 _LOCAL_END: Final = re.compile(f"[%{_LETTER}{_UNSPACED}._'~+=-]{{0,128}}")
-_AT_END: Final = re.compile(r"[A-Za-z0-9._+-]{1,64} ?(?:[\[({<][a@]?t?)?\Z", re.IGNORECASE)
+_AT_END: Final = re.compile(r"(?: ?[\[({<][a@]?t?| )\Z", re.IGNORECASE)
+"""What of an `[at]` may stand at the end of a text that goes on."""
+
 _DOT_END: Final = re.compile(
     r" ?[A-Za-z0-9.-]*(?: ?[\[({<][dot.]{1,3}[\])}>] ?[A-Za-z0-9.-]+)*"
     r"(?: ?[\[({<][dot.]{0,3}[\])}>]?)? ?\Z",
     re.IGNORECASE,
 )
-"""What may stand between an `[at]` and the end of a text that goes on."""
+"""What may stand between an `[at]` and that end."""
 
 
 def _opens(text: str) -> int:
@@ -97,9 +98,9 @@ def _opens(text: str) -> int:
         start = max(0, (word if '"@' in text[word:] else length) - _QUOTED)
         quote = text.find('"', start)
         edge = edge if quote < 0 else min(edge, quote)
-    spelled = _AT_END.search(text, max(0, length - 72))
+    spelled = _AT_END.search(text, max(0, length - 4))
     if spelled is not None:
-        edge = min(edge, spelled.start())
+        edge = min(edge, _local(text, spelled.start()))
     for sign in _SPELLED.finditer(text, first):
         if _DOT_END.match(text, sign.end()):
             place = len(text[: sign.start()].removesuffix(" "))

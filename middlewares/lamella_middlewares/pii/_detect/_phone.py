@@ -64,6 +64,7 @@ _MONEY: Final = frozenset("$\u20ac\u00a3\u00a5\u20b9\u20bd\u20a9\u00a2%\u2030")
 _TRUNK: Final = re.compile(r"0[1-9][0-9]*")
 _MOBILE: Final = re.compile(r"07[0-9]{9}")
 _AMERICAN: Final = re.compile(r"1?[2-9][0-9]{2}[2-9][0-9]{6}")
+
 REACH: Final = 40 + 4 * (MOST_DIGITS + 3) + 24 + 16
 """Context, a number with separators, an extension or context behind it."""
 
@@ -140,7 +141,9 @@ def _from_group(run: Run, first: int, registry: Registry) -> tuple[int, float] |
         found = _by_prefix(run, first, registry) or _by_trunk(run, first)
     if found is None and _may_be_layout(run, first):
         found = _by_layout(run, first, registry)
-    return found or _by_words(run, first)
+    if found is None and not run.is_joined(first - 1):
+        found = _by_words(run, first)
+    return found
 
 
 def _by_prefix(run: Run, first: int, registry: Registry) -> tuple[int, float] | None:
@@ -298,7 +301,7 @@ def _by_words(run: Run, first: int) -> tuple[int, float] | None:
     furthest = run.furthest(first, 13)
     if sum(run.sizes[first : furthest + 1]) < (6 if furthest > first else 7):
         return None
-    if run.is_joined(first - 1) or not run.is_worded():
+    if not run.is_worded():
         return None
     for last in range(furthest, first - 1, -1):
         if sum(run.sizes[first : last + 1]) < (6 if last > first else 7):

@@ -79,12 +79,12 @@ class Run:
 
     def furthest(self, first: int, most: int) -> int:
         """The last group that what is between, and `most` digits, allow to the same number."""
-        sizes = self.sizes
+        sizes, joints = self.sizes, self._joints
         count = sizes[first]
         last = first
-        while last + 1 < min(len(sizes), first + MOST_GROUPS) and is_joint(self.joint(last)):
-            count += sizes[last + 1]
-            if count > most:
+        for index in range(first, min(len(joints), first + MOST_GROUPS - 1)):
+            count += sizes[index + 1]
+            if count > most or not is_joint(joints[index]):
                 break
             last += 1
         return last

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from lamella_middlewares.pii._detect._key_formats import BLOCK, FORMATS, NAME_WORDS
@@ -27,10 +28,18 @@ def _any_name(text: str) -> bool:
     return any(word in lower for word in ("bearer", "basic", *NAME_WORDS))
 
 
-IP_SIGN: Final = Sign(r"[0-9]\.[0-9]{1,3}\.[0-9]|:[0-9A-Fa-f]{0,4}:")
+_POINTS: Final = re.compile(r"\.[0-9]{1,3}\.[0-9]|:[0-9A-Fa-f]{0,4}:")
+_PAIRS: Final = re.compile(":[0-9A-Fa-f]{2}:|-[0-9A-Fa-f]{2}-|[.][0-9A-Fa-f]{4}[.]")
+"""The same from the first separator on, which is rarer than a digit: Python's engine is quicker."""
+
+IP_SIGN: Final = Sign(
+    r"[0-9]\.[0-9]{1,3}\.[0-9]|:[0-9A-Fa-f]{0,4}:",
+    plain=lambda text: _POINTS.search(text) is not None,
+)
 MAC_SIGN: Final = Sign(
     "[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}:|[0-9A-Fa-f]{2}-[0-9A-Fa-f]{2}-[0-9A-Fa-f]{2}-"
-    "|[0-9A-Fa-f]{4}[.][0-9A-Fa-f]{4}[.]"
+    "|[0-9A-Fa-f]{4}[.][0-9A-Fa-f]{4}[.]",
+    plain=lambda text: _PAIRS.search(text) is not None,
 )
 JWT_SIGN: Final = Sign("ey[JA][A-Za-z0-9_-]|ew[o0k][A-Za-z0-9_-]")
 LONG_WORD: Final = Sign("[0-9A-Za-z]{25}")
