@@ -1,5 +1,8 @@
 """Settings shared by all tests."""
 
+import gc
+
+import hypothesis  # noqa: F401 - it looks at who holds trio's random numbers, before they are frozen
 import pytest
 
 
@@ -7,3 +10,14 @@ import pytest
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Every asynchronous test runs on both event loops."""
     return str(request.param)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def only_own_garbage() -> None:
+    """What was there before a module's tests is not looked at when they collect garbage.
+
+    Tests of dropped answers collect often, and some modules import libraries with millions of
+    objects, after which each collection would take a second.
+    """
+    gc.collect()
+    gc.freeze()
