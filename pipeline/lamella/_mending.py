@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from importlib.metadata import EntryPoint, PackageNotFoundError, version
+from importlib.metadata import EntryPoint, PackageMetadata, PackageNotFoundError, version
 from typing import Final
 
 from lamella._versions import unmet
@@ -20,13 +20,23 @@ def distribution_of(entry_point: EntryPoint) -> tuple[str, str]:
     What is left of one that was removed by half has no name: then it goes by its module, in words
     that are no distribution's name, so that no allow-list lets it in by accident.
     """
-    if entry_point.dist is not None:
-        metadata = entry_point.dist.metadata
+    metadata = _metadata(entry_point)
+    if metadata is not None:
         # Only what is there is asked for: Python >= 3.12 warns otherwise.
         fields = {key: metadata[key] for key in ("Name", "Version") if key in metadata}
         if fields.get("Name"):
             return fields["Name"], fields.get("Version", "")
     return f"module {module_of(entry_point)}", ""
+
+
+def _metadata(entry_point: EntryPoint) -> PackageMetadata | None:
+    """What a distribution says of itself; None where nothing is left that could."""
+    if entry_point.dist is None:
+        return None
+    try:
+        return entry_point.dist.metadata
+    except FileNotFoundError:  # from importlib_metadata, which takes the standard library's place
+        return None
 
 
 def module_of(entry_point: EntryPoint) -> str:
@@ -36,7 +46,8 @@ def module_of(entry_point: EntryPoint) -> str:
 
 def requirements_of(entry_point: EntryPoint) -> tuple[str, ...]:
     """What the distribution that an entry point belongs to requires."""
-    return tuple((entry_point.dist and entry_point.dist.requires) or ())
+    known = entry_point.dist is not None and _metadata(entry_point) is not None
+    return tuple((entry_point.dist.requires if known and entry_point.dist else None) or ())
 
 
 def version_problem(entry_point: EntryPoint) -> tuple[str, str] | None:

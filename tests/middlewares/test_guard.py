@@ -470,10 +470,10 @@ async def cache(request: Request[Any], call_next: Any) -> Any:
 
 
 def test_an_order_that_lets_things_past_is_refused() -> None:
-    """Tools outside, caches inside."""
+    """Tools outside, what replays or shares answers inside."""
     guard = Guard(no_secret)
-    pipeline([tools, guard, cache], Scripted(["x"]))
-    for wrong in ([guard, tools], [cache, guard]):
+    pipeline([tools, guard, cache, SingleFlight()], Scripted(["x"]))
+    for wrong in ([guard, tools], [cache, guard], [SingleFlight(), guard]):
         with pytest.raises(OrderError, match="guard"):
             pipeline(wrong, Scripted(["x"]))
 

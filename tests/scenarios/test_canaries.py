@@ -192,7 +192,8 @@ def told_by(error: BaseException) -> Iterator[str]:
         yield f"{one!s} {one!r} {one.args!r} {fields!r}"
         waiting += [one.__cause__, one.__context__, *getattr(one, "errors", ())]
     try:
-        yield repr(pickle.dumps(error.copy(partial=None) if hasattr(error, "copy") else error))
+        bare = error.copy(partial=None) if isinstance(error, LamellaError) else error
+        yield repr(pickle.dumps(bare))
     except (TypeError, AttributeError, pickle.PicklingError):
         return
 

@@ -99,6 +99,7 @@ def _with_look_behind(rule: Rule, look_behind: int | None) -> Rule:
     outside={
         "cache": "an answer from the cache would pass no guard",
         "semantic_cache": "an answer from the cache would pass no guard",
+        "single_flight": "who shares an answer would pass no guard, and need no approval",
     },
 )
 @attrs.frozen

@@ -64,12 +64,12 @@ def _secrets_in(value: object, deep: int) -> Iterator[Secret]:
             yield from _secrets_in(inner, deep - 1)
 
 
-def _parts_of(value: Any) -> Collection[object]:
+def _parts_of(value: object) -> Collection[object]:
     if isinstance(value, Mapping):
         return cast("Mapping[object, object]", value).values()
     if isinstance(value, list | tuple | set | frozenset):
         return cast("Collection[object]", value)
-    kind: Any = type(value)
+    kind = type(value)
     if not attrs.has(kind):
         return ()
     return [getattr(value, field.name, None) for field in attrs.fields(kind)]
