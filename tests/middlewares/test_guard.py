@@ -32,7 +32,7 @@ from lamella import (
     middleware,
 )
 from lamella.testing import Scripted, ScriptedAnswer, each_step, virtual_ports
-from lamella_middlewares import guard
+from lamella_middlewares import SingleFlight, guard
 from lamella_middlewares.guard import (
     Guard,
     Inspection,
