@@ -170,6 +170,7 @@ class ModerationRequest(Request[ModerationResponse]):
 
     operation: ClassVar[str] = "moderation"
     response_type: ClassVar[type[Response]] = ModerationResponse
+    own_model: ClassVar[bool] = True
 
     inputs: tuple[ModerationInput, ...] = attrs.field(converter=_inputs)
 

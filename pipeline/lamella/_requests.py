@@ -47,6 +47,7 @@ class Request(Evolvable, Generic[R_co]):
     operation: ClassVar[str] = ""
     response_type: ClassVar[type[Response]] = Response
     streams: ClassVar[bool] = False  # whether providers answer it event by event
+    own_model: ClassVar[bool] = False  # whether it takes another than the transport's own
 
     model: str | None = None
     extra: JSONObject = attrs.field(default=NOTHING, hash=False)

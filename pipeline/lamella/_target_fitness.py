@@ -94,8 +94,7 @@ class Fitness:
         while (inner := getattr(transport, "transport", None)) is not None:
             transport = inner  # a pipeline's own
         named: object = None if target is None else target.changes_for(self._request).get("model")
-        # A transport's own model is one for chat, which judges nothing: it has another for that.
-        own = None if self._request.operation == "moderation" else getattr(transport, "model", None)
+        own = None if self._request.own_model else getattr(transport, "model", None)
         model = named or self._request.model or own
         if transport is None or not isinstance(model, str):
             return None

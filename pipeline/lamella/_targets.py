@@ -105,11 +105,11 @@ class Target:
     def changes_for(self, request: Request[Any]) -> Mapping[str, Any]:
         """The changes as they hold for a request.
 
-        The model that a transport was made with is one for chat, and judges nothing: a request for
-        moderation takes the model that the transport has for that.
+        The model that a transport was made with is not for operations that take one of their own: a
+        chat model judges nothing. Such a request gets the one that the transport has for it.
         """
         changes = self.changes
-        if request.operation != "moderation" or "model" not in changes:
+        if not request.own_model or "model" not in changes:
             return changes
         transport: Any = self.credentials[0].transport if self.credentials else self.transport
         while (inner := getattr(transport, "transport", None)) is not None:
