@@ -4,73 +4,36 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import anyio
 import attrs
 import pytest
 from audit_disks import good, segments
 from audit_logs import ask, pipeline, public, signer, written
 from hypothesis import given
 from hypothesis import strategies as st
+from kept_logs import ADA, Log, a_log, the_log
 
 from lamella import ConfigurationError
-from lamella.testing import run_virtual
-from lamella_middlewares.audit import Heads
 from lamella_middlewares.audit._chain import Chain
 from lamella_middlewares.audit._forest import Forest
 from lamella_middlewares.audit._heads import head_problem
-from lamella_middlewares.audit._prove import check_proof, consistency, head_of, prove
+from lamella_middlewares.audit._prove import check_proof
 from lamella_middlewares.audit._record import Draft
 from lamella_middlewares.audit._tree import leaf_hash
-from lamella_middlewares.audit._verify import Report, verify
+from lamella_middlewares.audit._verify import verify
 
 pytestmark = pytest.mark.anyio
-
-ADA = public("a")
-
-
-@attrs.frozen
-class Log:
-    """A log, the heads that were kept of it, and its lines."""
-
-    directory: Path
-    heads: list[dict[str, Any]]
-    whole: dict[str, Any]
-
-    @property
-    def path(self) -> Path:
-        return segments(self.directory)[0]
-
-    @property
-    def lines(self) -> list[bytes]:
-        return self.path.read_bytes().splitlines(keepends=True)
-
-    def check(self, *, heads: bool = True, keys: tuple[str, ...] = (ADA,)) -> Report:
-        return verify(self.directory, heads=self.heads if heads else (), keys=keys)
 
 
 @pytest.fixture
 def log(tmp_path: Path) -> Log:
     """One segment of 6 calls, with signed heads in it and kept beside."""
-    lines, name, heads, whole = the_log()
-    directory = tmp_path / "log"
-    directory.mkdir()
-    (directory / name).write_bytes(b"".join(lines))
-    (directory / "log.id").write_text(whole["log"])
-    return Log(directory, heads, whole)
-
-
-async def a_log(directory: Path, sink: Path) -> Log:
-    """The same, made anew."""
-    heads = await written(directory, sink=sink, sign_with=signer("a"))
-    whole, _ = head_of(directory, at=0)
-    return Log(directory, heads, whole)
+    return Log.in_folder(tmp_path)
 
 
 def rechained(lines: list[bytes]) -> bytes:
@@ -417,22 +380,6 @@ async def test_the_clock_may_go_back_and_the_log_says_so(tmp_path: Path) -> None
 
 # --- all kinds of tampering, by chance ----------------------------------------------------------
 
-_made: dict[str, tuple[list[bytes], str, list[dict[str, Any]], dict[str, Any]]] = {}
-
-
-def the_log() -> tuple[list[bytes], str, list[dict[str, Any]], dict[str, Any]]:
-    """A log's lines, its file's name, the heads that were kept, and one over all of it."""
-    if not _made:
-        with TemporaryDirectory() as folder:
-            place = Path(folder)
-
-            async def make() -> Log:
-                return await a_log(place / "log", place / "heads")
-
-            log = run_virtual(make)
-            _made["log"] = (log.lines, log.path.name, log.heads, log.whole)
-    return _made["log"]
-
 
 @st.composite
 def tampered(draw: st.DrawFn) -> bytes:
@@ -533,85 +480,3 @@ def test_no_head_or_proof_makes_it_fall_over(value: Any) -> None:
         assert head_problem({**table, "type": kind}) is not None
     for kind in ("lamella-audit-proof-1", "lamella-audit-consistency-1"):
         assert check_proof({**table, "type": kind}) is not None
-
-
-# --- proofs ------------------------------------------------------------------------------------
-
-
-def test_every_record_that_a_head_covers_can_be_proved(log: Log) -> None:
-    """A proof needs the head or the key, and nothing of the log."""
-    intents = lambda _, record: record["kind"] == "intent"  # noqa: E731
-    assert [check_proof(one, keys=[ADA]) for one in prove(log.directory, intents)] == [None] * 6
-    for proof in prove(log.directory, intents, heads=log.heads):
-        assert json.loads(json.dumps(proof)) == proof
-        assert check_proof(proof, heads=log.heads) is None
-        assert len(proof["path"]) <= 5
-        assert "not signed with a key" in str(check_proof(proof, keys=[public("e")]))
-        assert "not that of a head that was given" in str(
-            check_proof(proof, heads=[{**log.heads[0], "size": 1}])
-        )
-
-
-def test_proofs_to_a_merge_head(log: Log) -> None:
-    """A head over all segments proves records of each of them."""
-    (proof,) = prove(log.directory, lambda _, record: record["seq"] == 7, heads=[log.whole])
-    assert proof["head"] == log.whole
-    assert check_proof(proof, heads=[log.whole]) is None
-
-
-def test_a_changed_proof_proves_nothing(log: Log) -> None:
-    """Whatever is changed in it."""
-    (proof,) = prove(log.directory, lambda _, record: record["seq"] == 2)
-    changes: list[dict[str, Any]] = [
-        {"record": proof["record"].replace("ada", "eve")},
-        {"record": "{}"},
-        {"seq": 3},
-        {"size": proof["size"] + 1},
-        {"root": "0" * 64},
-        {"path": proof["path"][:-1]},
-        {"path": [*proof["path"], "0" * 64]},
-        {"path": "xyz"},
-        {"segment": "another"},
-        {"head": None},
-        {"head": {**proof["head"], "at": 1}},
-        {"head": {}},
-        {"type": "another"},
-    ]
-    for change in changes:
-        assert check_proof({**proof, **change}, keys=[ADA]) is not None, change
-    assert check_proof({}, keys=[ADA]) == "it is no proof of an audit log"
-
-
-async def test_a_record_that_no_head_covers_is_not_proved(tmp_path: Path) -> None:
-    """The proof says so itself."""
-    async with pipeline(tmp_path, heads=Heads(every=1000)) as line:
-        await line.run(ask())
-        (proof,) = prove(tmp_path, lambda _, record: record["kind"] == "intent")
-    assert proof["head"] is None
-    assert "no head covers it" in str(check_proof(proof))
-
-
-async def test_a_log_that_goes_on_is_consistent_with_its_older_heads(tmp_path: Path) -> None:
-    """And one that does not, cannot be proved to be."""
-    log = await a_log(tmp_path / "log", tmp_path / "heads")
-    for old in log.heads:
-        for new in (None, log.whole):
-            (proof,) = consistency(log.directory, old, new)
-            assert check_proof(proof, heads=[old]) is None
-            assert check_proof({**proof, "new_root": "0" * 64}, heads=[old]) is not None
-            assert check_proof(proof, heads=[{**old, "size": 1}]) is not None
-    shutil.rmtree(log.directory / "x", ignore_errors=True)
-    lines = log.lines
-    log.path.write_bytes(b"".join(lines[:3]))
-    with pytest.raises(ConfigurationError, match="There is no proof"):
-        consistency(log.directory, log.heads[-1])
-
-
-async def test_large_logs_have_short_proofs(tmp_path: Path) -> None:
-    """The length of a proof grows with the logarithm of the log."""
-    line = pipeline(tmp_path, heads=Heads(every=10_000))
-    async with line, anyio.create_task_group() as group:
-        for number in range(300):
-            group.start_soon(line.run, ask(f"question {number}"))
-    (proof,) = prove(tmp_path, lambda _, record: record["seq"] == 300)
-    assert len(proof["path"]) <= 10

