@@ -57,6 +57,10 @@ def logger() -> Iterator[logging.Logger]:
         handler.close()
 
 
+NUMBER = "907531.86420864"
+"""A number as no record has one of itself."""
+
+
 class Everything(logging.Formatter):
     """Shows all that a record has: the worst that a handler may do."""
 
@@ -79,7 +83,7 @@ CALLS: list[Callable[[logging.Logger], object]] = [
     lambda to: to.info("as arguments %s and %r", OPENAI, VALUE),
     lambda to: to.info("by name %(a)s %(b)s", {"a": OPENAI, "b": VALUE}),
     lambda to: to.info("password=%s; %d", "hunter2", 3),
-    lambda to: to.info("password=%s", decimal.Decimal("1.5")),
+    lambda to: to.info("password=%s", decimal.Decimal(NUMBER)),
     lambda to: to.info("%s=%s", "api_key", "hunter2"),
     lambda to: to.info("an object %s %r", Shown(), Shown()),
     lambda to: to.info("in a table %s", {"password": "hunter2", "x": [VALUE]}),
@@ -104,8 +108,7 @@ def test_a_filter_lets_no_secret_through(
     call(logger)
     shown = stream.getvalue()
     assert shown.startswith("INFO ")
-    assert GONE in shown or "1.5" not in shown
-    for secret in (OPENAI, VALUE, "hunter2"):
+    for secret in (OPENAI, VALUE, "hunter2", NUMBER):
         assert secret not in shown
 
 
