@@ -42,7 +42,7 @@ from lamella import (
 )
 from lamella.testing import Scripted, virtual_ports
 from lamella_middlewares import Deadline
-from lamella_middlewares.guard import addresses
+from lamella_middlewares.guard import Fetching, Guard, addresses
 from lamella_middlewares.guard._media import map_media
 
 pytestmark = pytest.mark.anyio
@@ -382,13 +382,12 @@ async def test_streams_of_links_are_let_through_whole() -> None:
         {"networks": ["10.0.0.1/8"]},
         {"networks": "10.0.0.0/8"},
         {"max_addresses": 0},
-        {"max_bytes": 0},
-        {"max_redirects": -1},
-        {"max_redirects": True},
-        {"media_types": []},
         {"timeout": 0},
         {"timeout": "5"},
+        {"fetch": 1},
+        {"fetch": "yes"},
         {"fetch": True, "resolve": False},
+        {"fetch": Fetching(), "resolve": False},
         {"fetch": True, "schemes": ["https", "gs"]},
         {"name": "two words"},
     ],
@@ -399,11 +398,39 @@ def test_wrong_options_are_refused(options: dict[str, Any]) -> None:
         addresses(**options)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_bytes": 0},
+        {"max_redirects": -1},
+        {"max_redirects": True},
+        {"media_types": []},
+        {"media_types": "image/png"},
+    ],
+)
+def test_wrong_bounds_of_fetching_are_refused(options: dict[str, Any]) -> None:
+    """When the record is made, naming the option."""
+    with pytest.raises(ConfigurationError, match=rf"^Fetching\({next(iter(options))}="):
+        Fetching(**options)
+
+
 async def test_a_file_can_name_it() -> None:
     """As a table, with its options."""
     pipeline, _ = pipe({"use": "addresses", "deny_hosts": ["images.example.com"]})
     with pytest.raises(BlockedError, match="host"):
         await pipeline.run(showing("https://images.example.com/"))
+
+
+def test_a_file_can_say_how_it_fetches() -> None:
+    """The record is a table in it, and a mistake in it is one at its place."""
+    (rule,) = Guard(
+        [{"use": "addresses", "fetch": {"max_bytes": 5, "media_types": ["IMAGE/*"]}}]
+    ).rules
+    assert rule.fetching == Fetching(max_bytes=5, media_types=["image/*"])  # type: ignore[attr-defined, arg-type]
+    (rule,) = Guard([{"use": "addresses", "fetch": True}]).rules
+    assert rule.fetching == Fetching()  # type: ignore[attr-defined]
+    with pytest.raises(ConfigurationError, match=r"rules\[0\]\.fetch\.max_bytes"):
+        Guard([{"use": "addresses", "fetch": {"max_bytes": 0}}])
 
 
 def test_media_are_changed_copy_on_write() -> None:

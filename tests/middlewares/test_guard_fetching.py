@@ -41,7 +41,7 @@ from lamella.testing._faults import Faults
 from lamella.testing._http_framing import Reply
 from lamella.testing._http_server import HTTPServer
 from lamella.testing._http_wire import Received
-from lamella_middlewares.guard import Guard, addresses
+from lamella_middlewares.guard import Fetching, Guard, addresses
 
 pytestmark = pytest.mark.anyio
 
@@ -67,8 +67,10 @@ def picture(body: Any = PNG, kind: str = "image/png", **more: Any) -> Reply:
 
 def fetching(server: HTTPServer, **options: Any) -> Any:
     """The rule, for a server on the loopback."""
+    names_of_fetching = {field.name for field in attrs.fields(Fetching)}
+    how = {name: options.pop(name) for name in names_of_fetching & options.keys()}
     given = {"schemes": ["http", "https"], "ports": [server.port], "networks": LOOPBACK}
-    return addresses(**{"fetch": True, **given, **options})
+    return addresses(**{"fetch": Fetching(**how), **given, **options})
 
 
 def at(server: HTTPServer, path: str = "/a.png", host: str = "images") -> str:
@@ -280,8 +282,8 @@ def test_a_file_that_holds_no_authorities_is_told_at_once(tmp_path: Path) -> Non
     (tmp_path / "ca.pem").write_text("no certificate")
     wrong: list[Any] = ["/does/not/exist.pem", str(tmp_path / "ca.pem"), 3]
     for file in wrong:
-        with pytest.raises(ConfigurationError, match=r"addresses\(authorities=.*holds PEM"):
-            addresses(fetch=True, authorities=file)
+        with pytest.raises(ConfigurationError, match=r"Fetching\(authorities=.*holds PEM"):
+            Fetching(authorities=file)
 
 
 async def test_a_file_of_authorities_that_is_gone_lets_nothing_pass(tmp_path: Path) -> None:

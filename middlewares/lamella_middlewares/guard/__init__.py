@@ -5,6 +5,7 @@ from __future__ import annotations
 from lamella_middlewares.guard._addresses import addresses
 from lamella_middlewares.guard._approvals import Approval
 from lamella_middlewares.guard._consumption import consumption
+from lamella_middlewares.guard._fetch import Fetching
 from lamella_middlewares.guard._injection import injection_markers
 from lamella_middlewares.guard._middleware import Guard
 from lamella_middlewares.guard._moderation import moderation
@@ -16,6 +17,7 @@ from lamella_middlewares.guard._verdicts import Edit, Verdict, allow, ask, block
 __all__ = (
     "Approval",
     "Edit",
+    "Fetching",
     "Guard",
     "Inspection",
     "Review",

@@ -12,14 +12,15 @@ from collections.abc import Awaitable, Iterable, Sequence
 from datetime import timedelta
 from functools import partial
 from ipaddress import ip_network
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import anyio
 import attrs
 
 from lamella import ConfigurationError, Context, Image, Request
 from lamella._options import is_number, optional_seconds
-from lamella_middlewares.guard._fetch import Bounds, Fetched, fetch
+from lamella_middlewares.guard._fetch import Fetched, Fetching
+from lamella_middlewares.guard._fetch import fetch as fetch_from
 from lamella_middlewares.guard._hosts import (
     DEFAULT_PORTS,
     Address,
@@ -37,12 +38,6 @@ from lamella_middlewares.guard._media import Medium, foreign_texts, map_media, m
 from lamella_middlewares.guard._rules import Direction, Inspection, Review, Rule, checked
 from lamella_middlewares.guard._verdicts import Verdict, allow, block, change
 
-MEBIBYTE: Final = 1024 * 1024
-MEDIA_TYPES: Final = (
-    "image/png", "image/jpeg", "image/gif", "image/webp", "application/pdf", "text/plain",
-)  # fmt: skip
-"""What is fetched unless a rule says otherwise."""
-
 _WEB: Final = re.compile(r"[\x00-\x20]*https?:\S", re.IGNORECASE)
 _HOST: Final = re.compile(r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|[0-9a-f:.]+")
 
@@ -56,12 +51,8 @@ def addresses(  # noqa: PLR0913 - all by name, and most of them rare
     networks: Iterable[str] = (),
     resolve: bool = True,
     texts: bool = False,
-    fetch: bool = False,
+    fetch: bool | Fetching = False,
     max_addresses: int = 32,
-    max_bytes: int = 10 * MEBIBYTE,
-    max_redirects: int = 3,
-    media_types: Iterable[str] = MEDIA_TYPES,
-    authorities: str | None = None,
     timeout: float | timedelta | None = 5.0,
     name: str = "addresses",
 ) -> Rule:
@@ -84,13 +75,10 @@ def addresses(  # noqa: PLR0913 - all by name, and most of them rare
         texts: Whether addresses in texts are checked as well, in requests and answers. An answer
             is then held back until its end.
         fetch: Whether the guard itself fetches, from the very number that was checked, and puts the
-            content into the request, so that the provider fetches nothing. Otherwise the provider
-            looks the name up once more, and may be led elsewhere by then.
+            content into the request, so that the provider fetches nothing; `Fetching(...)` says
+            within which bounds. Otherwise the provider looks the name up once more, and may be led
+            elsewhere by then.
         max_addresses: Addresses in one request, 1 or more.
-        max_bytes: Bytes of one answer, 1 or more; for `fetch`.
-        max_redirects: Hops from one address to the next, each checked, 0 or more; for `fetch`.
-        media_types: What is fetched: `image/png`, or `image/*`; for `fetch`.
-        authorities: A file of authorities in PEM, in place of the usual ones; for `fetch`.
         timeout: Seconds for each address, hops included, above 0, or a timedelta; None sets no
             limit but the guard's.
         name: See `Rule`.
@@ -103,21 +91,11 @@ def addresses(  # noqa: PLR0913 - all by name, and most of them rare
         schemes=_words(schemes, "schemes"),
         ports=None if ports is None else tuple(ports),
         max_addresses=max_addresses,
-        max_bytes=max_bytes,
-        max_redirects=max_redirects,
         timeout=seconds,
     )
     if fetch and (not resolve or not set(given["schemes"]) <= DEFAULT_PORTS.keys()):
         msg = "addresses(fetch=True) looks names up, and fetches by http and https only."
         raise ConfigurationError(msg, hint="Leave resolve=True, and give no other schemes.")
-    if authorities is not None:
-        _must_be_authorities(authorities)
-    bounds = Bounds(
-        max_bytes=max_bytes,
-        max_redirects=max_redirects,
-        media_types=_words(media_types, "media_types"),
-        authorities=authorities,
-    )
     kind = TextAddressRule if texts else AddressRule
     return checked(
         kind(
@@ -128,7 +106,7 @@ def addresses(  # noqa: PLR0913 - all by name, and most of them rare
             ports=given["ports"],
             networks=_networks(networks),
             resolve=resolve,
-            bounds=bounds if fetch else None,
+            fetching=_fetching(fetch),
             max_addresses=max_addresses,
             timeout=seconds,
         )
@@ -146,7 +124,7 @@ class AddressRule(Rule):
     ports: tuple[int, ...] | None
     networks: tuple[Network, ...]
     resolve: bool
-    bounds: Bounds | None
+    fetching: Fetching | None
     max_addresses: int
     timeout: float | None
     direction: Direction = "in"
@@ -165,7 +143,7 @@ class AddressRule(Rule):
         found = len(urls) + len(foreign)
         if found > self.max_addresses:
             return block("too_many", kinds=("address",), found=found, most=self.max_addresses)
-        if foreign and self.bounds is not None:
+        if foreign and self.fetching is not None:
             return block("foreign", kinds=("address",))  # only its provider knows how to put it in
         kept: dict[str, Fetched] = review.kept.setdefault(("guard.fetched", self), {})
         done: dict[str, Address | Fetched | None] = dict(kept)
@@ -196,7 +174,7 @@ class AddressRule(Rule):
             return block("media_type", kinds=("address",))
         if new is request:
             return allow()
-        return change(new, "normalised" if self.bounds is None else "fetched", kinds=("address",))
+        return change(new, "normalised" if self.fetching is None else "fetched", kinds=("address",))
 
     async def _judged(self, url: str, context: Context) -> Address | Fetched | None:
         """What becomes of an address.
@@ -210,9 +188,9 @@ class AddressRule(Rule):
                 raise Refused("scheme")
             if scheme not in DEFAULT_PORTS:
                 return None
-            if self.bounds is not None:
-                return await fetch(
-                    url, partial(self._checked, context=context), self.bounds, context.ports
+            if self.fetching is not None:
+                return await fetch_from(
+                    url, partial(self._checked, context=context), self.fetching, context.ports
                 )
             return (await self._checked(url, context))[0]
         raise Refused("timeout")
@@ -291,29 +269,21 @@ async def _looked_up(address: Address, context: Context) -> Sequence[str]:
 # --- options -----------------------------------------------------------------------------------
 
 
-def _must_be_authorities(file: str) -> None:
-    """Refuse a file that is none when the rule is made, not when the first address comes."""
-    from lamella.transports._http import HTTPOptions
-    from lamella.transports._http_library import ssl_context
-
-    try:
-        if isinstance(cast("object", file), str):
-            ssl_context(HTTPOptions(verify=file))
-            return
-        why: Exception | None = None
-    except ConfigurationError as error:
-        why = error
-    msg = f"addresses(authorities={file!r}) cannot be used."
-    raise ConfigurationError(msg, hint="Give a file that is there and holds PEM.") from why
+def _fetching(given: object) -> Fetching | None:
+    if isinstance(given, bool):
+        return Fetching() if given else None
+    if isinstance(given, Fetching):
+        return given
+    msg = f"addresses(fetch={given!r}): give True, False, or Fetching(...)."
+    raise ConfigurationError(msg)
 
 
 def _options(**given: Any) -> dict[str, Any]:
-    least = {"max_addresses": 1, "max_bytes": 1, "max_redirects": 0}
-    for option, low in least.items():
-        if type(given[option]) is not int or given[option] < low:
-            raise ConfigurationError(
-                f"addresses({option}={given[option]!r}): give a whole number, {low} or more."
-            )
+    most = given["max_addresses"]
+    if type(most) is not int or most < 1:
+        raise ConfigurationError(
+            f"addresses(max_addresses={most!r}): give a whole number, 1 or more."
+        )
     for port in given["ports"] or ():
         if type(port) is not int or not 0 < port < 65_536:
             raise ConfigurationError(f"addresses(ports=...): {port!r} is no port: 1 to 65535.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import quote, urljoin
 
 import attrs
@@ -17,6 +17,7 @@ from lamella import (
     Ports,
     ResponseTooLargeError,
 )
+from lamella._options import refused, whole
 from lamella_middlewares.guard._hosts import Address, Refused
 
 if TYPE_CHECKING:
@@ -58,27 +59,69 @@ class Fetched:
     media_type: str
 
 
-@attrs.frozen(kw_only=True)
-class Bounds:
-    """How far a fetch may go.
+MEDIA_TYPES: Final = (
+    "image/png", "image/jpeg", "image/gif", "image/webp", "application/pdf", "text/plain",
+)  # fmt: skip
+"""What is fetched unless somebody says otherwise."""
 
-    Attributes:
-        max_bytes: The most bytes of one answer.
-        max_redirects: The most hops after the first.
+
+def _lower(given: Any) -> Any:
+    if isinstance(given, str):
+        return given  # and refused
+    return tuple([one.lower() if isinstance(one, str) else one for one in given])
+
+
+def _are_words(record: Any, option: attrs.Attribute[Any], value: Any) -> None:
+    if (
+        not value
+        or isinstance(value, str)
+        or not all(isinstance(one, str) and one for one in value)
+    ):
+        raise refused(record, option, value, "a list of types, such as ['image/png', 'image/*']")
+
+
+def _holds_authorities(record: Any, option: attrs.Attribute[Any], value: Any) -> None:
+    """A file that is none is refused at once, not when the first address comes."""
+    if value is None:
+        return
+    from lamella.transports._http import HTTPOptions
+    from lamella.transports._http_library import ssl_context
+
+    want = "the path of a file that is there and holds PEM"
+    if not isinstance(value, str):
+        raise refused(record, option, value, want)
+    try:
+        ssl_context(HTTPOptions(verify=value))
+    except ConfigurationError as error:
+        raise refused(record, option, value, want) from error
+
+
+@attrs.frozen(kw_only=True)
+class Fetching:
+    """How the guard fetches what a request links to.
+
+    Args:
+        max_bytes: Bytes of one answer, 1 or more.
+        max_redirects: Hops from one address to the next, each checked, 0 or more.
         media_types: What is taken: `image/png`, or `image/*`.
         authorities: A file of authorities in PEM, in place of the usual ones.
+
+    Raises:
+        ConfigurationError: If an option is wrong.
     """
 
-    max_bytes: int
-    max_redirects: int
-    media_types: tuple[str, ...]
-    authorities: str | None
+    max_bytes: int = attrs.field(default=10 * 1024 * 1024, validator=whole(1))
+    max_redirects: int = attrs.field(default=3, validator=whole(0))
+    media_types: tuple[str, ...] = attrs.field(
+        default=MEDIA_TYPES, converter=_lower, validator=_are_words
+    )
+    authorities: str | None = attrs.field(default=None, validator=_holds_authorities)
 
 
 async def fetch(
     url: str,
     check: Check,
-    bounds: Bounds,
+    how: Fetching,
     ports: Ports,
 ) -> Fetched:
     """What is at an address.
@@ -86,17 +129,17 @@ async def fetch(
     Args:
         url: The address.
         check: Asked for each hop again.
-        bounds: How far to go.
+        how: Within which bounds.
         ports: The doors of the call.
 
     Raises:
         Refused: If it may not be fetched, or is nothing that is taken.
         LamellaError: If the call itself ends.
     """
-    for _ in range(bounds.max_redirects + 1):
+    for _ in range(how.max_redirects + 1):
         address, numbers = await check(url)
         try:
-            found = await _hop(address, numbers, bounds, ports)
+            found = await _hop(address, numbers, how, ports)
         except ResponseTooLargeError:
             raise Refused("too_large") from None
         except _ENDINGS_OF_A_CALL:
@@ -122,7 +165,7 @@ def next_hop(url: str, location: str) -> str:
 
 
 async def _hop(
-    address: Address, numbers: Sequence[str], bounds: Bounds, ports: Ports
+    address: Address, numbers: Sequence[str], how: Fetching, ports: Ports
 ) -> Fetched | str:
     """The answer of one address, or the address that it sends on to."""
     from lamella.transports._http import HTTPOptions, HTTPRequest
@@ -132,10 +175,10 @@ async def _hop(
         return numbers  # checked; whatever the name leads to by now
 
     options = HTTPOptions(
-        max_body_bytes=bounds.max_bytes,
+        max_body_bytes=how.max_bytes,
         max_idle=0,
         trust_env=False,  # a proxy would look the name up once more, by itself
-        verify=await _tls(address, bounds, ports),
+        verify=await _tls(address, how, ports),
         resolve=resolve,
     )
     client = PooledHTTPClient(options, thread=ports.thread)
@@ -144,28 +187,28 @@ async def _hop(
                               provider=address.host)  # fmt: skip
         reply = await client.send(request)
         try:
-            return await _taken(reply, bounds)
+            return await _taken(reply, how)
         finally:
             await reply.aclose()
     finally:
         await client.aclose()
 
 
-async def _tls(address: Address, bounds: Bounds, ports: Ports) -> SSLContext | bool:
+async def _tls(address: Address, how: Fetching, ports: Ports) -> SSLContext | bool:
     """The settings of TLS, read from files once for each process."""
     if address.scheme != "https":
         return True
     kept: dict[str | None, SSLContext] = ports.stores.local.get(
         ("lamella", "guard", "tls"), dict[str | None, "SSLContext"]
     )
-    context = kept.get(bounds.authorities)
+    context = kept.get(how.authorities)
     if context is None:
         from lamella.transports._http import HTTPOptions
         from lamella.transports._http_library import ssl_context
 
-        verify = True if bounds.authorities is None else bounds.authorities
+        verify = True if how.authorities is None else how.authorities
         context = await ports.thread(ssl_context, HTTPOptions(verify=verify))
-        kept[bounds.authorities] = context
+        kept[how.authorities] = context
     return context
 
 
@@ -174,7 +217,7 @@ def sendable(url: str) -> str:
     return quote(url.partition("#")[0], safe="%/:=&?~#+!$,;'@()*[]")
 
 
-async def _taken(reply: HTTPReply, bounds: Bounds) -> Fetched | str:
+async def _taken(reply: HTTPReply, how: Fetching) -> Fetched | str:
     if reply.status in REDIRECTS:
         location = reply.headers.get("location", "")
         if not location:
@@ -183,17 +226,17 @@ async def _taken(reply: HTTPReply, bounds: Bounds) -> Fetched | str:
     if reply.status != 200:
         raise Refused("unreachable")
     said = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if said not in _UNKNOWN and not is_taken(said, bounds.media_types):
+    if said not in _UNKNOWN and not is_taken(said, how.media_types):
         raise Refused("media_type")
     length = reply.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > bounds.max_bytes:
+    if length.isdecimal() and int(length) > how.max_bytes:
         raise Refused("too_large")
     pieces: list[bytes] = []
     with suppress(StopAsyncIteration):
         while True:
             pieces.append(await reply.__anext__())
     data = b"".join(pieces)
-    return Fetched(data, _media_type(said, data, bounds.media_types))
+    return Fetched(data, _media_type(said, data, how.media_types))
 
 
 def _media_type(said: str, data: bytes, wanted: Collection[str]) -> str:
