@@ -426,7 +426,7 @@ def test_a_file_can_say_how_it_fetches() -> None:
     (rule,) = Guard(
         [{"use": "addresses", "fetch": {"max_bytes": 5, "media_types": ["IMAGE/*"]}}]
     ).rules
-    assert rule.fetching == Fetching(max_bytes=5, media_types=["image/*"])  # type: ignore[attr-defined, arg-type]
+    assert rule.fetching == Fetching(max_bytes=5, media_types=["image/*"])  # type: ignore[attr-defined]
     (rule,) = Guard([{"use": "addresses", "fetch": True}]).rules
     assert rule.fetching == Fetching()  # type: ignore[attr-defined]
     with pytest.raises(ConfigurationError, match=r"rules\[0\]\.fetch\.max_bytes"):

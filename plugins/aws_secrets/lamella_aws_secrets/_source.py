@@ -10,7 +10,7 @@ import attrs
 
 from lamella import ConfigurationError, LamellaError, SecretError
 from lamella._closing import CLEANUP_SECONDS
-from lamella._options import is_number
+from lamella._options import span
 from lamella._ports import default_ports
 from lamella.transports._addresses import checked_address
 from lamella.transports._http import HTTPClient, HTTPOptions, HTTPReply, HTTPRequest
@@ -22,11 +22,6 @@ from lamella_aws_secrets._signing import Place, Signer
 
 _MAX_BYTES: Final = 1 << 20
 _EXAMPLE: Final = "https://secretsmanager.eu-west-1.amazonaws.com"
-
-
-def _is_span(_: object, option: attrs.Attribute[Any], value: Any) -> None:
-    if not is_number(value) or value <= 0:
-        raise SecretError(f"AWSSecrets({option.name}={value!r}) is no number of seconds above 0.")
 
 
 def _is_address(_: object, option: attrs.Attribute[Any], value: Any) -> None:
@@ -58,7 +53,7 @@ class AWSSecrets:
     region: str | None = None
     profile: str | None = None
     endpoint: str | None = attrs.field(default=None, validator=_is_address)
-    timeout: float = attrs.field(default=10.0, validator=_is_span)
+    timeout: float = attrs.field(default=10.0, validator=span)
     client: HTTPClient | None = None
     _signer: Signer = attrs.field(
         init=False, default=attrs.Factory(_signer, takes_self=True), repr=False

@@ -12,19 +12,13 @@ import attrs
 from lamella import ConfigurationError, SecretError
 from lamella._fork_locks import fork_safe_lock
 from lamella._nothing import NOTHING
-from lamella._options import is_number
+from lamella._options import span
 from lamella_azure_keyvault._problems import problem_of
 from lamella_azure_keyvault._reference import Reference, parsed
 
 CONNECT_SECONDS: Final = 5.0
 RETRIES: Final = 2
 _MOST_CLIENTS: Final = 64
-
-
-def _is_span(_: object, option: attrs.Attribute[Any], value: Any) -> None:
-    if not is_number(value) or value <= 0:
-        msg = f"AzureKeyVault({option.name}={value!r}) is no number of seconds above 0."
-        raise SecretError(msg)
 
 
 def _is_credential(_: object, option: attrs.Attribute[Any], value: Any) -> None:
@@ -50,7 +44,7 @@ class AzureKeyVault:
     """
 
     credential: Any = attrs.field(default=None, validator=_is_credential, repr=False)
-    timeout: float = attrs.field(default=10.0, validator=_is_span)
+    timeout: float = attrs.field(default=10.0, validator=span)
     client_options: Mapping[str, Any] = attrs.field(default=NOTHING, repr=False)
     # By process: a fork must not speak over its parent's connections.
     _clients: dict[tuple[int, str], Any] = attrs.field(

@@ -11,7 +11,7 @@ import msgspec
 
 from lamella import ConfigurationError, LamellaError, SecretError
 from lamella._closing import CLEANUP_SECONDS
-from lamella._options import is_number
+from lamella._options import is_number, span
 from lamella._ports import default_ports
 from lamella.transports._addresses import checked_address
 from lamella.transports._http import HTTPClient, HTTPReply, HTTPRequest
@@ -27,11 +27,6 @@ if TYPE_CHECKING:
     from lamella.transports._dialect import Headers
 
 DEFAULT_ADDRESS: Final = "https://127.0.0.1:8200"
-
-
-def _is_span(_: object, option: attrs.Attribute[Any], value: Any) -> None:
-    if not is_number(value) or value <= 0:
-        raise SecretError(f"Vault({option.name}={value!r}) is no number of seconds above 0.")
 
 
 def _is_address(_: object, option: attrs.Attribute[Any], value: Any) -> None:
@@ -58,7 +53,7 @@ class Vault:
     address: str | None = attrs.field(default=None, validator=_is_address)
     namespace: str | None = None
     auth: Auth | None = None
-    timeout: float = attrs.field(default=10.0, validator=_is_span)
+    timeout: float = attrs.field(default=10.0, validator=span)
     client: HTTPClient | None = None
     _known: KnownTokens = attrs.field(init=False, factory=KnownTokens, repr=False)
 

@@ -331,7 +331,7 @@ async def test_the_way_there(account: None) -> None:
 
 def test_options() -> None:
     """What cannot be meant is refused when it is said."""
-    with pytest.raises(SecretError, match="timeout=-1"):
+    with pytest.raises(ConfigurationError, match=r"timeout=-1.*seconds above 0"):
         AWSSecrets(timeout=-1)
     with pytest.raises(ConfigurationError, match=r"AWSSecrets\(endpoint=\.\.\.\) must begin"):
         AWSSecrets(endpoint="ftp://aws")

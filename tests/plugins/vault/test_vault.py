@@ -446,7 +446,7 @@ async def test_client_certificates(
 def test_options() -> None:
     """What cannot be meant is refused when it is said."""
     wrong: Any = 0
-    with pytest.raises(SecretError, match="timeout=0"):
+    with pytest.raises(ConfigurationError, match=r"timeout=0.*seconds above 0"):
         Vault(timeout=wrong)
     with pytest.raises(ConfigurationError, match=r"Vault\(address=\.\.\.\) must begin with"):
         Vault(address="ftp://vault")
