@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from lamella_middlewares.audit import Audit
+    from lamella_middlewares.cache import Cache
     from lamella_middlewares.circuit_breaker import CircuitBreaker
     from lamella_middlewares.concurrency import Concurrency
     from lamella_middlewares.cost import Cost
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
     from lamella_middlewares.load_shed import LoadShed
     from lamella_middlewares.log import Log
     from lamella_middlewares.pii import PII
+    from lamella_middlewares.prompt_cache import PromptCache
     from lamella_middlewares.rate_limit import RateLimit
     from lamella_middlewares.retry import Retry
     from lamella_middlewares.route import Route
+    from lamella_middlewares.semantic_cache import SemanticCache
     from lamella_middlewares.single_flight import SingleFlight
     from lamella_middlewares.timeout import Timeout
     from lamella_middlewares.watch import Watch
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = (
     "PII",
     "Audit",
+    "Cache",
     "CircuitBreaker",
     "Concurrency",
     "Cost",
@@ -42,9 +46,11 @@ __all__ = (
     "Hold",
     "LoadShed",
     "Log",
+    "PromptCache",
     "RateLimit",
     "Retry",
     "Route",
+    "SemanticCache",
     "SingleFlight",
     "Timeout",
     "Watch",

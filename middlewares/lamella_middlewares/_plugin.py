@@ -7,6 +7,7 @@ from typing import Final
 
 LAYERS: Final = {
     "Audit": "audit",
+    "Cache": "cache",
     "CircuitBreaker": "circuit_breaker",
     "Concurrency": "concurrency",
     "Cost": "cost",
@@ -18,9 +19,11 @@ LAYERS: Final = {
     "LoadShed": "load_shed",
     "Log": "log",
     "PII": "pii",
+    "PromptCache": "prompt_cache",
     "RateLimit": "rate_limit",
     "Retry": "retry",
     "Route": "route",
+    "SemanticCache": "semantic_cache",
     "SingleFlight": "single_flight",
     "Timeout": "timeout",
     "Watch": "watch",
@@ -51,4 +54,7 @@ def lamella_presets() -> Mapping[str, str]:
 
 def lamella_commands() -> Mapping[str, str]:
     """Commands of the command line."""
-    return {"audit": f"{__package__}.audit._commands:COMMANDS"}
+    return {
+        "audit": f"{__package__}.audit._commands:COMMANDS",
+        "cache": f"{__package__}.cache._commands:COMMANDS",
+    }

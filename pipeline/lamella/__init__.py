@@ -130,6 +130,8 @@ from lamella._requests import Request
 from lamella._responses import Answer, Head, Response
 from lamella._stores import (
     Blob,
+    BlobInfo,
+    BlobPage,
     BlobStore,
     Dimension,
     Lease,
@@ -152,6 +154,7 @@ if TYPE_CHECKING:
     from lamella._explain import ExplainedLayer, Explanation
     from lamella._guarded_blobs import GuardedBlobs
     from lamella._health import Health, PartHealth
+    from lamella._packing import Packing
     from lamella._parameter_rules import ParameterRule
     from lamella._preset_records import Preset
     from lamella._prices import Price, UnpricedError
@@ -167,6 +170,7 @@ if TYPE_CHECKING:
     from lamella._text_channels import Channel, TextChannels, TextFilter
     from lamella._tokenizers import counter_for, exact_counter
     from lamella._tokens import TokenCounter, counted_input, input_usage, output_usage
+    from lamella._vector_index import Near, VectorIndex
 
 _LAZY = {
     "CardBook": "_card_book",
@@ -181,6 +185,8 @@ _LAZY = {
     "GuardedLeases": "_store_outages",
     "Health": "_health",
     "ModelCard": "_cards",
+    "Near": "_vector_index",
+    "Packing": "_packing",
     "ParameterRule": "_parameter_rules",
     "PartHealth": "_health",
     "Preset": "_preset_records",
@@ -194,6 +200,7 @@ _LAZY = {
     "TextFilter": "_text_channels",
     "TokenCounter": "_tokens",
     "UnpricedError": "_prices",
+    "VectorIndex": "_vector_index",
     "counted_input": "_tokens",
     "counter_for": "_tokenizers",
     "exact_counter": "_tokenizers",
@@ -220,6 +227,8 @@ __all__ = (
     "AuthenticationError",
     "Background",
     "Blob",
+    "BlobInfo",
+    "BlobPage",
     "BlobStore",
     "BlockedError",
     "BusyError",
@@ -299,6 +308,7 @@ __all__ = (
     "ModerationResponse",
     "ModerationTransport",
     "Money",
+    "Near",
     "NetworkError",
     "NoTargetError",
     "NotBegunError",
@@ -309,6 +319,7 @@ __all__ = (
     "OrderError",
     "Outcome",
     "OverloadedError",
+    "Packing",
     "ParameterRule",
     "Part",
     "PartHealth",
@@ -375,6 +386,7 @@ __all__ = (
     "Usage",
     "UsageReport",
     "Vector",
+    "VectorIndex",
     "Waiter",
     "WriteTimeout",
     "begin",

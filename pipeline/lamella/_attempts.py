@@ -39,6 +39,8 @@ class Attempt:
         cause: The class of the error that ended it.
         status: The HTTP status of that error, or the one it maps to.
         request_id: The provider's id of the request.
+        substitute: Whether it went to another target than the one that was meant, since that had
+            failed or could not take the request.
     """
 
     index: int
@@ -55,6 +57,7 @@ class Attempt:
     cause: str | None = None
     status: int | None = None
     request_id: str | None = None
+    substitute: bool = False
 
     @property
     def duration(self) -> float | None:
@@ -83,6 +86,8 @@ class OpenAttempt:
         request_id: The provider's id of it.
         service: The provider's class of service that it asks for; a transport that sends another
             one, or none, says so, since that one is billed.
+        substitute: Whether a choose layer has sent the request to another target than the one that
+            was meant, since that had failed or could not take it.
         preparing: Whether the transport is still getting what it needs to send it, such as a key.
         sent: Whether any byte of it left this process; the transport sets it.
         may_renew: Whether another key may be asked for if this one is refused.
@@ -97,8 +102,8 @@ class OpenAttempt:
     __slots__ = (
         "_now", "bound", "branch", "committed", "cost", "end", "error", "first_event", "index",
         "interruption", "key_renewed", "may_renew", "model", "outcome", "preparing", "provider",
-        "received", "request_id", "sent", "service", "start", "stated", "streamed", "transport",
-        "usage", "vendor",
+        "received", "request_id", "sent", "service", "start", "stated", "streamed", "substitute",
+        "transport", "usage", "vendor",
     )  # fmt: skip
 
     def __init__(
@@ -122,6 +127,7 @@ class OpenAttempt:
         self.cost: Money | None = None
         self.request_id: str | None = None
         self.service: str | None = None
+        self.substitute = False
         self.preparing = False
         self.sent = False
         self.may_renew = True
@@ -196,6 +202,7 @@ class OpenAttempt:
             cause=None if error is None else type(error).__name__,
             status=error.status if isinstance(error, LamellaError) else None,
             request_id=self.request_id,
+            substitute=self.substitute,
         )
 
 

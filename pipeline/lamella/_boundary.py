@@ -128,6 +128,7 @@ def _opened(request: Request[Any], provider: str, transport: object) -> OpenAtte
     record = context.trace.open_attempt(context.branch, provider, request.model)
     record.bound = context.bound
     record.transport = transport
+    record.substitute = context.substitute
     record.service = getattr(request, "service_tier", None)
     if request.target is not None and transport is not None:
         record.vendor = name_of(transport)

@@ -88,6 +88,8 @@ class Context(Evolvable):
             whether it has another target for the request; see `alternatives`.
         spare_credentials: How many other credentials of the same provider a choose layer outside
             can still turn to. With one, waiting for a throttled or used-up credential is a loss.
+        substitute: Whether a choose layer has sent the request to another target than the one that
+            was meant, since that had failed or could not take it: an answer that is worth less.
         attempt: The attempt under way; None outside the wire phase.
         bound: How many attempts this model turn may still make.
         clock: The call's own time.
@@ -114,6 +116,7 @@ class Context(Evolvable):
     transport: Any = attrs.field(default=None, repr=False)
     other_targets: tuple[Callable[[], bool], ...] = attrs.field(default=(), repr=False)
     spare_credentials: int = 0
+    substitute: bool = False
     attempt: OpenAttempt | None = attrs.field(default=None, repr=False)
     bound: AttemptBound = attrs.field(factory=AttemptBound, repr=False)
     clock: Clock = _given_by_call("clock")

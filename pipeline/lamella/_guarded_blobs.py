@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final, TypeVar
@@ -16,12 +16,12 @@ from lamella._fork_locks import fork_safe_lock
 from lamella._health import PartHealth
 from lamella._options import seconds, span
 from lamella._store_asking import REST, TIMEOUT, Asking, NoAnswer
-from lamella._stores import Blob, BlobStore
+from lamella._stores import Blob, BlobPage, BlobStore
 
 T = TypeVar("T")
 
 PURGE_SECONDS: Final = 30.0
-"""What erasing may take: it goes through all that is kept, and somebody waits for just that."""
+"""What a page of a listing and erasing may take: somebody waits for just that."""
 
 _known: WeakKeyDictionary[Any, Asking] = WeakKeyDictionary()
 _lock = fork_safe_lock()
@@ -31,10 +31,11 @@ _lock = fork_safe_lock()
 class GuardedBlobs:
     """A blob store that answers in time, or says at once that it does not.
 
-    Every operation is bounded by `timeout`, erasing by half a minute. After five that failed in a
-    row, one after the other, the store is left alone for `rest` seconds; then one operation tries
-    it, and so on until it answers. Meanwhile operations raise `StoreUnavailableError` at once. What
-    that means is for each layer to say: a cache has a miss, a vault lets nothing pass.
+    Every operation is bounded by `timeout`, those on many values by one for each hundred of them,
+    listing and erasing by half a minute. After five that failed in a row, one after the other, the
+    store is left alone for `rest` seconds; then one operation tries it, and so on until it answers.
+    Meanwhile operations raise `StoreUnavailableError` at once. What that means is for each layer to
+    say: a cache has a miss, a vault lets nothing pass.
 
     Every store that is not in memory is guarded so in `Ports`; make one yourself for other bounds.
 
@@ -87,6 +88,22 @@ class GuardedBlobs:
         """Keep `data`; see `BlobStore.put`."""
         await self._answer(lambda: self.store.put(key, data, ttl=ttl, tags=tags))
 
+    async def get_many(self, keys: Sequence[str]) -> Mapping[str, Blob]:
+        """The values under these keys; see `BlobStore.get_many`."""
+        return await self._answer(lambda: self.store.get_many(keys), self._for(len(keys)))
+
+    async def put_many(
+        self,
+        values: Mapping[str, bytes],
+        *,
+        ttl: float | None = None,
+        tags: frozenset[str] = frozenset(),
+    ) -> None:
+        """Keep the values; see `BlobStore.put_many`."""
+        await self._answer(
+            lambda: self.store.put_many(values, ttl=ttl, tags=tags), self._for(len(values))
+        )
+
     async def delete(self, key: str) -> bool:
         """Forget `key`; see `BlobStore.delete`."""
         return await self._answer(lambda: self.store.delete(key))
@@ -94,6 +111,14 @@ class GuardedBlobs:
     async def tagged(self, tag: str) -> Mapping[str, Blob]:
         """Every value with the tag; see `BlobStore.tagged`."""
         return await self._answer(lambda: self.store.tagged(tag))
+
+    async def entries(
+        self, *, prefix: str = "", tag: str | None = None, cursor: str = ""
+    ) -> BlobPage:
+        """A page of what is kept; see `BlobStore.entries`."""
+        return await self._answer(
+            lambda: self.store.entries(prefix=prefix, tag=tag, cursor=cursor), PURGE_SECONDS
+        )
 
     async def purge(self, *, prefix: str = "", tag: str | None = None) -> int:
         """Forget what has the prefix and the tag; see `BlobStore.purge`."""
@@ -129,6 +154,15 @@ class GuardedBlobs:
             retry_after=self._asking.retry_after,
             hint="Look why it is out. GuardedBlobs(store, timeout=...) would wait longer for it.",
         )
+
+    def _for(self, count: int) -> float:
+        """Seconds that an operation on so many values may take: one timeout for each hundred."""
+        return seconds(self.timeout) * (1 + count // 100)
+
+    @property
+    def shared(self) -> bool:
+        """Whether others can write to the store."""
+        return bool(getattr(self.store, "shared", False))
 
     @property
     def _named(self) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import attrs
 
 from lamella._fork_locks import fork_safe_lock
 from lamella._memory_expiry import Expiries
-from lamella._stores import Blob
+from lamella._stores import Blob, BlobInfo, BlobPage
 
 ENTRY_OVERHEAD = 512
 """Bytes an entry counts beside its own: what the tables around it take, rounded up."""
@@ -114,6 +114,44 @@ class MemoryBlobs:
         """Forget `key`; whether it was there."""
         with self._lock:
             return self._delete(key, self._entries.get(key), self._monotonic())
+
+    async def get_many(self, keys: Sequence[str]) -> Mapping[str, Blob]:
+        """The values under these keys, of those that there are."""
+        found = {key: await self.get(key) for key in keys}
+        return {key: blob for key, blob in found.items() if blob is not None}
+
+    async def put_many(
+        self,
+        values: Mapping[str, bytes],
+        *,
+        ttl: float | None = None,
+        tags: frozenset[str] = frozenset(),
+    ) -> None:
+        """Keep each of the values; see `BlobStore.put_many`."""
+        for key, data in values.items():
+            await self.put(key, data, ttl=ttl, tags=tags)
+
+    async def entries(
+        self, *, prefix: str = "", tag: str | None = None, cursor: str = ""
+    ) -> BlobPage:
+        """What is kept, on one page; see `BlobStore.entries`."""
+        with self._lock:
+            now = self._monotonic()
+            keys = self._entries if tag is None else self._tagged.get(tag, ())
+            found = [(key, self._entries[key]) for key in keys if key.startswith(prefix)]
+        return BlobPage(
+            [
+                BlobInfo(
+                    key,
+                    len(entry.data),
+                    max(0.0, now - entry.put_at),
+                    None if entry.expires == math.inf else entry.expires - now,
+                    entry.tags,
+                )
+                for key, entry in found
+                if entry.expires > now
+            ]
+        )
 
     async def tagged(self, tag: str) -> Mapping[str, Blob]:
         """Every value with the tag that has not expired, by key."""

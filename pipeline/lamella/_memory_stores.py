@@ -56,6 +56,25 @@ def memory_stores(
     )
 
 
+def memory_blobs(
+    *, max_bytes: int = 64 * MEBIBYTE, max_entry_bytes: int = 8 * MEBIBYTE
+) -> MemoryBlobs:
+    """A blob store in memory, which shares nothing with any other; by name `memory`.
+
+    Args:
+        max_bytes: What all blobs may take together, with their keys.
+        max_entry_bytes: What one blob may take.
+
+    Raises:
+        ValueError: If a bound is too small to keep anything.
+    """
+    return MemoryBlobs(
+        monotonic=time.monotonic,  # noqa: TID251 - the real port's clock
+        max_bytes=max_bytes,
+        max_entry_bytes=max_entry_bytes,
+    )
+
+
 _lock = fork_safe_lock()
 _process: Stores | None = None
 

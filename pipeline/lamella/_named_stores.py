@@ -13,7 +13,7 @@ from lamella._errors import LamellaError
 from lamella._fork_locks import fork_safe_lock
 from lamella._mistakes import Finding, Misfit, Mistakes, Place
 from lamella._ports import Ports, default_ports
-from lamella._preset_records import STORES, Use, stores_given
+from lamella._preset_records import LAYER_STORES, STORES, Use, stores_given, use_of
 from lamella._stores import Stores
 from lamella._structuring import build
 
@@ -56,7 +56,7 @@ def store_of(part: str, made: object) -> Any:
         Misfit: If it is no such store.
     """
     found = getattr(made, part) if isinstance(made, Stores) else made
-    if hasattr(found, STORES[part]):
+    if hasattr(found, (STORES.get(part) or LAYER_STORES[part])):
         return found
     raise Misfit([Finding((), f"makes {type(made).__name__}, which is no store of {part}")])
 
@@ -82,6 +82,37 @@ def with_stores(given: Any, ports: Ports | None) -> tuple[Ports, tuple[Any, ...]
     if ports is not None:
         own.append(ports.stores)
     return attrs.evolve(base, stores=stores), tuple(own)
+
+
+def layer_store(layer: str, part: str, given: Any) -> Any:
+    """A store that a layer has of its own, where it is not to use its pipeline's.
+
+    Args:
+        layer: Who asks, for messages: `"Cache"`.
+        part: What it is for: `"blobs"` or `"vectors"`.
+        given: The store itself, a registered name, or a table with `use` and options.
+
+    Raises:
+        ConfigurationError: If it is no such store, or cannot be made.
+    """
+    from lamella._registry import registry
+
+    if hasattr(given, LAYER_STORES[part]):
+        return given
+    mistakes = Mistakes()
+    place = Place(f"{layer}(...)").at("store" if part == "blobs" else "index")
+    made: Any = None
+    try:
+        wanted = use_of(given)
+        if isinstance(wanted, Use):
+            wanted = shared(registry().store(wanted.use, part), wanted.options)
+        made = store_of(part, wanted)
+    except Misfit as misfit:
+        mistakes.add(place, *misfit.findings)
+    except LamellaError as error:
+        mistakes.add(place, Finding((), str(error), error=error))
+    mistakes.raise_any()
+    return made
 
 
 def _parts(given: Any) -> dict[str, Any]:

@@ -13,6 +13,9 @@ from lamella._nothing import NOTHING
 STORES: Final[Mapping[str, str]] = {"blobs": "purge", "leases": "reserve", "records": "append"}
 """The stores that can be named, each with a method by which it is known."""
 
+LAYER_STORES: Final[Mapping[str, str]] = {"blobs": "purge", "vectors": "nearest"}
+"""The stores that a layer may have of its own, likewise."""
+
 
 @attrs.frozen
 class Use:

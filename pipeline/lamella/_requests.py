@@ -91,6 +91,7 @@ class Request(Evolvable, Generic[R_co]):
                 idempotency_key=None,
                 other_targets=(),  # those are for the request, not for what is asked about it
                 spare_credentials=0,
+                substitute=False,
             ),
             stream=False,
             target=None,

@@ -34,11 +34,55 @@ class Blob:
     tags: frozenset[str] = frozenset()
 
 
+@attrs.frozen
+class BlobInfo:
+    """What is known of a kept value without reading it.
+
+    Attributes:
+        key: Its key.
+        size: Bytes of its data.
+        age: Seconds since it was put.
+        expires_in: Seconds until it expires; None if it does not.
+        tags: The tags it was put with.
+    """
+
+    key: str
+    size: int
+    age: float
+    expires_in: float | None = None
+    tags: frozenset[str] = frozenset()
+
+
+@attrs.frozen
+class BlobPage:
+    """Some of what is kept, and where to go on.
+
+    Attributes:
+        entries: What there is; a page may have none although there are more.
+        cursor: What the next page is asked for with; empty after the last one.
+    """
+
+    entries: Sequence[BlobInfo]
+    cursor: str = ""
+
+
 class BlobStore(Protocol):
-    """Keyed bytes with a time to live (caches, vaults)."""
+    """Keyed bytes with a time to live (caches, vaults).
+
+    A store that is in memory, so that nobody ever waits for it, says so by an attribute `instant`.
+    One that others can write to, whom a reader should not have to trust, says so by an attribute
+    `shared`: caches sign what they keep there.
+    """
 
     async def get(self, key: str) -> Blob | None:
         """The value under `key`, or None if there is none or it has expired."""
+        ...
+
+    async def get_many(self, keys: Sequence[str]) -> Mapping[str, Blob]:
+        """The values under these keys, by key, of those that there are and have not expired.
+
+        What it costs is one question to the store, or a few, and not one for each key.
+        """
         ...
 
     async def put(
@@ -58,8 +102,42 @@ class BlobStore(Protocol):
         """
         ...
 
+    async def put_many(
+        self,
+        values: Mapping[str, bytes],
+        *,
+        ttl: float | None = None,
+        tags: frozenset[str] = frozenset(),
+    ) -> None:
+        """Keep each of the values, as `put` would, all with this time to live and these tags.
+
+        Others may see some of them before the others are there, and after an error some may be.
+
+        Raises:
+            ValueError: If the store never keeps one as large as one of them; none was put.
+        """
+        ...
+
     async def delete(self, key: str) -> bool:
         """Forget `key`; whether it was there."""
+        ...
+
+    async def entries(
+        self, *, prefix: str = "", tag: str | None = None, cursor: str = ""
+    ) -> BlobPage:
+        """What is kept with this prefix and tag, page by page, in no particular order.
+
+        Whatever is there from the first page to the last is found, once or more often. Reading it
+        is no use of it: nothing lives longer for having been listed.
+
+        Args:
+            prefix: What the keys begin with, as literal text.
+            tag: What they are tagged with; None for all.
+            cursor: The last page's, to go on after it; empty to begin.
+
+        Raises:
+            ValueError: If the cursor is none of this store's.
+        """
         ...
 
     async def tagged(self, tag: str) -> Mapping[str, Blob]:

@@ -119,6 +119,8 @@ class Walk(Generic[R]):
         targets = self._fallback.targets
         place = 0 if target is self._fallback.primary else targets.index(target) + 1
         request = more_behind(self._request, self._fallback, targets[place:])
+        if place:
+            request = request.evolve(context=request.context.evolve(substitute=True))
         if target is None or (target.transport is None and not target.changes):
             return await self._call_next(request)
         if place:

@@ -1,0 +1,17 @@
+"""The stores of this library, registered as anybody's are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+STORES: Final = {
+    "memory_blobs": "lamella._memory_stores:memory_blobs",
+    "memory_vectors": "lamella._memory_vectors:MemoryVectors",
+    "sqlite_blobs": "lamella._sqlite_blobs:sqlite_blobs",
+}
+
+
+def lamella_stores() -> Mapping[str, str]:
+    """Stores by name; one is imported when it is named."""
+    return STORES
