@@ -17,6 +17,7 @@ MARKS = {
     "cryptography": {"audit", "pii"},
     "cyclopts": {"cli"},
     "h2": {"http2"},
+    "numpy": {"semantic"},
     "phonenumbers": {"pii"},
     "re2": {"guard", "pii"},
     "tiktoken": {"tokens"},

@@ -1,4 +1,7 @@
-"""`python -m benchmarks`: run everything, print a table, write JSON and Markdown."""
+"""`python -m benchmarks`: run everything, print a table, write JSON and Markdown.
+
+`python -m benchmarks stores` runs what is kept where: see `benchmarks.stores`.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import layers as stack
+from benchmarks import stores
 from benchmarks.contenders import ALL, SDK, every_layer, first_layers
 from benchmarks.harness import Figure, Plan, import_milliseconds, measure, pin, upstream
 from benchmarks.providers import PAIRS
@@ -101,7 +105,11 @@ def main() -> None:
     """Run, print, write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("--quick", action="store_true", help="a smoke of a few seconds")
+    parser.add_argument("what", nargs="?", choices=["calls", "stores"], default="calls")
     options = parser.parse_args()
+    if options.what == "stores":
+        stores.main(quick=options.quick)
+        return
     results = run(quick=options.quick)
     text = markdown(results)
     sys.stdout.write(text + "\n")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 
+from benchmarks import stores
 from benchmarks.__main__ import markdown, run
 from benchmarks.pii import smoke as pii
 
@@ -35,7 +36,7 @@ def main() -> int:
             sys.stdout.write(
                 f"TOO SLOW: {name}, {plan}: {row['of_sdk']} of the SDK, over {bound}\n"
             )
-    for line in pii.broken():
+    for line in (*pii.broken(), *stores.broken()):
         broken += 1
         sys.stdout.write(f"{line}\n")
     return broken

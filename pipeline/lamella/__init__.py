@@ -22,6 +22,7 @@ from lamella._errors import (
     AuthenticationError,
     BlockedError,
     BusyError,
+    CacheMissError,
     CallEndedError,
     CertificateError,
     CircuitOpenError,
@@ -158,6 +159,7 @@ if TYPE_CHECKING:
     from lamella._parameter_rules import ParameterRule
     from lamella._preset_records import Preset
     from lamella._prices import Price, UnpricedError
+    from lamella._prompt_caching import PromptCaching
     from lamella._registry import Registry, registry
     from lamella._request_keys import request_key
     from lamella._scrub import scrub
@@ -165,6 +167,7 @@ if TYPE_CHECKING:
     from lamella._secrets import Secret
     from lamella._shared_cards import shared_cards
     from lamella._shown import Shown
+    from lamella._sqlite_blobs import SQLiteBlobs, sqlite_blobs
     from lamella._store_outages import GuardedLeases
     from lamella._surfaces import Change, Surface, map_texts
     from lamella._text_channels import Channel, TextChannels, TextFilter
@@ -191,7 +194,9 @@ _LAZY = {
     "PartHealth": "_health",
     "Preset": "_preset_records",
     "Price": "_prices",
+    "PromptCaching": "_prompt_caching",
     "Registry": "_registry",
+    "SQLiteBlobs": "_sqlite_blobs",
     "ScrubFilter": "_scrub_logging",
     "Secret": "_secrets",
     "Shown": "_shown",
@@ -212,6 +217,7 @@ _LAZY = {
     "scrub": "_scrub",
     "scrub_event": "_scrub_logging",
     "shared_cards": "_shared_cards",
+    "sqlite_blobs": "_sqlite_blobs",
 }
 """Public names that few programs need, by the module that is loaded when one is used."""
 
@@ -232,6 +238,7 @@ __all__ = (
     "BlobStore",
     "BlockedError",
     "BusyError",
+    "CacheMissError",
     "CallEndedError",
     "Callback",
     "CardBook",
@@ -332,6 +339,7 @@ __all__ = (
     "Preset",
     "Price",
     "Progress",
+    "PromptCaching",
     "ProtocolError",
     "ProviderError",
     "QuotaError",
@@ -346,6 +354,7 @@ __all__ = (
     "Request",
     "Response",
     "ResponseTooLargeError",
+    "SQLiteBlobs",
     "ScrubFilter",
     "Secret",
     "SecretError",
@@ -406,6 +415,7 @@ __all__ = (
     "scrub",
     "scrub_event",
     "shared_cards",
+    "sqlite_blobs",
 )
 
 

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import re
+from typing import Any, Final, get_args
 
 import attrs
+import msgspec
 
-from lamella._events import Event
+from lamella import _events, _messages, _money, _parts, _responses, _usage
+from lamella._answer_forms import Forms
+from lamella._answer_pieces import merged
+from lamella._events import Event, UsageReport
+from lamella._messages import Message
 from lamella._money import Money
+from lamella._parts import Part
 from lamella._responses import Head
 from lamella._usage import Usage
+
+__all__ = ["KeptAnswer", "UnreadableError", "decode_answer", "encode_answer", "merged"]
 
 
 @attrs.frozen
@@ -46,7 +56,10 @@ class KeptAnswer:
     @property
     def usage(self) -> Usage | None:
         """What it consumed when it was made."""
-        raise NotImplementedError
+        for event in reversed(self.events):
+            if type(event) is UsageReport:
+                return event.usage
+        return None
 
 
 class UnreadableError(ValueError):
@@ -63,12 +76,21 @@ class UnreadableError(ValueError):
 
 
 def encode_answer(answer: KeptAnswer) -> bytes:
-    """The bytes of an answer; its age is not among them.
+    """The bytes of an answer; its age is not among them, nor are the head's headers and raw bytes.
 
     Raises:
         TypeError: If an event holds what has no form, such as an object in `extra`.
     """
-    raise NotImplementedError
+    try:
+        row = _FORMS.write(answer)
+        try:
+            return _PLAIN + _encode(row)
+        except UnicodeEncodeError:  # half of a surrogate pair, as a stream may have cut it
+            return _ESCAPED + _encode(_texts(row, _escaped))
+    except OverflowError:
+        raise TypeError("An answer holds a whole number beyond 64 bits.") from None
+    except RecursionError:
+        raise TypeError("An answer holds data nested too deeply.") from None
 
 
 def decode_answer(data: bytes, age: float) -> KeptAnswer:
@@ -77,9 +99,62 @@ def decode_answer(data: bytes, age: float) -> KeptAnswer:
     Raises:
         UnreadableError: If they stand for none.
     """
-    raise NotImplementedError
+    start, body = data[: len(_PLAIN)], data[len(_PLAIN) :]
+    if start not in (_PLAIN, _ESCAPED):
+        raise UnreadableError("outdated" if data.startswith(_MAGIC) else "corrupt")
+    try:
+        row = _decode(body)
+        if start == _ESCAPED:
+            row = _texts(row, _unescaped)
+        values = _FORMS.values(KeptAnswer, row)
+        values.append(age)
+        return KeptAnswer(*values)
+    except (ValueError, TypeError, RecursionError, msgspec.MsgspecError):
+        pass
+    raise UnreadableError("corrupt")  # not inside the handler: what failed may be quoted there
 
 
-def merged(events: Sequence[Event]) -> tuple[Event, ...]:
-    """Events such that pieces in a row of one block are one; what they amount to is the same."""
-    raise NotImplementedError
+_KINDS: Final = dict.fromkeys((*get_args(Event), *get_args(Part), Message, Usage, Head, Money))
+_FORMS: Final = Forms(
+    (*_KINDS, KeptAnswer),
+    # Public classes say that they are of the package, which has no such names.
+    {
+        name: value
+        for module in (_parts, _usage, _messages, _events, _money, _responses)
+        for name, value in vars(module).items()
+    },
+    {Head: frozenset({"headers", "raw", "cached"}), KeptAnswer: frozenset({"age"})},
+)
+
+_MAGIC: Final = b"LA"
+_VERSION: Final = hashlib.blake2b(_FORMS.description.encode(), digest_size=8).digest()
+"""Of the classes' fields: what was written of others is not read."""
+
+_PLAIN: Final = _MAGIC + _VERSION + b"\0"
+_ESCAPED: Final = _MAGIC + _VERSION + b"\1"
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder().decode
+
+_ESCAPE: Final = re.compile(r"\\(?:\\|u([0-9a-f]{4}))")
+
+
+def _escaped(text: str) -> str:
+    """The text with its surrogates written out, which are no Unicode."""
+    return text.replace("\\", "\\\\").encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _unescaped(text: str) -> str:
+    return _ESCAPE.sub(lambda found: chr(int(found[1], 16)) if found[1] else "\\", text)
+
+
+def _texts(value: Any, change: Any) -> Any:
+    """Nested lists and mappings with every text changed."""
+    kind: Any = value.__class__
+    if kind is str:
+        return change(value)
+    if kind is list:
+        return [_texts(one, change) for one in value]
+    if kind is dict:
+        return {_texts(key, change): _texts(one, change) for key, one in value.items()}
+    return value

@@ -208,6 +208,7 @@ _READERS: Final[Mapping[str, Callable[[Table, str], object]]] = {
     "context_window": Table.whole,
     "max_input_tokens": Table.whole,
     "max_output_tokens": Table.whole,
+    "cache_minimum": Table.whole,
     "tokenizer": Table.text,
     "capabilities": partial(Table.names, known=CAPABILITIES),
     "embedding": _embedding,

@@ -148,6 +148,8 @@ class ModelCard:
         context_window: Tokens of request and answer together; None if nobody says.
         max_input_tokens: Tokens of the request; None if only the context window bounds them.
         max_output_tokens: Tokens of the answer, reasoning included; None if nobody says.
+        cache_minimum: Tokens that the beginning of a request must have to be kept by the
+            provider's prompt cache; None if nobody says.
         tokenizer: The tokenizer's name (`o200k_base`); None if nobody says.
         capabilities: See `CAPABILITIES`.
         embedding: For embedding models.
@@ -170,6 +172,7 @@ class ModelCard:
     context_window: int | None = None
     max_input_tokens: int | None = None
     max_output_tokens: int | None = None
+    cache_minimum: int | None = None
     tokenizer: str | None = None
     capabilities: frozenset[str] = frozenset()
     embedding: EmbeddingFacts | None = None

@@ -19,6 +19,7 @@
         + LimitedError              a limit of this process or fleet is reached
         + CircuitOpenError          the target has failed lately and is left alone
         + NoTargetError             no target can take the request
+        + CacheMissError            only a kept answer was wanted, and there is none
         + StoreUnavailableError     what counts for the fleet cannot be reached
         + BlockedError              a guard does not let a request or an answer pass
         + ApprovalRequired          somebody has to agree first
@@ -249,6 +250,10 @@ class NoTargetError(RefusedError):
     """Raised when no target can take a request now; `retry_after` is the least of theirs."""
 
     elsewhere = True
+
+
+class CacheMissError(RefusedError):
+    """Raised when a request may be answered from a cache only, and the cache has no answer."""
 
 
 class StoreUnavailableError(RefusedError):

@@ -6,17 +6,53 @@ both are counted.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from weakref import WeakKeyDictionary
 
 import attrs
+import msgspec
 
-from lamella._answer_codec import KeptAnswer
-from lamella._ending import Ending
-from lamella._packing import Packer, Packing
-from lamella._ports import Ports
-from lamella._requests import Request
-from lamella._responses import Response
-from lamella._stores import BlobInfo, BlobStore
+from lamella._answer_codec import KeptAnswer, UnreadableError, decode_answer, encode_answer
+from lamella._errors import ConfigurationError, StoreUnavailableError
+from lamella._fork_locks import fork_safe_lock
+from lamella._guarded_blobs import guarded
+from lamella._keepable import replayed, why_not_kept
+from lamella._local_state import LocalObjects
+from lamella._packing import Packer, Packing, import_sealing
+from lamella._ports import Ports, default_ports
+from lamella._stores import Blob, BlobInfo, BlobStore
+from lamella._tally import CacheStats, Tally
+
+if TYPE_CHECKING:
+    from lamella._background import Background
+
+__all__ = [
+    "CacheStats",
+    "Found",
+    "KeptAnswers",
+    "Tally",
+    "kept_answers",
+    "replayed",
+    "why_not_kept",
+]
+
+T = TypeVar("T")
+
+logger = logging.getLogger("lamella")
+
+LARGE: Final = 128 * 1024
+"""Bytes from which on an answer is packed and unpacked off the event loop."""
+
+MANY: Final = 16
+"""Answers that are packed at a time from which on that is done off the event loop."""
+
+PAGE: Final = 100
+"""Entries that are asked for at a time when what is kept is listed."""
+
+STATS_FOR: Final = 30 * 86_400.0
+"""Seconds for which a process's counts are kept after it wrote them last."""
 
 
 @attrs.frozen
@@ -33,6 +69,11 @@ class Found:
     why: str = ""
 
 
+_ABSENT: Final = Found(None, "absent")
+_UNAVAILABLE: Final = Found(None, "unavailable")
+_NOTHING_THERE: Final = frozenset({"absent", "unavailable"})
+
+
 class KeptAnswers:
     """The answers that a layer keeps in one store and namespace.
 
@@ -41,42 +82,214 @@ class KeptAnswers:
         namespace: The second one: another one sees nothing of these.
         store: Where they are kept.
         packer: How they are packed.
+        tally: What counts; None is one of its own.
+        ports: Clock, ids and threads; None are the system's.
+
+    Attributes:
+        tally: What has been counted, by this process.
     """
 
-    def __init__(self, layer: str, namespace: str, store: BlobStore, packer: Packer) -> None:
-        raise NotImplementedError
+    __slots__ = ("_base", "_instant", "_layer", "_packer", "_ports", "_stats", "_store", "tally")
+
+    def __init__(
+        self,
+        layer: str,
+        namespace: str,
+        store: BlobStore,
+        packer: Packer,
+        *,
+        tally: Tally | None = None,
+        ports: Ports | None = None,
+    ) -> None:
+        # Colons separate: one of the namespace's own would make two namespaces meet.
+        name = namespace.replace("%", "%25").replace(":", "%3A") if namespace else ""
+        self._layer = layer
+        self._base = f"{layer}:{name}:"
+        self._stats = f"{layer}.stats:{name}:"
+        self._store = store
+        self._instant = bool(getattr(store, "instant", False))
+        self._packer = packer
+        self._ports = ports or default_ports()
+        self.tally = Tally() if tally is None else tally
 
     def address(self, tenant: str, key: str) -> str:
         """The store's key of an answer: `LAYER:NAMESPACE:DIGEST OF THE TENANT:KEY`."""
-        raise NotImplementedError
+        return f"{self._base}{self._packer.digest(tenant)}:{key}"
+
+    # --- reading -------------------------------------------------------------------------------
 
     async def get(self, address: str) -> Found:
         """What is kept there. Never raises; what cannot be read is deleted."""
-        raise NotImplementedError
+        try:
+            blob = await self._store.get(address)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the call goes on without
+            self._failed(error)
+            found = _UNAVAILABLE
+        else:
+            if blob is None:
+                found = _ABSENT
+            elif len(blob.data) < LARGE:
+                found = self._unpacked(address, blob)
+            else:
+                found = await self._ports.thread(self._unpacked, address, blob)
+        if found.answer is None:
+            await self._missed(address, found.why)
+        return found
 
     async def get_many(self, addresses: Sequence[str]) -> Mapping[str, Found]:
         """Likewise of several, in one question; every address has something found."""
-        raise NotImplementedError
+        if not addresses:
+            return {}
+        try:
+            blobs = await self._store.get_many(addresses)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._failed(error)
+            found = dict.fromkeys(addresses, _UNAVAILABLE)
+        else:
+            found = {**dict.fromkeys(addresses, _ABSENT), **await self._all_unpacked(blobs)}
+        for address, one in found.items():
+            if one.answer is None:
+                await self._missed(address, one.why)
+        return found
+
+    async def _all_unpacked(self, blobs: Mapping[str, Blob]) -> dict[str, Found]:
+        def unpack() -> dict[str, Found]:
+            return {address: self._unpacked(address, blob) for address, blob in blobs.items()}
+
+        if sum([len(blob.data) for blob in blobs.values()]) < LARGE:
+            return unpack()
+        return await self._ports.thread(unpack)
+
+    def _unpacked(self, address: str, blob: Blob) -> Found:
+        try:
+            data = self._packer.unpack(address, blob.data)
+            return Found(decode_answer(data, max(0.0, blob.age)))
+        except UnreadableError as error:
+            return Found(None, error.why)
+
+    async def _missed(self, address: str, why: str) -> None:
+        self.tally.miss(why)
+        if why not in _NOTHING_THERE:
+            self.tally.unreadable(why)
+            await self.delete(address)
+
+    # --- writing -------------------------------------------------------------------------------
 
     async def put(self, address: str, answer: KeptAnswer, *, ttl: float | None) -> str:
-        """Keep an answer. Empty, or why it was not kept: `"too large"`, `"unavailable"`, ...
+        """Keep an answer. Empty, or why it was not kept.
 
         Args:
             address: Where.
             answer: What; its tags and tenant are made tags of the store's entry.
             ttl: Seconds until the store may forget it; None for as long as there is room.
+
+        Returns:
+            `"formless"` for what has no form, such as an object in `extra`; `"too large"`;
+            `"unavailable"`.
         """
-        raise NotImplementedError
+        data, why = await self._packed(address, answer)
+        if not why:
+            why = await self._put({address: data}, self._tags(answer), ttl)
+        self._kept_or_not(len(data), why)
+        return why
 
     async def put_many(
         self, answers: Mapping[str, KeptAnswer], *, ttl: float | None
     ) -> Mapping[str, str]:
         """Likewise of several with the same time to live: why not, for those that were not."""
-        raise NotImplementedError
+        groups: dict[frozenset[str], dict[str, bytes]] = {}
+        failed: dict[str, str] = {}
+        for address, (data, why) in (await self._all_packed(answers)).items():
+            if why:
+                failed[address] = why
+                self._kept_or_not(0, why)
+            else:
+                groups.setdefault(self._tags(answers[address]), {})[address] = data
+        for tags, values in groups.items():
+            failed.update(await self._put_group(values, tags, ttl))
+        return failed
+
+    async def _put_group(
+        self, values: Mapping[str, bytes], tags: frozenset[str], ttl: float | None
+    ) -> dict[str, str]:
+        why = await self._put(values, tags, ttl)
+        each = dict.fromkeys(values, why)
+        if why == "too large" and len(values) > 1:  # one of them; none of them was put
+            each = {
+                address: await self._put({address: data}, tags, ttl)
+                for address, data in values.items()
+            }
+        for address, reason in each.items():
+            self._kept_or_not(len(values[address]), reason)
+        return {address: reason for address, reason in each.items() if reason}
+
+    async def _put(
+        self, values: Mapping[str, bytes], tags: frozenset[str], ttl: float | None
+    ) -> str:
+        try:
+            if len(values) == 1:
+                for address, data in values.items():
+                    await self._store.put(address, data, ttl=ttl, tags=tags)
+            else:
+                await self._store.put_many(values, ttl=ttl, tags=tags)
+        except ValueError:
+            return "too large"
+        except Exception as error:  # noqa: BLE001 - whatever it is, the call goes on
+            self._failed(error)
+            return "unavailable"
+        return ""
+
+    async def _packed(self, address: str, answer: KeptAnswer) -> tuple[bytes, str]:
+        """The bytes of an answer, or why there are none."""
+        data, why = _encoded(answer)
+        if why or len(data) < LARGE:
+            return self._pack(address, data, why)
+        return await self._ports.thread(self._pack, address, data, why)
+
+    async def _all_packed(self, answers: Mapping[str, KeptAnswer]) -> dict[str, tuple[bytes, str]]:
+        if len(answers) < MANY:
+            return {one: await self._packed(one, answer) for one, answer in answers.items()}
+
+        def pack() -> dict[str, tuple[bytes, str]]:
+            return {one: self._pack(one, *_encoded(answer)) for one, answer in answers.items()}
+
+        return await self._ports.thread(pack)
+
+    def _pack(self, address: str, data: bytes, why: str) -> tuple[bytes, str]:
+        if why:
+            return b"", why
+        try:
+            return self._packer.pack(address, data), ""
+        except ValueError:
+            return b"", "too large"
+
+    def _kept_or_not(self, size: int, why: str) -> None:
+        if why:
+            self.tally.not_stored(why)
+        else:
+            self.tally.stored(size)
+
+    def _tags(self, answer: KeptAnswer) -> frozenset[str]:
+        tags = [self._tag(tag) for tag in answer.tags]
+        if answer.tenant is not None:
+            tags.append(self._of_tenant(answer.tenant))
+        return frozenset(tags)
+
+    def _tag(self, tag: str) -> str:
+        return f"{self._base}tag:{self._packer.digest(tag)}"
+
+    def _of_tenant(self, tenant: str) -> str:
+        return f"{self._base}tenant:{self._packer.digest(tenant)}"
+
+    # --- forgetting and listing ----------------------------------------------------------------
 
     async def delete(self, address: str) -> bool:
         """Forget one; False also if the store does not answer."""
-        raise NotImplementedError
+        try:
+            return await self._store.delete(address)
+        except Exception as error:  # noqa: BLE001 - what is left there is unreadable still
+            self._failed(error)
+            return False
 
     async def purge(self, *, tenant: str | None = None, tag: str | None = None) -> int:
         """Forget all of a tenant, of a tag, of a tenant that have the tag, or simply all.
@@ -84,69 +297,222 @@ class KeptAnswers:
         Raises:
             StoreUnavailableError: If the store does not answer; nothing may be gone.
         """
-        raise NotImplementedError
+        prefix, found = self._where(tenant, tag)
+        return await self._store.purge(prefix=prefix, tag=found)
 
-    def listed(
+    async def listed(
         self, *, tenant: str | None = None, tag: str | None = None
     ) -> AsyncIterator[tuple[BlobInfo, KeptAnswer | None]]:
-        """What is kept, with what it is (None where it cannot be read).
+        """What is kept, with what it is (None where it cannot be read). Each once.
 
         Raises:
             StoreUnavailableError: If the store does not answer.
         """
-        raise NotImplementedError
+        prefix, found = self._where(tenant, tag)
+        async for info, blob in self._entries(prefix, found):
+            yield info, self._unpacked(info.key, blob).answer
 
-    @property
-    def tally(self) -> Tally:
-        """What has been counted, by this process."""
-        raise NotImplementedError
+    async def infos(
+        self, *, tenant: str | None = None, tag: str | None = None
+    ) -> AsyncIterator[BlobInfo]:
+        """What is kept, without reading it; something may come more than once.
+
+        Raises:
+            StoreUnavailableError: If the store does not answer.
+        """
+        prefix, found = self._where(tenant, tag)
+        cursor = ""
+        while True:
+            page = await self._store.entries(prefix=prefix, tag=found, cursor=cursor)
+            for info in page.entries:
+                yield info
+            cursor = page.cursor
+            if not cursor:
+                return
+
+    def _where(self, tenant: str | None, tag: str | None) -> tuple[str, str | None]:
+        """The prefix and the tag of what belongs to a tenant and has a tag."""
+        if tenant is None:
+            return self._base, None if tag is None else self._tag(tag)
+        if tag is None:
+            return self._base, self._of_tenant(tenant)
+        return self.address(tenant, ""), self._tag(tag)
+
+    async def _entries(self, prefix: str, tag: str | None) -> AsyncIterator[tuple[BlobInfo, Blob]]:
+        seen: set[str] = set()
+        cursor = ""
+        while True:
+            page = await self._store.entries(prefix=prefix, tag=tag, cursor=cursor)
+            new = [info for info in page.entries if info.key not in seen]
+            for start in range(0, len(new), PAGE):
+                part = {info.key: info for info in new[start : start + PAGE]}
+                seen.update(part)
+                blobs = await self._store.get_many(list(part))
+                for key, blob in blobs.items():
+                    yield part[key], blob
+            cursor = page.cursor
+            if not cursor:
+                return
+
+    # --- counts ----------------------------------------------------------------------------------
+
+    async def stats(self) -> CacheStats:
+        """What this process and all others that use the store have counted.
+
+        Others write their counts down every few seconds; those of processes that have ended stay
+        for 30 days. Of a store in memory there are no others.
+
+        Raises:
+            StoreUnavailableError: If the store does not answer.
+        """
+        total = self.tally.stats
+        if self._instant:
+            return total
+        own = self._stats_key()
+        async for info, blob in self._entries(self._stats, self._stats):
+            if info.key != own:
+                total += self._stats_in(info.key, blob)
+        return total
+
+    def publish_soon(self, background: Background) -> None:
+        """Have this process's counts written where others can read them, if it is time to.
+
+        For layers to call once they have counted: it costs a comparison or two.
+
+        Args:
+            background: Where detached work is started.
+        """
+        if self._instant or not self.tally.changed or not self.tally.due(self._ports.monotonic()):
+            return
+        background.spawn(self.publish, name=f"{self._layer} counts")
+
+    async def publish(self) -> None:
+        """Write this process's counts down, if there are new ones; nothing for stores in memory.
+
+        For layers to call when they are closed. A store that is out is left alone.
+        """
+        if self._instant or not self.tally.changed:
+            return
+        stats, changed = self.tally.begin_writing()
+        key = self._stats_key()
+        try:
+            data = self._packer.pack(key, msgspec.json.encode(stats))
+            await self._store.put(key, data, ttl=STATS_FOR, tags=frozenset({self._stats}))
+        except Exception as error:  # noqa: BLE001 - counts are worth nobody's call
+            self._failed(error)
+        else:
+            self.tally.written(changed)
+
+    def _stats_key(self) -> str:
+        return self._stats + self.tally.number(self._ports.new_id)
+
+    def _stats_in(self, key: str, blob: Blob) -> CacheStats:
+        try:
+            return msgspec.json.decode(self._packer.unpack(key, blob.data), type=CacheStats)
+        except (UnreadableError, msgspec.MsgspecError):
+            return CacheStats()
+
+    def _failed(self, error: Exception) -> None:
+        """A store has failed: those that guard one have said so already."""
+        if not isinstance(error, StoreUnavailableError):
+            _complain(self._store, error)
 
 
-class Tally:
-    """What a layer's memory has been good for: counts, tokens and money. Thread-safe.
+def _encoded(answer: KeptAnswer) -> tuple[bytes, str]:
+    """The bytes of an answer, or why there are none."""
+    try:
+        return encode_answer(answer), ""
+    except TypeError:
+        return b"", "formless"
 
-    One for each (layer, namespace, store) of a process, kept in `ports.stores.local`. `KeptAnswers`
-    counts misses, what it stores and what fails; a layer counts hits, for it knows whether it used
-    what was found.
-    """
 
-    def hit(self, answer: KeptAnswer, *, stale: bool = False) -> None:
-        """An answer has been used instead of a call."""
-        raise NotImplementedError
+def _complain(store: object, error: Exception) -> None:
+    """Say once of each kind of store and error; not what it says, which may quote what it got."""
+    said = type(store).__name__, type(error).__name__
+    if said not in _said and len(_said) < _MOST_SAID:
+        _said.add(said)
+        logger.warning("The blob store %s failed (%s): nothing is kept or found there.", *said)
 
-    def miss(self, why: str) -> None:
-        """There was none that could be used."""
-        raise NotImplementedError
+
+_said: set[tuple[str, str]] = set()
+_MOST_SAID: Final = 100
+
+
+# --- one for each store and key ------------------------------------------------------------------
+
+
+@attrs.frozen
+class _Way:
+    """How one store is used with one key."""
+
+    packer: Packer
+    guard: BlobStore | None  # None where the store needs none: what is known of it must not hold it
 
 
 async def kept_answers(
     layer: str, namespace: str, store: BlobStore | None, packing: Packing, ports: Ports
 ) -> KeptAnswers:
-    """The answers of a layer in the store (None: the pipeline's own), made once and kept.
+    """The answers of a layer in the store (None: the pipeline's own).
+
+    What is counted, and the keys made of the secret, are kept with the store. Without a key nothing
+    is awaited; with one, its source is asked each time, so that a rotated key is taken up.
 
     Raises:
-        ConfigurationError: If the store is shared and the packing has no key.
+        ConfigurationError: If the store is shared and the packing has no key, or the key is short.
         SecretError: If the key cannot be had.
     """
-    raise NotImplementedError
+    given = ports.stores.blobs if store is None else store
+    secret = None if packing.key is None else await packing.key.fetch(ports=ports)
+    shelf = _shelf(given, ports)
+    if packing.encrypt and not _loaded:
+        await ports.thread(import_sealing)
+        _loaded.append(True)
+
+    def make() -> _Way:
+        return _way(layer, given, packing, secret, ports)
+
+    way = shelf.get((packing, secret, ports.monotonic), make)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    tally = shelf.get((layer, namespace), Tally)
+    return KeptAnswers(layer, namespace, way.guard or given, way.packer, tally=tally, ports=ports)
 
 
-def why_not_kept(
-    request: Request[object], ending: Ending, *, truncated: bool = False, substitutes: bool = False
-) -> str:
-    """Why an answer may not be kept; empty if it may.
+def _way(layer: str, store: BlobStore, packing: Packing, secret: str | None, ports: Ports) -> _Way:
+    if secret is None and getattr(store, "shared", False):
+        raise ConfigurationError(
+            f"The layer {layer!r} would keep answers where others can write, and has no key to "
+            "tell its own by.",
+            hint="Give one: packing=Packing(key='env:CACHE_KEY').",
+            layer=layer,
+        )
+    data = None if secret is None else secret.encode("utf-8", "surrogatepass")
+    guard = guarded(store, ports.monotonic)
+    return _Way(Packer(packing, data), None if guard is store else guard)
 
-    Kept are answers that ended well, with `stop` or `tool_calls` in every choice (`length` too,
-    with `truncated`), without a refusal, and that this very call's model turn has attempted: not
-    what it shares with another call, and not what was replayed. One from a target that only stood
-    in for another one is kept with `substitutes`.
-    """
-    raise NotImplementedError
+
+_loaded: list[bool] = []
+_shelves: WeakKeyDictionary[Any, LocalObjects] = WeakKeyDictionary()
+_lock = fork_safe_lock()
+_MOST_WAYS: Final = 1000
 
 
-def replayed(request: Request[object], answer: KeptAnswer, *, piece: int) -> Response:
-    """A kept answer as the response to a request: complete, with `head.cached`.
+def _shelf(store: BlobStore, ports: Ports) -> LocalObjects:
+    """What is known of a store: kept no longer than the store is."""
+    try:
+        with _lock:
+            found = _shelves.get(store)
+        if found is None:
+            new = LocalObjects(max_objects=_MOST_WAYS)
+            with _lock:
+                found = _shelves.setdefault(store, new)
+    except TypeError:  # nothing can refer to it weakly
+        name = ("shared", "kept answers", str(id(store)))
+        return ports.stores.local.get(name, lambda: _Held(store)).shelf
+    return found
 
-    For a request that wants a stream, texts come in pieces of at most `piece` characters.
-    """
-    raise NotImplementedError
+
+class _Held:
+    """What is known of a store, which is held so that its number stays its own."""
+
+    def __init__(self, store: BlobStore) -> None:
+        self.store = store
+        self.shelf = LocalObjects(max_objects=_MOST_WAYS)

@@ -1,84 +1,121 @@
-"""Keyed bytes in memory, bounded in bytes, least recently used first out."""
+"""Keyed bytes in memory, bounded in bytes and, if wanted, in number."""
 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Final, TypeVar
 
-import attrs
-
+from lamella._errors import ConfigurationError
 from lamella._fork_locks import fork_safe_lock
+from lamella._memory_eviction import Entry, EvictionName, Room, eviction_of
 from lamella._memory_expiry import Expiries
 from lamella._stores import Blob, BlobInfo, BlobPage
 
-ENTRY_OVERHEAD = 512
-"""Bytes an entry counts beside its own: what the tables around it take, rounded up."""
+T = TypeVar("T")
+
+ENTRY_OVERHEAD = 832
+"""Bytes an entry counts beside its own: what the tables around it take at most, as measured."""
+
+TAG_OVERHEAD = 288
+"""Bytes that each of its tags counts beside its text, likewise."""
 
 _SWEEP = 128  # expired entries that one operation clears away, so that none of them takes long
-_CHUNK = 500  # keys that a purge forgets before it lets others run
-
-
-@attrs.define(eq=False)
-class _Entry:
-    data: bytes
-    put_at: float
-    expires: float
-    tags: frozenset[str]
-    size: int
+_CHUNK = 500  # keys that are looked at before others get the lock, or the loop
+_PAGE = 1_000  # entries that a page of a listing looks at, and at least ...
+_PAGES = 64  # ... this share of all: each page copies a list of them
 
 
 class MemoryBlobs:
     """The memory default of `BlobStore`: thread-safe, for any number of event loops.
 
+    What goes when there is no more room depends on the operations alone, not on chance, on the
+    process or on how fast they come; expired entries go before any other.
+
     Args:
         monotonic: The clock, in seconds.
-        max_bytes: What all entries may take together. An entry counts its data, key, tags and
-            `ENTRY_OVERHEAD`. Beyond that the least recently used go.
+        max_bytes: What all entries may take together. An entry counts its data, its key and
+            `ENTRY_OVERHEAD`, and for each tag its text and `TAG_OVERHEAD`. Beyond that, some go.
         max_entry_bytes: What one entry may take; more is refused with a ValueError.
+        max_entries: How many there may be; None for as many as the bytes allow.
+        eviction: Who goes: `"lru"`, `"lfu"`, `"fifo"` or `"tinylfu"`. What has just been put
+            stays at least until the next put.
 
     Attributes:
         instant: That nobody ever waits for it, so that it needs no guard.
+
+    Raises:
+        ConfigurationError: If there is no such order of eviction, or `max_entries` is no number.
+        ValueError: If a bound is too small to keep anything.
     """
 
     instant: Final = True
 
     def __init__(
-        self, *, monotonic: Callable[[], float], max_bytes: int, max_entry_bytes: int
+        self,
+        *,
+        monotonic: Callable[[], float],
+        max_bytes: int,
+        max_entry_bytes: int,
+        max_entries: int | None = None,
+        eviction: EvictionName = "lru",
     ) -> None:
         if not ENTRY_OVERHEAD < max_entry_bytes <= max_bytes:
             raise ValueError(
                 f"MemoryBlobs: max_entry_bytes {max_entry_bytes!r} must be above {ENTRY_OVERHEAD} "
                 f"and no more than max_bytes {max_bytes!r}."
             )
+        if max_entries is not None and (type(max_entries) is not int or max_entries < 1):
+            raise ConfigurationError(
+                f"MemoryBlobs(max_entries={max_entries!r}): give a whole number, 1 or more, or "
+                "None for as many as max_bytes allows."
+            )
+        room = Room(max_bytes, max_entries, ENTRY_OVERHEAD)
+        self._eviction = eviction_of("MemoryBlobs", eviction, room)
         self._monotonic = monotonic
         self._max_bytes = max_bytes
         self._max_entry_bytes = max_entry_bytes
+        self._max_entries = room.most
         self._lock = fork_safe_lock()
-        self._entries: OrderedDict[str, _Entry] = OrderedDict()
-        self._tagged: dict[str, set[str]] = {}
+        self._entries: dict[str, Entry] = {}  # in the order of their numbers, as all tables here
+        self._tagged: dict[str, dict[str, Entry]] = {}
         self._expiries = Expiries()
+        self._number = 0
         self._size = 0
+        self._evicted = 0
 
     @property
     def size(self) -> int:
         """The bytes that the entries take, as `max_bytes` counts them."""
         return self._size
 
+    @property
+    def count(self) -> int:
+        """How many entries there are, those included that have expired and are not cleared yet."""
+        return len(self._entries)
+
+    @property
+    def evicted(self) -> int:
+        """How many entries had to make room so far, though they had not expired."""
+        return self._evicted
+
     async def get(self, key: str) -> Blob | None:
         """The value under `key`, or None if there is none or it has expired."""
         with self._lock:
             now = self._monotonic()
-            self._sweep(now)
-            entry = self._entries.get(key)
-            if entry is None:
-                return None
-            if entry.expires <= now:
-                self._forget(key, entry)
-                return None
-            self._entries.move_to_end(key)
-        return Blob(entry.data, max(0.0, now - entry.put_at), entry.tags)
+            entry = self._look(key, now)
+        return None if entry is None else _blob(entry, now)
+
+    async def get_many(self, keys: Sequence[str]) -> Mapping[str, Blob]:
+        """The values under these keys, of those that there are and have not expired."""
+        found: dict[str, Blob] = {}
+        for chunk in _chunks(keys):
+            with self._lock:
+                now = self._monotonic()
+                entries = [self._look(key, now) for key in chunk]
+            found.update((entry.key, _blob(entry, now)) for entry in entries if entry is not None)
+        return found
 
     async def put(
         self, key: str, data: bytes, *, ttl: float | None = None, tags: frozenset[str] = frozenset()
@@ -88,37 +125,7 @@ class MemoryBlobs:
         Raises:
             ValueError: If the entry is above `max_entry_bytes`, or `ttl` not a number.
         """
-        if ttl is not None and math.isnan(ttl):
-            raise ValueError(
-                "MemoryBlobs.put: ttl is nan; give seconds, or None to keep the value."
-            )
-        data, tags = bytes(data), frozenset(tags)
-        size = ENTRY_OVERHEAD + len(data) + _text_size(key) + sum(map(_text_size, tags))
-        if size > self._max_entry_bytes:
-            # The key is left out of the message: it may name a person.
-            raise ValueError(
-                f"MemoryBlobs.put: an entry of {size} bytes is above max_entry_bytes "
-                f"{self._max_entry_bytes}; keep less, or make the store with a higher limit."
-            )
-        with self._lock:
-            now = self._monotonic()
-            self._sweep(now)
-            old = self._entries.get(key)
-            if old is not None:
-                self._forget(key, old)
-            if ttl is None or ttl > 0:
-                expires = math.inf if ttl is None else now + ttl
-                self._keep(key, _Entry(data, now, expires, tags, size))
-
-    async def delete(self, key: str) -> bool:
-        """Forget `key`; whether it was there."""
-        with self._lock:
-            return self._delete(key, self._entries.get(key), self._monotonic())
-
-    async def get_many(self, keys: Sequence[str]) -> Mapping[str, Blob]:
-        """The values under these keys, of those that there are."""
-        found = {key: await self.get(key) for key in keys}
-        return {key: blob for key, blob in found.items() if blob is not None}
+        self._put_all([self._checked(key, data, ttl, frozenset(tags))], ttl)
 
     async def put_many(
         self,
@@ -127,30 +134,49 @@ class MemoryBlobs:
         ttl: float | None = None,
         tags: frozenset[str] = frozenset(),
     ) -> None:
-        """Keep each of the values; see `BlobStore.put_many`."""
-        for key, data in values.items():
-            await self.put(key, data, ttl=ttl, tags=tags)
+        """Keep each of the values; see `BlobStore.put_many`.
+
+        Raises:
+            ValueError: If one of them is above `max_entry_bytes`, or `ttl` not a number; then none
+                was put.
+        """
+        tags = frozenset(tags)
+        entries = [self._checked(key, data, ttl, tags) for key, data in values.items()]
+        for chunk in _chunks(entries):
+            self._put_all(chunk, ttl)
+
+    async def delete(self, key: str) -> bool:
+        """Forget `key`; whether it was there."""
+        with self._lock:
+            entry = self._entries.get(key)
+            return entry is not None and self._delete(entry, self._monotonic())
 
     async def entries(
         self, *, prefix: str = "", tag: str | None = None, cursor: str = ""
     ) -> BlobPage:
-        """What is kept, on one page; see `BlobStore.entries`."""
+        """A page of what is kept, in the order in which it was put; see `BlobStore.entries`.
+
+        It lets the loop run before each page but the first.
+        """
+        after = _after(cursor)
+        if cursor:
+            import anyio.lowlevel
+
+            await anyio.lowlevel.checkpoint()
         with self._lock:
             now = self._monotonic()
-            keys = self._entries if tag is None else self._tagged.get(tag, ())
-            found = [(key, self._entries[key]) for key in keys if key.startswith(prefix)]
+            there = self._all(tag)
+        # What is put anew while the listing goes on gets a higher number: it is still to come.
+        start = bisect_right(there, after, key=_number)
+        page = there[start : start + max(_PAGE, len(there) // _PAGES)]
+        more = start + len(page) < len(there)
         return BlobPage(
             [
-                BlobInfo(
-                    key,
-                    len(entry.data),
-                    max(0.0, now - entry.put_at),
-                    None if entry.expires == math.inf else entry.expires - now,
-                    entry.tags,
-                )
-                for key, entry in found
-                if entry.expires > now
-            ]
+                _info(entry, now)
+                for entry in page
+                if entry.expires > now and entry.key.startswith(prefix)
+            ],
+            str(page[-1].number) if more else "",
         )
 
     async def tagged(self, tag: str) -> Mapping[str, Blob]:
@@ -158,14 +184,13 @@ class MemoryBlobs:
         with self._lock:
             now = self._monotonic()
             self._sweep(now)
-            found = [(key, self._entries[key]) for key in self._tagged.get(tag, ())]
-            for key, _ in found:
-                self._entries.move_to_end(key)
-        return {
-            key: Blob(entry.data, max(0.0, now - entry.put_at), entry.tags)
-            for key, entry in found
-            if entry.expires > now
-        }
+            found = self._all(tag)
+        for chunk in _chunks(found):
+            with self._lock:
+                for entry in chunk:
+                    if self._entries.get(entry.key) is entry:
+                        self._eviction.used(entry)
+        return {entry.key: _blob(entry, now) for entry in found if entry.expires > now}
 
     async def purge(self, *, prefix: str = "", tag: str | None = None) -> int:
         """Forget what is there now with the prefix and the tag; see `BlobStore.purge`.
@@ -175,54 +200,144 @@ class MemoryBlobs:
         import anyio.lowlevel
 
         with self._lock:
-            entries = self._entries
-            keys = entries if tag is None else self._tagged.get(tag, ())
             # The entries too: what is put while a long purge runs is newer than the purge.
-            found = [(key, entries[key]) for key in keys if key.startswith(prefix)]
+            found = self._all(tag)
         count = 0
-        for start in range(0, len(found), _CHUNK):
-            if start:
+        for place, chunk in enumerate(_chunks(found)):
+            if place:
                 await anyio.lowlevel.checkpoint()
+            those = [entry for entry in chunk if entry.key.startswith(prefix)]
             with self._lock:
                 now = self._monotonic()
-                for key, entry in found[start : start + _CHUNK]:
-                    if self._entries.get(key) is entry:
-                        count += self._delete(key, entry, now)
+                for entry in those:
+                    if self._entries.get(entry.key) is entry:
+                        count += self._delete(entry, now)
         return count
 
     async def aclose(self) -> None:
         """Nothing is held open. What is kept stays, for others may use the same store."""
 
-    def _delete(self, key: str, entry: _Entry | None, now: float) -> bool:
+    def _checked(self, key: str, data: bytes, ttl: float | None, tags: frozenset[str]) -> Entry:
+        if ttl is not None and math.isnan(ttl):
+            raise ValueError(
+                "MemoryBlobs.put: ttl is nan; give seconds, or None to keep the value."
+            )
+        data = bytes(data)
+        size = ENTRY_OVERHEAD + len(data) + _text_size(key)
+        if tags:
+            size += sum(TAG_OVERHEAD + _text_size(tag) for tag in tags)
+        if size > self._max_entry_bytes:
+            # The key is left out of the message: it may name a person.
+            raise ValueError(
+                f"MemoryBlobs.put: an entry of {size} bytes is above max_entry_bytes "
+                f"{self._max_entry_bytes}; keep less, or make the store with a higher limit."
+            )
+        return Entry(key, data, 0.0, math.inf, tags, size, 0)
+
+    def _put_all(self, entries: Iterable[Entry], ttl: float | None) -> None:
+        """Keep what `_checked` has made, at once."""
+        with self._lock:
+            now = self._monotonic()
+            self._sweep(now)
+            for entry in entries:
+                old = self._entries.get(entry.key)
+                if old is not None:
+                    self._forget(old)
+                if ttl is None or ttl > 0:
+                    entry.put_at = now
+                    if ttl is not None:
+                        entry.expires = now + ttl
+                    self._keep(entry, old, now)
+
+    def _look(self, key: str, now: float) -> Entry | None:
+        if self._expiries.soonest <= now:
+            self._sweep(now)
+        entry = self._entries.get(key)
         if entry is None:
-            return False
-        self._forget(key, entry)
+            return None
+        if entry.expires <= now:
+            self._forget(entry)
+            return None
+        self._eviction.used(entry)
+        return entry
+
+    def _all(self, tag: str | None) -> list[Entry]:
+        """Those that there are, or that have the tag, the first put first."""
+        return list((self._entries if tag is None else self._tagged.get(tag, {})).values())
+
+    def _delete(self, entry: Entry, now: float) -> bool:
+        self._forget(entry)
         return entry.expires > now
 
-    def _keep(self, key: str, entry: _Entry) -> None:
+    def _keep(self, entry: Entry, old: Entry | None, now: float) -> None:
+        while self._size + entry.size > self._max_bytes or len(self._entries) >= self._max_entries:
+            self._make_room(entry, now)
+        self._number += 1
+        entry.number = self._number
         self._size += entry.size
-        while self._size > self._max_bytes:
-            oldest = next(iter(self._entries))
-            self._forget(oldest, self._entries[oldest])
-        self._entries[key] = entry
+        self._entries[entry.key] = entry
         for tag in entry.tags:
-            self._tagged.setdefault(tag, set()).add(key)
+            self._tagged.setdefault(tag, {})[entry.key] = entry
         if entry.expires < math.inf:
-            self._expiries.set(key, entry.expires)
+            self._expiries.set(entry.key, entry.expires)
+        self._eviction.added(entry, old)
 
-    def _forget(self, key: str, entry: _Entry) -> None:
+    def _make_room(self, coming: Entry, now: float) -> None:
+        for key in self._expiries.due(now, most=1):
+            self._forget(self._entries[key])
+            return
+        self._evicted += 1
+        self._forget(self._eviction.next_out(coming))
+
+    def _forget(self, entry: Entry) -> None:
+        key = entry.key
         del self._entries[key]
         self._size -= entry.size
-        self._expiries.discard(key)
+        self._eviction.removed(entry)
+        if entry.expires < math.inf:
+            self._expiries.discard(key)
         for tag in entry.tags:
-            keys = self._tagged[tag]
-            keys.discard(key)
-            if not keys:
+            same = self._tagged[tag]
+            del same[key]
+            if not same:
                 del self._tagged[tag]
 
     def _sweep(self, now: float) -> None:
         for key in self._expiries.due(now, most=_SWEEP):
-            self._forget(key, self._entries[key])
+            self._forget(self._entries[key])
+
+
+def _blob(entry: Entry, now: float) -> Blob:
+    return Blob(entry.data, max(0.0, now - entry.put_at), entry.tags)
+
+
+def _info(entry: Entry, now: float) -> BlobInfo:
+    expires_in = None if entry.expires == math.inf else entry.expires - now
+    age = max(0.0, now - entry.put_at)
+    return BlobInfo(entry.key, len(entry.data), age, expires_in, entry.tags)
+
+
+def _number(entry: Entry) -> int:
+    return entry.number
+
+
+def _after(cursor: str) -> int:
+    """The number that a page ended with.
+
+    Raises:
+        ValueError: If the cursor is none of a listing's.
+    """
+    if cursor and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 20):
+        raise ValueError(
+            f"MemoryBlobs.entries: {cursor!r} is no cursor; give the last page's, or none."
+        )
+    return int(cursor) if cursor else 0
+
+
+def _chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """The items in runs of `_CHUNK`."""
+    for start in range(0, len(items), _CHUNK):
+        yield items[start : start + _CHUNK]
 
 
 def _text_size(text: str) -> int:

@@ -14,6 +14,7 @@ from typing import Final
 from lamella._fork_locks import fork_safe_lock
 from lamella._local_state import LocalObjects
 from lamella._memory_blobs import MemoryBlobs
+from lamella._memory_eviction import EvictionName
 from lamella._memory_leases import MemoryLeases
 from lamella._memory_records import MemoryRecords
 from lamella._stores import Stores
@@ -21,11 +22,13 @@ from lamella._stores import Stores
 MEBIBYTE: Final = 1024 * 1024
 
 
-def memory_stores(
+def memory_stores(  # noqa: PLR0913 - a bound for each need, by name
     *,
     monotonic: Callable[[], float] = time.monotonic,  # noqa: TID251 - the real port's clock
     max_blob_bytes: int = 64 * MEBIBYTE,
     max_entry_bytes: int = 8 * MEBIBYTE,
+    max_entries: int | None = None,
+    eviction: EvictionName = "lru",
     max_limits: int = 100_000,
     max_records: int = 10_000,
     max_objects: int = 10_000,
@@ -34,21 +37,27 @@ def memory_stores(
 
     Args:
         monotonic: The clock of times to live, ages, rates and leases, in seconds.
-        max_blob_bytes: What all blobs may take together, with their keys; then the least recently
-            used go.
+        max_blob_bytes: What all blobs may take together, with their keys; then some go.
         max_entry_bytes: What one blob may take; a larger one is refused with a ValueError. At most
             `max_blob_bytes`.
+        max_entries: How many blobs there may be; None for as many as the bytes allow.
+        eviction: Which blobs go: `"lru"`, `"lfu"`, `"fifo"` or `"tinylfu"`; see `memory_blobs`.
         max_limits: How many limits may be in use at a time; then reservations that need another one
             are refused. About 1 KB each.
         max_records: How many records of one stream are kept; then the oldest go.
         max_objects: How many local objects are kept; then the least recently used go.
 
     Raises:
+        ConfigurationError: If there is no such order of eviction, or `max_entries` is no number.
         ValueError: If a bound is too small to keep anything.
     """
     return Stores(
         blobs=MemoryBlobs(
-            monotonic=monotonic, max_bytes=max_blob_bytes, max_entry_bytes=max_entry_bytes
+            monotonic=monotonic,
+            max_bytes=max_blob_bytes,
+            max_entry_bytes=max_entry_bytes,
+            max_entries=max_entries,
+            eviction=eviction,
         ),
         leases=MemoryLeases(monotonic=monotonic, max_buckets=max_limits),
         records=MemoryRecords(max_records=max_records),
@@ -57,21 +66,34 @@ def memory_stores(
 
 
 def memory_blobs(
-    *, max_bytes: int = 64 * MEBIBYTE, max_entry_bytes: int = 8 * MEBIBYTE
+    *,
+    max_bytes: int = 64 * MEBIBYTE,
+    max_entry_bytes: int = 8 * MEBIBYTE,
+    max_entries: int | None = None,
+    eviction: EvictionName = "lru",
 ) -> MemoryBlobs:
     """A blob store in memory, which shares nothing with any other; by name `memory`.
 
     Args:
-        max_bytes: What all blobs may take together, with their keys.
-        max_entry_bytes: What one blob may take.
+        max_bytes: What all blobs may take together, with their keys; then some go.
+        max_entry_bytes: What one blob may take; a larger one is refused with a ValueError. At most
+            `max_bytes`.
+        max_entries: How many blobs there may be; None for as many as the bytes allow.
+        eviction: Which blobs go. `"lru"`: those not used for longest. `"lfu"`: those used least
+            often, of late (LFU with dynamic ageing). `"fifo"`: those put first. `"tinylfu"`: those
+            used least often of late, where what is new has to have been asked for more often than
+            what it would displace (W-TinyLFU), so that a scan displaces nothing.
 
     Raises:
+        ConfigurationError: If there is no such order of eviction, or `max_entries` is no number.
         ValueError: If a bound is too small to keep anything.
     """
     return MemoryBlobs(
         monotonic=time.monotonic,  # noqa: TID251 - the real port's clock
         max_bytes=max_bytes,
         max_entry_bytes=max_entry_bytes,
+        max_entries=max_entries,
+        eviction=eviction,
     )
 
 

@@ -6,7 +6,9 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from lamella._chat import ChatRequest
+from lamella._embeddings import EmbeddingRequest
 from lamella._errors import LamellaError, TargetsFailedError
+from lamella._moderation import ModerationRequest
 from lamella._outcomes import Outcome
 from lamella._parts import Opaque
 from lamella._requests import Request
@@ -48,6 +50,14 @@ def repeatable(request: Request[Any]) -> bool:
     two are one.
     """
     return request.context.idempotency_key is not None or stateless(request)
+
+
+def deterministic(request: Request[Any]) -> bool:
+    """Whether the same request is to have the same answer each time."""
+    seen: object = request
+    if isinstance(seen, ChatRequest):
+        return seen.temperature == 0 or seen.seed is not None
+    return isinstance(seen, EmbeddingRequest | ModerationRequest)
 
 
 def maybe_processed(error: LamellaError) -> bool:

@@ -69,6 +69,7 @@ With --debug, anywhere on the line, failures show where they come from.
 
 Commands:
   audit: Verify, prove, check, export, head, erase.
+  cache: Stats, list, purge, clear, warm.
   chat: Talk to a model: each line is a question, and all that was said goes along.
   explain: Show a preset's layers, outermost first, and where it comes from.
   mock: Serve the embedded provider over HTTP until Ctrl-C, in the words of many providers.

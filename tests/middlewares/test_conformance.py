@@ -10,9 +10,10 @@ from typing import Any
 import anyio.lowlevel
 import pytest
 
-from lamella import Secret
+from lamella import EmbeddingRequest, EmbeddingResponse, Secret
 from lamella.testing import check_middleware
 from lamella_middlewares.audit import Audit
+from lamella_middlewares.cache import Cache, Stale
 from lamella_middlewares.circuit_breaker import CircuitBreaker
 from lamella_middlewares.concurrency import Concurrency
 from lamella_middlewares.cost import Cost
@@ -24,9 +25,11 @@ from lamella_middlewares.hold import Hold
 from lamella_middlewares.load_shed import LoadShed
 from lamella_middlewares.log import Log
 from lamella_middlewares.pii import PII
+from lamella_middlewares.prompt_cache import PromptCache
 from lamella_middlewares.rate_limit import RateLimit
 from lamella_middlewares.retry import Retry
 from lamella_middlewares.route import Route
+from lamella_middlewares.semantic_cache import SemanticCache
 from lamella_middlewares.single_flight import SingleFlight
 from lamella_middlewares.timeout import Timeout
 from lamella_middlewares.watch import Watch
@@ -44,6 +47,11 @@ async def nothing_wrong(inspection: Inspection) -> Verdict:
     return allow()
 
 
+async def embedding(request: EmbeddingRequest) -> EmbeddingResponse:
+    """An embedder to which all texts are alike."""
+    return EmbeddingResponse.of([[1.0, 0.0]] * len(request.inputs))
+
+
 def audit(**options: Any) -> Audit:
     """An audit log in a directory of its own, which goes with the test."""
     directory = TemporaryDirectory(prefix="lamella-audit-", ignore_cleanup_errors=True)
@@ -58,6 +66,10 @@ LAYERS: dict[str, Callable[[], Any]] = {
     "fallback": lambda: Fallback(["other"]),
     "retry": Retry,
     "route": lambda: Route([{"name": "one"}, {"name": "two"}]),
+    "semantic_cache": lambda: SemanticCache(embedding, tenant="shared"),
+    "semantic_cache, everything": lambda: SemanticCache(embedding, when="all", tenant="shared"),
+    "cache": Cache,
+    "cache, all of it": lambda: Cache(when="all", jitter=0, piece=5, stale=Stale(60, 60)),
     "single_flight": SingleFlight,
     "load_shed": lambda: LoadShed(3),
     "concurrency": lambda: Concurrency(3),
@@ -80,6 +92,8 @@ LAYERS: dict[str, Callable[[], Any]] = {
     "pii": PII,
     "pii, answers too": lambda: PII(direction="both", strategies={"email": "redact"}),
     "pii, answers whole": lambda: PII(direction="both", strategies={"us_ssn": "block"}),
+    "prompt_cache": PromptCache,
+    "prompt_cache, a key of its own": lambda: PromptCache(key=lambda request: request.model),
     "watch": lambda: Watch(on_request=ignore, on_event=ignore, on_response=ignore, on_error=ignore),
 }
 

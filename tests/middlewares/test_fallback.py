@@ -176,6 +176,20 @@ async def test_a_success_asks_nobody_else() -> None:
     assert (response.text, backup.requests, response.trace.notes) == ("fine", [], [])
 
 
+async def test_attempts_say_whether_they_stand_in() -> None:
+    """The first target is the one that was meant, tried again or not; every other one stands in."""
+    nested = Pipeline([Fallback([named("spare", "fine")])], down("far"), ports=virtual_ports())
+    response = await ask(pipeline([Fallback(["other", nested])], down("own")))
+    assert [(attempt.model, attempt.substitute) for attempt in response.trace.attempts] == [
+        ("m", False),
+        ("other", True),
+        ("m", True),
+        ("m", True),
+    ]
+    whole = await ask(pipeline([Fallback(["other"])], named("own", "fine")))
+    assert [attempt.substitute for attempt in whole.trace.attempts] == [False]
+
+
 async def test_a_committed_stream_never_switches() -> None:
     """Once the caller has seen a word, the error is the caller's; `run` has shown nothing."""
     cut = ["one", ConnectionLostError("x")]

@@ -360,8 +360,8 @@ class Sick:
         await self._do(tag)
         return {}
 
-    async def put(self, key: str, data: bytes, **more: Any) -> None:
-        await self._do(key, data)
+    async def put_many(self, values: dict[str, bytes], **more: Any) -> None:
+        await self._do(values)
 
     async def purge(self, *, prefix: str = "", tag: str | None = None) -> int:
         await self._do(tag)
@@ -467,6 +467,27 @@ def _context() -> Any:
     return _Waits()
 
 
+async def test_all_values_of_a_call_are_written_at_once() -> None:
+    """However many there are, the store is asked twice: what it has, and to keep what is new."""
+    asked: list[str] = []
+    ports = virtual_ports()
+    blobs: Any = ports.stores.blobs
+
+    class Counting:
+        async def tagged(self, tag: str) -> Any:
+            asked.append("tagged")
+            return await blobs.tagged(tag)
+
+        async def put_many(self, values: dict[str, bytes], **more: Any) -> None:
+            asked.append(f"put {len(values)}")
+            await blobs.put_many(values, **more)
+
+    ports = attrs.evolve(ports, stores=attrs.evolve(ports.stores, blobs=_as_store(Counting())))
+    pipeline, _ = sessions(echo, ports=ports)
+    await pipeline.run(say(" ".join(f"user{number}@example.com" for number in range(40))))
+    assert asked == ["tagged", "put 40"]
+
+
 async def test_the_provider_is_asked_once_what_is_kept_is_kept() -> None:
     """Values are written before the request leaves, so that no answer can be unreadable."""
     order: list[str] = []
@@ -476,9 +497,9 @@ async def test_the_provider_is_asked_once_what_is_kept_is_kept() -> None:
     class Noting:
         tagged = blobs.tagged
 
-        async def put(self, *given: Any, **more: Any) -> None:
+        async def put_many(self, *given: Any, **more: Any) -> None:
             order.append("put")
-            await blobs.put(*given, **more)
+            await blobs.put_many(*given, **more)
 
     ports = attrs.evolve(ports, stores=attrs.evolve(ports.stores, blobs=_as_store(Noting())))
 

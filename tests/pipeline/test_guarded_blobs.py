@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import weakref
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import anyio
@@ -21,6 +21,7 @@ from lamella import (
     StoreUnavailableError,
 )
 from lamella._memory_blobs import MemoryBlobs
+from lamella._stores import BlobPage
 from lamella.testing import Scripted, check_blob_store, virtual_ports
 
 pytestmark = pytest.mark.anyio
@@ -56,8 +57,25 @@ class Remote:
     ) -> None:
         await self._do(lambda: self.memory.put(key, data, ttl=ttl, tags=tags))
 
+    async def get_many(self, keys: Sequence[str]) -> Mapping[str, Blob]:
+        return await self._do(lambda: self.memory.get_many(keys))
+
+    async def put_many(
+        self,
+        values: Mapping[str, bytes],
+        *,
+        ttl: float | None = None,
+        tags: frozenset[str] = frozenset(),
+    ) -> None:
+        await self._do(lambda: self.memory.put_many(values, ttl=ttl, tags=tags))
+
     async def delete(self, key: str) -> bool:
         return await self._do(lambda: self.memory.delete(key))
+
+    async def entries(
+        self, *, prefix: str = "", tag: str | None = None, cursor: str = ""
+    ) -> BlobPage:
+        return await self._do(lambda: self.memory.entries(prefix=prefix, tag=tag, cursor=cursor))
 
     async def tagged(self, tag: str) -> Mapping[str, Blob]:
         return await self._do(lambda: self.memory.tagged(tag))

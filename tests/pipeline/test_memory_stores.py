@@ -18,7 +18,7 @@ import pytest
 
 from lamella._errors import MisuseError
 from lamella._local_state import LocalObjects
-from lamella._memory_blobs import ENTRY_OVERHEAD, MemoryBlobs
+from lamella._memory_blobs import ENTRY_OVERHEAD, TAG_OVERHEAD, MemoryBlobs
 from lamella._memory_leases import MemoryLeases
 from lamella._memory_records import MemoryRecords
 from lamella._memory_stores import memory_stores, process_stores
@@ -69,13 +69,15 @@ class TestBlobs:
 
     async def test_keys_and_tags_count(self, clock: ManualClock) -> None:
         """The bound holds for all that an entry takes, not for its data alone."""
-        blobs = blobs_of(clock, entries=2, size=100)
+        blobs = blobs_of(clock, entries=2, size=100 + TAG_OVERHEAD)
         await blobs.put("k" * 50, b"", tags=frozenset({"t" * 50}))
-        assert blobs.size == ENTRY_OVERHEAD + 100
-        with pytest.raises(ValueError, match="above max_entry_bytes 612"):
+        assert blobs.size == ENTRY_OVERHEAD + TAG_OVERHEAD + 100
+        with pytest.raises(
+            ValueError, match="an entry of 1221 bytes is above max_entry_bytes 1220"
+        ):
             await blobs.put("k" * 50, b"x", tags=frozenset({"t" * 50}))
         with pytest.raises(ValueError, match="keep less"):
-            await blobs.put("ключ", b"x" * 85)
+            await blobs.put("ключ", b"x" * (85 + TAG_OVERHEAD))
 
     async def test_a_value_too_large_changes_nothing(self, clock: ManualClock) -> None:
         """What is refused leaves what was there, and the message does not show the key."""
@@ -90,7 +92,7 @@ class TestBlobs:
 
     async def test_what_has_expired_makes_room_before_what_lives(self, clock: ManualClock) -> None:
         """An expired entry is removed, with its bytes, before a living one is evicted."""
-        blobs = blobs_of(clock)
+        blobs = blobs_of(clock, size=100 + TAG_OVERHEAD)
         await blobs.put("living", b"x" * 90)
         for key in ("b", "c"):
             await blobs.put(key, b"x" * 90, ttl=1.0, tags=frozenset({"t"}))
@@ -101,7 +103,7 @@ class TestBlobs:
 
     async def test_the_size_comes_back_to_nothing(self, clock: ManualClock) -> None:
         """Replacing, deleting, purging and expiring each give their bytes back."""
-        blobs = blobs_of(clock, entries=2000)
+        blobs = blobs_of(clock, entries=2000, size=100 + TAG_OVERHEAD)
         for number in range(1500):
             await blobs.put(f"{number}", b"x", ttl=1.0 if number % 3 else None)
             await blobs.put(f"{number}", b"yy", tags=frozenset({f"{number % 7}"}))
@@ -405,7 +407,8 @@ class TestThreads:
 
     def test_blobs_and_records_stay_whole(self, clock: ManualClock, anyio_backend: str) -> None:
         """Sizes, tags, ids and numbers agree after threads have worked on the same keys."""
-        blobs, records = blobs_of(clock, entries=20), MemoryRecords(max_records=1000)
+        blobs = blobs_of(clock, entries=20, size=100 + TAG_OVERHEAD)
+        records = MemoryRecords(max_records=1000)
 
         async def work(number: int) -> None:
             for each in range(60):

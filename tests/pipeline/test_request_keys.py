@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import enum
 import math
+import random
 import subprocess
 import sys
 import types
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import lamella
 from lamella import (
     Audio,
     ChatRequest,
@@ -98,6 +100,8 @@ EMBEDDING = EmbeddingRequest.of(["a", "b"], model="e", dimensions=3, extra=EXTRA
 MODERATION = ModerationRequest.of(
     ["a", [Text("b", extra=EXTRA), Image(url="https://example.com/a.png")]], model="o", extra=EXTRA
 )
+COUNTING = TokenCountRequest.of(EVERYTHING, model="c", extra=EXTRA)
+REQUESTS = (EVERYTHING, EMBEDDING, MODERATION, COUNTING)
 
 
 # --- every field counts ------------------------------------------------------------------------
@@ -154,9 +158,7 @@ def variants(record: Any) -> Iterator[tuple[type, str, Any]]:
             yield kind, field.name, other
 
 
-@pytest.mark.parametrize(
-    "request_", [EVERYTHING, EMBEDDING, MODERATION], ids=["chat", "embedding", "moderation"]
-)
+@pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: request.operation)
 def test_every_field_counts(request_: Request[Any]) -> None:
     """Whatever is changed, however deep, gives another key, and no two changes the same one."""
     keys: dict[str, Any] = {request_key(request_): request_}
@@ -182,12 +184,20 @@ def _plain(value: Any) -> Any:
     return type(value), {name: _plain(getattr(value, name)) for name in names}
 
 
+def request_classes() -> list[type[Request[Any]]]:
+    """The classes of requests that the library has."""
+    public = [getattr(lamella, name) for name in lamella.__all__]
+    kinds = [kind for kind in public if isinstance(kind, type) and issubclass(kind, Request)]
+    assert {type(request) for request in REQUESTS} <= {*kinds}
+    return [kind for kind in kinds if kind is not Request]
+
+
 def test_no_field_is_forgotten_by_the_test_above() -> None:
     """Each field of each class that a request can hold was changed, but those that are excluded."""
     SEEN.clear()
-    for request in (EVERYTHING, EMBEDDING, MODERATION):
+    for request in REQUESTS:
         assert len(list(variants(request))) > 40
-    for kind in (*PART_TYPES, Message, Tool, ChatRequest, EmbeddingRequest, ModerationRequest):
+    for kind in (*PART_TYPES, Message, Tool, *request_classes()):
         excluded = EXCLUDED if issubclass(kind, Request) else frozenset()
         names = {field.name for field in attrs.fields(kind)} - excluded
         assert {name for known, name in SEEN if known is kind} == names
@@ -245,6 +255,68 @@ def test_tenants_inside_and_targets_count() -> None:
     ]
     keys += [request_key(asked.evolve(target=target)) for target in targets]
     assert len(set(keys)) == len(keys) == 12
+
+
+# --- twins ---------------------------------------------------------------------------------------
+
+DELIMITERS = (
+    "",
+    ":",
+    "|",
+    "/",
+    ",",
+    " ",
+    "\0",
+    "\n",
+    "\x1f",
+    "=",
+    '"',
+    "\\",
+    "{",
+    "}",
+    "[",
+    "\xa5",
+)
+WORDS = ("a", "b", "acme", "system", "user", "None", "null", "true", "1", "\u00e4")
+PLACES = 9
+"""In how many places of a request the twins have a text."""
+
+
+def spelled(texts: tuple[str, ...]) -> str:
+    """The key of a request with these texts, each in a place of its own."""
+    tenant, inside, model, system, user, name, stop, target, extra = texts
+    request = ChatRequest(
+        model=model,
+        messages=(Message("system", system), Message("user", user, name=name)),
+        stop=(stop, extra),
+        extra={target: extra},
+        context=Context(tenant=tenant),
+        target=Target(target),
+    )
+    return request_key(request, inside=inside)
+
+
+def cut(text: str, chance: random.Random) -> tuple[str, ...]:
+    """A text, cut into as many pieces as there are places."""
+    cuts = sorted(chance.choices(range(len(text) + 1), k=PLACES - 1))
+    return tuple(text[a:b] for a, b in zip((0, *cuts), (*cuts, len(text)), strict=True))
+
+
+def test_a_hundred_thousand_pairs_of_twins_have_keys_of_their_own() -> None:
+    """Whatever stands in two requests, put together alike and cut elsewhere, they never meet."""
+    chance = random.Random(46)
+    keys: dict[str, tuple[str, ...]] = {}
+    told: set[tuple[str, ...]] = set()
+    for _ in range(100_000):
+        words = chance.choices(WORDS, k=5)
+        text = "".join([word + chance.choice(DELIMITERS) for word in words])
+        one, other = cut(text, chance), cut(text, chance)
+        pair = spelled(one), spelled(other)
+        assert (pair[0] == pair[1]) is (one == other)
+        for key, texts in zip(pair, (one, other), strict=True):
+            assert keys.setdefault(key, texts) == texts
+            told.add(texts)
+    assert len(keys) == len(told) > 190_000
 
 
 # --- the form ----------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from lamella._memory_blobs import MemoryBlobs
 from lamella._memory_leases import MemoryLeases
 from lamella._memory_records import MemoryRecords
 from lamella._memory_stores import memory_stores
-from lamella._stores import Blob, Dimension, Lease, LeaseStore
+from lamella._stores import Blob, BlobInfo, BlobPage, Dimension, Lease, LeaseStore
 from lamella.testing._blob_conformance import check_blob_store
 from lamella.testing._lease_conformance import check_lease_store
 from lamella.testing._record_conformance import check_record_store
@@ -171,6 +171,81 @@ class FindsAFew(MemoryBlobs):
         return dict(list((await super().tagged(tag)).items())[:1000])
 
 
+class GetsAFew(MemoryBlobs):
+    """Answers for as many keys as one question has."""
+
+    async def get_many(self, keys: Sequence[str]) -> Mapping[str, Blob]:
+        return await super().get_many(keys[:1000])
+
+
+class MixesTagsUp(MemoryBlobs):
+    """Keeps many values, but the tags with the first only."""
+
+    async def put_many(
+        self,
+        values: Mapping[str, bytes],
+        *,
+        ttl: float | None = None,
+        tags: frozenset[str] = frozenset(),
+    ) -> None:
+        await super().put_many(values, ttl=ttl)
+        for key in list(values)[:1]:
+            await self.put(key, values[key], ttl=ttl, tags=tags)
+
+
+class ListsAPage(MemoryBlobs):
+    """Forgets to say that there is more."""
+
+    async def entries(
+        self, *, prefix: str = "", tag: str | None = None, cursor: str = ""
+    ) -> BlobPage:
+        page = await super().entries(prefix=prefix, tag=tag, cursor=cursor)
+        return BlobPage(page.entries)
+
+
+class ListsByNumber(MemoryBlobs):
+    """Goes on at a number of entries, which others have moved meanwhile."""
+
+    async def entries(
+        self, *, prefix: str = "", tag: str | None = None, cursor: str = ""
+    ) -> BlobPage:
+        found = [
+            BlobInfo(key, len(entry.data), 0.0, None, entry.tags)
+            for key, entry in sorted(self._entries.items())
+            if key.startswith(prefix) and (tag is None or tag in entry.tags)
+        ]
+        start = int(cursor or 0)
+        return BlobPage(
+            found[start : start + 300], str(start + 300) if start + 300 < len(found) else ""
+        )
+
+
+class TakesAnyCursor(MemoryBlobs):
+    """Begins anew where it does not know where it was."""
+
+    async def entries(
+        self, *, prefix: str = "", tag: str | None = None, cursor: str = ""
+    ) -> BlobPage:
+        try:
+            return await super().entries(prefix=prefix, tag=tag, cursor=cursor)
+        except ValueError:
+            return await super().entries(prefix=prefix, tag=tag)
+
+
+class ListsTheDead(MemoryBlobs):
+    """Lists what has expired."""
+
+    async def entries(
+        self, *, prefix: str = "", tag: str | None = None, cursor: str = ""
+    ) -> BlobPage:
+        now = self._monotonic
+        self._monotonic = lambda: now() - 2.0
+        try:
+            return await super().entries(prefix=prefix, tag=tag, cursor=cursor)
+        finally:
+            self._monotonic = now
+
+
 class AppendsTwice(MemoryRecords):
     """Does not know its ids."""
 
@@ -205,6 +280,12 @@ class TestConformanceFinds:
             (KeepsOldTags, "A put replaces the value and the tags"),
             (FindsTheDead, "By a tag come only values that have not expired"),
             (FindsAFew, "Of many values with one tag"),
+            (GetsAFew, "Of more values than one question has"),
+            (MixesTagsUp, "Many values are kept as each would be"),
+            (ListsAPage, "Of more values than one question has"),
+            (ListsByNumber, "What is there from the first page to the last"),
+            (TakesAnyCursor, "A cursor that no page had"),
+            (ListsTheDead, "Of many values only those come and are listed"),
         ],
     )
     async def test_broken_blobs(
@@ -213,7 +294,7 @@ class TestConformanceFinds:
         """A blob store that breaks a rule is told which."""
 
         def make() -> MemoryBlobs:
-            return broken(monotonic=clock, max_bytes=2**20, max_entry_bytes=2**20)
+            return broken(monotonic=clock, max_bytes=2**21, max_entry_bytes=2**20)
 
         with pytest.raises(AssertionError, match=rule):
             await check_blob_store(make, clock.advance)

@@ -9,12 +9,9 @@ import attrs
 
 from lamella import (
     AttemptLimitError,
-    ChatRequest,
     DeadlineExceeded,
-    EmbeddingRequest,
     Handler,
     LamellaError,
-    ModerationRequest,
     Outcome,
     PerLoop,
     Request,
@@ -24,7 +21,7 @@ from lamella import (
 )
 from lamella._canonical import encode, form
 from lamella._options import is_async, refused, whole
-from lamella._repeatable import repeatable
+from lamella._repeatable import deterministic, repeatable
 from lamella_middlewares.single_flight._flight import LAYER, Flight
 
 R = TypeVar("R", bound=Response)
@@ -184,14 +181,6 @@ class SingleFlight:
         flight.start()
         flights[place] = flight
         return flight
-
-
-def deterministic(request: Request[Any]) -> bool:
-    """Whether the same request is to have the same answer each time."""
-    seen: object = request
-    if isinstance(seen, ChatRequest):
-        return seen.temperature == 0 or seen.seed is not None
-    return isinstance(seen, EmbeddingRequest | ModerationRequest)
 
 
 Flights: TypeAlias = dict[tuple[Hashable, bool], Flight]

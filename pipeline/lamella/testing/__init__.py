@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from lamella.testing._simulation_campaign import campaign_simulation
     from lamella.testing._simulation_report import Moment, Report
     from lamella.testing._steps import Scenario, cancelled_at, each_step
+    from lamella.testing._vector_conformance import check_vector_index
     from lamella.testing._virtual import (
         run_virtual,
         virtual_backend,
@@ -96,6 +97,7 @@ __all__ = (
     "check_middleware",
     "check_record_store",
     "check_transport",
+    "check_vector_index",
     "each_step",
     "middleware_checks",
     "play_failover",
@@ -147,6 +149,7 @@ _HOMES = {
     "check_middleware": "_conformance",
     "check_record_store": "_record_conformance",
     "check_transport": "_conformance",
+    "check_vector_index": "_vector_conformance",
     "each_step": "_steps",
     "middleware_checks": "_conformance",
     "play_failover": "_failover",

@@ -7,24 +7,26 @@ from collections.abc import Awaitable, Callable
 import anyio
 
 from lamella._stores import BlobStore
+from lamella.testing._blob_conformance_many import ODD_KEYS, many_rules
 from lamella.testing._store_conformance import Advance, Make, Rules, expect, no, yes
 
 _rules: Rules[BlobStore] = Rules("BlobStore")
-_ODD_KEYS = ("", " ", "a\nb", "ключ", "a*", "a?[b]", "a%_b", "a:b:", "\U0001f511", "a\\b", "a{b}")
 
 
 async def check_blob_store(make: Make[BlobStore], advance: Advance | None = None) -> None:
     """Check that a blob store keeps every rule of `BlobStore`.
 
     Args:
-        make: Makes an empty store; may be asynchronous. It is called once for each rule.
-        advance: Moves the store's clock by seconds, in all about 20, and may sleep to do so. None
+        make: Makes an empty store with room for 1,500 small values; may be asynchronous. It is
+            called once for each rule.
+        advance: Moves the store's clock by seconds, in all about 25, and may sleep to do so. None
             leaves out the rules about time.
 
     Raises:
         AssertionError: If the store breaks a rule; it says which.
     """
     await _rules.check(make, advance)
+    await many_rules.check(make, advance)
 
 
 async def _data(store: BlobStore, key: str) -> bytes | None:
@@ -75,22 +77,22 @@ async def _delete(store: BlobStore) -> None:
 
 @_rules.rule("Keys are any text, and no two of them are the same entry.")
 async def _odd_keys(store: BlobStore) -> None:
-    for number, key in enumerate(_ODD_KEYS):
+    for number, key in enumerate(ODD_KEYS):
         await store.put(key, str(number).encode())
-    for number, key in enumerate(_ODD_KEYS):
+    for number, key in enumerate(ODD_KEYS):
         expect(await _data(store, key), str(number).encode(), f"value of key {key!r}")
 
 
 @_rules.rule("A purge forgets the keys that begin with the prefix, taken literally, and no others.")
 async def _purge_prefix(store: BlobStore) -> None:
-    for prefix in _ODD_KEYS:
+    for prefix in ODD_KEYS:
         await store.purge()
-        for key in _ODD_KEYS:
+        for key in ODD_KEYS:
             await store.put(key, b"")
-        begin = [key for key in _ODD_KEYS if key.startswith(prefix)]
+        begin = [key for key in ODD_KEYS if key.startswith(prefix)]
         expect(await store.purge(prefix=prefix), len(begin), f"purge of prefix {prefix!r}")
-        left = [key for key in _ODD_KEYS if await store.get(key) is not None]
-        expect(left, [key for key in _ODD_KEYS if key not in begin], f"keys after {prefix!r}")
+        left = [key for key in ODD_KEYS if await store.get(key) is not None]
+        expect(left, [key for key in ODD_KEYS if key not in begin], f"keys after {prefix!r}")
 
 
 @_rules.rule("A purge by prefix and tag forgets only what has both.")
@@ -125,12 +127,12 @@ async def _by_tag(store: BlobStore) -> None:
 
 @_rules.rule("Tags are any text, and no two of them are the same, nor the same as a key.")
 async def _odd_tags(store: BlobStore) -> None:
-    for number, tag in enumerate(_ODD_KEYS):
+    for number, tag in enumerate(ODD_KEYS):
         await store.put(tag, str(number).encode(), tags=frozenset({tag}))
-    for number, tag in enumerate(_ODD_KEYS):
+    for number, tag in enumerate(ODD_KEYS):
         expect(await _tagged(store, tag), {tag: str(number).encode()}, f"what has the tag {tag!r}")
     expect(await store.purge(tag="a*"), 1, "purge of the tag 'a*'")
-    expect(await _tagged(store, "a:b:"), {"a:b:": str(_ODD_KEYS.index("a:b:")).encode()}, "another")
+    expect(await _tagged(store, "a:b:"), {"a:b:": str(ODD_KEYS.index("a:b:")).encode()}, "another")
 
 
 @_rules.rule("A value that is replaced, deleted or purged is not found by a tag it had.")

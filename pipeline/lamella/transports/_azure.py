@@ -42,6 +42,7 @@ from lamella.transports._place import Place
 if TYPE_CHECKING:
     from lamella._health import PartHealth
     from lamella._ports import ThreadPort
+    from lamella._prompt_caching import PromptCaching
 
 R = TypeVar("R", bound=Response)
 
@@ -162,6 +163,15 @@ class AzureOpenAI(HTTPTransport):
             return await self._at(last, request)
         except LamellaError as error:
             raise _as_a_whole(error, outcome) from error.__cause__
+
+    async def prompt_caching(self, request: Request[Any]) -> PromptCaching | None:
+        """What the prompt caches of its resources take, which are all alike.
+
+        Raises:
+            LamellaError: What is missing or wrong, as when the request were sent.
+        """
+        places = self._places or self._open_all(request.context.ports.thread)
+        return places[0].prompt_caching(request)
 
     async def health(self) -> PartHealth:
         """Whether any of the resources can be reached and takes its key. Never raises."""

@@ -18,6 +18,7 @@ from lamella._responses import Head
 if TYPE_CHECKING:
     from lamella._cards import ModelCard
     from lamella._errors import LamellaError
+    from lamella._prompt_caching import PromptCaching
 
 Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 """Names and values of headers, as they are sent."""
@@ -144,6 +145,18 @@ class Dialect(Protocol):
         """Headers that come of the request itself."""
         ...
 
+    def prompt_caching(
+        self, model: str, *, options: DialectOptions, card: ModelCard | None
+    ) -> PromptCaching | None:
+        """What the API's prompt cache takes for a model: marks, a key; None for nothing.
+
+        Args:
+            model: The model that is asked.
+            options: The endpoint's quirks.
+            card: The model's card; None without one.
+        """
+        ...
+
     def encode(self, request: Any, *, stream: bool, options: DialectOptions) -> JSON:
         """The body of a request, ready to be written as JSON.
 
@@ -222,6 +235,12 @@ class BaseDialect:
     def headers(self, request: Any) -> Headers:
         """No header but those that are always the same."""
         return ()
+
+    def prompt_caching(
+        self, model: str, *, options: DialectOptions, card: ModelCard | None
+    ) -> PromptCaching | None:
+        """Nothing."""
+        return None
 
     def decode(self, body: bytes, request: Any = None) -> tuple[Sequence[Event], Head]:
         """The events of a complete answer, as its reader for streams gives them by `whole`.

@@ -59,6 +59,8 @@ class Endpoint:
             which to look.
         return_reasoning: Whether those fields must be sent back with the conversation.
         cache_marks: Whether parts may carry Anthropic's marks for prompt caches (`cache_control`).
+        cache_keys: Whether requests may carry OpenAI's fields for prompt caches
+            (`prompt_cache_key`, `prompt_cache_retention`).
         rules: What it does with parameters, applied after those of the model's card.
     """
 
@@ -76,6 +78,7 @@ class Endpoint:
     reasoning_fields: tuple[str, ...] = ()
     return_reasoning: bool = False
     cache_marks: bool = False
+    cache_keys: bool = False
     rules: tuple[ParameterRule, ...] = ()
     rule_book: RuleBook = attrs.field(
         init=False, eq=False, repr=False, default=attrs.Factory(_rule_book, takes_self=True)
@@ -187,6 +190,7 @@ def _endpoint(name: str, table: Table) -> Endpoint:
         reasoning_fields=table.texts("reasoning_fields"),
         return_reasoning=table.flag("return_reasoning", default=False),
         cache_marks=table.flag("cache_marks", default=False),
+        cache_keys=table.flag("cache_keys", default=False),
         rules=read_rules(table),
     )
     if not endpoint.apis:

@@ -23,6 +23,7 @@ from lamella._responses import Head, Response
 from lamella.transports._dialect import DEFAULT_OPTIONS, Dialect, DialectOptions, Headers
 from lamella.transports._http import HTTPClient, HTTPReply, HTTPRequest
 from lamella.transports._http_errors import request_id
+from lamella.transports._stable_tools import with_written
 from lamella.transports._stream_source import StreamSource, read_all, read_some
 
 R = TypeVar("R", bound=Response)
@@ -228,7 +229,7 @@ def encoded_json(body: dict[str, Any]) -> bytes:
         MisuseError: If it holds what JSON cannot say. Nothing of the request is quoted.
     """
     try:
-        return msgspec.json.encode(body, enc_hook=_plain)
+        return msgspec.json.encode(with_written(body), enc_hook=_plain)
     except (TypeError, ValueError, UnicodeEncodeError, RecursionError) as error:
         # Its text may quote the request.
         msg = f"The request holds something that JSON cannot say ({type(error).__name__})."

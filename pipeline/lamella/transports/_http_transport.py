@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lamella._card_book import CardBook
     from lamella._health import PartHealth
     from lamella._ports import ThreadPort
+    from lamella._prompt_caching import PromptCaching
     from lamella.transports._credentials import Credential
     from lamella.transports._place import Place
 
@@ -108,6 +109,15 @@ class HTTPTransport:
         """
         place = self._opened or await self._open(request.context.ports.thread)
         return await place.run(request)
+
+    async def prompt_caching(self, request: Request[Any]) -> PromptCaching | None:
+        """What the prompt cache takes that a request would meet; None for nothing.
+
+        Raises:
+            LamellaError: What is missing or wrong, as when the request were sent.
+        """
+        place = self._opened or await self._open(request.context.ports.thread)
+        return place.prompt_caching(request)
 
     async def health(self) -> PartHealth:
         """Whether the endpoint can be reached and takes the key. Costs nothing; never raises."""

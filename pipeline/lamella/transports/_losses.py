@@ -14,14 +14,11 @@ from lamella._context import is_given
 from lamella._errors import UnsupportedError
 from lamella._nothing import NOTHING
 from lamella._parts import JSONObject, Opaque, Reasoning
+from lamella._prompt_caching import CACHE_MARK
 from lamella._requests import Request
 
 ORIGIN: Final = "provider"
 """In the `extra` of a part that came in an answer: who gave it, and whom it may go back to."""
-
-CACHE_MARK: Final = "cache_control"
-"""In the `extra` of a part or tool: a prompt cache may keep the request up to its end. As Anthropic
-spells it, `{"type": "ephemeral", "ttl": "5m"}`; each dialect writes it in its own way."""
 
 _OTHERS: Final = "only the provider that made it understands it"
 
@@ -51,6 +48,26 @@ class Losses:
         self._refuse = refuse_foreign
         self._cache_marks = cache_marks
         self._found: dict[tuple[str, str], int] = {}
+
+    @property
+    def settings(self) -> tuple[str, str, bool, bool]:
+        """What it goes by: two with the same settings leave out the same."""
+        return self._provider, self._origin, self._refuse, self._cache_marks
+
+    @property
+    def found(self) -> Mapping[tuple[str, str], int]:
+        """What has been left out and why, and how often."""
+        return self._found
+
+    def apart(self) -> Losses:
+        """One with the same settings, in which nothing is noted yet."""
+        provider, origin, refuse, cache_marks = self.settings
+        return Losses(provider, origin=origin, refuse_foreign=refuse, cache_marks=cache_marks)
+
+    def include(self, other: Losses) -> None:
+        """Note what another one has noted."""
+        for key, count in other.found.items():
+            self._found[key] = self._found.get(key, 0) + count
 
     def add(self, what: str, why: str) -> None:
         """Note that something is left out.

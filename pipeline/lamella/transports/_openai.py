@@ -248,6 +248,7 @@ def dialect_options(endpoint: Endpoint | None, given: TransportOptions) -> Diale
         quirks={
             "send_reasoning": endpoint.return_reasoning and bool(fields),
             "cache_marks": endpoint.cache_marks,
+            "cache_keys": endpoint.cache_keys,
         },
         send_user=given.send_user,
         refuse_foreign=given.refuse_foreign,

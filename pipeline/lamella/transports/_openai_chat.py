@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
 from lamella._chat import ChatRequest
 from lamella.transports._dialect import JSON, BaseDialect, DialectOptions
+from lamella.transports._openai_caching import openai_caching
 from lamella.transports._openai_chat_answer import ChatDecoder
 from lamella.transports._openai_chat_request import chat_body
+
+if TYPE_CHECKING:
+    from lamella._cards import ModelCard
+    from lamella._prompt_caching import PromptCaching
 
 
 @attrs.frozen
@@ -18,8 +23,9 @@ class OpenAIChat(BaseDialect):
 
     Quirks that it understands, beside the fields of `DialectOptions`: `send_reasoning` (whether the
     endpoint takes its models' thinking back in `reasoning_field`; default False, as OpenAI refuses
-    the field) and `cache_marks` (whether it takes marks for prompt caches as Anthropic spells them;
-    default False).
+    the field), `cache_marks` (whether it takes marks for prompt caches as Anthropic spells them;
+    default False) and `cache_keys` (whether it takes `prompt_cache_key` and
+    `prompt_cache_retention`; default False, as strict servers refuse them).
 
     Attributes:
         provider: Whose answers these are: it stands in errors and on provider-bound parts, which go
@@ -42,6 +48,12 @@ class OpenAIChat(BaseDialect):
             UnsupportedError: If the API has no words for something that is asked.
         """
         return chat_body(request, stream=stream, options=options, provider=self.provider)
+
+    def prompt_caching(
+        self, model: str, *, options: DialectOptions, card: ModelCard | None
+    ) -> PromptCaching | None:
+        """Marks, or a key, where the endpoint's quirks say so."""
+        return openai_caching(options, card, marks=True)
 
     def decoder(self, request: ChatRequest) -> ChatDecoder:
         """A fresh reader for the stream that answers `request`."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import attrs
@@ -33,6 +34,7 @@ from lamella._parts import (
 from lamella._tools import Tool
 from lamella.transports._dialect import JSON, DialectOptions
 from lamella.transports._losses import Losses
+from lamella.transports._stable_tools import Tools, written_tools
 from lamella.transports._wire_parts import (
     chosen_tool,
     file_name,
@@ -95,12 +97,16 @@ def chat_body(
 
 def _add_tools(body: JSON, request: ChatRequest, provider: str, losses: Losses) -> None:
     if request.tools:
-        body["tools"] = [
-            _tool(tool, losses) if isinstance(tool, Tool) else _opaque(tool, provider, losses)
-            for tool in request.tools
-        ]
+        body["tools"] = written_tools(request.tools, partial(_tools, provider), losses, api="chat")
     if request.tool_choice is not None:
         body["tool_choice"] = _tool_choice(request, provider)
+
+
+def _tools(provider: str, tools: Tools, losses: Losses) -> list[Any]:
+    return [
+        _tool(tool, losses) if isinstance(tool, Tool) else _opaque(tool, provider, losses)
+        for tool in tools
+    ]
 
 
 def _tool_choice(request: ChatRequest, provider: str) -> Any:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
 from lamella._chat import ChatRequest
 from lamella.transports._dialect import JSON, BaseDialect, DialectOptions
+from lamella.transports._openai_caching import openai_caching
 from lamella.transports._openai_responses_events import ResponsesDecoder
 from lamella.transports._openai_responses_request import responses_body
+
+if TYPE_CHECKING:
+    from lamella._cards import ModelCard
+    from lamella._prompt_caching import PromptCaching
 
 
 @attrs.frozen
@@ -18,7 +23,9 @@ class OpenAIResponses(BaseDialect):
 
     Quirks that it understands, beside the fields of `DialectOptions`: `encrypted_reasoning`
     (whether to ask for reasoning in its encrypted form, so that it can go back with the next turn;
-    by default where the request sets a `reasoning_effort`, as models that do not reason refuse it).
+    by default where the request sets a `reasoning_effort`, as models that do not reason refuse it)
+    and `cache_keys` (whether it takes `prompt_cache_key` and `prompt_cache_retention`; default
+    False).
 
     Attributes:
         provider: Whose answers these are; stands in errors.
@@ -47,6 +54,12 @@ class OpenAIResponses(BaseDialect):
         return responses_body(
             request, stream=stream, options=options, provider=self.provider, origin=self.origin
         )
+
+    def prompt_caching(
+        self, model: str, *, options: DialectOptions, card: ModelCard | None
+    ) -> PromptCaching | None:
+        """A key, where the endpoint's quirks say so."""
+        return openai_caching(options, card, marks=False)
 
     def decoder(self, request: ChatRequest) -> ResponsesDecoder:
         """A fresh reader for the stream that answers `request`."""

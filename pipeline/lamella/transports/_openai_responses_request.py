@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from lamella._chat import ChatRequest
@@ -31,6 +32,7 @@ from lamella._parts import (
 from lamella._tools import Tool
 from lamella.transports._dialect import JSON, DialectOptions
 from lamella.transports._losses import Losses
+from lamella.transports._stable_tools import Tools, written_tools
 from lamella.transports._wire_parts import (
     chosen_tool,
     file_name,
@@ -82,7 +84,8 @@ def responses_body(
     if request.response_format is not None:
         body["text"] = {"format": _flat(request.response_format, "json_schema")}
     if request.tools:
-        body["tools"] = [_tool(tool, provider, losses) for tool in request.tools]
+        write = partial(_tools, provider)
+        body["tools"] = written_tools(request.tools, write, losses, api="responses")
     if request.tool_choice is not None:
         body["tool_choice"] = _tool_choice(request, provider)
     include = _include(request, options)
@@ -123,6 +126,10 @@ def _include(request: ChatRequest, options: DialectOptions) -> list[str]:
     if options.quirks.get("encrypted_reasoning", reasons):
         include.append("reasoning.encrypted_content")
     return include
+
+
+def _tools(provider: str, tools: Tools, losses: Losses) -> list[Any]:
+    return [_tool(tool, provider, losses) for tool in tools]
 
 
 def _tool(tool: Tool | Opaque, provider: str, losses: Losses) -> Mapping[str, Any]:

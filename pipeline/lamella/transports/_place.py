@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lamella._context import Context
     from lamella._health import PartHealth
     from lamella._parameter_rules import HasRules
+    from lamella._prompt_caching import PromptCaching
     from lamella.transports._http_transport import TransportOptions
 
 R = TypeVar("R", bound=Response)
@@ -130,6 +131,14 @@ class Place:
             if attempt.service is not None:  # a card may have left it out, or exchanged it
                 attempt.service = getattr(request, "service_tier", None)
         return await exchange.run(request, stream=stream)
+
+    def prompt_caching(self, request: Request[Any]) -> PromptCaching | None:
+        """What the prompt cache takes that a request would meet; None for nothing."""
+        dialect = self.dialects.get(request.operation)
+        if dialect is None:
+            return None
+        model = request.model or dialect.default_model or self.model or ""
+        return dialect.prompt_caching(model, options=self.options, card=self._card(model))
 
     async def check(self) -> None:
         """Look for the key, without asking the endpoint.

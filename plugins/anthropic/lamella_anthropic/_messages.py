@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import attrs
 
 from lamella._chat import ChatRequest
 from lamella._events import Event
+from lamella._prompt_caching import LEAST_TOKENS, PromptCaching
 from lamella._responses import Head
 from lamella._token_counts import TokenCountRequest, token_count_events
 from lamella.transports._dialect import JSON, BaseDialect, DialectOptions, Headers
@@ -16,6 +17,12 @@ from lamella.transports._headers import encoded_headers
 from lamella.transports._wire_json import count_of, json_object, nonsense, raise_in_band
 from lamella_anthropic._answer import MessageDecoder
 from lamella_anthropic._request import chat_body, count_body, headers_of
+
+if TYPE_CHECKING:
+    from lamella._cards import ModelCard
+
+MOST_MARKS: Final = 4
+"""How many places of a request may be marked for the prompt cache."""
 
 
 @attrs.frozen
@@ -65,6 +72,15 @@ class AnthropicMessages(AnthropicDialect):
         """
         return chat_body(
             request, stream=stream, options=options, provider=self.provider, origin=self.origin
+        )
+
+    def prompt_caching(
+        self, model: str, *, options: DialectOptions, card: ModelCard | None
+    ) -> PromptCaching | None:
+        """Up to four marks, anywhere."""
+        minimum = None if card is None else card.cache_minimum
+        return PromptCaching(
+            marks=MOST_MARKS, lifetimes=("5m", "1h"), minimum=minimum or LEAST_TOKENS
         )
 
     def decoder(self, request: ChatRequest | None) -> MessageDecoder:

@@ -8,6 +8,7 @@ newest way is taken.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final, TypeGuard
 
 from lamella._chat import ChatRequest
@@ -17,6 +18,7 @@ from lamella._requests import Request
 from lamella._tools import Tool
 from lamella.transports._dialect import JSON, DialectOptions
 from lamella.transports._losses import Losses
+from lamella.transports._stable_tools import Tools, written_tools
 from lamella.transports._wire_json import is_object
 from lamella.transports._wire_parts import chosen_tool, merge_extra, unsupported
 from lamella_anthropic._effort import add_effort, no_words
@@ -187,16 +189,21 @@ def _refuse_unknown(request: ChatRequest, provider: str) -> None:
 
 def _add_tools(body: JSON, request: ChatRequest, provider: str, losses: Losses) -> None:
     if request.tools:
-        body["tools"] = [
-            _tool(tool, losses) if isinstance(tool, Tool) else _hosted(tool, provider, losses)
-            for tool in request.tools
-        ]
+        write = partial(_tools, provider)
+        body["tools"] = written_tools(request.tools, write, losses, api="anthropic")
     choice = _tool_choice(request, provider)
     if request.parallel_tool_calls is False and (choice or {}).get("type") != "none":
         choice = {"type": "auto", **(choice or {})}
         choice.setdefault("disable_parallel_tool_use", True)
     if choice is not None:
         body["tool_choice"] = choice
+
+
+def _tools(provider: str, tools: Tools, losses: Losses) -> list[Any]:
+    return [
+        _tool(tool, losses) if isinstance(tool, Tool) else _hosted(tool, provider, losses)
+        for tool in tools
+    ]
 
 
 def _tool(tool: Tool, losses: Losses) -> JSON:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Final
 
+from lamella._prompt_caching import CACHE_MARK
 from lamella.transports._dialect import JSON
-from lamella.transports._losses import CACHE_MARK, Losses
+from lamella.transports._losses import Losses
 from lamella.transports._wire_json import is_object
 
 MOST_POINTS: Final = 4

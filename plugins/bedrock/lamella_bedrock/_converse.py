@@ -15,12 +15,15 @@ from lamella._token_counts import TokenCountRequest, token_count_events
 from lamella.transports._dialect import JSON, BaseDialect, DialectOptions
 from lamella.transports._wire_json import count_of, json_object, nonsense
 from lamella_bedrock._answer import ConverseDecoder
+from lamella_bedrock._caching import point_caching
 from lamella_bedrock._errors import http_error, raise_exception
 from lamella_bedrock._frames import EventStreamReader
 from lamella_bedrock._models import ModelNames, quoted
 from lamella_bedrock._request import converse_body, counted_body
 
 if TYPE_CHECKING:
+    from lamella._cards import ModelCard
+    from lamella._prompt_caching import PromptCaching
     from lamella.transports._dialect import MessageReader
 
 EVENT_STREAM = "application/vnd.amazon.eventstream"
@@ -71,6 +74,12 @@ class Converse(BedrockDialect):
             UnsupportedError: If the API has no words for something that is asked.
         """
         return converse_body(request, options=options, provider=self.provider, names=self.names)
+
+    def prompt_caching(
+        self, model: str, *, options: DialectOptions, card: ModelCard | None
+    ) -> PromptCaching | None:
+        """Cache points, for the models that have a cache."""
+        return point_caching(self.names.family(model), card)
 
     def decoder(self, request: ChatRequest | None) -> ConverseDecoder:
         """A fresh reader for the stream that answers `request`."""

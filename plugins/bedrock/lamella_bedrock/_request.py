@@ -23,6 +23,7 @@ from lamella.transports._losses import Losses
 from lamella.transports._wire_json import is_object
 from lamella.transports._wire_parts import merge_extra, unsupported
 from lamella_bedrock._cache_points import settle_points
+from lamella_bedrock._caching import has_cache
 from lamella_bedrock._models import ModelNames
 from lamella_bedrock._request_effort import add_effort
 from lamella_bedrock._request_parts import PartWriter
@@ -92,7 +93,7 @@ def _conversation(
     base = names.base(request.model or "")
     family = names.family(request.model)
     capabilities = frozenset[str]() if options.card is None else options.card.capabilities
-    caches = "prompt_cache" in capabilities if capabilities else None
+    caches = has_cache(family, options.card)
     writer = PartWriter(provider, family, losses, caches=caches)
     body = _messages(request, writer, losses, late_system="x-late-system" in capabilities)
     if writer.documents:

@@ -24,8 +24,9 @@ from lamella._parts import (
     ToolCall,
     ToolResult,
 )
+from lamella._prompt_caching import CACHE_MARK
 from lamella.transports._dialect import JSON
-from lamella.transports._losses import CACHE_MARK, Losses
+from lamella.transports._losses import Losses
 from lamella.transports._wire_json import is_object
 from lamella.transports._wire_parts import fitting_id, told_failure, unsupported
 from lamella_bedrock._cache_points import cache_point
@@ -41,8 +42,6 @@ _MOST_NAME: Final = 180
 _TELLS_FAILURE: Final = frozenset({"", "anthropic", "amazon"})
 """Whose models take a tool result's `status`; of an unknown one it is assumed."""
 
-_CACHES: Final = frozenset({"", "anthropic", "amazon"})
-
 
 class PartWriter:
     """Writes the parts of one request.
@@ -51,7 +50,7 @@ class PartWriter:
         provider: The transport's name.
         family: Whose model is asked; empty if unknown.
         losses: What is left out.
-        caches: Whether the model has a prompt cache; None if nobody says.
+        caches: Whether the model has a prompt cache.
 
     Attributes:
         points: Whether cache points have been written.
@@ -59,13 +58,11 @@ class PartWriter:
 
     __slots__ = ("_caches", "_family", "_losses", "_names", "points", "provider")
 
-    def __init__(
-        self, provider: str, family: str, losses: Losses, *, caches: bool | None = None
-    ) -> None:
+    def __init__(self, provider: str, family: str, losses: Losses, *, caches: bool) -> None:
         self.provider = provider
         self._family = family
         self._losses = losses
-        self._caches = family in _CACHES if caches is None else caches
+        self._caches = caches
         self._names: set[str] = set()
         self.points = False
 

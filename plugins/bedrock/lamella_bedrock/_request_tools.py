@@ -7,15 +7,20 @@ into its own `tool_choice` among the additional fields, which Bedrock joins with
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
+
+import attrs
 
 from lamella._chat import ChatRequest
 from lamella._errors import UnsupportedError
 from lamella._messages import Message
 from lamella._parts import Opaque, ToolCall, ToolResult
+from lamella._prompt_caching import CACHE_MARK
 from lamella._tools import Tool
 from lamella.transports._dialect import JSON
-from lamella.transports._losses import CACHE_MARK, Losses
+from lamella.transports._losses import Losses
+from lamella.transports._stable_tools import Tools, written_tools
 from lamella.transports._wire_parts import chosen_tool
 from lamella_bedrock._request_parts import PartWriter
 
@@ -53,7 +58,7 @@ def add_tools(
     if request.tool_choice == "none" and family != "anthropic":
         _leave_out(request, losses, provider)
         return
-    config: JSON = {"tools": _tools(request, writer)}
+    config: JSON = {"tools": _tools(request, writer, losses)}
     chosen = _choice(request, provider)
     if chosen is not None:
         config["toolChoice"] = chosen
@@ -65,16 +70,31 @@ def add_tools(
     body["toolConfig"] = config
 
 
-def _tools(request: ChatRequest, writer: PartWriter) -> list[JSON]:
+def _tools(request: ChatRequest, writer: PartWriter, losses: Losses) -> list[JSON]:
     """The tools of a request, with the points up to which a cache may keep them."""
-    tools: list[JSON] = []
-    for tool in request.tools:
-        if isinstance(tool, Opaque):
-            tools.append(writer.opaque(tool))
-        else:
-            tools.append(_tool(tool, writer))
-            tools += writer.cache_point(tool.extra, tools=True)
-    return tools
+    tools = [_unmarked(tool) for tool in request.tools]
+    specs = written_tools(tools, partial(_specs, writer), losses, api="bedrock")
+    points = [
+        writer.cache_point(tool.extra, tools=True) if isinstance(tool, Tool) else []
+        for tool in request.tools
+    ]
+    if not any(points):
+        return specs
+    return [block for spec, after in zip(specs, points, strict=True) for block in (spec, *after)]
+
+
+def _unmarked(tool: Tool | Opaque) -> Tool | Opaque:
+    """A tool without its mark, which becomes a block of its own."""
+    if isinstance(tool, Opaque) or CACHE_MARK not in tool.extra:
+        return tool
+    extra = {name: value for name, value in tool.extra.items() if name != CACHE_MARK}
+    return attrs.evolve(tool, extra=extra)
+
+
+def _specs(writer: PartWriter, tools: Tools, losses: Losses) -> list[JSON]:
+    return [
+        writer.opaque(tool) if isinstance(tool, Opaque) else _tool(tool, losses) for tool in tools
+    ]
 
 
 def _leave_out(request: ChatRequest, losses: Losses, provider: str) -> None:
@@ -130,7 +150,7 @@ def _name_again(body: JSON, names: list[str], family: str, losses: Losses) -> No
     losses.add("tools", "calls in the conversation need their tools, which were named again")
 
 
-def _tool(tool: Tool, writer: PartWriter) -> JSON:
+def _tool(tool: Tool, losses: Losses) -> JSON:
     spec: JSON = {"name": tool.name}
     if tool.description:
         spec["description"] = tool.description
@@ -138,8 +158,8 @@ def _tool(tool: Tool, writer: PartWriter) -> JSON:
     spec["inputSchema"] = {"json": parameters}
     if tool.strict is not None:
         spec["strict"] = tool.strict
-    if tool.extra.keys() - {CACHE_MARK}:
-        spec.update(writer.own(tool.extra, "Tool"))
+    if tool.extra:
+        spec.update(losses.own(tool.extra, "Tool"))
     return {"toolSpec": spec}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 from lamella._chat import ChatRequest
@@ -10,6 +11,7 @@ from lamella._errors import UnsupportedError
 from lamella._tools import Tool
 from lamella.transports._dialect import JSON
 from lamella.transports._losses import Losses
+from lamella.transports._stable_tools import Tools, written_tools
 from lamella.transports._wire_json import is_object
 from lamella.transports._wire_parts import chosen_tool, unsupported
 
@@ -24,24 +26,11 @@ def add_tools(body: JSON, request: ChatRequest, losses: Losses, *, provider: str
     Raises:
         UnsupportedError: If a tool is another provider's, or the choice cannot be said.
     """
-    functions: list[JSON] = []
-    entries: list[Any] = [{"functionDeclarations": functions}]
-    for tool in request.tools:
-        if isinstance(tool, Tool):
-            functions.append(_declaration(tool, losses))
-        elif losses.is_own(tool) and "type" not in tool.data:
-            entries.append(tool.data)
-        else:
-            raise unsupported(
-                f"A hosted tool of {tool.provider or 'another provider'!r}",
-                f"to {provider!r}",
-                'Google\'s own look like Opaque({"googleSearch": {}}).',
-                provider=provider,
-            )
-    if not functions:
-        del entries[0]
-    if entries:
-        body["tools"] = entries
+    if request.tools:
+        body["tools"] = written_tools(
+            request.tools, partial(_entries, provider), losses, api="google"
+        )
+    functions = any(isinstance(tool, Tool) for tool in request.tools)
     if request.tool_choice is not None and (
         functions or isinstance(request.tool_choice, Mapping) or _needed(request, provider)
     ):
@@ -53,6 +42,24 @@ def add_tools(body: JSON, request: ChatRequest, losses: Losses, *, provider: str
             code="unsupported_parameter",
             provider=provider,
         )
+
+
+def _entries(provider: str, tools: Tools, losses: Losses) -> list[Any]:
+    functions: list[JSON] = []
+    entries: list[Any] = [{"functionDeclarations": functions}]
+    for tool in tools:
+        if isinstance(tool, Tool):
+            functions.append(_declaration(tool, losses))
+        elif losses.is_own(tool) and "type" not in tool.data:
+            entries.append(tool.data)
+        else:
+            raise unsupported(
+                f"A hosted tool of {tool.provider or 'another provider'!r}",
+                f"to {provider!r}",
+                'Google\'s own look like Opaque({"googleSearch": {}}).',
+                provider=provider,
+            )
+    return entries if functions else entries[1:]
 
 
 def _needed(request: ChatRequest, provider: str) -> bool:

@@ -7,6 +7,7 @@ with a note in the trace.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final, NoReturn
 
 from lamella._chat import ChatRequest
@@ -15,6 +16,7 @@ from lamella._parameter_rules import ParameterRule, RuleBook
 from lamella._tools import Tool
 from lamella.transports._dialect import JSON, DialectOptions
 from lamella.transports._losses import Losses
+from lamella.transports._stable_tools import Tools, written_tools
 from lamella.transports._wire_json import is_object
 from lamella.transports._wire_parts import unsupported
 from lamella_ollama._defaults import ORIGIN, Defaults, merge_own
@@ -143,10 +145,12 @@ def _add_tools(body: JSON, request: ChatRequest, provider: str, losses: Losses) 
         hint = "Ask for the tool in the words of the prompt, or give only that one tool."
         _refuse(f"`tool_choice` as {named}", hint, provider)
     if request.tools:
-        body["tools"] = [
-            _tool(tool, losses) if isinstance(tool, Tool) else _no_tool(provider)
-            for tool in request.tools
-        ]
+        write = partial(_tools, provider)
+        body["tools"] = written_tools(request.tools, write, losses, api="ollama")
+
+
+def _tools(provider: str, tools: Tools, losses: Losses) -> list[Any]:
+    return [_tool(tool, losses) if isinstance(tool, Tool) else _no_tool(provider) for tool in tools]
 
 
 def _tool(tool: Tool, losses: Losses) -> JSON:

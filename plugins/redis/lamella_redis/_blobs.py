@@ -6,12 +6,15 @@ import math
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final
+from itertools import chain
+from typing import Any, ClassVar, Final
 
 import attrs
 
 from lamella import (
     Blob,
+    BlobInfo,
+    BlobPage,
     ConfigurationError,
     GuardedBlobs,
     PartHealth,
@@ -22,14 +25,22 @@ from lamella._loops import PerLoop, current_loop
 from lamella._options import seconds, whole
 from lamella._options import span as is_span
 from lamella_redis._address import Address
+from lamella_redis._blob_words import (
+    ANSWER,
+    KEYS,
+    MEBIBYTE,
+    blobs_of,
+    cursor_of,
+    infos_of,
+    life_of,
+    portions,
+)
 from lamella_redis._leases import at_least, name_of_keys, url_given
-from lamella_redis._limits import MICROSECONDS, span
 from lamella_redis._scripts import Keeping, Script, keeping
+from lamella_redis._texts import encoded, pattern
 
-MEBIBYTE: Final = 1024 * 1024
-_ANSWER: Final = 4 * MEBIBYTE  # after so many bytes an answer ends, and the rest is asked for
-_KEYS: Final = 200  # that one script is told, so that none takes long
 _SCANNED: Final = 500
+_STEPS: Final = 20  # of a scan for one page, so that none takes long where others keep most keys
 
 
 @attrs.define(eq=False)
@@ -63,6 +74,9 @@ class RedisBlobs:
         ConfigurationError: If an option is wrong, or a URL has a password in it.
     """
 
+    shared: ClassVar[bool] = True
+    """That others can write to it."""
+
     url: Secret | str | None = attrs.field(default=None, converter=url_given)
     client: Any = attrs.field(default=None, kw_only=True, repr=False)
     namespace: str = attrs.field(default="lamella", kw_only=True, validator=name_of_keys)
@@ -92,8 +106,20 @@ class RedisBlobs:
         Raises:
             StoreUnavailableError: If the server does not answer.
         """
-        now, _, _, found = await self._run("read", "", str(_ANSWER), key)
-        return _blobs(now, found).get(key)
+        now, _, _, found = await self._run("read", "", str(ANSWER), key)
+        return blobs_of(now, found).get(key)
+
+    async def get_many(self, keys: Sequence[str]) -> Mapping[str, Blob]:
+        """The values under these keys, of those that there are; see `BlobStore.get_many`.
+
+        Up to 200 values of 4 MiB together are one step.
+
+        Raises:
+            StoreUnavailableError: If the server does not answer.
+        """
+        blobs: dict[str, Blob] = {}
+        await self._read("", [encoded(key) for key in dict.fromkeys(keys)], blobs)
+        return blobs
 
     async def put(
         self, key: str, data: bytes, *, ttl: float | None = None, tags: frozenset[str] = frozenset()
@@ -104,17 +130,25 @@ class RedisBlobs:
             ValueError: If the value is above `max_entry_bytes`, or `ttl` not a number.
             StoreUnavailableError: If the server does not answer.
         """
-        if ttl is not None and math.isnan(ttl):
-            raise ValueError("RedisBlobs.put: ttl is nan; give seconds, or None to keep the value.")
-        data, words = bytes(data), [_bytes(tag) for tag in sorted(tags)]
-        size = len(data) + len(_bytes(key)) + sum(map(len, words))
-        if size > self.max_entry_bytes:
-            # The key is left out of the message: it may name a person.
-            raise ValueError(
-                f"RedisBlobs.put: a value of {size} bytes is above max_entry_bytes "
-                f"{self.max_entry_bytes}; keep less, or make the store with a higher limit."
-            )
-        await self._run("put", key, data, _life(ttl), *words)
+        await self._put([(encoded(key), bytes(data))], ttl, tags)
+
+    async def put_many(
+        self,
+        values: Mapping[str, bytes],
+        *,
+        ttl: float | None = None,
+        tags: frozenset[str] = frozenset(),
+    ) -> None:
+        """Keep each of the values; see `BlobStore.put_many`.
+
+        Up to 200 values of 4 MiB together are one step, of which others see all or nothing.
+
+        Raises:
+            ValueError: If a value is above `max_entry_bytes`, or `ttl` not a number; nothing is
+                kept then.
+            StoreUnavailableError: If the server does not answer; some may be kept.
+        """
+        await self._put([(encoded(key), bytes(data)) for key, data in values.items()], ttl, tags)
 
     async def delete(self, key: str) -> bool:
         """Forget `key`; whether it was there.
@@ -131,15 +165,15 @@ class RedisBlobs:
             StoreUnavailableError: If the server does not answer.
         """
         blobs: dict[str, Blob] = {}
-        answer = await self._run("read", f"+{tag}", str(_ANSWER))
+        answer = await self._run("read", f"+{tag}", str(ANSWER))
         if len(answer) > 1:
             now, seen, keys, found = answer
-            blobs.update(_blobs(now, found))
-            await self._read(tag, keys[seen:], blobs)
+            blobs.update(blobs_of(now, found))
+            await self._read(f"+{tag}", keys[seen:], blobs)
             return blobs
-        set_ = _bytes(f"{self._prefix}tag:{tag}")
+        set_ = encoded(f"{self._prefix}tag:{tag}")
         async for page in self._pages(b"ZSCAN", set_, b"*"):
-            await self._read(tag, page[::2], blobs)
+            await self._read(f"+{tag}", page[::2], blobs)
         return blobs
 
     async def purge(self, *, prefix: str = "", tag: str | None = None) -> int:
@@ -154,14 +188,45 @@ class RedisBlobs:
         upto: bytes = await self._run("now")
         count = 0
         if tag is not None:
-            set_ = _bytes(f"{self._prefix}tag:{tag}")
-            async for page in self._pages(b"ZSCAN", set_, _pattern(prefix)):
+            set_ = encoded(f"{self._prefix}tag:{tag}")
+            async for page in self._pages(b"ZSCAN", set_, pattern(prefix)):
                 count += await self._forget(upto, f"+{tag}", page[::2])
             return count
-        place = _bytes(f"{self._prefix}blob:")
-        async for page in self._pages(b"SCAN", None, _pattern(f"{self._prefix}blob:{prefix}")):
+        place = encoded(f"{self._prefix}blob:")
+        async for page in self._pages(b"SCAN", None, pattern(f"{self._prefix}blob:{prefix}")):
             count += await self._forget(upto, "", [key[len(place) :] for key in page])
         return count
+
+    async def entries(
+        self, *, prefix: str = "", tag: str | None = None, cursor: str = ""
+    ) -> BlobPage:
+        """What is kept with this prefix and tag; see `BlobStore.entries`.
+
+        With a tag all pages take as long as there are values with it; without one, as there are
+        keys on the server. Other commands are answered meanwhile.
+
+        Raises:
+            ValueError: If the cursor is none of this store's.
+            StoreUnavailableError: If the server does not answer.
+        """
+        kind = "k" if tag is None else "t"
+        place = encoded(f"{self._prefix}blob:")
+        if tag is None:
+            await self._run("now")  # a scan names no key by which a cluster finds the right node
+            command, before = b"SCAN", []
+            matching = pattern(f"{self._prefix}blob:{prefix}")
+        else:
+            command, before = b"ZSCAN", [encoded(f"{self._prefix}tag:{tag}")]
+            matching = pattern(prefix)
+        at = cursor_of(cursor, kind)
+        found: list[bytes] = []
+        for _ in range(_STEPS):
+            at, some = await self._scan(command, before, at, matching)
+            found.extend([key[len(place) :] for key in some] if tag is None else some[::2])
+            if at == b"0" or len(found) >= _SCANNED:
+                break
+        listed = await self._listed("" if tag is None else f"+{tag}", found)
+        return BlobPage(listed, "" if at == b"0" else f"{kind}{at.decode()}")
 
     async def health(self) -> PartHealth:
         """Whether the server answers now."""
@@ -189,66 +254,67 @@ class RedisBlobs:
     async def _run(self, operation: Keeping, *words: str | bytes) -> Any:
         return await self._links.get().run(self._script(operation), [self._prefix], words)
 
-    async def _read(self, tag: str, keys: Sequence[bytes], blobs: dict[str, Blob]) -> None:
-        """Add the values under these keys that have the tag."""
+    async def _put(
+        self, values: Sequence[tuple[bytes, bytes]], ttl: float | None, tags: frozenset[str]
+    ) -> None:
+        if ttl is not None and math.isnan(ttl):
+            raise ValueError("RedisBlobs.put: ttl is nan; give seconds, or None to keep the value.")
+        words = [encoded(tag) for tag in sorted(tags)]
+        own = sum(map(len, words))
+        for key, data in values:
+            size = len(data) + len(key) + own
+            if size > self.max_entry_bytes:
+                # The key is left out of the message: it may name a person.
+                raise ValueError(
+                    f"RedisBlobs.put: a value of {size} bytes is above max_entry_bytes "
+                    f"{self.max_entry_bytes}; keep less, or make the store with a higher limit."
+                )
+        before = [life_of(ttl).encode(), b"%d" % len(words), *words]
+        for some in portions(values):
+            await self._run("put", *before, *chain.from_iterable(some))
+
+    async def _read(self, wanted: str, keys: Sequence[bytes], blobs: dict[str, Blob]) -> None:
+        """Add the values under these keys that have the tag that is wanted, if one is."""
         here = 0
         while here < len(keys):
-            some = keys[here : here + _KEYS]
-            now, seen, _, found = await self._run("read", f"+{tag}", str(_ANSWER), *some)
-            blobs.update(_blobs(now, found))
+            some = keys[here : here + KEYS]
+            now, seen, _, found = await self._run("read", wanted, str(ANSWER), *some)
+            blobs.update(blobs_of(now, found))
             here += seen
 
     async def _forget(self, upto: bytes, tag: str, keys: Sequence[bytes]) -> int:
         count = 0
-        for start in range(0, len(keys), _KEYS):
-            some = keys[start : start + _KEYS]
+        for start in range(0, len(keys), KEYS):
+            some = keys[start : start + KEYS]
             count += int(await self._run("forget", upto, tag, *some))
         return count
 
     async def _pages(
-        self, command: bytes, key: bytes | None, pattern: bytes
+        self, command: bytes, key: bytes | None, matching: bytes
     ) -> AsyncIterator[list[bytes]]:
         """What a scan finds, as it comes; something may come twice."""
         before = [] if key is None else [key]
         cursor = b"0"
         while True:
-            words = [*before, cursor, b"MATCH", pattern, b"COUNT", b"%d" % _SCANNED]
-            cursor, found = await self._links.get().scan(command, *words)
+            cursor, found = await self._scan(command, before, cursor, matching)
             if found:
                 yield found
             if cursor == b"0":
                 return
 
+    async def _scan(
+        self, command: bytes, before: list[bytes], cursor: bytes, matching: bytes
+    ) -> tuple[bytes, list[bytes]]:
+        words = [*before, cursor, b"MATCH", matching, b"COUNT", b"%d" % _SCANNED]
+        found: tuple[bytes, list[bytes]] = await self._links.get().scan(command, *words)
+        return found
 
-def _blobs(now: bytes, found: Sequence[Any]) -> dict[str, Blob]:
-    instant = int(now)
-    return {
-        _text(key): Blob(
-            data,
-            max(0.0, (instant - int(at)) / MICROSECONDS),
-            frozenset([_text(tag) for tag in tags]),
-        )
-        for key, data, at, tags in found
-    }
-
-
-def _life(ttl: float | None) -> str:
-    if ttl is None or ttl == math.inf:
-        return ""
-    return span(ttl) if ttl > 0 else "0"
-
-
-def _pattern(prefix: str) -> bytes:
-    """What matches everything that begins with this, taken literally."""
-    return _bytes("".join([f"\\{sign}" if sign in "*?[]\\" else sign for sign in prefix])) + b"*"
-
-
-def _bytes(word: str) -> bytes:
-    return word.encode("utf-8", "surrogatepass")
-
-
-def _text(word: bytes) -> str:
-    return word.decode("utf-8", "surrogatepass")
+    async def _listed(self, wanted: str, keys: Sequence[bytes]) -> list[BlobInfo]:
+        listed: list[BlobInfo] = []
+        for start in range(0, len(keys), KEYS):
+            now, found = await self._run("info", wanted, *keys[start : start + KEYS])
+            listed += infos_of(now, found)
+        return listed
 
 
 def redis_blobs(

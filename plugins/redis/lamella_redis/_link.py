@@ -18,6 +18,7 @@ from lamella import LamellaError, Outcome, StoreUnavailableError
 from lamella._loops import current_loop
 from lamella_redis._address import Address
 from lamella_redis._scripts import Script
+from lamella_redis._texts import encoded
 
 if TYPE_CHECKING:
     from coredis.connection import BaseConnection
@@ -95,7 +96,7 @@ class Link:
             StoreUnavailableError: If the server cannot be reached, does not answer or refuses. Its
                 outcome says whether the script may have run.
         """
-        arguments = [b"%d" % len(keys), *map(_encoded, keys), *map(_encoded, words)]
+        arguments = [b"%d" % len(keys), *map(_word, keys), *map(_word, words)]
 
         async def evaluate(connection: BaseConnection) -> Any:
             try:
@@ -109,7 +110,7 @@ class Link:
         """A field of a hash; None without it. See `run` for the errors."""
 
         async def get(connection: BaseConnection) -> bytes | None:
-            found: bytes | None = await self._ask(connection, b"HGET", _encoded(key), name)
+            found: bytes | None = await self._ask(connection, b"HGET", encoded(key), name)
             return found
 
         return await self._tried(get)
@@ -126,10 +127,23 @@ class Link:
         """
 
         async def step(connection: BaseConnection) -> tuple[bytes, list[bytes]]:
-            cursor, found = await self._ask(connection, command, *map(_encoded, words))
+            cursor, found = await self._ask(connection, command, *map(_word, words))
             return cursor, list(found)
 
         return await self._tried(step)
+
+    async def command(self, name: bytes, *words: str | bytes) -> Any:
+        """What the server answers to a command that it may be told twice.
+
+        Raises:
+            StoreUnavailableError: As `run` does; what the server has said instead of an answer is
+                its cause.
+        """
+
+        async def ask(connection: BaseConnection) -> Any:
+            return await self._ask(connection, name, *map(_word, words))
+
+        return await self._tried(ask)
 
     async def ping(self) -> None:
         """Ask for a sign of life; see `run` for the errors."""
@@ -272,9 +286,9 @@ class Link:
             take_back()
 
 
-def _encoded(word: str | bytes) -> bytes:
+def _word(word: str | bytes) -> bytes:
     """A word as bytes: the client's own encoding of some text fails, and takes all others along."""
-    return word if isinstance(word, bytes) else word.encode("utf-8", "surrogatepass")
+    return word if isinstance(word, bytes) else encoded(word)
 
 
 def _not_connected(error: Exception | None) -> LamellaError:

@@ -10,4 +10,5 @@ def lamella_stores() -> Mapping[str, str]:
     return {
         "redis": "lamella_redis:redis_leases",
         "redis_blobs": "lamella_redis:redis_blobs",
+        "redis_vectors": "lamella_redis:redis_vectors",
     }

@@ -10,7 +10,8 @@ from typing import Literal, TypeAlias
 import attrs
 
 Decision: TypeAlias = Literal["reserve", "finish", "renew", "level"]
-Keeping: TypeAlias = Literal["put", "read", "forget", "now"]
+Keeping: TypeAlias = Literal["put", "read", "info", "forget", "now"]
+Placing: TypeAlias = Literal["add", "remove", "drop", "sweep", "length"]
 
 
 @attrs.frozen
@@ -42,6 +43,12 @@ def script(decision: Decision) -> Script:
 def keeping(operation: Keeping) -> Script:
     """The script of an operation on kept values, read on first use."""
     return _with("entry", operation)
+
+
+@lru_cache
+def placing(operation: Placing) -> Script:
+    """The script of an operation on vectors, read on first use."""
+    return _with("vectors", operation)
 
 
 def _with(beginning: str, decision: str) -> Script:

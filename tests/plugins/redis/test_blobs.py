@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import subprocess
 import sys
 import threading
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import pytest
@@ -16,7 +17,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis_peers import Proxy, Valkey
 
-from lamella import ConfigurationError, GuardedBlobs, Pipeline, StoreUnavailableError
+from lamella import (
+    BlobInfo,
+    ConfigurationError,
+    GuardedBlobs,
+    Pipeline,
+    StoreUnavailableError,
+)
 from lamella._memory_stores import memory_stores
 from lamella.testing import check_blob_store
 from lamella_redis import RedisBlobs, redis_blobs
@@ -104,6 +111,11 @@ KEYS = st.sampled_from(NAMES)
 TAGS = st.frozensets(st.sampled_from(["x", "y", '"z\\', "\ud800{}"]))
 STEPS = st.one_of(
     st.tuples(st.just("put"), KEYS, TAGS, st.sampled_from([None, 0.0, 1.0, 3.0])),
+    st.tuples(
+        st.just("put many"), st.sets(KEYS, max_size=4), TAGS, st.sampled_from([None, 0.0, 2.0])
+    ),
+    st.tuples(st.just("get many"), st.lists(KEYS, max_size=4)),
+    st.tuples(st.just("entries"), KEYS, st.sampled_from([None, "x", '"z\\'])),
     st.tuples(st.just("delete"), KEYS),
     st.tuples(st.just("tagged"), st.sampled_from(["x", "y", '"z\\', "\ud800{}"])),
     st.tuples(st.just("purge"), KEYS, st.sampled_from([None, "x", '"z\\'])),
@@ -124,6 +136,14 @@ async def test_it_does_what_memory_does(valkey: Valkey, steps: list[Any]) -> Non
         match step:
             case ("put", key, tags, ttl):
                 return await blobs.put(key, str(number).encode(), ttl=ttl, tags=tags)
+            case ("put many", keys, tags, ttl):
+                values = {key: f"{number} {key!r}".encode() for key in sorted(keys)}
+                return await blobs.put_many(values, ttl=ttl, tags=tags)
+            case ("get many", keys):
+                return dict(await blobs.get_many(keys))
+            case ("entries", prefix, tag):
+                page = await blobs.entries(prefix=prefix, tag=tag)
+                return ({each.key: each for each in page.entries}, page.cursor)
             case ("delete", key):
                 return await blobs.delete(key)
             case ("tagged", tag):
@@ -142,6 +162,111 @@ async def test_it_does_what_memory_does(valkey: Valkey, steps: list[Any]) -> Non
     left = await keys_of(store)
     assert left <= {"clock"}
     await store.aclose()
+
+
+# --- many at once ------------------------------------------------------------------------------
+
+
+class Counting(RedisBlobs):
+    """It notes its steps."""
+
+    steps: ClassVar[list[str]] = []
+
+    async def _run(self, operation: Keeping, *words: str | bytes) -> Any:
+        self.steps.append(operation)
+        return await super()._run(operation, *words)
+
+
+async def test_many_take_few_steps(valkey: Valkey) -> None:
+    """200 values, or 4 MiB of them, are one step, to write and to read."""
+    store = fresh(valkey, Counting, timeout=5.0)
+    Counting.steps.clear()
+    small = {f"small {number}": b"%d" % number for number in range(450)}
+    await store.put_many(small, ttl=60.0, tags=TAG)
+    assert Counting.steps == ["put"] * 3
+    Counting.steps.clear()
+    found = await store.get_many([*small, "absent", *small])
+    assert Counting.steps == ["read"] * 3
+    assert {key: blob.data for key, blob in found.items()} == small
+    assert all(blob.tags == TAG for blob in found.values())
+    assert len(await store.tagged("tag")) == 450
+    Counting.steps.clear()
+    large = {f"large {number}": bytes([number]) * 1_500_000 for number in range(8)}
+    await store.put_many(large)
+    assert Counting.steps == ["put"] * 4
+    found = await store.get_many(list(large))
+    assert {key: blob.data for key, blob in found.items()} == large
+    Counting.steps.clear()
+    await store.put_many({})
+    assert dict(await store.get_many([])) == {}
+    assert Counting.steps == []
+    await store.purge()
+    await store.aclose()
+
+
+async def test_many_are_kept_or_none_is(valkey: Valkey) -> None:
+    """One that is too large is found out before anything is put; the message names no key."""
+    store = fresh(valkey, max_entry_bytes=100)
+    await store.put("person 0", b"old", tags=TAG)
+    values = {f"person {number}": b"new" for number in range(300)}
+    for wrong, ttl, words in ((b"x" * 101, None, "max_entry_bytes 100"), (b"x", math.nan, "nan")):
+        with pytest.raises(ValueError, match=words) as caught:
+            await store.put_many({**values, "person 300": wrong}, ttl=ttl)
+        assert "person" not in str(caught.value)
+    assert {key: blob.data for key, blob in (await store.tagged("tag")).items()} == {
+        "person 0": b"old"
+    }
+    assert await store.purge() == 1
+    await store.aclose()
+
+
+async def test_a_listing_comes_in_pages(valkey: Valkey) -> None:
+    """All that is there throughout is on one of them, whatever is put and forgotten meanwhile."""
+    store = fresh(valkey)
+    stays = {f"stays {number}": b"x" * (number % 7) for number in range(1500)}
+    await store.put_many(stays, ttl=60.0, tags=TAG)
+    await store.put_many({f"goes {number}": b"" for number in range(500)}, tags=TAG)
+    for by in ({"prefix": "stays"}, {"tag": "tag"}, {"tag": "tag", "prefix": "stays 1"}, {}):
+        found: dict[str, BlobInfo] = {}
+        cursor, pages = "", 0
+        while True:
+            page = await store.entries(**by, cursor=cursor)
+            found |= {each.key: each for each in page.entries}
+            pages, cursor = pages + 1, page.cursor
+            if not cursor:
+                break
+            await store.delete(f"goes {pages}")
+            await store.put(f"new {pages}", b"", tags=TAG)
+        wanted = {key for key in stays if key.startswith(by.get("prefix", ""))}
+        assert wanted <= set(found)
+        assert pages > 1 or len(wanted) < 1500
+        for key in wanted:
+            assert found[key].size == len(stays[key])
+            assert 0 <= found[key].age < 60
+            assert 0 < (found[key].expires_in or 0) <= 60
+            assert found[key].tags == TAG
+    await store.purge()
+    await store.aclose()
+
+
+@pytest.mark.parametrize(
+    ("cursor", "by"),
+    [("x", {}), ("k", {}), ("kx", {}), ("k-1", {}), ("k²", {}), (f"k{2**64}", {}), ("t1", {}),
+     ("k1", {"tag": "tag"})],
+)  # fmt: skip
+async def test_a_cursor_is_the_last_page_s(valkey: Valkey, cursor: str, by: Any) -> None:
+    """Of a listing of the same kind; any other is refused."""
+    store = fresh(valkey)
+    with pytest.raises(ValueError, match="no cursor of such a listing"):
+        await store.entries(**by, cursor=cursor)
+    await store.aclose()
+
+
+async def test_it_says_that_others_can_write_to_it(valkey: Valkey) -> None:
+    """By itself and behind its guard, so that caches sign what they keep there."""
+    assert RedisBlobs.shared
+    assert redis_blobs(valkey.url).shared
+    assert not getattr(RedisBlobs, "instant", False)
 
 
 # --- on the server ----------------------------------------------------------------------------
@@ -475,8 +600,10 @@ async def test_a_user_with_few_rights(own_valkey: Valkey, shared_state_page: str
     for number in range(600):
         await store.put(str(number), b"", ttl=60.0 + number, tags=TAG)
     await store.put("x", b"", ttl=0.01, tags=TAG)
-    await store.put("0", b"", tags=TAG)
+    await store.put_many({"0": b""}, tags=TAG)
     await anyio.sleep(0.02)
+    assert len((await store.entries(tag="tag", prefix="11")).entries) == 11
+    assert len(await store.get_many(["0", "1", "x"])) == 2
     assert len(await store.tagged("tag")) == 600
     assert await store.delete("1")
     assert await store.purge(tag="tag", prefix="2") == 111

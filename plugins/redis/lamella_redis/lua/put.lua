@@ -1,28 +1,37 @@
--- Keep a value. ARGV: key, data, microseconds to keep it or '', tags.
+-- Keep values. ARGV: microseconds to keep them or '', how many tags, the tags, then keys and data by
+-- turns. All of them get all the tags.
 
-local key, data, life = ARGV[1], ARGV[2], ARGV[3]
+local life, count = ARGV[1], tonumber(ARGV[2])
+local first, tags, keys = 3 + count, {}, {}
+for number = 3, first - 1 do tags[#tags + 1] = ARGV[number] end
+for number = first, #ARGV, 2 do keys[#keys + 1] = ARGV[number] end
 if life ~= '' and tonumber(life) <= 0 then
-  forget(key)
+  for _, key in ipairs(keys) do forget(key) end
   return 0
 end
-local place, ends = place_of(key), ''
+local ends, text = '', #tags > 0 and cjson.encode(tags) or ''
 if life ~= '' then ends = whole(math.min(now + tonumber(life), 9007199254740992)) end
-local before, tags = tags_of(redis.call('HGET', place, 't')), {}
-for number = 4, #ARGV do tags[#tags + 1] = ARGV[number] end
--- First, as a server that is full refuses it, and then nothing has changed.
-redis.call('HSET', place, 'd', data, 'a', whole(now), 'u', ends,
-  't', #tags > 0 and cjson.encode(tags) or '')
-if ends == '' then
-  redis.call('PERSIST', place)
-else
-  redis.call('PEXPIRE', place, whole(math.min(math.ceil(tonumber(life) / 1000) + 1000, 1e13)))
+for number, key in ipairs(keys) do
+  local place = place_of(key)
+  local before = tags_of(redis.call('HGET', place, 't'))
+  -- First, as a server that is full refuses it, and then nothing has changed.
+  redis.call('HSET', place, 'd', ARGV[first + 2 * number - 1], 'a', whole(now), 'u', ends, 't', text)
+  if ends == '' then
+    redis.call('PERSIST', place)
+  else
+    redis.call('PEXPIRE', place, whole(math.min(math.ceil(tonumber(life) / 1000) + 1000, 1e13)))
+  end
+  for _, tag in ipairs(before) do redis.call('ZREM', set_of(tag), key) end
 end
-for _, tag in ipairs(before) do redis.call('ZREM', set_of(tag), key) end
 for _, tag in ipairs(tags) do
-  local set = set_of(tag)
+  local set, members = set_of(tag), {}
   local dead = redis.call('ZRANGEBYSCORE', set, '-inf', whole(now), 'LIMIT', 0, DEAD)
   if #dead > 0 then redis.call('ZREM', set, unpack(dead)) end
-  redis.call('ZADD', set, ends == '' and '+inf' or ends, key)
+  for _, key in ipairs(keys) do
+    members[#members + 1] = ends == '' and '+inf' or ends
+    members[#members + 1] = key
+  end
+  redis.call('ZADD', set, unpack(members))
   outlive(set)
 end
-return 1
+return #keys

@@ -1,0 +1,1 @@
+"""How often the semantic cache is right, and how long it looks."""

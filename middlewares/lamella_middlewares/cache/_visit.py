@@ -1,0 +1,129 @@
+"""One request looked up as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from lamella import LamellaError, Request, Response
+from lamella._answer_codec import KeptAnswer
+from lamella._answer_pieces import merged
+from lamella._kept_answers import replayed
+from lamella_middlewares.cache import _choices
+from lamella_middlewares.cache._control import LAYER, CacheControl, missing
+from lamella_middlewares.cache._lookup import FRESH, SPARE, STALE, Lookup, failure, saved
+from lamella_middlewares.cache._outages import outage
+from lamella_middlewares.cache._refresh import refresh
+
+if TYPE_CHECKING:
+    from lamella import Ending
+
+
+class Visit(Lookup):
+    """A request whose answer is kept under one address."""
+
+    __slots__ = ("_address",)
+
+    _address: str
+
+    async def answer(self, key: str) -> Response:
+        """The kept answer, or the one that the handler inside gives."""
+        address = self._address = self.kept.address(self.tenant, key)
+        mode, spare, why = self.control.mode, None, "asked to"
+        if mode != "refresh":
+            found = await self.waited(lambda: self.kept.get(address))
+            answer, why = found.answer, found.why
+            if answer is not None:
+                why = self.use_of(answer)
+                if why is FRESH:
+                    return self._hit(answer)
+                if why is STALE:
+                    if mode == "use":
+                        self._refresh(answer)
+                    return self._hit(answer, stale=True)
+                if why is SPARE:
+                    if mode == "only_if_cached":
+                        return self._hit(answer, stale=True)
+                    spare = answer
+                self.kept.tally.miss(why)
+            elif why == "unavailable":
+                self.storing = False  # a store that is out costs one wait, not two
+        if mode == "only_if_cached":
+            raise missing(why)
+        self.context.note(LAYER, "cache.miss", why=why)
+        return await self.ask(spare)
+
+    async def ask(self, spare: KeptAnswer | None = None) -> Response:
+        """The answer of the handler inside, which is kept if it may be.
+
+        Args:
+            spare: What is answered if the model cannot be asked.
+        """
+        given = self.control.answer
+        if given is not None:
+            return await self._take(given)
+        send = partial(self.send, self.request, self._end)
+        try:
+            return await self.unless_refused(self._address, send)
+        except LamellaError as error:
+            if spare is None or not outage(error):
+                raise
+            return self._hit(spare, stale=True, error=failure(error))
+
+    def _hit(self, answer: KeptAnswer, *, stale: bool = False, **fields: Any) -> Response:
+        self.kept.tally.hit(answer, stale=stale)
+        self.context.note(
+            LAYER, "cache.hit", age=round(answer.age, 3), stale=stale, **saved([answer]), **fields
+        )
+        return self._replayed(answer)
+
+    def _replayed(self, answer: KeptAnswer) -> Response:
+        response: Response = replayed(self.request, answer, piece=self.layer.piece)
+        return response
+
+    async def _take(self, given: Response) -> Response:
+        """Keep an answer that came with the request, and give it."""
+        self.tags = _choices.tags_of(self.layer, self.request, self.control.tags)
+        self.head = given.head
+        answer = self._answer(given.events)
+        if self.storing:
+            await self._put(answer)
+        return self._replayed(answer)
+
+    # --- keeping -----------------------------------------------------------------------------
+
+    def _end(self, end: Ending) -> Awaitable[None] | None:
+        return None if self.why_not(end) else self._put(self._answer(end.events))
+
+    def _answer(self, events: Any) -> KeptAnswer:
+        return KeptAnswer(
+            events=merged(events),
+            head=self.head,
+            operation=self.request.operation,
+            model=self.request.model,
+            tenant=self.tenant,
+            tags=self.tags,
+            fresh_for=self.fresh_for(),
+            cost=self.cost(),
+        )
+
+    async def _put(self, answer: KeptAnswer) -> None:
+        address, ttl = self._address, self.kept_for(answer.fresh_for)
+        await self.put(lambda: self.kept.put(address, answer, ttl=ttl), fresh_for=answer.fresh_for)
+
+    # --- refreshing --------------------------------------------------------------------------
+
+    def _refresh(self, old: KeptAnswer) -> None:
+        refresh(self, self._address, partial(self._renew, old.age))
+
+    async def _renew(self, age: float, request: Request[Any]) -> None:
+        """In the background: ask anew, unless somebody else has done so meanwhile."""
+        control = CacheControl("refresh", ttl=self.control.ttl, tags=self.control.tags)
+        visit = Visit(self.layer, self.kept, request, self.call_next, self.tenant, control)
+        visit._address = self._address
+        found = await self.kept.get(self._address)
+        if found.answer is not None and found.answer.age < age:
+            return
+        response = (await visit.ask()).adopt(request)
+        await response.collect()

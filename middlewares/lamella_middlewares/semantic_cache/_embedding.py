@@ -1,0 +1,132 @@
+"""The vector of a question: a child call, which may fail without the call's failing."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import anyio
+
+from lamella import (
+    ClosedError,
+    DeadlineExceeded,
+    EmbeddingRequest,
+    EmbeddingResponse,
+    Handler,
+    PartHealth,
+    Request,
+    Target,
+)
+from lamella._store_breaker import StoreBreaker
+from lamella._targets import send
+from lamella_middlewares.semantic_cache._control import EXACT, LAYER
+
+FAILURES: Final = 5
+"""How many times in a row embedding fails before it is left alone."""
+
+REST: Final = 10.0
+"""Seconds between the tries while it fails."""
+
+logger = logging.getLogger("lamella")
+
+
+class Embedder:
+    """What is known of one embedder: whether it works. Kept in `ports.stores.local`.
+
+    Args:
+        name: What it is called.
+        monotonic: The clock, in seconds.
+    """
+
+    __slots__ = ("_breaker", "_error", "_monotonic", "_name")
+
+    def __init__(self, name: str, monotonic: Callable[[], float]) -> None:
+        self._name = name
+        self._monotonic = monotonic
+        self._breaker = StoreBreaker(failures=FAILURES, rest=REST, monotonic=monotonic)
+        self._error = ""
+
+    async def vector(
+        self, request: Request[Any], text: str, target: Target, call_next: Handler, seconds: float
+    ) -> tuple[Sequence[float] | None, str]:
+        """The vector of a text, or why there is none.
+
+        Args:
+            request: For which it is wanted.
+            text: What to embed.
+            target: Who embeds it.
+            call_next: The handler inside the layer.
+            seconds: How long it may take; half of what is left of the deadline, if that is less.
+
+        Raises:
+            DeadlineExceeded: If the call's own deadline passes.
+            ClosedError: If the pipeline closes meanwhile.
+        """
+        if not self._breaker.admits():
+            return None, "left alone after failures"
+        context = request.context
+        began = self._monotonic()
+        bound = min(seconds, max(context.left(), 0.0) / 2)
+        why = f"not over in {bound:g} s"
+        with anyio.move_on_after(bound):
+            try:
+                response = await send(_asked(request, text), target, call_next)
+                vector = _one(await response.collect())
+            except Exception as error:
+                if isinstance(error, DeadlineExceeded | ClosedError) and _is_over(request):
+                    raise  # the call is over, and not only the embedding
+                why = type(error).__name__
+            else:
+                if vector is not None:
+                    self._answered()
+                    return vector, ""
+                why = "it gave no vector"
+        self._failed(began, why)
+        return None, why
+
+    def health(self) -> PartHealth:
+        """Whether it answers."""
+        seconds = self._breaker.open_for()
+        if seconds is None:
+            return PartHealth(well=True)
+        detail = {"embedder": self._name, "seconds": round(seconds, 1), "error": self._error}
+        return PartHealth(well=False, detail=detail)
+
+    def _answered(self) -> None:
+        seconds = self._breaker.answered()
+        if seconds is not None:
+            logger.warning("The embedder %r answers again, after %.1f s.", self._name, seconds)
+
+    def _failed(self, began: float, why: str) -> None:
+        self._error = why
+        if self._breaker.failed(began):
+            logger.warning(
+                "The embedder %r does not answer (%s); until it does, SemanticCache finds nothing "
+                "and keeps nothing.",
+                self._name,
+                why,
+            )
+
+
+def _asked(request: Request[Any], text: str) -> Request[EmbeddingResponse]:
+    child = request.child(EmbeddingRequest.of(text), purpose="embedding")
+    attributes = child.context.attributes
+    if EXACT in attributes or LAYER in attributes:  # that was said of the request
+        rest = {name: said for name, said in attributes.items() if name not in {EXACT, LAYER}}
+        child = child.evolve(context=child.context.evolve(attributes=rest))
+    return child
+
+
+def _one(response: EmbeddingResponse) -> Sequence[float] | None:
+    vectors = response.vectors
+    if len(vectors) != 1 or not vectors[0]:
+        return None
+    largest = max(map(abs, vectors[0]))
+    finite = all(map(math.isfinite, vectors[0]))
+    return vectors[0] if finite and largest > 0 else None
+
+
+def _is_over(request: Request[Any]) -> bool:
+    return request.context.call.closing or request.context.left() <= 0

@@ -1,0 +1,97 @@
+"""Which answers may be kept, and what is given in place of a call when one was."""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeVar
+
+from lamella._answer_codec import KeptAnswer
+from lamella._answer_pieces import cut
+from lamella._ending import Ending
+from lamella._events import Finish, RefusalDelta, UsageReport
+from lamella._outcomes import Outcome
+from lamella._repeatable import stateless
+from lamella._requests import Request
+from lamella._responses import Head, Response
+
+R = TypeVar("R", bound=Response)
+
+_GOOD: Final = frozenset({"stop", "tool_calls"})
+_NAMED: Final = frozenset({"length", "content_filter"})
+
+
+def why_not_kept(
+    request: Request[Any], ending: Ending, *, truncated: bool = False, substitutes: bool = False
+) -> str:
+    """Why an answer may not be kept; empty if it may.
+
+    Kept are answers that ended well, with `stop` or `tool_calls` in every choice (`length` too,
+    with `truncated`), without a refusal, and that this very call's model turn has attempted: not
+    what it shares with another call, and not what was replayed. One from a target that only stood
+    in for another one is kept with `substitutes`.
+
+    Args:
+        request: As it was handed inward: its branch tells its own attempts from earlier tries.
+        ending: How it ended, at the same place.
+        truncated: Whether answers that were cut off by the limit on their length are kept.
+        substitutes: Whether answers from a target that stood in for another one are.
+
+    Returns:
+        One of few words: the outcome, if it did not end well; `"length"`, `"content_filter"` or
+        `"finish"` (another reason to stop); `"refusal"`; `"stateful"` (the provider keeps something
+        of it, or ran tools of its own); `"not_own"`; `"substitute"`.
+    """
+    if ending.outcome is not Outcome.COMPLETE:
+        return str(ending.outcome)
+    why = _in_events(ending, truncated=truncated)
+    if why:
+        return why
+    if not stateless(request):
+        return "stateful"
+    return _in_attempts(request, substitutes=substitutes)
+
+
+def _in_events(ending: Ending, *, truncated: bool) -> str:
+    for event in reversed(ending.events):
+        if isinstance(event, Finish):
+            for reason in (event.reason, *event.reasons):
+                if reason not in _GOOD and not (truncated and reason == "length"):
+                    return reason if reason in _NAMED else "finish"
+        elif isinstance(event, RefusalDelta):
+            return "refusal"
+        elif isinstance(event, UsageReport) and event.usage.tool_units:
+            return "stateful"
+    return ""
+
+
+def _in_attempts(request: Request[Any], *, substitutes: bool) -> str:
+    context = request.context
+    branch = context.branch
+    inside = f"{branch}/"
+    own = [
+        attempt
+        for attempt in context.trace.of_turn(context.bound)
+        if attempt.outcome is Outcome.COMPLETE
+        and (attempt.branch == branch or attempt.branch.startswith(inside))
+    ]
+    if not own:
+        return "not_own"
+    if not substitutes and any(attempt.substitute for attempt in own):
+        return "substitute"
+    return ""
+
+
+def replayed(request: Request[R], answer: KeptAnswer, *, piece: int) -> R:
+    """A kept answer as the response to a request: complete, with `head.cached`.
+
+    Its events are those that were kept: the same kinds, ids, usage and finish. For a request that
+    wants a stream, texts come in pieces of at most `piece` characters, cut the same each time.
+
+    Args:
+        request: What is asked now.
+        answer: What was kept.
+        piece: Characters, 1 or more.
+    """
+    kept = answer.head
+    head = Head(kept.model, kept.provider, kept.request_id, kept.id, kept.status, cached=True)
+    events = cut(answer.events, piece) if request.stream else answer.events
+    return request.answer(events, head)

@@ -1,0 +1,267 @@
+"""One connection to a file of kept values: opened when it is needed, used by a thread at a time.
+
+No connection may live through a fork: what SQLite knows of its locks would be wrong in the child,
+and its clean-up there would harm the parent's file. So a fork waits for the step under way, closes
+the file, and both processes open it anew.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading  # noqa: TID251 - a lock that a fork waits for; held for milliseconds
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+from weakref import WeakSet
+
+import attrs
+
+from lamella._errors import StoreUnavailableError
+from lamella._sqlite_entries import Entries
+from lamella._sqlite_schema import ends_connection, open_file, transaction, unavailable
+
+
+@attrs.define(eq=False)
+class Step:
+    """One thing to do with the file, and what came of it.
+
+    Attributes:
+        work: Does it.
+        size: Bytes that it adds, about.
+        writes: Whether it changes the file: it is done in a transaction, with others.
+        alone: Whether it is about the connection: it is done by itself, outside any transaction.
+        result: What `work` gave.
+        error: What it raised.
+    """
+
+    work: Callable[[Entries], Any]
+    size: int = 0
+    writes: bool = False
+    alone: bool = False
+    result: Any = None
+    error: Exception | None = None
+
+
+class SQLiteFile:
+    """The file under a path.
+
+    Args:
+        path: Where it is.
+        max_bytes: What its pages in use may take.
+        wall: The clock, in seconds since the epoch.
+
+    Attributes:
+        path: Where it is.
+        in_child: What is done in a forked child.
+    """
+
+    def __init__(self, path: Path, *, max_bytes: int, wall: Callable[[], float]) -> None:
+        self.path = path
+        self.in_child: Callable[[], None] = _nothing
+        # Nothing is logged under it, nor another lock taken: a fork holds others when it waits.
+        self.lock: Final = threading.Lock()
+        self._max_bytes = max_bytes
+        self._wall = wall
+        self._entries: Entries | None = None
+        self._identity: tuple[int, int] | None = None
+        with _guard:
+            _files.add(self)
+
+    @property
+    def opened(self) -> bool:
+        """Whether it is open."""
+        return self._entries is not None
+
+    def run(self, steps: Sequence[Step]) -> None:
+        """Do the steps, all of one kind, in their order; each holds what came of it."""
+        with self.lock:
+            try:
+                entries = self._open()
+            except StoreUnavailableError as error:
+                for step in steps:
+                    step.error = error
+                return
+            if steps[0].alone:
+                self._alone(entries, steps)
+            elif steps[0].writes:
+                self._write(entries, steps)
+            else:
+                self._read(entries, steps)
+
+    def tidy(self) -> bool:
+        """Forget what has expired and give pages back, for some milliseconds; whether to go on.
+
+        Raises:
+            StoreUnavailableError: If that failed. It is for the next step to find out whether the
+                file can still be used.
+        """
+        with self.lock:
+            entries = self._entries
+            if entries is None or not entries.wants_tidying:
+                return False
+            try:
+                with transaction(entries.connection):
+                    numbers = entries.flush()
+                    more = entries.sweep()
+                entries.flushed(numbers)
+                return more or entries.shrink()
+            except sqlite3.Error as error:
+                raise self._failed(error) from error
+
+    def close(self) -> None:
+        """Close the file; the next step opens it again."""
+        with self.lock:
+            self.close_held()
+
+    def close_held(self) -> None:
+        """As `close`, by who holds the lock."""
+        entries, self._entries = self._entries, None
+        if entries is None:
+            return
+        # Uses that are not written down make eviction less exact, and nothing else.
+        with suppress(sqlite3.Error), transaction(entries.connection):
+            entries.flush()
+        entries.connection.close()
+
+    # --- inside, under the lock ------------------------------------------------------------------
+
+    def _open(self) -> Entries:
+        """The open file. It is opened anew if it has been removed or replaced."""
+        entries = self._entries
+        if entries is not None:
+            if self._identity == _identity(self.path):
+                return entries
+            self._drop()
+        connection = open_file(self.path)
+        self._identity = _identity(self.path)
+        try:
+            self._entries = Entries(connection, self._wall, self._max_bytes)
+        except sqlite3.Error as error:
+            connection.close()
+            raise unavailable(self.path, error) from error
+        return self._entries
+
+    def _read(self, entries: Entries, steps: Sequence[Step]) -> None:
+        """All of them see the same state, for they share a transaction."""
+        connection = entries.connection
+        try:
+            if len(steps) > 1:
+                connection.execute("BEGIN")
+            for step in steps:
+                step.result = step.work(entries)
+        except Exception as error:  # noqa: BLE001 - those who wait are told
+            self._rollback(entries)
+            self._each(self._read, steps, error)
+            return
+        if len(steps) > 1:
+            connection.execute("COMMIT")
+
+    def _write(self, entries: Entries, steps: Sequence[Step]) -> None:
+        """All of them or, after a failure, each by itself: one must not fail for another."""
+        begun = False
+        try:
+            with transaction(entries.connection):
+                begun = True
+                numbers = entries.flush()
+                incoming = sum(step.size for step in steps)
+                if incoming:
+                    entries.make_room(incoming)
+                for step in steps:
+                    step.result = step.work(entries)
+        except Exception as error:  # noqa: BLE001 - those who wait are told
+            self._each(self._write, steps if begun else steps[:0], error)
+            if not begun:
+                self._tell(steps, error)
+            return
+        entries.flushed(numbers)
+
+    def _alone(self, entries: Entries, steps: Sequence[Step]) -> None:
+        for step in steps:
+            try:
+                step.result = step.work(entries)
+            except Exception as error:  # noqa: BLE001 - who waits is told
+                self._tell([step], error)
+
+    def _each(
+        self,
+        again: Callable[[Entries, Sequence[Step]], None],
+        steps: Sequence[Step],
+        error: Exception,
+    ) -> None:
+        """Several have failed together: do each by itself, to know which does."""
+        if len(steps) < 2 or ends_connection(error):
+            self._tell(steps, error)
+            return
+        for step in steps:
+            entries = self._entries
+            if entries is None:
+                self._tell([step], error)
+            else:
+                again(entries, [step])
+
+    def _tell(self, steps: Sequence[Step], error: Exception) -> None:
+        told = self._failed(error) if isinstance(error, sqlite3.Error) else error
+        for step in steps:
+            step.result, step.error = None, told
+
+    def _failed(self, error: sqlite3.Error) -> StoreUnavailableError:
+        if ends_connection(error):
+            self._drop()
+        return unavailable(self.path, error)
+
+    def _rollback(self, entries: Entries) -> None:
+        with suppress(sqlite3.Error):  # what made it necessary is what is told
+            if entries.connection.in_transaction:
+                entries.connection.execute("ROLLBACK")
+
+    def _drop(self) -> None:
+        entries, self._entries = self._entries, None
+        if entries is not None:
+            with suppress(sqlite3.Error):  # it could not be used any more
+                entries.connection.close()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - three times as fast as Path.stat
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _nothing() -> None:
+    """By itself a file has nothing to do in a forked child."""
+
+
+# --- forks -----------------------------------------------------------------------------------
+
+_files: WeakSet[SQLiteFile] = WeakSet()
+_guard: Final = threading.Lock()  # of what is known; see SQLiteFile.lock
+_held: list[SQLiteFile] = []
+
+
+def _close_all() -> None:
+    _guard.acquire()
+    for file in list(_files):
+        file.lock.acquire()
+        _held.append(file)
+        with suppress(sqlite3.Error):
+            file.close_held()
+
+
+def _go_on() -> None:
+    while _held:
+        _held.pop().lock.release()
+    _guard.release()
+
+
+def _begin_anew() -> None:
+    for file in _held:
+        file.in_child()
+    _go_on()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(before=_close_all, after_in_parent=_go_on, after_in_child=_begin_anew)

@@ -1,0 +1,241 @@
+"""A file of kept values: how one is made, known again, and opened; and what its errors mean.
+
+Whatever is found under the path is somebody's. Only a file that is not there, or is empty, becomes
+a new one; anything else that is not ours is left as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from lamella._errors import StoreUnavailableError
+from lamella._outcomes import Outcome
+
+APPLICATION: Final = 0x4C4D4C42  # "LMLB", in the file's header
+VERSION: Final = 1
+BUSY_SECONDS: Final = 0.5
+"""How long a step waits for another process that is writing."""
+
+_SCHEMA: Final = (
+    # The ids only rise, also for a key that is put again: what a purge or a listing has seen is
+    # told from what came later. The data come last, so that nobody reads them on the way to the
+    # rest. Keys and tags are bytes, for they may be any text, lone surrogates included.
+    """CREATE TABLE blobs (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    key BLOB NOT NULL UNIQUE,
+    put_at INTEGER NOT NULL,
+    expires INTEGER,
+    used INTEGER NOT NULL,
+    tags TEXT,
+    data BLOB NOT NULL
+)""",
+    "CREATE INDEX blobs_by_expiry ON blobs (expires) WHERE expires IS NOT NULL",
+    "CREATE INDEX blobs_by_use ON blobs (used)",
+    """CREATE TABLE tags (
+    tag BLOB NOT NULL,
+    id INTEGER NOT NULL,
+    PRIMARY KEY (tag, id)
+) WITHOUT ROWID""",
+)
+
+_CANNOT_OPEN: Final = (
+    "See that its directory is there, that this user may write to it and to the file, and that "
+    "file descriptors are left."
+)
+_HINTS: Final = {
+    sqlite3.SQLITE_BUSY: "Another process holds the file for long: look for a backup, an open "
+    "shell, or a network file system, on which SQLite cannot lock.",
+    sqlite3.SQLITE_CANTOPEN: _CANNOT_OPEN,
+    sqlite3.SQLITE_PERM: _CANNOT_OPEN,
+    sqlite3.SQLITE_READONLY: "The file, its directory, or the file system cannot be written to: "
+    "give this user the right to, or give another path.",
+    sqlite3.SQLITE_FULL: "The disk is full: make room, or make the store with a lower max_bytes.",
+    sqlite3.SQLITE_NOTADB: "It is no SQLite database, or encrypted, and was left as it is: give "
+    "another path.",
+    sqlite3.SQLITE_CORRUPT: "The file is damaged and was left as it is: move it away, together "
+    "with its -wal and -shm, and the next use begins a new one.",
+    sqlite3.SQLITE_IOERR: "The file system failed: look at the disk and at the system's log.",
+}
+_REOPENED: Final = {
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_READONLY,
+}
+
+
+def unavailable(path: Path, error: sqlite3.Error | OSError) -> StoreUnavailableError:
+    """What is raised when the file cannot be used, with what to do about it."""
+    code = code_of(error)
+    said = error.strerror if isinstance(error, OSError) else str(error)
+    hint = _CANNOT_OPEN if isinstance(error, OSError) else _HINTS.get(code or 0)
+    return StoreUnavailableError(
+        f"SQLiteBlobs: the file {str(path)!r} cannot be used ({said or type(error).__name__}).",
+        hint=hint,
+        phase="local",
+        outcome=Outcome.NOT_SENT,
+    )
+
+
+def code_of(error: BaseException) -> int | None:
+    """SQLite's primary result code."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code & 0xFF if isinstance(code, int) else None
+
+
+def ends_connection(error: BaseException) -> bool:
+    """Whether a connection should be opened anew after this, for somebody may mend the file."""
+    return code_of(error) in _REOPENED
+
+
+def open_file(path: Path) -> sqlite3.Connection:
+    """Open the file, after making it if there is none.
+
+    Raises:
+        StoreUnavailableError: If it is not such a file, or cannot be used.
+    """
+    try:
+        if not path.exists():
+            _make(path)
+        # "rw", not "rwc": SQLite itself never makes a file here.
+        connection = _connect(f"{path.as_uri()}?mode=rw", uri=True)
+    except (sqlite3.Error, OSError) as error:
+        raise unavailable(path, error) from error
+    try:
+        _know(connection, path)
+        _set_up(connection)
+    except sqlite3.Error as error:
+        connection.close()
+        raise unavailable(path, error) from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _connect(place: str, *, uri: bool) -> sqlite3.Connection:
+    return sqlite3.connect(
+        place,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,  # one thread at a time, whichever
+        uri=uri,
+    )
+
+
+def _make(path: Path) -> None:
+    """Make the file beside its place, then give it its name: nobody sees half of one."""
+    handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
+    os.close(handle)  # its mode is 0600, and those of -wal and -shm follow it
+    try:
+        connection = _connect(draft, uri=False)
+        try:
+            _begin(connection)
+        finally:
+            connection.close()
+        with suppress(FileExistsError):  # another process was faster, and this one uses its file
+            _name(draft, path)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(draft)  # noqa: PTH108 - a plain string from mkstemp
+
+
+def _name(draft: str, path: Path) -> None:
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        if path.exists():
+            raise FileExistsError(str(path)) from None
+        os.rename(draft, path)  # noqa: PTH104 - as above
+
+
+def _begin(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before there is anything in it
+    connection.execute("PRAGMA journal_mode = WAL").fetchall()
+    with transaction(connection):
+        for statement in _SCHEMA:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION}")
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Generator[None]:
+    """All that is written inside, or nothing."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _know(connection: sqlite3.Connection, path: Path) -> None:
+    """See that this is a file of ours.
+
+    Raises:
+        StoreUnavailableError: If it is not.
+    """
+    application = _one(connection, "PRAGMA application_id")
+    version = _one(connection, "PRAGMA user_version")
+    # What SQLite keeps for itself (sequences, statistics) is named sqlite_...
+    found = connection.execute(
+        "SELECT sql FROM sqlite_master WHERE substr(name, 1, 7) <> 'sqlite_'"
+    ).fetchall()
+    if not (application or version or found):
+        _begin(connection)
+        return
+    if application != APPLICATION:
+        raise _foreign(path, "is a database of another program", "Give another path.")
+    if version != VERSION:
+        raise _foreign(
+            path,
+            f"has version {version}, and this version of Lamella reads {VERSION}",
+            "Give another path, or move the file away: what it keeps is then forgotten.",
+        )
+    if {sql for (sql,) in found} != set(_SCHEMA):
+        raise _foreign(
+            path,
+            "has other tables, indexes or triggers than such a file has",
+            "Remove what was added to it, or move the file away.",
+        )
+
+
+def _foreign(path: Path, what: str, hint: str) -> StoreUnavailableError:
+    return StoreUnavailableError(
+        f"SQLiteBlobs: the file {str(path)!r} {what}; it was left as it is.",
+        hint=hint,
+        phase="local",
+        outcome=Outcome.NOT_SENT,
+    )
+
+
+def _set_up(connection: sqlite3.Connection) -> None:
+    for pragma in (
+        "journal_mode = WAL",
+        # A killed process loses nothing; a loss of power may lose the last commits, never more.
+        "synchronous = NORMAL",
+        # What is forgotten is overwritten, not only unlinked: it may be about people.
+        "secure_delete = ON",
+        "journal_size_limit = 16777216",
+        "cache_size = -8192",
+        "temp_store = MEMORY",
+        "cell_size_check = ON",
+        "trusted_schema = OFF",
+    ):
+        connection.execute(f"PRAGMA {pragma}").fetchall()
+
+
+def _one(connection: sqlite3.Connection, query: str) -> int:
+    return int(connection.execute(query).fetchone()[0])

@@ -1,0 +1,3 @@
+-- The length of a partition's vectors, '0' if it has none.
+
+return length()

@@ -1,0 +1,420 @@
+"""What fails around SemanticCache is a miss: the call goes on, soon, and nobody gets an error."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+import pytest
+from semantic_caches import AGAIN, RESET, OnDisk, World, asked, noted, why
+
+from lamella import (
+    ConfigurationError,
+    DeadlineExceeded,
+    EmbeddingResponse,
+    Finish,
+    Near,
+    Packing,
+    Pipeline,
+    Secret,
+    ServerError,
+)
+from lamella._memory_vectors import MemoryVectors
+from lamella.testing import each_step, virtual_ports
+from lamella_middlewares.deadline import Deadline
+from lamella_middlewares.semantic_cache import SemanticCache
+from lamella_middlewares.semantic_cache._entries import packed_vector, unpacked_vector
+from lamella_middlewares.semantic_cache._shelf import EVERY
+
+pytestmark = pytest.mark.anyio
+
+
+# --- the embedder ------------------------------------------------------------------------------
+
+
+async def hangs(_: Any) -> EmbeddingResponse:
+    """Never answers."""
+    await anyio.sleep_forever()
+    raise AssertionError
+
+
+async def nothing(_: Any) -> EmbeddingResponse:
+    """Answers without a vector."""
+    return EmbeddingResponse.of([])
+
+
+async def nonsense(_: Any) -> EmbeddingResponse:
+    """Answers with what is no direction."""
+    return EmbeddingResponse.of([[math.nan, 1.0]])
+
+
+async def zeros(_: Any) -> EmbeddingResponse:
+    """Answers with what points nowhere."""
+    return EmbeddingResponse.of([[0.0, 0.0]])
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason", "seconds"),
+    [
+        (ServerError("x", status=500), "ServerError", 0.0),
+        (RuntimeError("x"), "RuntimeError", 0.0),
+        (ConfigurationError("x"), "ConfigurationError", 0.0),
+        (hangs, "not over in 2 s", 2.0),
+        (nothing, "it gave no vector", 0.0),
+        (nonsense, "it gave no vector", 0.0),
+        (zeros, "it gave no vector", 0.0),
+    ],
+    ids=["error", "foreign", "configuration", "hangs", "nothing", "nan", "zeros"],
+)
+async def test_what_the_embedder_does_wrong_is_a_miss(
+    fault: Any, reason: str, seconds: float
+) -> None:
+    """The model is asked; nothing is kept, for nobody could find it."""
+    world = World()
+    world.embedder.fault = fault
+    response = await world.ask(RESET)
+    assert response.text == "Press the button."
+    assert anyio.current_time() == pytest.approx(seconds)
+    assert why(response, "embedding_failed") == reason
+    assert (why(response), noted(response, "stored")) == ("no vector", [])
+    world.embedder.fault = None
+    assert why(await world.ask(AGAIN)) == "nothing similar"
+
+
+async def test_a_dead_embedder_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """After five failures in a row it costs nothing, and is tried now and then."""
+    world = World()
+    world.embedder.fault = hangs
+    with caplog.at_level(logging.WARNING, "lamella"):
+        for _ in range(8):
+            await world.ask(RESET)
+        assert len(world.embedder.asked) == 5
+        assert anyio.current_time() == pytest.approx(10.0)
+        health = (await world.pipeline.health()).layers["semantic_cache"]
+        assert health.well is False
+        assert health.detail["error"] == "not over in 2 s"
+        world.embedder.fault = None
+        await anyio.sleep(10)
+        await world.ask(RESET)
+    assert (await world.ask(AGAIN)).head.cached
+    assert (await world.pipeline.health()).layers["semantic_cache"].well is True
+    assert len(caplog.records) == 2
+    assert RESET not in caplog.text
+
+
+async def test_a_slow_embedder_leaves_half_of_the_time() -> None:
+    """The caller's deadline is not used up by what he has not asked for."""
+    world = World(outer=[Deadline(1.0)])
+    world.embedder.fault = hangs
+    response = await world.ask(RESET)
+    assert response.text == "Press the button."
+    assert anyio.current_time() == pytest.approx(0.5)
+
+
+async def test_a_deadline_that_has_passed_is_the_callers() -> None:
+    """It is an error of the call, and not of the embedding."""
+    world = World(outer=[Deadline(1.0)], delay=5.0)
+    with pytest.raises(DeadlineExceeded):
+        await world.ask(RESET)
+    assert (await world.pipeline.health()).layers["semantic_cache"].well is True
+
+
+async def test_another_embedder_finds_nothing_of_the_first_ones() -> None:
+    """Vectors of two models are never compared, in whatever store."""
+    ports = virtual_ports()
+    one = World(ports=ports)
+    await one.ask(RESET)
+    layer = SemanticCache("another-model", threshold=0.9, tenant="shared")
+
+    async def both(request: Any) -> Any:
+        answer: Any = one.embedder if request.operation == "embeddings" else one.transport
+        return await answer(request)
+
+    pipeline = Pipeline([layer], both, ports=ports)
+    assert why(await pipeline.run(asked(AGAIN))) == "nothing similar"
+    assert (await pipeline.run(asked(RESET))).head.cached
+
+
+async def test_vectors_of_another_length_begin_anew() -> None:
+    """An embedder that changes its mind about lengths costs misses, and then works again."""
+    world = World()
+    await world.ask(RESET)
+
+    async def longer(request: Any) -> EmbeddingResponse:
+        return EmbeddingResponse.of([[1.0, 0.0, 0.0]])
+
+    world.embedder.fault = longer
+    assert why(await world.ask(RESET)) == "nothing similar"
+    assert (await world.ask(AGAIN)).head.cached
+
+
+# --- the index ---------------------------------------------------------------------------------
+
+
+class Elsewhere:
+    """An index across a network."""
+
+    def __init__(self) -> None:
+        self.inner = MemoryVectors()
+        self.fault: Any = None
+        self.closed = 0
+
+    async def _answers(self) -> None:
+        if self.fault is not None:
+            await self.fault()
+
+    async def add(self, *args: Any, **more: Any) -> None:
+        await self._answers()
+        await self.inner.add(*args, **more)
+
+    async def nearest(self, *args: Any, **more: Any) -> Sequence[Near]:
+        await self._answers()
+        return await self.inner.nearest(*args, **more)
+
+    async def remove(self, *args: Any) -> bool:
+        await self._answers()
+        return await self.inner.remove(*args)
+
+    async def purge(self, *, prefix: str = "") -> int:
+        await self._answers()
+        return await self.inner.purge(prefix=prefix)
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+async def raises() -> None:
+    """Has failed."""
+    raise OSError("x")
+
+
+async def test_an_index_of_ones_own_is_used_and_closed() -> None:
+    """What is kept is found through it; it closes with the last layer that uses it."""
+    index = Elsewhere()
+    world = World(index=index)
+    other = SemanticCache("e", index=index)
+    await world.ask(RESET)
+    assert (await world.ask(AGAIN)).head.cached
+    assert len(index.inner) == 1
+    await world.pipeline.aclose()
+    assert index.closed == 0
+    await other.aclose()
+    assert index.closed == 1
+
+
+@pytest.mark.parametrize(("fault", "seconds"), [(raises, 0.0), (anyio.sleep_forever, 0.05)])
+async def test_an_index_that_is_out_is_a_miss(fault: Any, seconds: float) -> None:
+    """It costs its time limit once a call, and nothing is kept that nobody could find."""
+    index = Elsewhere()
+    world = World(index=index)
+    await world.ask(RESET)
+    index.fault = fault
+    began = anyio.current_time()
+    response = await world.ask(AGAIN)
+    assert why(response) == "unavailable"
+    assert anyio.current_time() - began == pytest.approx(seconds)
+    assert (noted(response, "stored"), response.text) == ([], "Press the button.")
+    index.fault = None
+    assert (await world.ask(AGAIN)).head.cached
+
+
+async def test_what_the_index_has_and_the_store_not_is_removed() -> None:
+    """A vector whose answer is gone is a miss, once."""
+    world = World()
+    await world.ask(RESET)
+    await world.pipeline.ports.stores.blobs.purge()
+    assert why(await world.ask(AGAIN, said="no_store")) == "absent"
+    assert why(await world.ask(AGAIN, said="no_store")) == "nothing similar"
+
+
+async def test_a_damaged_answer_is_a_miss_that_is_counted() -> None:
+    """What cannot be read is removed from the store and from the index."""
+    world = World()
+    await world.ask(RESET)
+    blobs = world.pipeline.ports.stores.blobs
+    [entry] = (await blobs.entries()).entries
+    kept = await blobs.get(entry.key)
+    assert kept is not None
+    await blobs.put(entry.key, kept.data[:-3], tags=kept.tags)
+    assert why(await world.ask(AGAIN, said="no_store")) == "corrupt"
+    assert why(await world.ask(AGAIN, said="no_store")) == "nothing similar"
+    stats = await world.layer.stats(world.pipeline)
+    assert stats.unreadable == {"corrupt": 1}
+    assert stats.missed == {"nothing similar": 2, "corrupt": 1}
+
+
+# --- the store ---------------------------------------------------------------------------------
+
+
+class Frozen(OnDisk):
+    """A store that stops answering."""
+
+    def __getattr__(self, name: str) -> Any:
+        found = super().__getattr__(name)
+
+        async def ask(*args: Any, **more: Any) -> Any:
+            if self.__dict__.get("frozen"):
+                await anyio.sleep_forever()
+            return await found(*args, **more)
+
+        return ask if callable(found) else found
+
+
+async def test_a_frozen_store_costs_one_timeout() -> None:
+    """A call waits for it once at most, and nothing is put after a get that failed."""
+    store = Frozen(virtual_ports().stores.blobs)
+    world = World(store=store)
+    await world.ask(RESET)
+    store.__dict__["frozen"] = True
+    began = anyio.current_time()
+    assert why(await world.ask(AGAIN)) == "unavailable"
+    assert anyio.current_time() - began == pytest.approx(0.05, abs=0.001)
+    store.__dict__["frozen"] = False
+    assert (await world.ask(AGAIN)).head.cached
+
+
+# --- several processes -------------------------------------------------------------------------
+
+
+def processes(count: int = 2, **options: Any) -> list[World]:
+    """Pipelines of as many processes that keep their answers in one place."""
+    disk = virtual_ports().stores.blobs
+    return [World(store=OnDisk(disk), **options) for _ in range(count)]
+
+
+async def test_a_new_process_finds_what_an_earlier_one_kept() -> None:
+    """Its first call waits for what is there to be read."""
+    one, other = processes()
+    await one.ask(RESET)
+    response = await other.ask(AGAIN)
+    assert (response.head.cached, other.calls) == (True, 0)
+
+
+async def test_what_others_keep_is_seen_soon() -> None:
+    """After some seconds, without reading anew what is known."""
+    one, other = processes()
+    await other.ask("Is it on?")
+    await one.ask(RESET)
+    assert not (await other.ask(AGAIN, said="no_store")).head.cached
+    await anyio.sleep(EVERY + 0.1)
+    await other.ask(AGAIN, said="no_store")  # somebody has to ask, for it to be looked for
+    await anyio.sleep(0.1)
+    assert (await other.ask(AGAIN)).head.cached
+    store: Any = other.layer.store
+    assert store.asked.count("get_many") == 1
+
+
+async def test_what_others_purge_is_forgotten() -> None:
+    """A mirror holds nothing for long that the store has no more."""
+    one, other = processes()
+    await one.ask(RESET)
+    assert (await other.ask(AGAIN)).head.cached
+    await one.layer.clear(one.pipeline)
+    await anyio.sleep(EVERY + 0.1)
+    assert why(await other.ask("Is it on?", said="no_store")) == "nothing similar"
+    await anyio.sleep(0.1)
+    assert why(await other.ask(AGAIN, said="no_store")) == "nothing similar"
+
+
+async def test_what_is_kept_longer_than_it_was_is_known_to_be() -> None:
+    """Another process has kept the same question anew: its vector lives as long as that."""
+    one, other = processes(ttl=100)
+    await one.ask(RESET)
+    assert (await other.ask(AGAIN)).head.cached
+    await anyio.sleep(80)
+    await one.ask(RESET, said="refresh")
+    await other.ask("Is it on?")
+    await anyio.sleep(60)
+    assert (await other.ask(AGAIN)).head.cached
+
+
+async def test_tenants_and_partitions_are_mirrored_apart() -> None:
+    """A process reads what it is asked about, and no other tenant's."""
+    one, other = processes()
+    await one.ask(RESET, tenant="acme")
+    await one.ask(RESET, tenant="other")
+    assert not (await other.ask(AGAIN, tenant="third")).head.cached
+    assert not (await other.ask(AGAIN, tenant="acme", seed=1)).head.cached
+    store: Any = other.layer.store
+    assert "get_many" not in store.asked
+    assert (await other.ask(AGAIN, tenant="acme")).head.cached
+
+
+async def test_vectors_are_kept_as_they_are() -> None:
+    """Packed and unpacked they point where they pointed."""
+    vector = [0.1 * number for number in range(-5, 6)]
+    found = unpacked_vector(packed_vector(vector))
+    length = math.hypot(*vector)
+    assert list(found) == pytest.approx([value / length for value in vector], abs=1e-7)
+    assert list(unpacked_vector(packed_vector([1e200, 0.0]))) == [1.0, 0.0]
+    for wrong in ([], [0.0], [math.inf], [math.nan, 1.0]):
+        with pytest.raises(ValueError, match="finite"):
+            packed_vector(wrong)
+
+
+async def test_signed_answers_of_others_are_not_believed() -> None:
+    """With a key, what was kept without it, or with another, is foreign and goes."""
+    disk = virtual_ports().stores.blobs
+    one, other = (
+        World(store=OnDisk(disk), packing=Packing(key=Secret.of_value(letter * 32)))
+        for letter in "ab"
+    )
+    await one.ask(RESET)
+    assert (await one.ask(AGAIN)).head.cached
+    assert not (await other.ask(AGAIN)).head.cached
+
+
+# --- cancellation ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by_task", [False, True])
+def test_a_call_that_is_cancelled_anywhere_leaves_the_layer_well(
+    anyio_backend_name: str, by_task: bool
+) -> None:
+    """Whatever step it is cancelled at, sources are closed and the next call is answered."""
+
+    def make() -> tuple[Any, Any]:
+        disk = virtual_ports().stores.blobs
+        world = World(["one ", 1.0, "two", Finish("stop")], store=OnDisk(disk), verify=slowly)
+
+        async def scenario() -> None:
+            await world.ask(RESET)
+            await world.ask(AGAIN)
+
+        async def check() -> None:
+            assert world.transport.open_sources == 0
+            assert (await world.ask(RESET)).text == "one two"
+            assert (await world.ask(RESET)).head.cached
+            await world.pipeline.aclose()
+
+        return scenario, check
+
+    assert each_step(make, backend=anyio_backend_name, by_task=by_task) > 5
+
+
+async def slowly(_: Any, __: Any) -> bool:
+    """Lets everything pass, after a moment."""
+    await anyio.sleep(0.1)
+    return True
+
+
+async def test_many_at_once_are_each_answered() -> None:
+    """Callers with two questions, at once and in any order, each get their own answer."""
+    world = World(lambda request: f"about {request.messages[-1].text}", degrees={}, facts=False)
+    world.embedder.degrees = {f"{topic} {number}": angle + number / 100
+                              for topic, angle in (("dogs", 0.0), ("cats", 90.0))
+                              for number in range(50)}  # fmt: skip
+    found: dict[str, str] = {}
+
+    async def ask(text: str) -> None:
+        found[text] = (await world.ask(text)).text
+
+    async with anyio.create_task_group() as group:
+        for text in world.embedder.degrees:
+            group.start_soon(ask, text)
+    assert len(found) == 100
+    assert all(text.split()[0] in answer for text, answer in found.items())
+    assert (await world.ask("dogs 7")).head.cached

@@ -1,0 +1,525 @@
+"""Values in a SQLite file: a store like any other, that never makes a loop wait for the disk."""
+
+from __future__ import annotations
+
+import math
+import os
+import sqlite3
+import threading
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+import attrs
+import pytest
+
+from lamella import Blob, ConfigurationError, GuardedBlobs, StoreUnavailableError
+from lamella._named_stores import layer_store
+from lamella._sqlite_blobs import KIBIBYTE, SQLiteBlobs, sqlite_blobs
+from lamella.testing import check_blob_store, virtual_ports
+
+pytestmark = pytest.mark.anyio
+
+T = TypeVar("T")
+
+
+@attrs.define
+class Clock:
+    """A wall clock that a test moves."""
+
+    seconds: float = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def advance(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+async def inline(function: Callable[..., T], /, *args: Any) -> T:
+    """A port for threads that has none."""
+    return function(*args)
+
+
+@attrs.define
+class Gate:
+    """A port for threads that lets a test say when the work begins."""
+
+    opened: anyio.Event = attrs.field(factory=anyio.Event)
+    asked: int = 0
+
+    async def __call__(self, function: Callable[..., T], /, *args: Any) -> T:
+        self.asked += 1
+        await self.opened.wait()
+        return function(*args)
+
+
+async def data_of(store: SQLiteBlobs, key: str) -> bytes | None:
+    """The value under a key."""
+    blob = await store.get(key)
+    return None if blob is None else blob.data
+
+
+def names_in(folder: Path) -> set[str]:
+    """What is in a folder."""
+    return {path.name for path in folder.iterdir()}
+
+
+def modes_in(folder: Path) -> list[int]:
+    """Who may read and write each of the files in a folder."""
+    return [path.stat().st_mode & 0o777 for path in folder.iterdir()]
+
+
+def file_bytes(path: Path) -> bytes:
+    """What stands in the file and in those beside it."""
+    return b"".join(part.read_bytes() for part in path.parent.glob(path.name + "*"))
+
+
+class TestTheStore:
+    @pytest.mark.parametrize("thread", [None, virtual_ports().thread])
+    async def test_it_keeps_the_rules_of_the_port(self, tmp_path: Path, thread: Any) -> None:
+        """Through its own thread or a port for threads, it is a store like any other."""
+        clock, numbers = Clock(), count()
+
+        def make() -> SQLiteBlobs:
+            return SQLiteBlobs(tmp_path / f"{next(numbers)}.db", wall=clock, thread=thread)
+
+        await check_blob_store(make, clock.advance)
+
+    async def test_the_factory_guards_it(self, tmp_path: Path) -> None:
+        """By its name comes a store that is never waited for long, in the same file."""
+        path = tmp_path / "cache.sqlite"
+        store = layer_store("Cache", "blobs", {"use": "sqlite", "path": str(path)})
+        assert isinstance(store, GuardedBlobs)
+        assert store.timeout == 1.0
+        assert not path.exists()
+        await store.put("key", b"value")
+        await store.aclose()
+        other = sqlite_blobs(path, shared=True)
+        assert other.shared
+        assert (await other.get_many(["key"]))["key"].data == b"value"
+        await other.aclose()
+
+    async def test_what_was_put_is_there_after_closing(self, tmp_path: Path) -> None:
+        """A use after `aclose` opens the file anew; so does another store."""
+        clock = Clock()
+        store = SQLiteBlobs(tmp_path / "a.db", wall=clock)
+        await store.aclose()
+        await store.put("key", b"value", ttl=100, tags=frozenset({"tag"}))
+        await store.aclose()
+        clock.advance(10)
+        assert await store.get("key") == Blob(b"value", 10.0, frozenset({"tag"}))
+        await store.aclose()
+        await store.aclose()
+        assert names_in(tmp_path) == {"a.db"}
+
+    async def test_nobody_but_the_user_reads_it(self, tmp_path: Path) -> None:
+        """The file and those beside it are for their owner only."""
+        store = SQLiteBlobs(tmp_path / "a.db")
+        await store.put("key", b"value")
+        assert names_in(tmp_path) == {"a.db", "a.db-shm", "a.db-wal"}
+        assert modes_in(tmp_path) == [0o600] * 3
+        await store.aclose()
+
+    async def test_its_health(self, tmp_path: Path) -> None:
+        """It is well while its file can be read."""
+        path = tmp_path / "a.db"
+        store = SQLiteBlobs(path)
+        assert (await store.health()).well
+        await store.aclose()
+        path.write_bytes(b"somebody's notes, which are no database at all")
+        health = await store.health()
+        assert health.well is False
+        assert "file is not a database" in health.detail["error"]
+
+
+class TestOptions:
+    @pytest.mark.parametrize(
+        ("path", "says"),
+        [
+            ("", "the path of a file"),
+            (7, "the path of a file"),
+            (":memory:", "memory_blobs"),
+            ("file:a.db?mode=ro", "memory_blobs"),
+            (".", "add a name to it"),
+            ("missing/a.db", "make '.*missing'"),
+        ],
+    )
+    def test_a_path_that_cannot_be(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: Any, says: str
+    ) -> None:
+        """What cannot be a file is refused when the store is made, with what to do."""
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(ConfigurationError, match=f"SQLiteBlobs.*{says}"):
+            sqlite_blobs(path)
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.skipif(
+        not hasattr(os, "geteuid") or os.geteuid() == 0, reason="this user may write anywhere"
+    )
+    def test_a_read_only_directory(self, tmp_path: Path) -> None:
+        """Where nothing can be written there is no store."""
+        tmp_path.chmod(0o500)
+        with pytest.raises(ConfigurationError, match="read-only for this user"):
+            sqlite_blobs(tmp_path / "a.db")
+
+    async def test_the_path_is_as_it_was_when_the_store_was_made(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A program that goes to another directory keeps its file."""
+        (tmp_path / "there").mkdir()
+        monkeypatch.chdir(tmp_path)
+        store = SQLiteBlobs("a.db")
+        monkeypatch.chdir(tmp_path / "there")
+        await store.put("key", b"")
+        await store.aclose()
+        assert (tmp_path / "a.db").exists()
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"max_bytes": 1000},
+            {"max_bytes": 2.5e9},
+            {"max_bytes": 1 << 20, "max_entry_bytes": 1 << 19},
+            {"max_entry_bytes": 0},
+            {"shared": "no"},
+            {"timeout": 0},
+        ],
+    )
+    def test_wrong_options(self, tmp_path: Path, options: Any) -> None:
+        """A bound that keeps nothing, and words that are no options, are refused."""
+        with pytest.raises(ConfigurationError, match=next(reversed(options))):
+            sqlite_blobs(tmp_path / "a.db", **options)
+
+    async def test_values_that_cannot_be_kept(self, tmp_path: Path) -> None:
+        """What is too large, or never ends, is a ValueError without the key; nothing changes."""
+        store = SQLiteBlobs(tmp_path / "a.db", max_entry_bytes=2000)
+        await store.put("ada", b"old")
+        for values in ({"ada": b"x" * 2000}, {"ada": b"", "t" * 2000: b""}):
+            with pytest.raises(ValueError, match="above max_entry_bytes 2000") as caught:
+                await store.put_many(values)
+            assert "ada" not in str(caught.value)
+        with pytest.raises(ValueError, match="ttl is nan"):
+            await store.put("ada", b"new", ttl=math.nan)
+        assert await data_of(store, "ada") == b"old"
+        await store.aclose()
+
+
+class TestTime:
+    async def test_a_clock_that_was_set_back(self, tmp_path: Path) -> None:
+        """What has a time to live and comes from the future has expired; what has none stays."""
+        clock = Clock()
+        store = SQLiteBlobs(tmp_path / "a.db", wall=clock, thread=inline)
+        await store.put("ends", b"", ttl=1000)
+        await store.put("stays", b"")
+        clock.advance(-30)
+        assert (await store.get_many(["ends", "stays"])).keys() == {"ends", "stays"}
+        assert (await store.get("ends") or Blob(b"", -1)).age == 0
+        clock.advance(-31)
+        assert (await store.get_many(["ends", "stays"])).keys() == {"stays"}
+        assert [info.key for info in (await store.entries()).entries] == ["stays"]
+        assert not await store.delete("ends")
+
+    @pytest.mark.parametrize("ttl", [math.inf, 1e300, 1e11])
+    async def test_an_end_that_is_never(self, tmp_path: Path, ttl: float) -> None:
+        """A time to live beyond all clocks is none."""
+        clock = Clock()
+        store = SQLiteBlobs(tmp_path / "a.db", wall=clock, thread=inline)
+        await store.put("key", b"value", ttl=ttl)
+        clock.advance(1e9)
+        assert await data_of(store, "key") == b"value"
+        assert (await store.entries()).entries[0].expires_in is None
+
+    async def test_what_has_expired_leaves_the_file(self, tmp_path: Path) -> None:
+        """It goes whenever the store is used, although nobody asks for it."""
+        clock, path = Clock(), tmp_path / "a.db"
+        store = SQLiteBlobs(path, wall=clock, thread=inline)
+        await store.put_many({str(number): b"expires" for number in range(2000)}, ttl=5)
+        clock.advance(6)
+        await store.get("another")
+        await store.aclose()
+        assert sqlite3.connect(path).execute("SELECT count(*) FROM blobs").fetchone() == (0,)
+        assert b"expires" not in file_bytes(path).replace(b"blobs_by_expiry", b"").replace(
+            b"expires INTEGER", b""
+        ).replace(b"(expires)", b"").replace(b"WHERE expires", b"")
+
+
+class TestRoom:
+    @pytest.mark.parametrize("size", [10, 700, 2100, 5000, 30_000])
+    async def test_the_file_stays_within_its_bounds(self, tmp_path: Path, size: int) -> None:
+        """Whatever is put, the file grows to `max_bytes` and a batch more; the newest stay."""
+        path, most = tmp_path / "a.db", 512 * KIBIBYTE
+        store = SQLiteBlobs(path, max_bytes=most, thread=inline)
+        total = 3 * most // (size + 100)
+        for start in range(0, total, 20):
+            keys = [f"key {number}" for number in range(start, min(start + 20, total))]
+            await store.put_many(dict.fromkeys(keys, b"x" * size), tags=frozenset({"tag"}))
+            pages = store._file._entries
+            assert pages is not None
+            assert pages.used_bytes() <= most + 4096 * 4
+            assert (await store.get_many(keys[-3:])).keys() == set(keys[-3:])
+        held = len((await store.entries()).entries)
+        assert held * (size + 20) > most // 3 or held == 500
+        await store.aclose()
+        assert path.stat().st_size <= most + 20 * (size + 1000)
+
+    async def test_the_least_recently_used_go(self, tmp_path: Path) -> None:
+        """What was read lately stays, what expired goes first; a use is noted without writing."""
+        clock = Clock()
+        store = SQLiteBlobs(tmp_path / "a.db", max_bytes=512 * KIBIBYTE, wall=clock, thread=inline)
+        for number in range(20):
+            await store.put(f"old {number}", b"x" * 10_000)
+        clock.advance(20)
+        hot = [f"old {number}" for number in range(0, 20, 2)]
+        await store.get_many(hot[:5])
+        await store.tagged("none")
+        for key in hot[5:]:
+            await store.get(key)
+        clock.advance(20)
+        for number in range(30):
+            await store.put(f"new {number}", b"x" * 10_000)
+        left = {info.key for info in (await store.entries(prefix="old ")).entries}
+        assert set(hot) <= left
+        assert len(left) < 20
+
+    async def test_a_clock_that_was_set_back_makes_nothing_last(self, tmp_path: Path) -> None:
+        """What was used in the future is not the last to go."""
+        clock = Clock()
+        store = SQLiteBlobs(tmp_path / "a.db", max_bytes=512 * KIBIBYTE, wall=clock, thread=inline)
+        await store.put("future", b"x" * 100_000)
+        clock.advance(-1_000_000)
+        for number in range(120):
+            clock.advance(1)
+            await store.put(f"new {number}", b"x" * 10_000)
+        assert await store.get("future") is None
+        assert await store.get("new 119") is not None
+
+    async def test_a_lower_bound_makes_the_file_smaller(self, tmp_path: Path) -> None:
+        """A file that was larger is brought within the bound, and gives its pages back."""
+        path = tmp_path / "a.db"
+        store = SQLiteBlobs(path, thread=inline)
+        await store.put_many({str(number): b"x" * 1000 for number in range(9000)})
+        await store.aclose()
+        assert path.stat().st_size > 8_000_000
+        lower = SQLiteBlobs(path, max_bytes=1024 * KIBIBYTE, thread=inline)
+        await lower.get("0")
+        await lower.aclose()
+        assert path.stat().st_size <= 1024 * KIBIBYTE
+
+    async def test_after_a_purge_the_file_is_small_and_says_nothing(self, tmp_path: Path) -> None:
+        """What was forgotten stands nowhere any more: not in the file, nor in its log."""
+        path = tmp_path / "a.db"
+        store = SQLiteBlobs(path)
+        await store.put_many(
+            {f"ada {number}": b"secret of ada" * 100 for number in range(3000)},
+            tags=frozenset({"tenant ada"}),
+        )
+        await store.put("bob", b"stays")
+        assert b"secret of ada" in file_bytes(path)
+        assert await store.purge(tag="tenant ada") == 3000
+        left = file_bytes(path)
+        assert b"secret of ada" not in left
+        assert b"tenant ada" not in left
+        assert b"stays" in left
+        await store.aclose()
+        assert path.stat().st_size < 256 * KIBIBYTE
+
+    async def test_what_is_put_during_a_purge_stays(self, tmp_path: Path) -> None:
+        """A purge forgets what is there when it begins, however long it takes."""
+        store = SQLiteBlobs(tmp_path / "a.db")
+        await store.put_many({f"key {number:04}": b"old" for number in range(3000)})
+        done = anyio.Event()
+        async with anyio.create_task_group() as group:
+
+            async def put() -> None:
+                while not done.is_set():
+                    await store.put("key 2999", b"new")
+                    await store.put("key 0000", b"new")
+
+            group.start_soon(put)
+            await store.get("key 0000")
+            await store.purge(prefix="key")
+            done.set()
+        assert set((await store.get_many(["key 0000", "key 2999"])).values())
+        assert all(blob.data == b"new" for blob in (await store.tagged("")).values())
+        await store.aclose()
+
+
+class TestAtTheSameTime:
+    async def test_ten_thousand_that_ask_for_one_key(self, tmp_path: Path) -> None:
+        """Identical gets that wait together read the file together, and none fails."""
+        store = sqlite_blobs(tmp_path / "a.db", timeout=20)
+        await store.put("key", b"value")
+        found: list[bytes] = []
+
+        async def get() -> None:
+            blob = await store.get("key")
+            assert blob is not None
+            found.append(blob.data)
+
+        async with anyio.create_task_group() as group:
+            for _ in range(10_000):
+                group.start_soon(get)
+        assert found == [b"value"] * 10_000
+        await store.aclose()
+
+    async def test_what_waits_together_is_one_step(self, tmp_path: Path) -> None:
+        """Ten gets of one key are one, and writes that wait share a transaction."""
+        gate = Gate()
+        store = SQLiteBlobs(tmp_path / "a.db", thread=gate)
+        async with anyio.create_task_group() as group:
+            for _ in range(10):
+                group.start_soon(store.get, "key")
+                group.start_soon(store.put, "key", b"value")
+            await anyio.wait_all_tasks_blocked()
+            assert (len(store._queue._reads), len(store._queue._writes)) == (1, 10)
+            gate.opened.set()
+        assert gate.asked == 1
+        await store.aclose()
+
+    async def test_loops_and_threads(self, tmp_path: Path) -> None:
+        """Loops in several threads use one store, and each sees what the others have put."""
+        store = SQLiteBlobs(tmp_path / "a.db")
+
+        async def use(name: str) -> None:
+            for number in range(50):
+                await store.put(f"{name} {number}", name.encode())
+                assert await data_of(store, f"{name} {number}") == name.encode()
+
+        async with anyio.create_task_group() as group:
+            for name, backend in (("a", "asyncio"), ("b", "trio"), ("c", "asyncio")):
+                run = partial(anyio.run, use, name, backend=backend)
+                group.start_soon(partial(anyio.to_thread.run_sync, run))
+            await use("d")
+        assert len((await store.entries()).entries) == 200
+        await store.aclose()
+
+    async def test_a_loop_that_ends_leaves_nobody_waiting(self, tmp_path: Path) -> None:
+        """If the loop that began the work goes away first, those who wait on others go on."""
+        entered = threading.Event()
+        shut = [True]
+
+        async def port(function: Callable[..., T], /, *args: Any) -> T:
+            if shut[0]:
+                entered.set()
+                await anyio.sleep_forever()
+            return function(*args)
+
+        store = SQLiteBlobs(tmp_path / "a.db", thread=port)
+        here = anyio.Event()
+
+        async def ends() -> None:
+            with anyio.move_on_after(0.05):
+                await store.put("other", b"")
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(partial(anyio.to_thread.run_sync, partial(anyio.run, ends)))
+            await anyio.to_thread.run_sync(entered.wait)
+
+            async def put() -> None:
+                await store.put("key", b"value")
+                here.set()
+
+            group.start_soon(put)
+            shut[0] = False
+            await here.wait()
+        assert await data_of(store, "key") == b"value"
+        await store.aclose()
+
+    async def test_too_much_that_waits_is_refused(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """While the disk does not keep up, memory does not fill up."""
+        monkeypatch.setattr("lamella._sqlite_queue.WAITING_BYTES", 100_000)
+        gate = Gate()
+        store = SQLiteBlobs(tmp_path / "a.db", thread=gate)
+        async with anyio.create_task_group() as group:
+            group.start_soon(store.put, "a", b"x" * 90_000)
+            await anyio.wait_all_tasks_blocked()
+            with pytest.raises(StoreUnavailableError, match="bytes wait to be written"):
+                await store.put("b", b"x" * 90_000)
+            gate.opened.set()
+        await store.put("b", b"x" * 90_000)
+        await store.aclose()
+
+    async def test_the_thread_ends_when_the_store_is_closed(self, tmp_path: Path) -> None:
+        """Nothing is left running."""
+        store = SQLiteBlobs(tmp_path / "a.db")
+        await store.put("key", b"")
+        mine = [thread for thread in threading.enumerate() if thread.name == "lamella sqlite"]
+        await store.aclose()
+        for thread in mine:
+            if thread in threading.enumerate():
+                await anyio.to_thread.run_sync(thread.join, 10)
+        assert not any(thread.is_alive() for thread in mine if not store._queue._worker._lives)
+
+
+class TestCancelled:
+    async def test_before_the_thread_has_it(self, tmp_path: Path) -> None:
+        """What nobody waits for any more is not done, and no memory is kept for it."""
+        gate = Gate()
+        store = SQLiteBlobs(tmp_path / "a.db", thread=gate)
+        async with anyio.create_task_group() as group:
+            group.start_soon(store.put, "kept", b"value")
+            await anyio.wait_all_tasks_blocked()
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await store.put("left", b"x" * 10_000)
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await store.get("left")
+            assert store._queue._bytes < 10_000
+            gate.opened.set()
+        assert await data_of(store, "left") is None
+        assert await data_of(store, "kept") == b"value"
+        await store.aclose()
+
+    async def test_one_of_several_that_ask_the_same(self, tmp_path: Path) -> None:
+        """The others have their answer."""
+        gate = Gate()
+        store = SQLiteBlobs(tmp_path / "a.db", thread=gate)
+        answers: list[Blob | None] = []
+        async with anyio.create_task_group() as group:
+
+            async def get() -> None:
+                answers.append(await store.get("key"))
+
+            with anyio.CancelScope() as scope:
+                group.start_soon(get)
+                await anyio.wait_all_tasks_blocked()
+                scope.cancel()
+                await store.get("key")
+            gate.opened.set()
+        assert answers == [None]
+        await store.aclose()
+
+    async def test_in_the_middle(self, tmp_path: Path) -> None:
+        """Wherever puts are cut off, what returned is there and the store works."""
+        store = SQLiteBlobs(tmp_path / "a.db")
+        returned: set[str] = set()
+        enough: list[anyio.Event] = []
+
+        async def put(name: str) -> None:
+            for number in count():
+                await store.put(f"{name} {number}", name.encode() * 500)
+                returned.add(f"{name} {number}")
+                if number == 9:
+                    enough[-1].set()
+
+        for round_number in range(5):
+            async with anyio.create_task_group() as group:
+                for name in "abc":
+                    group.start_soon(put, f"{round_number}{name}")
+                enough.append(anyio.Event())
+                await enough[-1].wait()
+                group.cancel_scope.cancel()
+        assert (await store.get_many(sorted(returned))).keys() == returned
+        await store.aclose()
+        check = sqlite3.connect(tmp_path / "a.db")
+        assert check.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        check.close()

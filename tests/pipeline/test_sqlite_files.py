@@ -1,0 +1,248 @@
+"""What is found under the path of a SQLite store: one's own file, somebody else's, or a wreck."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lamella import StoreUnavailableError
+from lamella._outcomes import Outcome
+from lamella._sqlite_blobs import SQLiteBlobs, sqlite_blobs
+
+pytestmark = pytest.mark.anyio
+
+
+async def filled(path: Path, count: int = 400) -> None:
+    """Make a file with some values."""
+    store = SQLiteBlobs(path)
+    await store.put_many({f"key {number}": b"x" * 2000 for number in range(count)})
+    await store.aclose()
+
+
+def opened(store: SQLiteBlobs) -> sqlite3.Connection:
+    """The store's own connection."""
+    assert store._file._entries is not None
+    return store._file._entries.connection
+
+
+def names_in(folder: Path) -> list[str]:
+    """What is in a folder."""
+    return [path.name for path in folder.iterdir()]
+
+
+def remove(path: Path) -> None:
+    """Remove a file and those beside it."""
+    for file in list(path.parent.glob(path.name + "*")):
+        file.unlink()
+
+
+def text(path: Path) -> None:
+    """A text."""
+    path.write_text("Dear diary, this is no database. " * 100)
+
+
+def short(path: Path) -> None:
+    """A file that is shorter than any database."""
+    path.write_bytes(b"hello")
+
+
+def database(path: Path) -> None:
+    """Another program's database."""
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE notes (text)")
+    connection.commit()
+    connection.close()
+
+
+async def test_a_file_that_is_empty_becomes_one(tmp_path: Path) -> None:
+    """An empty file is nobody's data."""
+    path = tmp_path / "a.db"
+    path.touch()
+    await filled(path)
+    assert names_in(tmp_path) == ["a.db"]
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (text, "file is not a database.*give another path"),
+        (short, "file is not a database.*give another path"),
+        (database, "database of another program.*Give another path"),
+    ],
+)
+async def test_somebody_elses_file(tmp_path: Path, make: Callable[[Path], None], says: str) -> None:
+    """It is left as it is, whatever is asked, and the error says what to do."""
+    path = tmp_path / "a.db"
+    make(path)
+    before = path.read_bytes()
+    store = SQLiteBlobs(path)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailableError, match=says) as caught:
+            await store.put("key", b"value")
+        assert str(path) in str(caught.value)
+        assert caught.value.outcome is Outcome.NOT_SENT
+        with pytest.raises(StoreUnavailableError, match=says):
+            await store.get("key")
+    await store.aclose()
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("PRAGMA user_version = 99", "has version 99, and this version of Lamella reads 1"),
+        ("CREATE TRIGGER t AFTER INSERT ON blobs BEGIN DELETE FROM tags; END", "other tables"),
+        ("DROP INDEX blobs_by_use", "other tables, indexes or triggers"),
+    ],
+)
+async def test_a_file_that_was_changed(tmp_path: Path, change: str, says: str) -> None:
+    """Another version's file, or one that was tampered with, is not used."""
+    path = tmp_path / "a.db"
+    await filled(path)
+    connection = sqlite3.connect(path)
+    connection.execute(change)
+    connection.close()
+    with pytest.raises(StoreUnavailableError, match=says):
+        await SQLiteBlobs(path).get("key")
+
+
+async def test_statistics_are_no_change(tmp_path: Path) -> None:
+    """Somebody may look into the file, and analyse it."""
+    path = tmp_path / "a.db"
+    await filled(path)
+    connection = sqlite3.connect(path)
+    connection.execute("ANALYZE")
+    connection.close()
+    store = SQLiteBlobs(path)
+    assert await store.get("key 1") is not None
+    await store.aclose()
+
+
+@pytest.mark.parametrize("share", [0.0005, 0.3, 0.9])
+async def test_a_truncated_file(tmp_path: Path, share: float) -> None:
+    """A file of which a part is missing is told as damaged, and left as it is."""
+    path = tmp_path / "a.db"
+    await filled(path)
+    size = path.stat().st_size
+    os.truncate(path, int(size * share))
+    before = path.read_bytes()
+    store = SQLiteBlobs(path)
+    with pytest.raises(StoreUnavailableError, match=r"move it away|another path"):
+        await store.put("key", b"")
+    await store.aclose()
+    assert path.read_bytes() == before
+
+
+async def test_a_damaged_file(tmp_path: Path) -> None:
+    """Where pages are overwritten, an operation fails or answers rightly; none invents a value."""
+    path = tmp_path / "a.db"
+    await filled(path)
+    content = bytearray(path.read_bytes())
+    for start in range(8192, len(content), 3 * 4096):
+        content[start : start + 4096] = b"\xa5" * 4096
+    path.write_bytes(content)
+    store = SQLiteBlobs(path)
+    errors: list[StoreUnavailableError] = []
+    for number in range(400):
+        try:
+            blob = await store.get(f"key {number}")
+        except StoreUnavailableError as error:
+            errors.append(error)
+        else:
+            assert blob is None or set(blob.data) <= {0xA5, ord("x")}
+    assert errors
+    assert all("damaged" in str(error.hint) for error in errors)
+    await store.aclose()
+
+
+async def test_once_the_wreck_is_moved_away_a_new_file_begins(tmp_path: Path) -> None:
+    """The store needs no restart to find that somebody has mended it."""
+    path = tmp_path / "a.db"
+    text(path)
+    store = SQLiteBlobs(path)
+    with pytest.raises(StoreUnavailableError):
+        await store.get("key")
+    path.rename(tmp_path / "wreck")
+    await store.put("key", b"value")
+    assert (await store.get_many(["key"]))["key"].data == b"value"
+    await store.aclose()
+
+
+async def test_a_file_that_is_removed_or_replaced_under_it(tmp_path: Path) -> None:
+    """The store goes on with what is there now."""
+    path, other = tmp_path / "a.db", tmp_path / "b.db"
+    await filled(other, 3)
+    store = SQLiteBlobs(path)
+    await store.put("key", b"value")
+    remove(path)
+    assert await store.get("key") is None
+    await store.put("key", b"again")
+    remove(path)
+    shutil.move(other, path)
+    assert len((await store.entries()).entries) == 3
+    await store.aclose()
+    check = sqlite3.connect(path)
+    assert check.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    check.close()
+
+
+async def test_a_full_disk(tmp_path: Path) -> None:
+    """A put that finds no room fails with what to do; what fits is put, and all else stays."""
+    store = SQLiteBlobs(tmp_path / "a.db")
+    await store.put("old", b"value")
+    pages = opened(store).execute("PRAGMA page_count").fetchone()[0]
+    opened(store).execute(f"PRAGMA max_page_count = {pages + 3}").fetchall()
+    with pytest.raises(StoreUnavailableError, match=r"disk is full.*make room"):
+        await store.put("large", b"x" * 100_000)
+    await store.put("small", b"x")
+    assert (await store.get_many(["old", "large", "small"])).keys() == {"old", "small"}
+    await store.aclose()
+
+
+async def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+    """What is there can be read; a put says why it fails."""
+    path = tmp_path / "a.db"
+    await filled(path, 3)
+    store = SQLiteBlobs(path)
+    assert await store.get("key 1") is not None
+    opened(store).execute("PRAGMA query_only = ON").fetchall()
+    with pytest.raises(StoreUnavailableError, match=r"readonly.*give this user the right"):
+        await store.put("key", b"")
+    await store.put("key", b"")  # opened anew, for somebody may have mended it
+    await store.aclose()
+
+
+async def test_another_process_that_writes_for_long(tmp_path: Path) -> None:
+    """Who cannot write says so soon; reading goes on."""
+    path = tmp_path / "a.db"
+    store = sqlite_blobs(path)
+    await store.put("key", b"value")
+    assert isinstance(store.store, SQLiteBlobs)
+    opened(store.store).execute("PRAGMA busy_timeout = 1").fetchall()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailableError, match="database is locked"):
+        await store.put("key", b"other")
+    assert (await store.get_many(["key"]))["key"].data == b"value"
+    other.execute("ROLLBACK")
+    await store.put("key", b"other")
+    other.close()
+    await store.aclose()
+
+
+async def test_the_directory_goes_away(tmp_path: Path) -> None:
+    """Without a directory there is no file; an error says so, and once it is back all is well."""
+    place = tmp_path / "there"
+    place.mkdir()
+    store = SQLiteBlobs(place / "a.db")
+    place.rmdir()
+    with pytest.raises(StoreUnavailableError, match="See that its directory is there"):
+        await store.put("key", b"")
+    place.mkdir()
+    await store.put("key", b"")
+    await store.aclose()
