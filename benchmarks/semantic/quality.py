@@ -8,7 +8,7 @@ from typing import Any, Final
 import anyio
 
 from benchmarks.semantic.questions import Asked, asked, kept
-from lamella._memory_vectors import MemoryVectors
+from lamella import MemoryVectors
 from lamella._mock_vectors import embed
 from lamella_middlewares.semantic_cache import different_facts
 from lamella_middlewares.semantic_cache._visit import CANDIDATES

@@ -9,9 +9,8 @@ from typing import Any, Final
 
 import anyio
 
-from lamella import ChatRequest, EmbeddingRequest, EmbeddingResponse, Pipeline
+from lamella import ChatRequest, EmbeddingRequest, EmbeddingResponse, MemoryVectors, Pipeline
 from lamella._memory_stores import memory_stores
-from lamella._memory_vectors import MemoryVectors
 from lamella._ports import Ports
 from lamella.testing import Scripted
 from lamella_middlewares.semantic_cache import SemanticCache, different_facts

@@ -91,13 +91,18 @@ COST: Final[Mapping[str, Any]] = {
         {"use": "log", "format": "json"},
         # A call that is not bounded in time is not bounded in money.
         {"use": "deadline", "seconds": 60},
-        # Those who ask the same at the same time share one answer, and its price, where the model
-        # would say the same to each: temperature 0 or a seed.
+        # What was answered within the hour costs nothing, where the model would say the same again:
+        # temperature 0 or a seed, embeddings. Those that name no tenant share; others never do.
+        {"use": "cache", "tenant": "shared"},
+        # Those who ask the same at the same time share one answer, and its price.
         {"use": "single_flight", "when": "deterministic"},
         # No retry: a request is paid for once, or fails. What fails half of the time is not asked.
         "circuit_breaker",
         # An answer that nobody waits for any more is not paid for to its end.
         {"use": "timeout", "connect": 5, "first_event": 20, "idle": 20, "attempt": 50},
+        # Providers bill the part of a prompt that they have just seen at a fraction. Tools and the
+        # system prompt come again; the rest of a conversation may not, and marking it costs.
+        {"use": "prompt_cache", "messages": 0},
         # What everything else in this stack is about.
         "cost",
     ],

@@ -155,6 +155,7 @@ if TYPE_CHECKING:
     from lamella._explain import ExplainedLayer, Explanation
     from lamella._guarded_blobs import GuardedBlobs
     from lamella._health import Health, PartHealth
+    from lamella._memory_vectors import MemoryVectors
     from lamella._packing import Packing
     from lamella._parameter_rules import ParameterRule
     from lamella._preset_records import Preset
@@ -170,12 +171,14 @@ if TYPE_CHECKING:
     from lamella._sqlite_blobs import SQLiteBlobs, sqlite_blobs
     from lamella._store_outages import GuardedLeases
     from lamella._surfaces import Change, Surface, map_texts
+    from lamella._tally import CacheStats
     from lamella._text_channels import Channel, TextChannels, TextFilter
     from lamella._tokenizers import counter_for, exact_counter
     from lamella._tokens import TokenCounter, counted_input, input_usage, output_usage
     from lamella._vector_index import Near, VectorIndex
 
 _LAZY = {
+    "CacheStats": "_tally",
     "CardBook": "_card_book",
     "CardPatch": "_cards",
     "Change": "_surfaces",
@@ -187,6 +190,7 @@ _LAZY = {
     "GuardedBlobs": "_guarded_blobs",
     "GuardedLeases": "_store_outages",
     "Health": "_health",
+    "MemoryVectors": "_memory_vectors",
     "ModelCard": "_cards",
     "Near": "_vector_index",
     "Packing": "_packing",
@@ -239,6 +243,7 @@ __all__ = (
     "BlockedError",
     "BusyError",
     "CacheMissError",
+    "CacheStats",
     "CallEndedError",
     "Callback",
     "CardBook",
@@ -303,6 +308,7 @@ __all__ = (
     "Limits",
     "LocalState",
     "MediaDelta",
+    "MemoryVectors",
     "Message",
     "Middleware",
     "MisuseError",

@@ -127,7 +127,12 @@ _FORMS: Final = Forms(
 )
 
 _MAGIC: Final = b"LA"
-_VERSION: Final = hashlib.blake2b(_FORMS.description.encode(), digest_size=8).digest()
+_FORMAT: Final = 1
+"""Of how fields are written; to be raised where that changes."""
+
+_VERSION: Final = hashlib.blake2b(
+    f"{_FORMAT}\n{_FORMS.description}".encode(), digest_size=8
+).digest()
 """Of the classes' fields: what was written of others is not read."""
 
 _PLAIN: Final = _MAGIC + _VERSION + b"\0"
@@ -150,11 +155,10 @@ def _unescaped(text: str) -> str:
 
 def _texts(value: Any, change: Any) -> Any:
     """Nested lists and mappings with every text changed."""
-    kind: Any = value.__class__
-    if kind is str:
-        return change(value)
-    if kind is list:
-        return [_texts(one, change) for one in value]
-    if kind is dict:
-        return {_texts(key, change): _texts(one, change) for key, one in value.items()}
+    if isinstance(value, str):
+        return change(str.__str__(value))
+    if isinstance(value, list):
+        return [_texts(one, change) for one in value]  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(value, dict):
+        return {_texts(key, change): _texts(one, change) for key, one in value.items()}  # pyright: ignore[reportUnknownVariableType]
     return value

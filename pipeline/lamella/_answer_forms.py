@@ -8,33 +8,34 @@ class that its field can have.
 
 from __future__ import annotations
 
-import struct
-import sys
 import types
-from array import array
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Final, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 import attrs
-import msgspec
 
+from lamella._answer_values import (
+    SCALARS,
+    Misformed,
+    Row,
+    formless,
+    read_numbers,
+    read_packed,
+    read_records,
+    read_words,
+    text_of,
+    write_json,
+    write_numbers,
+    write_records,
+    write_words,
+)
 from lamella._nothing import NOTHING
 
-Row: TypeAlias = list[Any]
 Step: TypeAlias = Callable[[Any], Any] | None
 """What is done with a value of one class; None takes it as it is."""
 
-_encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder().decode
-
-_SCALARS: Final = frozenset({str, int, float, bool, bytes, type(None)})
-_FEW: Final = 4  # coordinates by which most embeddings show that they need 8 bytes
 _MOST_KNOWN: Final = 256  # combinations of classes that are remembered for each class of rows
-
-
-class Misformed(ValueError):
-    """A row is none that was written here."""
 
 
 @attrs.frozen
@@ -78,7 +79,7 @@ class Forms:
         kind: Any = value.__class__
         rows = self._rows.get(kind)
         if rows is None:
-            raise _formless(value)
+            raise formless(value)
         return rows.write(value)
 
     def values(self, kind: type, row: Any) -> Row:
@@ -102,7 +103,7 @@ class Forms:
 
     def _form(self, kind: type, hint: Any) -> _Form:
         origin, inner = get_origin(hint), get_args(hint)
-        if hint in _SCALARS:
+        if hint in SCALARS:
             steps: dict[type, Step] = {float: None, int: None} if hint is float else {hint: None}
             return _Form(steps, steps)
         if origin in (Union, types.UnionType):
@@ -115,9 +116,9 @@ class Forms:
         if origin is tuple and inner[1:] == (...,):
             return self._tuple(kind, inner[0])
         if origin is frozenset and inner == (str,):
-            return _Form({frozenset: _write_words}, {list: _read_words})
+            return _Form({frozenset: write_words}, {list: read_words})
         if origin is Sequence and get_origin(inner[0]) is Mapping:
-            return _Form(dict.fromkeys((list, tuple), _write_records), {list: _read_records})
+            return _Form(dict.fromkeys((list, tuple), write_records), {list: read_records})
         raise _unforeseen(kind, hint)
 
     def _united(self, kind: type, hint: Any, forms: list[_Form]) -> _Form:
@@ -144,14 +145,14 @@ class Forms:
     def _mapping(self, kind: type, inner: Any) -> _Form:
         if inner is Any:
             return _Form(
-                {dict: _write_json, type(NOTHING): None}, {dict: lambda read: read or NOTHING}
+                {dict: write_json, type(NOTHING): None}, {dict: lambda read: read or NOTHING}
             )
         write, read = _all_values(self._form(kind, inner))
         return _Form({dict: write, type(NOTHING): None}, {dict: read})
 
     def _tuple(self, kind: type, inner: Any) -> _Form:
         if inner is float:
-            return _Form({tuple: _write_numbers}, {bytes: _read_packed, list: _read_numbers})
+            return _Form({tuple: write_numbers}, {bytes: read_packed, list: read_numbers})
         form = self._form(kind, inner)
 
         def write(values: tuple[Any, ...]) -> Row:
@@ -293,11 +294,7 @@ def _after(first: Callable[[Any], Any], second: Callable[[Any], Any]) -> Callabl
 
 
 def _refuse(value: object) -> Any:
-    raise _formless(value)
-
-
-def _formless(value: object) -> TypeError:
-    return TypeError(f"An answer holds something of the class {type(value).__name__!r}.")
+    raise formless(value)
 
 
 def _unforeseen(kind: type, hint: object) -> TypeError:
@@ -308,7 +305,7 @@ def _all_values(form: _Form) -> tuple[Callable[[Any], Any], Callable[[Any], Any]
     """How mappings are written and read whose values have a form."""
 
     def write(values: Mapping[Any, Any]) -> dict[str, Any]:
-        return {_text(key): _written(form, value) for key, value in values.items()}
+        return {text_of(key): _written(form, value) for key, value in values.items()}
 
     def read(values: dict[Any, Any]) -> Mapping[str, Any]:
         if not all(type(key) is str for key in values):
@@ -316,105 +313,3 @@ def _all_values(form: _Form) -> tuple[Callable[[Any], Any], Callable[[Any], Any]
         return {key: _read(form, value) for key, value in values.items()} or NOTHING
 
     return write, read
-
-
-def _text(key: object) -> str:
-    if not isinstance(key, str):
-        raise _formless(key)
-    return str.__str__(key)
-
-
-def _write_words(words: frozenset[str]) -> Row:
-    return sorted([_text(word) for word in words])
-
-
-def _read_words(words: Row) -> frozenset[str]:
-    if not all(type(word) is str for word in words):
-        raise Misformed
-    return frozenset(words)
-
-
-# --- nested JSON ---------------------------------------------------------------------------------
-
-
-def _write_json(value: Mapping[str, Any]) -> Any:
-    """Nested JSON, of plain lists and mappings.
-
-    What the encoder gives back as it was needs no look at each of its values.
-    """
-    try:
-        if not value or _decode(_encode(value)) == value:
-            return value
-    except (TypeError, ValueError, OverflowError):
-        pass  # a text that is no Unicode, or what is refused below
-    return _plain(value)
-
-
-def _plain(value: Any) -> Any:
-    if type(value) in _SCALARS:
-        return value
-    if isinstance(value, Mapping):
-        return {_text(key): _plain(one) for key, one in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]  # pyright: ignore[reportUnknownVariableType]
-    if isinstance(value, str):
-        return str.__str__(value)
-    raise _formless(value)
-
-
-def _write_records(records: Sequence[Mapping[str, Any]]) -> Row:
-    """Objects in a row, and whether they stood in a tuple."""
-    if not all(isinstance(record, Mapping) for record in records):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise _formless(records)
-    return [isinstance(records, tuple), [_write_json(record) for record in records]]
-
-
-def _read_records(row: Row) -> Sequence[Mapping[str, Any]]:
-    if len(row) != 2 or type(row[0]) is not bool or row[1].__class__ is not list:
-        raise Misformed
-    records: list[Any] = row[1]
-    if not all(type(record) is dict for record in records):
-        raise Misformed
-    return tuple(records) if row[0] else records
-
-
-# --- coordinates ---------------------------------------------------------------------------------
-
-
-def _write_numbers(values: tuple[Any, ...]) -> Any:
-    """Coordinates, exactly, as 4 bytes each where that is exact, or else as 8."""
-    classes = set(map(type, values))
-    if not all(issubclass(kind, float) for kind in classes):
-        if classes <= {int, float}:
-            return list(values)
-        raise TypeError("An embedding has coordinates that are no numbers.")
-    if _short(values[:_FEW]) is not None and (short := _short(values)) is not None:
-        return b"f" + short
-    return b"d" + struct.pack(f"<{len(values)}d", *values)
-
-
-def _short(values: tuple[float, ...]) -> bytes | None:
-    """The values in 4 bytes each; None if that changes one."""
-    form = f"<{len(values)}f"
-    try:
-        packed = struct.pack(form, *values)
-    except OverflowError:
-        return None
-    return packed if struct.unpack(form, packed) == values else None
-
-
-def _read_packed(data: bytes) -> tuple[float, ...]:
-    code = data[:1]
-    if code not in (b"f", b"d") or (len(data) - 1) % (4 if code == b"f" else 8):
-        raise Misformed
-    values: array[float] = array(code.decode())
-    values.frombytes(data[1:])
-    if sys.byteorder == "big":
-        values.byteswap()
-    return tuple(values)
-
-
-def _read_numbers(values: Row) -> tuple[float, ...]:
-    if not all(type(value) in (int, float) for value in values):
-        raise Misformed
-    return tuple(values)

@@ -14,7 +14,8 @@ from weakref import WeakKeyDictionary
 import attrs
 import msgspec
 
-from lamella._answer_codec import KeptAnswer, UnreadableError, decode_answer, encode_answer
+from lamella._answer_codec import KeptAnswer, UnreadableError
+from lamella._answer_wrapping import Found, Wrapping
 from lamella._errors import ConfigurationError, StoreUnavailableError
 from lamella._fork_locks import fork_safe_lock
 from lamella._guarded_blobs import guarded
@@ -42,31 +43,11 @@ T = TypeVar("T")
 
 logger = logging.getLogger("lamella")
 
-LARGE: Final = 128 * 1024
-"""Bytes from which on an answer is packed and unpacked off the event loop."""
-
-MANY: Final = 16
-"""Answers that are packed at a time from which on that is done off the event loop."""
-
 PAGE: Final = 100
 """Entries that are asked for at a time when what is kept is listed."""
 
 STATS_FOR: Final = 30 * 86_400.0
 """Seconds for which a process's counts are kept after it wrote them last."""
-
-
-@attrs.frozen
-class Found:
-    """What a look into the store gave.
-
-    Attributes:
-        answer: The answer, fresh or stale; None for a miss.
-        why: Of a miss: `"absent"`, `"corrupt"`, `"foreign"`, `"outdated"` or `"unavailable"` (the
-            store did not answer: do not ask it again for this call).
-    """
-
-    answer: KeptAnswer | None = None
-    why: str = ""
 
 
 _ABSENT: Final = Found(None, "absent")
@@ -89,7 +70,17 @@ class KeptAnswers:
         tally: What has been counted, by this process.
     """
 
-    __slots__ = ("_base", "_instant", "_layer", "_packer", "_ports", "_stats", "_store", "tally")
+    __slots__ = (
+        "_base",
+        "_instant",
+        "_layer",
+        "_packer",
+        "_ports",
+        "_stats",
+        "_store",
+        "_wrapping",
+        "tally",
+    )
 
     def __init__(
         self,
@@ -110,6 +101,7 @@ class KeptAnswers:
         self._instant = bool(getattr(store, "instant", False))
         self._packer = packer
         self._ports = ports or default_ports()
+        self._wrapping = Wrapping(packer, self._ports.thread)
         self.tally = Tally() if tally is None else tally
 
     def address(self, tenant: str, key: str) -> str:
@@ -126,12 +118,7 @@ class KeptAnswers:
             self._failed(error)
             found = _UNAVAILABLE
         else:
-            if blob is None:
-                found = _ABSENT
-            elif len(blob.data) < LARGE:
-                found = self._unpacked(address, blob)
-            else:
-                found = await self._ports.thread(self._unpacked, address, blob)
+            found = _ABSENT if blob is None else await self._wrapping.opened(address, blob)
         if found.answer is None:
             await self._missed(address, found.why)
         return found
@@ -146,26 +133,11 @@ class KeptAnswers:
             self._failed(error)
             found = dict.fromkeys(addresses, _UNAVAILABLE)
         else:
-            found = {**dict.fromkeys(addresses, _ABSENT), **await self._all_unpacked(blobs)}
+            found = {**dict.fromkeys(addresses, _ABSENT), **await self._wrapping.all_opened(blobs)}
         for address, one in found.items():
             if one.answer is None:
                 await self._missed(address, one.why)
         return found
-
-    async def _all_unpacked(self, blobs: Mapping[str, Blob]) -> dict[str, Found]:
-        def unpack() -> dict[str, Found]:
-            return {address: self._unpacked(address, blob) for address, blob in blobs.items()}
-
-        if sum([len(blob.data) for blob in blobs.values()]) < LARGE:
-            return unpack()
-        return await self._ports.thread(unpack)
-
-    def _unpacked(self, address: str, blob: Blob) -> Found:
-        try:
-            data = self._packer.unpack(address, blob.data)
-            return Found(decode_answer(data, max(0.0, blob.age)))
-        except UnreadableError as error:
-            return Found(None, error.why)
 
     async def _missed(self, address: str, why: str) -> None:
         self.tally.miss(why)
@@ -187,7 +159,7 @@ class KeptAnswers:
             `"formless"` for what has no form, such as an object in `extra`; `"too large"`;
             `"unavailable"`.
         """
-        data, why = await self._packed(address, answer)
+        data, why = await self._wrapping.wrapped(address, answer)
         if not why:
             why = await self._put({address: data}, self._tags(answer), ttl)
         self._kept_or_not(len(data), why)
@@ -199,7 +171,7 @@ class KeptAnswers:
         """Likewise of several with the same time to live: why not, for those that were not."""
         groups: dict[frozenset[str], dict[str, bytes]] = {}
         failed: dict[str, str] = {}
-        for address, (data, why) in (await self._all_packed(answers)).items():
+        for address, (data, why) in (await self._wrapping.all_wrapped(answers)).items():
             if why:
                 failed[address] = why
                 self._kept_or_not(0, why)
@@ -238,30 +210,6 @@ class KeptAnswers:
             self._failed(error)
             return "unavailable"
         return ""
-
-    async def _packed(self, address: str, answer: KeptAnswer) -> tuple[bytes, str]:
-        """The bytes of an answer, or why there are none."""
-        data, why = _encoded(answer)
-        if why or len(data) < LARGE:
-            return self._pack(address, data, why)
-        return await self._ports.thread(self._pack, address, data, why)
-
-    async def _all_packed(self, answers: Mapping[str, KeptAnswer]) -> dict[str, tuple[bytes, str]]:
-        if len(answers) < MANY:
-            return {one: await self._packed(one, answer) for one, answer in answers.items()}
-
-        def pack() -> dict[str, tuple[bytes, str]]:
-            return {one: self._pack(one, *_encoded(answer)) for one, answer in answers.items()}
-
-        return await self._ports.thread(pack)
-
-    def _pack(self, address: str, data: bytes, why: str) -> tuple[bytes, str]:
-        if why:
-            return b"", why
-        try:
-            return self._packer.pack(address, data), ""
-        except ValueError:
-            return b"", "too large"
 
     def _kept_or_not(self, size: int, why: str) -> None:
         if why:
@@ -310,7 +258,7 @@ class KeptAnswers:
         """
         prefix, found = self._where(tenant, tag)
         async for info, blob in self._entries(prefix, found):
-            yield info, self._unpacked(info.key, blob).answer
+            yield info, self._wrapping.open(info.key, blob).answer
 
     async def infos(
         self, *, tenant: str | None = None, tag: str | None = None
@@ -418,17 +366,9 @@ class KeptAnswers:
             _complain(self._store, error)
 
 
-def _encoded(answer: KeptAnswer) -> tuple[bytes, str]:
-    """The bytes of an answer, or why there are none."""
-    try:
-        return encode_answer(answer), ""
-    except TypeError:
-        return b"", "formless"
-
-
 def _complain(store: object, error: Exception) -> None:
     """Say once of each kind of store and error; not what it says, which may quote what it got."""
-    said = type(store).__name__, type(error).__name__
+    said = type(getattr(store, "store", store)).__name__, type(error).__name__
     if said not in _said and len(_said) < _MOST_SAID:
         _said.add(said)
         logger.warning("The blob store %s failed (%s): nothing is kept or found there.", *said)

@@ -13,7 +13,11 @@ OWN_PLUGINS: Final[Mapping[str, Mapping[str, str]]] = {
         "keyring": "lamella-keyring",
         "vault": "lamella-vault",
     },
-    "stores": {"redis": "lamella-redis", "redis_blobs": "lamella-redis"},
+    "stores": {
+        "redis": "lamella-redis",
+        "redis_blobs": "lamella-redis",
+        "redis_vectors": "lamella-redis",
+    },
     "transports": {
         "anthropic": "lamella-anthropic",
         "bedrock": "lamella-bedrock",

@@ -47,7 +47,8 @@ class Packing:
     """How answers are packed before they are kept.
 
     Another key, or another `encrypt`, makes everything unreadable that was kept before: it is
-    missed, deleted, and kept anew.
+    missed and kept anew. Under another key it is not found by its tenant or tags either: purge all
+    of it, or let it expire.
 
     Args:
         compress_above: Bytes from which on an answer is compressed, 0 or more; None never does.

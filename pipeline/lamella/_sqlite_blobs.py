@@ -23,11 +23,11 @@ from lamella._sqlite_entries import (
     Entries,
     Facts,
     Value,
-    bytes_of,
     text_of,
 )
 from lamella._sqlite_file import SQLiteFile, Step
 from lamella._sqlite_queue import BATCH_BYTES, Queue
+from lamella._sqlite_room import bytes_of
 from lamella._stores import Blob, BlobPage
 
 if TYPE_CHECKING:

@@ -6,33 +6,23 @@ Instants are whole microseconds of the wall clock, for a file outlives every mon
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import attrs
 
+from lamella._sqlite_room import MICROSECONDS, ROWS, TOLERANCE, Room, bytes_of, words_of
 from lamella._stores import Blob, BlobInfo
 
-MICROSECONDS: Final = 1_000_000
 ENTRY_OVERHEAD: Final = 512
 """Bytes an entry counts beside its own: rows and indexes, rounded up."""
-TOLERANCE: Final = 60 * MICROSECONDS
-"""How far the clock may have gone back since a value was put, if its time to live is to count."""
 ANSWER_BYTES: Final = 4 * 1024 * 1024
 """After so many bytes of values a step ends, and the rest is another one."""
 
-_TOUCHED_AFTER: Final = 10  # seconds of which a use is written down at most once
-_TOUCHES: Final = 1000  # uses that wait in memory for the next write, before they make one
-_ROWS: Final = 500
-_EVICTED: Final = 4096  # entries that one step makes room by at most, so that none takes long
-_SWEPT_EVERY: Final = MICROSECONDS
-_VACUUMED: Final = 256  # pages a step
 _MOST_TIMES: Final = 10**17  # microseconds; an end beyond three thousand years is none
 
 _ROW: Final = "SELECT key, put_at, expires, used, tags, data FROM blobs WHERE id = ?"
 _FACTS: Final = "SELECT id, key, put_at, expires, tags, length(data) FROM blobs "
-_WORST: Final = "SELECT id, tags, length(data) + length(key) + ifnull(length(tags), 0) FROM blobs "
 
 
 @attrs.frozen
@@ -62,26 +52,8 @@ class Facts:
 
 
 @attrs.define(eq=False)
-class Entries:
-    """The steps. Those that write run inside a transaction.
-
-    Attributes:
-        connection: The open file.
-        wall: The clock, in seconds since the epoch.
-        max_bytes: What the pages in use may take together.
-    """
-
-    connection: sqlite3.Connection
-    wall: Callable[[], float]
-    max_bytes: int
-    _touched: dict[int, int] = attrs.field(factory=dict[int, int], init=False)
-    _page: int = attrs.field(init=False)
-    _swept: int | None = attrs.field(default=None, init=False)
-    _shrinks: bool = attrs.field(default=False, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        """Look how large the file's pages are."""
-        self._page = int(self.connection.execute("PRAGMA page_size").fetchone()[0])
+class Entries(Room):
+    """The steps. Those that write run inside a transaction."""
 
     # --- reading -------------------------------------------------------------------------------
 
@@ -96,7 +68,7 @@ class Entries:
                 number, put_at, expires, used, tags, data = row
                 if _alive(put_at, expires, now):
                     self._touch(number, used, now)
-                    found[key] = Blob(data, _age(put_at, now), _words(tags))
+                    found[key] = Blob(data, _age(put_at, now), words_of(tags))
         return found
 
     def tagged(self, tag: bytes, after: int) -> tuple[dict[bytes, Blob], int | None]:
@@ -109,20 +81,20 @@ class Entries:
                 key, put_at, expires, used, tags, data = row
                 if _alive(put_at, expires, now):
                     self._touch(number, used, now)
-                    found[key] = Blob(data, _age(put_at, now), _words(tags))
+                    found[key] = Blob(data, _age(put_at, now), words_of(tags))
                     size += len(data)
             if size >= ANSWER_BYTES:
                 return found, number
-        return found, numbers[-1] if len(numbers) == _ROWS else None
+        return found, numbers[-1] if len(numbers) == ROWS else None
 
     def by_key(self, prefix: bytes, start: bytes) -> Facts:
         """What the keys with the prefix have, from one on, in their order."""
         # No UTF-8 has the byte 0xFF, so this is above all that begin with the prefix.
         rows = self.connection.execute(
             _FACTS + "WHERE key >= ? AND key < ? ORDER BY key LIMIT ?",
-            (max(prefix, start), prefix + b"\xff", _ROWS),
+            (max(prefix, start), prefix + b"\xff", ROWS),
         ).fetchall()
-        return Facts(self._facts(rows), rows[-1][1] + b"\0" if len(rows) == _ROWS else None)
+        return Facts(self._facts(rows), rows[-1][1] + b"\0" if len(rows) == ROWS else None)
 
     def by_tag(self, tag: bytes, prefix: bytes, after: int) -> Facts:
         """What the keys with the tag and the prefix have, from above an id on."""
@@ -133,7 +105,7 @@ class Entries:
             for row in self.connection.execute(_FACTS + "WHERE id = ?", (number,)).fetchall()
             if row[1].startswith(prefix)
         ]
-        return Facts(self._facts(rows), numbers[-1] if len(numbers) == _ROWS else None)
+        return Facts(self._facts(rows), numbers[-1] if len(numbers) == ROWS else None)
 
     def newest(self) -> int:
         """The highest id that was ever given: what is put from now on has a higher one."""
@@ -173,9 +145,9 @@ class Entries:
         rows = self.connection.execute(
             "SELECT id, put_at, expires, tags, key FROM blobs "
             "WHERE key >= ? AND key < ? ORDER BY key LIMIT ?",
-            (max(prefix, start), prefix + b"\xff", _ROWS),
+            (max(prefix, start), prefix + b"\xff", ROWS),
         ).fetchall()
-        rest = rows[-1][4] + b"\0" if len(rows) == _ROWS else None
+        rest = rows[-1][4] + b"\0" if len(rows) == ROWS else None
         return self._purge([row for row in rows if row[0] <= upto]), rest
 
     def purge_tag(self, tag: bytes, prefix: bytes, after: int, upto: int) -> tuple[int, int | None]:
@@ -190,131 +162,16 @@ class Entries:
             ).fetchall()
             if row[4].startswith(prefix)
         ]
-        return self._purge(found), numbers[-1] if len(numbers) == _ROWS else None
-
-    def make_room(self, incoming: int) -> bool:
-        """Forget what has expired or was not used for longest, for so many bytes to come.
-
-        Whether there is more to forget: one step does not take long.
-        """
-        excess = self.used_bytes() + incoming - self.max_bytes
-        if excess <= 0:
-            return False
-        now, want, most = self._now(), excess, _EVICTED
-        # A clock that has gone back must not make what was used before it the last to go.
-        self.connection.execute(
-            "UPDATE blobs SET used = ? WHERE used > ?",
-            (now // MICROSECONDS, (now + TOLERANCE) // MICROSECONDS),
-        )
-        while excess > 0 and most > 0:
-            rows = self._worst(now, want, min(most, _ROWS))
-            if not rows:
-                return False
-            self._forget_rows([(number, tags) for number, tags, _ in rows])
-            most -= len(rows)
-            before = excess
-            excess = self.used_bytes() + incoming - self.max_bytes
-            # Pages are freed once nothing is left on them, so more may have to go than is wanted.
-            want = excess if excess < before else want * 2
-        return excess > 0
-
-    def flush(self) -> list[int]:
-        """Write down what was used; those to be told to `flushed` once that is committed."""
-        touched = list(self._touched.items())
-        if touched:
-            self.connection.executemany(
-                "UPDATE blobs SET used = ? WHERE id = ?", [(used, id_) for id_, used in touched]
-            )
-        return [number for number, _ in touched]
-
-    def flushed(self, numbers: Iterable[int]) -> None:
-        """Their use has been written down."""
-        for number in numbers:
-            self._touched.pop(number, None)
-
-    # --- tidying -------------------------------------------------------------------------------
-
-    @property
-    def wants_tidying(self) -> bool:
-        """Whether it is time to look for what has expired, and for pages to give back."""
-        return (
-            self._shrinks
-            or len(self._touched) >= _TOUCHES
-            or self._swept is None
-            or abs(self._now() - self._swept) >= _SWEPT_EVERY
-        )
-
-    def sweep(self) -> bool:
-        """Forget some of what has expired or is too much; whether there may be more."""
-        now = self._now()
-        rows = self.connection.execute(
-            "SELECT id, tags FROM blobs WHERE expires <= ? LIMIT ?", (now, _ROWS)
-        ).fetchall()
-        self._forget_rows(rows)
-        if len(rows) == _ROWS or self.make_room(0):
-            return True
-        self._swept = now
-        self._look(_VACUUMED)
-        return False
-
-    def shrink(self) -> bool:
-        """Give some free pages back to the file system; whether there are more. No transaction."""
-        if not self._shrinks:
-            return False
-        self.connection.execute(f"PRAGMA incremental_vacuum({_VACUUMED})").fetchall()
-        self._shrinks = self._pages()[1] > 0
-        if not self._shrinks:
-            self._checkpoint()
-        return self._shrinks
-
-    def give_back(self) -> bool:
-        """After a purge: as `shrink`, and empty the log, in which what was forgotten still stands.
-
-        Whether to go on.
-        """
-        if not self._shrinks:
-            self._look(0)
-        if self._shrinks:
-            return self.shrink()
-        self._checkpoint()
-        return False
-
-    def used_bytes(self) -> int:
-        """What the pages in use take."""
-        pages, free = self._pages()
-        return (pages - free) * self._page
+        return self._purge(found), numbers[-1] if len(numbers) == ROWS else None
 
     # --- inside --------------------------------------------------------------------------------
-
-    def _now(self) -> int:
-        return int(self.wall() * MICROSECONDS)
-
-    def _pages(self) -> tuple[int, int]:
-        pages, free = self.connection.execute(
-            "SELECT page_count, freelist_count FROM pragma_page_count, pragma_freelist_count"
-        ).fetchone()
-        return pages, free
-
-    def _look(self, kept: int) -> None:
-        """See whether pages are to be given back: so many are kept for what comes, or a quarter."""
-        pages, free = self._pages()
-        over = pages * self._page > self.max_bytes
-        self._shrinks = free > 0 and (over or free > max(kept, pages // 4))
-
-    def _checkpoint(self) -> None:
-        self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-    def _touch(self, number: int, used: int, now: int) -> None:
-        second = now // MICROSECONDS
-        if abs(second - used) >= _TOUCHED_AFTER:
-            self._touched[number] = second
 
     def _numbers(self, tag: bytes, after: int) -> list[int]:
         return [
             number
             for (number,) in self.connection.execute(
                 "SELECT id FROM tags WHERE tag = ? AND id > ? ORDER BY id LIMIT ?",
-                (tag, after, _ROWS),
+                (tag, after, ROWS),
             ).fetchall()
         ]
 
@@ -330,27 +187,12 @@ class Entries:
                     size,
                     _age(put_at, now),
                     None if expires is None else (expires - now) / MICROSECONDS,
-                    _words(tags),
+                    words_of(tags),
                 ),
             )
             for number, key, put_at, expires, tags, size in rows
             if _alive(put_at, expires, now)
         ]
-
-    def _worst(self, now: int, want: int, most: int) -> list[tuple[int, str | None, int]]:
-        """What goes next, until so many bytes are reached."""
-        picked: list[tuple[int, str | None, int]] = []
-        rows = self.connection.execute(
-            _WORST + "WHERE expires <= ? LIMIT ?", (now, most)
-        ).fetchall()
-        if not rows:
-            rows = self.connection.execute(_WORST + "ORDER BY used, id LIMIT ?", (most,)).fetchall()
-        for row in rows:
-            picked.append(row)
-            want -= row[2]
-            if want <= 0:
-                break
-        return picked
 
     def _forget_key(self, key: bytes) -> tuple[int, int | None] | None:
         row = self.connection.execute(
@@ -366,21 +208,6 @@ class Entries:
         self._forget_rows([(row[0], row[3]) for row in rows])
         self._swept = None
         return sum(_alive(row[1], row[2], now) for row in rows)
-
-    def _forget_rows(self, rows: Sequence[tuple[int, str | None]]) -> None:
-        if not rows:
-            return
-        self.connection.executemany("DELETE FROM blobs WHERE id = ?", [row[:1] for row in rows])
-        tags = [(bytes_of(tag), number) for number, words in rows for tag in _words(words)]
-        if tags:
-            self.connection.executemany("DELETE FROM tags WHERE tag = ? AND id = ?", tags)
-        for row in rows:
-            self._touched.pop(row[0], None)
-
-
-def bytes_of(word: str) -> bytes:
-    """A key's or a tag's bytes."""
-    return word.encode("utf-8", "surrogatepass")
 
 
 def text_of(word: bytes) -> str:
@@ -398,7 +225,3 @@ def _alive(put_at: int, expires: int | None, now: int) -> bool:
 
 def _age(put_at: int, now: int) -> float:
     return max(0, now - put_at) / MICROSECONDS
-
-
-def _words(tags: str | None) -> frozenset[str]:
-    return frozenset(json.loads(tags)) if tags else frozenset()

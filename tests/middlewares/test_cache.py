@@ -116,6 +116,15 @@ async def test_more_of_the_context_can_separate() -> None:
     assert len(transport.requests) == 5
 
 
+async def test_what_is_required_of_targets_separates() -> None:
+    """An answer from anywhere is none for who must have one from there."""
+    pipeline, transport = stack()
+    asked = [by(attributes={"require": {"region": region}}) for region in ("eu", "us")]
+    for request in (ASK, *asked, *asked, ASK):
+        await pipeline.run(request)
+    assert len(transport.requests) == 3
+
+
 async def test_what_stands_inside_separates() -> None:
     """Another transport, or another layer that changes answers, has answers of its own."""
     ports = virtual_ports()

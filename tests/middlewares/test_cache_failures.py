@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from functools import partial
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import attrs
 import pytest
 from caches import (
     ANSWER,
     ASK,
     Unreliable,
+    by,
     called,
     embed,
     names,
@@ -23,18 +28,23 @@ from caches import (
 
 from lamella import (
     CacheMissError,
+    ChatResponse,
+    ClosedError,
     ConfigurationError,
     DeadlineExceeded,
     Finish,
+    GuardedBlobs,
     Packing,
     Pipeline,
+    Ports,
     Secret,
     StoreUnavailableError,
     TextDelta,
 )
 from lamella._memory_blobs import MemoryBlobs
-from lamella.testing import Scripted, cancelled_at, virtual_ports
-from lamella_middlewares.cache import Cache
+from lamella._memory_stores import memory_stores
+from lamella.testing import Scripted, cancelled_at
+from lamella_middlewares.cache import Cache, Stale
 from lamella_middlewares.deadline import Deadline
 
 pytestmark = pytest.mark.anyio
@@ -128,8 +138,6 @@ async def test_a_store_that_freezes_while_it_keeps_costs_its_timeout() -> None:
 
 async def test_a_slow_guard_is_not_waited_for_longer_than_the_core_waits() -> None:
     """A store with a timeout of its own of many seconds makes no call fail."""
-    from lamella import GuardedBlobs
-
     store = Unreliable(memory())
     patient = GuardedBlobs(store, timeout=60, monotonic=anyio.current_time)
     pipeline, _ = stack(cache=Cache(store=patient))
@@ -147,8 +155,6 @@ async def test_a_slow_guard_is_not_waited_for_longer_than_the_core_waits() -> No
 
 async def test_a_deadline_ends_waiting_for_the_store() -> None:
     """The store's own timeout may be longer."""
-    from lamella import GuardedBlobs
-
     store = Unreliable(memory())
     store.hanging = True
     patient = GuardedBlobs(store, timeout=60, monotonic=anyio.current_time)
@@ -182,8 +188,6 @@ async def test_what_cannot_be_read_is_a_counted_miss(damage: Any, why: str) -> N
 
 async def test_what_was_put_elsewhere_is_not_believed() -> None:
     """An entry that was moved to another tenant's key is a miss."""
-    from caches import by
-
     store = memory()
     pipeline, transport = stack("one", "two", cache=Cache(store=store))
     await pipeline.run(by(tenant="a"))
@@ -199,9 +203,11 @@ async def test_what_was_put_elsewhere_is_not_believed() -> None:
 async def test_a_shared_store_needs_a_key() -> None:
     """Others could write answers there; with another key they are foreign."""
     store = Unreliable(memory(), shared=True)
-    pipeline, _ = stack(cache=Cache(store=store))
     with pytest.raises(ConfigurationError, match="key"):
-        await pipeline.run(ASK)
+        await stack(cache=Cache(store=store))[0].run(ASK)
+    own = Ports(stores=attrs.evolve(memory_stores(monotonic=anyio.current_time), blobs=store))
+    with pytest.raises(ConfigurationError, match="key"):
+        await stack(ports=own)[0].run(ASK)
     keyed = [
         Cache(store=store, packing=Packing(key=Secret.of_value(letter * 32))) for letter in "abb"
     ]
@@ -287,8 +293,6 @@ async def test_counts_are_written_down_when_it_closes() -> None:
 
 async def test_a_closing_pipeline_interrupts_a_look() -> None:
     """The caller is told that it was closed, soon."""
-    from lamella import ClosedError, GuardedBlobs
-
     store = Unreliable(memory())
     store.hanging = True
     patient = GuardedBlobs(store, timeout=600, monotonic=anyio.current_time)
@@ -336,5 +340,40 @@ async def test_stores_that_hold_less_forget_the_oldest() -> None:
         assert (await pipeline.run(ASK.evolve(seed=seed))).text
     assert store.size <= 20_000
     assert len(transport.requests) > 30
-    ports = attrs.evolve(virtual_ports())
-    assert ports.stores.blobs is not store
+
+
+# --- several loops -----------------------------------------------------------------------------
+
+
+def test_loops_at_the_same_time_share_what_is_kept() -> None:
+    """One pipeline on two asyncio loops and a trio loop, with answers that come and go."""
+    loops = ("asyncio", "trio", "asyncio")
+    ports = Ports(stores=memory_stores(monotonic=time.monotonic))
+    cache = Cache(when="all", stale=Stale(while_revalidate=60))
+
+    async def transport(request: Any) -> ChatResponse:
+        await anyio.lowlevel.checkpoint()
+        return ChatResponse.of(f"answer {request.seed}")
+
+    pipeline = Pipeline([cache], transport, ports=ports)
+    wrong: list[str] = []
+    counted: list[int] = []
+
+    async def work() -> None:
+        for number in range(300):
+            response = await called(pipeline, number % 2 == 1, ASK.evolve(seed=number % 7))
+            if response.text != f"answer {number % 7}":
+                wrong.append(response.text)
+            counted.append(number)
+            if number % 50 == 0:
+                await cache.clear(pipeline)
+
+    threads = [threading.Thread(target=partial(anyio.run, work, backend=loop)) for loop in loops]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert (len(counted), wrong) == (900, [])
+    stats = anyio.run(cache.stats, pipeline)
+    assert stats.hits + stats.misses == 900
+    assert stats.hits > 300

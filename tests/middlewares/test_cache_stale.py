@@ -106,7 +106,7 @@ async def test_a_request_can_want_a_younger_answer() -> None:
     assert (await pipeline.run(saying(CacheControl(max_age=0)))).text == "two"
     await anyio.sleep(15)
     missed = await pipeline.run(saying(CacheControl(max_age=12)))
-    assert (missed.text, notes(missed, "miss")[0]["why"]) == ("three", "too old for the request")
+    assert (missed.text, notes(missed, "miss")[0]["why"]) == ("three", "too old")
 
 
 async def test_what_was_kept_together_does_not_end_together() -> None:

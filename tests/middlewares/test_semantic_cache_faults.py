@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 import anyio
+import attrs
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from semantic_caches import AGAIN, RESET, OnDisk, World, asked, noted, why
 
 from lamella import (
@@ -19,11 +23,13 @@ from lamella import (
     Near,
     Packing,
     Pipeline,
+    Ports,
     Secret,
     ServerError,
 )
+from lamella._memory_stores import memory_stores
 from lamella._memory_vectors import MemoryVectors
-from lamella.testing import each_step, virtual_ports
+from lamella.testing import each_step, run_virtual, virtual_ports
 from lamella_middlewares.deadline import Deadline
 from lamella_middlewares.semantic_cache import SemanticCache
 from lamella_middlewares.semantic_cache._entries import packed_vector, unpacked_vector
@@ -293,6 +299,17 @@ async def test_a_new_process_finds_what_an_earlier_one_kept() -> None:
     assert (response.head.cached, other.calls) == (True, 0)
 
 
+async def test_pipelines_made_for_one_request_share_a_mirror() -> None:
+    """What one of them has read of a store the next need not read."""
+    ports = virtual_ports()
+    disk: Any = OnDisk(ports.stores.blobs)
+    for _ in range(3):  # each guards the store for itself
+        stores = attrs.evolve(ports.stores, blobs=disk)
+        world = World(ports=attrs.evolve(ports, stores=stores))
+        await world.ask(RESET)
+    assert disk.asked.count("entries") == 1
+
+
 async def test_what_others_keep_is_seen_soon() -> None:
     """After some seconds, without reading anew what is known."""
     one, other = processes()
@@ -418,3 +435,83 @@ async def test_many_at_once_are_each_answered() -> None:
     assert len(found) == 100
     assert all(text.split()[0] in answer for text, answer in found.items())
     assert (await world.ask("dogs 7")).head.cached
+
+
+TEXTS = {
+    f"question {letter}": angle for letter, angle in zip("abcde", (0, 5, 30, 35, 90), strict=True)
+}
+STEP = st.one_of(
+    st.tuples(
+        st.sampled_from(sorted(TEXTS)),
+        st.sampled_from(["acme", "other"]),
+        st.sampled_from([1, 2]),
+        st.sampled_from(["use", "use", "refresh", "no_store", "bypass"]),
+    ),
+    st.sampled_from([1.0, 30.0, 80.0]),
+    st.just("purge"),
+)
+
+
+@given(st.lists(STEP, max_size=25), st.booleans())
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+def test_whatever_is_asked_no_answer_is_anothers(steps: list[Any], shared: bool) -> None:
+    """An answer is the same tenant's, to the same rest, to a similar question, and young enough."""
+    run_virtual(answered_rightly, steps, shared)
+
+
+async def answered_rightly(steps: list[Any], shared: bool) -> None:
+    """Play the steps, in one process or in two that take turns."""
+
+    def answer(request: Any) -> str:
+        text, context = request.messages[-1].text, request.context
+        return f"{context.tenant}|{request.seed}|{text}|{anyio.current_time()}"
+
+    disk = virtual_ports().stores.blobs
+    worlds = [
+        World(answer, degrees=TEXTS, ttl=100, facts=False, store=OnDisk(disk) if shared else None)
+        for _ in range(1 + shared)
+    ]
+    for number, step in enumerate(steps):
+        world = worlds[number % len(worlds)]
+        if isinstance(step, float):
+            await anyio.sleep(step)
+        elif step == "purge":
+            await world.layer.purge(world.pipeline, tenant="acme")
+        else:
+            text, tenant, seed, said = step
+            response = await world.ask(text, tenant=tenant, seed=seed, said=said)
+            whose, rest, question, made = response.text.split("|")
+            assert (whose, rest) == (tenant, str(seed))
+            assert abs(TEXTS[question] - TEXTS[text]) <= math.degrees(math.acos(0.9)) + 0.01
+            assert anyio.current_time() - float(made) <= 110
+            if said in {"refresh", "bypass"}:
+                assert (question, float(made)) == (text, anyio.current_time())
+
+
+def test_several_loops_at_once() -> None:
+    """Two loops of asyncio and one of trio share what is kept, each waiting by itself."""
+    disk = memory_stores().blobs
+    ports = Ports(stores=memory_stores())
+    world = World(degrees=TEXTS, store=OnDisk(disk), ports=ports, facts=False)
+    failures: list[BaseException] = []
+
+    async def work() -> None:
+        for number in range(40):
+            for text in TEXTS:
+                assert (await world.ask(text, seed=number % 4)).text == "Press the button."
+
+    def run(backend: str) -> None:
+        try:
+            anyio.run(work, backend=backend)
+        except BaseException as error:  # noqa: BLE001 - shown by the test
+            failures.append(error)
+
+    threads = [
+        threading.Thread(target=run, args=(name,)) for name in ("asyncio", "asyncio", "trio")
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert world.calls <= 3 * 3 * 4

@@ -14,6 +14,7 @@ from lamella import ChatRequest, Context, Finish, Pipeline, TextDelta, Usage, Us
 from lamella.testing import Scripted, ScriptedAnswer, each_step, virtual_ports
 from lamella_middlewares import (
     PII,
+    Cache,
     CircuitBreaker,
     Concurrency,
     Cost,
@@ -23,12 +24,14 @@ from lamella_middlewares import (
     Hedge,
     Hold,
     LoadShed,
+    PromptCache,
     RateLimit,
     Retry,
     Route,
     SingleFlight,
     Timeout,
 )
+from lamella_middlewares.cache import Stale
 from lamella_middlewares.guard import max_length
 
 pytestmark = pytest.mark.anyio
@@ -56,10 +59,11 @@ class Whole:
         self.places = Concurrency(30, adaptive="aimd" if adaptive else None)
         self.breaker = CircuitBreaker()
         layers: list[Any] = [
-            Deadline(60), self.shed, PII(), Guard([max_length(1000)]), SingleFlight(),
-            Fallback([spare]),
-            Hedge(delay=0.4, max_extra=1.0), self.route, Retry(base=0.01), self.limit, self.places,
-            self.breaker, Hold(tokens=2), Timeout(), Cost({"m": {"input": "1", "output": "4"}}),
+            Deadline(60), self.shed, PII(), Guard([max_length(1000)]),
+            Cache(ttl=1, when="all", stale=Stale(while_revalidate=2)), SingleFlight(),
+            Fallback([spare]), Hedge(delay=0.4, max_extra=1.0), self.route, Retry(base=0.01),
+            self.limit, self.places, self.breaker, Hold(tokens=2), Timeout(), PromptCache(),
+            Cost({"m": {"input": "1", "output": "4"}}),
         ]  # fmt: skip
         self.pipeline = Pipeline(layers, east, ports=self.ports)
 

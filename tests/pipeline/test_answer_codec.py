@@ -153,6 +153,21 @@ def test_a_programs_own_texts_and_mappings_come_back_plain() -> None:
     assert type(found.text) is str
 
 
+def test_texts_that_are_no_unicode_come_back_beside_others() -> None:
+    """Half a surrogate pair in one place changes nothing in another, backslashes neither."""
+    extra = {"\\u0041": [Colour.RED, "\\\\", b"\\", math.inf, None], "\udc80": "\ud83d\ude00"}
+    (found,) = again(kept(TextDelta("\ud800\\ud800", extra=extra))).events
+    assert found == TextDelta("\ud800\\ud800", extra=extra)
+
+
+def test_numbers_that_equal_nothing_come_back() -> None:
+    """A NaN in nested JSON is one afterwards."""
+    (found,) = again(kept(TextDelta("x", extra={"a": [math.nan, (1,)]}))).events
+    assert isinstance(found, TextDelta)
+    assert math.isnan(found.extra["a"][0])
+    assert found.extra["a"][1] == [1]
+
+
 @pytest.mark.parametrize(
     "event",
     [

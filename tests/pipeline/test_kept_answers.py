@@ -177,7 +177,7 @@ async def test_large_answers_are_packed_off_the_loop() -> None:
         "cache", "", memory(), Packer(Packing()), ports=attrs.evolve(ports, thread=thread)
     )
     large = sample("".join(map(str, range(100_000))))
-    for answer, names in ((ANSWER, []), (large, ["_pack", "_unpacked"])):
+    for answer, names in ((ANSWER, []), (large, ["_pack", "open"])):
         address = one.address("acme", "k")
         assert await one.put(address, answer, ttl=None) == ""
         assert (await one.get(address)).answer == answer
@@ -187,7 +187,7 @@ async def test_large_answers_are_packed_off_the_loop() -> None:
     many = {one.address("acme", str(number)): ANSWER for number in range(20)}
     assert await one.put_many(many, ttl=None) == {}
     assert len(await one.get_many([*many, address])) == 21
-    assert used == ["pack", "unpack"]
+    assert used == ["wrap", "open_all"]
 
 
 # --- what cannot be read -------------------------------------------------------------------------
@@ -393,6 +393,8 @@ async def test_what_is_purged_is_what_was_listed(what: dict[str, str], count: in
         assert answer.tenant == what.get("tenant", answer.tenant)
         assert what.get("tag", "all") in {*answer.tags, "all"}
         assert info.key == one.address(answer.tenant or "", answer.events[0].text)  # type: ignore[union-attr]
+    infos = [info async for info in one.infos(**what)]
+    assert {info.key for info in infos} == {info.key for info, _ in listed}
     assert await one.purge(**what) == count
     assert len([info async for info, _ in one.listed()]) == 6 - count
     assert len([info async for info, _ in other.listed()]) == 6

@@ -450,7 +450,19 @@ def test_a_preset_that_only_extends_itself_says_so() -> None:
                 "cost",
             ],
         ),
-        ("cost", ["log", "deadline", "single_flight", "circuit_breaker", "timeout", "cost"]),
+        (
+            "cost",
+            [
+                "log",
+                "deadline",
+                "cache",
+                "single_flight",
+                "circuit_breaker",
+                "timeout",
+                "prompt_cache",
+                "cost",
+            ],
+        ),
         ("test", ["deadline", "cost"]),
     ],
 )

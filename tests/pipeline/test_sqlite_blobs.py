@@ -6,14 +6,12 @@ import math
 import os
 import sqlite3
 import threading
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Awaitable, Callable
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
-import anyio.from_thread
 import anyio.to_thread
 import attrs
 import pytest
@@ -63,6 +61,13 @@ async def data_of(store: SQLiteBlobs, key: str) -> bytes | None:
     """The value under a key."""
     blob = await store.get(key)
     return None if blob is None else blob.data
+
+
+async def in_a_thread(
+    function: Callable[[str], Awaitable[None]], argument: str, backend: str
+) -> None:
+    """Run a function on an event loop in another thread."""
+    await anyio.to_thread.run_sync(lambda: anyio.run(function, argument, backend=backend))
 
 
 def names_in(folder: Path) -> set[str]:
@@ -393,8 +398,7 @@ class TestAtTheSameTime:
 
         async with anyio.create_task_group() as group:
             for name, backend in (("a", "asyncio"), ("b", "trio"), ("c", "asyncio")):
-                run = partial(anyio.run, use, name, backend=backend)
-                group.start_soon(partial(anyio.to_thread.run_sync, run))
+                group.start_soon(in_a_thread, use, name, backend)
             await use("d")
         assert len((await store.entries()).entries) == 200
         await store.aclose()
@@ -413,12 +417,12 @@ class TestAtTheSameTime:
         store = SQLiteBlobs(tmp_path / "a.db", thread=port)
         here = anyio.Event()
 
-        async def ends() -> None:
+        async def ends(key: str) -> None:
             with anyio.move_on_after(0.05):
-                await store.put("other", b"")
+                await store.put(key, b"")
 
         async with anyio.create_task_group() as group:
-            group.start_soon(partial(anyio.to_thread.run_sync, partial(anyio.run, ends)))
+            group.start_soon(in_a_thread, ends, "other", "asyncio")
             await anyio.to_thread.run_sync(entered.wait)
 
             async def put() -> None:
@@ -449,14 +453,19 @@ class TestAtTheSameTime:
 
     async def test_the_thread_ends_when_the_store_is_closed(self, tmp_path: Path) -> None:
         """Nothing is left running."""
+        before = set(threading.enumerate())
         store = SQLiteBlobs(tmp_path / "a.db")
         await store.put("key", b"")
-        mine = [thread for thread in threading.enumerate() if thread.name == "lamella sqlite"]
+        (mine,) = [
+            thread
+            for thread in set(threading.enumerate()) - before
+            if thread.name == "lamella sqlite"
+        ]
         await store.aclose()
-        for thread in mine:
-            if thread in threading.enumerate():
-                await anyio.to_thread.run_sync(thread.join, 10)
-        assert not any(thread.is_alive() for thread in mine if not store._queue._worker._lives)
+        await anyio.to_thread.run_sync(mine.join, 30)
+        assert not mine.is_alive()
+        assert await data_of(store, "key") == b""
+        await store.aclose()
 
 
 class TestCancelled:

@@ -22,6 +22,7 @@ from lamella import (
     Context,
     LamellaError,
     Message,
+    Packing,
     Pipeline,
     Request,
     Secret,
@@ -34,6 +35,7 @@ from lamella.transports import OpenAI, OpenAIOptions
 from lamella_middlewares import (
     PII,
     Audit,
+    Cache,
     CircuitBreaker,
     Concurrency,
     Cost,
@@ -122,6 +124,8 @@ class World:
                 Audit(directory, key=Secret.of_value("an audit key of enough bytes....")),
                 self.pii,
                 Guard([blocked_terms(["nightfall"]), injection_markers(label="always"), *rules]),
+                # Not compressed, so that what is kept can be looked through.
+                Cache(when="all", packing=Packing(compress_above=None)),
                 SingleFlight(),
                 Fallback([spare]),
                 Retry(attempts=2, base=0.01),
@@ -282,7 +286,7 @@ async def test_what_is_blocked_tells_only_its_kind(stream: bool, tmp_path: Path)
 
 
 async def test_the_caller_gets_what_was_meant(stream: bool, tmp_path: Path) -> None:
-    """The canaries are in the answer where the model names them, and only there."""
+    """The canaries are in the answer where the model names them, kept or not, and only there."""
 
     async def answer(received: Received) -> Reply:
         said = json.loads(received.body)["messages"][-1]["content"]
@@ -296,12 +300,13 @@ async def test_the_caller_gets_what_was_meant(stream: bool, tmp_path: Path) -> N
 
     async with HTTPServer(answer) as server:
         world = World(f"{server.url}/v1", tmp_path)
-        if stream:
-            async with world.pipeline.stream(ASKED) as response:
-                await response.collect()
-        else:
-            response = await world.pipeline.run(ASKED)
-        assert response.text == f"Yes: Write to {MAIL}."
-        world.trace = response.trace
+        for kept in (False, True):
+            if stream:
+                async with world.pipeline.stream(ASKED) as response:
+                    await response.collect()
+            else:
+                response = await world.pipeline.run(ASKED)
+            assert (response.text, response.head.cached) == (f"Yes: Write to {MAIL}.", kept)
+            world.trace = response.trace
         await world.pipeline.aclose()
     must_hold_no_canary(world.looked_over())

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -283,6 +284,23 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         write(20_000 + number, stable.MOST_OF_A_SET - 1_000)
     assert kept._bytes <= stable.MOST_BYTES
     assert kept._bytes == sum(len(one.json) for one in kept._sets.values())
+
+
+def test_threads_write_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many write sets of tools at once, and push each other's out."""
+    monkeypatch.setattr(stable, "_KEPT", stable._Kept())
+    monkeypatch.setattr(stable, "MOST_SETS", 5)
+    wanted = [[{"type": "function", "function": {"name": f"t{n}"}}] for n in range(20)]
+
+    def work(_: int) -> list[Any]:
+        return [
+            list(stable.written_tools([Tool(f"t{n}")], as_dicts, Losses("p"), api="threads"))
+            for n in range(20)
+        ]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(found == wanted for found in pool.map(work, range(40)))
+    assert len(stable._KEPT._sets) == 5
 
 
 def test_a_hosted_tool_has_an_order_too() -> None:

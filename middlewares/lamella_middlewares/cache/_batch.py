@@ -25,7 +25,7 @@ from lamella import (
 from lamella._answer_codec import KeptAnswer
 from lamella_middlewares.cache import _choices
 from lamella_middlewares.cache._control import LAYER, CacheControl, missing
-from lamella_middlewares.cache._lookup import FRESH, SPARE, STALE, Lookup, failure, saved
+from lamella_middlewares.cache._lookup import EXPIRED, FRESH, SPARE, STALE, Lookup, failure, saved
 from lamella_middlewares.cache._outages import outage
 from lamella_middlewares.cache._refresh import refresh
 from lamella_middlewares.cache._shares import shares_of_money, shares_of_usage, weights_of
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 AT_A_TIME: Final = 32
 """Inputs that are read or kept before others get their turn on the loop."""
+FROM_AFAR: Final = 128
+"""The same where each time is a step across a network."""
 
 _BESIDES: Final = (UsageReport, Finish, Opaque)
 """Events that are about no input."""
@@ -79,13 +81,13 @@ class Batch(Lookup):
     async def _look(self) -> tuple[set[str], set[str]]:
         """Find what is kept; what of it is stale, and why the rest is not there."""
         stale, whys = set[str](), set[str]()
-        for some in _chunks(list(self._first)):
+        for some in self._chunks(list(self._first)):
             found = await self.waited(partial(self.kept.get_many, some))
             for address, one in found.items():
                 why = one.why if one.answer is None else self._sorted(address, one.answer)
-                if why is STALE:
+                if why == STALE:
                     stale.add(address)
-                elif why is not FRESH:
+                elif why != FRESH:
                     whys.add(why)
             if "unavailable" in whys:
                 self.storing = False  # a store that is out costs one wait, and no more
@@ -96,11 +98,11 @@ class Batch(Lookup):
     def _sorted(self, address: str, answer: KeptAnswer) -> str:
         """What a kept answer is good for; it is remembered as such."""
         use = self.use_of(answer)
-        if use is FRESH or use is STALE:
+        if use in {FRESH, STALE}:
             self._found[address] = answer
             return use
-        if use is SPARE:
-            self._spare[address] = answer
+        if use == SPARE:
+            self._spare[address], use = answer, EXPIRED
         self.kept.tally.miss(use)
         return use
 
@@ -226,7 +228,7 @@ class Batch(Lookup):
 
     async def _put_many(self, answers: Mapping[str, KeptAnswer], ttl: float | None) -> str:
         whys: set[str] = set()
-        for some in _chunks(list(answers)):
+        for some in self._chunks(list(answers)):
             found = await self.kept.put_many({one: answers[one] for one in some}, ttl=ttl)
             whys.update([why for why in found.values() if why])
             await _breathe(answers)
@@ -253,6 +255,11 @@ class Batch(Lookup):
                 cost=cost,
             )
         return answers
+
+    def _chunks(self, items: Sequence[str]) -> Iterator[Sequence[str]]:
+        size = AT_A_TIME if self.near else FROM_AFAR
+        for start in range(0, len(items), size):
+            yield items[start : start + size]
 
     # --- refreshing --------------------------------------------------------------------------
 
@@ -305,11 +312,6 @@ def _digest(addresses: Iterable[str]) -> str:
     for address in addresses:
         found.update(f"{len(address)}:{address}".encode())
     return found.hexdigest()
-
-
-def _chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(items), AT_A_TIME):
-        yield items[start : start + AT_A_TIME]
 
 
 async def _breathe(all_of_them: Collection[Any]) -> None:

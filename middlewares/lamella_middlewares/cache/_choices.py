@@ -8,9 +8,7 @@ from typing import Any, Final, Literal, TypeAlias, cast
 import attrs
 
 from lamella import MisuseError, Packing, Request
-from lamella._named_stores import layer_store
 from lamella._options import is_async, refused
-from lamella._structuring import build_option
 from lamella_middlewares.cache._control import LAYER
 from lamella_middlewares.cache._records import Keep, Stale
 
@@ -83,6 +81,8 @@ def packing(value: Any) -> Any:
 def _record(option: str, kind: type[Any], value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
+    from lamella._structuring import build_option
+
     return build_option(option, kind, cast("Mapping[str, Any]", value))
 
 
@@ -98,7 +98,11 @@ def a(kind: type[Any]) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
 
 def store(value: Any) -> Any:
     """A store of the layer's own: itself, by name, or by a table; None for the pipeline's."""
-    return None if value is None else layer_store("Cache", "blobs", value)
+    if value is None:
+        return None
+    from lamella._named_stores import layer_store
+
+    return layer_store("Cache", "blobs", value)
 
 
 def tags_of(layer: Any, request: Request[Any], more: tuple[str, ...]) -> frozenset[str]:

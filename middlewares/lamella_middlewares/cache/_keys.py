@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from lamella import Handler, Request, inside, request_key
 from lamella._canonical import encode, form
 from lamella._evolve import changed
+
+_REQUIRE: Final = "require"
+"""The attribute with what the targets inside must be: an answer from another one will not do."""
 
 
 def key_of(request: Request[Any], call_next: Handler, tenant: str, vary: Sequence[str]) -> str:
@@ -21,10 +24,11 @@ def key_of(request: Request[Any], call_next: Handler, tenant: str, vary: Sequenc
     if context.tenant is None:  # then it has the layer's, as if it had named that
         request = changed(request, "context", changed(context, "tenant", tenant))
     key = request_key(request, inside=inside(call_next))
-    if not vary:
+    require = context.attributes.get(_REQUIRE)
+    if not vary and require is None:
         return key
     try:
-        data = encode([key, *[form(getattr(context, name)) for name in vary]])
+        data = encode([key, form(require), *[form(getattr(context, name)) for name in vary]])
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         what = type(error).__name__
         raise TypeError(f"What it varies by has no canonical form ({what}).") from None

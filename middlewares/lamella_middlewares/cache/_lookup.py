@@ -26,7 +26,10 @@ PUT_SECONDS: Final = 0.9
 
 FRESH: Final = "fresh"
 STALE: Final = "stale"
-SPARE: Final = "stale, and worth something only if asking fails"
+SPARE: Final = "spare"
+"""What a kept answer is good for: at once; while a new one is asked for; if asking fails."""
+
+EXPIRED: Final = "expired"
 
 
 class Lookup:
@@ -80,7 +83,7 @@ class Lookup:
         """What a kept answer is good for: `FRESH`, `STALE`, `SPARE`, or why for nothing."""
         age, control, layer = answer.age, self.control, self.layer
         if control.max_age is not None and age > control.max_age:  # type: ignore[operator]
-            return "too old for the request"
+            return "too old"
         ttl: Any = layer.ttl if control.ttl is None else control.ttl
         fresh_for = answer.fresh_for
         if ttl is not None:
@@ -92,7 +95,7 @@ class Lookup:
         stale: Any = layer.stale
         if age < fresh_for + stale.while_revalidate:
             return STALE
-        return SPARE if age < fresh_for + stale.if_error else "expired"
+        return SPARE if age < fresh_for + stale.if_error else EXPIRED
 
     # --- asking ------------------------------------------------------------------------------
 

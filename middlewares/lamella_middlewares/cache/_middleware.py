@@ -47,6 +47,9 @@ R = TypeVar("R", bound=Response)
 _PUBLISH_SECONDS: Final = 0.5
 """What writing down a store's counts may take while the layer is closed."""
 
+_STORES: Final = 16
+"""Of how many stores the counts are written down in the end, if one layer is used with many."""
+
 _UNSEEN: Final = "{} would not see the answers that need no call"
 _DOES: Final = "{}, and a kept answer would not do it again"
 
@@ -211,7 +214,10 @@ class Cache:
 
     def _count(self, kept: KeptAnswers, context: Context) -> None:
         """Have counts written down every few seconds, and when the layer is closed."""
-        self._counting[id(kept.tally)] = kept
+        counting = self._counting
+        counting[id(kept.tally)] = kept
+        if len(counting) > _STORES:
+            counting.pop(next(iter(counting)), None)
         with suppress(ClosedError):
             kept.publish_soon(context.background)
 

@@ -75,7 +75,9 @@ def refresh(
         return
     detached = (request or lookup.request).detach("refresh")
     until = detached.context.clock.now() + seconds
-    detached = detached.evolve(context=detached.context.evolve(deadline=until))
+    # What keeps answers further inside is to ask as well, and not to give the old one once more.
+    said = {**detached.context.attributes, LAYER: "refresh"}
+    detached = detached.evolve(context=detached.context.evolve(deadline=until, attributes=said))
     run = _Refresh(refreshes, lookup.layer.namespace, name, seconds)
     try:
         context.background.spawn(run, detached, renew, name="cache refresh")

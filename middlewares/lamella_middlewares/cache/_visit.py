@@ -12,7 +12,7 @@ from lamella._answer_pieces import merged
 from lamella._kept_answers import replayed
 from lamella_middlewares.cache import _choices
 from lamella_middlewares.cache._control import LAYER, CacheControl, missing
-from lamella_middlewares.cache._lookup import FRESH, SPARE, STALE, Lookup, failure, saved
+from lamella_middlewares.cache._lookup import EXPIRED, FRESH, SPARE, STALE, Lookup, failure, saved
 from lamella_middlewares.cache._outages import outage
 from lamella_middlewares.cache._refresh import refresh
 
@@ -36,16 +36,16 @@ class Visit(Lookup):
             answer, why = found.answer, found.why
             if answer is not None:
                 why = self.use_of(answer)
-                if why is FRESH:
+                if why == FRESH:
                     return self._hit(answer)
-                if why is STALE:
+                if why == STALE:
                     if mode == "use":
                         self._refresh(answer)
                     return self._hit(answer, stale=True)
-                if why is SPARE:
+                if why == SPARE:
                     if mode == "only_if_cached":
                         return self._hit(answer, stale=True)
-                    spare = answer
+                    spare, why = answer, EXPIRED
                 self.kept.tally.miss(why)
             elif why == "unavailable":
                 self.storing = False  # a store that is out costs one wait, not two

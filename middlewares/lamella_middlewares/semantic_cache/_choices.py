@@ -81,8 +81,8 @@ def tags(layer: Any, option: attrs.Attribute[Any], value: Any) -> None:
     """Words, or a function that finds some."""
     if callable(value) and not is_async(value):
         return
-    words = cast("tuple[Any, ...]", value) if isinstance(value, tuple) else (None,)
-    if not all(isinstance(tag, str) and tag for tag in words):
+    words: Any = value
+    if words.__class__ is not tuple or not all(isinstance(tag, str) and tag for tag in words):
         raise refused(layer, option, value, "words, or a plain function of the request")
 
 

@@ -83,6 +83,8 @@ class SemanticControl:
 
 USE: Final = SemanticControl()
 
+_SHARED: Final = ("mode", "ttl", "max_age", "tags")  # what both kinds of cache understand
+
 _SHORT: Final[dict[Any, SemanticControl]] = {
     True: SemanticControl(always=True),
     False: SemanticControl("bypass"),
@@ -124,15 +126,16 @@ def _exact(said: Any) -> SemanticControl:
         return USE
     if isinstance(said, str | bool):
         return _SHORT.get(said, USE)
-    table = cast("dict[str, Any]", said) if isinstance(said, dict) else None
-    found = {
-        name: getattr(said, name, None) if table is None else table.get(name)
-        for name in ("mode", "ttl", "max_age", "tags")
-    }
+    table: dict[str, Any] = {**said} if said.__class__ is dict else _fields(said)
+    found = {name: table.get(name) for name in _SHARED}
     try:
         return SemanticControl(**{name: one for name, one in found.items() if one is not None})
     except (ConfigurationError, TypeError):
         return USE
+
+
+def _fields(said: object) -> dict[str, Any]:
+    return {name: getattr(said, name, None) for name in _SHARED}
 
 
 def _of_table(said: dict[str, Any]) -> SemanticControl:

@@ -34,7 +34,10 @@ _QUOTED: Final = re.compile(
     r'"([^"\n]{1,200})"|“([^”\n]{1,200})[”“]|„([^“”\n]{1,200})[“”]|«([^»\n]{1,200})»'
     r"|`([^`\n]{1,200})`|‘([^’\n]{1,200})’|(?<!\w)'([^'\n]{1,200})'(?!\w)"
 )
-_SIGN: Final = re.compile(r"(?<=[\s\d\w)])[<>=≤≥≠≈~^|&×÷*+]+(?=[\s\d\w(]|$)")
+_SIGN: Final = re.compile(
+    r"(?<=[\s\d)])[<>=≤≥≠≈~^|&×÷*+]+(?=[\s\w(]|$)|(?<=\w)[<>=≤≥≠≈^|&×÷*+]+(?=[\w(])"
+    r"|(?<=\w)[<>=≤≥≠≈×÷]+(?=\s)"
+)
 _WORD: Final = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _NUMBER_WORD: Final = re.compile(rf"\b(?:{'|'.join(NUMBER_WORDS)})\b", re.IGNORECASE)
 _EDGES: Final = ".,;:!?()[]{}\"'`“”„‘’«»…¿¡*$€£¥₹%"
@@ -99,7 +102,7 @@ def different_facts(one: str, other: str) -> str:
 
 def facts_of(text: str) -> Facts:
     """The facts of one text."""
-    text = unicodedata.normalize("NFKC", text).replace("−", "-")
+    text = unicodedata.normalize("NFKC", text).replace("−", "-").strip()
     placeholders = tuple(_PLACEHOLDER.findall(text))
     text = _PLACEHOLDER.sub(" ", text)
     folded = text.casefold()
@@ -164,7 +167,7 @@ def _is_code(token: str, bare: str, *, shouted: bool) -> bool:
     if token[0] == "-" and len(token) > 2 and token.lstrip("-")[:1].isalpha():
         return True  # an option of a command
     inner = bare[1:]
-    if not _INNER.isdisjoint(inner) or bare[-1] in "+#":
+    if not _INNER.isdisjoint(inner) or (bare[-1] in "+#" and bare[0].isalpha()):
         return True
     if any(letter.isdigit() for letter in inner):
         return True

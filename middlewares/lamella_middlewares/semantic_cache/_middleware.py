@@ -306,7 +306,8 @@ class SemanticCache:
     async def _forget(self, pipeline: Pipeline, tenant: str | None, tag: str | None) -> int:
         kept = await self._kept_in(pipeline.ports)
         count = await kept.purge(tenant=tenant, tag=tag)
-        if tag is None:  # of what has a tag the index knows nothing: it finds that it is gone
+        unused = self.index is None and not _warm.done
+        if tag is None and not unused:  # of tags the index knows nothing: it finds what is gone
             prefix = kept.address(tenant or "", "")
             prefix = prefix if tenant is not None else f"{prefix.rsplit(':', 2)[0]}:"
             await self._shelf(pipeline.ports).purge(prefix)

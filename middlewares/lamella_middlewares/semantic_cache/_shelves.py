@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 
 import attrs
 
-from lamella import Ports
+from lamella import GuardedBlobs, Ports
 from lamella._fork_locks import fork_safe_lock
 from lamella._guarded_vectors import guarded_vectors
 from lamella._local_state import LocalObjects
@@ -28,6 +28,8 @@ def shelf_of(store: Any, index: Any, ports: Ports) -> Shelf:
         index: The index that was given; None for one in memory, made when it is first needed.
         ports: Whose clock and threads are used.
     """
+    if isinstance(store, GuardedBlobs):  # of which each pipeline may have its own
+        store = store.store
 
     def make() -> Shelf:
         made = index

@@ -1,0 +1,198 @@
+"""How a file of kept values keeps to its size: what goes, and which pages are given back.
+
+Blocks; one thread at a time. What writes runs inside a transaction, unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import attrs
+
+MICROSECONDS: Final = 1_000_000
+TOLERANCE: Final = 60 * MICROSECONDS
+"""How far the clock may have gone back since a value was put, if its time to live is to count."""
+ROWS: Final = 500
+"""Rows that one step looks at, so that none takes long."""
+
+_TOUCHED_AFTER: Final = 10  # seconds of which a use is written down at most once
+_TOUCHES: Final = 1000  # uses that wait in memory for the next write, before they make one
+_EVICTED: Final = 4096  # entries that one step makes room by at most
+_SWEPT_EVERY: Final = MICROSECONDS
+_VACUUMED: Final = 256  # pages a step
+_WORST: Final = "SELECT id, tags, length(data) + length(key) + ifnull(length(tags), 0) FROM blobs "
+
+
+@attrs.define(eq=False)
+class Room:
+    """The room of one open file.
+
+    Attributes:
+        connection: The open file.
+        wall: The clock, in seconds since the epoch.
+        max_bytes: What the pages in use may take together.
+    """
+
+    connection: sqlite3.Connection
+    wall: Callable[[], float]
+    max_bytes: int
+    _touched: dict[int, int] = attrs.field(factory=dict[int, int], init=False)
+    _page: int = attrs.field(init=False)
+    _swept: int | None = attrs.field(default=None, init=False)
+    _shrinks: bool = attrs.field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Look how large the file's pages are."""
+        self._page = int(self.connection.execute("PRAGMA page_size").fetchone()[0])
+
+    def used_bytes(self) -> int:
+        """What the pages in use take."""
+        pages, free = self._pages()
+        return (pages - free) * self._page
+
+    def make_room(self, incoming: int) -> bool:
+        """Forget what has expired or was not used for longest, for so many bytes to come.
+
+        Whether there is more to forget: one step does not take long.
+        """
+        excess = self.used_bytes() + incoming - self.max_bytes
+        if excess <= 0:
+            return False
+        now, want, most = self._now(), excess, _EVICTED
+        # A clock that has gone back must not make what was used before it the last to go.
+        self.connection.execute(
+            "UPDATE blobs SET used = ? WHERE used > ?",
+            (now // MICROSECONDS, (now + TOLERANCE) // MICROSECONDS),
+        )
+        while excess > 0 and most > 0:
+            rows = self._worst(now, want, min(most, ROWS))
+            if not rows:
+                return False
+            self._forget_rows([(number, tags) for number, tags, _ in rows])
+            most -= len(rows)
+            before = excess
+            excess = self.used_bytes() + incoming - self.max_bytes
+            # Pages are freed once nothing is left on them, so more may have to go than is wanted.
+            want = excess if excess < before else want * 2
+        return excess > 0
+
+    def flush(self) -> list[int]:
+        """Write down what was used; those to be told to `flushed` once that is committed."""
+        touched = list(self._touched.items())
+        if touched:
+            self.connection.executemany(
+                "UPDATE blobs SET used = ? WHERE id = ?", [(used, id_) for id_, used in touched]
+            )
+        return [number for number, _ in touched]
+
+    def flushed(self, numbers: Iterable[int]) -> None:
+        """Their use has been written down."""
+        for number in numbers:
+            self._touched.pop(number, None)
+
+    @property
+    def wants_tidying(self) -> bool:
+        """Whether it is time to look for what has expired, and for pages to give back."""
+        return (
+            self._shrinks
+            or len(self._touched) >= _TOUCHES
+            or self._swept is None
+            or abs(self._now() - self._swept) >= _SWEPT_EVERY
+        )
+
+    def sweep(self) -> bool:
+        """Forget some of what has expired or is too much; whether there may be more."""
+        now = self._now()
+        rows = self.connection.execute(
+            "SELECT id, tags FROM blobs WHERE expires <= ? LIMIT ?", (now, ROWS)
+        ).fetchall()
+        self._forget_rows(rows)
+        if len(rows) == ROWS or self.make_room(0):
+            return True
+        self._swept = now
+        self._look(_VACUUMED)
+        return False
+
+    def shrink(self) -> bool:
+        """Give some free pages back to the file system; whether there are more. No transaction."""
+        if not self._shrinks:
+            return False
+        self.connection.execute(f"PRAGMA incremental_vacuum({_VACUUMED})").fetchall()
+        self._shrinks = self._pages()[1] > 0
+        if not self._shrinks:
+            self._checkpoint()
+        return self._shrinks
+
+    def give_back(self) -> bool:
+        """After a purge: as `shrink`, and empty the log, in which what was forgotten still stands.
+
+        Whether to go on.
+        """
+        if not self._shrinks:
+            self._look(0)
+        if self._shrinks:
+            return self.shrink()
+        self._checkpoint()
+        return False
+
+    # --- inside --------------------------------------------------------------------------------
+
+    def _now(self) -> int:
+        return int(self.wall() * MICROSECONDS)
+
+    def _pages(self) -> tuple[int, int]:
+        pages, free = self.connection.execute(
+            "SELECT page_count, freelist_count FROM pragma_page_count, pragma_freelist_count"
+        ).fetchone()
+        return pages, free
+
+    def _look(self, kept: int) -> None:
+        """See whether pages are to be given back: so many are kept for what comes, or a quarter."""
+        pages, free = self._pages()
+        over = pages * self._page > self.max_bytes
+        self._shrinks = free > 0 and (over or free > max(kept, pages // 4))
+
+    def _checkpoint(self) -> None:
+        self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def _touch(self, number: int, used: int, now: int) -> None:
+        second = now // MICROSECONDS
+        if abs(second - used) >= _TOUCHED_AFTER:
+            self._touched[number] = second
+
+    def _worst(self, now: int, want: int, most: int) -> list[tuple[int, str | None, int]]:
+        """What goes next, until so many bytes are reached."""
+        picked: list[tuple[int, str | None, int]] = []
+        rows = self.connection.execute(
+            _WORST + "WHERE expires <= ? LIMIT ?", (now, most)
+        ).fetchall()
+        if not rows:
+            rows = self.connection.execute(_WORST + "ORDER BY used, id LIMIT ?", (most,)).fetchall()
+        for row in rows:
+            picked.append(row)
+            want -= row[2]
+            if want <= 0:
+                break
+        return picked
+
+    def _forget_rows(self, rows: Sequence[tuple[int, str | None]]) -> None:
+        if not rows:
+            return
+        self.connection.executemany("DELETE FROM blobs WHERE id = ?", [row[:1] for row in rows])
+        tags = [(bytes_of(tag), number) for number, words in rows for tag in words_of(words)]
+        if tags:
+            self.connection.executemany("DELETE FROM tags WHERE tag = ? AND id = ?", tags)
+        for row in rows:
+            self._touched.pop(row[0], None)
+
+
+def bytes_of(word: str) -> bytes:
+    """A key's or a tag's bytes."""
+    return word.encode("utf-8", "surrogatepass")
+
+
+def words_of(tags: str | None) -> frozenset[str]:
+    return frozenset(json.loads(tags)) if tags else frozenset()
