@@ -154,6 +154,7 @@ def every_layer() -> dict[str, Any]:
     """One of each, by the name of the table, as they are used most."""
     from lamella_middlewares import (
         PII,
+        Cache,
         CircuitBreaker,
         Concurrency,
         Fallback,
@@ -161,6 +162,7 @@ def every_layer() -> dict[str, Any]:
         Hedge,
         Hold,
         LoadShed,
+        PromptCache,
         RateLimit,
         Route,
         SingleFlight,
@@ -172,6 +174,8 @@ def every_layer() -> dict[str, Any]:
         "LoadShed": LoadShed(),
         "PII": PII(),
         "Guard (a length, a pattern)": Guard([max_length(100_000), pattern("word", r"never\b")]),
+        "Cache (a hit: no transport)": Cache(tenant="t", when="all"),
+        "Cache (a miss, kept)": Cache(1e-9, tenant="t", when="all"),
         "SingleFlight": SingleFlight(),
         "Fallback": Fallback(["other"]),
         "Hedge": Hedge(),
@@ -182,6 +186,7 @@ def every_layer() -> dict[str, Any]:
         "Concurrency (aimd)": Concurrency(100, adaptive="aimd"),
         "CircuitBreaker": CircuitBreaker(),
         "Hold": Hold(),
+        "PromptCache": PromptCache(),
     }
 
 

@@ -11,6 +11,7 @@ import sys
 from benchmarks import stores
 from benchmarks.__main__ import markdown, run
 from benchmarks.pii import smoke as pii
+from benchmarks.semantic import smoke as semantic
 
 BOUNDS = {
     ("one call at a time", "Lamella, five layers"): 0.95,
@@ -36,7 +37,7 @@ def main() -> int:
             sys.stdout.write(
                 f"TOO SLOW: {name}, {plan}: {row['of_sdk']} of the SDK, over {bound}\n"
             )
-    for line in (*pii.broken(), *stores.broken()):
+    for line in (*pii.broken(), *stores.broken(), *semantic.broken()):
         broken += 1
         sys.stdout.write(f"{line}\n")
     return broken

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from lamella._errors import ConfigurationError
@@ -46,7 +46,7 @@ class MemoryBlobs:
         instant: That nobody ever waits for it, so that it needs no guard.
 
     Raises:
-        ConfigurationError: If there is no such order of eviction, or `max_entries` is no number.
+        ConfigurationError: If there is no such order of eviction, or a bound is no whole number.
         ValueError: If a bound is too small to keep anything.
     """
 
@@ -61,6 +61,9 @@ class MemoryBlobs:
         max_entries: int | None = None,
         eviction: EvictionName = "lru",
     ) -> None:
+        for name, given in (("max_bytes", max_bytes), ("max_entry_bytes", max_entry_bytes)):
+            if type(given) is not int:
+                raise ConfigurationError(f"MemoryBlobs({name}={given!r}): give a whole number.")
         if not ENTRY_OVERHEAD < max_entry_bytes <= max_bytes:
             raise ValueError(
                 f"MemoryBlobs: max_entry_bytes {max_entry_bytes!r} must be above {ENTRY_OVERHEAD} "
@@ -108,9 +111,13 @@ class MemoryBlobs:
         return None if entry is None else _blob(entry, now)
 
     async def get_many(self, keys: Sequence[str]) -> Mapping[str, Blob]:
-        """The values under these keys, of those that there are and have not expired."""
+        """The values under these keys, of those that there are and have not expired.
+
+        If they are many it lets the loop run meanwhile, as `put_many` and `tagged` do.
+        """
         found: dict[str, Blob] = {}
-        for chunk in _chunks(keys):
+        for start in range(0, len(keys), _CHUNK):
+            chunk = await _chunk(keys, start)
             with self._lock:
                 now = self._monotonic()
                 entries = [self._look(key, now) for key in chunk]
@@ -141,9 +148,13 @@ class MemoryBlobs:
                 was put.
         """
         tags = frozenset(tags)
-        entries = [self._checked(key, data, ttl, tags) for key, data in values.items()]
-        for chunk in _chunks(entries):
-            self._put_all(chunk, ttl)
+        items = list(values.items())
+        entries: list[Entry] = []
+        for start in range(0, len(items), _CHUNK):
+            chunk = await _chunk(items, start)
+            entries += [self._checked(key, data, ttl, tags) for key, data in chunk]
+        for start in range(0, len(entries), _CHUNK):
+            self._put_all(await _chunk(entries, start), ttl)
 
     async def delete(self, key: str) -> bool:
         """Forget `key`; whether it was there."""
@@ -160,24 +171,23 @@ class MemoryBlobs:
         """
         after = _after(cursor)
         if cursor:
-            import anyio.lowlevel
-
-            await anyio.lowlevel.checkpoint()
+            await _let_others_run()
         with self._lock:
             now = self._monotonic()
             there = self._all(tag)
         # What is put anew while the listing goes on gets a higher number: it is still to come.
-        start = bisect_right(there, after, key=_number)
-        page = there[start : start + max(_PAGE, len(there) // _PAGES)]
-        more = start + len(page) < len(there)
-        return BlobPage(
-            [
+        first = bisect_right(there, after, key=_number)
+        page = there[first : first + max(_PAGE, len(there) // _PAGES)]
+        more = first + len(page) < len(there)
+        found: list[BlobInfo] = []
+        for start in range(0, len(page), _CHUNK):
+            chunk = await _chunk(page, start)
+            found += [
                 _info(entry, now)
-                for entry in page
+                for entry in chunk
                 if entry.expires > now and entry.key.startswith(prefix)
-            ],
-            str(page[-1].number) if more else "",
-        )
+            ]
+        return BlobPage(found, str(page[-1].number) if more else "")
 
     async def tagged(self, tag: str) -> Mapping[str, Blob]:
         """Every value with the tag that has not expired, by key."""
@@ -185,27 +195,27 @@ class MemoryBlobs:
             now = self._monotonic()
             self._sweep(now)
             found = self._all(tag)
-        for chunk in _chunks(found):
+        blobs: dict[str, Blob] = {}
+        for start in range(0, len(found), _CHUNK):
+            chunk = await _chunk(found, start)
             with self._lock:
                 for entry in chunk:
                     if self._entries.get(entry.key) is entry:
                         self._eviction.used(entry)
-        return {entry.key: _blob(entry, now) for entry in found if entry.expires > now}
+            blobs.update((each.key, _blob(each, now)) for each in chunk if each.expires > now)
+        return blobs
 
     async def purge(self, *, prefix: str = "", tag: str | None = None) -> int:
         """Forget what is there now with the prefix and the tag; see `BlobStore.purge`.
 
         It lets the loop run between chunks; cancelled there, it has forgotten some of the keys.
         """
-        import anyio.lowlevel
-
         with self._lock:
             # The entries too: what is put while a long purge runs is newer than the purge.
             found = self._all(tag)
         count = 0
-        for place, chunk in enumerate(_chunks(found)):
-            if place:
-                await anyio.lowlevel.checkpoint()
+        for start in range(0, len(found), _CHUNK):
+            chunk = await _chunk(found, start)
             those = [entry for entry in chunk if entry.key.startswith(prefix)]
             with self._lock:
                 now = self._monotonic()
@@ -334,10 +344,17 @@ def _after(cursor: str) -> int:
     return int(cursor) if cursor else 0
 
 
-def _chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    """The items in runs of `_CHUNK`."""
-    for start in range(0, len(items), _CHUNK):
-        yield items[start : start + _CHUNK]
+async def _chunk(items: Sequence[T], start: int) -> Sequence[T]:
+    """Some of the items. Before each chunk but the first the loop runs: few are not waited for."""
+    if start:
+        await _let_others_run()
+    return items[start : start + _CHUNK]
+
+
+async def _let_others_run() -> None:
+    import anyio.lowlevel
+
+    await anyio.lowlevel.checkpoint()
 
 
 def _text_size(text: str) -> int:

@@ -1,8 +1,8 @@
 """The memory default of the stores: one set for the process, or a fresh one.
 
 The sets are thread-safe, serve any number of event loops at once, and survive a fork. Their
-operations hold a lock only for microseconds and never suspend, except that a long purge lets the
-loop run.
+operations hold a lock only for microseconds and never suspend, except that those on many values
+let the loop run between each few hundred.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def memory_stores(  # noqa: PLR0913 - a bound for each need, by name
         max_objects: How many local objects are kept; then the least recently used go.
 
     Raises:
-        ConfigurationError: If there is no such order of eviction, or `max_entries` is no number.
+        ConfigurationError: If there is no such order of eviction, or a bound is no whole number.
         ValueError: If a bound is too small to keep anything.
     """
     return Stores(
@@ -85,7 +85,7 @@ def memory_blobs(
             what it would displace (W-TinyLFU), so that a scan displaces nothing.
 
     Raises:
-        ConfigurationError: If there is no such order of eviction, or `max_entries` is no number.
+        ConfigurationError: If there is no such order of eviction, or a bound is no whole number.
         ValueError: If a bound is too small to keep anything.
     """
     return MemoryBlobs(
