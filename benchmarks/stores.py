@@ -28,7 +28,7 @@ from benchmarks.contenders import PROMPT
 from benchmarks.harness import pin
 from benchmarks.store_contenders import Keeper
 from lamella import ChatRequest, ChatResponse, Context, Packing, Pipeline, Secret
-from lamella._memory_eviction import EVICTIONS
+from lamella._memory_eviction import EVICTIONS, EvictionName
 
 RESULTS: Final = Path(__file__).parent / "results"
 VALUE: Final = bytes(random.Random(1).randbytes(1_800))
@@ -38,13 +38,16 @@ SEED: Final = 7
 
 def run(*, quick: bool) -> dict[str, Any]:
     """All figures of one run on this machine."""
-    with contenders.temporary() as name, contenders.valkey(Path(name)) as url:
-        folder = Path(name)
-        speeds = asyncio.run(_speeds(folder, url, 200 if quick else 3_000, 1 if quick else 7))
-        hit = asyncio.run(_hits(folder, url, 200 if quick else 2_000))
+    try:
+        with contenders.temporary() as name, contenders.valkey(Path(name)) as url:
+            folder = Path(name)
+            speeds = asyncio.run(_speeds(folder, url, 50 if quick else 3_000, 1 if quick else 7))
+            hit = asyncio.run(_hits(folder, url, 50 if quick else 2_000, 3 if quick else 5))
+    finally:
+        gc.unfreeze()
     return {
         "speeds": speeds,
-        "hit ratio": ratios(20_000 if quick else 300_000),
+        "hit ratio": ratios(20_000, ("lru", "tinylfu")) if quick else ratios(300_000),
         "microseconds of a hit through the pipeline": hit,
     }
 
@@ -69,6 +72,7 @@ async def _measured(keepers: Sequence[Keeper], count: int, rounds: int) -> list[
         "get": [(key,) for key in keys],
     }
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    _settle()
     for number in range(rounds + 1):
         for keeper in keepers:
             for name, some in calls.items():
@@ -98,6 +102,12 @@ async def _measured(keepers: Sequence[Keeper], count: int, rounds: int) -> list[
     ]
 
 
+def _settle() -> None:
+    """What is there by now need not be looked through before each measurement."""
+    gc.collect()
+    gc.freeze()
+
+
 # --- hit ratios ---------------------------------------------------------------------------------
 
 
@@ -113,11 +123,11 @@ def trace(count: int, *, popular: int = 20_000, scans: float = 0.3) -> list[str]
     return keys[:count]
 
 
-def ratios(count: int) -> dict[str, dict[str, float]]:
+def ratios(count: int, orders: Sequence[EvictionName] = EVICTIONS) -> dict[str, dict[str, float]]:
     """The share of a trace's keys that were there, with room for a thousand entries."""
     traces = {"Zipf": trace(count, scans=0), "Zipf and 30 % scans": trace(count)}
     caches: dict[str, Callable[[], tuple[Any, Any]]] = {
-        f"memory, {eviction}": partial(_plain, eviction) for eviction in EVICTIONS
+        f"memory, {eviction}": partial(_plain, eviction) for eviction in orders
     }
     if (found := contenders.cachetools()) is not None:
         for name in ("LRUCache", "LFUCache", "FIFOCache"):
@@ -171,7 +181,7 @@ def _moka(package: Any, policy: str) -> tuple[Any, Any]:
 # --- through the pipeline -----------------------------------------------------------------------
 
 
-async def _hits(folder: Path, url: str | None, calls: int) -> dict[str, float]:
+async def _hits(folder: Path, url: str | None, calls: int, rounds: int) -> dict[str, float]:
     """CPU and wall time of a call that is answered by `Cache`, by the store that keeps it."""
     from lamella._sqlite_blobs import sqlite_blobs
     from lamella.transports import Mock
@@ -189,7 +199,8 @@ async def _hits(folder: Path, url: str | None, calls: int) -> dict[str, float]:
         packing = key if name == "redis" else Packing()
         pipelines[name] = Pipeline([Cache(store=store, packing=packing)], Mock())
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in pipelines}
-    for _ in range(5):
+    _settle()
+    for _ in range(rounds):
         for name, pipeline in pipelines.items():
             found[name].append(await _calls(pipeline, calls))
     for pipeline in pipelines.values():

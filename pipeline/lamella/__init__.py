@@ -155,6 +155,7 @@ if TYPE_CHECKING:
     from lamella._explain import ExplainedLayer, Explanation
     from lamella._guarded_blobs import GuardedBlobs
     from lamella._health import Health, PartHealth
+    from lamella._memory_stores import memory_blobs
     from lamella._memory_vectors import MemoryVectors
     from lamella._packing import Packing
     from lamella._parameter_rules import ParameterRule
@@ -215,6 +216,7 @@ _LAZY = {
     "exact_counter": "_tokenizers",
     "input_usage": "_tokens",
     "map_texts": "_surfaces",
+    "memory_blobs": "_memory_stores",
     "output_usage": "_tokens",
     "registry": "_registry",
     "request_key": "_request_keys",
@@ -412,6 +414,7 @@ __all__ = (
     "input_usage",
     "inside",
     "map_texts",
+    "memory_blobs",
     "message_events",
     "middleware",
     "outcome_of",

@@ -19,7 +19,7 @@ from lamella._parts import Part
 from lamella._responses import Head
 from lamella._usage import Usage
 
-__all__ = ["KeptAnswer", "UnreadableError", "decode_answer", "encode_answer", "merged"]
+__all__ = ["VERSION", "KeptAnswer", "UnreadableError", "decode_answer", "encode_answer", "merged"]
 
 
 @attrs.frozen
@@ -35,6 +35,8 @@ class KeptAnswer:
         tags: Words by which it can be purged.
         fresh_for: Seconds from its making for which it is fresh; None for ever.
         cost: What it cost to make; None if nobody knows.
+        question: What was asked, where answers are compared by that; empty elsewhere.
+        vector: Where the question points, likewise: of length 1, in 32-bit floats.
         age: Seconds since it was kept; 0 while it is not.
     """
 
@@ -46,6 +48,8 @@ class KeptAnswer:
     tags: frozenset[str] = frozenset()
     fresh_for: float | None = None
     cost: Money | None = None
+    question: str = attrs.field(default="", repr=False)
+    vector: tuple[float, ...] = attrs.field(default=(), repr=False)
     age: float = 0.0
 
     @property
@@ -130,13 +134,13 @@ _MAGIC: Final = b"LA"
 _FORMAT: Final = 1
 """Of how fields are written; to be raised where that changes."""
 
-_VERSION: Final = hashlib.blake2b(
+VERSION: Final = hashlib.blake2b(
     f"{_FORMAT}\n{_FORMS.description}".encode(), digest_size=8
 ).digest()
 """Of the classes' fields: what was written of others is not read."""
 
-_PLAIN: Final = _MAGIC + _VERSION + b"\0"
-_ESCAPED: Final = _MAGIC + _VERSION + b"\1"
+_PLAIN: Final = _MAGIC + VERSION + b"\0"
+_ESCAPED: Final = _MAGIC + VERSION + b"\1"
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder().decode

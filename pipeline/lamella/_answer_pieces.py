@@ -128,7 +128,7 @@ def _continues(first: Event, event: Event) -> bool:
         )
     if isinstance(event, ToolCallDelta) and isinstance(first, ToolCallDelta):
         return (
-            (event.id is None or event.id == first.id)
+            _repeats(event.id, first.id)
             and (event.name is None or event.name == first.name)
             and event.kind == first.kind
             and not event.extra
@@ -138,16 +138,24 @@ def _continues(first: Event, event: Event) -> bool:
             event.index == first.index
             and event.redacted == first.redacted
             and event.signature is first.signature is None
-            and (event.id is None or event.id == first.id)
+            and _repeats(event.id, first.id)
             and not event.extra
         )
     if isinstance(event, MediaDelta) and isinstance(first, MediaDelta):
         return (
-            (event.id is None or event.id == first.id)
-            and (event.media_type is None or event.media_type == first.media_type)
+            _repeats(event.id, first.id)
+            and _repeats(event.media_type, first.media_type)
             and not event.extra
         )
     return isinstance(event, RefusalDelta)
+
+
+def _repeats(name: str | None, first: str | None) -> bool:
+    """Whether a piece names its block as the first one did, or not at all.
+
+    An empty name is as good as none where a message is made, so nothing is joined to it.
+    """
+    return name == first or (name is None and first != "")
 
 
 # --- cutting -------------------------------------------------------------------------------------
@@ -156,9 +164,13 @@ def _continues(first: Event, event: Event) -> bool:
 def cut(events: Sequence[Event], size: int) -> list[Event]:
     """Events whose texts are at most `size` characters long; what they amount to is the same.
 
-    No character that is made of several is cut apart where it fits. What begins a block (the id
+    Of texts of which that would make more than `MOST_PIECES` the pieces are larger. No character that is made of several is cut apart where it fits. What begins a block (the id
     and name of a call) comes with the first piece, what closes one (a seal) with the last.
     """
+    total = sum(
+        [len(getattr(event, _TEXT[type(event)])) for event in events if type(event) in _TEXT]
+    )
+    size = max(size, -(-total // MOST_PIECES))
     found: list[Event] = []
     for event in events:
         field = _TEXT.get(type(event))
@@ -170,6 +182,9 @@ def cut(events: Sequence[Event], size: int) -> list[Event]:
             found.extend(_pieces(event, list(_cuts(getattr(event, field), size))))
     return found
 
+
+MOST_PIECES: Final = 4096
+"""Pieces of an answer beyond which they are larger: making them takes some milliseconds."""
 
 _TEXT: Final[dict[type, str]] = {
     TextDelta: "text",
@@ -192,7 +207,8 @@ def _pieces(event: Any, texts: list[str]) -> list[Event]:
         return [*pieces, attrs.evolve(event, text=last)]
     if type(event) is ToolCallDelta:
         first, *texts = texts
-        rest = [ToolCallDelta(event.index, None, None, text, choice, event.kind) for text in texts]
+        again = "" if event.id == "" else None  # an empty id counts until another piece has none
+        rest = [ToolCallDelta(event.index, again, None, text, choice, event.kind) for text in texts]
         return [attrs.evolve(event, arguments=first), *rest]
     return [RefusalDelta(text, choice) for text in texts]
 

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from lamella._answer_codec import KeptAnswer, UnreadableError, decode_answer, encode_answer
+from lamella._answer_codec import (
+    VERSION,
+    KeptAnswer,
+    UnreadableError,
+    decode_answer,
+    encode_answer,
+    merged,
+)
+from lamella._events import TextDelta
+from lamella._packing import unpacked_size
 
 if TYPE_CHECKING:
     from lamella._packing import Packer
@@ -15,10 +26,14 @@ if TYPE_CHECKING:
     from lamella._stores import Blob
 
 LARGE: Final = 128 * 1024
-"""Bytes from which on an answer is packed and unpacked off the event loop."""
+"""Bytes from which on answers are packed and unpacked off the event loop: some milliseconds."""
 
-MANY: Final = 16
-"""Answers that are packed at a time from which on that is done off the event loop."""
+MANY: Final = 256
+"""Events, log probabilities and answers from which on the same is done."""
+
+_FEW: Final = 16  # answers, each of which may be large
+_EACH: Final = 512
+"""Bytes that take as long to read as what an answer has besides."""
 
 
 @attrs.frozen
@@ -49,28 +64,42 @@ class Wrapping:
         self._packer = packer
         self._thread = thread
 
+    @property
+    def form(self) -> str:
+        """8 hexadecimal digits for how answers are written: others' are in other places."""
+        return _form(self._packer.way)
+
     async def wrapped(self, address: str, answer: KeptAnswer) -> tuple[bytes, str]:
         """The bytes of an answer, or why there are none: `"formless"` or `"too large"`."""
+        if _pieces([answer]) >= MANY:
+            return await self._thread(self._wrap, address, answer)
         data, why = _encoded(answer)
         if why or len(data) < LARGE:
             return self._pack(address, data, why)
         return await self._thread(self._pack, address, data, why)
 
+    def wrapped_now(self, address: str, answer: KeptAnswer) -> tuple[bytes, str] | None:
+        """Likewise, here; None where it would keep the event loop from its work."""
+        if _pieces([answer]) >= MANY:
+            return None
+        data, why = _encoded(answer)
+        return self._pack(address, data, why) if why or len(data) < LARGE else None
+
     async def all_wrapped(
         self, answers: Mapping[str, KeptAnswer]
     ) -> Mapping[str, tuple[bytes, str]]:
         """Likewise of several."""
-        if len(answers) < MANY:
-            return {one: await self.wrapped(one, answer) for one, answer in answers.items()}
 
-        def wrap() -> dict[str, tuple[bytes, str]]:
-            return {one: self._pack(one, *_encoded(answer)) for one, answer in answers.items()}
+        def wrap_all() -> dict[str, tuple[bytes, str]]:
+            return {one: self._wrap(one, answer) for one, answer in answers.items()}
 
-        return await self._thread(wrap)
+        if len(answers) >= _FEW or _pieces(answers.values()) >= MANY:
+            return await self._thread(wrap_all)
+        return {one: await self.wrapped(one, answer) for one, answer in answers.items()}
 
     async def opened(self, address: str, blob: Blob) -> Found:
         """What was found there, as an answer, or why it is none."""
-        if len(blob.data) < LARGE:
+        if unpacked_size(blob.data) < LARGE:
             return self.open(address, blob)
         return await self._thread(self.open, address, blob)
 
@@ -80,7 +109,7 @@ class Wrapping:
         def open_all() -> dict[str, Found]:
             return {address: self.open(address, blob) for address, blob in blobs.items()}
 
-        if sum([len(blob.data) for blob in blobs.values()]) < LARGE:
+        if sum([unpacked_size(blob.data) + _EACH for blob in blobs.values()]) < LARGE:
             return open_all()
         return await self._thread(open_all)
 
@@ -91,6 +120,9 @@ class Wrapping:
             return Found(decode_answer(data, max(0.0, blob.age)))
         except UnreadableError as error:
             return Found(None, error.why)
+
+    def _wrap(self, address: str, answer: KeptAnswer) -> tuple[bytes, str]:
+        return self._pack(address, *_encoded(answer))
 
     def _pack(self, address: str, data: bytes, why: str) -> tuple[bytes, str]:
         if why:
@@ -103,6 +135,24 @@ class Wrapping:
 
 def _encoded(answer: KeptAnswer) -> tuple[bytes, str]:
     try:
-        return encode_answer(answer), ""
+        return encode_answer(attrs.evolve(answer, events=merged(answer.events))), ""
     except TypeError:
         return b"", "formless"
+
+
+def _pieces(answers: Iterable[KeptAnswer]) -> int:
+    """How much there is to go through one by one, or enough of it."""
+    found = 0
+    for answer in answers:
+        found += 1 + len(answer.events)
+        if found >= MANY:
+            break
+        for event in answer.events:
+            if type(event) is TextDelta and isinstance(event.logprobs, list | tuple):
+                found += len(event.logprobs)
+    return found
+
+
+@cache
+def _form(way: bytes) -> str:
+    return hashlib.blake2b(way + VERSION, digest_size=4, person=b"lamella form").hexdigest()

@@ -129,7 +129,14 @@ def _stop(given: str | Iterable[str]) -> tuple[str, ...]:
 
 def _at_least(low: float) -> Any:
     def check(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
-        if value is not None and value < low:
+        if value is None:
+            return
+        try:
+            small = value < low
+        except TypeError:
+            msg = f"{attribute.name} must be a number, not {value!r}."
+            raise TypeError(msg) from None
+        if small:
             msg = f"{attribute.name} must be {low:g} or more, not {value!r}."
             raise ValueError(msg)
 

@@ -149,10 +149,13 @@ class GuardedBlobs:
         except NoAnswer:
             pass
         # Not inside the handler: what the store says may quote what it was given.
+        hint = "Look why it is out."
+        if "no answer in" in self._asking.error:
+            hint += " GuardedBlobs(store, timeout=...) would wait longer for it."
         raise StoreUnavailableError(
             f"{self._named} does not answer ({self._asking.error}).",
             retry_after=self._asking.retry_after,
-            hint="Look why it is out. GuardedBlobs(store, timeout=...) would wait longer for it.",
+            hint=hint,
         )
 
     def _for(self, count: int) -> float:

@@ -7,23 +7,25 @@ both are counted.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping, Sequence
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 import attrs
-import msgspec
 
-from lamella._answer_codec import KeptAnswer, UnreadableError
+from lamella._answer_codec import KeptAnswer
 from lamella._answer_wrapping import Found, Wrapping
-from lamella._errors import ConfigurationError, StoreUnavailableError
+from lamella._blob_pages import blobs, infos
+from lamella._errors import ClosedError, ConfigurationError, StoreUnavailableError
+from lamella._fleet_counts import FleetCounts
 from lamella._fork_locks import fork_safe_lock
 from lamella._guarded_blobs import guarded
 from lamella._keepable import replayed, why_not_kept
 from lamella._local_state import LocalObjects
 from lamella._packing import Packer, Packing, import_sealing
 from lamella._ports import Ports, default_ports
-from lamella._stores import Blob, BlobInfo, BlobStore
+from lamella._stores import BlobInfo, BlobStore
 from lamella._tally import CacheStats, Tally
 
 if TYPE_CHECKING:
@@ -42,13 +44,6 @@ __all__ = [
 T = TypeVar("T")
 
 logger = logging.getLogger("lamella")
-
-PAGE: Final = 100
-"""Entries that are asked for at a time when what is kept is listed."""
-
-STATS_FOR: Final = 30 * 86_400.0
-"""Seconds for which a process's counts are kept after it wrote them last."""
-
 
 _ABSENT: Final = Found(None, "absent")
 _UNAVAILABLE: Final = Found(None, "unavailable")
@@ -74,6 +69,7 @@ class KeptAnswers:
         "_base",
         "_instant",
         "_layer",
+        "_own",
         "_packer",
         "_ports",
         "_stats",
@@ -102,16 +98,29 @@ class KeptAnswers:
         self._packer = packer
         self._ports = ports or default_ports()
         self._wrapping = Wrapping(packer, self._ports.thread)
+        self._own = f":{self._wrapping.form}:"
         self.tally = Tally() if tally is None else tally
 
     def address(self, tenant: str, key: str) -> str:
-        """The store's key of an answer: `LAYER:NAMESPACE:DIGEST OF THE TENANT:KEY`."""
-        return f"{self._base}{self._packer.digest(tenant)}:{key}"
+        """The store's key of an answer: `LAYER:NAMESPACE:DIGEST OF THE TENANT:FORM:KEY`.
+
+        The form is that of this version and packing: others that use the store keep theirs beside.
+        """
+        return f"{self._base}{self._packer.digest(tenant)}{self._own}{key}"
+
+    def prefix(self, tenant: str | None = None) -> str:
+        """What all addresses begin with, or all of a tenant, whoever has written what is there."""
+        return self._base if tenant is None else f"{self._base}{self._packer.digest(tenant)}:"
 
     # --- reading -------------------------------------------------------------------------------
 
-    async def get(self, address: str) -> Found:
-        """What is kept there. Never raises; what cannot be read is deleted."""
+    async def get(self, address: str, *, counted: bool = True) -> Found:
+        """What is kept there. Never raises; what cannot be read is deleted.
+
+        Args:
+            address: Where.
+            counted: Whether it is a miss if there is nothing: not for who looks on no call's behalf.
+        """
         try:
             blob = await self._store.get(address)
         except Exception as error:  # noqa: BLE001 - whatever it is, the call goes on without
@@ -120,10 +129,12 @@ class KeptAnswers:
         else:
             found = _ABSENT if blob is None else await self._wrapping.opened(address, blob)
         if found.answer is None:
-            await self._missed(address, found.why)
+            await self._missed({address: found}, counted=counted)
         return found
 
-    async def get_many(self, addresses: Sequence[str]) -> Mapping[str, Found]:
+    async def get_many(
+        self, addresses: Sequence[str], *, counted: bool = True
+    ) -> Mapping[str, Found]:
         """Likewise of several, in one question; every address has something found."""
         if not addresses:
             return {}
@@ -134,16 +145,19 @@ class KeptAnswers:
             found = dict.fromkeys(addresses, _UNAVAILABLE)
         else:
             found = {**dict.fromkeys(addresses, _ABSENT), **await self._wrapping.all_opened(blobs)}
-        for address, one in found.items():
-            if one.answer is None:
-                await self._missed(address, one.why)
+        missed = {address: one for address, one in found.items() if one.answer is None}
+        await self._missed(missed, counted=counted)
         return found
 
-    async def _missed(self, address: str, why: str) -> None:
-        self.tally.miss(why)
-        if why not in _NOTHING_THERE:
-            self.tally.unreadable(why)
-            await self.delete(address)
+    async def _missed(self, missed: Mapping[str, Found], *, counted: bool) -> None:
+        unreadable: list[str] = []
+        for address, found in missed.items():
+            if counted:
+                self.tally.miss(found.why)
+            if found.why not in _NOTHING_THERE:
+                self.tally.unreadable(found.why)
+                unreadable.append(address)
+        await self._delete(unreadable)
 
     # --- writing -------------------------------------------------------------------------------
 
@@ -162,6 +176,23 @@ class KeptAnswers:
         data, why = await self._wrapping.wrapped(address, answer)
         if not why:
             why = await self._put({address: data}, self._tags(answer), ttl)
+        self._kept_or_not(len(data), why)
+        return why
+
+    def put_now(self, address: str, answer: KeptAnswer, *, ttl: float | None) -> str | None:
+        """Likewise, without being awaited; None where `put` has to do it, for it takes a while.
+
+        For stores in memory (`instant`): a callback that nobody waits for costs much less.
+        """
+        packed = self._wrapping.wrapped_now(address, answer)
+        if packed is None:
+            return None
+        data, why = packed
+        if not why:
+            said = _at_once(self._put({address: data}, self._tags(answer), ttl))
+            if said is None:
+                return None
+            why = said
         self._kept_or_not(len(data), why)
         return why
 
@@ -233,11 +264,17 @@ class KeptAnswers:
 
     async def delete(self, address: str) -> bool:
         """Forget one; False also if the store does not answer."""
+        return await self._delete([address]) > 0
+
+    async def _delete(self, addresses: Iterable[str]) -> int:
+        """Forget some, until the store fails to; how many that were."""
+        gone = 0
         try:
-            return await self._store.delete(address)
+            for address in addresses:
+                gone += await self._store.delete(address)
         except Exception as error:  # noqa: BLE001 - what is left there is unreadable still
             self._failed(error)
-            return False
+        return gone
 
     async def purge(self, *, tenant: str | None = None, tag: str | None = None) -> int:
         """Forget all of a tenant, of a tag, of a tenant that have the tag, or simply all.
@@ -250,33 +287,28 @@ class KeptAnswers:
 
     async def listed(
         self, *, tenant: str | None = None, tag: str | None = None
-    ) -> AsyncIterator[tuple[BlobInfo, KeptAnswer | None]]:
+    ) -> AsyncGenerator[tuple[BlobInfo, KeptAnswer | None]]:
         """What is kept, with what it is (None where it cannot be read). Each once.
 
         Raises:
             StoreUnavailableError: If the store does not answer.
         """
-        prefix, found = self._where(tenant, tag)
-        async for info, blob in self._entries(prefix, found):
-            yield info, self._wrapping.open(info.key, blob).answer
+        async with aclosing(blobs(self._store, *self._where(tenant, tag))) as listing:
+            async for info, blob in listing:
+                yield info, (await self._wrapping.opened(info.key, blob)).answer
 
     async def infos(
         self, *, tenant: str | None = None, tag: str | None = None
-    ) -> AsyncIterator[BlobInfo]:
-        """What is kept, without reading it; something may come more than once.
+    ) -> AsyncGenerator[BlobInfo]:
+        """What is kept in this form, without reading it; something may come more than once.
 
         Raises:
             StoreUnavailableError: If the store does not answer.
         """
-        prefix, found = self._where(tenant, tag)
-        cursor = ""
-        while True:
-            page = await self._store.entries(prefix=prefix, tag=found, cursor=cursor)
-            for info in page.entries:
-                yield info
-            cursor = page.cursor
-            if not cursor:
-                return
+        async with aclosing(infos(self._store, *self._where(tenant, tag))) as listing:
+            async for info in listing:
+                if self._own in info.key:
+                    yield info
 
     def _where(self, tenant: str | None, tag: str | None) -> tuple[str, str | None]:
         """The prefix and the tag of what belongs to a tenant and has a tag."""
@@ -284,23 +316,7 @@ class KeptAnswers:
             return self._base, None if tag is None else self._tag(tag)
         if tag is None:
             return self._base, self._of_tenant(tenant)
-        return self.address(tenant, ""), self._tag(tag)
-
-    async def _entries(self, prefix: str, tag: str | None) -> AsyncIterator[tuple[BlobInfo, Blob]]:
-        seen: set[str] = set()
-        cursor = ""
-        while True:
-            page = await self._store.entries(prefix=prefix, tag=tag, cursor=cursor)
-            new = [info for info in page.entries if info.key not in seen]
-            for start in range(0, len(new), PAGE):
-                part = {info.key: info for info in new[start : start + PAGE]}
-                seen.update(part)
-                blobs = await self._store.get_many(list(part))
-                for key, blob in blobs.items():
-                    yield part[key], blob
-            cursor = page.cursor
-            if not cursor:
-                return
+        return self.prefix(tenant), self._tag(tag)
 
     # --- counts ----------------------------------------------------------------------------------
 
@@ -313,14 +329,7 @@ class KeptAnswers:
         Raises:
             StoreUnavailableError: If the store does not answer.
         """
-        total = self.tally.stats
-        if self._instant:
-            return total
-        own = self._stats_key()
-        async for info, blob in self._entries(self._stats, self._stats):
-            if info.key != own:
-                total += self._stats_in(info.key, blob)
-        return total
+        return self.tally.stats if self._instant else await self._fleet().total()
 
     def publish_soon(self, background: Background) -> None:
         """Have this process's counts written where others can read them, if it is time to.
@@ -332,38 +341,39 @@ class KeptAnswers:
         """
         if self._instant or not self.tally.changed or not self.tally.due(self._ports.monotonic()):
             return
-        background.spawn(self.publish, name=f"{self._layer} counts")
+        with suppress(ClosedError):  # the call is among the pipeline's last, and goes on
+            background.spawn(self.publish, name=f"{self._layer} counts")
 
     async def publish(self) -> None:
         """Write this process's counts down, if there are new ones; nothing for stores in memory.
 
         For layers to call when they are closed. A store that is out is left alone.
         """
-        if self._instant or not self.tally.changed:
+        if self._instant:
             return
-        stats, changed = self.tally.begin_writing()
-        key = self._stats_key()
         try:
-            data = self._packer.pack(key, msgspec.json.encode(stats))
-            await self._store.put(key, data, ttl=STATS_FOR, tags=frozenset({self._stats}))
+            await self._fleet().publish()
         except Exception as error:  # noqa: BLE001 - counts are worth nobody's call
             self._failed(error)
-        else:
-            self.tally.written(changed)
 
-    def _stats_key(self) -> str:
-        return self._stats + self.tally.number(self._ports.new_id)
-
-    def _stats_in(self, key: str, blob: Blob) -> CacheStats:
-        try:
-            return msgspec.json.decode(self._packer.unpack(key, blob.data), type=CacheStats)
-        except (UnreadableError, msgspec.MsgspecError):
-            return CacheStats()
+    def _fleet(self) -> FleetCounts:
+        return FleetCounts(self._stats, self._store, self._packer, self.tally, self._ports)
 
     def _failed(self, error: Exception) -> None:
         """A store has failed: those that guard one have said so already."""
         if not isinstance(error, StoreUnavailableError):
             _complain(self._store, error)
+
+
+def _at_once(work: Coroutine[Any, Any, T]) -> T | None:
+    """What comes of work that never waits; None if it does, and then it is given up."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        found: T = end.value
+        return found
+    work.close()
+    return None
 
 
 def _complain(store: object, error: Exception) -> None:
@@ -417,16 +427,27 @@ async def kept_answers(
 
 
 def _way(layer: str, store: BlobStore, packing: Packing, secret: str | None, ports: Ports) -> _Way:
-    if secret is None and getattr(store, "shared", False):
+    refuse_unsigned(layer, store, packing)
+    data = None if secret is None else secret.encode("utf-8", "surrogatepass")
+    guard = guarded(store, ports.monotonic)
+    return _Way(Packer(packing, data), None if guard is store else guard)
+
+
+def refuse_unsigned(layer: str, store: BlobStore, packing: Packing) -> None:
+    """Refuse a store that others can write to if what is kept there is not signed.
+
+    For layers to call when they are made, if they are given a store then.
+
+    Raises:
+        ConfigurationError: With what to do.
+    """
+    if packing.key is None and getattr(store, "shared", False):
         raise ConfigurationError(
             f"The layer {layer!r} would keep answers where others can write, and has no key to "
             "tell its own by.",
             hint="Give one: packing=Packing(key='env:CACHE_KEY').",
             layer=layer,
         )
-    data = None if secret is None else secret.encode("utf-8", "surrogatepass")
-    guard = guarded(store, ports.monotonic)
-    return _Way(Packer(packing, data), None if guard is store else guard)
 
 
 _loaded: list[bool] = []

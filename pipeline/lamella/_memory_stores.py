@@ -71,6 +71,7 @@ def memory_blobs(
     max_entry_bytes: int = 8 * MEBIBYTE,
     max_entries: int | None = None,
     eviction: EvictionName = "lru",
+    monotonic: Callable[[], float] = time.monotonic,  # noqa: TID251 - the real port's clock
 ) -> MemoryBlobs:
     """A blob store in memory, which shares nothing with any other; by name `memory`.
 
@@ -83,13 +84,15 @@ def memory_blobs(
             often, of late (LFU with dynamic ageing). `"fifo"`: those put first. `"tinylfu"`: those
             used least often of late, where what is new has to have been asked for more often than
             what it would displace (W-TinyLFU), so that a scan displaces nothing.
+        monotonic: The clock of times to live and ages, in seconds: under virtual time, that of
+            its ports.
 
     Raises:
         ConfigurationError: If there is no such order of eviction, or a bound is no whole number.
         ValueError: If a bound is too small to keep anything.
     """
     return MemoryBlobs(
-        monotonic=time.monotonic,  # noqa: TID251 - the real port's clock
+        monotonic=monotonic,
         max_bytes=max_bytes,
         max_entry_bytes=max_entry_bytes,
         max_entries=max_entries,

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final
 
 import attrs
@@ -27,13 +31,14 @@ def shared(factory: Callable[..., Any], options: Mapping[str, object]) -> Any:
     """The store that a factory makes with these options: the same one for all of this process.
 
     Pipelines that are made for each request from one preset thus use one store, with one set of
-    connections, and with what it counts while its server is out.
+    connections, and with what it counts while its server is out. An option `path` is the place that
+    it leads to now: the same words elsewhere are another file.
 
     Raises:
         Misfit: As `build` does.
     """
     try:
-        key = (factory, json.dumps(dict(options), sort_keys=True))
+        key = (factory, _words(options))
         hash(key)
     except (TypeError, ValueError):  # objects, which only code can give
         return build(factory, options)
@@ -47,6 +52,30 @@ def shared(factory: Callable[..., Any], options: Mapping[str, object]) -> Any:
         if len(_made) > _MOST:
             _made.popitem(last=False)
     return kept
+
+
+def _words(options: Mapping[str, object]) -> str:
+    """Options as text, the same for those that make the same store.
+
+    Raises:
+        TypeError: If there is an object among them.
+        ValueError: If one contains itself.
+    """
+    said = dict(options)
+    path = said.get("path")
+    if isinstance(path, str | os.PathLike):
+        with suppress(OSError, RuntimeError):  # no working directory, or no home
+            said["path"] = Path(path).expanduser().absolute()
+    return json.dumps(said, sort_keys=True, default=_word)
+
+
+def _word(value: object) -> object:
+    """What a path or a span of time would be in a file."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f"{type(value).__name__} has no words")
 
 
 def store_of(part: str, made: object) -> Any:

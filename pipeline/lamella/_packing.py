@@ -122,18 +122,23 @@ class Packer:
     def __repr__(self) -> str:
         return "<Packer>"
 
-    def pack(self, place: str, data: bytes) -> bytes:
+    def pack(self, place: str, data: bytes, *, limited: bool = True) -> bytes:
         """The bytes to keep at a place: they can be unpacked from there only.
+
+        Args:
+            place: Where.
+            data: What.
+            limited: Whether `max_bytes` holds for them.
 
         Raises:
             ValueError: If they are more than `max_bytes`.
         """
         if len(data) > MOST:
             raise _too_large(len(data), MOST)
-        head, body = _HEADS[self._mode], data
-        if len(data) > self._compress_above:
+        head, body = self.way, data
+        if len(data) > self._compress_above and _shrinks(data):
             small = zlib.compress(data, 1)
-            if len(small) + _SIZE < len(data):
+            if len(small) + _SIZE < len(data) - len(data) // _WORTH:
                 head, body = _HEADS[self._mode | _SMALL] + len(data).to_bytes(_SIZE, "big"), small
         where = _place(place)
         if self._seal is not None:
@@ -141,7 +146,7 @@ class Packer:
         else:
             packed = head + self._digest(where, head, body) + body
         packed += zlib.crc32(packed).to_bytes(_CHECK, "big")
-        if len(packed) > self._max_bytes:
+        if limited and len(packed) > self._max_bytes:
             raise _too_large(len(packed), self._max_bytes)
         return packed
 
@@ -158,6 +163,11 @@ class Packer:
         head, rest = data[:after], data[after:-_CHECK]
         body: bytes = self._opened(_place(place), head, rest)
         return _unfolded(body, int.from_bytes(head[_HEAD:], "big")) if flags & _SMALL else body
+
+    @property
+    def way(self) -> bytes:
+        """The version, and whether it signs or seals: what was packed in another way is foreign."""
+        return _HEADS[self._mode]
 
     def digest(self, *texts: Any) -> str:
         """32 hexadecimal digits for texts (of a tenant), under the key where there is one.
@@ -201,6 +211,9 @@ _SIZE: Final = 4
 _DIGEST: Final = 32
 _CHECK: Final = 4
 
+_SAMPLE: Final = 1024
+_WORTH: Final = 8  # what compressing does not make smaller by this part is kept as it is
+
 _SMALL, _SIGNED, _SEALED = 1, 2, 4
 _HEADS: Final = tuple([_MARK + bytes([_VERSION, flags]) for flags in range(8)])
 
@@ -225,6 +238,25 @@ def _flags(data: bytes) -> int:
     if flags & _SMALL and len(data) < _HEAD + _SIZE + _CHECK:
         raise UnreadableError("foreign")
     return flags
+
+
+def unpacked_size(data: bytes) -> int:
+    """Bytes that unpacking packed ones makes at most, as they say themselves."""
+    if len(data) >= _HEAD + _SIZE and data[_HEAD - 1] & _SMALL:
+        return max(len(data), min(int.from_bytes(data[_HEAD : _HEAD + _SIZE], "big"), MOST))
+    return len(data)
+
+
+def _shrinks(data: bytes) -> bool:
+    """Whether compressing is worth a try: of long data, a piece of the middle tells.
+
+    Numbers and pictures hardly shrink, and would be unfolded each time that they are read.
+    """
+    if len(data) <= 4 * _SAMPLE:
+        return True
+    middle = len(data) // 2
+    sample = data[middle : middle + _SAMPLE]
+    return len(zlib.compress(sample, 1)) < _SAMPLE - _SAMPLE // _WORTH
 
 
 def _unfolded(data: bytes, size: int) -> bytes:

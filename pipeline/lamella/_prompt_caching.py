@@ -37,6 +37,7 @@ class PromptCaching:
         lifetimes: How long what is marked may be kept.
         places: Where marks may stand; see `PLACES`.
         texts_only: Whether marks stand on texts only: for a tool's result, on a text inside of it.
+        results: Whether marks stand on tools' results, or on what is in them.
         minimum: How many tokens the beginning of a request must have to be kept.
         key_field: The field of `extra` that takes a key; None if there is none.
         retention_field: The field of `extra` that takes how long to keep all of it; None if there
@@ -47,6 +48,7 @@ class PromptCaching:
     lifetimes: tuple[str, ...] = ("5m",)
     places: frozenset[str] = PLACES
     texts_only: bool = False
+    results: bool = True
     minimum: int = LEAST_TOKENS
     key_field: str | None = None
     retention_field: str | None = None
@@ -56,12 +58,15 @@ async def prompt_caching_of(transport: object, request: Request[Any]) -> PromptC
     """What a transport says that the target of a request takes; None if it says nothing.
 
     A transport says so by an async method `prompt_caching(request)`. What is wrapped around another
-    one, which it holds as its `transport`, may leave the answer to that.
+    one, which it holds as its `transport`, may leave the answer to that; but nobody answers for a
+    pipeline, whose layers may send the request to somebody else.
 
     Raises:
         MisuseError: If a transport gives something else than `PromptCaching` or None.
     """
-    while transport is not None:
+    from lamella._pipeline import Pipeline
+
+    while transport is not None and not isinstance(transport, Pipeline):
         ask: Any = getattr(transport, "prompt_caching", None)
         if ask is not None:
             found: object = await ask(request)

@@ -117,7 +117,12 @@ class Registry:
                 `NAME_PART` goes before what is registered as `NAME`.
         """
         own = f"{name}_{part}"
-        return self.factory("stores", own if part and self.has("stores", own) else name)
+        if part and self.has("stores", own):
+            return self.factory("stores", own)
+        if part and not self.has("stores", name):
+            known = _of_part(self.names("stores"), part)
+            raise _unknown("stores", name, known, self._loaded().plugins)
+        return self.factory("stores", name)
 
     def preset(self, name: str) -> Preset:
         """The preset of that name, from the program or a plugin; see `get` for the errors."""
@@ -368,6 +373,15 @@ def _import(kind: str, claim: Claim) -> Any:
         else:
             hint = how_to_mend(error, plugin.distribution, plugin.requirements)
         raise PluginError(msg, hint=hint) from error
+
+
+def _of_part(names: Iterable[str], part: str) -> list[str]:
+    """The stores that may be that part, as they are named for it: `sqlite` for `sqlite_blobs`."""
+    from lamella._preset_records import LAYER_STORES, STORES
+
+    others = tuple([f"_{other}" for other in {*STORES, *LAYER_STORES} if other != part])
+    own = {name.removesuffix(f"_{part}") for name in names if not name.endswith(others)}
+    return sorted(own)
 
 
 def _unknown(

@@ -23,11 +23,10 @@ from lamella._sqlite_entries import (
     Entries,
     Facts,
     Value,
-    text_of,
 )
 from lamella._sqlite_file import SQLiteFile, Step
 from lamella._sqlite_queue import BATCH_BYTES, Queue
-from lamella._sqlite_room import bytes_of
+from lamella._sqlite_room import bytes_of, text_of
 from lamella._stores import Blob, BlobPage
 
 if TYPE_CHECKING:
@@ -40,12 +39,17 @@ MAX_ENTRY_BYTES: Final = 8 * MEBIBYTE
 """What one entry may take unless somebody says otherwise."""
 
 _KEYS: Final = 500  # that one step is told, so that none takes long
+_IDS: Final = range(2**63)  # that SQLite has
 
 
 def _absolute(path: Any) -> Any:
     """The path as it is now, wherever the program goes later."""
-    known = isinstance(path, str | Path) and str(path)
-    return Path(path).expanduser().absolute() if known else path
+    if not isinstance(path, str | Path) or not str(path):
+        return path
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:  # "~somebody", whom the system does not know
+        return str(path)
 
 
 def _usable(store: object, option: attrs.Attribute[Any], path: Any) -> None:
@@ -145,16 +149,22 @@ class SQLiteBlobs:
         """
         word = bytes_of(key)
         work = partial(Entries.get, keys=(word,))
-        found: dict[bytes, Blob] = await self._queue.ask_once(word, work)
-        return found.get(word)
+        found, _ = await self._queue.ask_once(word, work)
+        blob: Blob | None = found.get(word)
+        return blob
 
     async def get_many(self, keys: Sequence[str]) -> Mapping[str, Blob]:
-        """The values under these keys, of those that there are and have not expired."""
+        """The values under these keys, of those that there are and have not expired.
+
+        They are read in steps of up to 500 keys or about 4 MiB.
+        """
         found: dict[str, Blob] = {}
-        for start in range(0, len(keys), _KEYS):
+        start = 0
+        while start < len(keys):
             words = [bytes_of(key) for key in keys[start : start + _KEYS]]
-            some: dict[bytes, Blob] = await self._queue.ask(Step(partial(Entries.get, keys=words)))
+            some, seen = await self._queue.ask(Step(partial(Entries.get, keys=words)))
             found.update({text_of(word): blob for word, blob in some.items()})
+            start += seen
         return found
 
     async def put(
@@ -215,7 +225,7 @@ class SQLiteBlobs:
         while after is not None:
             work = partial(Entries.tagged, tag=bytes_of(tag), after=after)
             some, after = await self._queue.ask(Step(work))
-            found.update({text_of(word): blob for word, blob in some.items()})
+            found.update(some)
         return found
 
     async def entries(
@@ -239,7 +249,8 @@ class SQLiteBlobs:
 
         It goes in steps of up to 500 entries, between which others are answered; cancelled, it has
         forgotten some. What is forgotten is overwritten in the file, the log of changes emptied,
-        unless another process is reading it at that moment, and the file made smaller.
+        unless another process is reading it at that moment, and the file made smaller. That is done
+        even if there was nothing to forget: it may have expired, or a purge may have failed.
         """
         upto: int = await self._queue.ask(Step(Entries.newest))
         beginning = bytes_of(prefix)
@@ -249,9 +260,8 @@ class SQLiteBlobs:
             step = Step(_purging(beginning, tag, place, upto), writes=True)
             forgotten, place = await self._queue.ask(step)
             count += forgotten
-        more = count > 0
-        while more:
-            more = await self._queue.ask(Step(Entries.give_back, alone=True))
+        while await self._queue.ask(Step(Entries.give_back, alone=True)):
+            pass
         return count
 
     async def health(self) -> PartHealth:
@@ -264,12 +274,13 @@ class SQLiteBlobs:
 
     async def aclose(self) -> None:
         """Close the file for all loops, once what waits is done. A later use opens it anew."""
-        if self._file.opened:
-            await self._queue.ask(Step(self._close, alone=True), keeps=True)
+        if self._file.opened or self._queue.busy:
+            await self._queue.ask(Step(_nothing, alone=True, closes=True), keeps=True)
         self._queue.rest()
 
-    def _close(self, _: Entries) -> None:
-        self._file.close_held()
+
+def _nothing(_: Entries) -> None:
+    """What is done with the open file to close it."""
 
 
 def _groups(sizes: Sequence[int], most: int) -> list[tuple[int, int, int]]:
@@ -307,8 +318,8 @@ def _place(cursor: str, *, by_tag: bool) -> Any:
     try:
         if not cursor:
             return 0 if by_tag else b""
-        if by_tag and cursor[0] == "t":
-            return int(cursor[1:])
+        if by_tag and cursor[0] == "t" and (place := int(cursor[1:])) in _IDS:
+            return place
         if not by_tag and cursor[0] == "k":
             return bytes.fromhex(cursor[1:])
     except ValueError:

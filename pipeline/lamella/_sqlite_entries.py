@@ -5,13 +5,21 @@ Instants are whole microseconds of the wall clock, for a file outlives every mon
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 import attrs
 
-from lamella._sqlite_room import MICROSECONDS, ROWS, TOLERANCE, Room, bytes_of, words_of
+from lamella._sqlite_room import (
+    MICROSECONDS,
+    ROWS,
+    TOLERANCE,
+    Room,
+    bytes_of,
+    bytes_of_words,
+    text_of,
+    words_of,
+)
 from lamella._stores import Blob, BlobInfo
 
 ENTRY_OVERHEAD: Final = 512
@@ -57,10 +65,12 @@ class Entries(Room):
 
     # --- reading -------------------------------------------------------------------------------
 
-    def get(self, keys: Sequence[bytes]) -> dict[bytes, Blob]:
-        """The values under these keys that have not expired."""
-        now, found = self._now(), dict[bytes, Blob]()
-        for key in keys:
+    def get(self, keys: Sequence[bytes]) -> tuple[dict[bytes, Blob], int]:
+        """The values under the first keys that have not expired; how many keys those were."""
+        now, found, size = self._now(), dict[bytes, Blob](), 0
+        for place, key in enumerate(keys):
+            if size >= ANSWER_BYTES:
+                return found, place
             row = self.connection.execute(
                 "SELECT id, put_at, expires, used, tags, data FROM blobs WHERE key = ?", (key,)
             ).fetchone()
@@ -68,12 +78,13 @@ class Entries(Room):
                 number, put_at, expires, used, tags, data = row
                 if _alive(put_at, expires, now):
                     self._touch(number, used, now)
-                    found[key] = Blob(data, _age(put_at, now), words_of(tags))
-        return found
+                    found[key] = _blob(data, put_at, tags, now)
+                    size += len(data)
+        return found, len(keys)
 
-    def tagged(self, tag: bytes, after: int) -> tuple[dict[bytes, Blob], int | None]:
+    def tagged(self, tag: bytes, after: int) -> tuple[dict[str, Blob], int | None]:
         """Values with the tag, from above an id on; and where to go on, None at the end."""
-        now, found, size = self._now(), dict[bytes, Blob](), 0
+        now, found, size = self._now(), dict[str, Blob](), 0
         numbers = self._numbers(tag, after)
         for number in numbers:
             row = self.connection.execute(_ROW, (number,)).fetchone()
@@ -81,7 +92,7 @@ class Entries(Room):
                 key, put_at, expires, used, tags, data = row
                 if _alive(put_at, expires, now):
                     self._touch(number, used, now)
-                    found[key] = Blob(data, _age(put_at, now), words_of(tags))
+                    found[text_of(key)] = _blob(data, put_at, tags, now)
                     size += len(data)
             if size >= ANSWER_BYTES:
                 return found, number
@@ -119,10 +130,10 @@ class Entries(Room):
     def put(self, values: Iterable[Value], ttl: float | None, tags: Sequence[str]) -> None:
         """Keep the values, replacing what was there."""
         now = self._now()
-        expires = None if ttl is None else now + int(min(ttl * MICROSECONDS, 10 * _MOST_TIMES))
-        if expires is not None and expires > _MOST_TIMES:
-            expires = None
-        words = json.dumps(tags) if tags else None
+        expires = None
+        if ttl is not None and now + ttl * MICROSECONDS <= _MOST_TIMES:
+            expires = now + int(max(ttl, 0) * MICROSECONDS)
+        words = bytes_of_words(tags)
         for value in values:
             self._forget_key(value.key)
             if expires is not None and expires <= now:
@@ -176,7 +187,7 @@ class Entries(Room):
         ]
 
     def _facts(
-        self, rows: Iterable[tuple[int, bytes, int, int | None, str | None, int]]
+        self, rows: Iterable[tuple[int, bytes, int, int | None, bytes | None, int]]
     ) -> list[tuple[int, BlobInfo]]:
         now = self._now()
         return [
@@ -203,16 +214,17 @@ class Entries(Room):
         self._forget_rows([row[:2]])
         return row[2], row[3]
 
-    def _purge(self, rows: Sequence[tuple[int, int, int | None, str | None, bytes]]) -> int:
+    def _purge(self, rows: Sequence[tuple[int, int, int | None, bytes | None, bytes]]) -> int:
         now = self._now()
         self._forget_rows([(row[0], row[3]) for row in rows])
         self._swept = None
         return sum(_alive(row[1], row[2], now) for row in rows)
 
 
-def text_of(word: bytes) -> str:
-    """The text that `bytes_of` was given."""
-    return word.decode("utf-8", "surrogatepass")
+def _blob(data: object, put_at: int, tags: bytes | None, now: int) -> Blob:
+    if not isinstance(data, bytes):  # a damaged row may hold anything
+        raise TypeError("the data of a row are no bytes")
+    return Blob(data, _age(put_at, now), words_of(tags))
 
 
 def _alive(put_at: int, expires: int | None, now: int) -> bool:

@@ -20,7 +20,15 @@ import attrs
 
 from lamella._errors import StoreUnavailableError
 from lamella._sqlite_entries import Entries
-from lamella._sqlite_schema import ends_connection, open_file, transaction, unavailable
+from lamella._sqlite_schema import (
+    code_of,
+    damaged,
+    ends_connection,
+    open_file,
+    transaction,
+    unavailable,
+    without_waiting,
+)
 
 
 @attrs.define(eq=False)
@@ -32,6 +40,7 @@ class Step:
         size: Bytes that it adds, about.
         writes: Whether it changes the file: it is done in a transaction, with others.
         alone: Whether it is about the connection: it is done by itself, outside any transaction.
+        closes: Whether it closes the file, which is not opened for that; `alone`, too.
         result: What `work` gave.
         error: What it raised.
     """
@@ -40,6 +49,7 @@ class Step:
     size: int = 0
     writes: bool = False
     alone: bool = False
+    closes: bool = False
     result: Any = None
     error: Exception | None = None
 
@@ -77,6 +87,9 @@ class SQLiteFile:
     def run(self, steps: Sequence[Step]) -> None:
         """Do the steps, all of one kind, in their order; each holds what came of it."""
         with self.lock:
+            if steps[0].closes:
+                self.close_held()
+                return
             try:
                 entries = self._open()
             except StoreUnavailableError as error:
@@ -93,37 +106,39 @@ class SQLiteFile:
     def tidy(self) -> bool:
         """Forget what has expired and give pages back, for some milliseconds; whether to go on.
 
+        If another process is writing it is put off, for nobody waits for it.
+
         Raises:
-            StoreUnavailableError: If that failed. It is for the next step to find out whether the
-                file can still be used.
+            StoreUnavailableError: If that failed. It is put off, too, and for the next step to find
+                out whether the file can still be used.
         """
         with self.lock:
             entries = self._entries
             if entries is None or not entries.wants_tidying:
                 return False
             try:
-                with transaction(entries.connection):
-                    numbers = entries.flush()
-                    more = entries.sweep()
-                entries.flushed(numbers)
-                return more or entries.shrink()
-            except sqlite3.Error as error:
-                raise self._failed(error) from error
-
-    def close(self) -> None:
-        """Close the file; the next step opens it again."""
-        with self.lock:
-            self.close_held()
+                with without_waiting(entries.connection):
+                    with transaction(entries.connection):
+                        numbers = entries.flush()
+                        more = entries.sweep()
+                    entries.flushed(numbers)
+                    return more or entries.shrink()
+            except (sqlite3.Error, TypeError, ValueError) as error:
+                entries.put_off()
+                if code_of(error) == sqlite3.SQLITE_BUSY:
+                    return False
+                raise self._told(error) from error
 
     def close_held(self) -> None:
-        """As `close`, by who holds the lock."""
+        """Close the file, by who holds the lock; the next step opens it again."""
         entries, self._entries = self._entries, None
         if entries is None:
             return
         # Uses that are not written down make eviction less exact, and nothing else.
-        with suppress(sqlite3.Error), transaction(entries.connection):
+        link = entries.connection
+        with suppress(sqlite3.Error), without_waiting(link), transaction(link):
             entries.flush()
-        entries.connection.close()
+        link.close()
 
     # --- inside, under the lock ------------------------------------------------------------------
 
@@ -171,8 +186,9 @@ class SQLiteFile:
                 for step in steps:
                     step.result = step.work(entries)
         except Exception as error:  # noqa: BLE001 - those who wait are told
-            self._each(self._write, steps if begun else steps[:0], error)
-            if not begun:
+            if begun:
+                self._each(self._write, steps, error)
+            else:  # another process writes: each would wait as long for it
                 self._tell(steps, error)
             return
         entries.flushed(numbers)
@@ -202,14 +218,19 @@ class SQLiteFile:
                 again(entries, [step])
 
     def _tell(self, steps: Sequence[Step], error: Exception) -> None:
-        told = self._failed(error) if isinstance(error, sqlite3.Error) else error
+        told = self._told(error)
         for step in steps:
             step.result, step.error = None, told
 
-    def _failed(self, error: sqlite3.Error) -> StoreUnavailableError:
+    def _told(self, error: Exception) -> Exception:
         if ends_connection(error):
             self._drop()
-        return unavailable(self.path, error)
+        if isinstance(error, sqlite3.Error):
+            return unavailable(self.path, error)
+        if isinstance(error, TypeError | ValueError):
+            # What a step is given has been checked: it is a row that no put has written so.
+            return damaged(self.path, error)
+        return error
 
     def _rollback(self, entries: Entries) -> None:
         with suppress(sqlite3.Error):  # what made it necessary is what is told

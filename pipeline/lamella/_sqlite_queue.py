@@ -1,8 +1,9 @@
 """Steps on their way to the thread that has the file: those that wait together are done together.
 
 Whoever finds nobody at work begins a job: a thread that takes the steps, batch by batch, until none
-is left. Reads go before writes, identical ones are done once, and the writes of a batch share a
-transaction. The job belongs to nobody: a caller that is cancelled leaves nobody waiting.
+is left. Reads go before writes, but only some batches of them; identical ones are done once, and
+the writes of a batch share a transaction. The job belongs to nobody: a caller that is cancelled
+leaves nobody waiting.
 
 Where there is a port for threads, a task on the caller's loop takes the job there. If that loop
 ends before the job has begun, those who wait begin another on theirs.
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 BATCH_STEPS: Final = 1000
 BATCH_BYTES: Final = 8 * 1024 * 1024
+PASSED: Final = 4
+"""Batches of reads that go before writes that wait."""
 WAITING_BYTES: Final = 64 * 1024 * 1024
 """How much may wait in memory to be written, one larger step aside."""
 
@@ -96,8 +99,14 @@ class Queue:
         self._writes: deque[_Waiting] = deque()
         self._same: dict[Hashable, _Waiting] = {}
         self._bytes = 0
+        self._passed = 0
         self._job: _Job | None = None
         file.in_child = self._forget
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is done or waits to be."""
+        return self._job is not None
 
     async def ask(self, step: Step, *, keeps: bool = False) -> Any:
         """What the step gives, once it is done.
@@ -268,7 +277,9 @@ class Queue:
 
     def _take(self) -> list[_Waiting]:
         """The next batch; a step about the connection goes by itself."""
-        queue = self._reads or self._writes
+        writes = bool(self._writes) and (not self._reads or self._passed >= PASSED)
+        queue = self._writes if writes else self._reads
+        self._passed = 0 if writes or not self._writes else self._passed + 1
         batch: list[_Waiting] = []
         size = 0
         while queue and len(batch) < BATCH_STEPS:

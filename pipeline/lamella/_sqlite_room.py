@@ -22,6 +22,7 @@ _TOUCHED_AFTER: Final = 10  # seconds of which a use is written down at most onc
 _TOUCHES: Final = 1000  # uses that wait in memory for the next write, before they make one
 _EVICTED: Final = 4096  # entries that one step makes room by at most
 _SWEPT_EVERY: Final = MICROSECONDS
+_PUT_OFF: Final = 10 * MICROSECONDS
 _VACUUMED: Final = 256  # pages a step
 _WORST: Final = "SELECT id, tags, length(data) + length(key) + ifnull(length(tags), 0) FROM blobs "
 
@@ -43,6 +44,7 @@ class Room:
     _page: int = attrs.field(init=False)
     _swept: int | None = attrs.field(default=None, init=False)
     _shrinks: bool = attrs.field(default=False, init=False)
+    _failed: int | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         """Look how large the file's pages are."""
@@ -96,12 +98,19 @@ class Room:
     @property
     def wants_tidying(self) -> bool:
         """Whether it is time to look for what has expired, and for pages to give back."""
+        now = self._now()
+        if self._failed is not None and abs(now - self._failed) < _PUT_OFF:
+            return False
         return (
             self._shrinks
             or len(self._touched) >= _TOUCHES
             or self._swept is None
-            or abs(self._now() - self._swept) >= _SWEPT_EVERY
+            or abs(now - self._swept) >= _SWEPT_EVERY
         )
+
+    def put_off(self) -> None:
+        """Tidying has failed: not every step that comes should try it again."""
+        self._failed = self._now()
 
     def sweep(self) -> bool:
         """Forget some of what has expired or is too much; whether there may be more."""
@@ -163,9 +172,9 @@ class Room:
         if abs(second - used) >= _TOUCHED_AFTER:
             self._touched[number] = second
 
-    def _worst(self, now: int, want: int, most: int) -> list[tuple[int, str | None, int]]:
+    def _worst(self, now: int, want: int, most: int) -> list[tuple[int, bytes | None, int]]:
         """What goes next, until so many bytes are reached."""
-        picked: list[tuple[int, str | None, int]] = []
+        picked: list[tuple[int, bytes | None, int]] = []
         rows = self.connection.execute(
             _WORST + "WHERE expires <= ? LIMIT ?", (now, most)
         ).fetchall()
@@ -178,7 +187,7 @@ class Room:
                 break
         return picked
 
-    def _forget_rows(self, rows: Sequence[tuple[int, str | None]]) -> None:
+    def _forget_rows(self, rows: Sequence[tuple[int, bytes | None]]) -> None:
         if not rows:
             return
         self.connection.executemany("DELETE FROM blobs WHERE id = ?", [row[:1] for row in rows])
@@ -194,5 +203,17 @@ def bytes_of(word: str) -> bytes:
     return word.encode("utf-8", "surrogatepass")
 
 
-def words_of(tags: str | None) -> frozenset[str]:
-    return frozenset(json.loads(tags)) if tags else frozenset()
+def text_of(word: bytes) -> str:
+    """The text that `bytes_of` was given."""
+    return str(word, "utf-8", "surrogatepass")
+
+
+def bytes_of_words(tags: Sequence[str]) -> bytes | None:
+    """An entry's tags, in one."""
+    # Not as JSON's escapes: they would make one letter of two lone surrogates that follow another.
+    return bytes_of(json.dumps(tags, ensure_ascii=False)) if tags else None
+
+
+def words_of(tags: bytes | None) -> frozenset[str]:
+    """The tags that `bytes_of_words` was given."""
+    return frozenset(json.loads(text_of(tags))) if tags else frozenset()

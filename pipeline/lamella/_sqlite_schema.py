@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -32,7 +33,7 @@ _SCHEMA: Final = (
     put_at INTEGER NOT NULL,
     expires INTEGER,
     used INTEGER NOT NULL,
-    tags TEXT,
+    tags BLOB,
     data BLOB NOT NULL
 )""",
     "CREATE INDEX blobs_by_expiry ON blobs (expires) WHERE expires IS NOT NULL",
@@ -84,6 +85,15 @@ def unavailable(path: Path, error: sqlite3.Error | OSError) -> StoreUnavailableE
     )
 
 
+def damaged(path: Path, error: Exception) -> StoreUnavailableError:
+    """What is raised when a row of the file cannot be understood."""
+    told = sqlite3.DatabaseError("a row is malformed")
+    told.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    found = unavailable(path, told)
+    found.__cause__ = error
+    return found
+
+
 def code_of(error: BaseException) -> int | None:
     """SQLite's primary result code."""
     code = getattr(error, "sqlite_errorcode", None)
@@ -103,7 +113,9 @@ def open_file(path: Path) -> sqlite3.Connection:
     """
     try:
         if not path.exists():
-            _make(path)
+            with _alone_in(path.parent):
+                if not path.exists():
+                    _make(path)
         # "rw", not "rwc": SQLite itself never makes a file here.
         connection = _connect(f"{path.as_uri()}?mode=rw", uri=True)
     except (sqlite3.Error, OSError) as error:
@@ -132,6 +144,10 @@ def _connect(place: str, *, uri: bool) -> sqlite3.Connection:
 
 def _make(path: Path) -> None:
     """Make the file beside its place, then give it its name: nobody sees half of one."""
+    # The log of a file that was removed without it: SQLite would take it for the new one's.
+    for end in ("-wal", "-shm", "-journal"):
+        with suppress(FileNotFoundError):
+            os.unlink(f"{path}{end}")  # noqa: PTH108 - as below
     handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
     os.close(handle)  # its mode is 0600, and those of -wal and -shm follow it
     try:
@@ -145,6 +161,23 @@ def _make(path: Path) -> None:
     finally:
         with suppress(FileNotFoundError):
             os.unlink(draft)  # noqa: PTH108 - a plain string from mkstemp
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Generator[None]:
+    """One process, or store, at a time makes a file there, where the system has such locks."""
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks: two may then make it at a time
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _name(draft: str, path: Path) -> None:
@@ -169,9 +202,9 @@ def _begin(connection: sqlite3.Connection) -> None:
 
 
 @contextmanager
-def transaction(connection: sqlite3.Connection) -> Generator[None]:
+def transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Generator[None]:
     """All that is written inside, or nothing."""
-    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(f"BEGIN {kind}")
     try:
         yield
         connection.execute("COMMIT")
@@ -181,21 +214,28 @@ def transaction(connection: sqlite3.Connection) -> Generator[None]:
         raise
 
 
+@contextmanager
+def without_waiting(connection: sqlite3.Connection) -> Generator[None]:
+    """What is done inside fails at once if another process is writing."""
+    connection.execute("PRAGMA busy_timeout = 0").fetchall()
+    try:
+        yield
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}").fetchall()
+
+
 def _know(connection: sqlite3.Connection, path: Path) -> None:
     """See that this is a file of ours.
 
     Raises:
         StoreUnavailableError: If it is not.
     """
-    application = _one(connection, "PRAGMA application_id")
-    version = _one(connection, "PRAGMA user_version")
-    # What SQLite keeps for itself (sequences, statistics) is named sqlite_...
-    found = connection.execute(
-        "SELECT sql FROM sqlite_master WHERE substr(name, 1, 7) <> 'sqlite_'"
-    ).fetchall()
+    application, version, found = _found(connection)
     if not (application or version or found):
-        _begin(connection)
-        return
+        with _alone_in(path.parent):
+            if not any(_found(connection)):
+                _begin(connection)
+        application, version, found = _found(connection)
     if application != APPLICATION:
         raise _foreign(path, "is a database of another program", "Give another path.")
     if version != VERSION:
@@ -204,12 +244,24 @@ def _know(connection: sqlite3.Connection, path: Path) -> None:
             f"has version {version}, and this version of Lamella reads {VERSION}",
             "Give another path, or move the file away: what it keeps is then forgotten.",
         )
-    if {sql for (sql,) in found} != set(_SCHEMA):
+    if found != set(_SCHEMA):
         raise _foreign(
             path,
             "has other tables, indexes or triggers than such a file has",
             "Remove what was added to it, or move the file away.",
         )
+
+
+def _found(connection: sqlite3.Connection) -> tuple[int, int, set[str | None]]:
+    """Whose file it says it is, of which version, and what was made in it."""
+    with transaction(connection, "DEFERRED"):  # as they were at one moment
+        application = _one(connection, "PRAGMA application_id")
+        version = _one(connection, "PRAGMA user_version")
+        # What SQLite keeps for itself (sequences, statistics) is named sqlite_...
+        made = connection.execute(
+            "SELECT sql FROM sqlite_master WHERE substr(name, 1, 7) <> 'sqlite_'"
+        ).fetchall()
+    return application, version, {sql for (sql,) in made}
 
 
 def _foreign(path: Path, what: str, hint: str) -> StoreUnavailableError:

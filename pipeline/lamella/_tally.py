@@ -146,9 +146,9 @@ class Tally:
             self._counts["stored"] += 1
             self._counts["stored_bytes"] += size
 
-    def not_stored(self, why: str) -> None:
-        """An answer has not been stored, for a reason in one of few words."""
-        self._count("not_stored", why)
+    def not_stored(self, why: str, answers: int = 1) -> None:
+        """Answers have not been stored, for a reason in one of few words."""
+        self._count("not_stored", why, answers)
 
     def unreadable(self, why: str) -> None:
         """What was found could not be read."""
@@ -162,13 +162,13 @@ class Tally:
             found.update(self._counts)
             return CacheStats(**found)
 
-    def _count(self, table: str, why: str) -> None:
+    def _count(self, table: str, why: str, times: int = 1) -> None:
         with self._lock:
             self._changed += 1
             counts = self._tables[table]
             if why not in counts and len(counts) >= _MOST_WORDS:
                 why = "other"
-            counts[why] = counts.get(why, 0) + 1
+            counts[why] = counts.get(why, 0) + times
 
     # --- telling others ------------------------------------------------------------------------
 
@@ -200,9 +200,10 @@ class Tally:
         return self.stats, changed
 
     def written(self, changed: int) -> None:
-        """So much of it has been written."""
+        """So much of it has been written, over whatever was there."""
         with self._lock:
-            self._written = max(self._written, changed)
+            # Not the most of all writings: an earlier one that has ended last is what is there.
+            self._written = changed
 
 
 _TABLES = ("missed", "not_stored", "unreadable", "saved_money")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import pytest
 from caches import ASK, by, stack
 
-from lamella import Finish, TextDelta
+from lamella import Finish, MisuseError, TextDelta
 from lamella._kept_answers import kept_answers
 from lamella.testing import run_virtual, virtual_ports
 from lamella_middlewares.cache import Cache
@@ -67,7 +68,8 @@ def test_each_reads_its_own(backend: str) -> None:
                     script = lambda _: [TextDelta(said[-1]), Finish("stop")]  # noqa: E731
                     spaces[space] = stack(script, cache=Cache(namespace=space), ports=ports)[0]
                 said.append(repr((tenant, space, model, text or " ")))
-                request = by(ASK.evolve(model=model, messages=text or " "), tenant=tenant)
+                whose = tenant or "-"  # nobody may be empty
+                request = by(ASK.evolve(model=model, messages=text or " "), tenant=whose)
                 response = await spaces[space].run(request)  # type: ignore[attr-defined]
                 assert response.text == said[-1], number
                 hits += response.head.cached
@@ -75,3 +77,36 @@ def test_each_reads_its_own(backend: str) -> None:
         return hits
 
     assert run_virtual(run, backend=backend) >= 1_000
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize(
+    ("tenant", "what"), [("", "empty"), (17, "type int"), (b"a", "type bytes")]
+)
+def test_what_names_nobody_is_refused(backend: str, tenant: Any, what: str) -> None:
+    """A header that was not there, or a number out of a database, is no tenant, shared or not."""
+
+    async def run() -> int:
+        refused = 0
+        for own in (None, "shared"):
+            pipeline, model = stack("never asked", cache=Cache(tenant=own))
+            with pytest.raises(MisuseError, match=what):
+                await pipeline.run(by(tenant=tenant))
+            refused += not model.requests
+        return refused
+
+    assert run_virtual(run, backend=backend) == 2
+
+
+@pytest.mark.parametrize("given", ["", 17, ["a", "b"]])
+@pytest.mark.parametrize("name", ["tenant", "tag"])
+def test_a_purge_of_nobody_does_not_pretend(name: str, given: Any) -> None:
+    """It says so, in place of "0 forgotten"."""
+
+    async def run() -> None:
+        layer = Cache()
+        pipeline, _ = stack(cache=layer)
+        with pytest.raises(MisuseError, match=rf"purge\({name}=\.\.\.\) was given"):
+            await layer.purge(pipeline, **{name: given})
+
+    run_virtual(run)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 
 from lamella import (
@@ -230,7 +231,10 @@ async def test_a_cache_without_the_key_that_it_needs_ends_the_run(write: Write) 
     """Nobody is asked."""
     store = Broken()
     store.shared = True
-    pipeline, cache, transport = stack(Cache(store=store))
+    ports = virtual_ports()
+    ports = attrs.evolve(ports, stores=attrs.evolve(ports.stores, blobs=store))
+    cache, transport = Cache(), Scripted(["one"], repeat=True)
+    pipeline = Pipeline([cache], transport, ports=ports)
     warmed = await cache.warm(pipeline, write(ask("a"), ask("b")), tenant="acme", concurrency=1)
     assert isinstance(warmed.stopped, ConfigurationError)
     assert (warmed.failed, transport.requests) == (1, [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
 import attrs
 import pytest
 
@@ -26,6 +27,7 @@ from lamella import (
 from lamella._fingerprints import inside
 from lamella.testing import virtual_ports
 from lamella_middlewares.fallback import Fallback
+from lamella_middlewares.hedge import Hedge
 from lamella_middlewares.prompt_cache import PromptCache
 from lamella_middlewares.retry import Retry
 
@@ -314,6 +316,14 @@ async def test_what_a_key_is_made_of() -> None:
     assert await key(lambda _: None, mine) is None
 
 
+async def test_text_that_is_no_unicode_makes_a_key() -> None:
+    """It is the transport that refuses it, with an error that shows none of it."""
+    broken = Context(tenant="\ud800", session="\ud801")
+    for layer in (PromptCache(), PromptCache(key="session"), PromptCache(key=lambda _: "\ud802")):
+        request = ask([Message.system("secret \ud803"), *TALK[1:]], context=broken)
+        assert len(key_of(await sent(layer, request, KEYS))) == 32
+
+
 async def test_a_key_that_is_no_text() -> None:
     """Is a mistake of the program, and nothing is sent."""
     function: Any = lambda _: 3  # noqa: E731
@@ -420,6 +430,46 @@ async def test_without_an_attempt_it_does_nothing() -> None:
     response = await Pipeline([PromptCache()], inner).run(ask())
     assert marks(target.requests[0]) == []
     assert [note.name for note in response.trace.notes] == ["prompt_cache.skipped"]
+
+
+async def test_nobody_answers_for_a_pipeline() -> None:
+    """Its layers may send the request elsewhere, also where a transport is wrapped around it."""
+
+    @attrs.frozen
+    class Wrapper:
+        transport: Any
+        name: str = "wrapper"
+
+        async def __call__(self, request: ChatRequest) -> ChatResponse:
+            response: ChatResponse = await self.transport(request)
+            return response
+
+    first, second = Target(MARKS, "first", failures=9), Target(KEYS, "second")
+    inner = Pipeline([Fallback([second])], first)
+    layers: list[Any] = [Fallback([Wrapper(inner)]), PromptCache()]
+    outermost = Target(None, failures=9)
+    async with Pipeline(layers, outermost, ports=virtual_ports()) as pipeline:
+        await pipeline.run(ask())
+    assert [marks(each.requests[0]) for each in (outermost, first, second)] == [[], [], []]
+
+
+async def test_a_copy_of_a_request_gets_what_its_own_target_takes() -> None:
+    """Both are marked from the caller's request, which stays as it is."""
+
+    @attrs.define
+    class Slow(Target):
+        async def __call__(self, request: ChatRequest) -> ChatResponse:
+            self.requests.append(request)
+            await anyio.sleep_forever()
+            raise AssertionError
+
+    first, second, request = Slow(MARKS, "first"), Target(KEYS, "second"), ask()
+    layers: list[Any] = [Hedge([second], delay=1, max_extra=1), PromptCache()]
+    async with Pipeline(layers, first, ports=virtual_ports()) as pipeline:
+        await pipeline.run(request)
+    assert (len(marks(first.requests[0])), first.requests[0].extra) == (3, {})
+    assert (marks(second.requests[0]), set(second.requests[0].extra)) == ([], {"prompt_cache_key"})
+    assert marks(request) == []
 
 
 async def test_it_is_no_part_of_what_decides_an_answer() -> None:

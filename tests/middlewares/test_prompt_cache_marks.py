@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from lamella import (
     ChatRequest,
+    File,
     Image,
     Message,
     Opaque,
@@ -63,6 +64,7 @@ targets = st.builds(
     lifetimes=st.sampled_from([("5m",), ("5m", "1h")]),
     places=st.sets(st.sampled_from(["tools", "system", "messages"])).map(frozenset),
     texts_only=st.booleans(),
+    results=st.booleans(),
     minimum=st.sampled_from([1, 300]),
 )
 
@@ -120,6 +122,7 @@ def test_marks_are_within_what_the_target_takes(
             assert kept == old.extra
             assert not isinstance(old, Text) or old.text.strip()
             assert isinstance(old, Text | Tool) or not target.texts_only
+            assert not isinstance(old, ToolResult) or target.results
     assert with_marks(after, wanted, attrs.evolve(target, marks=len(lives(after)))) is None
 
 
@@ -142,6 +145,17 @@ def test_no_end_of_texts_is_remembered() -> None:
         Length(1_000).message(Message.user(f"{number} " + "word " * 60))
     assert len(_lengths._seen) <= 4_096
     assert {type(key) for key in _lengths._seen} == {int}
+
+
+def test_what_is_somewhere_else_may_be_long() -> None:
+    """A file that is only named is not taken for an empty one."""
+    for file in (File(id="file-1"), File(url="https://x.test/y.pdf")):
+        length = Length(100_000)
+        length.message(Message.user(file))
+        assert length.enough
+    length = Length(100)
+    length.message(Message.user(File(data=b"x" * 200, media_type="text/plain")))
+    assert not length.enough
 
 
 def test_what_json_cannot_say_counts_for_nothing() -> None:

@@ -32,7 +32,7 @@ from lamella._memory_vectors import MemoryVectors
 from lamella.testing import each_step, run_virtual, virtual_ports
 from lamella_middlewares.deadline import Deadline
 from lamella_middlewares.semantic_cache import SemanticCache
-from lamella_middlewares.semantic_cache._entries import packed_vector, unpacked_vector
+from lamella_middlewares.semantic_cache._directions import direction, likeness
 from lamella_middlewares.semantic_cache._shelf import EVERY
 
 pytestmark = pytest.mark.anyio
@@ -361,15 +361,18 @@ async def test_tenants_and_partitions_are_mirrored_apart() -> None:
 
 
 async def test_vectors_are_kept_as_they_are() -> None:
-    """Packed and unpacked they point where they pointed."""
+    """They point where they pointed, whatever their length was."""
     vector = [0.1 * number for number in range(-5, 6)]
-    found = unpacked_vector(packed_vector(vector))
-    length = math.hypot(*vector)
+    found, length = direction(vector), math.hypot(*vector)
     assert list(found) == pytest.approx([value / length for value in vector], abs=1e-7)
-    assert list(unpacked_vector(packed_vector([1e200, 0.0]))) == [1.0, 0.0]
-    for wrong in ([], [0.0], [math.inf], [math.nan, 1.0]):
+    assert likeness(found, direction([3 * value for value in vector])) == 1.0
+    assert likeness(found, direction([-value for value in vector])) == -1.0
+    assert likeness(found, (1.0,)) == -1.0
+    assert direction([1e200, 0.0]) == direction([5e-324, 0.0]) == (1.0, 0.0)
+    assert direction([1.7e308] * 4) == (0.5,) * 4
+    for wrong in ([], [0.0], [math.inf], [math.nan, 1.0], [1.0, math.nan]):
         with pytest.raises(ValueError, match="finite"):
-            packed_vector(wrong)
+            direction(wrong)
 
 
 async def test_signed_answers_of_others_are_not_believed() -> None:

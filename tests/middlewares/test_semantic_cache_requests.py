@@ -114,7 +114,7 @@ async def test_who_names_no_tenant_is_the_layers() -> None:
     world = World()
     await world.ask(RESET)
     assert (await world.ask(AGAIN, tenant="shared")).head.cached
-    assert not (await world.ask(AGAIN, tenant="")).head.cached
+    assert not (await world.ask(AGAIN, tenant="other")).head.cached
 
 
 # --- what a request says -----------------------------------------------------------------------

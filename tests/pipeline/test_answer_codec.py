@@ -43,7 +43,7 @@ from lamella._answer_codec import (
     merged,
 )
 from lamella._answer_forms import Forms
-from lamella._answer_pieces import cut
+from lamella._answer_pieces import MOST_PIECES, cut
 from lamella._keepable import replayed
 
 
@@ -361,6 +361,16 @@ def test_no_character_is_cut_apart_where_it_fits(text: str, pieces: list[str]) -
     """Surrogate pairs, accents, flags, families; one that is longer than a piece is cut."""
     found = cut([TextDelta(text)], 3)
     assert [event.text for event in found if isinstance(event, TextDelta)] == pieces
+
+
+def test_a_very_long_text_has_no_more_pieces_than_can_be_made_at_once() -> None:
+    """They are larger, of all texts of the answer alike, and still cut the same each time."""
+    events = [TextDelta("é" * 10 * MOST_PIECES), ReasoningDelta("a" * 10 * MOST_PIECES)]
+    pieces = cut(events, 1)
+    assert MOST_PIECES - 2 <= len(pieces) <= MOST_PIECES + 2
+    assert merged(pieces) == tuple(events)
+    assert pieces == cut(events, 1)
+    assert len(cut(events, 10**6)) == 2
 
 
 def test_what_begins_and_closes_a_block_comes_first_and_last() -> None:

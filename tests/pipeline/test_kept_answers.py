@@ -8,6 +8,7 @@ import threading
 import weakref
 import zlib
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 import anyio
@@ -17,7 +18,9 @@ from kept_answers import sample
 
 from lamella import (
     BlobStore,
+    ClosedError,
     ConfigurationError,
+    Finish,
     GuardedBlobs,
     Money,
     Packing,
@@ -27,8 +30,9 @@ from lamella import (
     StoreUnavailableError,
     TextDelta,
 )
+from lamella import _answer_wrapping as wrapping_module
 from lamella import _kept_answers as kept_module
-from lamella._answer_codec import encode_answer
+from lamella._answer_codec import KeptAnswer, encode_answer, merged
 from lamella._background import Background
 from lamella._kept_answers import CacheStats, Found, KeptAnswers, Tally, kept_answers
 from lamella._memory_blobs import MemoryBlobs
@@ -164,30 +168,123 @@ async def test_names_with_separators_never_meet(pair: Any) -> None:
     assert kept(None, one).address(tenant, key) != kept(None, other).address(second, another)
 
 
-async def test_large_answers_are_packed_off_the_loop() -> None:
-    """And unpacked there; small ones are not worth a thread."""
-    used: list[str] = []
+def in_threads(used: list[str]) -> Ports:
+    """Ports that write down what runs off the loop."""
 
     async def thread(function: Callable[..., T], /, *args: Any) -> T:
         used.append(function.__name__)
         return function(*args)
 
-    ports = virtual_ports()
-    one = KeptAnswers(
-        "cache", "", memory(), Packer(Packing()), ports=attrs.evolve(ports, thread=thread)
-    )
-    large = sample("".join(map(str, range(100_000))))
-    for answer, names in ((ANSWER, []), (large, ["_pack", "open"])):
-        address = one.address("acme", "k")
-        assert await one.put(address, answer, ttl=None) == ""
-        assert (await one.get(address)).answer == answer
-        assert used == names
+    return attrs.evolve(virtual_ports(), thread=thread)
+
+
+def chosen(count: int) -> list[dict[str, Any]]:
+    """What a model says of that many tokens' probabilities."""
+    return [{"token": str(number), "logprob": -0.5} for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "writing", "reading"),
+    [
+        (ANSWER, [], []),
+        (sample("".join(map(str, range(100_000)))), ["_pack"], ["open"]),
+        (sample("all the same " * 30_000), ["_pack"], ["open"]),
+        (attrs.evolve(ANSWER, events=(*[TextDelta("a")] * 5000, Finish("stop"))), ["_wrap"], []),
+        (
+            attrs.evolve(ANSWER, events=(TextDelta("a", logprobs=chosen(5000)), Finish("stop"))),
+            ["_wrap"],
+            ["open"],
+        ),
+    ],
+    ids=["small", "large", "large unfolded", "many pieces", "many probabilities"],
+)
+async def test_large_answers_are_packed_off_the_loop(
+    answer: KeptAnswer, writing: list[str], reading: list[str]
+) -> None:
+    """And unpacked there, by what they unfold to; small ones are not worth a thread."""
+    used: list[str] = []
+    one = KeptAnswers("cache", "", memory(), Packer(Packing()), ports=in_threads(used))
     address = one.address("acme", "k")
+    assert await one.put(address, answer, ttl=None) == ""
+    assert used == writing
     used.clear()
-    many = {one.address("acme", str(number)): ANSWER for number in range(20)}
+    whole = attrs.evolve(answer, events=merged(answer.events))
+    assert (await one.get(address)).answer == whole
+    assert used == reading
+    used.clear()
+    assert [found async for _, found in one.listed()] == [whole]
+    assert used == reading
+    assert ((await one.get_many([address]))[address]).answer == whole
+
+
+async def test_many_answers_are_packed_off_the_loop() -> None:
+    """However small each of them is."""
+    used: list[str] = []
+    one = KeptAnswers("cache", "", memory(), Packer(Packing()), ports=in_threads(used))
+    many = {one.address("acme", str(number)): ANSWER for number in range(300)}
+    few = list(many)[:10]
+    assert await one.put_many({address: ANSWER for address in few}, ttl=None) == {}
+    assert len(await one.get_many(few)) == 10
+    assert used == []
     assert await one.put_many(many, ttl=None) == {}
-    assert len(await one.get_many([*many, address])) == 21
-    assert used == ["wrap", "open_all"]
+    assert len(await one.get_many(list(many))) == 300
+    assert used == ["wrap_all", "open_all"]
+
+
+# --- beside other versions -----------------------------------------------------------------------
+
+
+def other_version(monkeypatch: pytest.MonkeyPatch, store: BlobStore) -> KeptAnswers:
+    """What a version of the library keeps there that writes answers otherwise."""
+    with monkeypatch.context() as changed:
+        changed.setattr(wrapping_module, "VERSION", b"another")
+        wrapping_module._form.cache_clear()
+        made = kept(store)
+    wrapping_module._form.cache_clear()
+    return made
+
+
+async def test_two_versions_on_one_store_leave_each_other_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each finds its own and deletes nothing; what is purged by tenant or tag is both's."""
+    store = memory()
+    one, other = kept(store), other_version(monkeypatch, store)
+    tagged = sample(tags=frozenset({"doc"}))
+    for holder in (one, other, one, other):
+        address = holder.address("acme", "k")
+        assert (await holder.get(address)).why in {"absent", ""}
+        assert await holder.put(address, tagged, ttl=None) == ""
+    assert one.tally.stats.missed == other.tally.stats.missed == {"absent": 1}
+    assert [info.key async for info in one.infos(tenant="acme", tag="doc")] == [
+        one.address("acme", "k")
+    ]
+    assert len([info async for info, _ in one.listed(tenant="acme")]) == 2
+    assert await one.purge(tenant="acme", tag="doc") == 2
+    await other.put(other.address("acme", "k"), ANSWER, ttl=None)
+    assert await one.purge(tenant="acme") == 1
+
+
+async def test_what_is_encrypted_and_what_is_not_stand_beside_each_other() -> None:
+    """So that encryption can be turned on process by process; one key finds both by tenant."""
+    store = memory()
+    signed = kept(store, packing=Packing(key=KEY))
+    sealed = kept(store, packing=Packing(key=KEY, encrypt=True))
+    for holder in (signed, sealed):
+        await holder.put(holder.address("acme", "k"), ANSWER, ttl=None)
+    for holder in (signed, sealed):
+        assert (await holder.get(holder.address("acme", "k"))).answer == ANSWER
+    assert await sealed.purge(tenant="acme") == 2
+
+
+async def test_all_addresses_of_a_tenant_begin_alike() -> None:
+    """And those of all tenants: by that a purge, and an index of vectors, finds them."""
+    one = kept(None, "n")
+    address = one.address("acme", "k")
+    assert address.startswith(one.prefix("acme"))
+    assert one.prefix("acme").startswith(one.prefix())
+    assert not address.startswith(one.prefix("acm"))
+    assert not address.startswith(kept(None).prefix())
 
 
 # --- what cannot be read -------------------------------------------------------------------------
@@ -253,6 +350,26 @@ async def test_what_cannot_be_read_is_a_counted_miss(packing: Packing, how: str,
     assert await store.get(address) is None
     stats = one.tally.stats
     assert (stats.unreadable, stats.missed, stats.misses) == ({why: 2}, {why: 2}, 2)
+
+
+async def test_a_store_that_fails_to_delete_is_asked_once() -> None:
+    """However much of what was found cannot be read."""
+    store = Remote()
+    one = kept(store)
+    addresses = [one.address("acme", str(number)) for number in range(5)]
+    for address in addresses:
+        await store.inner.put(address, b"not ours")
+    get_many = store.inner.get_many
+
+    async def get_and_fail(keys: Any) -> Any:
+        store.error = OUT
+        return await get_many(keys)
+
+    store.inner.get_many = get_and_fail  # type: ignore[method-assign]
+    found = await one.get_many(addresses)
+    assert {each.why for each in found.values()} == {"foreign"}
+    assert store.asked == ["get_many", "delete"]
+    assert one.tally.stats.unreadable == {"foreign": 5}
 
 
 async def test_what_cannot_be_deleted_either_is_a_miss() -> None:
@@ -585,6 +702,73 @@ async def test_counts_are_written_every_few_seconds_while_there_are_new_ones() -
     clock.now = 15.0
     assert await soon() == 0
     await background.aclose()
+
+
+async def test_counting_while_the_pipeline_closes_fails_no_call() -> None:
+    """Its last calls are answered; closing the layer writes down what they counted."""
+    one = kept(Remote())
+    background = Background()
+    await background.aclose()
+    one.tally.miss("absent")
+    with pytest.raises(ClosedError):
+        background.spawn(one.publish)
+    one.publish_soon(background)
+    assert one.tally.changed
+
+
+async def test_counts_cut_off_while_they_are_written_are_written_later() -> None:
+    """Cancelled or overtaken: what stands there is never taken for more than it is."""
+    store: Any = Remote()
+    one = kept(store)
+    put, gates = store.inner.put, [anyio.Event(), anyio.Event()]
+    waiting = iter(gates)
+
+    async def slow(*given: Any, **named: Any) -> None:
+        await next(waiting).wait()
+        await put(*given, **named)
+
+    store.inner.put = slow
+    one.tally.miss("absent")
+    with anyio.move_on_after(1):
+        await one.publish()
+    assert one.tally.changed
+    gates.extend([anyio.Event(), anyio.Event()])
+    waiting = iter(gates[2:])
+    async with anyio.create_task_group() as group:
+        group.start_soon(one.publish)
+        await anyio.wait_all_tasks_blocked()
+        one.tally.miss("absent")
+        group.start_soon(one.publish)
+        await anyio.wait_all_tasks_blocked()
+        gates[3].set()  # the later one is there first, and then the earlier one over it
+        await anyio.wait_all_tasks_blocked()
+        assert not one.tally.changed
+        gates[2].set()
+    assert one.tally.changed
+    store.inner.put = put
+    await one.publish()
+    assert (await kept(store).stats()).missed == {"absent": 2}
+
+
+async def test_counts_are_written_however_little_an_answer_may_take() -> None:
+    """The bound on answers is none on counts."""
+    store = Remote()
+    one = kept(store, packing=Packing(max_bytes=10))
+    one.tally.miss("absent")
+    await one.publish()
+    assert not one.tally.changed
+    assert (await kept(store).stats()).misses == 1
+
+
+async def test_a_listing_that_is_left_leaves_nothing_open() -> None:
+    """Closing it closes what it reads from: trio warns of what is left to the garbage collector."""
+    _, one, _ = await _filled()
+    for listing in (one.listed(), one.infos()):
+        async with aclosing(listing):
+            async for _ in listing:
+                break
+    gc.collect()
+    await anyio.lowlevel.checkpoint()
 
 
 async def test_nothing_is_written_down_of_a_store_in_memory() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import subprocess
@@ -9,7 +10,7 @@ import sys
 import threading
 import tracemalloc
 from bisect import bisect
-from collections.abc import Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -105,6 +106,14 @@ class TestOptions:
         with pytest.raises(ConfigurationError, match=r"max_entries=.*1 or more, or None"):
             memory_blobs(max_entries=number)
 
+    @pytest.mark.parametrize("number", [1e9, math.inf, "64 MiB", None, True])
+    @pytest.mark.parametrize("bound", ["max_bytes", "max_entry_bytes"])
+    def test_bytes_are_a_whole_number(self, bound: str, number: Any) -> None:
+        """It is told when the store is made, whatever the order, and not by its inner parts."""
+        for eviction in EVICTIONS:
+            with pytest.raises(ConfigurationError, match=rf"{bound}=.*: give a whole number"):
+                memory_blobs(eviction=eviction, **{bound: number})
+
     def test_a_table_names_them(self) -> None:
         """A file can say all of it, and a wrong word there names its place."""
         table = {"use": "memory_blobs", "eviction": "tinylfu", "max_entries": 3}
@@ -165,6 +174,28 @@ class TestEveryOrder:
                 tags = frozenset(f"tag {number} {each}" for each in range(number % 3))
                 now(blobs.put(f"key {number}", bytes(number % 100 + 1), ttl=60.0, tags=tags))
             assert tracemalloc.get_traced_memory()[0] <= blobs.size
+        finally:
+            tracemalloc.stop()
+
+    def test_a_key_that_is_gone_takes_no_memory(self) -> None:
+        """However long it was and whatever became of it: what no entry counts is not held."""
+        blobs = blobs_of("lru", 4_000)
+        tracemalloc.start()
+        try:
+            key = ""
+            for number in range(60):
+                key = f"{number:03}" * 30_000
+                now(blobs.put(key, b"", ttl=60.0))
+                now(blobs.put(key, b"", ttl=30.0))
+                if number % 2:
+                    now(blobs.delete(key))
+                else:
+                    now(blobs.put(key, b""))
+                    now(blobs.purge(prefix=key))
+            key = ""
+            assert blobs.size == 0
+            assert tracemalloc.get_traced_memory()[0] < 100_000
+            assert len(blobs._expiries._heap) < 70
         finally:
             tracemalloc.stop()
 
@@ -434,6 +465,46 @@ class TestListing:
 
 
 class TestMany:
+    @pytest.mark.anyio
+    @pytest.mark.parametrize("by", ["put_many", "get_many", "tagged", "entries", "purge"])
+    async def test_many_values_do_not_block_the_loop(
+        self, by: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Others run between each few hundred of them, and no value is passed over."""
+        monkeypatch.setattr("lamella._memory_blobs._PAGE", 2_000)
+        blobs = blobs_of("lru", 10_000)
+        values = {f"k{number}": b"" for number in range(2_000)}
+        tags = frozenset({"t"})
+        await blobs.put_many(values, tags=tags)
+        did: dict[str, Callable[[], Awaitable[Any]]] = {
+            "put_many": lambda: blobs.put_many(values, tags=tags),
+            "get_many": lambda: blobs.get_many(list(values)),
+            "tagged": lambda: blobs.tagged("t"),
+            "entries": lambda: blobs.entries(tag="t"),
+            "purge": lambda: blobs.purge(tag="t"),
+        }
+        ran = 0
+
+        async def other() -> None:
+            nonlocal ran
+            while True:
+                ran += 1
+                await anyio.lowlevel.checkpoint()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(other)
+            while not ran:
+                await anyio.lowlevel.checkpoint()
+            before = ran
+            found = await did[by]()
+            assert ran - before >= 2
+            group.cancel_scope.cancel()
+        assert blobs.count == (0 if by == "purge" else 2_000)
+        if by in ("get_many", "tagged"):
+            assert set(found) == set(values)
+        if by == "entries":
+            assert {each.key for each in found.entries} == set(values)
+
     def test_all_sizes_are_checked_before_anything_is_put(self) -> None:
         """One that is too large leaves all as it was."""
         blobs = blobs_of("lru", 10, max_entry_bytes=ENTRY_OVERHEAD + 10)
@@ -445,28 +516,30 @@ class TestMany:
         found = now(blobs.get_many(["a", "b", "a"]))
         assert {key: blob.data for key, blob in found.items()} == {"a": b"old"}
 
-    def test_many_are_many_puts(self) -> None:
+    @pytest.mark.anyio
+    async def test_many_are_many_puts(self) -> None:
         """More than one chunk of them, with a time to live and tags."""
         seconds = [0.0]
         blobs = blobs_of("lru", 10_000, monotonic=lambda: seconds[0])
         values = {str(number): str(number).encode() for number in range(1_300)}
-        now(blobs.put_many(values, ttl=5.0, tags=frozenset({"t"})))
-        found = now(blobs.get_many([*values, "absent"]))
+        await blobs.put_many(values, ttl=5.0, tags=frozenset({"t"}))
+        found = await blobs.get_many([*values, "absent"])
         assert {key: blob.data for key, blob in found.items()} == values
         assert {blob.tags for blob in found.values()} == {frozenset({"t"})}
-        now(blobs.put_many({"5": b"gone"}, ttl=0.0))
-        assert now(blobs.get("5")) is None
+        await blobs.put_many({"5": b"gone"}, ttl=0.0)
+        assert await blobs.get("5") is None
         seconds[0] = 5.0
-        assert now(blobs.get_many(list(values))) == {}
+        assert await blobs.get_many(list(values)) == {}
 
-    def test_what_has_expired_goes_before_any_other(self) -> None:
+    @pytest.mark.anyio
+    async def test_what_has_expired_goes_before_any_other(self) -> None:
         """However many have expired at once, none that lives makes room for them."""
         seconds = [0.0]
         for eviction in EVICTIONS:
             blobs = blobs_of(eviction, 1_000, monotonic=lambda: seconds[0])
-            now(blobs.put_many({f"living {number}": b"" for number in range(200)}))
-            now(blobs.put_many({f"dying {number}": b"" for number in range(800)}, ttl=1.0))
+            await blobs.put_many({f"living {number}": b"" for number in range(200)})
+            await blobs.put_many({f"dying {number}": b"" for number in range(800)}, ttl=1.0)
             seconds[0] += 1.0
-            now(blobs.put_many({f"new {number}": b"" for number in range(800)}))
+            await blobs.put_many({f"new {number}": b"" for number in range(800)})
             assert blobs.count == 1_000
             assert blobs.evicted == 0

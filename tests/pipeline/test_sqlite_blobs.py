@@ -6,7 +6,7 @@ import math
 import os
 import sqlite3
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +19,9 @@ import pytest
 from lamella import Blob, ConfigurationError, GuardedBlobs, StoreUnavailableError
 from lamella._named_stores import layer_store
 from lamella._sqlite_blobs import KIBIBYTE, SQLiteBlobs, sqlite_blobs
+from lamella._sqlite_entries import Entries
+from lamella._sqlite_file import Step
+from lamella._sqlite_queue import _Waiting
 from lamella.testing import check_blob_store, virtual_ports
 
 pytestmark = pytest.mark.anyio
@@ -68,6 +71,11 @@ async def in_a_thread(
 ) -> None:
     """Run a function on an event loop in another thread."""
     await anyio.to_thread.run_sync(lambda: anyio.run(function, argument, backend=backend))
+
+
+def fails(_: Entries) -> bool:
+    """What another process stands in the way of."""
+    raise sqlite3.OperationalError("database is locked")
 
 
 def names_in(folder: Path) -> set[str]:
@@ -153,6 +161,7 @@ class TestOptions:
             ("file:a.db?mode=ro", "memory_blobs"),
             (".", "add a name to it"),
             ("missing/a.db", "make '.*missing'"),
+            ("~nobody of that name/a.db", "the path of a file"),
         ],
     )
     def test_a_path_that_cannot_be(
@@ -212,6 +221,14 @@ class TestOptions:
         with pytest.raises(ValueError, match="ttl is nan"):
             await store.put("ada", b"new", ttl=math.nan)
         assert await data_of(store, "ada") == b"old"
+        await store.aclose()
+
+    @pytest.mark.parametrize("cursor", ["t" + "9" * 30, "t-1", "t", "k", "kx"])
+    async def test_cursors_that_no_page_had(self, tmp_path: Path, cursor: str) -> None:
+        """A cursor is a whole one of its own listing, or a ValueError."""
+        store = SQLiteBlobs(tmp_path / "a.db", thread=inline)
+        with pytest.raises(ValueError, match="none of this listing's"):
+            await store.entries(tag="tag", cursor=cursor)
         await store.aclose()
 
 
@@ -334,6 +351,27 @@ class TestRoom:
         await store.aclose()
         assert path.stat().st_size < 256 * KIBIBYTE
 
+    @pytest.mark.parametrize("how", ["expired", "deleted", "purged by one that failed"])
+    async def test_a_purge_that_finds_nothing_says_nothing_either(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+    ) -> None:
+        """The log is emptied whatever is left to forget: what is gone already stands there."""
+        clock, path = Clock(), tmp_path / "a.db"
+        store = SQLiteBlobs(path, wall=clock, thread=inline)
+        await store.put("ada", b"secret of ada", ttl=5, tags=frozenset({"ada"}))
+        if how == "expired":
+            clock.advance(6)
+        elif how == "deleted":
+            await store.delete("ada")
+        else:
+            with monkeypatch.context() as patched, pytest.raises(StoreUnavailableError):
+                patched.setattr(Entries, "give_back", fails)
+                await store.purge(tag="ada")
+        assert b"secret of ada" in file_bytes(path)
+        assert await store.purge(tag="ada") == 0
+        assert b"secret of ada" not in file_bytes(path)
+        await store.aclose()
+
     async def test_what_is_put_during_a_purge_stays(self, tmp_path: Path) -> None:
         """A purge forgets what is there when it begins, however long it takes."""
         store = SQLiteBlobs(tmp_path / "a.db")
@@ -385,6 +423,50 @@ class TestAtTheSameTime:
             assert (len(store._queue._reads), len(store._queue._writes)) == (1, 10)
             gate.opened.set()
         assert gate.asked == 1
+        await store.aclose()
+
+    async def test_a_write_has_its_turn_however_many_reads_come(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Reads go first, and never for ever."""
+        gate = Gate()
+        store = SQLiteBlobs(tmp_path / "a.db", thread=gate)
+        run, done = store._file.run, list[str]()
+
+        def reading(steps: Sequence[Step]) -> None:
+            done.append("write" if steps[0].writes else "read")
+            if len(done) < 100:
+                store._queue._enter(_Waiting(Step(Entries.newest)))
+            run(steps)
+
+        monkeypatch.setattr(store._file, "run", reading)
+        async with anyio.create_task_group() as group:
+            group.start_soon(store.get, "key")
+            group.start_soon(store.put, "key", b"value")
+            await anyio.wait_all_tasks_blocked()
+            gate.opened.set()
+        assert done.count("write") == 1
+        assert 0 < done.index("write") < 10
+        await store.aclose()
+
+    async def test_a_large_answer_is_several_steps(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Others are answered in between; all of it comes."""
+        monkeypatch.setattr("lamella._sqlite_entries.ANSWER_BYTES", 10_000)
+        store = SQLiteBlobs(tmp_path / "a.db", thread=inline)
+        values = {str(number): b"x" * 3000 for number in range(20)}
+        await store.put_many(values, tags=frozenset({"tag"}))
+        run, batches = store._file.run, list[Sequence[Step]]()
+
+        def counted(steps: Sequence[Step]) -> None:
+            batches.append(steps)
+            run(steps)
+
+        monkeypatch.setattr(store._file, "run", counted)
+        found = await store.get_many([*values, "absent", "0"])
+        assert {key: blob.data for key, blob in found.items()} == values
+        assert len(batches) == 6
         await store.aclose()
 
     async def test_loops_and_threads(self, tmp_path: Path) -> None:
@@ -466,6 +548,19 @@ class TestAtTheSameTime:
         assert not mine.is_alive()
         assert await data_of(store, "key") == b""
         await store.aclose()
+
+    async def test_a_store_that_is_closed_while_it_is_opened(self, tmp_path: Path) -> None:
+        """Closing waits for what waits, the first use as well; nothing stays open."""
+        gate = Gate()
+        store = SQLiteBlobs(tmp_path / "a.db", thread=gate)
+        async with anyio.create_task_group() as group:
+            group.start_soon(store.put, "key", b"value")
+            await anyio.wait_all_tasks_blocked()
+            group.start_soon(store.aclose)
+            await anyio.wait_all_tasks_blocked()
+            gate.opened.set()
+        assert not store._file.opened
+        assert names_in(tmp_path) == {"a.db"}
 
 
 class TestCancelled:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import anyio
 import pytest
 
 from lamella import StoreUnavailableError
 from lamella._outcomes import Outcome
 from lamella._sqlite_blobs import SQLiteBlobs, sqlite_blobs
+from lamella._sqlite_schema import open_file
 
 pytestmark = pytest.mark.anyio
 
@@ -28,6 +32,13 @@ def opened(store: SQLiteBlobs) -> sqlite3.Connection:
     """The store's own connection."""
     assert store._file._entries is not None
     return store._file._entries.connection
+
+
+def assert_whole(path: Path) -> None:
+    """SQLite finds nothing wrong with the file."""
+    check = sqlite3.connect(path)
+    assert check.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    check.close()
 
 
 def names_in(folder: Path) -> list[str]:
@@ -160,6 +171,28 @@ async def test_a_damaged_file(tmp_path: Path) -> None:
     await store.aclose()
 
 
+@pytest.mark.parametrize(
+    "change",
+    ["tags = 'text'", "tags = x'5b22'", "put_at = 'text'", "data = 'text'", "key = x'80'"],
+)
+async def test_a_row_that_no_put_has_written(
+    tmp_path: Path, change: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where SQLite sees no damage and the store does, it says the same; nothing else fails."""
+    path, now = tmp_path / "a.db", [1_700_000_000.0]
+    store = SQLiteBlobs(path, wall=lambda: now[0])
+    await store.put_many({"bad": b"value", "good": b"value"}, ttl=100, tags=frozenset({"tag"}))
+    opened(store).execute(f"UPDATE blobs SET {change} WHERE key = CAST('bad' AS BLOB)")
+    with pytest.raises(StoreUnavailableError, match=r"a row is malformed.*move it away"):
+        await store.tagged("tag")
+    assert (await store.get_many(["good"])).keys() == {"good"}
+    now[0] += 101  # it cannot be tidied up either, and nobody who asks meanwhile is told so
+    for _ in range(5):
+        assert await store.get("good") is None
+    await store.aclose()
+    assert len(caplog.records) <= 1
+
+
 async def test_once_the_wreck_is_moved_away_a_new_file_begins(tmp_path: Path) -> None:
     """The store needs no restart to find that somebody has mended it."""
     path = tmp_path / "a.db"
@@ -186,9 +219,42 @@ async def test_a_file_that_is_removed_or_replaced_under_it(tmp_path: Path) -> No
     shutil.move(other, path)
     assert len((await store.entries()).entries) == 3
     await store.aclose()
-    check = sqlite3.connect(path)
-    assert check.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    check.close()
+    assert_whole(path)
+
+
+async def test_a_file_that_is_removed_without_its_log(tmp_path: Path) -> None:
+    """The log of the old file is not taken for the new one's, by any who use it."""
+    path = tmp_path / "a.db"
+    stores = [SQLiteBlobs(path) for _ in range(3)]
+    for store in stores:
+        await store.put_many({f"key {number}": b"x" * 2000 for number in range(50)})
+    path.unlink()
+    for number, store in enumerate(stores):
+        assert len((await store.entries()).entries) == number
+        await store.put(f"new {number}", b"value")
+    for store in stores:
+        assert len((await store.entries()).entries) == 3
+        await store.aclose()
+    assert_whole(path)
+
+
+def test_an_empty_file_that_several_begin_together(tmp_path: Path) -> None:
+    """Of stores that find it at one moment one makes it, and all use it."""
+    for number in range(5):
+        path = tmp_path / str(number)
+        path.touch()
+        together = threading.Barrier(6)
+
+        def begin(path: Path, together: threading.Barrier, number: int) -> None:
+            together.wait()
+            connection = open_file(path)
+            connection.execute("INSERT INTO tags VALUES (?, 1)", (bytes([number]),))
+            connection.close()
+
+        with ThreadPoolExecutor(6) as pool:
+            for done in [pool.submit(begin, path, together, number) for number in range(6)]:
+                done.result(30)
+        assert_whole(path)
 
 
 async def test_a_full_disk(tmp_path: Path) -> None:
@@ -217,13 +283,14 @@ async def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
     await store.aclose()
 
 
-async def test_another_process_that_writes_for_long(tmp_path: Path) -> None:
+async def test_another_process_that_writes_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Who cannot write says so soon; reading goes on."""
+    monkeypatch.setattr("lamella._sqlite_schema.BUSY_SECONDS", 0.01)
     path = tmp_path / "a.db"
     store = sqlite_blobs(path)
     await store.put("key", b"value")
-    assert isinstance(store.store, SQLiteBlobs)
-    opened(store.store).execute("PRAGMA busy_timeout = 1").fetchall()
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreUnavailableError, match="database is locked"):
@@ -233,6 +300,29 @@ async def test_another_process_that_writes_for_long(tmp_path: Path) -> None:
     await store.put("key", b"other")
     other.close()
     await store.aclose()
+
+
+async def test_nobody_waits_for_what_can_be_tidied_up_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While another process writes, reads neither wait for it nor fill the log."""
+    monkeypatch.setattr("lamella._sqlite_schema.BUSY_SECONDS", 30.0)  # nobody has so much time
+    path, now = tmp_path / "a.db", [1_700_000_000.0]
+    store = SQLiteBlobs(path, wall=lambda: now[0])
+    await store.put("key", b"value", ttl=10)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    now[0] += 20
+    with anyio.fail_after(10):
+        for _ in range(5):
+            assert await store.get("key") is None
+    assert caplog.records == []
+    other.execute("ROLLBACK")
+    now[0] += 11
+    await store.get("key")
+    await store.aclose()
+    assert other.execute("SELECT count(*) FROM blobs").fetchone() == (0,)
+    other.close()
 
 
 async def test_the_directory_goes_away(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sqlite3
 import tempfile
@@ -18,9 +19,9 @@ from lamella._sqlite_blobs import SQLiteBlobs
 
 T = TypeVar("T")
 
-KEYS = st.sampled_from(["", "a", "a%", "ab", "b", "ключ", "a\0b", "\ud800"])
-TAGS = st.frozensets(st.sampled_from(["", "x", "y", "ключ", "\udfff"]), max_size=3)
-TTLS = st.sampled_from([None, 0.0, 5.0, 20.0])
+KEYS = st.sampled_from(["", "a", "a%", "ab", "b", "ключ", "a\0b", "\ud800", "\ud83d\udd11"])
+TAGS = st.frozensets(st.sampled_from(["", "x", "y", "ключ", "\ud83d\udd11"]), max_size=3)
+TTLS = st.sampled_from([None, -math.inf, 0.0, 5.0, 20.0, math.inf])
 DATA = st.sampled_from([b"", b"\x00\xff", b"x" * 3000])
 
 
@@ -71,7 +72,7 @@ class Values(RuleBasedStateMachine):
         """Each replaces what was there."""
         self.run(self.store.put_many(dict.fromkeys(keys, data), ttl=ttl, tags=tags))
         for key in keys:
-            expires = None if ttl is None else self.now + ttl
+            expires = None if ttl in (None, math.inf) else self.now + ttl
             self.model[key] = Kept(data, self.now, expires, tags)
 
     @rule(key=KEYS)
@@ -103,7 +104,7 @@ class Values(RuleBasedStateMachine):
         self.run(self.store.aclose())
         self.store = self.make()
 
-    @rule(tag=st.sampled_from(["", "x", "y", "\udfff"]))
+    @rule(tag=st.sampled_from(["", "x", "y", "\ud83d\udd11"]))
     def tagged(self, tag: str) -> None:
         """By a tag come the values that have it."""
         found = self.run(self.store.tagged(tag))

@@ -481,6 +481,7 @@ class TestPipelines:
             ({"lease": "redis"}, "stores.lease: is no store. There are blobs, leases, records"),
             ({"leases": 5}, "stores.leases: got 5, expected a name"),
             ({"leases": "nowhere"}, "There is no store 'nowhere'"),
+            ({"blobs": "sqlit"}, "Did you mean 'sqlite'? Known are memory,"),
             ("redis", "got 'redis', expected a table such as"),
         ],
     )

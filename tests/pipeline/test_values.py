@@ -79,6 +79,8 @@ def test_evolve_converts_checks_and_leaves_the_original() -> None:
     assert changed.model == "m"
     with pytest.raises(ValueError, match="temperature must be 0 or more"):
         request.evolve(temperature=-1)
+    with pytest.raises(TypeError, match="temperature must be a number, not '0'"):
+        request.evolve(temperature="0")
     with pytest.raises(TypeError, match="Did you mean 'temperature'"):
         request.evolve(temprature=1)
     with pytest.raises(TypeError, match="Did you mean 'model'"):

@@ -8,7 +8,8 @@ import pytest
 
 from lamella.testing import FaultWindow, Load, SimulatedProvider, simulate
 
-LOAD = Load(rate=40, duration=180, leaves=0, cancels=0)
+RATE = 20  # a second
+LOAD = Load(rate=RATE, duration=180, leaves=0, cancels=0)
 
 
 @pytest.mark.parametrize("kind", ["throttle", "outage", "refuse", "stall"])
@@ -31,4 +32,4 @@ def test_a_single_provider_is_used_in_full_again(kind: str) -> None:
     assert report.holds, report.draw()
     later = [moment for moment in report.timeline if 140 <= moment.start < 180]
     assert sum(moment.failed for moment in later) == 0, report.draw()
-    assert sum(moment.complete for moment in later) > 40 * 40 * 0.8, report.draw()
+    assert sum(moment.complete for moment in later) > RATE * 40 * 0.8, report.draw()

@@ -218,6 +218,8 @@ KEPT = every(
     tags=st.frozensets(TEXT, max_size=2),
     fresh_for=maybe(FLOAT),
     cost=maybe(every(Money, nano=INT, currency=WORD)),
+    question=TEXT,
+    vector=st.lists(FLOAT, max_size=3).map(tuple),
     age=st.just(0.0),
 )
 

@@ -82,7 +82,7 @@ class Batch(Lookup):
         """Find what is kept; what of it is stale, and why the rest is not there."""
         stale, whys = set[str](), set[str]()
         for some in self._chunks(list(self._first)):
-            found = await self.waited(partial(self.kept.get_many, some))
+            found = await self.waited(partial(self.kept.get_many, some, counted=self.counted))
             for address, one in found.items():
                 why = one.why if one.answer is None else self._sorted(address, one.answer)
                 if why == STALE:
@@ -103,7 +103,8 @@ class Batch(Lookup):
             return use
         if use == SPARE:
             self._spare[address], use = answer, EXPIRED
-        self.kept.tally.miss(use)
+        if self.counted:
+            self.kept.tally.miss(use)
         return use
 
     def _take_spares(self, addresses: Iterable[str]) -> set[str]:
@@ -115,7 +116,7 @@ class Batch(Lookup):
         """Count and note answers that are used."""
         if not found:
             return
-        for address, answer in found.items():
+        for address, answer in found.items() if self.counted else ():
             self.kept.tally.hit(answer, stale=address in stale)
         answers = list(found.values())
         age = round(max([answer.age for answer in answers]), 3)
@@ -210,13 +211,16 @@ class Batch(Lookup):
     # --- keeping -----------------------------------------------------------------------------
 
     def _end(self, end: Ending) -> Awaitable[None] | None:
-        return None if self.why_not(end) else self._put(end.events, end.usage)
+        why = self.why_not(end)
+        if why:
+            self.left_out(why, len(self._asked))
+            return None
+        return self._put(end.events, end.usage)
 
     async def _put(self, events: Sequence[Event], usage: Usage | None) -> None:
         parts = _parts(events, len(self._asked))
         if parts is None:
-            why = "it does not have one result for each input"
-            self.context.note(LAYER, "cache.not_stored", why=why)
+            self.left_out("it does not have one result for each input", len(self._asked))
             return
         answers = self._answers(parts, usage)
         fresh_for = next(iter(answers.values())).fresh_for
@@ -268,18 +272,19 @@ class Batch(Lookup):
         renew = partial(self._renew, stale)
         refresh(self, _digest(stale), renew, request=request)
 
-    async def _renew(self, stale: Sequence[str], request: Request[Any]) -> None:
-        """In the background: ask anew, unless somebody else has done so meanwhile."""
-        found = await self.kept.get_many(stale)
+    async def _renew(self, stale: Sequence[str], request: Request[Any]) -> bool:
+        """In the background: ask anew, unless somebody else has done so; whether new ones are kept."""
+        found = await self.kept.get_many(stale, counted=False)
         if all(
             one.answer is not None and one.answer.age < self._found[address].age
             for address, one in found.items()
         ):
-            return
+            return True
         control = CacheControl("refresh", ttl=self.control.ttl, tags=self.control.tags)
         again = Batch(self.layer, self.kept, request, self.call_next, self.tenant, control)
         again._begin(stale)
         await again.fetch(request, stale)
+        return again.stored
 
 
 def _parts(events: Iterable[Event], count: int) -> list[list[Event]] | None:

@@ -59,6 +59,7 @@ def listed(
     from lamella.cli._output import say, show_json
     from lamella_middlewares.cache._listing import Entry, show_entries
 
+    _no_empty(tenant=tenant, tag=tag)
     if limit < 0:
         msg = f"--limit {limit} lists nothing."
         raise UsageError(msg, hint="It is 0 for all, or more.")
@@ -109,6 +110,7 @@ def purge(
     if tenant is None and tag is None:
         msg = "There is nothing to choose what is to be forgotten by."
         raise UsageError(msg, hint="Give --tenant T, --tag X or both; `clear` forgets everything.")
+    _no_empty(tenant=tenant, tag=tag)
     what = " ".join(
         [f"{name} {given!r}" for name, given in (("of tenant", tenant), ("with tag", tag)) if given]
     )
@@ -152,6 +154,7 @@ def warm(
     from lamella_middlewares.cache._summary import tell_progress, tell_warmed
     from lamella_middlewares.cache._warming import warm as warm_up
 
+    _no_empty(tenant=tenant)
     pipeline = stack.pipeline(quiet=True)
     must_outlive(pipeline)
 
@@ -171,6 +174,16 @@ def warm(
 
 
 # --- behind them ---------------------------------------------------------------------------------
+
+
+def _no_empty(**given: str | None) -> None:
+    """Refuse what is left of a variable that is not set: nothing is kept for it."""
+    from lamella.cli._errors import UsageError
+
+    for name, value in given.items():
+        if value == "":
+            msg = f"--{name} is empty, and nothing is kept for an empty {name}."
+            raise UsageError(msg, hint="See whether the variable that it comes from is set.")
 
 
 def _with_shelves(where: Where, work: Callable[[list[Any]], Awaitable[T]]) -> T:

@@ -52,8 +52,8 @@ class CacheControl:
         always: Whether it is cached whatever the layer's `when` says.
         ttl: Seconds, or a timedelta, for which its answer is fresh, above 0, instead of the layer's
             `ttl`; None is the layer's.
-        max_age: Seconds, or a timedelta, that a kept answer may be old for this request, even where
-            it is fresh or may be served stale; 0 or more. None sets no such bound.
+        max_age: Seconds, or a timedelta: a kept answer must be younger for this request, even where
+            it is fresh or may be served stale. 0 takes none; None sets no such bound.
         tags: Words by which its answer can be purged, besides the layer's.
         answer: What is kept, and answered, where nothing is kept yet, instead of asking; None asks.
 
@@ -77,6 +77,11 @@ class CacheControl:
     )
 
 
+@attrs.frozen
+class WarmingUp(CacheControl):
+    """What a line says that warms the cache up: nobody looks for its answer, so none is counted."""
+
+
 USE: Final = CacheControl()
 ALWAYS: Final = CacheControl(always=True)
 BYPASS: Final = CacheControl("bypass")
@@ -98,7 +103,7 @@ def control_of(context: Context) -> CacheControl:
     if said is None:
         return USE
     kind = said.__class__
-    if kind is CacheControl:
+    if kind is CacheControl or kind is WarmingUp:
         return said  # type: ignore[no-any-return]
     if kind is bool or kind is str:
         found = _SHORT.get(said)

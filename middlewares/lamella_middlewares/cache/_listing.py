@@ -84,9 +84,8 @@ class Entry:
         }
         if content:
             form["content"] = content_of(answer)
-            question = question_of(answer)
-            if question is not None:
-                form["question"] = question
+            if answer is not None and answer.question:
+                form["question"] = answer.question
         return form
 
     def line(self, *, content: bool) -> tuple[str, ...]:
@@ -109,7 +108,7 @@ class Entry:
         )
         if not content:
             return cells
-        said = [question_of(answer), content_of(answer)]
+        said = [None if answer is None else answer.question, content_of(answer)]
         return (*cells, _short(" -> ".join([text for text in said if text]) or "-"))
 
 
@@ -135,17 +134,6 @@ def content_of(answer: KeptAnswer | None) -> str | None:
     found = ChatResponse(answer.events, answer.head)
     calls = [f"{call.name}({call.arguments})" for call in found.tool_calls]
     return "\n".join([text for text in (found.text, *calls) if text])
-
-
-def question_of(answer: KeptAnswer | None) -> str | None:
-    """What was asked, where that is kept too: by whoever compares questions."""
-    from lamella import Opaque
-
-    first = None if answer is None or not answer.events else answer.events[0]
-    if not isinstance(first, Opaque) or first.provider != "vector":
-        return None
-    question = first.data.get("question")
-    return question if isinstance(question, str) else None
 
 
 @attrs.define

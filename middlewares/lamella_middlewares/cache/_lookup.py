@@ -12,7 +12,7 @@ from lamella._answer_codec import KeptAnswer
 from lamella._kept_answers import KeptAnswers, why_not_kept
 from lamella._responses import NO_HEAD
 from lamella_middlewares.cache import _choices
-from lamella_middlewares.cache._control import LAYER, CacheControl
+from lamella_middlewares.cache._control import LAYER, CacheControl, WarmingUp
 from lamella_middlewares.cache._refusals import Refusals, lasting
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ class Lookup:
     """
 
     __slots__ = (
-        "call_next", "context", "control", "head", "kept", "layer", "near", "request", "storing",
-        "tags", "tenant",
+        "call_next", "context", "control", "counted", "head", "kept", "layer", "near", "request",
+        "stored", "storing", "tags", "tenant",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +68,8 @@ class Lookup:
         self.head: Head = NO_HEAD
         self.tags: frozenset[str] = frozenset()
         self.storing = control.mode != "no_store"
+        self.stored = False
+        self.counted = control.__class__ is not WarmingUp
         store = layer.store if layer.store is not None else request.context.ports.stores.blobs
         self.near = getattr(store, "instant", False)
 
@@ -82,7 +84,7 @@ class Lookup:
     def use_of(self, answer: KeptAnswer) -> str:
         """What a kept answer is good for: `FRESH`, `STALE`, `SPARE`, or why for nothing."""
         age, control, layer = answer.age, self.control, self.layer
-        if control.max_age is not None and age > control.max_age:  # type: ignore[operator]
+        if control.max_age is not None and age >= control.max_age:  # type: ignore[operator]
             return "too old"
         ttl: Any = layer.ttl if control.ttl is None else control.ttl
         fresh_for = answer.fresh_for
@@ -126,7 +128,7 @@ class Lookup:
         home = (self.layer.namespace or "shared", LAYER, "refusals")
         refusals = ports.stores.local.get(home, Refusals)
         refusal = refusals.find(name, ports.monotonic())
-        if refusal is not None:
+        if refusal is not None and self.control.mode != "refresh":
             self.context.note(LAYER, "cache.refused", error=failure(refusal))
             raise refusal
         try:
@@ -144,14 +146,16 @@ class Lookup:
     # --- keeping -----------------------------------------------------------------------------
 
     def why_not(self, end: Ending) -> str:
-        """Why an answer is not kept; noted, if there is a reason."""
+        """Why an answer is not kept; empty if it may be."""
         keep = self.layer.keep
-        why = why_not_kept(
+        return why_not_kept(
             self.request, end, truncated=keep.truncated, substitutes=keep.substitutes
         )
-        if why:
-            self.context.note(LAYER, "cache.not_stored", why=why)
-        return why
+
+    def left_out(self, why: str, answers: int = 1) -> None:
+        """Count and note answers that are not offered to the store, with the reason."""
+        self.kept.tally.not_stored(why, answers)
+        self.context.note(LAYER, "cache.not_stored", why=why)
 
     def fresh_for(self) -> float | None:
         """Seconds for which an answer that is kept now is fresh: the layer's, give or take."""
@@ -171,15 +175,20 @@ class Lookup:
 
     async def put(self, function: Callable[[], Awaitable[str]], **fields: Any) -> None:
         """Keep something, not for long: whoever waits for the answer waits for this as well."""
-        why = "it took too long"
-        if self.near:
+        why = ""
+        with anyio.move_on_after(PUT_SECONDS) as scope:
             why = await function()
+        if scope.cancelled_caught:
+            self.left_out("it took too long", fields.get("inputs", 1))
         else:
-            with anyio.move_on_after(PUT_SECONDS):
-                why = await function()
+            self.told(why, **fields)
+
+    def told(self, why: str, **fields: Any) -> None:
+        """Note what the store has done: nothing, if there is a reason, which it has counted."""
         if why:
             self.context.note(LAYER, "cache.not_stored", why=why)
         else:
+            self.stored = True
             self.context.note(LAYER, "cache.stored", **fields)
 
     def cost(self) -> Money | None:

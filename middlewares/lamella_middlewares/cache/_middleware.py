@@ -15,7 +15,6 @@ from lamella import (
     ClosedError,
     Context,
     Handler,
-    MisuseError,
     Packing,
     PartHealth,
     Pipeline,
@@ -26,10 +25,11 @@ from lamella import (
     middleware,
 )
 from lamella._guarded_blobs import guarded
-from lamella._kept_answers import KeptAnswers, kept_answers
+from lamella._kept_answers import KeptAnswers, kept_answers, refuse_unsigned
 from lamella._options import number, optional_seconds, span_or_none, whole
 from lamella._ownership import release, use
 from lamella._repeatable import deterministic, stateless
+from lamella._tenants import must_choose, tenant_of
 from lamella_middlewares.cache import _choices
 from lamella_middlewares.cache._batch import Batch
 from lamella_middlewares.cache._control import LAYER, CacheControl, control_of, missing
@@ -102,7 +102,8 @@ class Cache:
     A request says more with `Context(attributes={"cache": ...})`; see `CacheControl`.
 
     Raises:
-        ConfigurationError: If an option is wrong.
+        ConfigurationError: If an option is wrong, or others can write to the `store` and there is
+            no key.
     """
 
     ttl: float | timedelta | None = attrs.field(
@@ -145,6 +146,10 @@ class Cache:
     # What has counts that other processes can read; they are written down when it is closed.
     _counting: dict[int, KeptAnswers] = attrs.field(
         init=False, factory=dict[int, KeptAnswers], repr=False
+    )
+    # Of whom it was asked last: without a key it is the same for each of a pipeline's calls.
+    _last: list[tuple[Ports, KeptAnswers]] = attrs.field(
+        init=False, factory=list[tuple[Ports, KeptAnswers]], repr=False
     )
 
     async def __call__(self, request: Request[R], call_next: Handler) -> R:
@@ -201,28 +206,26 @@ class Cache:
         return await call_next(request)
 
     def _tenant_of(self, context: Context) -> str:
-        tenant = self.tenant if context.tenant is None else context.tenant
-        if tenant is None:
-            raise MisuseError(
-                "Cache was given a request that names no tenant, so that nobody can say who may "
-                "have its answer.",
-                hint="Say whose it is with Context(tenant=...), or have all that name none share "
-                'their answers with Cache(tenant="shared").',
-                layer=LAYER,
-            )
-        return tenant
+        return tenant_of(context, self.tenant, LAYER, "Cache")
 
     def _count(self, kept: KeptAnswers, context: Context) -> None:
         """Have counts written down every few seconds, and when the layer is closed."""
         counting = self._counting
         counting[id(kept.tally)] = kept
         if len(counting) > _STORES:
-            counting.pop(next(iter(counting)), None)
+            with suppress(RuntimeError):  # another thread has changed it meanwhile
+                counting.pop(next(iter(counting)), None)
         with suppress(ClosedError):
             kept.publish_soon(context.background)
 
     async def _kept(self, ports: Ports) -> KeptAnswers:
-        return await kept_answers(LAYER, self.namespace, self.store, self.packing, ports)
+        for known, kept in self._last:
+            if known is ports:
+                return kept
+        kept = await kept_answers(LAYER, self.namespace, self.store, self.packing, ports)
+        if self.packing.key is None:  # another may be there at any time
+            self._last[:] = [(ports, kept)]
+        return kept
 
     # --- what is kept ------------------------------------------------------------------------
 
@@ -255,15 +258,10 @@ class Cache:
             How many that were.
 
         Raises:
-            MisuseError: If neither is given.
+            MisuseError: If neither is given, or one is no text, or empty.
             StoreUnavailableError: If the store does not answer: then some may be left.
         """
-        if tenant is None and tag is None:
-            raise MisuseError(
-                "Cache.purge was given neither a tenant nor a tag.",
-                hint="Give one, or both; `clear` forgets all.",
-                layer=LAYER,
-            )
+        must_choose(LAYER, "Cache", tenant=tenant, tag=tag)
         return await self._forget(pipeline, tenant=tenant, tag=tag)
 
     async def clear(self, pipeline: Pipeline) -> int:
@@ -327,6 +325,7 @@ class Cache:
     def __attrs_post_init__(self) -> None:
         """Count the layers that use a store of their own: it closes with the last of them."""
         if self.store is not None:
+            refuse_unsigned(LAYER, self.store, self.packing)
             use(self.store, self)
 
     def health(self, ports: Ports | None = None) -> PartHealth:
@@ -352,6 +351,7 @@ class Cache:
         """Write down what was counted; close a store of its own, once no other layer uses it."""
         counting = list(self._counting.values())
         self._counting.clear()
+        self._last.clear()
         for kept in counting:
             with anyio.move_on_after(_PUBLISH_SECONDS, shield=True):
                 await kept.publish()

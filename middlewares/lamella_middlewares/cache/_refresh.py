@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from lamella_middlewares.cache._lookup import Lookup
 
 REST: Final = 5.0
-"""Seconds for which an answer is not asked for again after that has failed."""
+"""Seconds for which an answer is not asked for again where that has failed, nothing new was kept, or
+another process is about it."""
 
 LEASE_SECONDS: Final = 1.0
 """What asking whether another process is about it may take."""
@@ -54,7 +55,7 @@ class Refreshes:
 def refresh(
     lookup: Lookup,
     name: str,
-    renew: Callable[[Request[Any]], Awaitable[None]],
+    renew: Callable[[Request[Any]], Awaitable[bool]],
     *,
     request: Request[Any] | None = None,
 ) -> None:
@@ -63,7 +64,7 @@ def refresh(
     Args:
         lookup: On whose occasion.
         name: Of what is refreshed.
-        renew: Does it, given the request in a call of its own.
+        renew: Does it, given the request in a call of its own; whether something new is kept now.
         request: What is asked for; None is the lookup's own request.
     """
     context = lookup.context
@@ -97,20 +98,19 @@ class _Refresh:
         self._seconds = seconds
 
     async def __call__(
-        self, request: Request[Any], renew: Callable[[Request[Any]], Awaitable[None]]
+        self, request: Request[Any], renew: Callable[[Request[Any]], Awaitable[bool]]
     ) -> None:
         context = request.context
         lease_id = context.ports.new_id()
-        outcome, rest = Outcome.CANCELLED, 0.0
+        outcome, rest = Outcome.CANCELLED, REST
         try:
-            if await self._granted(request, lease_id):
-                await renew(request)
+            if await self._granted(request, lease_id) and await renew(request):
+                rest = 0.0
             outcome = Outcome.COMPLETE
         except BaseException as error:
             outcome = outcome_of(error)
             if not isinstance(error, Exception):
                 raise
-            rest = REST
             # Nobody waits for it. Its attempts are in its trace, with what they failed with.
             context.note(LAYER, "cache.refresh_failed", error=type(error).__name__)
         finally:

@@ -177,7 +177,12 @@ def _store(place: Place) -> Any:
             msg = f"There is no file {options['path']!r}."
             raise ConfigurationError(msg, hint="Give the path that the cache's store names.")
         options["path"] = str(path)
-    made = layer_store("--use", "blobs", {"use": place.use, **options})
+    try:
+        made = layer_store("--use", "blobs", {"use": place.use, **options})
+    except ConfigurationError as error:
+        # It is told of a layer's option; here its parts are options of the command line.
+        msg = str(error).replace("--use(...): store.", "--").replace("--use(...): store:", "--use:")
+        raise ConfigurationError(msg) from None
     if getattr(made, "instant", False):
         raise _in_memory(f"The store {place.use!r} keeps")
     return _patient(made)
@@ -220,6 +225,6 @@ async def _namespaces(store: BlobStore, layer: str) -> set[str]:
 
 
 def namespace_of(key: str, layer: str) -> str | None:
-    """The namespace in a key `LAYER:NAMESPACE:TENANT:KEY`; None if it is none of that form."""
-    pieces = key.removeprefix(f"{layer}:").rsplit(":", 2)
-    return pieces[0].replace("%3A", ":").replace("%25", "%") if len(pieces) == 3 else None
+    """The namespace in a key `LAYER:NAMESPACE:TENANT:FORM:KEY`; None if it is none like that."""
+    pieces = key.removeprefix(f"{layer}:").split(":")
+    return pieces[0].replace("%3A", ":").replace("%25", "%") if len(pieces) == 4 else None

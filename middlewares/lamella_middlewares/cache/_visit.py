@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from lamella import LamellaError, Request, Response
+from lamella import Event, LamellaError, Request, Response
 from lamella._answer_codec import KeptAnswer
 from lamella._answer_pieces import merged
 from lamella._kept_answers import replayed
@@ -32,7 +32,7 @@ class Visit(Lookup):
         address = self._address = self.kept.address(self.tenant, key)
         mode, spare, why = self.control.mode, None, "asked to"
         if mode != "refresh":
-            found = await self.waited(lambda: self.kept.get(address))
+            found = await self.waited(partial(self.kept.get, address, counted=self.counted))
             answer, why = found.answer, found.why
             if answer is not None:
                 why = self.use_of(answer)
@@ -46,7 +46,8 @@ class Visit(Lookup):
                     if mode == "only_if_cached":
                         return self._hit(answer, stale=True)
                     spare, why = answer, EXPIRED
-                self.kept.tally.miss(why)
+                if self.counted:
+                    self.kept.tally.miss(why)
             elif why == "unavailable":
                 self.storing = False  # a store that is out costs one wait, not two
         if mode == "only_if_cached":
@@ -72,7 +73,8 @@ class Visit(Lookup):
             return self._hit(spare, stale=True, error=failure(error))
 
     def _hit(self, answer: KeptAnswer, *, stale: bool = False, **fields: Any) -> Response:
-        self.kept.tally.hit(answer, stale=stale)
+        if self.counted:
+            self.kept.tally.hit(answer, stale=stale)
         self.context.note(
             LAYER, "cache.hit", age=round(answer.age, 3), stale=stale, **saved([answer]), **fields
         )
@@ -86,7 +88,7 @@ class Visit(Lookup):
         """Keep an answer that came with the request, and give it."""
         self.tags = _choices.tags_of(self.layer, self.request, self.control.tags)
         self.head = given.head
-        answer = self._answer(given.events)
+        answer = self._answer(merged(given.events))
         if self.storing:
             await self._put(answer)
         return self._replayed(answer)
@@ -94,11 +96,21 @@ class Visit(Lookup):
     # --- keeping -----------------------------------------------------------------------------
 
     def _end(self, end: Ending) -> Awaitable[None] | None:
-        return None if self.why_not(end) else self._put(self._answer(end.events))
+        why = self.why_not(end)
+        if why:
+            self.left_out(why)
+            return None
+        answer = self._answer(end.events)
+        if self.near:
+            said = self.kept.put_now(self._address, answer, ttl=self.kept_for(answer.fresh_for))
+            if said is not None:
+                self.told(said, fresh_for=answer.fresh_for)
+                return None
+        return self._put(answer)
 
-    def _answer(self, events: Any) -> KeptAnswer:
+    def _answer(self, events: Sequence[Event]) -> KeptAnswer:
         return KeptAnswer(
-            events=merged(events),
+            events=tuple(events),
             head=self.head,
             operation=self.request.operation,
             model=self.request.model,
@@ -117,13 +129,14 @@ class Visit(Lookup):
     def _refresh(self, old: KeptAnswer) -> None:
         refresh(self, self._address, partial(self._renew, old.age))
 
-    async def _renew(self, age: float, request: Request[Any]) -> None:
-        """In the background: ask anew, unless somebody else has done so meanwhile."""
+    async def _renew(self, age: float, request: Request[Any]) -> bool:
+        """In the background: ask anew, unless somebody else has done so; whether a new one is kept."""
         control = CacheControl("refresh", ttl=self.control.ttl, tags=self.control.tags)
         visit = Visit(self.layer, self.kept, request, self.call_next, self.tenant, control)
         visit._address = self._address
-        found = await self.kept.get(self._address)
+        found = await self.kept.get(self._address, counted=False)
         if found.answer is not None and found.answer.age < age:
-            return
+            return True
         response = (await visit.ask()).adopt(request)
         await response.collect()
+        return visit.stored

@@ -120,7 +120,7 @@ def _request(given: JSON) -> Request[Any]:
     for name, value in fields.items():
         field = _RENAMED.get(name, name)
         if field not in known:
-            raise LineError(_unknown(name, known))
+            raise LineError(_unknown(name, kind, known))
         if field in made:
             msg = f"has {field!r} twice: as {name!r} too"
             raise LineError(msg)
@@ -133,11 +133,25 @@ def _request(given: JSON) -> Request[Any]:
     try:
         of: Callable[..., Request[Any]] = getattr(kind, "of")  # noqa: B009 - not every request's
         request = of(made.pop(first), **made)
+        _must_speak(request)
         request_key(request)  # what has no key would be asked, and then not be kept
+    except LineError:
+        raise
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         msg = f"is no request: {said(error)}"
         raise LineError(msg) from None
     return request
+
+
+def _must_speak(request: Request[Any]) -> None:
+    """Refuse a message without anything in it, as a slip in the name of its content makes it."""
+    messages = request.messages if isinstance(request, ChatRequest) else ()
+    for number, message in enumerate(messages, 1):
+        if not message.parts:
+            msg = (
+                f"has a message {number} (of the {message.role}) that is empty: it needs 'content'"
+            )
+            raise LineError(msg)
 
 
 def _class_of(given: JSON) -> type[Request[Any]]:
@@ -163,12 +177,15 @@ def _with_logprobs(fields: JSON) -> JSON:
     return rest
 
 
-def _unknown(name: str, known: set[str]) -> str:
+def _unknown(name: str, kind: type[Request[Any]], known: set[str]) -> str:
     from lamella._checked_tables import close_to
 
-    words = {*known, *_OURS, *_RENAMED}
-    offer = close_to(name, words) or "What only one provider knows goes into 'extra'."
-    return f"has a field {name!r}, which there is not. {offer.rstrip('.')}"
+    others = {field.name for other in _OPERATIONS.values() for field in attrs.fields(other)}
+    if name in (others - _NOT_GIVEN) | set(_RENAMED):
+        return f"has a field {name!r}, which there is not in {kind.operation!r}"
+    words = {*known, *_OURS, *[word for word, field in _RENAMED.items() if field in known]}
+    offer = f"{close_to(name, words)} What only one provider knows goes into 'extra'".strip()
+    return f"has a field {name!r}, which there is not. {offer}"
 
 
 # --- words of our own ----------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from lamella import (
     QuotaError,
 )
 from lamella._repeatable import deterministic, stateless
-from lamella_middlewares.cache._control import LAYER, CacheControl
+from lamella_middlewares.cache._control import LAYER, WarmingUp
 from lamella_middlewares.cache._warm_answers import LineError
 from lamella_middlewares.cache._warm_file import LARGEST, Lines
 from lamella_middlewares.cache._warm_lines import WarmLine, read_line
@@ -165,7 +165,7 @@ class _Run:
             raise LineError(msg)
 
     def _controlled(self, line: WarmLine) -> Any:
-        control = CacheControl(
+        control = WarmingUp(
             mode="refresh" if self._refresh else "use",
             always=line.always,
             ttl=line.ttl,

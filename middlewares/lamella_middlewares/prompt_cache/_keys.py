@@ -46,7 +46,10 @@ def cache_key(request: ChatRequest, kind: Kind | KeyOf | None) -> str | None:
         if not isinstance(made, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             msg = f"PromptCache(key=...) gave a {type(made).__name__} for a request."
             raise MisuseError(msg, hint="Return text, or None for no key.", layer="prompt_cache")
-    kept = encode([context.tenant, kind if isinstance(kind, str) else None, made])
+    if isinstance(made, str):
+        made = _bytes(made)
+    tenant = None if context.tenant is None else _bytes(context.tenant)
+    kept = encode([tenant, kind if isinstance(kind, str) else None, made])
     return hashlib.sha256(kept, usedforsecurity=False).hexdigest()[:32]
 
 
@@ -63,4 +66,12 @@ def _beginning(request: ChatRequest) -> list[object]:
                 texts.append(message.text)
             break
         texts.append(message.text)
-    return [names, [[len(text), text[:_LOOKED_AT]] for text in texts]]
+    return [
+        [_bytes(name) for name in names],
+        [[len(text), _bytes(text[:_LOOKED_AT])] for text in texts],
+    ]
+
+
+def _bytes(text: str) -> bytes:
+    """Any text, also what is no Unicode: the transport refuses that, without showing any of it."""
+    return text.encode("utf-8", "surrogatepass")

@@ -80,10 +80,12 @@ class Length:
     def _other(self, part: Any) -> None:
         if part.type == "image":
             self._left -= SMALL_IMAGE_TOKENS if part.detail == "low" else IMAGE_TOKENS
+        elif part.type in {"file", "audio"} and part.data is None:
+            self._left = 0  # it is somewhere else, and may be long
         elif part.type == "file":
-            self._left -= len(part.data or b"") // FILE_BYTES
+            self._left -= len(part.data) // FILE_BYTES
         elif part.type == "audio":
-            self._left -= len(part.data or b"") // AUDIO_BYTES
+            self._left -= len(part.data) // AUDIO_BYTES
         elif isinstance(part, Opaque):
             self._left -= _written(part.data) // CHARACTERS
         else:

@@ -195,7 +195,8 @@ def _holder(parts: Sequence[Part], target: PromptCaching) -> int | None:
             if part.text and not part.text.isspace():  # providers refuse a mark on nothing
                 return index
         elif isinstance(part, ToolResult):
-            if not target.texts_only or _holder(part.content, target) is not None:
+            inside = target.texts_only
+            if target.results and (not inside or _holder(part.content, target) is not None):
                 return index
         elif part.type in {"image", "file"} and not target.texts_only:
             return index
@@ -214,7 +215,8 @@ def _timed(
 ) -> dict[Place, str]:
     """Places with lifetimes, none longer than one before it, which providers refuse."""
     begin = _instructions(request.messages)
-    short_from = min([place for place, life in given if life == SHORT], default=(_END, 1))
+    shorts = [_read_at(request, place, begin) for place, life in given if life == SHORT]
+    short_from = min(shorts, default=(_END, 1))
     long_until = max([place for place, life in given if life == LONG], default=(-1, 0))
     found: dict[Place, str] = {}
     for place in places:
@@ -225,6 +227,13 @@ def _timed(
         if life == LONG or place > long_until:
             found[place] = life
     return found
+
+
+def _read_at(request: ChatRequest, place: Place, begin: int) -> Place:
+    """Where a mark may be read at the earliest: many models get all instructions first."""
+    kind, index = place
+    late = kind == _MESSAGES and index >= begin and request.messages[index].role in _SYSTEM
+    return (_MESSAGES, begin - 1) if late else place
 
 
 def _long_enough(request: ChatRequest, places: Iterable[Place], minimum: int) -> list[Place]:

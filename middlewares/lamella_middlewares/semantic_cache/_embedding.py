@@ -15,7 +15,9 @@ from lamella import (
     EmbeddingRequest,
     EmbeddingResponse,
     Handler,
+    Outcome,
     PartHealth,
+    RefusedError,
     Request,
     Target,
 )
@@ -70,20 +72,27 @@ class Embedder:
         began = self._monotonic()
         bound = min(seconds, max(context.left(), 0.0) / 2)
         why = f"not over in {bound:g} s"
+        hurried = bound < seconds
+        tells = not hurried  # whether it says something of the embedder, and not of the caller only
         with anyio.move_on_after(bound):
             try:
-                response = await send(_asked(request, text), target, call_next)
-                vector = _one(await response.collect())
+                asked = _asked(request, text)
+                vector = _one(await (await send(asked, target, call_next)).collect())
             except Exception as error:
                 if isinstance(error, DeadlineExceeded | ClosedError) and _is_over(request):
                     raise  # the call is over, and not only the embedding
                 why = type(error).__name__
+                refused = isinstance(error, RefusedError)  # by a layer: the caller's limits, say
+                tells = not refused and not (hurried and isinstance(error, DeadlineExceeded))
             else:
                 if vector is not None:
                     self._answered()
+                    if _by_another(asked):
+                        return None, "another one stood in"
                     return vector, ""
-                why = "it gave no vector"
-        self._failed(began, why)
+                why, tells = "it gave no vector", True
+        if tells:
+            self._failed(began, why)
         return None, why
 
     def health(self) -> PartHealth:
@@ -126,6 +135,15 @@ def _one(response: EmbeddingResponse) -> Sequence[float] | None:
     largest = max(map(abs, vectors[0]))
     finite = all(map(math.isfinite, vectors[0]))
     return vectors[0] if finite and largest > 0 else None
+
+
+def _by_another(asked: Request[Any]) -> bool:
+    """Whether the vector is a substitute's: those of two models are not comparable."""
+    context = asked.context
+    return any(
+        attempt.substitute and attempt.outcome is Outcome.COMPLETE
+        for attempt in context.trace.of_turn(context.bound)
+    )
 
 
 def _is_over(request: Request[Any]) -> bool:

@@ -26,6 +26,7 @@ from lamella_middlewares.semantic_cache._fact_words import (
 )
 
 _NUMBER: Final = re.compile(
+    r"(?=[-−+$€£¥₹\d])"  # which most places are not, so that they are passed soon
     r"(?:(?<!\w)([-−+]))?([$€£¥₹]\s?)?(\d+(?:[.,:]\d+)*)(?:\s?(%|‰|°))?([^\W\d_]{1,12})?"
 )
 _GROUPED: Final = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
@@ -38,6 +39,7 @@ _SIGN: Final = re.compile(
     r"(?<=[\s\d)])[<>=≤≥≠≈~^|&×÷*+]+(?=[\s\w(]|$)|(?<=\w)[<>=≤≥≠≈^|&×÷*+]+(?=[\w(])"
     r"|(?<=\w)[<>=≤≥≠≈×÷]+(?=\s)"
 )
+_SIGNS: Final = frozenset("<>=≤≥≠≈~^|&×÷*+")
 _WORD: Final = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _NUMBER_WORD: Final = re.compile(rf"\b(?:{'|'.join(NUMBER_WORDS)})\b", re.IGNORECASE)
 _EDGES: Final = ".,;:!?()[]{}\"'`“”„‘’«»…¿¡*$€£¥₹%"
@@ -47,6 +49,7 @@ _EITHER_OF: Final = {
     word: [words for words in EITHER_OR if word in words] for words in EITHER_OR for word in words
 }
 _EITHER: Final = frozenset(_EITHER_OF)
+_MANY_QUOTED: Final = 16
 _ORDINALS: Final = frozenset({"st", "nd", "rd", "th"})
 
 
@@ -82,9 +85,11 @@ def different_facts(one: str, other: str) -> str:
         `"placeholders"`, `"numbers"`, `"quotes"`, `"names"`, `"negations"`, `"signs"`,
         `"opposites"`, or nothing.
     """
-    if one == other:
-        return ""
-    first, second = facts_of(one), facts_of(other)
+    return "" if one == other else difference(facts_of(one), facts_of(other))
+
+
+def difference(first: Facts, second: Facts) -> str:
+    """Likewise of two texts whose facts are known."""
     if first.placeholders != second.placeholders:
         return "placeholders"
     if first.numbers != second.numbers:
@@ -114,7 +119,7 @@ def facts_of(text: str) -> Facts:
         quoted=tuple([_line(next(filter(None, found))) for found in _QUOTED.findall(text)]),
         named=frozenset(_named(text)),
         negations=_negations(plain, folded),
-        signs=tuple(_SIGN.findall(text)),
+        signs=() if _SIGNS.isdisjoint(text) else tuple(_SIGN.findall(text)),
         words=frozenset((*odd, *plain)),
         whole=f" {_line(folded)} ",
     )
@@ -182,10 +187,17 @@ def _negations(words: list[str], folded: str) -> int:
 
 
 def _quotes(one: Facts, other: Facts) -> bool:
-    """Whether what the one quotes is in the other, quoted or not."""
+    """Whether what the one quotes is in the other, quoted or not.
+
+    Of texts that quote a lot, the quotations are compared among themselves: looking for each of
+    them in all of the other text would take long.
+    """
+    quoted = {quoted.casefold() for quoted in one.quoted}
+    if len(quoted) > _MANY_QUOTED:
+        return quoted <= {quoted.casefold() for quoted in other.quoted}
     return all(
-        re.search(rf"(?<!\w){re.escape(quoted.casefold())}(?!\w)", other.whole) is not None
-        for quoted in one.quoted
+        text in other.whole and re.search(rf"(?<!\w){re.escape(text)}(?!\w)", other.whole)
+        for text in quoted
     )
 
 

@@ -14,7 +14,6 @@ from lamella import (
     ChatResponse,
     Context,
     Handler,
-    MisuseError,
     Packing,
     PartHealth,
     Pipeline,
@@ -24,12 +23,13 @@ from lamella import (
     inside,
     middleware,
 )
-from lamella._fingerprints import fingerprint
-from lamella._kept_answers import CacheStats, KeptAnswers, kept_answers
+from lamella._fingerprints import transport_inside
+from lamella._kept_answers import CacheStats, KeptAnswers, kept_answers, refuse_unsigned
 from lamella._options import flag, optional_seconds, seconds, span, span_or_none, whole
 from lamella._ownership import release, use
 from lamella._ports import default_ports
 from lamella._repeatable import deterministic, stateless
+from lamella._tenants import must_choose, tenant_of
 from lamella._warm import Warm
 from lamella_middlewares.semantic_cache import _choices
 from lamella_middlewares.semantic_cache._control import LAYER, SemanticControl, control_of
@@ -58,7 +58,7 @@ _warm: Final = Warm(_numpy)
 def _decisive(layer: Any) -> tuple[Any, ...]:
     """What makes vectors comparable: who embeds, and as what."""
     target: Target = layer.targets[0]
-    return (fingerprint(target.transport), dict(target.changes))
+    return (transport_inside(target.transport).digest, dict(target.changes))
 
 
 @middleware(
@@ -225,16 +225,7 @@ class SemanticCache:
         return await call_next(request)
 
     def _tenant_of(self, context: Context) -> str:
-        tenant = self.tenant if context.tenant is None else context.tenant
-        if tenant is None:
-            raise MisuseError(
-                "SemanticCache was given a request that names no tenant, so that nobody can say "
-                "who may have its answer.",
-                hint="Say whose it is with Context(tenant=...), or have all that name none share "
-                'their answers with SemanticCache(tenant="shared").',
-                layer=LAYER,
-            )
-        return tenant
+        return tenant_of(context, self.tenant, LAYER, "SemanticCache")
 
     # --- what it works with ------------------------------------------------------------------
 
@@ -253,7 +244,7 @@ class SemanticCache:
 
     def _embedder(self, ports: Ports) -> Embedder:
         name = self.targets[0].name
-        home = (self.namespace or "shared", LAYER, "embedder", name)
+        home = (self.namespace or "shared", LAYER, "embedder", name, self._decisive[0])
         return ports.stores.local.get(home, lambda: Embedder(name, ports.monotonic))
 
     # --- acting by hand ----------------------------------------------------------------------
@@ -280,16 +271,11 @@ class SemanticCache:
             How many that were.
 
         Raises:
-            MisuseError: If neither is given.
+            MisuseError: If neither is given, or one is no text, or empty.
             StoreUnavailableError: If the store, or the index, does not answer: then some may be
                 left.
         """
-        if tenant is None and tag is None:
-            raise MisuseError(
-                "SemanticCache.purge was given neither a tenant nor a tag.",
-                hint="Give one, or both; `clear` forgets all.",
-                layer=LAYER,
-            )
+        must_choose(LAYER, "SemanticCache", tenant=tenant, tag=tag)
         return await self._forget(pipeline, tenant, tag)
 
     async def clear(self, pipeline: Pipeline) -> int:
@@ -308,9 +294,7 @@ class SemanticCache:
         count = await kept.purge(tenant=tenant, tag=tag)
         unused = self.index is None and not _warm.done
         if tag is None and not unused:  # of tags the index knows nothing: it finds what is gone
-            prefix = kept.address(tenant or "", "")
-            prefix = prefix if tenant is not None else f"{prefix.rsplit(':', 2)[0]}:"
-            await self._shelf(pipeline.ports).purge(prefix)
+            await self._shelf(pipeline.ports).purge(kept.prefix(tenant))
         return count
 
     def health(self, ports: Ports | None = None) -> PartHealth:
@@ -319,6 +303,8 @@ class SemanticCache:
 
     def __attrs_post_init__(self) -> None:
         """Count the layers that use a store of their own: it closes with the last of them."""
+        if self.store is not None:
+            refuse_unsigned(LAYER, self.store, self.packing)
         for one in (self.store, self.index):
             if one is not None:
                 use(one, self)

@@ -3,15 +3,19 @@
 Where the index is in memory and the store is not, the index is a mirror of the store: what was kept
 by an earlier process, or is kept by others, is read from there. It is done partition by partition,
 when one is asked about, in the background.
+
+Vectors of different lengths are in partitions of their own in the index, so that an embedder that
+changes its mind finds nothing of what it said before, and loses nothing of it either.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -27,7 +31,10 @@ from lamella import (
 )
 from lamella._fork_locks import fork_safe_lock
 from lamella._kept_answers import KeptAnswers
-from lamella_middlewares.semantic_cache._entries import unpacked_vector, without_question
+
+T = TypeVar("T")
+
+logger = logging.getLogger("lamella")
 
 EVERY: Final = 5.0
 """Seconds after which what others have kept is looked for again, in a partition that is in use."""
@@ -44,19 +51,27 @@ _CHUNK: Final = 32  # answers that are read before others have their turn
 _STUCK: Final = 120.0  # seconds after which a look counts as dead: its loop has ended
 
 
+@attrs.frozen
+class _Known:
+    """A vector that the index has: when it expires, and how many coordinates it has."""
+
+    until: float
+    length: int
+
+
 @attrs.define(eq=False)
 class _Part:
     """What of the store is known of one partition.
 
     Attributes:
-        keys: The addresses that the index has, and when each expires.
+        keys: What the index has, by address.
         due: When to look again.
         busy: Since when somebody looks; None while nobody does.
         seen: Whether somebody has looked.
         waiting: Who waits for the first look.
     """
 
-    keys: dict[str, float] = attrs.field(factory=dict[str, float])
+    keys: dict[str, _Known] = attrs.field(factory=dict[str, _Known])
     due: float = -math.inf
     busy: float | None = None
     seen: bool = False
@@ -90,6 +105,8 @@ class Shelf:
     Attributes:
         index: The vectors.
         near: Whether nobody ever waits for the store.
+        own: Whether the index knows only what this process has put there; what another one says is
+            to be checked.
         mirrors: Whether the index is to hold what is in the store.
     """
 
@@ -99,7 +116,8 @@ class Shelf:
         self.index = index
         self._given = given
         self.near = near
-        self.mirrors = not near and bool(getattr(index, "instant", False))
+        self.own = bool(getattr(index, "instant", False))
+        self.mirrors = self.own and not near
         self._monotonic = monotonic
         self._lock = fork_safe_lock()
         self._parts: OrderedDict[str, _Part] = OrderedDict()  # the longest unused first
@@ -113,14 +131,12 @@ class Shelf:
         """The nearest of a partition, under the addresses of their answers.
 
         Raises:
-            StoreUnavailableError: If the index does not answer.
+            StoreUnavailableError: If the index does not answer, or fails.
         """
-        try:
-            return await self.index.nearest(partition, vector, count=count, at_least=at_least)
-        except ValueError:
-            # Another embedder has been here, whose vectors have another length.
-            await self.purge(partition)
-            return ()
+        place = _place(partition, len(vector))
+        return await self._asked(
+            lambda: self.index.nearest(place, vector, count=count, at_least=at_least)
+        )
 
     async def add(
         self, partition: str, address: str, vector: Sequence[float], *, ttl: float | None
@@ -128,33 +144,50 @@ class Shelf:
         """Keep a vector.
 
         Raises:
-            StoreUnavailableError: If the index does not answer.
-            ValueError: If it cannot be compared with those that are there.
+            StoreUnavailableError: If the index does not answer, or does not take it.
         """
-        await self.index.add(partition, address, vector, ttl=ttl)
+        length = len(vector)
+        place = _place(partition, length)
+        await self._asked(lambda: self.index.add(place, address, vector, ttl=ttl))
         if self.mirrors:
             until = math.inf if ttl is None else self._monotonic() + ttl
             with self._lock:
-                self._know(self._part(partition), address, until)
+                known = self._know(self._part(partition), address, _Known(until, length))
+            if known is not None and known.length != length:
+                await self._drop(_place(partition, known.length), address)
 
-    async def remove(self, partition: str, address: str) -> None:
-        """Forget a vector whose answer is gone."""
+    async def remove(self, partition: str, address: str, length: int) -> None:
+        """Forget a vector of so many coordinates, whose answer is gone."""
         if self.mirrors:
             with self._lock:
                 self._unknow(self._part(partition), address)
-        with suppress(StoreUnavailableError):  # it is found again, and found to be gone
-            await self.index.remove(partition, address)
+        await self._drop(_place(partition, length), address)
 
     async def purge(self, prefix: str) -> None:
         """Forget all vectors of the partitions that begin so.
 
         Raises:
-            StoreUnavailableError: If the index does not answer.
+            StoreUnavailableError: If the index does not answer, or fails.
         """
         with self._lock:
             for name in [name for name in self._parts if name.startswith(prefix)]:
                 self._keys -= len(self._parts.pop(name).keys)
-        await self.index.purge(prefix=prefix)
+        await self._asked(lambda: self.index.purge(prefix=prefix))
+
+    async def _drop(self, place: str, address: str) -> None:
+        with suppress(StoreUnavailableError):  # it is found again, and found to be gone
+            await self._asked(lambda: self.index.remove(place, address))
+
+    async def _asked(self, operation: Callable[[], Awaitable[T]]) -> T:
+        """What the index answers; whatever is wrong with it, it does not answer."""
+        try:
+            return await operation()
+        except StoreUnavailableError:  # its guard has said so already
+            raise
+        except Exception as error:
+            _complain(self.index, error)
+            kind = type(error).__name__
+        raise StoreUnavailableError(f"The vector index failed ({kind}).")
 
     # --- mirroring ---------------------------------------------------------------------------
 
@@ -213,15 +246,21 @@ class Shelf:
         found: dict[str, float] = {}
         complete = True
         async for info in where.kept.infos(tenant=where.tenant, tag=where.tag):
+            if not within(info.key, partition):
+                continue  # a caller's own tag is the same word
             found[info.key] = math.inf if info.expires_in is None else now + info.expires_in
             if len(found) >= _MOST_KEYS:
                 complete = False
                 break
         if complete:
             for address in before.keys() - found.keys():
-                await self.remove(partition, address)
+                await self.remove(partition, address, before[address].length)
         # What was kept anew has the same vector, and lives longer.
-        new = [key for key, until in found.items() if until > before.get(key, -math.inf) + 1]
+        new = [
+            address
+            for address, until in found.items()
+            if address not in before or until > before[address].until + 1
+        ]
         for start in range(0, len(new), _CHUNK):
             await self._take(partition, new[start : start + _CHUNK], found, where.kept)
             await anyio.lowlevel.checkpoint()
@@ -234,12 +273,11 @@ class Shelf:
         kept: KeptAnswers,
     ) -> None:
         for address, found in (await kept.get_many(addresses)).items():
-            entry = None if found.answer is None else without_question(found.answer)
-            if entry is None:
+            vector = () if found.answer is None else found.answer.vector
+            if not vector:
                 continue
             ttl = until[address] - self._monotonic()
-            with suppress(ValueError):  # another embedder's, of another length; or damaged
-                vector = unpacked_vector(entry[2])
+            with suppress(StoreUnavailableError):  # it is damaged
                 await self.add(partition, address, vector, ttl=None if ttl == math.inf else ttl)
 
     def _over(self, part: _Part, began: float) -> None:
@@ -264,9 +302,34 @@ class Shelf:
             self._parts.move_to_end(partition)
         return part
 
-    def _know(self, part: _Part, address: str, until: float) -> None:
-        self._keys += address not in part.keys
-        part.keys[address] = until
+    def _know(self, part: _Part, address: str, known: _Known) -> _Known | None:
+        """Remember what the index has; what it had there before."""
+        before = part.keys.get(address)
+        self._keys += before is None
+        part.keys[address] = known
+        return before
 
     def _unknow(self, part: _Part, address: str) -> None:
         self._keys -= part.keys.pop(address, None) is not None
+
+
+def within(address: str, partition: str) -> bool:
+    """Whether an answer belongs to a partition: an index or a tag that says so may be wrong."""
+    return address.startswith(f"{partition}-")
+
+
+def _place(partition: str, length: int) -> str:
+    """Where the index has the vectors of one length."""
+    return f"{partition}:{length}"
+
+
+def _complain(index: object, error: Exception) -> None:
+    """Say once of each kind of index and error; not what it says, which may quote what it got."""
+    said = type(getattr(index, "index", index)).__name__, type(error).__name__
+    if said not in _said and len(_said) < _MOST_SAID:
+        _said.add(said)
+        logger.warning("The vector index %s failed (%s): nothing similar is found there.", *said)
+
+
+_said: set[tuple[str, str]] = set()
+_MOST_SAID: Final = 100

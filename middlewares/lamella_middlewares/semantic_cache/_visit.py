@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -13,9 +12,7 @@ from lamella import (
     CacheMissError,
     ChatRequest,
     ChatResponse,
-    ClosedError,
     Context,
-    DeadlineExceeded,
     Handler,
     Money,
     Near,
@@ -25,19 +22,14 @@ from lamella import (
     ending,
 )
 from lamella._answer_codec import KeptAnswer, merged
-from lamella._kept_answers import KeptAnswers, replayed, why_not_kept
+from lamella._kept_answers import Found, KeptAnswers, replayed, why_not_kept
 from lamella._responses import NO_HEAD
 from lamella_middlewares.semantic_cache._control import LAYER, SemanticControl
 from lamella_middlewares.semantic_cache._embedding import Embedder
-from lamella_middlewares.semantic_cache._entries import (
-    packed_vector,
-    with_question,
-    without_question,
-)
-from lamella_middlewares.semantic_cache._facts import different_facts
+from lamella_middlewares.semantic_cache._directions import direction, likeness
+from lamella_middlewares.semantic_cache._judging import JITTER, Judge
 from lamella_middlewares.semantic_cache._question import Question
-from lamella_middlewares.semantic_cache._records import Similar
-from lamella_middlewares.semantic_cache._shelf import Shelf, Where
+from lamella_middlewares.semantic_cache._shelf import Shelf, Where, within
 
 if TYPE_CHECKING:
     from lamella import Ending
@@ -47,9 +39,6 @@ T = TypeVar("T")
 
 CANDIDATES: Final = 3
 """How many similar questions are looked at: the nearest may differ in a fact, and the next not."""
-
-JITTER: Final = 0.1
-"""By how much of itself the time to live of each answer is longer or shorter, by chance."""
 
 PUT_SECONDS: Final = 0.9
 """What keeping an answer may take: less than the core gives to what is told of an ending."""
@@ -71,8 +60,9 @@ class Visit:
     """
 
     __slots__ = (
-        "_address", "_call_next", "_context", "_control", "_counted", "_head", "_kept", "_layer",
-        "_partition", "_question", "_request", "_shelf", "_storing", "_tags", "_tenant", "_vector",
+        "_address", "_call_next", "_context", "_control", "_counted", "_head", "_judge", "_kept",
+        "_layer", "_partition", "_question", "_request", "_shelf", "_storing", "_tags", "_tenant",
+        "_vector",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what a call is made of
@@ -103,6 +93,7 @@ class Visit:
         self._storing = control.mode != "no_store"
         self._counted = False
         self._head = NO_HEAD
+        self._judge = Judge(layer, request, question.text, control)
         self._vector: Sequence[float] = ()
 
     async def answer(self, embedder: Embedder) -> ChatResponse:
@@ -146,87 +137,55 @@ class Visit:
         await self._shelf.ready(self._context, self._partition)
         at_least = max(self._layer.threshold, self._control.threshold or 0.0)
         try:
-            near = await self._shelf.nearest(
-                self._partition, vector, count=CANDIDATES, at_least=at_least
-            )
+            near = await self._nearest(vector, at_least)
         except StoreUnavailableError:
             self._storing = False  # what is out costs one wait, not two
             return "unavailable"
         why = "nothing similar"
         for one in near:
-            found = await self._waited(partial(self._kept.get, one.key))
-            entry = None if found.answer is None else without_question(found.answer)
-            if entry is None:
-                why = found.why or "foreign"
+            found = Found(None, "foreign")
+            if within(one.key, self._partition):
+                found = await self._waited(partial(self._kept.get, one.key), near=self._shelf.near)
                 self._counted = self._counted or found.answer is None
+            answer = found.answer
+            if answer is None or not answer.question:
+                why = found.why or "foreign"
                 if why == "unavailable":
                     self._storing = False
                     return why
-                await self._shelf.remove(self._partition, one.key)
+                await self._shelf.remove(self._partition, one.key, len(vector))
                 continue
-            answer, question, _ = entry
-            why = self._too_old(answer) or await self._refused(one, answer, question)
+            similarity = self._similarity(one, answer)
+            why = self._judge.too_old(answer)
+            if not why and one.key != self._address:  # that is the very same question
+                why = await self._refused(answer, similarity, at_least)
             if not why:
-                return self._hit(answer, one.similarity)
+                return self._hit(answer, similarity)
         return why
 
-    def _too_old(self, answer: KeptAnswer) -> str:
-        age, limit = answer.age, self._control.max_age
-        if limit is not None and age > cast("float", limit):
-            return "too old for the request"
-        ttl = cast(
-            "float | None", self._layer.ttl if self._control.ttl is None else self._control.ttl
+    async def _nearest(self, vector: Sequence[float], at_least: float) -> Sequence[Near]:
+        ask = partial(
+            self._shelf.nearest, self._partition, vector, count=CANDIDATES, at_least=at_least
         )
-        if not answer.fresh or (ttl is not None and age >= ttl * (1 + JITTER)):
-            return "expired"
-        return ""
+        return await self._waited(ask, near=self._shelf.own)
 
-    async def _refused(self, near: Near, answer: KeptAnswer, question: str) -> str:
-        """Why the answer to a similar question is none to this; empty if it is one."""
-        if near.key == self._address:
-            return ""  # it is the same question
-        by = different_facts(question, self._question.text) if self._layer.facts else ""
-        why = f"different {by}" if by else ""
-        if not why and self._layer.verify is not None:
-            text = self._request.answer(answer.events).text
-            shown = Similar(self._question.text, question, text, near.similarity, answer.age)
-            why = await self._unverified(shown)
+    def _similarity(self, one: Near, answer: KeptAnswer) -> float:
+        """How near a question is: an index that others can write to may say what it likes."""
+        if self._shelf.own:
+            return one.similarity
+        return likeness(direction(self._vector), answer.vector)
+
+    async def _refused(self, answer: KeptAnswer, similarity: float, at_least: float) -> str:
+        """Why the answer to another question is none to this; empty if it is one."""
+        if not similarity >= at_least:  # nor nan
+            return "nothing similar"
+        why = await self._judge.refused(answer, similarity)
         if why:
-            self._context.note(
-                LAYER, "semantic_cache.rejected", why=why, similarity=near.similarity
-            )
+            self._context.note(LAYER, "semantic_cache.rejected", why=why, similarity=similarity)
         return why
 
-    async def _unverified(self, shown: Similar) -> str:
-        """Why the caller's own check does not let an answer pass; what fails does not."""
-        verify: Any = self._layer.verify
-        bound = min(cast("float", self._layer.timeout), max(self._context.left(), 0.0) / 2)
-        with anyio.move_on_after(bound):
-            try:
-                said = verify(self._request, shown)
-                if inspect.isawaitable(said):
-                    said = await self._awaited(said)
-            except Exception as error:
-                if isinstance(error, DeadlineExceeded | ClosedError) and self._over():
-                    raise  # the call is over, and not only the check
-                return f"verify failed: {type(error).__name__}"
-            if said is True:
-                return ""
-            return "verify" if said is False else f"verify gave {type(said).__name__}"
-        return "verify took too long"
-
-    async def _awaited(self, said: Awaitable[Any]) -> Any:
-        try:
-            return await self._context.wait(lambda: said, what="verifying an answer")
-        finally:
-            if isinstance(said, Coroutine):
-                said.close()  # that of a call which was over before it could begin
-
-    def _over(self) -> bool:
-        return self._context.call.closing or self._context.left() <= 0
-
-    async def _waited(self, function: Callable[[], Awaitable[T]]) -> T:
-        if self._shelf.near:
+    async def _waited(self, function: Callable[[], Awaitable[T]], *, near: bool) -> T:
+        if near:
             return await function()
         return await self._context.wait(function, what="looking into the cache")
 
@@ -259,6 +218,7 @@ class Visit:
         )
         if not why:
             return self._put(end)
+        self._kept.tally.not_stored(why)
         self._context.note(LAYER, "semantic_cache.not_stored", why=why)
         return None
 
@@ -273,7 +233,9 @@ class Visit:
             self._context.note(LAYER, "semantic_cache.stored", fresh_for=fresh_for)
 
     def _entry(self, end: Ending, fresh_for: float | None) -> KeptAnswer:
-        answer = KeptAnswer(
+        # One process's memory keeps the vectors by itself.
+        vector = () if self._shelf.own and self._shelf.near else direction(self._vector)
+        return KeptAnswer(
             events=merged(end.events),
             head=self._head,
             operation=self._request.operation,
@@ -282,9 +244,9 @@ class Visit:
             tags=self._tags | {self._question.partition},
             fresh_for=fresh_for,
             cost=self._cost(),
+            question=self._question.text,
+            vector=vector,
         )
-        vector = packed_vector(self._vector) if self._shelf.mirrors else b""
-        return with_question(answer, self._question.text, vector)
 
     async def _stored(self, entry: KeptAnswer, ttl: float | None) -> str:
         why = await self._kept.put(self._address, entry, ttl=ttl)
@@ -294,18 +256,10 @@ class Visit:
             await self._shelf.add(self._partition, self._address, self._vector, ttl=ttl)
         except StoreUnavailableError:
             return "index unavailable"
-        except ValueError:
-            return "not comparable with what is there"
         return ""
 
-    def _ttl(self) -> float | None:
-        own = self._control.ttl
-        return cast("float | None", self._layer.ttl if own is None else own)
-
     def _fresh_for(self) -> float | None:
-        ttl = cast(
-            "float | None", self._layer.ttl if self._control.ttl is None else self._control.ttl
-        )
+        ttl = self._judge.ttl
         if ttl is None:
             return None
         return ttl * (1 + JITTER * (2 * self._context.ports.random.random() - 1))

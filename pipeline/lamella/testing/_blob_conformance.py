@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -183,7 +184,7 @@ async def _concurrent_tagged(store: BlobStore) -> None:
 
 @_rules.rule("A time to live of 0 or less leaves nothing under the key.")
 async def _expired_already(store: BlobStore) -> None:
-    for ttl in (0.0, -1.0):
+    for ttl in (0.0, -1.0, -math.inf):
         await store.put("key", b"old")
         await store.put("key", b"new", ttl=ttl)
         expect(await store.get("key"), None, f"get after put with ttl {ttl!r}")

@@ -27,6 +27,7 @@ from lamella.transports._azure_address import (
     AzureBackup,
     Deployments,
     Form,
+    form_of,
     key_of,
     locator,
     root_of,
@@ -165,13 +166,14 @@ class AzureOpenAI(HTTPTransport):
             raise _as_a_whole(error, outcome) from error.__cause__
 
     async def prompt_caching(self, request: Request[Any]) -> PromptCaching | None:
-        """What the prompt caches of its resources take, which are all alike.
+        """What the prompt caches of all of its resources take, as any of them may answer.
 
         Raises:
             LamellaError: What is missing or wrong, as when the request were sent.
         """
         places = self._places or self._open_all(request.context.ports.thread)
-        return places[0].prompt_caching(request)
+        first, *others = [place.prompt_caching(request) for place in places]
+        return first if all(other == first for other in others) else None
 
     async def health(self) -> PartHealth:
         """Whether any of the resources can be reached and takes its key. Never raises."""
@@ -271,6 +273,8 @@ class AzureOpenAI(HTTPTransport):
         name = resource.name or f"{self.name}-backup{index}"
         root = root_of(resource)
         row = attrs.evolve(find_endpoint("azure-ai"), name=name)
+        if form_of(resource) != "v1":  # a dated version refuses fields that are younger
+            row = attrs.evolve(row, cache_keys=False)
         locate = locator(resource, root)
         header, key = key_of(resource, root, name)
         return Place(

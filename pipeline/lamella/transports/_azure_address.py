@@ -122,10 +122,7 @@ def locator(place: AzureBackup, root: str) -> Callable[[str, str], str]:
     Raises:
         ConfigurationError: If the deployment form has no API version.
     """
-    version = place.api_version
-    if version is None and place.form != "v1":
-        version = os.environ.get("OPENAI_API_VERSION") or None
-    form = place.form or ("v1" if version is None else "deployment")
+    version, form = _version(place), form_of(place)
     query = "" if version is None else "?" + urlencode({"api-version": version})
     if form == "v1":
         return lambda path, _: f"{root}/openai/v1{path}{query}"
@@ -139,6 +136,17 @@ def locator(place: AzureBackup, root: str) -> Callable[[str, str], str]:
         return f"{root}/openai{inside}{path}{query}"
 
     return locate
+
+
+def form_of(place: AzureBackup) -> Form:
+    """The form of its URLs."""
+    return place.form or ("v1" if _version(place) is None else "deployment")
+
+
+def _version(place: AzureBackup) -> str | None:
+    if place.api_version is not None or place.form == "v1":
+        return place.api_version
+    return os.environ.get("OPENAI_API_VERSION") or None
 
 
 def wire_model(deployment: Deployments) -> Callable[[str], str] | None:

@@ -24,6 +24,7 @@ from lamella.transports._dialect import Dialect, DialectOptions
 from lamella.transports._exchange import Authorize
 from lamella.transports._headers import static_headers, user_agent
 from lamella.transports._http_transport import HTTPTransport, TransportOptions, key_header
+from lamella.transports._openai_caching import KNOWN
 from lamella.transports._openai_chat import OpenAIChat
 from lamella.transports._openai_embeddings import OpenAIEmbeddings
 from lamella.transports._openai_moderation import OpenAIModeration
@@ -171,7 +172,7 @@ class OpenAI(HTTPTransport):
             given=given,
             dialects=openai_dialects(self.name, self.api, _ALL_APIS if row is None else row.apis),
             model=self.model,
-            options=given.dialect or dialect_options(row, given),
+            options=given.dialect or dialect_options(self._row_at(base_url), given),
             card_provider=self.card_provider,
             rules=row,
             locate=lambda path, _: root + path,
@@ -179,6 +180,16 @@ class OpenAI(HTTPTransport):
             models_url=f"{root}/models",
             headers=static_headers(extra, agent=user_agent("openai")),
         )
+
+    def _row_at(self, base_url: str) -> Endpoint | None:
+        """The row, of which not all holds for a server that only OPENAI_BASE_URL names.
+
+        It may be anybody's, and a strict one refuses the fields for prompt caches.
+        """
+        row = self.endpoint
+        if row is None or row.name != "openai" or self._named or _is_openai(base_url):
+            return row
+        return attrs.evolve(row, cache_keys=False)
 
     def _where(self) -> str:
         try:
@@ -240,6 +251,7 @@ def dialect_options(endpoint: Endpoint | None, given: TransportOptions) -> Diale
     if endpoint is None:
         return DialectOptions(send_user=given.send_user, refuse_foreign=given.refuse_foreign)
     fields = endpoint.reasoning_fields
+    named = endpoint.card_provider is not None  # else its models may be anybody's
     return DialectOptions(
         max_tokens_name=endpoint.max_tokens_name,
         stream_usage=endpoint.stream_usage,
@@ -248,7 +260,7 @@ def dialect_options(endpoint: Endpoint | None, given: TransportOptions) -> Diale
         quirks={
             "send_reasoning": endpoint.return_reasoning and bool(fields),
             "cache_marks": endpoint.cache_marks,
-            "cache_keys": endpoint.cache_keys,
+            "cache_keys": endpoint.cache_keys and (named or KNOWN),
         },
         send_user=given.send_user,
         refuse_foreign=given.refuse_foreign,

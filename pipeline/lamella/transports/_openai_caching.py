@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 KEY = "prompt_cache_key"
 RETENTION = "prompt_cache_retention"
 
+KNOWN = "known"
+"""The value of the quirk `cache_keys` of an endpoint that takes a key for the models that OpenAI
+made, and has others as well, whose servers refuse it: a key is for models whose cards say so."""
+
 _MARKS = 4
 """As many as Anthropic takes, which is where gateways pass them on to."""
 
@@ -27,12 +31,14 @@ def openai_caching(
     """What an endpoint's prompt cache takes; None for nothing.
 
     Args:
-        options: The endpoint's quirks: `cache_marks` and `cache_keys`.
+        options: The endpoint's quirks: `cache_marks`, and `cache_keys`, which may be `KNOWN`.
         card: The model's card; None without one.
         marks: Whether the API has a place for marks.
     """
     marked = marks and options.quirks.get("cache_marks", False)
     keyed = options.quirks.get("cache_keys", False)
+    if keyed == KNOWN:
+        keyed = card is not None and "prompt_cache" in card.capabilities
     if card is not None and card.capabilities and "prompt_cache" not in card.capabilities:
         return None
     if not marked and not keyed:

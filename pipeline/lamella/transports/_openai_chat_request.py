@@ -166,7 +166,7 @@ class _Writer:
         if message.name is not None:
             out["name"] = message.name
         if message.extra:
-            out.update(message.extra)
+            out.update(self._losses.own(message.extra, "Message"))
         return out
 
     def _tool(self, result: Part, out: JSON) -> None:

@@ -217,7 +217,7 @@ class _Writer:
         else:
             out = {"role": role, "content": [self._input(part) for part in parts]}
         if message.extra:
-            out.update(message.extra)
+            out.update(self._losses.own(message.extra, "Message"))
         return out
 
     def _input(self, part: Part) -> Any:
@@ -262,6 +262,7 @@ class _Writer:
 
     def _assistant(self, message: Message, items: list[Any]) -> None:
         content: list[Any] = []
+        extra = self._losses.own(message.extra, "Message")
         for part in message.parts:
             if isinstance(part, Text):
                 content.append({"type": "output_text", "text": part.text, **self._extra(part)})
@@ -272,9 +273,9 @@ class _Writer:
             else:
                 item = self._item(part)
                 if item is not None:
-                    _flush(content, message, items)
+                    _flush(content, extra, items)
                     items.append(item)
-        _flush(content, message, items)
+        _flush(content, extra, items)
 
     def _item(self, part: Part) -> Any:
         """The item of a part; None if it is left out."""
@@ -333,13 +334,13 @@ class _Writer:
         return unsupported(part, _WHERE, hint, provider=self._provider)
 
 
-def _flush(content: list[Any], message: Message, items: list[Any]) -> None:
+def _flush(content: list[Any], extra: Mapping[str, Any], items: list[Any]) -> None:
     """Close a run of text; one that is only text is written as a string, as users write it."""
     if not content:
         return
     texts = [item["text"] for item in content if item["type"] == "output_text" and len(item) == 2]
     said: Any = "".join(texts) if len(texts) == len(content) else list(content)
-    items.append({"role": "assistant", "content": said, **message.extra})
+    items.append({"role": "assistant", "content": said, **extra})
     content.clear()
 
 

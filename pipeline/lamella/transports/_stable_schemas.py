@@ -2,9 +2,9 @@
 
 Prompt caches compare bytes, and a schema that was put together in another order is another one to
 them. JSON says that the order of an object's names means nothing, so keywords go into one order
-here, and so do sets and named definitions. What a model can read something from stays as it was
-given: the order under `properties`, in which models think and answer, lists, and data such as
-`default`.
+here, and so do named definitions, and sets wherever they stand. What a model can read something
+from stays as it was given: the order under `properties`, in which models think and answer, lists,
+and data such as `default`.
 """
 
 from __future__ import annotations
@@ -48,8 +48,12 @@ def stable_schema(schema: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def in_order(given: Mapping[str, Any]) -> dict[str, Any]:
-    """An object with its names in the order of the alphabet, and nothing else changed."""
-    return {name: given[name] for name in sorted(given, key=str)}
+    """An object with its names, and sets in it, in the order of the alphabet; else as it was."""
+    names = sorted(given, key=str)
+    try:
+        return {name: _data(given[name]) for name in names}
+    except RecursionError:
+        return {name: given[name] for name in names}
 
 
 def _schema(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,8 +66,6 @@ def _rank(word: object) -> tuple[int, str]:
 
 
 def _value(word: str, value: Any) -> Any:
-    if isinstance(value, AbstractSet):
-        return sorted(value, key=str)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     if word in _SCHEMAS:
         return _one_or_more(value)
     if word == _PROPERTIES and isinstance(value, Mapping):
@@ -71,6 +73,18 @@ def _value(word: str, value: Any) -> Any:
     if word in _NAMED and isinstance(value, Mapping):
         named: Mapping[Any, Any] = value  # pyright: ignore[reportUnknownVariableType]
         return {name: _one_or_more(named[name]) for name in sorted(named, key=str)}
+    return _data(value)
+
+
+def _data(value: Any) -> Any:
+    """Data as they are, but for sets, which have another order in each process."""
+    if isinstance(value, AbstractSet):
+        items: list[Any] = [_data(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
+        return sorted(items, key=lambda item: (str(item), type(item).__name__))
+    if isinstance(value, Mapping):
+        return {name: _data(inner) for name, inner in value.items()}  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(value, list | tuple):
+        return [_data(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
     return value
 
 
@@ -79,4 +93,4 @@ def _one_or_more(value: Any) -> Any:
         return _schema(value)  # pyright: ignore[reportUnknownArgumentType]
     if isinstance(value, list | tuple):
         return [_one_or_more(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
-    return value
+    return _data(value)

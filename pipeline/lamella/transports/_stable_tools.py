@@ -27,7 +27,7 @@ Tools: TypeAlias = Sequence[Tool | Opaque]
 MOST_SETS: Final = 256
 """How many sets of tools are remembered in a process, for all APIs."""
 MOST_BYTES: Final = 4 * 1024 * 1024
-"""How many bytes those may have together."""
+"""How many bytes those may have together, as they were given and as they are written."""
 MOST_OF_A_SET: Final = 256 * 1024
 """A set with more is written anew each time."""
 
@@ -56,6 +56,7 @@ class _Written:
     items: list[Any]
     json: bytes
     losses: Losses
+    size: int
 
 
 class _Kept:
@@ -74,7 +75,7 @@ class _Kept:
             return found
 
     def keep(self, key: object, written: _Written) -> None:
-        size = len(written.json)
+        size = written.size
         if size > MOST_OF_A_SET:
             return
         with self._lock:
@@ -84,7 +85,7 @@ class _Kept:
             self._bytes += size
             while len(self._sets) > MOST_SETS or self._bytes > MOST_BYTES:
                 _, gone = self._sets.popitem(last=False)
-                self._bytes -= len(gone.json)
+                self._bytes -= gone.size
 
 
 _KEPT: Final = _Kept()
@@ -105,15 +106,22 @@ def written_tools(
         UnsupportedError: If `write` refuses one of them.
     """
     try:
-        key: object = (api, losses.settings, _ENCODER.encode(tools))
+        given = _ENCODER.encode(tools)
     except _UNKNOWN:
         return write(tools, losses)
+    key = (api, losses.settings, given)
     found = _KEPT.find(key)
     if found is None:
         apart = losses.apart()
-        json = _ENCODER.encode(write([settled(tool) for tool in tools], apart))
-        # Read again, so that nothing of it is the caller's, who may write into it.
-        found = _Written(_DECODER.decode(json), json, apart)
+        written = write([settled(tool) for tool in tools], apart)
+        try:
+            json = _ENCODER.encode(written)
+            # Read again, so that nothing of it is the caller's, who may write into it.
+            items = _DECODER.decode(json)
+        except _UNKNOWN:
+            losses.include(apart)
+            return written
+        found = _Written(items, json, apart, len(given) + len(json))
         _KEPT.keep(key, found)
     losses.include(found.losses)
     return WrittenTools(found.items, found.json)

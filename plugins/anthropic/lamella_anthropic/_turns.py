@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from lamella._messages import Message
+from lamella._parts import JSONObject
+from lamella._prompt_caching import CACHE_MARK
 from lamella.transports._dialect import JSON
 from lamella.transports._losses import Losses
 from lamella.transports._wire_parts import unsupported
@@ -55,7 +57,9 @@ class Conversation:
         seen = False
         for message in messages:
             if message.role in _SYSTEM and not seen:
-                self._add_system(self._write.system(message.parts), extra=bool(message.extra))
+                blocks = self._write.system(message.parts)
+                extra = self._marked(blocks, message.extra)
+                self._add_system(blocks, extra=bool(extra))
                 self._no_name(message)
             else:
                 seen = True
@@ -110,12 +114,23 @@ class Conversation:
         return not blocks and len(turn) == 2
 
     def _append(self, role: str, blocks: Iterable[JSON], message: Message) -> None:
-        extra = self._losses.own(message.extra, "Message")
         content = list(blocks)
+        extra = self._marked(content, self._losses.own(message.extra, "Message"))
         if content or extra:
             self._place({"role": role, "content": content, **extra})
         elif not self.turns or self.turns[-1]["role"] != role:
             self._losses.add("Message", "this API takes none that is empty")
+
+    def _marked(self, blocks: list[JSON], extra: JSONObject) -> JSONObject:
+        """A message's `extra` without its mark for prompt caches, which goes to its last block."""
+        mark = extra.get(CACHE_MARK)
+        if mark is None:
+            return extra
+        if not blocks or blocks[-1].get("type") in THOUGHTS:
+            self._losses.add(CACHE_MARK, "the message has no block at its end that takes one")
+        elif CACHE_MARK not in blocks[-1]:
+            blocks[-1] = {**blocks[-1], CACHE_MARK: mark}
+        return {name: value for name, value in extra.items() if name != CACHE_MARK}
 
     def _place(self, turn: JSON) -> None:
         """Add a turn, or join it with the one before if both say nothing but their content."""

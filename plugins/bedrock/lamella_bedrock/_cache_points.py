@@ -36,21 +36,56 @@ def cache_point(mark: object, losses: Losses, *, lasting: bool) -> JSON:
     return {_POINT: {"type": "default"}}
 
 
-def settle_points(body: JSON, losses: Losses) -> None:
-    """Leave out points that Bedrock refuses, and shorten the lives of those that last too long.
+def settle_points(body: JSON, losses: Losses, family: str) -> None:
+    """Put points where Bedrock takes them, and shorten the lives of those that last too long.
 
-    Refused are two points in a row, more than four (the first of the messages' are left out), and
-    one that lives longer than another before it, in the order tools, system, messages.
+    Refused are two points in a row, more than four (the first of the messages' are left out), one
+    that lives longer than another before it, in the order tools, system, messages, and one right
+    behind a block that takes none: it is put before that, and left out where nothing is before.
+
+    Args:
+        body: What is written.
+        losses: What is left out.
+        family: Whose model is asked; empty if unknown.
     """
     config = body.get("toolConfig")
     before: list[list[JSON]] = [config["tools"] if config else [], body.get("system", [])]
     after: list[list[JSON]] = [message["content"] for message in body["messages"]]
+    for blocks in after:
+        _put_behind_what_takes_one(blocks, family, losses)
     for blocks in (*before, *after):
         blocks[:] = blocks[:1] + [b for a, b in pairwise(blocks) if not {_POINT} == {*a} == {*b}]
     excess = sum(map(_count, (*before, *after))) - MOST_POINTS
     for blocks in (*after, *before):
         excess -= _leave_out(blocks, excess, losses)
     _shorten([*before, *after], losses)
+
+
+def _put_behind_what_takes_one(blocks: list[JSON], family: str, losses: Losses) -> None:
+    place = 0
+    while place < len(blocks):
+        to = place
+        while _POINT in blocks[place] and to and not _takes_one(blocks[to - 1], family):
+            to -= 1
+        if to == place:
+            place += 1
+        elif to:
+            blocks.insert(to, blocks.pop(place))
+        else:
+            del blocks[place]
+            losses.add(CACHE_MARK, "no block before it takes one on Bedrock")
+
+
+def _takes_one(block: JSON, family: str) -> bool:
+    """Whether a point may stand right behind a block: Amazon's models want a text there.
+
+    For the others it makes text of all documents but PDFs, and then refuses the point behind; it
+    refuses one behind a film, too.
+    """
+    if family == "amazon":
+        return bool(block.keys() & {"text", _POINT})
+    document: Any = block.get("document")
+    return "video" not in block and (document is None or document.get("format") == "pdf")
 
 
 def _count(blocks: Sequence[JSON]) -> int:

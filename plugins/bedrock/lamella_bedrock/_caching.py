@@ -41,5 +41,6 @@ def point_caching(family: str, card: ModelCard | None) -> PromptCaching | None:
         lifetimes=("5m",) if amazon else ("5m", "1h"),
         places=PLACES - {"tools"} if amazon else PLACES,
         texts_only=amazon,
+        results=not amazon,
         minimum=minimum or LEAST_TOKENS,
     )

@@ -102,7 +102,7 @@ def _conversation(
     able = not capabilities or "tools" in capabilities
     add_tools(body, request, family, writer, losses, able=able)
     if writer.points:
-        settle_points(body, losses)
+        settle_points(body, losses, family)
     add_effort(body, request, base, capabilities, losses)
     return body, losses
 

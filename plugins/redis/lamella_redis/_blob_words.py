@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from lamella import Blob, BlobInfo
@@ -54,29 +55,25 @@ def cursor_of(given: str, kind: str) -> bytes:
 def blobs_of(now: bytes, found: Sequence[Any]) -> dict[str, Blob]:
     """The values that a script has found, by key."""
     instant = int(now)
-    return {
-        decoded(key): Blob(
-            data,
-            max(0.0, (instant - int(at)) / MICROSECONDS),
-            frozenset([decoded(tag) for tag in tags]),
-        )
-        for key, data, at, tags in found
-    }
+    blobs: dict[str, Blob] = {}
+    for key, data, at, tags in found:
+        age = max(0.0, (instant - int(at)) / MICROSECONDS)
+        with suppress(UnicodeDecodeError):  # what others have put there
+            blobs[decoded(key)] = Blob(data, age, frozenset([decoded(tag) for tag in tags]))
+    return blobs
 
 
 def infos_of(now: bytes, found: Sequence[Any]) -> list[BlobInfo]:
     """What a script has found to be known of values."""
     instant = int(now)
-    return [
-        BlobInfo(
-            decoded(key),
-            int(size),
-            max(0.0, (instant - int(at)) / MICROSECONDS),
-            (int(ends) - instant) / MICROSECONDS if ends else None,
-            frozenset([decoded(tag) for tag in tags]),
-        )
-        for key, size, at, ends, tags in found
-    ]
+    infos: list[BlobInfo] = []
+    for key, size, at, ends, tags in found:
+        age = max(0.0, (instant - int(at)) / MICROSECONDS)
+        left = (int(ends) - instant) / MICROSECONDS if ends else None
+        with suppress(UnicodeDecodeError):  # what others have put there
+            words = frozenset([decoded(tag) for tag in tags])
+            infos.append(BlobInfo(decoded(key), int(size), age, left, words))
+    return infos
 
 
 def life_of(ttl: float | None) -> str:

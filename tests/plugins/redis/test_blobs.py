@@ -51,10 +51,11 @@ class Timed(RedisBlobs):
         await command(self, *words)
 
 
-async def command(store: RedisBlobs, *words: str) -> Any:
+async def command(store: RedisBlobs, name: str | bytes, *words: str | bytes) -> Any:
     """What the server answers to a command."""
+    name = name if isinstance(name, bytes) else name.encode()
     link = store._links.get()
-    return await link._tried(lambda to: link._ask(to, words[0].encode(), *words[1:]))
+    return await link._tried(lambda to: link._ask(to, name, *words))
 
 
 def fresh(valkey: Valkey, kind: type[RedisBlobs] = RedisBlobs, **options: Any) -> Any:
@@ -317,9 +318,88 @@ async def test_what_the_server_has_evicted_is_not_there(valkey: Valkey) -> None:
     assert await command(store, "ZCARD", f"{store._prefix}tag:tag") == 2
     await command(store, "DEL", f"{store._prefix}tag:tag")
     assert await store.tagged("tag") == {}
-    assert (await store.get("lost")).data == b"1"
-    assert await store.delete("lost")
-    assert await store.purge() == 1
+    assert await store.purge() == 0
+    assert await keys_of(store) == set()
+    await store.aclose()
+
+
+@pytest.mark.parametrize("by", ["get", "get_many", "tagged", "entries", "delete"])
+async def test_what_a_purge_could_not_find_is_not_there(valkey: Valkey, by: str) -> None:
+    """A tag that the server has evicted takes its values along: none outlives its purge."""
+    store = fresh(valkey)
+    await store.put("old", b"1", tags=frozenset({"doc-17", "other"}))
+    await store.put("none", b"2")
+    await command(store, "DEL", f"{store._prefix}tag:doc-17")
+    await store.put("new", b"3", tags=frozenset({"doc-17", "other"}))
+    if by == "get":
+        assert await store.get("old") is None
+    elif by == "get_many":
+        assert set(await store.get_many(["old", "none", "new"])) == {"none", "new"}
+    elif by == "tagged":
+        assert set(await store.tagged("other")) == {"new"}
+    elif by == "entries":
+        assert {each.key for each in (await store.entries()).entries} == {"none", "new"}
+    else:
+        assert not await store.delete("old")
+    assert await store.purge(tag="doc-17") == 1
+    assert set(await store.get_many(["old", "none", "new"])) == {"none"}
+    await store.put("old", b"4", tags=frozenset({"doc-17"}))
+    assert (await store.get("old")).data == b"4"
+    await store.purge()
+    assert await keys_of(store) == set()
+    await store.aclose()
+
+
+async def test_a_tag_does_not_collect_the_evicted(valkey: Valkey) -> None:
+    """What has no end leaves its tag when the server has evicted it, as more is put."""
+    store: Timed = fresh(valkey, Timed)
+    now = START * 1_000_000
+    for number in range(300):
+        now += 100_003
+        await store.set_clock(now)
+        await store.put(str(number), b"", tags=TAG)
+        if number >= 20:
+            await command(store, "DEL", f"{store._prefix}blob:{number - 20}")
+    assert await command(store, "ZCARD", f"{store._prefix}tag:tag") < 100
+    assert len(await store.tagged("tag")) == 20
+    await store.purge()
+    await store.aclose()
+
+
+FOREIGN: dict[str, tuple[str | bytes, ...]] = {
+    "another type": ("SET", "noise"),
+    "other fields": ("HSET", "field", "noise"),
+    "no instant": ("HSET", "a", "noise", "u", "", "t", "", "d", "x"),
+    "an endless instant": ("HSET", "a", "9" * 400, "u", "", "t", "", "d", "x"),
+    "no end": ("HSET", "a", "1", "u", "noise", "t", "", "d", "x"),
+    "no tags": ("HSET", "a", "1", "u", "", "t", "[noise", "d", "x"),
+    "tags that are none": ("HSET", "a", "1", "u", "", "t", "[[1]]", "d", "x"),
+    "tags that are no text": ("HSET", "a", "1", "u", "", "t", b'["\xff"]', "d", "x"),
+}
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+async def test_what_is_no_value_is_not_there(valkey: Valkey, what: str) -> None:
+    """It is no error and hides no other value; a put replaces it, a purge removes it."""
+    store = fresh(valkey)
+    name, *words = FOREIGN[what]
+    foreign = (name, f"{store._prefix}blob:foreign", *words)
+    await store.put_many({"foreign": b"old", "own": b"1"}, tags=TAG)
+    await command(store, "DEL", foreign[1])
+    await command(store, *foreign)
+    assert await store.get("foreign") is None
+    assert set(await store.get_many(["foreign", "own"])) == {"own"}
+    assert {each.key for each in (await store.entries()).entries} - {"foreign"} == {"own"}
+    assert set(await store.tagged("tag")) == {"own"}
+    assert not await store.delete("foreign")
+    await command(store, *foreign)
+    await store.put("foreign", b"2", tags=TAG)
+    assert (await store.get("foreign")).data == b"2"
+    await command(store, "DEL", foreign[1])
+    await command(store, *foreign)
+    assert await store.purge(tag="tag") == 1
+    await command(store, *foreign)
+    await store.purge()
     assert await keys_of(store) == set()
     await store.aclose()
 

@@ -213,6 +213,16 @@ def _in_results(blocks: Sequence[tuple[str, Any]]) -> list[JSON]:
     ]
 
 
+def _takes_point(block: JSON, model: str) -> bool:
+    """Whether a cache point may follow a block."""
+    if "amazon." in model:
+        return bool(block.keys() & {"text", "cachePoint"})
+    document = block.get("document")
+    return "video" not in block and (
+        document is None or inner(block, "document")["format"] == "pdf"
+    )
+
+
 def _check_cache_points(body: JSON, messages: Sequence[JSON], model: str) -> None:
     """Four at most, and none that lives longer than one before it; Nova can do less."""
     tools = several(inner(body, "toolConfig"), "tools")
@@ -226,6 +236,10 @@ def _check_cache_points(body: JSON, messages: Sequence[JSON], model: str) -> Non
         raise wrong("Extended TTL prompt caching is only supported for Anthropic models")
     if "amazon." in model and any("cachePoint" in each for each in tools):
         raise wrong("Malformed input request: #/toolConfig/tools: [cachePoint] is not permitted.")
+    for message in messages:
+        for one, other in pairwise(several(message, "content")):
+            if "cachePoint" in other and not _takes_point(one, model):
+                raise wrong("The model returned the following errors: content.type: Field required")
     if any(one == "5m" and other == "1h" for one, other in pairwise(lives)):
         raise wrong(
             "A cache point with the ttl '1h' must not come after one with the ttl '5m'; points "

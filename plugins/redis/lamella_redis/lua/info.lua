@@ -7,13 +7,10 @@ local tag = wanted ~= '' and string.sub(wanted, 2) or nil
 local found = {}
 for number = 2, #ARGV do
   local key = ARGV[number]
-  local place = place_of(key)
-  local kept = redis.call('HMGET', place, 'a', 'u', 't')
-  local tags = tags_of(kept[3])
-  local has = not tag
-  for _, each in ipairs(tags) do has = has or each == tag end
-  if lives(kept[1], kept[2]) and has then
-    found[#found + 1] = { key, redis.call('HSTRLEN', place, 'd'), kept[1], kept[2], tags }
+  local entry = entry_of(key)
+  if entry and (not tag or has(entry, tag)) and lives(key, entry) then
+    local size = redis.call('HSTRLEN', place_of(key), 'd')
+    found[#found + 1] = { key, size, entry.at, entry.ends, entry.tags }
   end
 end
 return { whole(now), found }

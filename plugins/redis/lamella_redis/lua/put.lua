@@ -13,15 +13,16 @@ local ends, text = '', #tags > 0 and cjson.encode(tags) or ''
 if life ~= '' then ends = whole(math.min(now + tonumber(life), 9007199254740992)) end
 for number, key in ipairs(keys) do
   local place = place_of(key)
-  local before = tags_of(redis.call('HGET', place, 't'))
-  -- First, as a server that is full refuses it, and then nothing has changed.
+  local before = entry_of(key)
+  if not before and redis.call('EXISTS', place) == 1 then redis.call('UNLINK', place) end
+  -- First, as a server that is full refuses it as long as nothing has changed.
   redis.call('HSET', place, 'd', ARGV[first + 2 * number - 1], 'a', whole(now), 'u', ends, 't', text)
   if ends == '' then
     redis.call('PERSIST', place)
   else
     redis.call('PEXPIRE', place, whole(math.min(math.ceil(tonumber(life) / 1000) + 1000, 1e13)))
   end
-  for _, tag in ipairs(before) do redis.call('ZREM', set_of(tag), key) end
+  for _, tag in ipairs(before and before.tags or {}) do redis.call('ZREM', set_of(tag), key) end
 end
 for _, tag in ipairs(tags) do
   local set, members = set_of(tag), {}
@@ -32,6 +33,13 @@ for _, tag in ipairs(tags) do
     members[#members + 1] = key
   end
   redis.call('ZADD', set, unpack(members))
+  -- What the server has evicted leaves its tag, though nobody asks for the tag: of those that have it
+  -- some are looked at, wherever the clock points, two for each that comes.
+  local from = now % redis.call('ZCARD', set)
+  local some = redis.call('ZRANGE', set, whole(from), whole(from + 2 * #keys - 1))
+  for _, key in ipairs(some) do
+    if redis.call('EXISTS', place_of(key)) == 0 then redis.call('ZREM', set, key) end
+  end
   outlive(set)
 end
 return #keys

@@ -18,15 +18,12 @@ end
 for number, key in ipairs(keys) do
   if size > most then break end
   seen = number
-  local kept = redis.call('HMGET', place_of(key), 'a', 'u', 't', 'd')
-  local tags = tags_of(kept[3])
-  local has = not tag
-  for _, each in ipairs(tags) do has = has or each == tag end
-  if lives(kept[1], kept[2]) and has then
-    found[#found + 1] = { key, kept[4], kept[1], tags }
-    size = size + #kept[4]
-  elseif kept[1] and not lives(kept[1], kept[2]) then
+  local entry = entry_of(key, 'd')
+  if entry and not lives(key, entry) then
     forget(key)
+  elseif entry and (not tag or has(entry, tag)) then
+    found[#found + 1] = { key, entry.data, entry.at, entry.tags }
+    size = size + #entry.data
   elseif tag then
     redis.call('ZREM', set_of(tag), key)
   end
