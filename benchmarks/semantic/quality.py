@@ -23,12 +23,12 @@ def hashed(text: str) -> Sequence[float]:
     return embed(text)
 
 
-def quality(make: Embed = hashed) -> list[dict[str, Any]]:
+def quality(make: Embed = hashed, thresholds: Sequence[float] = THRESHOLDS) -> list[dict[str, Any]]:
     """A row of figures for each threshold, with the check of facts and without."""
-    return anyio.run(_quality, make)
+    return anyio.run(_quality, make, thresholds)
 
 
-async def _quality(make: Embed) -> list[dict[str, Any]]:
+async def _quality(make: Embed, thresholds: Sequence[float]) -> list[dict[str, Any]]:
     index = MemoryVectors()
     there = {str(number): question for number, question in enumerate(kept())}
     for key, question in there.items():
@@ -36,7 +36,7 @@ async def _quality(make: Embed) -> list[dict[str, Any]]:
     questions = list(asked())
     vectors = [make(question.text) for question in questions]
     rows: list[dict[str, Any]] = []
-    for threshold in THRESHOLDS:
+    for threshold in thresholds:
         near = [
             [
                 there[one.key]

@@ -27,7 +27,7 @@ class KeptAnswer:
     """An answer as it is kept.
 
     Attributes:
-        events: What it consists of, ending with `Finish`; pieces in a row of one block are one.
+        events: What it consists of, ending with `Finish`. Keeping it joins pieces of one block.
         head: What is known of it besides; without headers and the provider's own bytes.
         operation: The request's operation.
         model: The model that was asked for.

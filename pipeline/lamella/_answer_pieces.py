@@ -164,8 +164,9 @@ def _repeats(name: str | None, first: str | None) -> bool:
 def cut(events: Sequence[Event], size: int) -> list[Event]:
     """Events whose texts are at most `size` characters long; what they amount to is the same.
 
-    Of texts of which that would make more than `MOST_PIECES` the pieces are larger. No character that is made of several is cut apart where it fits. What begins a block (the id
-    and name of a call) comes with the first piece, what closes one (a seal) with the last.
+    Where that would make more than `MOST_PIECES`, they are longer. No character that is made of
+    several is cut apart where it fits. What begins a block (the id and name of a call) comes with
+    the first piece, what closes one (a seal) with the last.
     """
     total = sum(
         [len(getattr(event, _TEXT[type(event)])) for event in events if type(event) in _TEXT]

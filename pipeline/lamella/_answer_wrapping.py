@@ -135,7 +135,10 @@ class Wrapping:
 
 def _encoded(answer: KeptAnswer) -> tuple[bytes, str]:
     try:
-        return encode_answer(attrs.evolve(answer, events=merged(answer.events))), ""
+        events = merged(answer.events)
+        if len(events) != len(answer.events):
+            answer = attrs.evolve(answer, events=events)
+        return encode_answer(answer), ""
     except TypeError:
         return b"", "formless"
 

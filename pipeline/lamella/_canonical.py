@@ -31,6 +31,9 @@ _AS_IT_IS = frozenset(
 )
 """What the encoder takes as it is: scalars, and nested JSON."""
 
+_FLOATS = frozenset({"float", "float | None", "<class 'float'>", "typing.Optional[float]"})
+"""Types of fields in which 1 and 1.0 are the same number, as they are in JSON."""
+
 
 def encode(form: Form) -> bytes:
     """The bytes of a form.
@@ -71,7 +74,20 @@ def fields_form(kind: type, without: Collection[str] = ()) -> Callable[[Any], Fo
         found.extend(get(value))
         return _formed(found)
 
-    return make
+    types = [str(field.type) for field in attrs.fields(kind) if field.name in names]
+    floats = [place for place, of in enumerate(types, 1) if of in _FLOATS]
+    if not floats:
+        return make
+
+    def make_with_floats(value: Any) -> Form:
+        found: list[Any] = [tag]
+        found.extend(get(value))
+        for place in floats:
+            if found[place].__class__ is int:
+                found[place] = float(found[place])
+        return _formed(found)
+
+    return make_with_floats
 
 
 def leave_out(kind: type, names: Collection[str]) -> None:

@@ -84,8 +84,8 @@ def replayed(request: Request[R], answer: KeptAnswer, *, piece: int) -> R:
     """A kept answer as the response to a request: complete, with `head.cached`.
 
     Its events are those that were kept: the same kinds, ids, usage and finish. For a request that
-    wants a stream, texts come in pieces of at most `piece` characters (of some thousand at most, so
-    larger ones where they are very long), cut the same each time.
+    wants a stream, texts come in pieces of at most `piece` characters, cut the same each time;
+    those of a very long answer are longer, so that there are some thousand and no more.
 
     Args:
         request: What is asked now.

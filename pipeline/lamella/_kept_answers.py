@@ -10,20 +10,14 @@ import logging
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-from weakref import WeakKeyDictionary
-
-import attrs
 
 from lamella._answer_codec import KeptAnswer
 from lamella._answer_wrapping import Found, Wrapping
 from lamella._blob_pages import blobs, infos
-from lamella._errors import ClosedError, ConfigurationError, StoreUnavailableError
+from lamella._errors import ClosedError, StoreUnavailableError
 from lamella._fleet_counts import FleetCounts
-from lamella._fork_locks import fork_safe_lock
-from lamella._guarded_blobs import guarded
 from lamella._keepable import replayed, why_not_kept
-from lamella._local_state import LocalObjects
-from lamella._packing import Packer, Packing, import_sealing
+from lamella._packing import Packer
 from lamella._ports import Ports, default_ports
 from lamella._stores import BlobInfo, BlobStore
 from lamella._tally import CacheStats, Tally
@@ -36,7 +30,6 @@ __all__ = [
     "Found",
     "KeptAnswers",
     "Tally",
-    "kept_answers",
     "replayed",
     "why_not_kept",
 ]
@@ -119,7 +112,7 @@ class KeptAnswers:
 
         Args:
             address: Where.
-            counted: Whether it is a miss if there is nothing: not for who looks on no call's behalf.
+            counted: Whether it is a miss if there is nothing: not where no call has asked.
         """
         try:
             blob = await self._store.get(address)
@@ -386,94 +379,3 @@ def _complain(store: object, error: Exception) -> None:
 
 _said: set[tuple[str, str]] = set()
 _MOST_SAID: Final = 100
-
-
-# --- one for each store and key ------------------------------------------------------------------
-
-
-@attrs.frozen
-class _Way:
-    """How one store is used with one key."""
-
-    packer: Packer
-    guard: BlobStore | None  # None where the store needs none: what is known of it must not hold it
-
-
-async def kept_answers(
-    layer: str, namespace: str, store: BlobStore | None, packing: Packing, ports: Ports
-) -> KeptAnswers:
-    """The answers of a layer in the store (None: the pipeline's own).
-
-    What is counted, and the keys made of the secret, are kept with the store. Without a key nothing
-    is awaited; with one, its source is asked each time, so that a rotated key is taken up.
-
-    Raises:
-        ConfigurationError: If the store is shared and the packing has no key, or the key is short.
-        SecretError: If the key cannot be had.
-    """
-    given = ports.stores.blobs if store is None else store
-    secret = None if packing.key is None else await packing.key.fetch(ports=ports)
-    shelf = _shelf(given, ports)
-    if packing.encrypt and not _loaded:
-        await ports.thread(import_sealing)
-        _loaded.append(True)
-
-    def make() -> _Way:
-        return _way(layer, given, packing, secret, ports)
-
-    way = shelf.get((packing, secret, ports.monotonic), make)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
-    tally = shelf.get((layer, namespace), Tally)
-    return KeptAnswers(layer, namespace, way.guard or given, way.packer, tally=tally, ports=ports)
-
-
-def _way(layer: str, store: BlobStore, packing: Packing, secret: str | None, ports: Ports) -> _Way:
-    refuse_unsigned(layer, store, packing)
-    data = None if secret is None else secret.encode("utf-8", "surrogatepass")
-    guard = guarded(store, ports.monotonic)
-    return _Way(Packer(packing, data), None if guard is store else guard)
-
-
-def refuse_unsigned(layer: str, store: BlobStore, packing: Packing) -> None:
-    """Refuse a store that others can write to if what is kept there is not signed.
-
-    For layers to call when they are made, if they are given a store then.
-
-    Raises:
-        ConfigurationError: With what to do.
-    """
-    if packing.key is None and getattr(store, "shared", False):
-        raise ConfigurationError(
-            f"The layer {layer!r} would keep answers where others can write, and has no key to "
-            "tell its own by.",
-            hint="Give one: packing=Packing(key='env:CACHE_KEY').",
-            layer=layer,
-        )
-
-
-_loaded: list[bool] = []
-_shelves: WeakKeyDictionary[Any, LocalObjects] = WeakKeyDictionary()
-_lock = fork_safe_lock()
-_MOST_WAYS: Final = 1000
-
-
-def _shelf(store: BlobStore, ports: Ports) -> LocalObjects:
-    """What is known of a store: kept no longer than the store is."""
-    try:
-        with _lock:
-            found = _shelves.get(store)
-        if found is None:
-            new = LocalObjects(max_objects=_MOST_WAYS)
-            with _lock:
-                found = _shelves.setdefault(store, new)
-    except TypeError:  # nothing can refer to it weakly
-        name = ("shared", "kept answers", str(id(store)))
-        return ports.stores.local.get(name, lambda: _Held(store)).shelf
-    return found
-
-
-class _Held:
-    """What is known of a store, which is held so that its number stays its own."""
-
-    def __init__(self, store: BlobStore) -> None:
-        self.store = store
-        self.shelf = LocalObjects(max_objects=_MOST_WAYS)

@@ -13,11 +13,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from lamella._errors import ConfigurationError
 from lamella._fork_locks import fork_safe_lock
 from lamella._memory_expiry import Expiries
 from lamella._ports import ThreadPort, run_in_thread
 from lamella._vector_index import Near
+from lamella._vector_rows import Rows, nearest_rows, numpy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,77 +26,12 @@ MEBIBYTE: Final = 1024 * 1024
 VECTOR_OVERHEAD: Final = 512
 """Bytes that a vector counts beside its coordinates and keys: what the tables around it take."""
 
-_ROWS: Final = 1024  # of one block: a partition grows by blocks, and never copies what it has
+PARTITION_OVERHEAD: Final = 1024
+"""Bytes that a partition counts beside its vectors: many have one only."""
+
 _INLINE: Final = 1 << 19  # coordinates that are searched where the caller stands: about 0.1 ms
 _SWEEP: Final = 128  # expired vectors that one operation clears away
 _CHUNK: Final = 2000  # vectors that a purge forgets before it lets others run
-
-
-def numpy() -> Any:
-    """The module, which only vectors in memory need.
-
-    Raises:
-        ConfigurationError: If it is not installed.
-    """
-    try:
-        import numpy as np
-    except ImportError:
-        raise ConfigurationError(
-            "Vectors in memory need numpy, which is not installed.",
-            hint="Run: pip install 'lamella[semantic]'; or give another index.",
-        ) from None
-    return np
-
-
-class _Partition:
-    """Vectors of one length, in blocks of rows; the last row fills the hole of one that goes."""
-
-    __slots__ = ("blocks", "dimensions", "keys", "order", "rows")
-
-    def __init__(self, dimensions: int) -> None:
-        self.dimensions = dimensions
-        self.blocks: list[NDArray[Any]] = []
-        self.keys: list[str] = []  # by row
-        self.rows: dict[str, int] = {}
-        self.order: OrderedDict[str, None] = OrderedDict()  # the longest unused first
-
-    def put(self, key: str, vector: NDArray[Any]) -> None:
-        row = self.rows.get(key)
-        if row is None:
-            row = len(self.keys)
-            self._make_room(row)
-            self.keys.append(key)
-            self.rows[key] = row
-        self.blocks[row // _ROWS][row % _ROWS] = vector
-        self.order[key] = None
-        self.order.move_to_end(key)
-
-    def remove(self, key: str) -> None:
-        row = self.rows.pop(key)
-        del self.order[key]
-        last = len(self.keys) - 1
-        moved = self.keys.pop()
-        if row != last:
-            self.keys[row] = moved
-            self.rows[moved] = row
-            self.blocks[row // _ROWS][row % _ROWS] = self.blocks[last // _ROWS][last % _ROWS]
-        if last % _ROWS == 0:
-            self.blocks.pop()
-
-    def row(self, key: str) -> NDArray[Any]:
-        row = self.rows[key]
-        return self.blocks[row // _ROWS][row % _ROWS]  # type: ignore[no-any-return]
-
-    def _make_room(self, row: int) -> None:
-        block, place = divmod(row, _ROWS)
-        made = numpy()
-        if place == 0:
-            self.blocks.append(made.zeros((1, self.dimensions), dtype=made.float32))
-        elif place == len(self.blocks[block]):
-            old = self.blocks[block]
-            new = made.zeros((min(_ROWS, 2 * place), self.dimensions), dtype=made.float32)
-            new[:place] = old
-            self.blocks[block] = new
 
 
 class MemoryVectors:
@@ -106,8 +41,9 @@ class MemoryVectors:
 
     Args:
         max_bytes: What all vectors may take together. One counts four bytes for each coordinate,
-            its texts, and `VECTOR_OVERHEAD`. Beyond that those go that have not been near anything
-            for longest, of the partition that has not been used for longest.
+            its texts, and `VECTOR_OVERHEAD`, and `PARTITION_OVERHEAD` for each partition. Beyond
+            that those go that have not been near anything for longest, of the partition that has
+            not been used for longest.
         max_vectors: How many vectors are kept, 1 or more; likewise.
         monotonic: The clock of times to live, in seconds.
         thread: Where large partitions are searched.
@@ -130,9 +66,10 @@ class MemoryVectors:
         monotonic: Callable[[], float] = time.monotonic,  # noqa: TID251 - the real port's clock
         thread: ThreadPort = run_in_thread,
     ) -> None:
-        if max_bytes <= VECTOR_OVERHEAD or max_vectors < 1:
+        least = VECTOR_OVERHEAD + PARTITION_OVERHEAD
+        if max_bytes <= least or max_vectors < 1:
             raise ValueError(
-                f"MemoryVectors: max_bytes {max_bytes!r} must be above {VECTOR_OVERHEAD}, and "
+                f"MemoryVectors: max_bytes {max_bytes!r} must be above {least}, and "
                 f"max_vectors {max_vectors!r} at least 1."
             )
         self._numpy = numpy()
@@ -141,7 +78,7 @@ class MemoryVectors:
         self._monotonic = monotonic
         self._thread = thread
         self._lock = fork_safe_lock()
-        self._partitions: OrderedDict[str, _Partition] = OrderedDict()  # the longest unused first
+        self._partitions: OrderedDict[str, Rows] = OrderedDict()  # the longest unused first
         self._expiries = Expiries()
         self._instants: dict[str, float] = {}  # when each expires that does, by its ident
         self._size = 0
@@ -171,9 +108,10 @@ class MemoryVectors:
             )
         unit = self._unit(vector)
         size = _size(partition, key, len(unit))
-        if size > self._max_bytes:
+        if size + PARTITION_OVERHEAD > self._max_bytes:
             raise ValueError(
-                f"MemoryVectors.add: a vector of {size} bytes is above max_bytes {self._max_bytes}."
+                f"MemoryVectors.add: a vector of {size} bytes and {PARTITION_OVERHEAD} of its "
+                f"partition are above max_bytes {self._max_bytes}."
             )
         with self._lock:
             now = self._monotonic()
@@ -212,9 +150,9 @@ class MemoryVectors:
             # Some more than are wanted: a few of them may have gone meanwhile.
             search = (blocks, rows, unit, count + 8)
             if rows * len(unit) <= _INLINE:
-                places = self._search(*search)
+                places = nearest_rows(*search)
             else:
-                places = await self._thread(self._search, *search)
+                places = await self._thread(nearest_rows, *search)
             near, expired = self._confirmed(partition, places, unit, at_least)
             if len(near) >= count or not expired:
                 return tuple(near[:count])
@@ -264,27 +202,6 @@ class MemoryVectors:
 
     # --- searching ---------------------------------------------------------------------------
 
-    def _search(
-        self, blocks: Sequence[NDArray[Any]], rows: int, unit: NDArray[Any], count: int
-    ) -> list[int]:
-        """The rows that are nearest, as they stand now; no lock is held."""
-        np = self._numpy
-        scores: list[Any] = []
-        places: list[Any] = []
-        for number, block in enumerate(blocks):
-            here = min(rows - number * _ROWS, len(block))
-            score = block[:here] @ unit
-            if here > count:
-                best = np.argpartition(score, here - count)[here - count :]
-            else:
-                best = np.arange(here)
-            scores.append(score[best])
-            places.append(best + number * _ROWS)
-        score, place = np.concatenate(scores), np.concatenate(places)
-        order = np.argsort(-score, kind="stable")[:count]
-        found: list[int] = place[order].tolist()
-        return found
-
     def _confirmed(
         self, partition: str, rows: Sequence[int], unit: NDArray[Any], at_least: float
     ) -> tuple[list[Near], bool]:
@@ -327,7 +244,7 @@ class MemoryVectors:
         unit: NDArray[Any] = (made / math.sqrt(float(made @ made))).astype(np.float32)
         return unit
 
-    def _must_fit(self, found: _Partition, dimensions: int) -> None:
+    def _must_fit(self, found: Rows, dimensions: int) -> None:
         if found.dimensions != dimensions:
             raise ValueError(
                 f"MemoryVectors: a vector of {dimensions} coordinates was given where those that "
@@ -337,18 +254,21 @@ class MemoryVectors:
     # --- keeping; under the lock -------------------------------------------------------------
 
     def _keep(self, partition: str, key: str, unit: NDArray[Any], size: int) -> None:
-        self._size += size
-        self._count += 1
-        while self._size > self._max_bytes or self._count > self._max_vectors:
+        while True:
+            found = self._partitions.get(partition)
+            more = size if found is not None else size + PARTITION_OVERHEAD
+            if self._size + more <= self._max_bytes and self._count < self._max_vectors:
+                break
             name, oldest = next(iter(self._partitions.items()))
             self._forget(name, oldest, next(iter(oldest.order)))
-        found = self._partitions.get(partition)
+        self._size += more
+        self._count += 1
         if found is None:
-            found = self._partitions[partition] = _Partition(len(unit))
+            found = self._partitions[partition] = Rows(len(unit))
         found.put(key, unit)
         self._partitions.move_to_end(partition)
 
-    def _forget(self, partition: str, found: _Partition, key: str) -> None:
+    def _forget(self, partition: str, found: Rows, key: str) -> None:
         found.remove(key)
         self._size -= _size(partition, key, found.dimensions)
         self._count -= 1
@@ -357,6 +277,7 @@ class MemoryVectors:
             self._expiries.discard(ident)
         if not found.keys:
             del self._partitions[partition]
+            self._size -= PARTITION_OVERHEAD
 
     def _expired(self, partition: str, key: str, now: float) -> bool:
         return self._instants.get(_ident(partition, key), math.inf) <= now

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -63,7 +62,7 @@ def _words(options: Mapping[str, object]) -> str:
     """
     said = dict(options)
     path = said.get("path")
-    if isinstance(path, str | os.PathLike):
+    if isinstance(path, str | Path):
         with suppress(OSError, RuntimeError):  # no working directory, or no home
             said["path"] = Path(path).expanduser().absolute()
     return json.dumps(said, sort_keys=True, default=_word)
@@ -73,8 +72,8 @@ def _word(value: object) -> object:
     """What a path or a span of time would be in a file."""
     if isinstance(value, timedelta):
         return value.total_seconds()
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
+    if isinstance(value, Path):
+        return str(value)
     raise TypeError(f"{type(value).__name__} has no words")
 
 
@@ -85,6 +84,8 @@ def store_of(part: str, made: object) -> Any:
         Misfit: If it is no such store.
     """
     found = getattr(made, part) if isinstance(made, Stores) else made
+    if isinstance(found, type):
+        raise Misfit([Finding((), f"got the class {found.__name__}, expected a store made of it")])
     if hasattr(found, (STORES.get(part) or LAYER_STORES[part])):
         return found
     raise Misfit([Finding((), f"makes {type(made).__name__}, which is no store of {part}")])
@@ -126,13 +127,13 @@ def layer_store(layer: str, part: str, given: Any) -> Any:
     """
     from lamella._registry import registry
 
-    if hasattr(given, LAYER_STORES[part]):
+    if hasattr(given, LAYER_STORES[part]) and not isinstance(given, type):
         return given
     mistakes = Mistakes()
     place = Place(f"{layer}(...)").at("store" if part == "blobs" else "index")
     made: Any = None
     try:
-        wanted = use_of(given)
+        wanted = given if isinstance(given, type) else use_of(given)
         if isinstance(wanted, Use):
             wanted = shared(registry().store(wanted.use, part), wanted.options)
         made = store_of(part, wanted)
@@ -142,6 +143,22 @@ def layer_store(layer: str, part: str, given: Any) -> Any:
         mistakes.add(place, Finding((), str(error), error=error))
     mistakes.raise_any()
     return made
+
+
+def shown(store: Any) -> str:
+    """A layer's store in words: what it is, and the options that differ from the defaults."""
+    from lamella._explain import options_of
+    from lamella._guarded_blobs import GuardedBlobs
+
+    inner: Any = store.store if isinstance(store, GuardedBlobs) else store
+    if inner is None:
+        return "None"
+    options = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in options_of(inner).items()
+    }
+    said = ", ".join([f"{name}={value!r}" for name, value in options.items()])
+    return f"{type(inner).__name__}({said})"
 
 
 def _parts(given: Any) -> dict[str, Any]:

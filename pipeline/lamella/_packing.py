@@ -46,9 +46,9 @@ def _from_or_none(layer: object, option: attrs.Attribute[Any], value: Any) -> No
 class Packing:
     """How answers are packed before they are kept.
 
-    Another key, or another `encrypt`, makes everything unreadable that was kept before: it is
-    missed and kept anew. Under another key it is not found by its tenant or tags either: purge all
-    of it, or let it expire.
+    With another key, or another `encrypt`, nothing is found of what was kept before: it is kept
+    anew, beside the old, which stays until it expires or is purged. What was kept under another key
+    is not purged by its tenant or tags, only with all.
 
     Args:
         compress_above: Bytes from which on an answer is compressed, 0 or more; None never does.
@@ -64,7 +64,7 @@ class Packing:
         ConfigurationError: If an option is wrong.
     """
 
-    compress_above: int | None = attrs.field(default=1024, validator=_from_or_none)
+    compress_above: int | None = attrs.field(default=4096, validator=_from_or_none)
     max_bytes: int = attrs.field(default=1 << 20, validator=whole(1))
     key: Secret | None = attrs.field(default=None, converter=_secret, validator=_a_secret)
     encrypt: bool = attrs.field(default=False, validator=flag)

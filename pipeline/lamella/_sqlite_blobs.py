@@ -26,7 +26,7 @@ from lamella._sqlite_entries import (
 )
 from lamella._sqlite_file import SQLiteFile, Step
 from lamella._sqlite_queue import BATCH_BYTES, Queue
-from lamella._sqlite_room import bytes_of, text_of
+from lamella._sqlite_room import ROWS, bytes_of, text_of
 from lamella._stores import Blob, BlobPage
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ GIBIBYTE: Final = 1024 * MEBIBYTE
 MAX_ENTRY_BYTES: Final = 8 * MEBIBYTE
 """What one entry may take unless somebody says otherwise."""
 
-_KEYS: Final = 500  # that one step is told, so that none takes long
 _IDS: Final = range(2**63)  # that SQLite has
 
 
@@ -161,7 +160,7 @@ class SQLiteBlobs:
         found: dict[str, Blob] = {}
         start = 0
         while start < len(keys):
-            words = [bytes_of(key) for key in keys[start : start + _KEYS]]
+            words = [bytes_of(key) for key in keys[start : start + ROWS]]
             some, seen = await self._queue.ask(Step(partial(Entries.get, keys=words)))
             found.update({text_of(word): blob for word, blob in some.items()})
             start += seen
@@ -242,7 +241,7 @@ class SQLiteBlobs:
         else:
             work = partial(Entries.by_tag, tag=bytes_of(tag), prefix=bytes_of(prefix), after=start)
         facts: Facts = await self._queue.ask(Step(work))
-        return BlobPage([info for _, info in facts.found], _cursor(facts.last))
+        return BlobPage(facts.found, _cursor(facts.last))
 
     async def purge(self, *, prefix: str = "", tag: str | None = None) -> int:
         """Forget what is there now with the prefix and the tag; see `BlobStore.purge`.
@@ -288,7 +287,7 @@ def _groups(sizes: Sequence[int], most: int) -> list[tuple[int, int, int]]:
     groups: list[tuple[int, int, int]] = []
     start = total = 0
     for place, size in enumerate(sizes):
-        if place > start and (place - start == _KEYS or total + size > most):
+        if place > start and (place - start == ROWS or total + size > most):
             groups.append((start, place, total))
             start, total = place, 0
         total += size

@@ -30,7 +30,7 @@ ANSWER_BYTES: Final = 4 * 1024 * 1024
 _MOST_TIMES: Final = 10**17  # microseconds; an end beyond three thousand years is none
 
 _ROW: Final = "SELECT key, put_at, expires, used, tags, data FROM blobs WHERE id = ?"
-_FACTS: Final = "SELECT id, key, put_at, expires, tags, length(data) FROM blobs "
+_FACTS: Final = "SELECT key, put_at, expires, tags, length(data) FROM blobs "
 
 
 @attrs.frozen
@@ -48,14 +48,14 @@ class Value:
 
 @attrs.frozen
 class Facts:
-    """What a step of a listing or a purge has seen.
+    """What a step of a listing has seen.
 
     Attributes:
         found: What is there, of what was asked for.
         last: Where the next step goes on; None after the last.
     """
 
-    found: Sequence[tuple[int, BlobInfo]]
+    found: Sequence[BlobInfo]
     last: bytes | int | None
 
 
@@ -105,7 +105,7 @@ class Entries(Room):
             _FACTS + "WHERE key >= ? AND key < ? ORDER BY key LIMIT ?",
             (max(prefix, start), prefix + b"\xff", ROWS),
         ).fetchall()
-        return Facts(self._facts(rows), rows[-1][1] + b"\0" if len(rows) == ROWS else None)
+        return Facts(self._facts(rows), rows[-1][0] + b"\0" if len(rows) == ROWS else None)
 
     def by_tag(self, tag: bytes, prefix: bytes, after: int) -> Facts:
         """What the keys with the tag and the prefix have, from above an id on."""
@@ -114,7 +114,7 @@ class Entries(Room):
             row
             for number in numbers
             for row in self.connection.execute(_FACTS + "WHERE id = ?", (number,)).fetchall()
-            if row[1].startswith(prefix)
+            if row[0].startswith(prefix)
         ]
         return Facts(self._facts(rows), numbers[-1] if len(numbers) == ROWS else None)
 
@@ -187,21 +187,18 @@ class Entries(Room):
         ]
 
     def _facts(
-        self, rows: Iterable[tuple[int, bytes, int, int | None, bytes | None, int]]
-    ) -> list[tuple[int, BlobInfo]]:
+        self, rows: Iterable[tuple[bytes, int, int | None, bytes | None, int]]
+    ) -> list[BlobInfo]:
         now = self._now()
         return [
-            (
-                number,
-                BlobInfo(
-                    text_of(key),
-                    size,
-                    _age(put_at, now),
-                    None if expires is None else (expires - now) / MICROSECONDS,
-                    words_of(tags),
-                ),
+            BlobInfo(
+                text_of(key),
+                size,
+                _age(put_at, now),
+                None if expires is None else (expires - now) / MICROSECONDS,
+                words_of(tags),
             )
-            for number, key, put_at, expires, tags, size in rows
+            for key, put_at, expires, tags, size in rows
             if _alive(put_at, expires, now)
         ]
 

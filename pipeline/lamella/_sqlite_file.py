@@ -11,7 +11,7 @@ import os
 import sqlite3
 import threading  # noqa: TID251 - a lock that a fork waits for; held for milliseconds
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, Final
 from weakref import WeakSet
@@ -84,6 +84,12 @@ class SQLiteFile:
         """Whether it is open."""
         return self._entries is not None
 
+    @property
+    def over(self) -> bool:
+        """Whether it is to be tidied up before more is written."""
+        entries = self._entries
+        return entries is not None and entries.over
+
     def run(self, steps: Sequence[Step]) -> None:
         """Do the steps, all of one kind, in their order; each holds what came of it."""
         with self.lock:
@@ -106,7 +112,7 @@ class SQLiteFile:
     def tidy(self) -> bool:
         """Forget what has expired and give pages back, for some milliseconds; whether to go on.
 
-        If another process is writing it is put off, for nobody waits for it.
+        If another process is writing it is put off, unless those wait for it who write.
 
         Raises:
             StoreUnavailableError: If that failed. It is put off, too, and for the next step to find
@@ -117,7 +123,7 @@ class SQLiteFile:
             if entries is None or not entries.wants_tidying:
                 return False
             try:
-                with without_waiting(entries.connection):
+                with nullcontext() if entries.over else without_waiting(entries.connection):
                     with transaction(entries.connection):
                         numbers = entries.flush()
                         more = entries.sweep()
@@ -160,18 +166,13 @@ class SQLiteFile:
 
     def _read(self, entries: Entries, steps: Sequence[Step]) -> None:
         """All of them see the same state, for they share a transaction."""
-        connection = entries.connection
+        link = entries.connection
         try:
-            if len(steps) > 1:
-                connection.execute("BEGIN")
-            for step in steps:
-                step.result = step.work(entries)
+            with transaction(link, "DEFERRED") if len(steps) > 1 else nullcontext():
+                for step in steps:
+                    step.result = step.work(entries)
         except Exception as error:  # noqa: BLE001 - those who wait are told
-            self._rollback(entries)
             self._each(self._read, steps, error)
-            return
-        if len(steps) > 1:
-            connection.execute("COMMIT")
 
     def _write(self, entries: Entries, steps: Sequence[Step]) -> None:
         """All of them or, after a failure, each by itself: one must not fail for another."""
@@ -231,11 +232,6 @@ class SQLiteFile:
             # What a step is given has been checked: it is a row that no put has written so.
             return damaged(self.path, error)
         return error
-
-    def _rollback(self, entries: Entries) -> None:
-        with suppress(sqlite3.Error):  # what made it necessary is what is told
-            if entries.connection.in_transaction:
-                entries.connection.execute("ROLLBACK")
 
     def _drop(self) -> None:
         entries, self._entries = self._entries, None

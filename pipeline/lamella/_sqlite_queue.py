@@ -261,7 +261,7 @@ class Queue:
             while True:
                 with self._lock:
                     batch = self._take()
-                    if not batch and not more:
+                    if not (batch or more or self._reads or self._writes):
                         job.over = True
                         self._job = None
                         return
@@ -276,8 +276,12 @@ class Queue:
             raise
 
     def _take(self) -> list[_Waiting]:
-        """The next batch; a step about the connection goes by itself."""
-        writes = bool(self._writes) and (not self._reads or self._passed >= PASSED)
+        """The next batch; a step about the connection goes by itself.
+
+        There is none if writes have to wait until there is room for more.
+        """
+        writes = bool(self._writes) and not self._file.over
+        writes = writes and (not self._reads or self._passed >= PASSED)
         queue = self._writes if writes else self._reads
         self._passed = 0 if writes or not self._writes else self._passed + 1
         batch: list[_Waiting] = []

@@ -43,6 +43,7 @@ class Room:
     _touched: dict[int, int] = attrs.field(factory=dict[int, int], init=False)
     _page: int = attrs.field(init=False)
     _swept: int | None = attrs.field(default=None, init=False)
+    _over: bool = attrs.field(default=False, init=False)
     _shrinks: bool = attrs.field(default=False, init=False)
     _failed: int | None = attrs.field(default=None, init=False)
 
@@ -60,26 +61,8 @@ class Room:
 
         Whether there is more to forget: one step does not take long.
         """
-        excess = self.used_bytes() + incoming - self.max_bytes
-        if excess <= 0:
-            return False
-        now, want, most = self._now(), excess, _EVICTED
-        # A clock that has gone back must not make what was used before it the last to go.
-        self.connection.execute(
-            "UPDATE blobs SET used = ? WHERE used > ?",
-            (now // MICROSECONDS, (now + TOLERANCE) // MICROSECONDS),
-        )
-        while excess > 0 and most > 0:
-            rows = self._worst(now, want, min(most, ROWS))
-            if not rows:
-                return False
-            self._forget_rows([(number, tags) for number, tags, _ in rows])
-            most -= len(rows)
-            before = excess
-            excess = self.used_bytes() + incoming - self.max_bytes
-            # Pages are freed once nothing is left on them, so more may have to go than is wanted.
-            want = excess if excess < before else want * 2
-        return excess > 0
+        self._over = self._forget_for(incoming)
+        return self._over
 
     def flush(self) -> list[int]:
         """Write down what was used; those to be told to `flushed` once that is committed."""
@@ -102,11 +85,17 @@ class Room:
         if self._failed is not None and abs(now - self._failed) < _PUT_OFF:
             return False
         return (
-            self._shrinks
+            self._over
+            or self._shrinks
             or len(self._touched) >= _TOUCHES
             or self._swept is None
             or abs(now - self._swept) >= _SWEPT_EVERY
         )
+
+    @property
+    def over(self) -> bool:
+        """Whether to tidy up before more is put: the last step could not make all its room."""
+        return self._over and self.wants_tidying
 
     def put_off(self) -> None:
         """Tidying has failed: not every step that comes should try it again."""
@@ -171,6 +160,28 @@ class Room:
         second = now // MICROSECONDS
         if abs(second - used) >= _TOUCHED_AFTER:
             self._touched[number] = second
+
+    def _forget_for(self, incoming: int) -> bool:
+        excess = self.used_bytes() + incoming - self.max_bytes
+        if excess <= 0:
+            return False
+        now, want, most = self._now(), excess, _EVICTED
+        # A clock that has gone back must not make what was used before it the last to go.
+        self.connection.execute(
+            "UPDATE blobs SET used = ? WHERE used > ?",
+            (now // MICROSECONDS, (now + TOLERANCE) // MICROSECONDS),
+        )
+        while excess > 0 and most > 0:
+            rows = self._worst(now, want, min(most, ROWS))
+            if not rows:
+                return False
+            self._forget_rows([(number, tags) for number, tags, _ in rows])
+            most -= len(rows)
+            before = excess
+            excess = self.used_bytes() + incoming - self.max_bytes
+            # Pages are freed once nothing is left on them, so more may have to go than is wanted.
+            want = excess if excess < before else want * 2
+        return excess > 0
 
     def _worst(self, now: int, want: int, most: int) -> list[tuple[int, bytes | None, int]]:
         """What goes next, until so many bytes are reached."""

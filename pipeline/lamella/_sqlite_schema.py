@@ -1,7 +1,8 @@
 """A file of kept values: how one is made, known again, and opened; and what its errors mean.
 
 Whatever is found under the path is somebody's. Only a file that is not there, or is empty, becomes
-a new one; anything else that is not ours is left as it is.
+a new one; anything else that is not ours is left as it is. What a file that is not there any more
+has left beside it belongs to nobody, and goes.
 """
 
 from __future__ import annotations
@@ -171,7 +172,11 @@ def _alone_in(folder: Path) -> Generator[None]:
         return
     import fcntl
 
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # it cannot be read, or is not there, which the next to use it will say
+        yield
+        return
     try:
         with suppress(OSError):  # a file system without locks: two may then make it at a time
             fcntl.flock(handle, fcntl.LOCK_EX)

@@ -73,9 +73,9 @@ def build(factory: Callable[..., Any], options: Mapping[str, object]) -> Any:
             findings.extend(misfit.under(given))
     for name in known.required:
         if name not in seen:
-            findings.append(
-                Finding((name,), f"is missing, expected {_expected(known.types[name])}")
-            )
+            wanted = known.types[name]
+            more = "and has no default" if wanted is Any else f"expected {_expected(wanted)}"
+            findings.append(Finding((name,), f"is missing, {more}"))
     objected: Exception | None = None
     if not findings:
         try:

@@ -137,18 +137,22 @@ def test_secrets_of_layers_and_stores_are_looked_for(
         '  { use = "audit", directory = "log", key = "env:MY_AUDIT", sign_with = "env:MY_PEM" },\n'
         '  { use = "pii", key = "env:MY_PII" },\n'
         '  { use = "guard", rules = { use = "max_length", characters = 5 }, '
-        'approval_key = "env:MY_GUARD" },\n]\n'
+        'approval_key = "env:MY_GUARD" },\n'
+        '  { use = "cache", packing = { key = "env:MY_CACHE" }, '
+        'store = { use = "redis", url = "env:MY_OWN_REDIS" } },\n]\n'
         'stores.blobs = { use = "redis", url = "env:MY_REDIS" }\n'
     )
     done = lamella("test-config")
     assert done.code == 1
-    for name in ("MY_AUDIT", "MY_PEM", "MY_PII", "MY_GUARD", "MY_REDIS"):
+    wanted = ("AUDIT", "PEM", "PII", "GUARD", "CACHE", "REDIS", "OWN_REDIS")
+    for name in [f"MY_{name}" for name in wanted]:
         assert f"export {name}=" in done.err
 
-    for name in ("MY_AUDIT", "MY_PII", "MY_GUARD"):
+    for name in ("MY_AUDIT", "MY_PII", "MY_GUARD", "MY_CACHE"):
         monkeypatch.setenv(name, SECRET)
     monkeypatch.setenv("MY_PEM", SECRET)
     monkeypatch.setenv("MY_REDIS", "redis://127.0.0.1:1/0")
+    monkeypatch.setenv("MY_OWN_REDIS", "redis://127.0.0.1:1/1")
     [preset] = lamella("test-config", "--json").json["presets"]
     [problem] = preset["problems"]
     assert problem.startswith("audit: Audit(sign_with=...): the secret is no Ed25519 private key")
@@ -157,5 +161,9 @@ def test_secrets_of_layers_and_stores_are_looked_for(
     monkeypatch.setenv("MY_PEM", "MC4CAQAwBQYDK2VwBCIEIPTnk7nLJ7N1mSQXyz9KbKrkvXz1d0J1cQ0b3bX0y7YQ")
     done = lamella("test-config")
     assert "preset mine: pii: PII(key=...): the key has fewer than 16 characters." in done.err
+    assert "preset mine: cache" not in done.err
+    monkeypatch.setenv("MY_CACHE", "short")
+    done = lamella("test-config")
+    assert "preset mine: cache: Packing(key=...): the key has fewer than 16" in done.err
     assert SECRET not in done.out + done.err
     assert not (tmp_path / "log").exists()

@@ -267,6 +267,20 @@ def test_presets_come_from_the_file(lamella: Any, tmp_path: Path) -> None:
     assert lamella("run", "x", "--json", "-p", "mine").json["model"] == "of-the-file"
 
 
+def test_a_request_can_say_whose_it_is(lamella: Any, tmp_path: Path) -> None:
+    """A preset with a cache asks for that; `--tenant` says it."""
+    (tmp_path / "lamella.toml").write_text(
+        '[presets.kept]\ntransport = "mock"\n'
+        'layers = [{ use = "cache", store = { use = "sqlite", path = "kept.db" } }]\n'
+    )
+    ask = ("run", "x", "--json", "-p", "kept", "--temperature", "0")
+    refused = lamella(*ask)
+    assert refused.code == 1
+    assert "tenant" in refused.json["error"]["message"]
+    done = [lamella(*ask, "--tenant", whose) for whose in ("acme", "globex", "acme")]
+    assert [len(one.json["attempts"]) for one in done] == [1, 1, 0]
+
+
 def test_the_environment_names_the_preset(
     lamella: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from prompt_caches import gateway
 
 from lamella import (
     ChatRequest,
@@ -21,9 +22,8 @@ from lamella import (
     ToolResult,
 )
 from lamella.testing import MockServer
-from lamella.transports import DialectOptions
 from lamella_middlewares import PromptCache
-from providers import anthropic, bedrock, openai
+from providers import anthropic, bedrock
 
 pytestmark = pytest.mark.anyio
 
@@ -55,12 +55,6 @@ TURNS: list[list[Message]] = [
     [Message.assistant("No."), Message.user("mock: say more"), Message.system(LATE)],
     [Message.assistant("Done."), Message.user("One"), Message.user("mock: say two")],
 ]
-
-
-def gateway(server: MockServer) -> Any:
-    """A gateway that passes marks on."""
-    quirks = DialectOptions(quirks={"cache_marks": True})
-    return openai(server, name="gateway", dialect=quirks)
 
 
 TARGETS: dict[str, tuple[Any, str]] = {

@@ -265,6 +265,15 @@ async def test_only_good_answers_are_kept(bad: str, stream: bool) -> None:
     assert (await called(pipeline, stream)).head.cached
 
 
+async def test_what_is_not_kept_is_counted_by_why() -> None:
+    """Like what the store does not take."""
+    cache = Cache()
+    pipeline, _ = stack(BAD["cut"], BAD["refused"], GOOD, cache=cache)
+    for _ in range(3):
+        await pipeline.run(ASK)
+    assert (await cache.stats(pipeline)).not_stored == {"length": 1, "refusal": 1}
+
+
 async def test_tool_calls_are_kept() -> None:
     """An answer that ends with them has ended well."""
     pipeline, _ = stack(ToolCall(id="c1", name="look", arguments='{"at": "it"}'))

@@ -16,6 +16,7 @@ from lamella import (
     Context,
     EmbeddingRequest,
     EmbeddingResponse,
+    Finish,
     Image,
     Moderation,
     ModerationRequest,
@@ -25,6 +26,7 @@ from lamella import (
     ServerError,
     Text,
     Usage,
+    Vector,
 )
 from lamella.testing import run_virtual
 from lamella_middlewares.cache import Cache, CacheControl, Stale
@@ -159,6 +161,22 @@ async def test_an_answer_that_lacks_results_is_no_answer() -> None:
     with pytest.raises(ProtocolError, match="2 inputs"):
         await pipeline.run(texts("a", "bb", "ccc"))
     assert len(transport.requests) == 3
+
+
+async def test_an_answer_with_two_results_for_one_input_is_not_kept() -> None:
+    """Which of them is the input's nobody can tell; each input is counted."""
+
+    def twice(request: EmbeddingRequest) -> Any:
+        vectors = [Vector(place, (1.0,)) for place in range(len(request.inputs))]
+        return [*vectors, Vector(1, (2.0,)), Finish("stop")]
+
+    cache = Cache()
+    pipeline, transport = stack(twice, cache=cache)
+    for _ in range(2):
+        response = await pipeline.run(texts("a", "b"))
+    assert names(response) == ["miss", "not_stored"]
+    assert len(transport.requests) == 2
+    assert sum((await cache.stats(pipeline)).not_stored.values()) == 4
 
 
 async def test_a_failure_leaves_what_is_known() -> None:

@@ -189,6 +189,17 @@ def test_signed_answers_need_their_key(cache: Run, tmp_path: Path, encrypt: bool
 # --- stats ---------------------------------------------------------------------------------------
 
 
+def test_an_explanation_says_where_answers_are(
+    cache: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`lamella explain` shows a cache's own store with its file, and nothing of a pipeline's."""
+    assert main(["explain", "shop", "--json"]) == 0
+    (layer,) = json.loads(capsys.readouterr().out)["layers"]
+    assert layer["options"]["store"] == f"SQLiteBlobs(path='{tmp_path}/cache.db')"
+    assert main(["explain", "memory"]) == 0
+    assert "store" not in capsys.readouterr().out
+
+
 def test_stats(cache: Run, tmp_path: Path) -> None:
     """How much is kept, of whom, and what other processes say it was good for."""
     filled(tmp_path / "cache.db")
@@ -359,7 +370,7 @@ def program(*arguments: str, folder: Path) -> subprocess.Popen[str]:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
 def test_an_interrupted_run_leaves_what_is_kept(cache: Run, tmp_path: Path) -> None:
-    """Ctrl-C ends it with its exit code; what was kept until then is whole, and is listed."""
+    """Ctrl-C ends it with its exit code and how far it came; what was kept is whole."""
     config = tmp_path / "slow.toml"
     config.write_text(
         PRESET.replace("FOLDER", str(tmp_path)).replace(
@@ -374,6 +385,9 @@ def test_an_interrupted_run_leaves_what_is_kept(cache: Run, tmp_path: Path) -> N
         assert process.stderr.readline().startswith("line 2: ")
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
+        assert process.stderr.read() == (
+            "2 lines done. What was kept stays: start it again to go on.\n"
+        )
     (entry,) = cache("list", "-p", "shop", "--json", "--content").json
     assert entry["content"] == "Given."
 

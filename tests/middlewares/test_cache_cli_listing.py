@@ -183,3 +183,6 @@ def test_what_is_compared_by_meaning_is_listed_too(
     assert main([*arguments, "--content"]) == 0
     (shown,) = json.loads(capsys.readouterr().out)
     assert (shown["question"], shown["content"]) == ("Two and two?", "It is four.")
+    assert main(["cache", "stats", "--path", str(tmp_path / "a.db"), "--json"]) == 0
+    (counted,) = json.loads(capsys.readouterr().out)
+    assert counted["since"]["stored"] == 1  # written down when the pipeline was closed

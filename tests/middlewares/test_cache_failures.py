@@ -140,7 +140,8 @@ async def test_a_slow_guard_is_not_waited_for_longer_than_the_core_waits() -> No
     """A store with a timeout of its own of many seconds makes no call fail."""
     store = Unreliable(memory())
     patient = GuardedBlobs(store, timeout=60, monotonic=anyio.current_time)
-    pipeline, _ = stack(cache=Cache(store=patient))
+    cache = Cache(store=patient)
+    pipeline, _ = stack(cache=cache)
 
     async def slow(*args: Any, **options: Any) -> None:
         await anyio.sleep(30)
@@ -151,6 +152,7 @@ async def test_a_slow_guard_is_not_waited_for_longer_than_the_core_waits() -> No
     assert response.text == "It is up."
     assert anyio.current_time() - before < 1
     assert notes(response, "not_stored") == [{"why": "it took too long"}]
+    assert (await cache._kept(pipeline.ports)).tally.stats.not_stored == {"it took too long": 1}
 
 
 async def test_a_deadline_ends_waiting_for_the_store() -> None:
@@ -163,6 +165,26 @@ async def test_a_deadline_ends_waiting_for_the_store() -> None:
     with pytest.raises(DeadlineExceeded):
         await pipeline.run(ASK)
     assert anyio.current_time() - before == 2
+
+
+class Pausing(MemoryBlobs):
+    """A store in memory that lets others have their turn, though it says that nobody waits."""
+
+    async def put(self, *args: Any, **options: Any) -> None:
+        """See `BlobStore`."""
+        await anyio.lowlevel.checkpoint()
+        await super().put(*args, **options)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_store_in_memory_may_pause(stream: bool) -> None:
+    """What it was given is kept, and counted once."""
+    store = Pausing(monotonic=anyio.current_time, max_bytes=1 << 24, max_entry_bytes=1 << 22)
+    cache = Cache(store=store)
+    pipeline, _ = stack(cache=cache)
+    await called(pipeline, stream)
+    assert (await called(pipeline, stream)).head.cached
+    assert (await cache.stats(pipeline)).stored == 1
 
 
 @pytest.mark.parametrize(
@@ -322,6 +344,11 @@ async def test_a_key_that_cannot_be_had_now_is_no_outage(monkeypatch: Any) -> No
         await pipeline.run(ASK)
     with pytest.raises(ConfigurationError, match="NO_SUCH_KEY"):
         await cache.check()
+    monkeypatch.setenv("NO_SUCH_KEY", "short")
+    with pytest.raises(ConfigurationError, match="fewer than 16"):
+        await cache.check()
+    monkeypatch.setenv("NO_SUCH_KEY", "a key that nobody would guess")
+    await cache.check()
 
 
 async def test_only_if_cached_says_that_the_store_is_out() -> None:

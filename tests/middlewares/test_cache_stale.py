@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 from caches import ANSWER, ASK, by, called, names, notes, saying, stack, streamed
 from hypothesis import given
@@ -197,8 +198,6 @@ async def test_a_herd_makes_one_refresh() -> None:
 
 async def test_processes_refresh_once_together() -> None:
     """The lease store says who; what another one has just made is not made again."""
-    import attrs
-
     one, other = virtual_ports(1), virtual_ports(2)
     other = attrs.evolve(
         other,
@@ -230,8 +229,6 @@ class NoLeases:
 
 async def test_without_the_lease_store_each_process_refreshes() -> None:
     """A store that is out keeps nobody from it."""
-    import attrs
-
     ports = virtual_ports()
     leases: Any = NoLeases()
     ports = attrs.evolve(ports, stores=attrs.evolve(ports.stores, leases=leases))
@@ -257,6 +254,39 @@ async def test_a_refresh_that_fails_hurts_nobody() -> None:
     await pipeline.run(ASK)
     await anyio.sleep(1)
     assert (await pipeline.run(ASK)).text == "new"
+
+
+async def test_a_refresh_of_which_nothing_is_kept_is_not_repeated_at_once() -> None:
+    """Each call would otherwise pay for one more behind its caller's back."""
+    pipeline, transport, cache = stale([ANSWER, *[["cut", Finish("length")]] * 9], stale=SWR)
+    await pipeline.run(ASK)
+    await anyio.sleep(20)
+    for _ in range(11):
+        assert (await pipeline.run(ASK)).text == "It is up."
+        await anyio.sleep(1)
+    assert len(transport.requests) == 1 + 3
+    stats = await cache.stats(pipeline)
+    assert (stats.missed, stats.not_stored) == ({"absent": 1}, {"length": 3})
+
+
+async def test_a_refresh_that_another_process_makes_is_asked_for_seldom() -> None:
+    """Not by every call that is given the old answer meanwhile."""
+    ports, asked = virtual_ports(), []
+
+    class Taken(NoLeases):
+        async def reserve(self, lease_id: str, places: Any, **options: Any) -> Lease:
+            asked.append(places)
+            return Lease(granted=False)
+
+    leases: Any = Taken()
+    ports = attrs.evolve(ports, stores=attrs.evolve(ports.stores, leases=leases))
+    pipeline, transport, _ = stale([ANSWER], stale=SWR, more={"ports": ports})
+    await pipeline.run(ASK)
+    await anyio.sleep(20)
+    for _ in range(100):
+        await pipeline.run(ASK)
+        await anyio.sleep(0.1)
+    assert (len(transport.requests), len(asked)) == (1, 2)
 
 
 async def test_a_refresh_ends_by_its_own_deadline() -> None:
@@ -450,6 +480,16 @@ async def test_refusals_are_remembered_on_request(error: LamellaError) -> None:
     with pytest.raises(type(error)):
         await pipeline.run(ASK)
     assert inner.asked == 3
+
+
+async def test_a_refresh_finds_out_whether_it_is_refused_still() -> None:
+    """Who wants it asked anew is not told what was found out before."""
+    inner = Refusing(LOCAL[0])
+    pipeline, _ = stack(ANSWER, layers=[Cache(keep=Keep(refusals_for=30)), inner])
+    for said in ("use", "use", "refresh"):
+        with pytest.raises(UnsupportedError):
+            await pipeline.run(saying(said))
+    assert inner.asked == 2
 
 
 async def test_refusals_are_not_remembered_by_default() -> None:

@@ -9,7 +9,7 @@ import pytest
 from caches import ASK, by, stack
 
 from lamella import Finish, MisuseError, TextDelta
-from lamella._kept_answers import kept_answers
+from lamella._answer_shelves import kept_answers
 from lamella.testing import run_virtual, virtual_ports
 from lamella_middlewares.cache import Cache
 from lamella_middlewares.cache._keys import key_of

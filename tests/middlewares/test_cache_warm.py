@@ -240,6 +240,24 @@ async def test_a_cache_without_the_key_that_it_needs_ends_the_run(write: Write) 
     assert (warmed.failed, transport.requests) == (1, [])
 
 
+async def test_warming_up_is_no_callers_hit_or_miss(write: Write) -> None:
+    """The hit rate tells what calls have found; what was kept counts as kept."""
+    pipeline, cache, _ = stack()
+    inputs = {"model": "m", "input": ["a", "b"], "operation": "embeddings"}
+    answer = {
+        "object": "list",
+        "model": "m",
+        "data": [{"object": "embedding", "index": at, "embedding": [1.0]} for at in range(2)],
+    }
+    path = write(ask("a"), ask("b", answer="Given."), {**inputs, "answer": answer})
+    for _ in range(2):
+        assert (await cache.warm(pipeline, path, tenant="acme")).ok
+    stats = await cache.stats(pipeline)
+    assert (stats.hits, stats.misses, stats.stored, stats.saved_output_tokens) == (0, 0, 4, 0)
+    await pipeline.run(chat("a"))
+    assert (await cache.stats(pipeline)).hits == 1
+
+
 # --- the run -------------------------------------------------------------------------------------
 
 

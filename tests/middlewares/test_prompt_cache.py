@@ -288,6 +288,15 @@ async def test_all_turns_of_a_conversation_have_one_key() -> None:
     assert talk == key_of(await sent(PromptCache(), ask(TALK[1:]), KEYS))
 
 
+async def test_what_changes_at_the_end_of_long_instructions_is_no_part_of_a_key() -> None:
+    """A provider chooses a machine by the beginning, which is the same."""
+    keys = {
+        key_of(await sent(PromptCache(), ask([Message.system(WORDS * 20 + end), *TALK[1:]]), KEYS))
+        for end in ("", "It is Monday.", "It is Wednesday.")
+    }
+    assert len(keys) == 1
+
+
 @pytest.mark.parametrize("kind", [None, "tenant", "session", lambda _: "same"])
 async def test_tenants_never_share_a_key(kind: Any) -> None:
     """Whatever else it is made of; and nobody's name is in it."""

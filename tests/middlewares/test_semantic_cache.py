@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 from semantic_caches import (
     AGAIN,
@@ -218,6 +219,25 @@ async def test_the_next_nearest_may_have_the_same_facts() -> None:
     assert (await world.ask(asked_now)).text == "of 23"
 
 
+async def test_facts_are_looked_for_once_and_long_texts_off_the_event_loop() -> None:
+    """The question's own facts serve for all candidates; a long text blocks nobody."""
+    looked: list[int] = []
+
+    async def thread(function: Any, /, *args: Any) -> Any:
+        looked.extend(map(len, args))
+        return function(*args)
+
+    long = "x y " * 600
+    kept = [f"{number} {long}" for number in range(3)]
+    ports = attrs.evolve(virtual_ports(), thread=thread)
+    world = World(ports=ports, degrees=dict.fromkeys([*kept, long], 0.0))
+    for text in kept:
+        await world.ask(text)
+    looked.clear()
+    assert why(await world.ask(long)) == "different numbers"
+    assert looked == [2400, 2402, 2402, 2402]
+
+
 async def test_a_hook_verifies() -> None:
     """It is shown both questions and the answer, and only True lets it pass."""
     shown: list[Similar] = []
@@ -303,6 +323,7 @@ async def test_what_did_not_end_well_is_not_kept(script: list[Any], reason: str)
     """The trace says why."""
     world = World(script)
     assert why(await world.ask(RESET), "not_stored") == reason
+    assert (await world.layer.stats(world.pipeline)).not_stored == {reason: 1}
     assert not (await world.ask(RESET)).head.cached
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 from collections.abc import Sequence
@@ -13,148 +12,23 @@ import attrs
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from semantic_caches import AGAIN, RESET, OnDisk, World, asked, noted, why
+from semantic_caches import AGAIN, RESET, OnDisk, World, noted, why
 
 from lamella import (
-    ConfigurationError,
-    DeadlineExceeded,
-    EmbeddingResponse,
     Finish,
     Near,
     Packing,
-    Pipeline,
     Ports,
     Secret,
-    ServerError,
 )
 from lamella._memory_stores import memory_stores
 from lamella._memory_vectors import MemoryVectors
 from lamella.testing import each_step, run_virtual, virtual_ports
-from lamella_middlewares.deadline import Deadline
 from lamella_middlewares.semantic_cache import SemanticCache
 from lamella_middlewares.semantic_cache._directions import direction, likeness
 from lamella_middlewares.semantic_cache._shelf import EVERY
 
 pytestmark = pytest.mark.anyio
-
-
-# --- the embedder ------------------------------------------------------------------------------
-
-
-async def hangs(_: Any) -> EmbeddingResponse:
-    """Never answers."""
-    await anyio.sleep_forever()
-    raise AssertionError
-
-
-async def nothing(_: Any) -> EmbeddingResponse:
-    """Answers without a vector."""
-    return EmbeddingResponse.of([])
-
-
-async def nonsense(_: Any) -> EmbeddingResponse:
-    """Answers with what is no direction."""
-    return EmbeddingResponse.of([[math.nan, 1.0]])
-
-
-async def zeros(_: Any) -> EmbeddingResponse:
-    """Answers with what points nowhere."""
-    return EmbeddingResponse.of([[0.0, 0.0]])
-
-
-@pytest.mark.parametrize(
-    ("fault", "reason", "seconds"),
-    [
-        (ServerError("x", status=500), "ServerError", 0.0),
-        (RuntimeError("x"), "RuntimeError", 0.0),
-        (ConfigurationError("x"), "ConfigurationError", 0.0),
-        (hangs, "not over in 2 s", 2.0),
-        (nothing, "it gave no vector", 0.0),
-        (nonsense, "it gave no vector", 0.0),
-        (zeros, "it gave no vector", 0.0),
-    ],
-    ids=["error", "foreign", "configuration", "hangs", "nothing", "nan", "zeros"],
-)
-async def test_what_the_embedder_does_wrong_is_a_miss(
-    fault: Any, reason: str, seconds: float
-) -> None:
-    """The model is asked; nothing is kept, for nobody could find it."""
-    world = World()
-    world.embedder.fault = fault
-    response = await world.ask(RESET)
-    assert response.text == "Press the button."
-    assert anyio.current_time() == pytest.approx(seconds)
-    assert why(response, "embedding_failed") == reason
-    assert (why(response), noted(response, "stored")) == ("no vector", [])
-    world.embedder.fault = None
-    assert why(await world.ask(AGAIN)) == "nothing similar"
-
-
-async def test_a_dead_embedder_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
-    """After five failures in a row it costs nothing, and is tried now and then."""
-    world = World()
-    world.embedder.fault = hangs
-    with caplog.at_level(logging.WARNING, "lamella"):
-        for _ in range(8):
-            await world.ask(RESET)
-        assert len(world.embedder.asked) == 5
-        assert anyio.current_time() == pytest.approx(10.0)
-        health = (await world.pipeline.health()).layers["semantic_cache"]
-        assert health.well is False
-        assert health.detail["error"] == "not over in 2 s"
-        world.embedder.fault = None
-        await anyio.sleep(10)
-        await world.ask(RESET)
-    assert (await world.ask(AGAIN)).head.cached
-    assert (await world.pipeline.health()).layers["semantic_cache"].well is True
-    assert len(caplog.records) == 2
-    assert RESET not in caplog.text
-
-
-async def test_a_slow_embedder_leaves_half_of_the_time() -> None:
-    """The caller's deadline is not used up by what he has not asked for."""
-    world = World(outer=[Deadline(1.0)])
-    world.embedder.fault = hangs
-    response = await world.ask(RESET)
-    assert response.text == "Press the button."
-    assert anyio.current_time() == pytest.approx(0.5)
-
-
-async def test_a_deadline_that_has_passed_is_the_callers() -> None:
-    """It is an error of the call, and not of the embedding."""
-    world = World(outer=[Deadline(1.0)], delay=5.0)
-    with pytest.raises(DeadlineExceeded):
-        await world.ask(RESET)
-    assert (await world.pipeline.health()).layers["semantic_cache"].well is True
-
-
-async def test_another_embedder_finds_nothing_of_the_first_ones() -> None:
-    """Vectors of two models are never compared, in whatever store."""
-    ports = virtual_ports()
-    one = World(ports=ports)
-    await one.ask(RESET)
-    layer = SemanticCache("another-model", threshold=0.9, tenant="shared")
-
-    async def both(request: Any) -> Any:
-        answer: Any = one.embedder if request.operation == "embeddings" else one.transport
-        return await answer(request)
-
-    pipeline = Pipeline([layer], both, ports=ports)
-    assert why(await pipeline.run(asked(AGAIN))) == "nothing similar"
-    assert (await pipeline.run(asked(RESET))).head.cached
-
-
-async def test_vectors_of_another_length_begin_anew() -> None:
-    """An embedder that changes its mind about lengths costs misses, and then works again."""
-    world = World()
-    await world.ask(RESET)
-
-    async def longer(request: Any) -> EmbeddingResponse:
-        return EmbeddingResponse.of([[1.0, 0.0, 0.0]])
-
-    world.embedder.fault = longer
-    assert why(await world.ask(RESET)) == "nothing similar"
-    assert (await world.ask(AGAIN)).head.cached
 
 
 # --- the index ---------------------------------------------------------------------------------

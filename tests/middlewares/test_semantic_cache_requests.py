@@ -176,6 +176,9 @@ async def test_a_request_can_say_how_old_an_answer_may_be() -> None:
         "too old for the request"
     )
     assert (await world.ask(RESET, said=SemanticControl(max_age=11))).head.cached
+    fresh = World()
+    await fresh.ask(RESET)
+    assert why(await fresh.ask(RESET, said={"max_age": 0})) == "too old for the request"
     assert why(await world.ask(RESET, said=SemanticControl("no_store", ttl=5))) == "expired"
 
 

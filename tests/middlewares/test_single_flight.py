@@ -41,9 +41,7 @@ async def test_a_herd_makes_one_call(stream: bool) -> None:
     """10,000 identical calls are one call upstream, paid for once."""
     pipeline, transport = stack(ANSWER, delay=1)
     callers = Callers(pipeline)
-    async with anyio.create_task_group() as group:
-        for number in range(10_000):
-            group.start_soon(callers.stream if stream else callers.run, str(number))
+    await callers.herd(10_000, callers.stream if stream else callers.run)
     assert len(transport.requests) == 1
     assert (len(callers.found), callers.texts()) == (10_000, {"It is up."})
     responses: list[Response] = list(callers.found.values())

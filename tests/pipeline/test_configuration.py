@@ -178,6 +178,16 @@ def test_every_mistake_is_found_with_its_path() -> None:
     ]
 
 
+def test_what_may_be_anything_has_to_be_there() -> None:
+    """Nothing can be said of what it is, so it is not said."""
+
+    @attrs.frozen
+    class Loose:
+        embed: Any
+
+    assert refused(Loose, {}) == ["here: embed: is missing, and has no default"]
+
+
 def test_options_go_by_the_names_of_the_arguments() -> None:
     """An option has the name of the argument; `-` stands for `_`; what is no argument is none."""
     made = build(Outer, {"number": 1, "hidden": 5, "inner": {"size": 2}})

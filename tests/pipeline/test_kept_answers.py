@@ -33,8 +33,9 @@ from lamella import (
 from lamella import _answer_wrapping as wrapping_module
 from lamella import _kept_answers as kept_module
 from lamella._answer_codec import KeptAnswer, encode_answer, merged
+from lamella._answer_shelves import Counting, kept_answers
 from lamella._background import Background
-from lamella._kept_answers import CacheStats, Found, KeptAnswers, Tally, kept_answers
+from lamella._kept_answers import CacheStats, Found, KeptAnswers, Tally
 from lamella._memory_blobs import MemoryBlobs
 from lamella._memory_stores import memory_stores
 from lamella._packing import Packer
@@ -223,7 +224,7 @@ async def test_many_answers_are_packed_off_the_loop() -> None:
     one = KeptAnswers("cache", "", memory(), Packer(Packing()), ports=in_threads(used))
     many = {one.address("acme", str(number)): ANSWER for number in range(300)}
     few = list(many)[:10]
-    assert await one.put_many({address: ANSWER for address in few}, ttl=None) == {}
+    assert await one.put_many(dict.fromkeys(few, ANSWER), ttl=None) == {}
     assert len(await one.get_many(few)) == 10
     assert used == []
     assert await one.put_many(many, ttl=None) == {}
@@ -908,3 +909,34 @@ async def test_a_checksum_is_no_signature() -> None:
     forged = blob.data[:-5] + bytes([blob.data[-5] ^ 1])
     await store.put(address, forged + zlib.crc32(forged).to_bytes(4, "big"))
     assert (await one.get(address)).why == "foreign"
+
+
+async def test_closing_a_layer_writes_down_what_it_has_counted() -> None:
+    """Once for each store and namespace that it was used with, and of no more than a few."""
+    counting, store = Counting(), memory()
+    layers = [kept(Remote(store), str(number)) for number in range(20)]
+    for one in (*layers, *layers[10:]):
+        counting.add(one)
+        one.tally.miss("absent")
+    await counting.publish()
+    assert sum([not one.tally.changed for one in layers]) == 16
+    assert (await kept(Remote(store), "15").stats()).missed == {"absent": 2}
+    layers[15].tally.miss("absent")
+    await counting.publish()
+    assert layers[15].tally.changed
+
+
+async def test_closing_waits_for_no_store_that_hangs() -> None:
+    """Half a second, whatever closes the layer."""
+
+    class Hanging(Remote):
+        async def put(self, *_: Any, **__: Any) -> None:
+            await anyio.sleep_forever()
+
+    counting, one = Counting(), kept(Hanging())
+    counting.add(one)
+    one.tally.miss("absent")
+    began = anyio.current_time()
+    await counting.publish()
+    assert anyio.current_time() - began == pytest.approx(0.5)
+    assert one.tally.changed

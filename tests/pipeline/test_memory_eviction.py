@@ -12,7 +12,6 @@ import tracemalloc
 from bisect import bisect
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from itertools import accumulate, islice
-from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
@@ -234,17 +233,28 @@ class TestEveryOrder:
 
     def test_what_is_kept_depends_on_the_operations_alone(self) -> None:
         """Two processes, whose texts hash differently, keep the same keys."""
-        script = (
-            "import sys; sys.path.insert(0, sys.argv[1])\n"
-            "from test_memory_eviction import *\n"
-            "for eviction in EVICTIONS:\n"
-            "    blobs = blobs_of(eviction, 100)\n"
-            "    for key in islice(trace(5), 3_000): ask(blobs, key)\n"
-            "    print(listed(blobs))\n"
-        )
+        script = """
+import random
+from lamella import memory_blobs
+from lamella._memory_eviction import EVICTIONS
+
+def now(operation):
+    try:
+        operation.send(None)
+    except StopIteration as stop:
+        return stop.value
+
+for eviction in EVICTIONS:
+    rng, blobs = random.Random(5), memory_blobs(max_entries=100, eviction=eviction)
+    for _ in range(3_000):
+        key = str(int(rng.paretovariate(0.5)) % 1_000)
+        if now(blobs.get(key)) is None:
+            now(blobs.put(key, b""))
+    print([entry.key for entry in now(blobs.entries()).entries])
+"""
         kept = [
             subprocess.run(
-                [sys.executable, "-c", script, Path(__file__).parent],
+                [sys.executable, "-c", script],
                 env={**os.environ, "PYTHONHASHSEED": seed},
                 capture_output=True,
                 text=True,

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from lamella import ConfigurationError, Near, StoreUnavailableError, VectorIndex
 from lamella._guarded_vectors import GuardedVectors, guarded_vectors
-from lamella._memory_vectors import VECTOR_OVERHEAD, MemoryVectors
+from lamella._memory_vectors import PARTITION_OVERHEAD, VECTOR_OVERHEAD, MemoryVectors
 from lamella._named_stores import layer_store
 from lamella.testing import check_vector_index
 
@@ -230,7 +230,26 @@ async def test_bytes_are_bounded() -> None:
         await index.add("p", "large", [1.0] * most)
 
 
-@pytest.mark.parametrize("bounds", [{"max_bytes": 100}, {"max_vectors": 0}])
+async def test_partitions_are_bounded_with_what_they_take() -> None:
+    """Where each vector has a partition of its own, fewer fit, and the oldest go."""
+    index = MemoryVectors(max_bytes=10 * (VECTOR_OVERHEAD + PARTITION_OVERHEAD + 100))
+    for number in range(100):
+        await index.add(f"p{number}", "key", (1.0, 0.0))
+        assert index.size <= 10 * (VECTOR_OVERHEAD + PARTITION_OVERHEAD + 100)
+    assert 9 <= len(index) <= 10
+    assert len(await index.nearest("p99", (1.0, 0.0))) == 1
+    assert len(await index.nearest("p0", (1.0, 0.0))) == 0
+    one = MemoryVectors(max_vectors=1)  # makes room in the very partition that it adds to
+    for key in "ab":
+        await one.add("p", key, (1.0, 0.0))
+    assert [near.key for near in await one.nearest("p", (1.0, 0.0), count=9)] == ["b"]
+    assert await one.remove("p", "b")
+    assert one.size == 0
+
+
+@pytest.mark.parametrize(
+    "bounds", [{"max_bytes": VECTOR_OVERHEAD + PARTITION_OVERHEAD}, {"max_vectors": 0}]
+)
 async def test_bounds_that_keep_nothing_are_refused(bounds: dict[str, Any]) -> None:
     """An index that could keep nothing is a mistake."""
     with pytest.raises(ValueError, match="MemoryVectors"):

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from lamella import ConfigurationError, Pipeline, memory_blobs
+from lamella import ConfigurationError, Pipeline, SQLiteBlobs, memory_blobs
 from lamella._named_stores import layer_store
 from lamella.testing import check_blob_store, run_virtual, virtual_ports
 
@@ -87,6 +87,16 @@ def test_a_clock_is_no_word() -> None:
     """A file cannot give one."""
     with pytest.raises(ConfigurationError, match="monotonic"):
         blobs(use="memory", monotonic="wall")
+
+
+def test_a_class_is_no_store() -> None:
+    """It has all the methods; that it has to be made is told when the pipeline is."""
+    for give in (
+        lambda: layer_store("Cache", "blobs", SQLiteBlobs),
+        lambda: Pipeline([], "mock", stores={"blobs": SQLiteBlobs}),
+    ):
+        with pytest.raises(ConfigurationError, match="got the class SQLiteBlobs, expected a store"):
+            give()
 
 
 @pytest.mark.anyio

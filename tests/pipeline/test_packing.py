@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 import sys
 import zlib
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from lamella import ConfigurationError, Packing, Secret, SecretError
 from lamella import _packing as packing_module
 from lamella._answer_codec import UnreadableError
-from lamella._packing import MOST, Packer
+from lamella._packing import MOST, Packer, unpacked_size
 
 KEY = b"0123456789abcdef-of-the-tests"
 OTHER = b"0123456789abcdef-of-another"
@@ -135,17 +136,39 @@ def test_a_bomb_does_not_unfold() -> None:
 def test_compression_is_used_where_it_helps() -> None:
     """Above its limit only, and only if the outcome is smaller."""
     same, noise = b"a" * 2000, random.Random(1).randbytes(2000)
-    assert len(packer().pack("here", same)) < 200
-    assert len(packer().pack("here", noise)) == 2000 + 41
+    assert len(packer(compress_above=1999).pack("here", same)) < 200
+    assert len(packer(compress_above=1999).pack("here", noise)) == 2000 + 41
     assert len(packer(compress_above=2000).pack("here", same)) == 2000 + 41
     assert len(packer(compress_above=None).pack("here", same)) == 2000 + 41
+
+
+def test_what_would_hardly_shrink_is_left_as_it_is() -> None:
+    """Numbers, pictures: unfolding them each time would cost more than the room. A piece tells."""
+    chance = random.Random(3)
+    coordinates = struct.pack("<1536d", *[chance.random() for _ in range(1536)])
+    picture = chance.randbytes(50_000) + b"word " * 100
+    for data, worth in ((coordinates, False), (picture, False), (b"word " * 3000, True)):
+        packed = packer().pack("here", data)
+        assert (len(packed) < len(data)) == worth
+        assert packer().unpack("here", packed) == data
+
+
+@KINDS
+def test_what_is_unpacked_is_no_larger_than_it_says(kind: str) -> None:
+    """Whoever is to unpack it can tell beforehand, of whatever was found, how much it takes."""
+    same, noise = b"a" * 100_000, random.Random(1).randbytes(100_000)
+    assert unpacked_size(packer(kind).pack("here", same)) == 100_000
+    assert 100_000 <= unpacked_size(packer(kind).pack("here", noise)) < 100_100
+    for data in (b"", b"LAM\1", b"LAM\1\1", b"LAM\1\1\0\0\0", b"\xff" * 9, b"\xff" * 90):
+        assert len(data) <= unpacked_size(data) <= MOST
 
 
 def test_what_is_too_large_is_not_packed() -> None:
     """Its size when packed counts, and a bound holds for what it was before."""
     with pytest.raises(ValueError, match="at most 100 are kept"):
         packer(max_bytes=100, compress_above=None).pack("here", bytes(200))
-    assert packer(max_bytes=100).pack("here", bytes(2000))
+    assert packer(max_bytes=100).pack("here", bytes(5000))
+    assert packer(max_bytes=100, compress_above=None).pack("here", bytes(200), limited=False)
     with pytest.raises(ValueError, match="are kept"):
         packer(max_bytes=MOST).pack("here", bytes(MOST + 1))
 

@@ -83,11 +83,11 @@ def good(site: Site) -> Site:
 
 
 def test_built_in_names_come_through_the_same_door() -> None:
-    """The distribution's own layers, transports and presets are those of its entry points."""
+    """The distribution's own layers, transports, stores and presets are its entry points'."""
     own = [each for each in Registry(allow=()).plugins() if each.distribution == "lamella"]
-    assert [plugin.problems for plugin in own] == [(), (), ()]
+    assert [plugin.problems for plugin in own] == [(), (), (), ()]
     kinds = {kind for plugin in own for kind in plugin.contributes}
-    assert kinds >= {"middlewares", "presets", "tokenizers", "transports"}
+    assert kinds >= {"middlewares", "presets", "stores", "tokenizers", "transports"}
     assert {"cost", "deadline", "retry", "timeout"} <= set(Registry(allow=()).names("middlewares"))
     assert {"azure", "mock", "openai", "ollama"} <= set(Registry(allow=()).names("transports"))
     assert {"cost", "development", "production", "test"} <= set(registry().names("presets"))

@@ -363,6 +363,16 @@ def test_types_are_told_apart(values: tuple[Any, ...]) -> None:
     assert len({keyed(value) for value in nested}) == len(nested)
 
 
+def test_a_number_is_the_same_however_it_is_written_where_any_number_may_stand() -> None:
+    """A temperature of 0 out of JSON is one of 0.0 out of a program; a seed is a whole number."""
+    for name in ("temperature", "top_p", "presence_penalty", "frequency_penalty"):
+        keys = {
+            request_key(ChatRequest.of("hi", **{name: value})) for value in (1, 1.0, 2, 0.5, None)
+        }
+        assert len(keys) == 4, name
+    assert keyed(1) != keyed(1.0)
+
+
 def test_what_is_the_same_has_the_same_key() -> None:
     """The order of keys, and which kind of sequence or mapping it is, say nothing."""
     assert keyed({"a": 1, "b": [1, {"c": 2, "d": 3}]}) == keyed(

@@ -290,6 +290,23 @@ class TestRoom:
         await store.aclose()
         assert path.stat().st_size <= most + 20 * (size + 1000)
 
+    async def test_large_ones_in_place_of_many_small_ones(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Writes wait until there is room, however many have to go; reads go on."""
+        monkeypatch.setattr("lamella._sqlite_room._EVICTED", 50)
+        most = 1024 * KIBIBYTE
+        store = SQLiteBlobs(tmp_path / "a.db", max_bytes=most)
+        await store.put_many({f"small {number}": b"x" for number in range(6000)})
+        async with anyio.create_task_group() as group:
+            for number in range(30):
+                group.start_soon(store.put, f"large {number}", b"x" * 100_000)
+                group.start_soon(store.get, "small 5999")
+        assert store._file._entries is not None
+        assert store._file._entries.used_bytes() <= most + most // 4
+        await store.aclose()
+        assert (tmp_path / "a.db").stat().st_size <= most + most // 4
+
     async def test_the_least_recently_used_go(self, tmp_path: Path) -> None:
         """What was read lately stays, what expired goes first; a use is noted without writing."""
         clock = Clock()

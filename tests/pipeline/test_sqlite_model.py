@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import shutil
 import sqlite3
@@ -41,6 +42,7 @@ class Values(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 1_700_000_000.0
+        self.loop = asyncio.Runner()
         self.folder = Path(tempfile.mkdtemp())
         self.model: dict[str, Kept] = {}
         self.store = self.make()
@@ -52,13 +54,8 @@ class Values(RuleBasedStateMachine):
         return SQLiteBlobs(self.folder / "a.db", wall=lambda: self.now, thread=inline)
 
     def run(self, operation: Coroutine[Any, Any, T]) -> T:
-        """Its answer, on an event loop of its own."""
-        import anyio
-
-        async def main() -> T:
-            return await operation
-
-        return anyio.run(main)
+        """Its answer, on the machine's event loop."""
+        return self.loop.run(operation)
 
     def alive(self) -> dict[str, Kept]:
         return {
@@ -133,6 +130,7 @@ class Values(RuleBasedStateMachine):
     def teardown(self) -> None:
         """At the end the file is whole, and no tag is without its value."""
         self.run(self.store.aclose())
+        self.loop.close()
         if (self.folder / "a.db").exists():
             check = sqlite3.connect(self.folder / "a.db")
             assert check.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import anyio
@@ -58,6 +59,19 @@ class Callers:
             return response
 
         await self._keep(name, read())
+
+    async def herd(self, count: int, call: Any, request: Request[Any] = ASK) -> None:
+        """So many calls at the same time.
+
+        Meanwhile no garbage is looked for: that would be in all that they hold, again and again.
+        """
+        gc.disable()
+        try:
+            async with anyio.create_task_group() as group:
+                for number in range(count):
+                    group.start_soon(call, str(number), request)
+        finally:
+            gc.enable()
 
     async def _keep(self, name: str, call: Any) -> None:
         try:

@@ -222,6 +222,7 @@ ASK = turn("user", "Look.")
         ),
         ([turn("user", "a", *[mark()] * 5)], {}, "4 cache points at most"),
         ([turn("user", "a", mark("1h"))], {"system": [{"text": "a"}, mark()]}, "'1h' must not"),
+        ([turn("user", "a", paper(), mark())], {}, "Field required"),
     ],
 )  # fmt: skip
 def test_what_is_refused_in_the_right_shape(messages: Any, fields: Any, message: str) -> None:
@@ -237,10 +238,15 @@ def test_what_is_refused_in_the_right_shape(messages: Any, fields: Any, message:
     [
         ([turn("user", "a", mark("1h"))], {}, "only supported for Anthropic"),
         ([ASK], {"toolConfig": {"tools": [LOOK, mark()]}}, "not permitted"),
+        (
+            [ASK, turn("assistant", use("a")), turn("user", result("a"), mark())],
+            {"toolConfig": {"tools": [LOOK]}},
+            "Field required",
+        ),
     ],
 )
 def test_what_nova_does_not_cache(messages: Any, fields: Any, message: str) -> None:
-    """Nova keeps nothing for an hour, and no tools; Claude does."""
+    """Nova keeps nothing for an hour, no tools, and nothing up to a tool's result; Claude does."""
     body = {"messages": messages, **fields}
     read_bedrock(body)
     check_rules(body, "anthropic.claude-opus-5")
@@ -255,7 +261,8 @@ def test_what_nova_does_not_cache(messages: Any, fields: Any, message: str) -> N
         [ASK, turn("assistant", "Well,")],
         [ASK, turn("system", "Be brief."), turn("assistant", "Yes."), ASK],
         [ASK, turn("assistant", use("a"), use("b")), turn("user", result("b"), result("a"), "?")],
-        [turn("user", "a", paper("Note (1) [x]"), mark("1h"), mark())],
+        [turn("user", "a", paper("Note (1) [x]"), "b", mark("1h"), mark())],
+        [turn("user", "a", paper(format="pdf"), mark())],
     ],
 )
 def test_what_is_accepted(messages: Any) -> None:

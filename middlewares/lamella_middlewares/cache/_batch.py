@@ -174,9 +174,7 @@ class Batch(Lookup):
         It has used what was asked for. Where that is nothing it has, as every kept answer, used
         what it took to make it, and is flagged `cached`.
         """
-        parts: dict[str, Sequence[Event]] = {
-            address: _about(answer.events) for address, answer in self._found.items()
-        }
+        parts = {address: _about(answer.events) for address, answer in self._found.items()}
         usage: Usage | None = None
         if fresh is None:
             for answer in self._found.values():
@@ -185,18 +183,13 @@ class Batch(Lookup):
         else:
             usage, head = fresh.usage, attrs.evolve(fresh.head, raw=None, cached=False)
             parts.update(self._split(fresh.events))
-        request: Any = self.request
-        answers: list[Response] = []
-        for address in self._addresses:
-            events = [*parts[address], Finish("stop")]
-            if not answers and usage is not None:
-                events.insert(-1, UsageReport(usage))
-            answers.append(request.answer(events))
-        response: Response = request.merge(answers)
-        response.head = head
+        events = [_at(place, parts[address]) for place, address in enumerate(self._addresses)]
+        if usage is not None:
+            events.append(UsageReport(usage))
+        response: Response = self.request.answer([*events, Finish("stop")], head)
         return response
 
-    def _split(self, events: Iterable[Event]) -> Mapping[str, Sequence[Event]]:
+    def _split(self, events: Iterable[Event]) -> Mapping[str, Event]:
         """What an answer says of each of what has been asked.
 
         Raises:
@@ -222,7 +215,7 @@ class Batch(Lookup):
         if parts is None:
             self.left_out("it does not have one result for each input", len(self._asked))
             return
-        answers = self._answers(parts, usage)
+        answers = await self._answers(parts, usage)
         fresh_for = next(iter(answers.values())).fresh_for
         await self.put(
             partial(self._put_many, answers, self.kept_for(fresh_for)),
@@ -238,8 +231,8 @@ class Batch(Lookup):
             await _breathe(answers)
         return ", ".join(sorted(whys))
 
-    def _answers(
-        self, parts: Sequence[Sequence[Event]], usage: Usage | None
+    async def _answers(
+        self, parts: Sequence[Event], usage: Usage | None
     ) -> dict[str, KeptAnswer]:
         """Each part as an answer of its own, with its share of what all have used and cost."""
         weights = weights_of(self._inputs(self._asked))
@@ -247,9 +240,11 @@ class Batch(Lookup):
         fresh_for = self.fresh_for()
         answers: dict[str, KeptAnswer] = {}
         for address, part, share, cost in zip(self._asked, parts, used, costs, strict=True):
+            if len(answers) % FROM_AFAR == FROM_AFAR - 1:
+                await _breathe(self._asked)
             report = () if share is None else (UsageReport(share),)
             answers[address] = KeptAnswer(
-                events=(*part, *report, Finish("stop")),
+                events=(part, *report, Finish("stop")),
                 head=self.head,
                 operation=self.request.operation,
                 model=self.request.model,
@@ -287,22 +282,29 @@ class Batch(Lookup):
         return again.stored
 
 
-def _parts(events: Iterable[Event], count: int) -> list[list[Event]] | None:
+def _parts(events: Iterable[Event], count: int) -> list[Event] | None:
     """What events say of each input, as if it were the only one; None if not one of each."""
-    parts: list[list[Event]] = [[] for _ in range(count)]
+    parts: list[Event | None] = [None] * count
     for event in events:
         if isinstance(event, _BESIDES):
             continue
-        found: Any = event
         place: int | None = getattr(event, "index", None)
-        if place is None or not 0 <= place < count:
+        if place is None or not 0 <= place < count or parts[place] is not None:
             return None
-        parts[place].append(cast("Event", attrs.evolve(found, index=0) if place else event))
-    return parts if all(parts) else None
+        parts[place] = _at(0, event)
+    found = [part for part in parts if part is not None]
+    return found if len(found) == count else None
 
 
-def _about(events: Iterable[Event]) -> list[Event]:
-    return [event for event in events if not isinstance(event, _BESIDES)]
+def _at(place: int, event: Any) -> Event:
+    """The event as one about the input of that place."""
+    moved: Event = event if event.index == place else attrs.evolve(event, index=place)
+    return moved
+
+
+def _about(events: Iterable[Event]) -> Event:
+    """What a kept answer says of its input."""
+    return next(event for event in events if not isinstance(event, _BESIDES))
 
 
 def _sum(one: Usage | None, other: Usage | None) -> Usage | None:

@@ -91,7 +91,8 @@ def a(kind: type[Any]) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
 
     def check(layer: Any, option: attrs.Attribute[Any], value: Any) -> None:
         if not isinstance(value, kind):
-            raise refused(layer, option, value, f"{kind.__name__}(...)")
+            want = f"{kind.__name__}(...), or a table of its options"
+            raise refused(layer, option, value, want)
 
     return check
 

@@ -151,12 +151,13 @@ def warm(
     """
     from lamella.cli._interrupts import run
     from lamella_middlewares.cache._shelves import must_outlive
-    from lamella_middlewares.cache._summary import tell_progress, tell_warmed
+    from lamella_middlewares.cache._summary import Progress, tell_warmed
     from lamella_middlewares.cache._warming import warm as warm_up
 
     _no_empty(tenant=tenant)
     pipeline = stack.pipeline(quiet=True)
     must_outlive(pipeline)
+    progress = Progress()
 
     async def work(_: object) -> Any:
         async with pipeline:
@@ -166,10 +167,14 @@ def warm(
                 tenant=tenant,
                 concurrency=concurrency,
                 refresh=refresh,
-                on_progress=tell_progress,
+                on_progress=progress.tell,
             )
 
-    warmed = run(work)
+    try:
+        warmed = run(work)
+    except BaseException as error:
+        progress.broken_off(error)
+        raise
     return tell_warmed(warmed, json=json)
 
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-import anyio
 import attrs
 
 from lamella import (
-    ClosedError,
     Context,
     Handler,
     Packing,
@@ -24,8 +21,10 @@ from lamella import (
     SecretError,
     middleware,
 )
+from lamella._answer_shelves import Counting, check_key, kept_answers, refuse_unsigned
 from lamella._guarded_blobs import guarded
-from lamella._kept_answers import KeptAnswers, kept_answers, refuse_unsigned
+from lamella._kept_answers import KeptAnswers
+from lamella._named_stores import shown
 from lamella._options import number, optional_seconds, span_or_none, whole
 from lamella._ownership import release, use
 from lamella._repeatable import deterministic, stateless
@@ -43,12 +42,6 @@ if TYPE_CHECKING:
     from lamella_middlewares.cache._warmed import Warmed, WarmProgress
 
 R = TypeVar("R", bound=Response)
-
-_PUBLISH_SECONDS: Final = 0.5
-"""What writing down a store's counts may take while the layer is closed."""
-
-_STORES: Final = 16
-"""Of how many stores the counts are written down in the end, if one layer is used with many."""
 
 _UNSEEN: Final = "{} would not see the answers that need no call"
 _DOES: Final = "{}, and a kept answer would not do it again"
@@ -114,7 +107,7 @@ class Cache:
     )
     tenant: str | None = attrs.field(default=None, validator=_choices.tenant, kw_only=True)
     store: Any = attrs.field(  # pyright: ignore[reportUnknownVariableType]
-        default=None, converter=_choices.store, kw_only=True, repr=False
+        default=None, converter=_choices.store, kw_only=True, repr=shown
     )
     namespace: str = attrs.field(default="", validator=_choices.namespace, kw_only=True)
     vary: tuple[str, ...] = attrs.field(
@@ -144,9 +137,7 @@ class Cache:
     jitter: float = attrs.field(default=0.1, validator=number(0, 0.9), kw_only=True)
     piece: int = attrs.field(default=64, validator=whole(1), kw_only=True)
     # What has counts that other processes can read; they are written down when it is closed.
-    _counting: dict[int, KeptAnswers] = attrs.field(
-        init=False, factory=dict[int, KeptAnswers], repr=False
-    )
+    _counting: Counting = attrs.field(init=False, factory=Counting, repr=False, eq=False)
     # Of whom it was asked last: without a key it is the same for each of a pipeline's calls.
     _last: list[tuple[Ports, KeptAnswers]] = attrs.field(
         init=False, factory=list[tuple[Ports, KeptAnswers]], repr=False
@@ -210,13 +201,8 @@ class Cache:
 
     def _count(self, kept: KeptAnswers, context: Context) -> None:
         """Have counts written down every few seconds, and when the layer is closed."""
-        counting = self._counting
-        counting[id(kept.tally)] = kept
-        if len(counting) > _STORES:
-            with suppress(RuntimeError):  # another thread has changed it meanwhile
-                counting.pop(next(iter(counting)), None)
-        with suppress(ClosedError):
-            kept.publish_soon(context.background)
+        self._counting.add(kept)
+        kept.publish_soon(context.background)
 
     async def _kept(self, ports: Ports) -> KeptAnswers:
         for known, kept in self._last:
@@ -339,21 +325,17 @@ class Cache:
         return PartHealth(well=None) if ask is None else ask()
 
     async def check(self) -> None:
-        """See that the key can be had; `lamella test-config` asks this.
+        """See that the key can be had and is one; `lamella test-config` asks this.
 
         Raises:
+            ConfigurationError: If it is too short.
             SecretError: If it cannot be had.
         """
-        if self.packing.key is not None:
-            await self.packing.key.fetch()
+        await check_key(self.packing)
 
     async def aclose(self) -> None:
         """Write down what was counted; close a store of its own, once no other layer uses it."""
-        counting = list(self._counting.values())
-        self._counting.clear()
         self._last.clear()
-        for kept in counting:
-            with anyio.move_on_after(_PUBLISH_SECONDS, shield=True):
-                await kept.publish()
+        await self._counting.publish()
         if self.store is not None and release(self.store, self):
             await self.store.aclose()

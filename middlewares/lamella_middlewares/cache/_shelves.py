@@ -9,8 +9,9 @@ from typing import Any, Final
 import attrs
 
 from lamella import BlobStore, ConfigurationError, Packing, Pipeline, Ports, Secret
+from lamella._answer_shelves import kept_answers
 from lamella._guarded_blobs import GuardedBlobs
-from lamella._kept_answers import KeptAnswers, kept_answers
+from lamella._kept_answers import KeptAnswers
 from lamella._named_stores import layer_store
 from lamella._ports import default_ports
 from lamella._targets import transports_of

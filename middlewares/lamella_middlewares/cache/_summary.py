@@ -70,28 +70,48 @@ def told(counts: CacheStats) -> list[str]:
     return lines
 
 
-def tell_progress(progress: WarmProgress) -> None:
-    """Tell of a line that is done: problems as they come, and on a terminal how far it is."""
-    from lamella.cli._output import harmless, is_terminal, say
+class Progress:
+    """Tells of lines that are done: problems as they come, and on a terminal how far it is."""
 
-    terminal = is_terminal(sys.stderr)
-    if progress.problem is not None:
-        if terminal:
-            sys.stderr.write("\r\x1b[K")
-        say(str(progress.problem), style="yellow")
-    if terminal:
-        sys.stderr.write(f"\r{harmless(f'{progress.done:,} done')}")
+    def __init__(self) -> None:
+        self._done = 0
+
+    def tell(self, progress: WarmProgress) -> None:
+        """A line is done."""
+        from lamella.cli._output import harmless, is_terminal, say
+
+        self._done = progress.done
+        if progress.problem is not None:
+            clear_line()
+            say(str(progress.problem), style="yellow")
+        if is_terminal(sys.stderr):
+            sys.stderr.write(f"\r{harmless(f'{progress.done:,} done')}")
+            sys.stderr.flush()
+
+    def broken_off(self, error: BaseException) -> None:
+        """The run has not come to its end; a signal has no words of its own."""
+        from lamella.cli._output import say
+
+        clear_line()
+        if not isinstance(error, Exception):
+            say(f"{self._done:,} lines done. What was kept stays: start it again to go on.")
+
+
+def clear_line() -> None:
+    """Take what shows how far it is off the terminal."""
+    from lamella.cli._output import is_terminal
+
+    if is_terminal(sys.stderr):
+        sys.stderr.write("\r\x1b[K")
         sys.stderr.flush()
 
 
 def tell_warmed(warmed: Warmed, *, json: bool) -> int:
     """Tell what warming up has come to; the exit code."""
     from lamella.cli._errors import exit_code, report
-    from lamella.cli._output import is_terminal, show_json
+    from lamella.cli._output import show_json
 
-    if is_terminal(sys.stderr):
-        sys.stderr.write("\r\x1b[K")
-        sys.stderr.flush()
+    clear_line()
     if json:
         show_json(warmed.to_dict())
     else:

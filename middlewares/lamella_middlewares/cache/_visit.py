@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from lamella import Event, LamellaError, Request, Response
 from lamella._answer_codec import KeptAnswer
-from lamella._answer_pieces import merged
 from lamella._kept_answers import replayed
 from lamella_middlewares.cache import _choices
 from lamella_middlewares.cache._control import LAYER, CacheControl, missing
@@ -88,7 +87,7 @@ class Visit(Lookup):
         """Keep an answer that came with the request, and give it."""
         self.tags = _choices.tags_of(self.layer, self.request, self.control.tags)
         self.head = given.head
-        answer = self._answer(merged(given.events))
+        answer = self._answer(given.events)
         if self.storing:
             await self._put(answer)
         return self._replayed(answer)

@@ -68,7 +68,7 @@ def _beginning(request: ChatRequest) -> list[object]:
         texts.append(message.text)
     return [
         [_bytes(name) for name in names],
-        [[len(text), _bytes(text[:_LOOKED_AT])] for text in texts],
+        [_bytes(text[:_LOOKED_AT]) for text in texts],
     ]
 
 

@@ -59,8 +59,8 @@ class SemanticControl:
         always: Whether it is compared whatever the layer's `when` says.
         ttl: Seconds, or a timedelta, for which its answer may be given, above 0, instead of the
             layer's `ttl`; None is the layer's.
-        max_age: Seconds, or a timedelta, that a kept answer may be old for this request, 0 or more;
-            None sets no such bound.
+        max_age: Seconds, or a timedelta, than which a kept answer must be younger for this request;
+            0 takes none, None sets no such bound.
         tags: Words by which its answer can be purged, besides the layer's.
 
     Raises:

@@ -26,4 +26,5 @@ def likeness(one: Sequence[float], other: Sequence[float]) -> float:
     """The cosine of the angle between two directions, to six places; -1 if they have no angle."""
     if len(one) != len(other):
         return -1.0
-    return max(-1.0, min(1.0, round(sum(map(mul, one, other)), 6)))
+    cosine: float = sum(map(mul, one, other))
+    return max(-1.0, min(1.0, round(cosine, 6)))

@@ -158,11 +158,11 @@ def _named(text: str) -> Iterator[str]:
         if token.isalpha() and token.islower():  # most are
             begins = False
             continue
-        bare = _bare(token)
-        if bare and bare.casefold() not in PLAIN_WORDS:
+        bare, name = _bare(token), _bare(token.casefold())
+        if bare and name not in PLAIN_WORDS:
             capital = bare[0].isupper() and not shouted and not begins
             if capital or _is_code(token, bare, shouted=shouted):
-                yield bare.casefold()
+                yield name
         begins = token.endswith(_ENDS) or (begins and not bare)
 
 

@@ -55,7 +55,7 @@ class Judge:
     def too_old(self, answer: KeptAnswer) -> str:
         """Why an answer is too old; empty if it is not."""
         limit, ttl = cast("float | None", self._control.max_age), self.ttl
-        if limit is not None and answer.age > limit:
+        if limit is not None and answer.age >= limit:
             return "too old for the request"
         if not answer.fresh or (ttl is not None and answer.age >= ttl * (1 + JITTER)):
             return "expired"

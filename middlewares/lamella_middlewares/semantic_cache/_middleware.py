@@ -23,8 +23,10 @@ from lamella import (
     inside,
     middleware,
 )
+from lamella._answer_shelves import Counting, check_key, kept_answers, refuse_unsigned
 from lamella._fingerprints import transport_inside
-from lamella._kept_answers import CacheStats, KeptAnswers, kept_answers, refuse_unsigned
+from lamella._kept_answers import CacheStats, KeptAnswers
+from lamella._named_stores import shown
 from lamella._options import flag, optional_seconds, seconds, span, span_or_none, whole
 from lamella._ownership import release, use
 from lamella._ports import default_ports
@@ -47,7 +49,7 @@ _DOES: Final = "{}, and a kept answer would not do it again"
 
 
 def _numpy() -> None:
-    from lamella._memory_vectors import numpy
+    from lamella._vector_rows import numpy
 
     numpy()  # loaded where no event loop waits for it
 
@@ -135,7 +137,7 @@ class SemanticCache:
         default=None, validator=_choices.verify, kw_only=True
     )
     store: Any = attrs.field(  # pyright: ignore[reportUnknownVariableType]
-        default=None, converter=_choices.store, kw_only=True, repr=False
+        default=None, converter=_choices.store, kw_only=True, repr=shown
     )
     index: Any = attrs.field(  # pyright: ignore[reportUnknownVariableType]
         default=None, converter=_choices.index, kw_only=True, repr=False
@@ -165,6 +167,8 @@ class SemanticCache:
     _decisive: tuple[Any, ...] = attrs.field(
         init=False, repr=False, default=attrs.Factory(_decisive, takes_self=True)
     )
+    # What has counts that other processes can read; they are written down when it is closed.
+    _counting: Counting = attrs.field(init=False, factory=Counting, repr=False, eq=False)
 
     async def __call__(self, request: ChatRequest, call_next: Handler) -> ChatResponse:
         """Answer a request with what is kept, or send it on and keep the answer.
@@ -196,6 +200,7 @@ class SemanticCache:
             if not error.retryable:
                 raise
             return await self._pass(request, call_next, control, "its key cannot be had now")
+        self._counting.add(kept)
         visit = Visit(
             self, kept, self._shelf(context.ports), request, call_next,
             tenant=tenant, control=control, question=question, tags=tags,
@@ -310,16 +315,17 @@ class SemanticCache:
                 use(one, self)
 
     async def check(self) -> None:
-        """See that the key can be had; `lamella test-config` asks this.
+        """See that the key can be had and is one; `lamella test-config` asks this.
 
         Raises:
+            ConfigurationError: If it is too short.
             SecretError: If it cannot be had.
         """
-        if self.packing.key is not None:
-            await self.packing.key.fetch()
+        await check_key(self.packing)
 
     async def aclose(self) -> None:
-        """Close the store and the index that were given, once no other layer uses them."""
+        """Write down what was counted; close a store and an index given, if none uses them now."""
+        await self._counting.publish()
         async with AsyncExitStack() as stack:
             for one in (self.store, self.index):
                 if one is not None and release(one, self):

@@ -184,7 +184,7 @@ class Shelf:
             return await operation()
         except StoreUnavailableError:  # its guard has said so already
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the call goes on without
             _complain(self.index, error)
             kind = type(error).__name__
         raise StoreUnavailableError(f"The vector index failed ({kind}).")

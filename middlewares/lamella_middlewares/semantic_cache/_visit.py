@@ -21,12 +21,12 @@ from lamella import (
     StoreUnavailableError,
     ending,
 )
-from lamella._answer_codec import KeptAnswer, merged
+from lamella._answer_codec import KeptAnswer
 from lamella._kept_answers import Found, KeptAnswers, replayed, why_not_kept
 from lamella._responses import NO_HEAD
 from lamella_middlewares.semantic_cache._control import LAYER, SemanticControl
-from lamella_middlewares.semantic_cache._embedding import Embedder
 from lamella_middlewares.semantic_cache._directions import direction, likeness
+from lamella_middlewares.semantic_cache._embedding import Embedder
 from lamella_middlewares.semantic_cache._judging import JITTER, Judge
 from lamella_middlewares.semantic_cache._question import Question
 from lamella_middlewares.semantic_cache._shelf import Shelf, Where, within
@@ -60,7 +60,7 @@ class Visit:
     """
 
     __slots__ = (
-        "_address", "_call_next", "_context", "_control", "_counted", "_head", "_judge", "_kept",
+        "_address", "_call_next", "_context", "_control", "_counted", "_direction", "_head", "_judge", "_kept",
         "_layer", "_partition", "_question", "_request", "_shelf", "_storing", "_tags", "_tenant",
         "_vector",
     )  # fmt: skip
@@ -95,6 +95,7 @@ class Visit:
         self._head = NO_HEAD
         self._judge = Judge(layer, request, question.text, control)
         self._vector: Sequence[float] = ()
+        self._direction: tuple[float, ...] | None = None
 
     async def answer(self, embedder: Embedder) -> ChatResponse:
         """The answer to a similar question, or the one that the handler inside gives."""
@@ -173,7 +174,12 @@ class Visit:
         """How near a question is: an index that others can write to may say what it likes."""
         if self._shelf.own:
             return one.similarity
-        return likeness(direction(self._vector), answer.vector)
+        return likeness(self._pointing(), answer.vector)
+
+    def _pointing(self) -> tuple[float, ...]:
+        if self._direction is None:
+            self._direction = direction(self._vector)
+        return self._direction
 
     async def _refused(self, answer: KeptAnswer, similarity: float, at_least: float) -> str:
         """Why the answer to another question is none to this; empty if it is one."""
@@ -234,9 +240,9 @@ class Visit:
 
     def _entry(self, end: Ending, fresh_for: float | None) -> KeptAnswer:
         # One process's memory keeps the vectors by itself.
-        vector = () if self._shelf.own and self._shelf.near else direction(self._vector)
+        vector = () if self._shelf.own and self._shelf.near else self._pointing()
         return KeptAnswer(
-            events=merged(end.events),
+            events=tuple(end.events),
             head=self._head,
             operation=self._request.operation,
             model=self._request.model,

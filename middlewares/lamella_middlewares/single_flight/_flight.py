@@ -271,16 +271,17 @@ class Flight:
         del self._passengers[context.call_id]
         self._waiting.pop(passenger, None)
         self._patient -= passenger.patient
-        if self.ended:
-            return
-        if not self._passengers:
+        if not self._passengers and not self.ended:
             await self._abandon()
-        elif passenger is self._payer:
-            self._hand_on(passenger)
+        elif passenger is self._payer and not passenger.served:
+            # Though the answer may be there: it is kept by who pays for it, and so by nobody else.
+            for heir in self._passengers.values():
+                if not heir.served:
+                    self._hand_on(passenger, heir)
+                    break
 
-    def _hand_on(self, leaver: Passenger) -> None:
+    def _hand_on(self, leaver: Passenger, heir: Passenger) -> None:
         """Another one pays from now on."""
-        heir = next(iter(self._passengers.values()))
         leaver.request.context.trace.disown(self.request.context.trace)
         leaver.request.context.note(LAYER, "single_flight.handed_on", flight=self.call_id)
         heir.request.context.note(LAYER, "single_flight.pays", flight=self.call_id)

@@ -20,13 +20,15 @@ class Passenger:
 
     Attributes:
         patient: Whether it waits for the whole answer.
+        served: Whether it has all that it waited for.
     """
 
-    __slots__ = ("_closed", "_flight", "_taken", "patient", "request")
+    __slots__ = ("_closed", "_flight", "_taken", "patient", "request", "served")
 
     def __init__(self, flight: Flight, request: Request[Any]) -> None:
         self.request = request
         self.patient = not request.stream
+        self.served = False
         self._flight = flight
         self._taken = 0
         self._closed = False
@@ -45,6 +47,7 @@ class Passenger:
             what="waiting for an answer that is shared with other calls",
         )
         if flight.answer is not None:
+            self.served = True
             return flight.answer.adopt(request)
         if flight.ended and (self.patient or not flight.events):
             raise flight.error_for_passenger()
@@ -71,6 +74,7 @@ class Passenger:
             await flight.news(self)
         self._refuse_if_closed()
         self._taken = index + 1
+        self.served = flight.ended and self._taken == len(flight.events)
         flight.taken(index + 1)
         return flight.events[index]
 

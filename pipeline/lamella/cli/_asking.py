@@ -32,12 +32,14 @@ class Asking:
         system: Instructions that stand before the conversation.
         temperature: Randomness, 0 or more. Without it the provider's default.
         max_output_tokens: The most tokens of the answer, reasoning included.
+        tenant: Whose request it is, for caches, limits and placeholders.
     """
 
     model: Annotated[str | None, Parameter(alias="-m")] = None
     system: Annotated[str | None, Parameter(alias="-s")] = None
     temperature: float | None = None
     max_output_tokens: int | None = None
+    tenant: str | None = None
 
     def request(self, messages: Any) -> ChatRequest:
         """A request with these options.
@@ -55,7 +57,7 @@ class Asking:
                 model=self.model,
                 temperature=self.temperature,
                 max_output_tokens=self.max_output_tokens,
-                context=Context(timed=True),
+                context=Context(timed=True, tenant=self.tenant),
             )
         except ValueError as error:
             raise UsageError(str(error)) from error

@@ -27,6 +27,11 @@ async def problems_of_parts(pipeline: Pipeline) -> tuple[str, ...]:
     """
     stores = pipeline.ports.stores
     parts = {info.name: layer for info, layer in zip(pipeline.infos, pipeline.layers, strict=True)}
+    parts |= {
+        f"{name}.{own}": getattr(layer, own, None)
+        for name, layer in list(parts.items())
+        for own in ("store", "index")
+    }
     parts |= {f"stores.{name}": getattr(stores, name) for name in ("leases", "blobs", "records")}
     found: list[str] = []
     for name, part in parts.items():

@@ -60,7 +60,8 @@ class Endpoint:
         return_reasoning: Whether those fields must be sent back with the conversation.
         cache_marks: Whether parts may carry Anthropic's marks for prompt caches (`cache_control`).
         cache_keys: Whether requests may carry OpenAI's fields for prompt caches
-            (`prompt_cache_key`, `prompt_cache_retention`).
+            (`prompt_cache_key`, `prompt_cache_retention`). Without a `card_provider` it has models
+            of many makers, and only those whose cards say so get them.
         rules: What it does with parameters, applied after those of the model's card.
     """
 

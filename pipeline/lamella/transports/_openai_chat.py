@@ -25,7 +25,8 @@ class OpenAIChat(BaseDialect):
     endpoint takes its models' thinking back in `reasoning_field`; default False, as OpenAI refuses
     the field), `cache_marks` (whether it takes marks for prompt caches as Anthropic spells them;
     default False) and `cache_keys` (whether it takes `prompt_cache_key` and
-    `prompt_cache_retention`; default False, as strict servers refuse them).
+    `prompt_cache_retention`; default False, as strict servers refuse them; `"known"` for models
+    whose cards say that they have a prompt cache).
 
     Attributes:
         provider: Whose answers these are: it stands in errors and on provider-bound parts, which go

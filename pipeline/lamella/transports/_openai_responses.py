@@ -25,7 +25,7 @@ class OpenAIResponses(BaseDialect):
     (whether to ask for reasoning in its encrypted form, so that it can go back with the next turn;
     by default where the request sets a `reasoning_effort`, as models that do not reason refuse it)
     and `cache_keys` (whether it takes `prompt_cache_key` and `prompt_cache_retention`; default
-    False).
+    False; `"known"` for models whose cards say that they have a prompt cache).
 
     Attributes:
         provider: Whose answers these are; stands in errors.

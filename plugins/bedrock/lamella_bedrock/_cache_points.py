@@ -80,12 +80,14 @@ def _takes_one(block: JSON, family: str) -> bool:
     """Whether a point may stand right behind a block: Amazon's models want a text there.
 
     For the others it makes text of all documents but PDFs, and then refuses the point behind; it
-    refuses one behind a film, too.
+    refuses one behind a film or a thought, too.
     """
     if family == "amazon":
         return bool(block.keys() & {"text", _POINT})
     document: Any = block.get("document")
-    return "video" not in block and (document is None or document.get("format") == "pdf")
+    if block.keys() & {"video", "reasoningContent"}:
+        return False
+    return document is None or document.get("format") == "pdf"
 
 
 def _count(blocks: Sequence[JSON]) -> int:

@@ -23,7 +23,7 @@ from lamella.transports._losses import Losses
 from lamella.transports._wire_json import is_object
 from lamella.transports._wire_parts import merge_extra, unsupported
 from lamella_bedrock._cache_points import settle_points
-from lamella_bedrock._caching import has_cache
+from lamella_bedrock._caching import has_cache, lasts_an_hour
 from lamella_bedrock._models import ModelNames
 from lamella_bedrock._request_effort import add_effort
 from lamella_bedrock._request_parts import PartWriter
@@ -94,7 +94,8 @@ def _conversation(
     family = names.family(request.model)
     capabilities = frozenset[str]() if options.card is None else options.card.capabilities
     caches = has_cache(family, options.card)
-    writer = PartWriter(provider, family, losses, caches=caches)
+    lasting = caches and lasts_an_hour(family, options.card)
+    writer = PartWriter(provider, family, losses, caches=caches, lasting=lasting)
     body = _messages(request, writer, losses, late_system="x-late-system" in capabilities)
     if writer.documents:
         for message in body["messages"]:

@@ -51,18 +51,22 @@ class PartWriter:
         family: Whose model is asked; empty if unknown.
         losses: What is left out.
         caches: Whether the model has a prompt cache.
+        lasting: Whether that can keep things for an hour.
 
     Attributes:
         points: Whether cache points have been written.
     """
 
-    __slots__ = ("_caches", "_family", "_losses", "_names", "points", "provider")
+    __slots__ = ("_caches", "_family", "_lasting", "_losses", "_names", "points", "provider")
 
-    def __init__(self, provider: str, family: str, losses: Losses, *, caches: bool) -> None:
+    def __init__(
+        self, provider: str, family: str, losses: Losses, *, caches: bool, lasting: bool
+    ) -> None:
         self.provider = provider
         self._family = family
         self._losses = losses
         self._caches = caches
+        self._lasting = lasting
         self._names: set[str] = set()
         self.points = False
 
@@ -103,7 +107,7 @@ class PartWriter:
             self._losses.add(CACHE_MARK, "this model has no cache for it on Bedrock")
             return []
         self.points = True
-        return [cache_point(mark, self._losses, lasting=self._family != "amazon")]
+        return [cache_point(mark, self._losses, lasting=self._lasting)]
 
     def opaque(self, part: Opaque) -> JSON:
         """A part that only its provider knows, verbatim.

@@ -217,10 +217,9 @@ def _takes_point(block: JSON, model: str) -> bool:
     """Whether a cache point may follow a block."""
     if "amazon." in model:
         return bool(block.keys() & {"text", "cachePoint"})
-    document = block.get("document")
-    return "video" not in block and (
-        document is None or inner(block, "document")["format"] == "pdf"
-    )
+    if block.keys() & {"video", "reasoningContent"}:
+        return False
+    return "document" not in block or inner(block, "document")["format"] == "pdf"
 
 
 def _check_cache_points(body: JSON, messages: Sequence[JSON], model: str) -> None:
