@@ -139,7 +139,7 @@ def _encoded(answer: KeptAnswer) -> tuple[bytes, str]:
         if len(events) != len(answer.events):
             answer = attrs.evolve(answer, events=events)
         return encode_answer(answer), ""
-    except TypeError:
+    except Exception:  # noqa: BLE001 - a program's own mappings in `extra` may raise anything
         return b"", "formless"
 
 

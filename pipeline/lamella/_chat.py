@@ -143,6 +143,16 @@ def _at_least(low: float) -> Any:
     return check
 
 
+def _a_table(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not isinstance(value, Mapping):
+        msg = (
+            f'{attribute.name} must be a table such as {{"type": "json_object"}}, not of the type '
+            f"{type(value).__name__}. A class whose objects the answers are to be goes to "
+            "`returns`, as in pipeline.run(request, returns=Answer)."
+        )
+        raise TypeError(msg)
+
+
 @attrs.frozen(slots=False, kw_only=True, hash=False)
 class ChatRequest(Request[ChatResponse]):
     """A conversation, and how the model is to answer it.
@@ -179,7 +189,7 @@ class ChatRequest(Request[ChatResponse]):
     tools: tuple[Tool | Opaque, ...] = attrs.field(default=(), converter=tools)
     tool_choice: str | Mapping[str, Any] | None = None
     parallel_tool_calls: bool | None = None
-    response_format: Mapping[str, Any] | None = None
+    response_format: Mapping[str, Any] | None = attrs.field(default=None, validator=_a_table)
     temperature: float | None = attrs.field(default=None, validator=_at_least(0))
     top_p: float | None = attrs.field(default=None, validator=_at_least(0))
     max_output_tokens: int | None = attrs.field(default=None, validator=_at_least(1))

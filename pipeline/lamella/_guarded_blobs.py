@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import PurePath
 from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -184,3 +185,18 @@ def guarded(store: BlobStore, monotonic: Callable[[], float]) -> BlobStore:
     with suppress(TypeError), _lock:  # of what nothing can refer to weakly, each guard counts
         made.count_with(_known.setdefault(store, made.counting))
     return made
+
+
+def shown(store: Any) -> str:
+    """A layer's store in words: what it is, and the options that differ from the defaults."""
+    from lamella._explain import options_of
+
+    inner: Any = store.store if isinstance(store, GuardedBlobs) else store
+    if inner is None:
+        return "None"
+    options = {
+        name: str(value) if isinstance(value, PurePath) else value
+        for name, value in options_of(inner).items()
+    }
+    said = ", ".join([f"{name}={value!r}" for name, value in options.items()])
+    return f"{type(inner).__name__}({said})"

@@ -116,11 +116,10 @@ class KeptAnswers:
         """
         try:
             blob = await self._store.get(address)
+            found = _ABSENT if blob is None else await self._wrapping.opened(address, blob)
         except Exception as error:  # noqa: BLE001 - whatever it is, the call goes on without
             self._failed(error)
             found = _UNAVAILABLE
-        else:
-            found = _ABSENT if blob is None else await self._wrapping.opened(address, blob)
         if found.answer is None:
             await self._missed({address: found}, counted=counted)
         return found
@@ -133,11 +132,10 @@ class KeptAnswers:
             return {}
         try:
             blobs = await self._store.get_many(addresses)
+            found = {**dict.fromkeys(addresses, _ABSENT), **await self._wrapping.all_opened(blobs)}
         except Exception as error:  # noqa: BLE001 - as above
             self._failed(error)
             found = dict.fromkeys(addresses, _UNAVAILABLE)
-        else:
-            found = {**dict.fromkeys(addresses, _ABSENT), **await self._wrapping.all_opened(blobs)}
         missed = {address: one for address, one in found.items() if one.answer is None}
         await self._missed(missed, counted=counted)
         return found

@@ -68,7 +68,7 @@ def memory_stores(  # noqa: PLR0913 - a bound for each need, by name
 def memory_blobs(
     *,
     max_bytes: int = 64 * MEBIBYTE,
-    max_entry_bytes: int = 8 * MEBIBYTE,
+    max_entry_bytes: int | None = None,
     max_entries: int | None = None,
     eviction: EvictionName = "lru",
     monotonic: Callable[[], float] = time.monotonic,  # noqa: TID251 - the real port's clock
@@ -78,7 +78,7 @@ def memory_blobs(
     Args:
         max_bytes: What all blobs may take together, with their keys; then some go.
         max_entry_bytes: What one blob may take; a larger one is refused with a ValueError. At most
-            `max_bytes`.
+            `max_bytes`; None is 8 MiB, or that if it is less.
         max_entries: How many blobs there may be; None for as many as the bytes allow.
         eviction: Which blobs go. `"lru"`: those not used for longest. `"lfu"`: those used least
             often, of late (LFU with dynamic ageing). `"fifo"`: those put first. `"tinylfu"`: those
@@ -91,6 +91,10 @@ def memory_blobs(
         ConfigurationError: If there is no such order of eviction, or a bound is no whole number.
         ValueError: If a bound is too small to keep anything.
     """
+    if max_entry_bytes is None:
+        max_entry_bytes = 8 * MEBIBYTE
+        if type(max_bytes) is int:  # else it is refused below
+            max_entry_bytes = min(max_entry_bytes, max_bytes)
     return MemoryBlobs(
         monotonic=monotonic,
         max_bytes=max_bytes,

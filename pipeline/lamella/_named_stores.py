@@ -145,22 +145,6 @@ def layer_store(layer: str, part: str, given: Any) -> Any:
     return made
 
 
-def shown(store: Any) -> str:
-    """A layer's store in words: what it is, and the options that differ from the defaults."""
-    from lamella._explain import options_of
-    from lamella._guarded_blobs import GuardedBlobs
-
-    inner: Any = store.store if isinstance(store, GuardedBlobs) else store
-    if inner is None:
-        return "None"
-    options = {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in options_of(inner).items()
-    }
-    said = ", ".join([f"{name}={value!r}" for name, value in options.items()])
-    return f"{type(inner).__name__}({said})"
-
-
 def _parts(given: Any) -> dict[str, Any]:
     from lamella._registry import registry
 

@@ -280,10 +280,14 @@ class Queue:
 
         There is none if writes have to wait until there is room for more.
         """
-        writes = bool(self._writes) and not self._file.over
-        writes = writes and (not self._reads or self._passed >= PASSED)
-        queue = self._writes if writes else self._reads
-        self._passed = 0 if writes or not self._writes else self._passed + 1
+        queue = self._reads
+        if self._writes and (not self._reads or self._passed >= PASSED):
+            self._passed = 0
+            if self._file.over:
+                return []
+            queue = self._writes
+        elif self._writes:
+            self._passed += 1
         batch: list[_Waiting] = []
         size = 0
         while queue and len(batch) < BATCH_STEPS:

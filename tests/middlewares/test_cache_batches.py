@@ -172,9 +172,8 @@ async def test_an_answer_with_two_results_for_one_input_is_not_kept() -> None:
 
     cache = Cache()
     pipeline, transport = stack(twice, cache=cache)
-    for _ in range(2):
-        response = await pipeline.run(texts("a", "b"))
-    assert names(response) == ["miss", "not_stored"]
+    responses = [await pipeline.run(texts("a", "b")) for _ in range(2)]
+    assert [names(response) for response in responses] == [["miss", "not_stored"]] * 2
     assert len(transport.requests) == 2
     assert sum((await cache.stats(pipeline)).not_stored.values()) == 4
 
@@ -257,6 +256,8 @@ async def test_stale_inputs_stand_in_for_an_outage() -> None:
     with pytest.raises(ServerError):
         await pipeline.run(texts("a", "ccc"))
     assert len(transport.requests) == 3
+    stats = await cache.stats(pipeline)
+    assert (stats.hits, stats.missed) == (2, {"absent": 3, "expired": 1})
 
 
 # --- any order of any texts --------------------------------------------------------------------

@@ -223,7 +223,7 @@ async def test_what_was_put_elsewhere_is_not_believed() -> None:
 
 
 async def test_a_shared_store_needs_a_key() -> None:
-    """Its own is refused when it is made, the pipeline's at the first call; other keys' are foreign."""
+    """Its own is refused at once, the pipeline's when used; with another key all is foreign."""
     store = Unreliable(memory(), shared=True)
     with pytest.raises(ConfigurationError, match="CACHE_KEY"):
         Cache(store=store)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -379,6 +380,19 @@ async def test_a_stale_answer_is_better_than_none(error: LamellaError, stream: b
     assert (response.text, response.head.cached, len(transport.requests)) == ("It is up.", True, 2)
     assert notes(response, "hit")[0]["error"] == type(error).__name__
     assert names(response) == ["miss", "not_stored", "hit"]
+
+
+async def test_an_old_answer_that_is_used_is_a_hit_and_no_miss() -> None:
+    """Each call is one or the other: an outage does not halve the rate."""
+    pipeline, _, cache = stale([ANSWER, DOWN, MISTAKES[0], "new"], stale=Stale(if_error=100))
+    counted = []
+    for said in ("use", "use", "use", "use", "only_if_cached"):
+        with suppress(InvalidRequestError):
+            await pipeline.run(saying(said))
+        stats = await cache.stats(pipeline)
+        counted.append((stats.hits, stats.misses))
+        await anyio.sleep(20)
+    assert counted == [(0, 1), (1, 1), (1, 2), (1, 3), (2, 3)]
 
 
 @pytest.mark.parametrize("error", [*MISTAKES, _failed(DOWN, MISTAKES[0])], ids=repr)

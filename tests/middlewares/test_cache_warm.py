@@ -147,6 +147,7 @@ async def test_embeddings_are_warmed_by_input(write: Write) -> None:
         ({**ask("a"), "temperature": None}, "temperature of 0"),
         (ask("a", answer="x", temperature=1), "temperature of 0"),
         (ask("a", extra={"store": True}), "leaves something behind"),
+        (ask("a", tools=[{"name": "look"}]), "a tool that is none of your own"),
     ],
 )
 async def test_what_would_not_be_kept_is_not_paid_for(
@@ -353,7 +354,7 @@ async def test_an_empty_file_is_nothing(write: Write) -> None:
 
 
 async def test_mistakes(write: Write, tmp_path: Path) -> None:
-    """A file that is not there, a pipeline without a cache, no concurrency."""
+    """A file that is not there, a pipeline without a cache, no concurrency, nobody's tenant."""
     pipeline, cache, _ = stack()
     with pytest.raises(ConfigurationError, match="cannot be read"):
         await cache.warm(pipeline, tmp_path / "none.jsonl", tenant="acme")
@@ -362,5 +363,8 @@ async def test_mistakes(write: Write, tmp_path: Path) -> None:
     for odd in (0, -1, True, 1.5):
         with pytest.raises(ConfigurationError, match="concurrency"):
             await cache.warm(pipeline, write(""), concurrency=odd)
+    for nobody in ("", 5):
+        with pytest.raises(MisuseError, match=r"Cache\.warm\(tenant=\.\.\.\) was given"):
+            await cache.warm(pipeline, write(""), tenant=nobody)  # type: ignore[arg-type]
     with pytest.raises(MisuseError, match="no Cache"):
         await cache.warm(Pipeline([], Scripted(["x"])), write(""))

@@ -198,3 +198,15 @@ async def test_functions_that_were_given_something_else_are_other_embedders() ->
         pipeline = Pipeline([layer], world.transport, ports=ports)
         found.append((await pipeline.run(asked(RESET))).head.cached)
     assert found == [False, False, False, True]
+
+
+async def test_one_dead_embedder_is_not_another() -> None:
+    """Two that are called alike, as pipelines without a name are, fail each for itself."""
+    ports, world = virtual_ports(), World()
+    dead = Pipeline([SemanticCache(Pipeline([], hangs), tenant="a")], world.transport, ports=ports)
+    well = SemanticCache(Pipeline([], embedder(0.0)), tenant="b")
+    for _ in range(6):
+        await dead.run(asked(RESET))
+    assert (await dead.health()).layers["semantic_cache"].well is False
+    pipeline = Pipeline([well], world.transport, ports=ports)
+    assert noted(await pipeline.run(asked(RESET)), "stored") != []

@@ -75,6 +75,8 @@ DIFFERENT = [
     ("names", "if a>b", "if a<b"),
     ("names", "is it C++", "is it C#"),
     ("opposites", "enable wifi", "disable wifi"),
+    ("opposites", "enable wifi", "turn off wifi"),
+    ("opposites", "How do I turn on dark mode?", "How do I turn off dark mode?"),
     ("opposites", "open on monday", "open on tuesday"),
     ("opposites", "the day before it", "the day after it"),
     ("opposites", "the highest one", "the lowest one"),

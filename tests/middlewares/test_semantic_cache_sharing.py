@@ -122,7 +122,23 @@ async def test_a_tag_cannot_bring_an_answer_into_another_partition() -> None:
     word = key.rpartition(":")[2].partition("-")[0]
     await one.ask(RESET, seed=2, said={"tags": [word]})
     await disk.delete(key)
-    assert (await other.ask(AGAIN, seed=1)).text == "seed 1"
+    response = await other.ask(AGAIN, seed=1)
+    assert (response.text, why(response)) == ("seed 1", "nothing similar")
+
+
+@pytest.mark.parametrize("disk", [False, True])
+async def test_an_index_in_memory_serves_several_stores(disk: bool) -> None:
+    """Layers with an index in common and stores of their own take nothing from each other."""
+    index = MemoryVectors()
+    one, other = (
+        World(index=index, store=OnDisk(virtual_ports().stores.blobs) if disk else None)
+        for _ in range(2)
+    )
+    await one.ask(RESET)
+    assert why(await other.ask(AGAIN)) == "nothing similar"
+    await other.layer.clear(other.pipeline)
+    await anyio.sleep(6)
+    assert (await one.ask(AGAIN)).head.cached
 
 
 # --- an index that fails -----------------------------------------------------------------------
@@ -185,6 +201,8 @@ async def test_vectors_of_two_lengths_leave_each_other_alone(make: Any, store: s
     assert (await world.ask(AGAIN)).head.cached
     world.embedder.fault = None
     assert (await world.ask(OTHER)).head.cached
-    await world.layer.clear(world.pipeline)
     inner = index if isinstance(index, MemoryVectors) else index.inner  # type: ignore[attr-defined]
+    mirrored = store == "disk" and isinstance(index, MemoryVectors)
+    assert len(inner) == (2 if mirrored else 3)  # what is mirrored is there once
+    await world.layer.clear(world.pipeline)
     assert len(inner) == 0

@@ -7,7 +7,7 @@ import logging
 import threading
 import weakref
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -423,6 +423,46 @@ async def test_a_store_that_fails_fails_no_call(
         await one.purge()
     with pytest.raises(type(error)):
         [item async for item in one.listed()]
+
+
+async def test_a_store_that_gives_no_bytes_fails_no_call() -> None:
+    """One of somebody's own, that is not what it says to be."""
+    store: Any = Remote()
+    one = kept(store)
+    address = one.address("acme", "k")
+
+    async def get(_: object) -> Any:
+        return Blob("text", None)  # type: ignore[arg-type]
+
+    async def get_many(_: object) -> Any:
+        return {address: Blob("text", None)}  # type: ignore[arg-type]
+
+    store.inner.get, store.inner.get_many = get, get_many
+    assert (await one.get(address)).why == "unavailable"
+    assert (await one.get_many([address]))[address].why == "unavailable"
+
+
+class Strange(Mapping[str, Any]):
+    """A mapping of a program's own that cannot be read now."""
+
+    def __getitem__(self, name: str) -> Any:
+        raise RuntimeError("a secret")
+
+    def __iter__(self) -> Any:
+        raise RuntimeError("a secret")
+
+    def __len__(self) -> int:
+        return 1
+
+
+async def test_an_answer_that_cannot_be_read_fails_no_call() -> None:
+    """Whatever its own parts raise, it has been paid for and is given."""
+    one = kept()
+    events = (TextDelta("x", extra=Strange()), Finish("stop"))
+    answer, address = attrs.evolve(ANSWER, events=events), one.address("acme", "k")
+    assert await one.put(address, answer, ttl=None) == "formless"
+    assert await one.put_many({address: answer}, ttl=None) == {address: "formless"}
+    assert one.put_now(address, answer, ttl=None) == "formless"
 
 
 async def test_a_cancelled_look_is_cancelled() -> None:

@@ -105,13 +105,19 @@ class TestOptions:
         with pytest.raises(ConfigurationError, match=r"max_entries=.*1 or more, or None"):
             memory_blobs(max_entries=number)
 
-    @pytest.mark.parametrize("number", [1e9, math.inf, "64 MiB", None, True])
+    @pytest.mark.parametrize("number", [1e9, math.inf, "64 MiB", [], True])
     @pytest.mark.parametrize("bound", ["max_bytes", "max_entry_bytes"])
     def test_bytes_are_a_whole_number(self, bound: str, number: Any) -> None:
         """It is told when the store is made, whatever the order, and not by its inner parts."""
         for eviction in EVICTIONS:
             with pytest.raises(ConfigurationError, match=rf"{bound}=.*: give a whole number"):
                 memory_blobs(eviction=eviction, **{bound: number})
+
+    def test_a_small_store_needs_no_second_option(self) -> None:
+        """What one entry may take is no more than what all may, unless somebody says so."""
+        assert memory_blobs(max_bytes=100_000).size == 0
+        with pytest.raises(ValueError, match="no more than max_bytes"):
+            memory_blobs(max_bytes=100_000, max_entry_bytes=100_001)
 
     def test_a_table_names_them(self) -> None:
         """A file can say all of it, and a wrong word there names its place."""

@@ -81,6 +81,9 @@ def test_evolve_converts_checks_and_leaves_the_original() -> None:
         request.evolve(temperature=-1)
     with pytest.raises(TypeError, match="temperature must be a number, not '0'"):
         request.evolve(temperature="0")
+    for wrong in ("json_object", ChatRequest):
+        with pytest.raises(TypeError, match=r"response_format must be a table .* returns=Answer"):
+            request.evolve(response_format=wrong)
     with pytest.raises(TypeError, match="Did you mean 'temperature'"):
         request.evolve(temprature=1)
     with pytest.raises(TypeError, match="Did you mean 'model'"):

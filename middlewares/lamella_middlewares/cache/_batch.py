@@ -63,6 +63,7 @@ class Batch(Lookup):
             self._refresh(sorted(stale, key=self._first.__getitem__))
         self._hit(self._found, stale)
         if not unknown:
+            await _breathe(self._first)
             return self._together(None)
         self.context.note(LAYER, "cache.miss", why=", ".join(sorted(whys)), inputs=len(unknown))
         return await self._ask(unknown)
@@ -102,7 +103,8 @@ class Batch(Lookup):
             self._found[address] = answer
             return use
         if use == SPARE:
-            self._spare[address], use = answer, EXPIRED
+            self._spare[address] = answer
+            return EXPIRED
         if self.counted:
             self.kept.tally.miss(use)
         return use
@@ -111,6 +113,11 @@ class Batch(Lookup):
         found = {one: self._spare[one] for one in addresses if one in self._spare}
         self._found.update(found)
         return set(found)
+
+    def _miss(self, spares: Collection[str]) -> None:
+        """Count old answers that were there and have not been used."""
+        for _ in spares if self.counted else ():
+            self.kept.tally.miss(EXPIRED)
 
     def _hit(self, found: Mapping[str, KeptAnswer], stale: Collection[str], **fields: Any) -> None:
         """Count and note answers that are used."""
@@ -134,15 +141,18 @@ class Batch(Lookup):
         request, whole = self.request, len(unknown) == len(self._addresses)
         if not whole:
             request = request.evolve(inputs=self._inputs(unknown), stream=False)
+        missed = spares = [address for address in unknown if address in self._spare]
         try:
             response = await self.fetch(request, unknown)
         except LamellaError as error:
-            spares = [address for address in unknown if address in self._spare]
             if len(spares) < len(unknown) or not outage(error):
                 raise
+            missed = []
             self._hit({one: self._spare[one] for one in spares}, spares, error=failure(error))
             self._take_spares(spares)
             return self._together(None)
+        finally:
+            self._miss(missed)
         return response if whole else self._together(response)
 
     async def fetch(self, request: Request[Any], addresses: Sequence[str]) -> Response:
@@ -231,9 +241,7 @@ class Batch(Lookup):
             await _breathe(answers)
         return ", ".join(sorted(whys))
 
-    async def _answers(
-        self, parts: Sequence[Event], usage: Usage | None
-    ) -> dict[str, KeptAnswer]:
+    async def _answers(self, parts: Sequence[Event], usage: Usage | None) -> dict[str, KeptAnswer]:
         """Each part as an answer of its own, with its share of what all have used and cost."""
         weights = weights_of(self._inputs(self._asked))
         used, costs = shares_of_usage(usage, weights), shares_of_money(self.cost(), weights)
@@ -268,7 +276,7 @@ class Batch(Lookup):
         refresh(self, _digest(stale), renew, request=request)
 
     async def _renew(self, stale: Sequence[str], request: Request[Any]) -> bool:
-        """In the background: ask anew, unless somebody else has done so; whether new ones are kept."""
+        """In the background: ask anew, unless others have done so. Whether new ones are kept."""
         found = await self.kept.get_many(stale, counted=False)
         if all(
             one.answer is not None and one.answer.age < self._found[address].age

@@ -22,9 +22,8 @@ from lamella import (
     middleware,
 )
 from lamella._answer_shelves import Counting, check_key, kept_answers, refuse_unsigned
-from lamella._guarded_blobs import guarded
+from lamella._guarded_blobs import guarded, shown
 from lamella._kept_answers import KeptAnswers
-from lamella._named_stores import shown
 from lamella._options import number, optional_seconds, span_or_none, whole
 from lamella._ownership import release, use
 from lamella._repeatable import deterministic, stateless

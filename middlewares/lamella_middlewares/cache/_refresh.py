@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from lamella_middlewares.cache._lookup import Lookup
 
 REST: Final = 5.0
-"""Seconds for which an answer is not asked for again where that has failed, nothing new was kept, or
-another process is about it."""
+"""Seconds for which an answer is not asked for again where that has failed, nothing new was kept,
+or another process is about it."""
 
 LEASE_SECONDS: Final = 1.0
 """What asking whether another process is about it may take."""

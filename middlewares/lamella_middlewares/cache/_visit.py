@@ -45,7 +45,7 @@ class Visit(Lookup):
                     if mode == "only_if_cached":
                         return self._hit(answer, stale=True)
                     spare, why = answer, EXPIRED
-                if self.counted:
+                if self.counted and spare is None:
                     self.kept.tally.miss(why)
             elif why == "unavailable":
                 self.storing = False  # a store that is out costs one wait, not two
@@ -64,12 +64,17 @@ class Visit(Lookup):
         if given is not None:
             return await self._take(given)
         send = partial(self.send, self.request, self._end)
+        missed = self.counted and spare is not None  # unless it is used after all
         try:
             return await self.unless_refused(self._address, send)
         except LamellaError as error:
             if spare is None or not outage(error):
                 raise
+            missed = False
             return self._hit(spare, stale=True, error=failure(error))
+        finally:
+            if missed:
+                self.kept.tally.miss(EXPIRED)
 
     def _hit(self, answer: KeptAnswer, *, stale: bool = False, **fields: Any) -> Response:
         if self.counted:
@@ -129,7 +134,7 @@ class Visit(Lookup):
         refresh(self, self._address, partial(self._renew, old.age))
 
     async def _renew(self, age: float, request: Request[Any]) -> bool:
-        """In the background: ask anew, unless somebody else has done so; whether a new one is kept."""
+        """In the background: ask anew, unless others have done so. Whether a new one is kept."""
         control = CacheControl("refresh", ttl=self.control.ttl, tags=self.control.tags)
         visit = Visit(self.layer, self.kept, request, self.call_next, self.tenant, control)
         visit._address = self._address

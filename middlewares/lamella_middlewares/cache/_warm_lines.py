@@ -36,6 +36,11 @@ _RENAMED: Final[Mapping[str, str]] = {
     "max_completion_tokens": "max_output_tokens",
     "max_tokens": "max_output_tokens",
 }
+_THEIRS: Final = frozenset(
+    {"metadata", "modalities", "prediction", "prompt_cache_key", "prompt_cache_retention",
+     "safety_identifier", "store", "user", "verbosity", "web_search_options"}
+)  # fmt: skip
+"""What OpenAI's API takes besides, which nobody has misspelt."""
 _NOT_GIVEN: Final = frozenset({"context", "returns", "target", "stream"})
 
 
@@ -184,7 +189,8 @@ def _unknown(name: str, kind: type[Request[Any]], known: set[str]) -> str:
     if name in (others - _NOT_GIVEN) | set(_RENAMED):
         return f"has a field {name!r}, which there is not in {kind.operation!r}"
     words = {*known, *_OURS, *[word for word, field in _RENAMED.items() if field in known]}
-    offer = f"{close_to(name, words)} What only one provider knows goes into 'extra'".strip()
+    near = "" if name in _THEIRS else close_to(name, words)
+    offer = f"{near} What only one provider knows goes into 'extra'".strip()
     return f"has a field {name!r}, which there is not. {offer}"
 
 

@@ -16,10 +16,12 @@ import anyio
 
 from lamella import (
     AuthenticationError,
+    ChatRequest,
     ClosedError,
     ConfigurationError,
     LamellaError,
     MisuseError,
+    Opaque,
     PermissionDeniedError,
     Pipeline,
     QuotaError,
@@ -65,6 +67,12 @@ async def warm(
     if concurrency.__class__ is not int or concurrency < 1:
         msg = f"Cache.warm(concurrency={concurrency!r}) would warm nothing; it is 1 or more."
         raise ConfigurationError(msg)
+    said: Any = tenant
+    if said is not None and not (isinstance(said, str) and said):
+        what = "an empty text" if said == "" else f"a {type(said).__name__}"
+        msg = f"Cache.warm(tenant=...) was given {what}, which is nobody's name."
+        hint = "Give a text that is not empty, or None where each line names its own."
+        raise MisuseError(msg, hint=hint, layer=LAYER)
     lines = Lines(Path(path), pipeline.ports.thread)
     run = _Run(pipeline, tenant, refresh=refresh, on_progress=on_progress)
     try:
@@ -150,7 +158,13 @@ class _Run:
             msg = "names no 'tenant' that the answer is kept for"
             raise LineError(msg)
         if not stateless(line.request):
+            tools = line.request.tools if isinstance(line.request, ChatRequest) else ()
             msg = "leaves something behind at the provider, so its answer is not kept"
+            if any(isinstance(tool, Opaque) for tool in tools):
+                msg = (
+                    "has a tool that is none of your own, so that its answer is not kept: yours "
+                    'is {"type": "function", "function": {"name": ...}}'
+                )
             raise LineError(msg)
         if line.always or when == "all":
             return

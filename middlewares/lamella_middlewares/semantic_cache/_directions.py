@@ -6,6 +6,9 @@ import math
 from array import array
 from collections.abc import Sequence
 from operator import mul
+from typing import Final
+
+_TINY: Final = 1e-300  # below which dividing loses digits
 
 
 def direction(vector: Sequence[float]) -> tuple[float, ...]:
@@ -14,12 +17,14 @@ def direction(vector: Sequence[float]) -> tuple[float, ...]:
     Raises:
         ValueError: If it points nowhere.
     """
-    most = max([abs(value) for value in vector], default=0.0)
-    scaled = [value / most for value in vector] if 0.0 < most < math.inf else []
-    length = math.sqrt(math.fsum([value * value for value in scaled]))  # cannot overflow
-    if not length > 0.0:  # nor nan
-        raise ValueError("A vector needs coordinates that are finite numbers, and not all 0.")
-    return tuple(array("f", [value / length for value in scaled]))
+    size = math.hypot(*vector)
+    if not _TINY < size < math.inf:  # nor nan
+        most = max(map(abs, vector), default=0.0)
+        vector = [value / most for value in vector] if 0.0 < most < math.inf else ()
+        size = math.hypot(*vector)
+        if not size > 0.0:
+            raise ValueError("A vector needs coordinates that are finite numbers, and not all 0.")
+    return tuple(array("f", [value / size for value in vector]))
 
 
 def likeness(one: Sequence[float], other: Sequence[float]) -> float:

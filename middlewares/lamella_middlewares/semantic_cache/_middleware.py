@@ -25,8 +25,8 @@ from lamella import (
 )
 from lamella._answer_shelves import Counting, check_key, kept_answers, refuse_unsigned
 from lamella._fingerprints import transport_inside
+from lamella._guarded_blobs import shown
 from lamella._kept_answers import CacheStats, KeptAnswers
-from lamella._named_stores import shown
 from lamella._options import flag, optional_seconds, seconds, span, span_or_none, whole
 from lamella._ownership import release, use
 from lamella._ports import default_ports

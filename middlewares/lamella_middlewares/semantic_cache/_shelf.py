@@ -3,19 +3,15 @@
 Where the index is in memory and the store is not, the index is a mirror of the store: what was kept
 by an earlier process, or is kept by others, is read from there. It is done partition by partition,
 when one is asked about, in the background.
-
-Vectors of different lengths are in partitions of their own in the index, so that an embedder that
-changes its mind finds nothing of what it said before, and loses nothing of it either.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import anyio
 import anyio.lowlevel
@@ -31,10 +27,7 @@ from lamella import (
 )
 from lamella._fork_locks import fork_safe_lock
 from lamella._kept_answers import KeptAnswers
-
-T = TypeVar("T")
-
-logger = logging.getLogger("lamella")
+from lamella_middlewares.semantic_cache._places import Places, within
 
 EVERY: Final = 5.0
 """Seconds after which what others have kept is looked for again, in a partition that is in use."""
@@ -46,7 +39,7 @@ FIRST_SECONDS: Final = 0.5
 """How long a question may wait for the first look into its partition."""
 
 _MOST_KEYS: Final = 20_000  # of one partition that are mirrored
-_MOST: Final = 200_000  # of all partitions that are remembered
+_MOST: Final = 100_000  # of all partitions, and partitions, that are remembered: some 40 MB
 _CHUNK: Final = 32  # answers that are read before others have their turn
 _STUCK: Final = 120.0  # seconds after which a look counts as dead: its loop has ended
 
@@ -103,7 +96,6 @@ class Shelf:
         monotonic: The clock, in seconds.
 
     Attributes:
-        index: The vectors.
         near: Whether nobody ever waits for the store.
         own: Whether the index knows only what this process has put there; what another one says is
             to be checked.
@@ -113,10 +105,10 @@ class Shelf:
     def __init__(
         self, index: VectorIndex, *, given: Any, near: bool, monotonic: Callable[[], float]
     ) -> None:
-        self.index = index
+        self._places = Places(index)
         self._given = given
         self.near = near
-        self.own = bool(getattr(index, "instant", False))
+        self.own = self._places.own
         self.mirrors = self.own and not near
         self._monotonic = monotonic
         self._lock = fork_safe_lock()
@@ -126,68 +118,37 @@ class Shelf:
     # --- using it ----------------------------------------------------------------------------
 
     async def nearest(
-        self, partition: str, vector: Sequence[float], *, count: int, at_least: float
+        self, partition: str, vector: Sequence[float], *, most: int, at_least: float
     ) -> Sequence[Near]:
-        """The nearest of a partition, under the addresses of their answers.
-
-        Raises:
-            StoreUnavailableError: If the index does not answer, or fails.
-        """
-        place = _place(partition, len(vector))
-        return await self._asked(
-            lambda: self.index.nearest(place, vector, count=count, at_least=at_least)
-        )
+        """The nearest of a partition, `most` at most; see `Places.nearest`."""
+        return await self._places.nearest(partition, vector, most=most, at_least=at_least)
 
     async def add(
         self, partition: str, address: str, vector: Sequence[float], *, ttl: float | None
     ) -> None:
-        """Keep a vector.
-
-        Raises:
-            StoreUnavailableError: If the index does not answer, or does not take it.
-        """
-        length = len(vector)
-        place = _place(partition, length)
-        await self._asked(lambda: self.index.add(place, address, vector, ttl=ttl))
+        """Keep a vector; see `Places.add`."""
+        await self._places.add(partition, address, vector, ttl=ttl)
         if self.mirrors:
+            length = len(vector)
             until = math.inf if ttl is None else self._monotonic() + ttl
             with self._lock:
                 known = self._know(self._part(partition), address, _Known(until, length))
             if known is not None and known.length != length:
-                await self._drop(_place(partition, known.length), address)
+                await self._places.remove(partition, address, known.length)
 
     async def remove(self, partition: str, address: str, length: int) -> None:
         """Forget a vector of so many coordinates, whose answer is gone."""
         if self.mirrors:
             with self._lock:
                 self._unknow(self._part(partition), address)
-        await self._drop(_place(partition, length), address)
+        await self._places.remove(partition, address, length)
 
     async def purge(self, prefix: str) -> None:
-        """Forget all vectors of the partitions that begin so.
-
-        Raises:
-            StoreUnavailableError: If the index does not answer, or fails.
-        """
+        """Forget all vectors of the partitions that begin so; see `Places.purge`."""
         with self._lock:
             for name in [name for name in self._parts if name.startswith(prefix)]:
                 self._keys -= len(self._parts.pop(name).keys)
-        await self._asked(lambda: self.index.purge(prefix=prefix))
-
-    async def _drop(self, place: str, address: str) -> None:
-        with suppress(StoreUnavailableError):  # it is found again, and found to be gone
-            await self._asked(lambda: self.index.remove(place, address))
-
-    async def _asked(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """What the index answers; whatever is wrong with it, it does not answer."""
-        try:
-            return await operation()
-        except StoreUnavailableError:  # its guard has said so already
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, the call goes on without
-            _complain(self.index, error)
-            kind = type(error).__name__
-        raise StoreUnavailableError(f"The vector index failed ({kind}).")
+        await self._places.purge(prefix)
 
     # --- mirroring ---------------------------------------------------------------------------
 
@@ -311,25 +272,3 @@ class Shelf:
 
     def _unknow(self, part: _Part, address: str) -> None:
         self._keys -= part.keys.pop(address, None) is not None
-
-
-def within(address: str, partition: str) -> bool:
-    """Whether an answer belongs to a partition: an index or a tag that says so may be wrong."""
-    return address.startswith(f"{partition}-")
-
-
-def _place(partition: str, length: int) -> str:
-    """Where the index has the vectors of one length."""
-    return f"{partition}:{length}"
-
-
-def _complain(index: object, error: Exception) -> None:
-    """Say once of each kind of index and error; not what it says, which may quote what it got."""
-    said = type(getattr(index, "index", index)).__name__, type(error).__name__
-    if said not in _said and len(_said) < _MOST_SAID:
-        _said.add(said)
-        logger.warning("The vector index %s failed (%s): nothing similar is found there.", *said)
-
-
-_said: set[tuple[str, str]] = set()
-_MOST_SAID: Final = 100

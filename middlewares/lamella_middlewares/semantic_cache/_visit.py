@@ -28,8 +28,9 @@ from lamella_middlewares.semantic_cache._control import LAYER, SemanticControl
 from lamella_middlewares.semantic_cache._directions import direction, likeness
 from lamella_middlewares.semantic_cache._embedding import Embedder
 from lamella_middlewares.semantic_cache._judging import JITTER, Judge
+from lamella_middlewares.semantic_cache._places import within
 from lamella_middlewares.semantic_cache._question import Question
-from lamella_middlewares.semantic_cache._shelf import Shelf, Where, within
+from lamella_middlewares.semantic_cache._shelf import Shelf, Where
 
 if TYPE_CHECKING:
     from lamella import Ending
@@ -60,9 +61,9 @@ class Visit:
     """
 
     __slots__ = (
-        "_address", "_call_next", "_context", "_control", "_counted", "_direction", "_head", "_judge", "_kept",
-        "_layer", "_partition", "_question", "_request", "_shelf", "_storing", "_tags", "_tenant",
-        "_vector",
+        "_address", "_call_next", "_context", "_control", "_counted", "_direction", "_head",
+        "_judge", "_kept", "_layer", "_partition", "_question", "_request", "_shelf", "_storing",
+        "_tags", "_tenant", "_vector",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what a call is made of
@@ -154,7 +155,8 @@ class Visit:
                 if why == "unavailable":
                     self._storing = False
                     return why
-                await self._shelf.remove(self._partition, one.key, len(vector))
+                remove = partial(self._shelf.remove, self._partition, one.key, len(vector))
+                await self._waited(remove, near=self._shelf.own)
                 continue
             similarity = self._similarity(one, answer)
             why = self._judge.too_old(answer)
@@ -166,7 +168,7 @@ class Visit:
 
     async def _nearest(self, vector: Sequence[float], at_least: float) -> Sequence[Near]:
         ask = partial(
-            self._shelf.nearest, self._partition, vector, count=CANDIDATES, at_least=at_least
+            self._shelf.nearest, self._partition, vector, most=CANDIDATES, at_least=at_least
         )
         return await self._waited(ask, near=self._shelf.own)
 
