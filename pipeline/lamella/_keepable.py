@@ -7,7 +7,14 @@ from typing import Any, Final, TypeVar
 from lamella._answer_codec import KeptAnswer
 from lamella._answer_pieces import cut
 from lamella._ending import Ending
-from lamella._events import Finish, RefusalDelta, UsageReport
+from lamella._events import (
+    Event,
+    Finish,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    UsageReport,
+)
 from lamella._outcomes import Outcome
 from lamella._repeatable import stateless
 from lamella._requests import Request
@@ -25,7 +32,7 @@ def why_not_kept(
     """Why an answer may not be kept; empty if it may.
 
     Kept are answers that ended well, with `stop` or `tool_calls` in every choice (`length` too,
-    with `truncated`), without a refusal, and that this very call's model turn has attempted: not
+    with `truncated`), without a refusal and not without a word, and that this very call's model turn has attempted: not
     what it shares with another call, and not what was replayed. One from a target that only stood
     in for another one is kept with `substitutes`.
 
@@ -37,7 +44,7 @@ def why_not_kept(
 
     Returns:
         One of few words: the outcome, if it did not end well; `"length"`, `"content_filter"` or
-        `"finish"` (another reason to stop); `"refusal"`; `"stateful"` (the provider keeps something
+        `"finish"` (another reason to stop); `"refusal"`; `"empty"`; `"stateful"` (the provider keeps something
         of it, or ran tools of its own); `"not_own"`; `"substitute"`.
     """
     if ending.outcome is not Outcome.COMPLETE:
@@ -60,7 +67,14 @@ def _in_events(ending: Ending, *, truncated: bool) -> str:
             return "refusal"
         elif isinstance(event, UsageReport) and event.usage.tool_units:
             return "stateful"
-    return ""
+    return "" if any(_says_something(event) for event in ending.events) else "empty"
+
+
+def _says_something(event: Event) -> bool:
+    """Whether it is an answer, or a part of one: thoughts alone are none."""
+    if isinstance(event, TextDelta):
+        return event.text != ""
+    return event.semantic and not isinstance(event, ReasoningDelta)
 
 
 def _in_attempts(request: Request[Any], *, substitutes: bool) -> str:

@@ -19,12 +19,14 @@ from lamella import (
     Message,
     Opaque,
     Pipeline,
+    ReasoningDelta,
     RefusalDelta,
     Request,
     Response,
     ServerError,
     TextDelta,
     Tool,
+    ToolCallDelta,
     Turn,
     Usage,
     UsageReport,
@@ -101,6 +103,10 @@ async def judged(
         ([TextDelta("Yes"), Finish("SAFETY")], "finish"),
         ([TextDelta("Yes"), Finish("stop", ("stop", ""))], "finish"),
         ([RefusalDelta("I will not."), Finish("stop")], "refusal"),
+        ([USAGE, Finish("stop")], "empty"),
+        ([TextDelta(""), Finish("stop")], "empty"),
+        ([ReasoningDelta("Hm."), Finish("stop")], "empty"),
+        ([ReasoningDelta("Hm."), ToolCallDelta(0, "c", "f"), Finish("tool_calls")], ""),
         ([TextDelta("x"), RefusalDelta("No.", choice=1), USAGE, Finish("stop")], "refusal"),
         (
             [TextDelta("x"), UsageReport(Usage(tool_units={"web_search": 1})), Finish("stop")],
@@ -111,7 +117,7 @@ async def judged(
 async def test_only_answers_that_ended_well_are_kept(
     events: list[Any], why: str, stream: bool
 ) -> None:
-    """In every choice: not cut off, not filtered, no refusal, nothing that the provider ran."""
+    """In every choice: not cut off, filtered, refused or empty; nothing that the provider ran."""
     assert await judged(events, stream=stream) == [why]
 
 
