@@ -6,6 +6,7 @@ from typing import Any, Final, TypeVar
 
 from lamella._answer_codec import KeptAnswer
 from lamella._answer_pieces import cut
+from lamella._context import Context
 from lamella._ending import Ending
 from lamella._events import (
     Event,
@@ -15,6 +16,7 @@ from lamella._events import (
     TextDelta,
     UsageReport,
 )
+from lamella._money import Money
 from lamella._outcomes import Outcome
 from lamella._repeatable import stateless
 from lamella._requests import Request
@@ -32,9 +34,9 @@ def why_not_kept(
     """Why an answer may not be kept; empty if it may.
 
     Kept are answers that ended well, with `stop` or `tool_calls` in every choice (`length` too,
-    with `truncated`), without a refusal and not without a word, and that this very call's model turn has attempted: not
-    what it shares with another call, and not what was replayed. One from a target that only stood
-    in for another one is kept with `substitutes`.
+    with `truncated`), without a refusal and not without a word, and that this very call's model
+    turn has attempted: not what it shares with another call, and not what was replayed. One from a
+    target that only stood in for another one is kept with `substitutes`.
 
     Args:
         request: As it was handed inward: its branch tells its own attempts from earlier tries.
@@ -44,8 +46,8 @@ def why_not_kept(
 
     Returns:
         One of few words: the outcome, if it did not end well; `"length"`, `"content_filter"` or
-        `"finish"` (another reason to stop); `"refusal"`; `"empty"`; `"stateful"` (the provider keeps something
-        of it, or ran tools of its own); `"not_own"`; `"substitute"`.
+        `"finish"` (another reason to stop); `"refusal"`; `"empty"`; `"stateful"` (the provider
+        keeps something of it, or ran tools of its own); `"not_own"`; `"substitute"`.
     """
     if ending.outcome is not Outcome.COMPLETE:
         return str(ending.outcome)
@@ -92,6 +94,19 @@ def _in_attempts(request: Request[Any], *, substitutes: bool) -> str:
     if not substitutes and any(attempt.substitute for attempt in own):
         return "substitute"
     return ""
+
+
+def cost_of_turn(context: Context) -> Money | None:
+    """What the attempts of a model turn cost; None if nobody knows, or they were none."""
+    total: Money | None = None
+    for attempt in context.trace.of_turn(context.bound):
+        if attempt.outcome is Outcome.NOT_SENT:
+            continue
+        cost = attempt.cost
+        if cost is None or (total is not None and total.currency != cost.currency):
+            return None
+        total = cost if total is None else total + cost
+    return total
 
 
 def replayed(request: Request[R], answer: KeptAnswer, *, piece: int) -> R:

@@ -140,7 +140,7 @@ def test_any_answer_comes_back(
     """However it was cut, and however it is cut again, it amounts to the same."""
 
     async def both() -> tuple[ChatResponse, ChatResponse]:
-        script = [*pieces, UsageReport(USAGE), Finish("stop")]
+        script = [*pieces, TextDelta("!"), UsageReport(USAGE), Finish("stop")]  # never nothing
         pipeline, transport = stack(script, cache=Cache(piece=piece))
         paid = await called(pipeline, first)
         free = await called(pipeline, second)

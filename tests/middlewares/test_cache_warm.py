@@ -365,6 +365,6 @@ async def test_mistakes(write: Write, tmp_path: Path) -> None:
             await cache.warm(pipeline, write(""), concurrency=odd)
     for nobody in ("", 5):
         with pytest.raises(MisuseError, match=r"Cache\.warm\(tenant=\.\.\.\) was given"):
-            await cache.warm(pipeline, write(""), tenant=nobody)  # type: ignore[arg-type]
+            await cache.warm(pipeline, write(""), tenant=nobody)
     with pytest.raises(MisuseError, match="no Cache"):
         await cache.warm(Pipeline([], Scripted(["x"])), write(""))

@@ -506,7 +506,7 @@ async def test_wrong_options_are_refused(options: dict[str, Any], message: str) 
 async def test_wrong_tags_are_refused_before_anybody_is_asked() -> None:
     """A function that gives no words is the program's mistake."""
     world = World(tags=lambda _: [3])
-    with pytest.raises(MisuseError, match="the function gave int"):
+    with pytest.raises(MisuseError, match="the function returned items of int"):
         await world.ask(RESET)
     assert world.calls == 0
 

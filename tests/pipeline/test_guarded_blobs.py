@@ -120,7 +120,7 @@ async def test_no_operation_waits_long(name: str) -> None:
     """Silence is an error in time: after `timeout`, and for what erases after half a minute."""
     remote = Remote()
     remote.state = "silent"
-    with pytest.raises(StoreUnavailableError, match="Remote does not answer.*would wait longer"):
+    with pytest.raises(StoreUnavailableError, match=r"Remote does not answer.*would wait longer"):
         await OPERATIONS[name](guarded(remote))
     assert anyio.current_time() == pytest.approx(30 if name == "purge" else 0.05)
 

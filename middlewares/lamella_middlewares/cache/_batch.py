@@ -23,7 +23,7 @@ from lamella import (
     UsageReport,
 )
 from lamella._answer_codec import KeptAnswer
-from lamella_middlewares.cache import _choices
+from lamella._keepable import cost_of_turn
 from lamella_middlewares.cache._control import LAYER, CacheControl, missing
 from lamella_middlewares.cache._lookup import EXPIRED, FRESH, SPARE, STALE, Lookup, failure, saved
 from lamella_middlewares.cache._outages import outage
@@ -168,7 +168,7 @@ class Batch(Lookup):
 
     async def _take(self, given: Response, unknown: list[str]) -> Response:
         """Keep an answer that came with the request, and give it."""
-        self.tags = _choices.tags_of(self.layer, self.request, self.control.tags)
+        self.tags = self.tags_now()
         self.head = given.head
         self._asked = self._addresses
         response: Response = self.request.answer(given.events, given.head)
@@ -244,7 +244,10 @@ class Batch(Lookup):
     async def _answers(self, parts: Sequence[Event], usage: Usage | None) -> dict[str, KeptAnswer]:
         """Each part as an answer of its own, with its share of what all have used and cost."""
         weights = weights_of(self._inputs(self._asked))
-        used, costs = shares_of_usage(usage, weights), shares_of_money(self.cost(), weights)
+        used, costs = (
+            shares_of_usage(usage, weights),
+            shares_of_money(cost_of_turn(self.context), weights),
+        )
         fresh_for = self.fresh_for()
         answers: dict[str, KeptAnswer] = {}
         for address, part, share, cost in zip(self._asked, parts, used, costs, strict=True):

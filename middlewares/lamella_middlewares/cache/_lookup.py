@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
 
-from lamella import Context, Handler, Head, LamellaError, Money, Outcome, Request, Response, ending
+from lamella import Context, Handler, Head, LamellaError, Outcome, Request, Response, ending
 from lamella._answer_codec import KeptAnswer
-from lamella._kept_answers import KeptAnswers, why_not_kept
+from lamella._keepable import why_not_kept
+from lamella._keeping import tags_of
+from lamella._kept_answers import KeptAnswers
 from lamella._responses import NO_HEAD
-from lamella_middlewares.cache import _choices
 from lamella_middlewares.cache._control import LAYER, CacheControl, WarmingUp
 from lamella_middlewares.cache._refusals import Refusals, lasting
 
@@ -108,7 +109,7 @@ class Lookup:
         if not self.storing:
             response: Response = await self.call_next(request)
             return response
-        self.tags = _choices.tags_of(self.layer, self.request, self.control.tags)
+        self.tags = self.tags_now()
         return await ending(self.call_next, request, told, answered=self._answered)
 
     def _answered(self, response: Response) -> None:
@@ -144,6 +145,11 @@ class Lookup:
         return any(attempt.outcome is not Outcome.NOT_SENT for attempt in attempts)
 
     # --- keeping -----------------------------------------------------------------------------
+
+    def tags_now(self) -> frozenset[str]:
+        """The words by which the answer can be purged."""
+        chosen = self.layer.tags
+        return tags_of(self.request, chosen, self.control.tags, layer=LAYER, called="Cache")
 
     def why_not(self, end: Ending) -> str:
         """Why an answer is not kept; empty if it may be."""
@@ -190,18 +196,6 @@ class Lookup:
         else:
             self.stored = True
             self.context.note(LAYER, "cache.stored", **fields)
-
-    def cost(self) -> Money | None:
-        """What the attempts of this model turn cost; None if nobody knows."""
-        total: Money | None = None
-        for attempt in self.context.trace.of_turn(self.context.bound):
-            if attempt.outcome is Outcome.NOT_SENT:
-                continue
-            cost = attempt.cost
-            if cost is None or (total is not None and total.currency != cost.currency):
-                return None
-            total = cost if total is None else total + cost
-        return total
 
 
 def saved(answers: list[KeptAnswer]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from lamella import (
     Request,
     Response,
     SecretError,
+    _keeping,
     middleware,
 )
 from lamella._answer_shelves import Counting, check_key, kept_answers, refuse_unsigned
@@ -26,7 +27,6 @@ from lamella._guarded_blobs import guarded, shown
 from lamella._kept_answers import KeptAnswers
 from lamella._options import number, optional_seconds, span_or_none, whole
 from lamella._ownership import release, use
-from lamella._repeatable import deterministic, stateless
 from lamella._tenants import must_choose, tenant_of
 from lamella_middlewares.cache import _choices
 from lamella_middlewares.cache._batch import Batch
@@ -101,36 +101,36 @@ class Cache:
     ttl: float | timedelta | None = attrs.field(
         default=3600.0, converter=optional_seconds, validator=span_or_none
     )
-    when: _choices.When = attrs.field(
-        default="deterministic", validator=_choices.when, kw_only=True
+    when: _keeping.When = attrs.field(
+        default="deterministic", validator=_keeping.when, kw_only=True
     )
-    tenant: str | None = attrs.field(default=None, validator=_choices.tenant, kw_only=True)
+    tenant: str | None = attrs.field(default=None, validator=_keeping.tenant, kw_only=True)
     store: Any = attrs.field(  # pyright: ignore[reportUnknownVariableType]
         default=None, converter=_choices.store, kw_only=True, repr=shown
     )
-    namespace: str = attrs.field(default="", validator=_choices.namespace, kw_only=True)
+    namespace: str = attrs.field(default="", validator=_keeping.namespace, kw_only=True)
     vary: tuple[str, ...] = attrs.field(
-        default=(), converter=_choices.listed, validator=_choices.vary, kw_only=True
+        default=(), converter=_keeping.listed, validator=_keeping.vary, kw_only=True
     )
-    tags: _choices.Tags = attrs.field(
-        default=(), converter=_choices.listed, validator=_choices.tags, kw_only=True
+    tags: _keeping.Tags = attrs.field(
+        default=(), converter=_keeping.listed, validator=_keeping.tags, kw_only=True
     )
     stale: Stale = attrs.field(
         factory=Stale,
         converter=_choices.stale,
-        validator=_choices.a(Stale),
+        validator=_keeping.a(Stale),
         kw_only=True,
     )
     keep: Keep = attrs.field(
         factory=Keep,
         converter=_choices.keep,
-        validator=_choices.a(Keep),
+        validator=_keeping.a(Keep),
         kw_only=True,
     )
     packing: Packing = attrs.field(
         factory=Packing,
         converter=_choices.packing,
-        validator=_choices.a(Packing),
+        validator=_keeping.a(Packing),
         kw_only=True,
     )
     jitter: float = attrs.field(default=0.1, validator=number(0, 0.9), kw_only=True)
@@ -177,15 +177,7 @@ class Cache:
         """Why the request passes without being looked up; empty if it does not."""
         if control.mode == "bypass":
             return "asked to"
-        if request.context.attempt is not None:
-            return "an attempt is under way here"
-        if not stateless(request):
-            return "it leaves something behind at the provider"
-        if control.always or self.when == "all":
-            return ""
-        if self.when == "deterministic":
-            return "" if deterministic(request) else "not deterministic"
-        return "" if cast("Callable[..., bool]", self.when)(request) else "when"
+        return _keeping.why_passed(request, self.when, always=control.always)
 
     async def _pass(
         self, request: Request[R], call_next: Handler, control: CacheControl, why: str

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lamella import Event, LamellaError, Request, Response
 from lamella._answer_codec import KeptAnswer
-from lamella._kept_answers import replayed
-from lamella_middlewares.cache import _choices
+from lamella._keepable import cost_of_turn, replayed
 from lamella_middlewares.cache._control import LAYER, CacheControl, missing
 from lamella_middlewares.cache._lookup import EXPIRED, FRESH, SPARE, STALE, Lookup, failure, saved
 from lamella_middlewares.cache._outages import outage
@@ -90,7 +89,7 @@ class Visit(Lookup):
 
     async def _take(self, given: Response) -> Response:
         """Keep an answer that came with the request, and give it."""
-        self.tags = _choices.tags_of(self.layer, self.request, self.control.tags)
+        self.tags = self.tags_now()
         self.head = given.head
         answer = self._answer(given.events)
         if self.storing:
@@ -121,7 +120,7 @@ class Visit(Lookup):
             tenant=self.tenant,
             tags=self.tags,
             fresh_for=self.fresh_for(),
-            cost=self.cost(),
+            cost=cost_of_turn(self.context),
         )
 
     async def _put(self, answer: KeptAnswer) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import attrs
 
@@ -20,6 +19,7 @@ from lamella import (
     Ports,
     SecretError,
     Target,
+    _keeping,
     inside,
     middleware,
 )
@@ -30,17 +30,21 @@ from lamella._kept_answers import CacheStats, KeptAnswers
 from lamella._options import flag, optional_seconds, seconds, span, span_or_none, whole
 from lamella._ownership import release, use
 from lamella._ports import default_ports
-from lamella._repeatable import deterministic, stateless
 from lamella._tenants import must_choose, tenant_of
 from lamella._warm import Warm
 from lamella_middlewares.semantic_cache import _choices
-from lamella_middlewares.semantic_cache._control import LAYER, SemanticControl, control_of
+from lamella_middlewares.semantic_cache._control import (
+    LAYER,
+    SemanticControl,
+    control_of,
+    missing,
+)
 from lamella_middlewares.semantic_cache._embedding import Embedder
 from lamella_middlewares.semantic_cache._question import question_of, text_of
 from lamella_middlewares.semantic_cache._records import Keep
 from lamella_middlewares.semantic_cache._shelf import Shelf
 from lamella_middlewares.semantic_cache._shelves import shelf_of
-from lamella_middlewares.semantic_cache._visit import Visit, missing
+from lamella_middlewares.semantic_cache._visit import Visit
 
 THRESHOLD: Final = 0.9
 
@@ -128,10 +132,10 @@ class SemanticCache:
     ttl: float | timedelta | None = attrs.field(
         default=3600.0, converter=optional_seconds, validator=span_or_none, kw_only=True
     )
-    when: _choices.When = attrs.field(
-        default="deterministic", validator=_choices.when, kw_only=True
+    when: _keeping.When = attrs.field(
+        default="deterministic", validator=_keeping.when, kw_only=True
     )
-    tenant: str | None = attrs.field(default=None, validator=_choices.tenant, kw_only=True)
+    tenant: str | None = attrs.field(default=None, validator=_keeping.tenant, kw_only=True)
     facts: bool = attrs.field(default=True, validator=flag, kw_only=True)
     verify: _choices.Verify | None = attrs.field(
         default=None, validator=_choices.verify, kw_only=True
@@ -142,18 +146,18 @@ class SemanticCache:
     index: Any = attrs.field(  # pyright: ignore[reportUnknownVariableType]
         default=None, converter=_choices.index, kw_only=True, repr=False
     )
-    namespace: str = attrs.field(default="", validator=_choices.namespace, kw_only=True)
+    namespace: str = attrs.field(default="", validator=_keeping.namespace, kw_only=True)
     vary: tuple[str, ...] = attrs.field(
-        default=(), converter=_choices.listed, validator=_choices.vary, kw_only=True
+        default=(), converter=_keeping.listed, validator=_keeping.vary, kw_only=True
     )
-    tags: _choices.Tags = attrs.field(
-        default=(), converter=_choices.listed, validator=_choices.tags, kw_only=True
+    tags: _keeping.Tags = attrs.field(
+        default=(), converter=_keeping.listed, validator=_keeping.tags, kw_only=True
     )
     keep: Keep = attrs.field(
-        factory=Keep, converter=_choices.keep, validator=_choices.a(Keep), kw_only=True
+        factory=Keep, converter=_choices.keep, validator=_keeping.a(Keep), kw_only=True
     )
     packing: Packing = attrs.field(
-        factory=Packing, converter=_choices.packing, validator=_choices.a(Packing), kw_only=True
+        factory=Packing, converter=_choices.packing, validator=_keeping.a(Packing), kw_only=True
     )
     timeout: float | timedelta = attrs.field(
         default=2.0, converter=seconds, validator=span, kw_only=True
@@ -185,7 +189,9 @@ class SemanticCache:
         if isinstance(texts, str):
             return await self._pass(request, call_next, control, texts)
         tenant = self._tenant_of(context)
-        tags = _choices.tags_of(self, request, control.tags)
+        tags = _keeping.tags_of(
+            request, self.tags, control.tags, layer=LAYER, called="SemanticCache"
+        )
         decisive = (
             inside(call_next),
             *self._decisive,
@@ -211,15 +217,7 @@ class SemanticCache:
         """Why the request passes without being compared; empty if it does not."""
         if control.mode == "bypass":
             return "asked to"
-        if request.context.attempt is not None:
-            return "an attempt is under way here"
-        if not stateless(request):
-            return "it leaves something behind at the provider"
-        if control.always or self.when == "all":
-            return ""
-        if self.when == "deterministic":
-            return "" if deterministic(request) else "not deterministic"
-        return "" if cast("Callable[..., bool]", self.when)(request) else "when"
+        return _keeping.why_passed(request, self.when, always=control.always)
 
     async def _pass(
         self, request: ChatRequest, call_next: Handler, control: SemanticControl, why: str

@@ -9,22 +9,20 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 import anyio
 
 from lamella import (
-    CacheMissError,
     ChatRequest,
     ChatResponse,
     Context,
     Handler,
-    Money,
     Near,
-    Outcome,
     Response,
     StoreUnavailableError,
     ending,
 )
 from lamella._answer_codec import KeptAnswer
-from lamella._kept_answers import Found, KeptAnswers, replayed, why_not_kept
+from lamella._keepable import cost_of_turn, replayed, why_not_kept
+from lamella._kept_answers import Found, KeptAnswers
 from lamella._responses import NO_HEAD
-from lamella_middlewares.semantic_cache._control import LAYER, SemanticControl
+from lamella_middlewares.semantic_cache._control import LAYER, SemanticControl, missing
 from lamella_middlewares.semantic_cache._directions import direction, likeness
 from lamella_middlewares.semantic_cache._embedding import Embedder
 from lamella_middlewares.semantic_cache._judging import JITTER, Judge
@@ -251,7 +249,7 @@ class Visit:
             tenant=self._tenant,
             tags=self._tags | {self._question.partition},
             fresh_for=fresh_for,
-            cost=self._cost(),
+            cost=cost_of_turn(self._context),
             question=self._question.text,
             vector=vector,
         )
@@ -271,25 +269,3 @@ class Visit:
         if ttl is None:
             return None
         return ttl * (1 + JITTER * (2 * self._context.ports.random.random() - 1))
-
-    def _cost(self) -> Money | None:
-        """What the attempts of this model turn cost; None if nobody knows."""
-        total: Money | None = None
-        for attempt in self._context.trace.of_turn(self._context.bound):
-            if attempt.outcome is Outcome.NOT_SENT:
-                continue
-            cost = attempt.cost
-            if cost is None or (total is not None and total.currency != cost.currency):
-                return None
-            total = cost if total is None else total + cost
-        return total
-
-
-def missing(why: str) -> CacheMissError:
-    """The error of a request that only wanted a kept answer."""
-    return CacheMissError(
-        f"No kept answer to a similar question could be given ({why}), and only one was wanted.",
-        hint='Leave out "only_if_cached" to have the model asked.',
-        layer=LAYER,
-        code="cache_miss",
-    )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from typing import Any, Literal, TypeAlias, TypeVar, cast
+from collections.abc import Hashable
+from typing import Any, TypeAlias, TypeVar, cast
 
 import attrs
 
@@ -16,37 +16,16 @@ from lamella import (
     PerLoop,
     Request,
     Response,
+    _keeping,
     middleware,
     request_key,
 )
 from lamella._canonical import encode, form
-from lamella._options import is_async, refused, whole
+from lamella._options import whole
 from lamella._repeatable import deterministic, repeatable
 from lamella_middlewares.single_flight._flight import LAYER, Flight
 
 R = TypeVar("R", bound=Response)
-
-When: TypeAlias = Literal["all", "deterministic"] | Callable[[Request[Any]], bool]
-
-VARIES = ("user", "session", "priority", "tags")
-
-
-def _when(layer: Any, option: attrs.Attribute[Any], value: Any) -> None:
-    if value in ("all", "deterministic") or (callable(value) and not is_async(value)):
-        return
-    want = '"all", "deterministic", or a plain function of the request'
-    raise refused(layer, option, value, want)
-
-
-def _names(value: Any) -> Any:
-    if isinstance(value, str):
-        return (value,)
-    return tuple(value) if hasattr(value, "__iter__") else value
-
-
-def _known_names(layer: Any, option: attrs.Attribute[Any], value: Any) -> None:
-    if value.__class__ is not tuple or any(name not in VARIES for name in value):
-        raise refused(layer, option, value, f"names out of {', '.join(map(repr, VARIES))}")
 
 
 @middleware(
@@ -84,8 +63,10 @@ class SingleFlight:
     unless their idempotency keys say that they are one.
     """
 
-    when: When = attrs.field(default="all", validator=_when)
-    vary: tuple[str, ...] = attrs.field(default=(), converter=_names, validator=_known_names)
+    when: _keeping.When = attrs.field(default="all", validator=_keeping.when)
+    vary: tuple[str, ...] = attrs.field(
+        default=(), converter=_keeping.listed, validator=_keeping.vary
+    )
     read_ahead: int = attrs.field(default=1_048_576, validator=whole(1))
 
     async def __call__(self, request: Request[R], call_next: Handler) -> R:
