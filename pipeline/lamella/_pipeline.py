@@ -66,7 +66,8 @@ class Pipeline:
             those of `ports`. They close with the last pipeline that uses them.
 
     Raises:
-        ConfigurationError: If a layer, transport or store is none, or their order is unlawful.
+        ConfigurationError: If a layer, transport or store is none, their order is unlawful, or a
+            layer cannot work with the stores.
         UnknownNameError: If a name is not registered.
     """
 
@@ -101,6 +102,11 @@ class Pipeline:
             from lamella._named_stores import with_stores
 
             self._ports, self._stores = with_stores(stores, ports)
+        if self._ports is not None:  # the process's own suit every layer
+            for layer in self.layers:
+                check = getattr(layer, "check_stores", None)
+                if callable(check):
+                    check(self._ports.stores)
         self._provider = name_of(self.transport)
         self._chains: dict[tuple[type, bool], Step] = {}
         self._background = Background()

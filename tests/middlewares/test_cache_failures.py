@@ -223,13 +223,16 @@ async def test_what_was_put_elsewhere_is_not_believed() -> None:
 
 
 async def test_a_shared_store_needs_a_key() -> None:
-    """Its own is refused at once, the pipeline's when used; with another key all is foreign."""
+    """Its own is refused at once, the pipeline's with that; with another key all is foreign."""
     store = Unreliable(memory(), shared=True)
     with pytest.raises(ConfigurationError, match="CACHE_KEY"):
         Cache(store=store)
     own = Ports(stores=attrs.evolve(memory_stores(monotonic=anyio.current_time), blobs=store))
     with pytest.raises(ConfigurationError, match="CACHE_KEY"):
-        await stack(ports=own)[0].run(ASK)
+        stack(ports=own)
+    outer = Pipeline([], stack()[0], ports=own)  # whose stores the inner one uses
+    with pytest.raises(ConfigurationError, match="CACHE_KEY"):
+        await outer.run(ASK)
     keyed = [
         Cache(store=store, packing=Packing(key=Secret.of_value(letter * 32))) for letter in "abb"
     ]

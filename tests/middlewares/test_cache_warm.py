@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import attrs
 import pytest
 
 from lamella import (
@@ -21,12 +20,13 @@ from lamella import (
     Pipeline,
     Request,
     Response,
+    Secret,
     ServerError,
     middleware,
 )
 from lamella.testing import Scripted, virtual_ports
 from lamella_middlewares import PII, Cache, SingleFlight
-from lamella_middlewares.cache import WarmProgress, _warm_file, _warming
+from lamella_middlewares.cache import Packing, WarmProgress, _warm_file, _warming
 
 pytestmark = pytest.mark.anyio
 
@@ -228,14 +228,11 @@ async def test_a_store_that_is_out_ends_the_run(write: Write) -> None:
     assert len(transport.requests) <= 2
 
 
-async def test_a_cache_without_the_key_that_it_needs_ends_the_run(write: Write) -> None:
+async def test_a_cache_without_a_proper_key_ends_the_run(write: Write) -> None:
     """Nobody is asked."""
-    store = Broken()
-    store.shared = True
-    ports = virtual_ports()
-    ports = attrs.evolve(ports, stores=attrs.evolve(ports.stores, blobs=store))
-    cache, transport = Cache(), Scripted(["one"], repeat=True)
-    pipeline = Pipeline([cache], transport, ports=ports)
+    cache = Cache(packing=Packing(key=Secret.of_value("short")))
+    transport = Scripted(["one"], repeat=True)
+    pipeline = Pipeline([cache], transport, ports=virtual_ports())
     warmed = await cache.warm(pipeline, write(ask("a"), ask("b")), tenant="acme", concurrency=1)
     assert isinstance(warmed.stopped, ConfigurationError)
     assert (warmed.failed, transport.requests) == (1, [])

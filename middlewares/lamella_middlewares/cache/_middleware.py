@@ -19,6 +19,7 @@ from lamella import (
     Request,
     Response,
     SecretError,
+    Stores,
     _keeping,
     middleware,
 )
@@ -314,6 +315,15 @@ class Cache:
             store = guarded(store, ports.monotonic)
         ask = getattr(store, "health", None)
         return PartHealth(well=None) if ask is None else ask()
+
+    def check_stores(self, stores: Stores) -> None:
+        """Refuse the stores of a pipeline that is being built, if what is kept there is not signed.
+
+        Raises:
+            ConfigurationError: If others can write there, and there is no key.
+        """
+        if self.store is None:
+            refuse_unsigned(LAYER, stores.blobs, self.packing)
 
     async def check(self) -> None:
         """See that the key can be had and is one; `lamella test-config` asks this.

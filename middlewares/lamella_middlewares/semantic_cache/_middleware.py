@@ -18,6 +18,7 @@ from lamella import (
     Pipeline,
     Ports,
     SecretError,
+    Stores,
     Target,
     _keeping,
     inside,
@@ -311,6 +312,15 @@ class SemanticCache:
         for one in (self.store, self.index):
             if one is not None:
                 use(one, self)
+
+    def check_stores(self, stores: Stores) -> None:
+        """Refuse the stores of a pipeline that is being built, if what is kept there is not signed.
+
+        Raises:
+            ConfigurationError: If others can write there, and there is no key.
+        """
+        if self.store is None:
+            refuse_unsigned(LAYER, stores.blobs, self.packing)
 
     async def check(self) -> None:
         """See that the key can be had and is one; `lamella test-config` asks this.
