@@ -12,7 +12,7 @@ from lamella._blob_pages import blobs
 from lamella._packing import Packer
 from lamella._ports import Ports
 from lamella._stores import Blob, BlobStore
-from lamella._tally import CacheStats, Tally
+from lamella._tally import CacheStats, Tally, decode_stats
 
 STATS_FOR: Final = 30 * 86_400.0
 """Seconds for which a process's counts are kept after it wrote them last."""
@@ -72,6 +72,6 @@ class FleetCounts:
 
     def _read(self, key: str, blob: Blob) -> CacheStats:
         try:
-            return msgspec.json.decode(self._packer.unpack(key, blob.data), type=CacheStats)
+            return decode_stats(self._packer.unpack(key, blob.data))
         except (UnreadableError, msgspec.MsgspecError):
             return CacheStats()

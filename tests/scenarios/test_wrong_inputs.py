@@ -65,7 +65,7 @@ async def echo(request: ChatRequest) -> ChatResponse:
 async def test_a_misspelt_layer() -> None:
     """The closest name is suggested."""
     assert await said(lambda: Pipeline(["retyr"])) == snapshot(
-        "UnknownNameError: There is no middleware 'retyr'. Did you mean 'retry'? Known are audit, circuit_breaker, concurrency, cost, deadline, fallback, guard, hedge, hold, load_shed, log, pii, rate_limit, retry, route, single_flight, timeout, watch."
+        "UnknownNameError: There is no middleware 'retyr'. Did you mean 'retry'? Known are audit, cache, circuit_breaker, concurrency, cost, deadline, fallback, guard, hedge, hold, load_shed, log, pii, prompt_cache, rate_limit, retry, route, semantic_cache, single_flight, timeout, watch."
     )
 
 

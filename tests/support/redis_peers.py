@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -29,9 +30,11 @@ class Valkey:
     def __init__(self, folder: Path, **options: Any) -> None:
         self._path = folder / "valkey.sock"
         self._options = {"save": "", "appendonly": "no", **options}
-        self._server = ValkeyServer(unix_socket_path=self._path, **self._options)
+        # Not one that it looks for itself: two test runs would find the same.
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.port: int = listener.getsockname()[1]
+        self._server = ValkeyServer(self.port, unix_socket_path=self._path, **self._options)
         self._server.start()
-        self.port = self._server.port
         self.url = f"unix://{self._path}"
         self.tcp = f"redis://127.0.0.1:{self.port}"
 
