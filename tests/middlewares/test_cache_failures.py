@@ -199,8 +199,8 @@ async def test_what_cannot_be_read_is_a_counted_miss(damage: Any, why: str) -> N
     pipeline, _transport = stack("one", "two", cache=cache)
     await pipeline.run(ASK)
     (key,) = store._entries
-    good = (await store.get(key)).data  # type: ignore[union-attr]
-    bad = {"cut": good[:-1], "flip": bytes([*good[:-1], good[-1] ^ 1])}.get(damage, damage)
+    good: bytes = (await store.get(key)).data  # type: ignore[union-attr]
+    bad: Any = {"cut": good[:-1], "flip": bytes([*good[:-1], good[-1] ^ 1])}.get(damage, damage)
     await store.put(key, bad)
     response = await pipeline.run(ASK)
     assert (response.text, notes(response, "miss")) == ("two", [{"why": why}])

@@ -31,6 +31,7 @@ from lamella import (
     Pipeline,
     ServerError,
     Text,
+    TextDelta,
     UsageReport,
     middleware,
 )
@@ -523,6 +524,6 @@ async def test_usage_reports_and_pieces_are_replayed() -> None:
     world = World(["abcdefgh", UsageReport(USAGE), Finish("stop")], piece=3)
     await world.ask(RESET)
     async with world.pipeline.stream(asked(AGAIN)) as response:
-        pieces = [event.text async for event in response if hasattr(event, "text")]
+        pieces = [event.text async for event in response if isinstance(event, TextDelta)]
     assert pieces == ["abc", "def", "gh"]
     assert (await world.ask(RESET)).usage == USAGE

@@ -507,6 +507,7 @@ class TestMany:
                 ran += 1
                 await anyio.lowlevel.checkpoint()
 
+        found: Any = None
         async with anyio.create_task_group() as group:
             group.start_soon(other)
             while not ran:

@@ -31,10 +31,11 @@ async def filled(path: Path, count: int = 400) -> None:
     await store.aclose()
 
 
-def opened(store: SQLiteBlobs) -> sqlite3.Connection:
-    """The store's own connection."""
-    assert store._file._entries is not None
-    return store._file._entries.connection
+def executed(store: SQLiteBlobs, statement: str) -> list[Any]:
+    """What the store's own connection says, while its thread leaves it alone."""
+    with store._file.lock:
+        assert store._file._entries is not None
+        return store._file._entries.connection.execute(statement).fetchall()
 
 
 def assert_whole(path: Path) -> None:
@@ -190,7 +191,7 @@ async def test_a_row_that_no_put_has_written(
     path, now = tmp_path / "a.db", [1_700_000_000.0]
     store = SQLiteBlobs(path, wall=lambda: now[0])
     await store.put_many({"bad": b"value", "good": b"value"}, ttl=100, tags=frozenset({"tag"}))
-    opened(store).execute(f"UPDATE blobs SET {change} WHERE key = CAST('bad' AS BLOB)")
+    executed(store, f"UPDATE blobs SET {change} WHERE key = CAST('bad' AS BLOB)")
     with pytest.raises(StoreUnavailableError, match=r"a row is malformed.*move it away"):
         await store.tagged("tag")
     assert (await store.get_many(["good"])).keys() == {"good"}
@@ -269,8 +270,8 @@ async def test_a_full_disk(tmp_path: Path) -> None:
     """A put that finds no room fails with what to do; what fits is put, and all else stays."""
     store = SQLiteBlobs(tmp_path / "a.db")
     await store.put("old", b"value")
-    pages = opened(store).execute("PRAGMA page_count").fetchone()[0]
-    opened(store).execute(f"PRAGMA max_page_count = {pages + 3}").fetchall()
+    ((pages,),) = executed(store, "PRAGMA page_count")
+    executed(store, f"PRAGMA max_page_count = {pages + 3}")
     with pytest.raises(StoreUnavailableError, match=r"disk is full.*make room"):
         await store.put("large", b"x" * 100_000)
     await store.put("small", b"x")
@@ -282,9 +283,9 @@ async def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
     """What is there can be read; a put says why it fails."""
     path = tmp_path / "a.db"
     await filled(path, 3)
-    store = SQLiteBlobs(path)
+    store = SQLiteBlobs(path, thread=inline)  # so that nothing is tidied up, and opened anew, here
     assert await store.get("key 1") is not None
-    opened(store).execute("PRAGMA query_only = ON").fetchall()
+    executed(store, "PRAGMA query_only = ON")
     with pytest.raises(StoreUnavailableError, match=r"readonly.*give this user the right"):
         await store.put("key", b"")
     await store.put("key", b"")  # opened anew, for somebody may have mended it

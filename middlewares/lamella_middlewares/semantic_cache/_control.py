@@ -81,7 +81,7 @@ def _exact(said: Any) -> SemanticControl:
     if said is None or said is True:
         return USE
     if isinstance(said, KeepingControl | Mapping):
-        table: Any = said if isinstance(said, Mapping) else _fields(said)
+        table: dict[str, Any] = {**said} if isinstance(said, Mapping) else _fields(said)
         found = {name: table.get(name) for name in _SHARED}
         said = {name: one for name, one in found.items() if one is not None}
     try:

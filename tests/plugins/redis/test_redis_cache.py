@@ -51,7 +51,8 @@ def store_at(url: str, **options: Any) -> GuardedBlobs:
 
 def stack(store: Any, *answers: str, **options: Any) -> tuple[Pipeline, Cache, Scripted]:
     """A pipeline with a cache in the store, the cache, and the transport."""
-    cache = Cache(store=store, **({"packing": SIGNED} | options))
+    given: dict[str, Any] = {"packing": SIGNED} | options
+    cache = Cache(store=store, **given)
     transport = Scripted(answers or ("one", "two", "three"), repeat=True)
     return Pipeline([cache, SingleFlight()], transport), cache, transport
 
