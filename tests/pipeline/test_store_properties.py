@@ -333,7 +333,7 @@ class LeaseMachine(RuleBasedStateMachine):
 
 
 LeaseMachine.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None, database=None
+    max_examples=100, stateful_step_count=40, deadline=None, database=None
 )
 TestLeases = LeaseMachine.TestCase
 """The store agrees with the replay under random operations."""
