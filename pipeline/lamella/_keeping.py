@@ -94,8 +94,8 @@ def of_table(option: str, kind: type[Any], value: Any) -> Any:
     return build_option(option, kind, cast("Mapping[str, Any]", value))
 
 
-def a(kind: type[Any]) -> Check:
-    """An object of a class of options."""
+def must_be(kind: type[Any]) -> Check:
+    """A check that an option is an object of its class of options."""
 
     def check(layer: Any, option: attrs.Attribute[Any], value: Any) -> None:
         if not isinstance(value, kind):

@@ -49,7 +49,7 @@ class KeepingControl:
 C = TypeVar("C", bound=KeepingControl)
 
 
-class Said(Generic[C]):
+class ControlReader(Generic[C]):
     """Reads what requests say to one layer.
 
     Args:

@@ -206,3 +206,14 @@ async def test_vectors_of_two_lengths_leave_each_other_alone(make: Any, store: s
     assert len(inner) == (2 if mirrored else 3)  # what is mirrored is there once
     await world.layer.clear(world.pipeline)
     assert len(inner) == 0
+
+
+async def test_what_other_processes_have_counted_is_counted() -> None:
+    """As `Cache` does: what one has written down, another tells."""
+    disk = virtual_ports().stores.blobs
+    one, other = (World(store=OnDisk(disk)) for _ in range(2))
+    await one.ask(RESET)
+    await one.ask(AGAIN)
+    await one.pipeline.aclose()  # which writes down what has not been yet
+    stats = await other.layer.stats(other.pipeline)
+    assert (stats.hits, stats.misses, stats.stored) == (1, 1, 1)

@@ -7,7 +7,7 @@ from typing import Any, Final
 import attrs
 
 from lamella import Context, Response
-from lamella._keeping_control import KeepingControl, Said
+from lamella._keeping_control import ControlReader, KeepingControl
 from lamella._options import refused
 
 LAYER: Final = "cache"
@@ -49,11 +49,11 @@ class WarmingUp(CacheControl):
     """What a line says that warms the cache up: nobody looks for its answer, so none is counted."""
 
 
-_said: Final = Said(LAYER, "Cache", CacheControl)
+_reader: Final = ControlReader(LAYER, "Cache", CacheControl)
 
-USE: Final = _said.nothing
+USE: Final = _reader.nothing
 
-missing = _said.missing
+missing = _reader.missing
 
 
 def control_of(context: Context) -> CacheControl:
@@ -63,4 +63,4 @@ def control_of(context: Context) -> CacheControl:
         MisuseError: If it says something else than can be said.
     """
     said: Any = context.attributes.get(LAYER)
-    return USE if said is None else _said.read(said)
+    return USE if said is None else _reader.read(said)

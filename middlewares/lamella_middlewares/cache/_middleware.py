@@ -119,19 +119,19 @@ class Cache:
     stale: Stale = attrs.field(
         factory=Stale,
         converter=_choices.stale,
-        validator=_keeping.a(Stale),
+        validator=_keeping.must_be(Stale),
         kw_only=True,
     )
     keep: Keep = attrs.field(
         factory=Keep,
         converter=_choices.keep,
-        validator=_keeping.a(Keep),
+        validator=_keeping.must_be(Keep),
         kw_only=True,
     )
     packing: Packing = attrs.field(
         factory=Packing,
         converter=_choices.packing,
-        validator=_keeping.a(Packing),
+        validator=_keeping.must_be(Packing),
         kw_only=True,
     )
     jitter: float = attrs.field(default=0.1, validator=number(0, 0.9), kw_only=True)

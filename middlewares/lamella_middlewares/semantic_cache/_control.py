@@ -8,7 +8,7 @@ from typing import Any, Final
 import attrs
 
 from lamella import Context, MisuseError
-from lamella._keeping_control import KeepingControl, Said
+from lamella._keeping_control import ControlReader, KeepingControl
 from lamella._options import is_number, refused
 
 LAYER: Final = "semantic_cache"
@@ -50,11 +50,11 @@ class SemanticControl(KeepingControl):
     threshold: float | None = attrs.field(default=None, validator=_threshold, kw_only=True)
 
 
-_said: Final = Said(LAYER, "SemanticCache", SemanticControl)
+_reader: Final = ControlReader(LAYER, "SemanticCache", SemanticControl)
 
-USE: Final = _said.nothing
+USE: Final = _reader.nothing
 
-missing = _said.missing
+missing = _reader.missing
 
 _SHARED: Final = ("mode", "ttl", "max_age", "tags")  # what both kinds of cache understand
 
@@ -69,7 +69,7 @@ def control_of(context: Context) -> SemanticControl:
     if not attributes:
         return USE
     said: Any = attributes.get(LAYER)
-    return _exact(attributes.get(EXACT)) if said is None else _said.read(said)
+    return _exact(attributes.get(EXACT)) if said is None else _reader.read(said)
 
 
 def _exact(said: Any) -> SemanticControl:
@@ -85,7 +85,7 @@ def _exact(said: Any) -> SemanticControl:
         found = {name: table.get(name) for name in _SHARED}
         said = {name: one for name, one in found.items() if one is not None}
     try:
-        return _said.read(said)
+        return _reader.read(said)
     except MisuseError:
         return USE
 

@@ -155,10 +155,13 @@ class SemanticCache:
         default=(), converter=_keeping.listed, validator=_keeping.tags, kw_only=True
     )
     keep: Keep = attrs.field(
-        factory=Keep, converter=_choices.keep, validator=_keeping.a(Keep), kw_only=True
+        factory=Keep, converter=_choices.keep, validator=_keeping.must_be(Keep), kw_only=True
     )
     packing: Packing = attrs.field(
-        factory=Packing, converter=_choices.packing, validator=_keeping.a(Packing), kw_only=True
+        factory=Packing,
+        converter=_choices.packing,
+        validator=_keeping.must_be(Packing),
+        kw_only=True,
     )
     timeout: float | timedelta = attrs.field(
         default=2.0, converter=seconds, validator=span, kw_only=True
@@ -254,12 +257,18 @@ class SemanticCache:
     # --- acting by hand ----------------------------------------------------------------------
 
     async def stats(self, pipeline: Pipeline) -> CacheStats:
-        """What this process has counted: hits, misses, what was kept and what that has saved.
+        """What has been counted: hits, misses, what was kept and what that has saved.
+
+        It is what this process has counted and, where others use the same store, what they had
+        written down some seconds ago; those that have ended are among them for 30 days.
 
         Args:
             pipeline: The one that this layer is in.
+
+        Raises:
+            StoreUnavailableError: If the store does not answer.
         """
-        return (await self._kept_in(pipeline.ports)).tally.stats
+        return await (await self._kept_in(pipeline.ports)).stats()
 
     async def purge(
         self, pipeline: Pipeline, *, tenant: str | None = None, tag: str | None = None
