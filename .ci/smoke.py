@@ -16,9 +16,11 @@ MARKS = {
     "ahocorasick": {"guard", "pii"},
     "cryptography": {"audit", "pii"},
     "cyclopts": {"cli"},
+    "genai_prices": {"cost"},
     "h2": {"http2"},
     "numpy": {"semantic"},
     "phonenumbers": {"pii"},
+    "pyarrow": {"parquet"},
     "re2": {"guard", "pii"},
     "tiktoken": {"tokens"},
 }
@@ -33,7 +35,7 @@ def check_extra(extra: str) -> None:
 
 def check_run() -> None:
     """A request goes through two layers to the embedded transport and comes back."""
-    pipeline = Pipeline([Retry(), Cost()], transport=Mock())
+    pipeline = Pipeline([Retry(), Cost(unknown="note")], transport=Mock())
     response = pipeline.run_sync(ChatRequest.of("Why is the sky blue?", model="gpt-4o-mini"))
     assert response.text, "the embedded transport gave no text"
 

@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     from lamella_middlewares.audit import Audit
+    from lamella_middlewares.budget import Budget
     from lamella_middlewares.cache import Cache
     from lamella_middlewares.circuit_breaker import CircuitBreaker
     from lamella_middlewares.concurrency import Concurrency
     from lamella_middlewares.cost import Cost
     from lamella_middlewares.deadline import Deadline
+    from lamella_middlewares.debug import Debug
     from lamella_middlewares.fallback import Fallback
     from lamella_middlewares.guard import Guard
     from lamella_middlewares.hedge import Hedge
@@ -29,17 +31,20 @@ if TYPE_CHECKING:
     from lamella_middlewares.route import Route
     from lamella_middlewares.semantic_cache import SemanticCache
     from lamella_middlewares.single_flight import SingleFlight
+    from lamella_middlewares.spend import Spend
     from lamella_middlewares.timeout import Timeout
     from lamella_middlewares.watch import Watch
 
 __all__ = (
     "PII",
     "Audit",
+    "Budget",
     "Cache",
     "CircuitBreaker",
     "Concurrency",
     "Cost",
     "Deadline",
+    "Debug",
     "Fallback",
     "Guard",
     "Hedge",
@@ -52,6 +57,7 @@ __all__ = (
     "Route",
     "SemanticCache",
     "SingleFlight",
+    "Spend",
     "Timeout",
     "Watch",
 )

@@ -7,11 +7,13 @@ from typing import Final
 
 LAYERS: Final = {
     "Audit": "audit",
+    "Budget": "budget",
     "Cache": "cache",
     "CircuitBreaker": "circuit_breaker",
     "Concurrency": "concurrency",
     "Cost": "cost",
     "Deadline": "deadline",
+    "Debug": "debug",
     "Fallback": "fallback",
     "Guard": "guard",
     "Hedge": "hedge",
@@ -25,6 +27,7 @@ LAYERS: Final = {
     "Route": "route",
     "SemanticCache": "semantic_cache",
     "SingleFlight": "single_flight",
+    "Spend": "spend",
     "Timeout": "timeout",
     "Watch": "watch",
 }
@@ -42,10 +45,19 @@ def lamella_detectors() -> Mapping[str, str]:
     return {"dictionary": f"{custom}:dictionary_detector", "regex": f"{custom}:regex_detector"}
 
 
+def lamella_price_sources() -> Mapping[str, str]:
+    """Where `Cost` can have prices from, by name."""
+    return {
+        "cards": "lamella._price_lists:CardPrices",
+        "genai_prices": "lamella._price_data:shared_genai_prices",
+    }
+
+
 def lamella_presets() -> Mapping[str, str]:
     """The presets for the usual environments."""
     return {
         "cost": f"{__package__}._presets:COST",
+        "debug": f"{__package__}._presets:DEBUG",
         "development": f"{__package__}._presets:DEVELOPMENT",
         "production": f"{__package__}._presets:PRODUCTION",
         "test": f"{__package__}._presets:TEST",
@@ -56,5 +68,7 @@ def lamella_commands() -> Mapping[str, str]:
     """Commands of the command line."""
     return {
         "audit": f"{__package__}.audit._commands:COMMANDS",
+        "budget": f"{__package__}.budget._commands:COMMANDS",
         "cache": f"{__package__}.cache._commands:COMMANDS",
+        "costs": f"{__package__}.spend._commands:COMMANDS",
     }

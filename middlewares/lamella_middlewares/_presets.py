@@ -62,8 +62,9 @@ PRODUCTION: Final[Mapping[str, Any]] = {
             # instead of 20.
             "stream_runs": True,
         },
-        # Innermost: attempts that failed have cost something too.
-        "cost",
+        # Innermost: attempts that failed have cost something too. A model whose price nobody knows
+        # is answered all the same, with a note: a new model's first day must be no outage.
+        {"use": "cost", "unknown": "note"},
     ],
 }
 
@@ -79,8 +80,20 @@ DEVELOPMENT: Final[Mapping[str, Any]] = {
         {"use": "retry", "attempts": 2},
         # As production's, so that what is too slow there shows here; with time for a debugger.
         {"use": "timeout", "connect": 5, "first_event": 30, "idle": 60, "attempt": 120},
-        # What an experiment has cost is best known while it runs.
-        "cost",
+        # What an experiment has cost is best known while it runs; a local model has no price.
+        {"use": "cost", "unknown": "note"},
+    ],
+}
+
+DEBUG: Final[Mapping[str, Any]] = {
+    # What is looked into is what runs: the same layers, seen from outside.
+    "extends": "development",
+    "layers": [
+        # Each call is drawn and described when it is over: texts of prompts only from a layer that
+        # masks them, and only with content = true.
+        "debug",
+        # The record of each call with all that its layers have noted.
+        {"use": "log", "level": "debug"},
     ],
 }
 
@@ -103,8 +116,9 @@ COST: Final[Mapping[str, Any]] = {
         # Providers bill the part of a prompt that they have just seen at a fraction. Tools and the
         # system prompt come again; the rest of a conversation may not, and marking it costs.
         {"use": "prompt_cache", "messages": 0},
-        # What everything else in this stack is about.
-        "cost",
+        # What everything else in this stack is about. Who wants models without a price refused says
+        # so: cost={"unknown": "refuse"}.
+        {"use": "cost", "unknown": "note"},
     ],
     # And nobody, not even a layer that is added later, makes a second attempt.
     "max_attempts": 1,
@@ -116,7 +130,7 @@ TEST: Final[Mapping[str, Any]] = {
     "layers": [
         # A test that hangs is a bug; 5 s of call time are an age for the mock.
         {"use": "deadline", "seconds": 5},
-        # So that a test can assert on cost and usage.
-        "cost",
+        # So that a test can assert on cost and usage, of models of any name.
+        {"use": "cost", "unknown": "note"},
     ],
 }

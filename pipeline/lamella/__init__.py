@@ -21,6 +21,7 @@ from lamella._errors import (
     AuditError,
     AuthenticationError,
     BlockedError,
+    BudgetExceededError,
     BusyError,
     CacheMissError,
     CallEndedError,
@@ -111,6 +112,7 @@ from lamella._moderation import (
     ModerationResponse,
 )
 from lamella._money import Money
+from lamella._observers import AttemptObserver, observed
 from lamella._order import Doubt
 from lamella._outcomes import ErrorPhase, Outcome
 from lamella._parts import (
@@ -138,7 +140,6 @@ from lamella._stores import (
     Lease,
     LeaseStore,
     LocalState,
-    RecordStore,
     Stores,
 )
 from lamella._targets import Target
@@ -155,13 +156,17 @@ if TYPE_CHECKING:
     from lamella._explain import ExplainedLayer, Explanation
     from lamella._guarded_blobs import GuardedBlobs
     from lamella._health import Health, PartHealth
+    from lamella._memory_spend import MemorySpend
     from lamella._memory_stores import memory_blobs
     from lamella._memory_vectors import MemoryVectors
     from lamella._packing import Packing
     from lamella._parameter_rules import ParameterRule
     from lamella._preset_records import Preset
+    from lamella._price_sources import PriceSource, Pricing
     from lamella._prices import Price, UnpricedError
     from lamella._prompt_caching import PromptCaching
+    from lamella._provided import provided
+    from lamella._readings import Reading, pipelines_of, readings
     from lamella._registry import Registry, registry
     from lamella._request_keys import request_key
     from lamella._scrub import scrub
@@ -169,13 +174,23 @@ if TYPE_CHECKING:
     from lamella._secrets import Secret
     from lamella._shared_cards import shared_cards
     from lamella._shown import Shown
+    from lamella._spend_records import (
+        SpendQuery,
+        SpendRecord,
+        SpendStore,
+        SpendTotal,
+        storable,
+    )
     from lamella._sqlite_blobs import SQLiteBlobs, sqlite_blobs
+    from lamella._sqlite_leases import SQLiteLeases, sqlite_leases
+    from lamella._sqlite_spend import SQLiteSpend, sqlite_spend
     from lamella._store_outages import GuardedLeases
     from lamella._surfaces import Change, Surface, map_texts
     from lamella._tally import CacheStats
     from lamella._text_channels import Channel, TextChannels, TextFilter
     from lamella._tokenizers import counter_for, exact_counter
     from lamella._tokens import TokenCounter, counted_input, input_usage, output_usage
+    from lamella._trace_records import TraceRecord
     from lamella._vector_index import Near, VectorIndex
 
 _LAZY = {
@@ -191,6 +206,7 @@ _LAZY = {
     "GuardedBlobs": "_guarded_blobs",
     "GuardedLeases": "_store_outages",
     "Health": "_health",
+    "MemorySpend": "_memory_spend",
     "MemoryVectors": "_memory_vectors",
     "ModelCard": "_cards",
     "Near": "_vector_index",
@@ -199,16 +215,26 @@ _LAZY = {
     "PartHealth": "_health",
     "Preset": "_preset_records",
     "Price": "_prices",
+    "PriceSource": "_price_sources",
+    "Pricing": "_price_sources",
     "PromptCaching": "_prompt_caching",
+    "Reading": "_readings",
     "Registry": "_registry",
     "SQLiteBlobs": "_sqlite_blobs",
+    "SQLiteLeases": "_sqlite_leases",
+    "SQLiteSpend": "_sqlite_spend",
     "ScrubFilter": "_scrub_logging",
     "Secret": "_secrets",
     "Shown": "_shown",
+    "SpendQuery": "_spend_records",
+    "SpendRecord": "_spend_records",
+    "SpendStore": "_spend_records",
+    "SpendTotal": "_spend_records",
     "Surface": "_surfaces",
     "TextChannels": "_text_channels",
     "TextFilter": "_text_channels",
     "TokenCounter": "_tokens",
+    "TraceRecord": "_trace_records",
     "UnpricedError": "_prices",
     "VectorIndex": "_vector_index",
     "counted_input": "_tokens",
@@ -218,12 +244,18 @@ _LAZY = {
     "map_texts": "_surfaces",
     "memory_blobs": "_memory_stores",
     "output_usage": "_tokens",
+    "pipelines_of": "_readings",
+    "provided": "_provided",
+    "readings": "_readings",
     "registry": "_registry",
     "request_key": "_request_keys",
     "scrub": "_scrub",
     "scrub_event": "_scrub_logging",
     "shared_cards": "_shared_cards",
     "sqlite_blobs": "_sqlite_blobs",
+    "sqlite_leases": "_sqlite_leases",
+    "sqlite_spend": "_sqlite_spend",
+    "storable": "_spend_records",
 }
 """Public names that few programs need, by the module that is loaded when one is used."""
 
@@ -233,6 +265,7 @@ __all__ = (
     "Attempt",
     "AttemptBound",
     "AttemptLimitError",
+    "AttemptObserver",
     "AttemptTimeout",
     "Audio",
     "AuditError",
@@ -243,6 +276,7 @@ __all__ = (
     "BlobPage",
     "BlobStore",
     "BlockedError",
+    "BudgetExceededError",
     "BusyError",
     "CacheMissError",
     "CacheStats",
@@ -310,6 +344,7 @@ __all__ = (
     "Limits",
     "LocalState",
     "MediaDelta",
+    "MemorySpend",
     "MemoryVectors",
     "Message",
     "Middleware",
@@ -346,15 +381,17 @@ __all__ = (
     "Ports",
     "Preset",
     "Price",
+    "PriceSource",
+    "Pricing",
     "Progress",
     "PromptCaching",
     "ProtocolError",
     "ProviderError",
     "QuotaError",
     "RateLimitError",
+    "Reading",
     "Reasoning",
     "ReasoningDelta",
-    "RecordStore",
     "Refusal",
     "RefusalDelta",
     "RefusedError",
@@ -363,6 +400,8 @@ __all__ = (
     "Response",
     "ResponseTooLargeError",
     "SQLiteBlobs",
+    "SQLiteLeases",
+    "SQLiteSpend",
     "ScrubFilter",
     "Secret",
     "SecretError",
@@ -370,6 +409,10 @@ __all__ = (
     "Shown",
     "Source",
     "Span",
+    "SpendQuery",
+    "SpendRecord",
+    "SpendStore",
+    "SpendTotal",
     "StillOpenError",
     "StoreUnavailableError",
     "Stores",
@@ -394,6 +437,7 @@ __all__ = (
     "ToolCallDelta",
     "ToolResult",
     "Trace",
+    "TraceRecord",
     "Transform",
     "Transport",
     "Turn",
@@ -417,14 +461,21 @@ __all__ = (
     "memory_blobs",
     "message_events",
     "middleware",
+    "observed",
     "outcome_of",
     "output_usage",
+    "pipelines_of",
+    "provided",
+    "readings",
     "registry",
     "request_key",
     "scrub",
     "scrub_event",
     "shared_cards",
     "sqlite_blobs",
+    "sqlite_leases",
+    "sqlite_spend",
+    "storable",
 )
 
 

@@ -81,6 +81,30 @@ async def admit(
     return await _Seeker(context, wanted, terms, local, gate).seek(weight, predict)
 
 
+async def admit_now(
+    context: Context, dimensions: Sequence[Dimension], terms: Terms
+) -> Grant | Lease:
+    """Reserve all dimensions at once, or none: for who stands in no line.
+
+    Args:
+        context: Of the request.
+        dimensions: What to reserve; at least one.
+        terms: How long the reservation is kept.
+
+    Returns:
+        The grant, which has to be ended by `finish`; or the store's refusal.
+
+    Raises:
+        Exception: What the store raises.
+    """
+    leases, wanted = context.ports.stores.leases, tuple(dimensions)
+    local = leases if type(leases) is MemoryLeases else local_leases(leases)
+    if local is not None:
+        found = local.hold(wanted, context.call.loop)
+        return LocalGrant(local, found) if isinstance(found, Hold) else found
+    return await _Seeker(context, wanted, terms, None, None).ask()
+
+
 class _Seeker:
     """One request on its way to its grant."""
 
@@ -192,7 +216,7 @@ class _Seeker:
             return Moved(
                 0, Refused(closed, why="the provider has asked for a pause", limit="pause")
             )
-        found = await self._ask()
+        found = await self.ask()
         if isinstance(found, Grant):
             found.waited = self._context.ports.monotonic() - self._arrived if self._passed else 0.0
             return found
@@ -203,7 +227,7 @@ class _Seeker:
         """Seconds for which nobody is admitted."""
         return 0.0 if self._gate is None else self._gate(self._context.ports.monotonic)
 
-    async def _ask(self) -> Grant | Lease:
+    async def ask(self) -> Grant | Lease:
         """The grant, or the store's refusal."""
         if self._local is not None:
             found = self._local.hold(self._dimensions, self._context.call.loop)

@@ -127,7 +127,10 @@ _FORMS: Final = Forms(
         for module in (_parts, _usage, _messages, _events, _money, _responses)
         for name, value in vars(module).items()
     },
-    {Head: frozenset({"headers", "raw", "cached"}), KeptAnswer: frozenset({"age"})},
+    {
+        Head: frozenset({"headers", "raw", "cached", "service", "cost"}),
+        KeptAnswer: frozenset({"age"}),
+    },
 )
 
 _MAGIC: Final = b"LA"

@@ -9,13 +9,15 @@ import attrs
 
 from lamella._errors import AttemptLimitError, LamellaError
 from lamella._money import Money
+from lamella._nothing import NOTHING
 from lamella._outcomes import Outcome
 from lamella._usage import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from lamella._events import Event
+    from lamella._responses import Head
 
 DEFAULT_ATTEMPTS = 10
 
@@ -41,6 +43,7 @@ class Attempt:
         request_id: The provider's id of the request.
         substitute: Whether it went to another target than the one that was meant, since that had
             failed or could not take the request.
+        asked_by: The layer that made the request, as `Context.asked_by`; empty for the caller's.
     """
 
     index: int
@@ -58,6 +61,7 @@ class Attempt:
     status: int | None = None
     request_id: str | None = None
     substitute: bool = False
+    asked_by: str = ""
 
     @property
     def duration(self) -> float | None:
@@ -82,12 +86,21 @@ class OpenAttempt:
         usage: What it consumed, as far as known.
         stated: Asks what the provider has said so far that it consumes, while it is read; None
             where nobody can be asked.
+        learned: Asks what an answer that is read has said of itself so far: its class of service
+            and its cost may come last; None where nobody can be asked.
         cost: What it costs, as far as known.
         request_id: The provider's id of it.
+        served_model: The model that the provider says answered; None as long as nobody has said.
+        answer_id: The provider's id of the answer; None as long as nobody has said.
+        finish_reasons: Why the answer is over, one for each choice, once it has ended well.
+        url: Where it was sent, if over HTTP; the transport says so. It holds no secret.
         service: The provider's class of service that it asks for; a transport that sends another
             one, or none, says so, since that one is billed.
         substitute: Whether a choose layer has sent the request to another target than the one that
             was meant, since that had failed or could not take it.
+        asked_by: The layer that makes the request; empty for the caller's own.
+        headers: What observers want to go along with the request to the provider, such as a trace's
+            context; transports over HTTP add them to their own, which they do not replace.
         preparing: Whether the transport is still getting what it needs to send it, such as a key.
         sent: Whether any byte of it left this process; the transport sets it.
         may_renew: Whether another key may be asked for if this one is refused.
@@ -100,10 +113,11 @@ class OpenAttempt:
     """
 
     __slots__ = (
-        "_now", "bound", "branch", "committed", "cost", "end", "error", "first_event", "index",
-        "interruption", "key_renewed", "may_renew", "model", "outcome", "preparing", "provider",
-        "received", "request_id", "sent", "service", "start", "stated", "streamed", "substitute",
-        "transport", "usage", "vendor",
+        "_now", "answer_id", "asked_by", "bound", "branch", "committed", "cost", "end", "error",
+        "finish_reasons", "first_event", "headers", "index", "interruption", "key_renewed",
+        "learned", "may_renew", "model", "outcome", "preparing", "provider", "received",
+        "request_id", "sent", "served_model", "service", "start", "stated", "streamed",
+        "substitute", "transport", "url", "usage", "vendor",
     )  # fmt: skip
 
     def __init__(
@@ -124,10 +138,17 @@ class OpenAttempt:
         self.committed = False
         self.usage: Usage | None = None
         self.stated: Callable[[], Usage | None] | None = None
+        self.learned: Callable[[], Head] | None = None
         self.cost: Money | None = None
         self.request_id: str | None = None
+        self.served_model: str | None = None
+        self.answer_id: str | None = None
+        self.finish_reasons: tuple[str, ...] = ()
+        self.url: str | None = None
         self.service: str | None = None
         self.substitute = False
+        self.asked_by = ""
+        self.headers: Mapping[str, str] = NOTHING
         self.preparing = False
         self.sent = False
         self.may_renew = True
@@ -164,6 +185,7 @@ class OpenAttempt:
             self.outcome = outcome
             self.error = error
             self.received = ()
+            self.stated = self.learned = None  # with them, all that the answer said
 
     def moved(self, branch: str, later: float, not_before: float) -> OpenAttempt:
         """A copy, as it is now, in the time of a call that has adopted it.
@@ -203,6 +225,7 @@ class OpenAttempt:
             status=error.status if isinstance(error, LamellaError) else None,
             request_id=self.request_id,
             substitute=self.substitute,
+            asked_by=self.asked_by,
         )
 
 

@@ -26,8 +26,10 @@ from lamella._errors import (
     LamellaError,
     TimedOutError,
 )
+from lamella._events import Finish
 from lamella._layers import name_of
 from lamella._loops import current_loop
+from lamella._observers import tell_closed, tell_opened
 from lamella._outcomes import Outcome
 from lamella._responses import Response
 from lamella._watchdog import Alarm
@@ -93,18 +95,22 @@ async def _sent(
         if not isinstance(response, Response):
             raise not_a_response(response, call_next)
         response = response.adopt(request)
+        record.served_model = response.head.model
+        record.answer_id = response.head.id
     except BaseException as error:
         if record.usage is None:
             told = error.usage if isinstance(error, LamellaError) else None
             record.usage = told or record.broken_off()
         record.close(outcome_of(error), error)
+        if context.observers:
+            tell_closed(record, request)
         raise
     finally:
         vigil.end()
         record.interruption = None
         call.leave(scope)
     record.committed = request.stream
-    await response.on_end(lambda ending: _close(record, ending))
+    await response.on_end(lambda ending: _close(record, ending, request))
     return response
 
 
@@ -132,14 +138,23 @@ def _opened(request: Request[Any], provider: str, transport: object) -> OpenAtte
     record.service = getattr(request, "service_tier", None)
     if request.target is not None and transport is not None:
         record.vendor = name_of(transport)
+    record.asked_by = context.asked_by
     record.streamed = request.stream or (context.limits.stream_runs and request.streams)
+    if context.observers:
+        tell_opened(record, request)
     return record
 
 
-def _close(record: OpenAttempt, ending: Ending) -> None:
+def _close(record: OpenAttempt, ending: Ending, request: Request[Any]) -> None:
     if record.usage is None:
         record.usage = ending.usage or record.broken_off()
+    if ending.finish_reason is not None:
+        last = ending.events[-1] if ending.events else None
+        several = last.reasons if type(last) is Finish else ()
+        record.finish_reasons = several or (ending.finish_reason,)
     record.close(ending.outcome, ending.error)
+    if request.context.observers:
+        tell_closed(record, request)
 
 
 class _Vigil:

@@ -143,14 +143,15 @@ def _after_fork() -> None:
     _lock = threading.RLock()
 
 
-def _at_exit() -> None:
+def close_bridge() -> None:
+    """End it, with what runs on it; the end of the process does so."""
     if _bridge is not None:
         _bridge.close()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-atexit.register(_at_exit)
+atexit.register(close_bridge)
 
 
 class SyncStreaming:

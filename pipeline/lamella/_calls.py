@@ -12,6 +12,8 @@ from lamella._loops import current_loop
 from lamella._outcomes import Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lamella._responses import Response
     from lamella._trace import Trace
 
@@ -32,7 +34,8 @@ class Call:
     """
 
     __slots__ = (
-        "__weakref__", "_born", "_failure", "_scopes", "closing", "ended", "loop", "trace",
+        "__weakref__", "_after", "_born", "_failure", "_scopes", "closing", "ended", "loop",
+        "trace",
     )  # fmt: skip
 
     def __init__(self, trace: Trace) -> None:
@@ -43,6 +46,16 @@ class Call:
         self._born: list[ref[Response]] = []
         self._scopes: set[anyio.CancelScope] = set()
         self._failure: Exception | None = None
+        self._after: tuple[Callable[[], object], ...] = ()
+
+    def after(self, callback: Callable[[], object]) -> None:
+        """Tell a plain function once the call is over and its trace is complete.
+
+        For observers who want the whole of it: what other layers, and the core itself, note at the
+        end is in the trace by then. It must not refer to a response, which would then live until
+        the call ends. What it raises is noted.
+        """
+        self._after = (*self._after, callback)
 
     def born(self, response: Response) -> None:
         """An open response has come to be in this call."""
@@ -91,6 +104,16 @@ class Call:
                         await leak.aclose()
         finally:
             self.trace.finish(outcome)
+            if self._after:
+                self._tell()
+
+    def _tell(self) -> None:
+        after, self._after = self._after, ()
+        for callback in after:
+            try:
+                callback()
+            except Exception as error:  # noqa: BLE001 - who looks on harms nobody
+                self.trace.note("core", "callback.failed", error=type(error).__name__)
 
     def interrupt(self) -> bool:
         """The pipeline closes: end waits and reads with `ClosedError`, soon, on the call's loop.

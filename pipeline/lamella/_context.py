@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lamella._background import Background
     from lamella._calls import Call
     from lamella._clock import Clock
+    from lamella._observers import AttemptObserver
     from lamella._ports import Ports
     from lamella._trace import Trace
 
@@ -73,12 +74,14 @@ class Context(Evolvable):
         priority: Higher is more important; 0 is normal. Load is shed from below.
         idempotency_key: One per logical call; reused verbatim by every retry of it.
         attributes: Facts that layers pass inward, by name.
-        timed: Whether each layer's time is kept in `trace.spans`.
+        timed: Whether each layer's time is kept in `trace.spans`. A layer may ask for it too.
         ports: The doors to the world; the pipeline's unless set.
         call_id: The call's id; empty while no call has begun.
         parent_id: The call that this one was detached from.
         deadline: The instant on `clock` by which the call must be over; None for none.
         limits: Limits in time on each attempt.
+        depth: How many layers stand between the caller and the transport of the pipeline that the
+            request is in, those of the pipelines outside included.
         branch: The path of this request in its call, such as `/hedge2/try1/turn2`.
         provider: Where the request is about to go: the name of the target with a transport of its
             own that a choose layer has aimed it at, or else of the pipeline's transport. What is
@@ -90,6 +93,9 @@ class Context(Evolvable):
             can still turn to. With one, waiting for a throttled or used-up credential is a loss.
         substitute: Whether a choose layer has sent the request to another target than the one that
             was meant, since that had failed or could not take it: an answer that is worth less.
+        asked_by: Which layer makes the request, where it is another one than the caller's own: a
+            further try, a copy that races it, a child. The caller's own has an empty text.
+        observers: What sees every attempt of the call begin and end; see `observed`.
         attempt: The attempt under way; None outside the wire phase.
         bound: How many attempts this model turn may still make.
         clock: The call's own time.
@@ -111,12 +117,15 @@ class Context(Evolvable):
     parent_id: str | None = None
     deadline: float | None = None
     limits: Limits = attrs.field(default=NO_LIMITS, validator=_must_be_limits)
+    depth: int = 0
     branch: str = ""
     provider: str = ""
     transport: Any = attrs.field(default=None, repr=False)
     other_targets: tuple[Callable[[], bool], ...] = attrs.field(default=(), repr=False)
     spare_credentials: int = 0
     substitute: bool = False
+    asked_by: str = ""
+    observers: tuple[AttemptObserver, ...] = attrs.field(default=(), repr=False)
     attempt: OpenAttempt | None = attrs.field(default=None, repr=False)
     bound: AttemptBound = attrs.field(factory=AttemptBound, repr=False)
     clock: Clock = _given_by_call("clock")

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import attrs
 
+from lamella._options import is_number
 from lamella._outcomes import Outcome
+from lamella._trace_forms import text_of
+from lamella._trace_time import facts_of
 
 if TYPE_CHECKING:
     from lamella._attempts import Attempt
-    from lamella._trace import Note, Span, Trace
+    from lamella._trace import Note, Span
+    from lamella._trace_records import TraceRecord
+    from lamella._usage import Usage
 
 Kind: TypeAlias = Literal["layer", "attempt", "wait", "note"]
 
@@ -34,6 +39,7 @@ class Row:
         tail: When the last event had passed; the same as `end` where nothing streamed.
         well: Whether it went well; None where that is no question.
         details: What else is known.
+        layer: The layer that it is of, or that noted it.
     """
 
     kind: Kind
@@ -44,6 +50,7 @@ class Row:
     tail: float
     well: bool | None = None
     details: tuple[str, ...] = ()
+    layer: str = ""
 
     @property
     def seconds(self) -> float:
@@ -51,39 +58,41 @@ class Row:
         return self.tail - self.start
 
 
-def draw(trace: Trace) -> str:
-    """Draw a trace; see `Trace.draw`."""
-    total = length(trace)
-    drawn = rows(trace)
+def draw(record: TraceRecord) -> str:
+    """Draw a call; see `Trace.draw`."""
+    drawn = rows(record)
     width = label_width(drawn)
-    lines = [headline(trace)]
+    lines = [headline(record)]
     for row in drawn:
         label = f"{'  ' * row.depth}{row.label}"[:width]
-        bar = "".join(bar_of(row, total, BAR)).translate(_ASCII)
+        bar = "".join(bar_of(row, record.seconds, BAR)).translate(_ASCII)
         details = "  ".join(row.details)
-        lines.append(f"  {label:<{width}} {bar} {_time_of(row):>8}  {details}".rstrip())
+        lines.append(f"  {label:<{width}} {bar} {time_of(row):>8}  {details}".rstrip())
     return "\n".join(lines)
 
 
 _ASCII: Final = str.maketrans({"━": "=", "─": "-", "┄": "."})
 
 
-def length(trace: Trace) -> float:
-    """Seconds that the call took, or has taken so far."""
-    return trace.duration if trace.duration is not None else trace.now()
-
-
-def headline(trace: Trace) -> str:
+def headline(record: TraceRecord) -> str:
     """The call in one line: how it ended, how long it took, what it consumed."""
-    words = [f"call {trace.call_id[:8]}", str(trace.outcome or "under way"), time(length(trace))]
-    usage = trace.usage
-    if usage.total_tokens:
-        about = "~" if usage.estimated else ""
-        words.append(f"{about}{usage.input_tokens} tokens in, {usage.output_tokens} out")
-    cost = trace.cost
+    outcome = str(record.outcome or "under way")
+    words = [f"call {legible(record.call_id[:8])}", outcome, time(record.seconds)]
+    tokens = tokens_of(record.usage)
+    if tokens:
+        words.append(tokens)
+    cost = record.cost
     if cost is not None:
-        words.append(str(cost))
+        words.append(legible(str(cost)))
     return "  ".join(words)
+
+
+def tokens_of(usage: Usage | None) -> str:
+    """How many tokens went in and came out; empty if nobody knows of any."""
+    if usage is None or not usage.total_tokens:
+        return ""
+    about = "~" if usage.estimated else ""
+    return f"{about}{usage.input_tokens} tokens in, {usage.output_tokens} out"
 
 
 def label_width(drawn: Iterable[Row]) -> int:
@@ -91,42 +100,51 @@ def label_width(drawn: Iterable[Row]) -> int:
     return min(_LABEL, max([2 * row.depth + len(row.label) for row in drawn], default=0))
 
 
-def rows(trace: Trace) -> tuple[Row, ...]:
-    """What happened, in the order in which it began."""
-    total = length(trace)
-    spans = sorted(trace.spans, key=lambda span: (span.start, span.depth))
-    attempts = [(_inside(attempt.start, spans), attempt) for attempt in trace.attempts]
-    found = [_span(span, attempts, total) for span in spans]
-    found += [_attempt(depth, attempt, total) for depth, attempt in attempts]
-    found += [_note(note, spans) for note in trace.notes]
+def rows(record: TraceRecord) -> tuple[Row, ...]:
+    """What happened, in the order in which it began, adopted calls included."""
+    facts = facts_of(record)
+    spans = sorted(facts.spans, key=lambda span: (span.start, span.depth))
+    depths = [_inside(attempt.start, spans) for attempt in facts.attempts]
+    layers = [(span, _span(span, facts.attempts, depths, record.seconds)) for span in spans]
     # Python's sort is stable: what began at the same instant stays outermost first.
+    found = [row for span, row in layers if span.attempt is None]
+    found += [
+        _attempt(depth, attempt, record.seconds)
+        for depth, attempt in zip(depths, facts.attempts, strict=True)
+    ]
+    found += [row for span, row in layers if span.attempt is not None]
+    found += [_note(note, spans) for note in facts.notes]
     return tuple(sorted(found, key=lambda row: row.start))
 
 
 def _inside(instant: float, spans: Iterable[Span]) -> int:
-    """The depth just inside all layers that had the request in hand at an instant."""
-    return max([span.depth for span in spans if span.start <= instant <= span.end], default=-1) + 1
+    """The depth just inside all layers, but those of the wire, that had a request in hand then."""
+    depths = [
+        span.depth for span in spans if span.attempt is None and span.start <= instant <= span.end
+    ]
+    return max(depths, default=-1) + 1
 
 
-def _span(span: Span, attempts: Iterable[tuple[int, Attempt]], total: float) -> Row:
-    """A layer; one of the wire stands a step further in, below the attempt it belongs to."""
-    tail, wire = span.end, 0
-    for depth, attempt in attempts:
+def _span(span: Span, attempts: Sequence[Attempt], depths: Sequence[int], total: float) -> Row:
+    """A layer; one of the wire stands below the attempt that it belongs to."""
+    tail, depth = span.end, span.depth
+    if span.attempt is not None and span.attempt < len(depths):
+        depth = max(depth, depths[span.attempt]) + 1
+    for attempt in attempts:
         end = attempt.end if attempt.end is not None else total
-        if span.depth >= depth and attempt.start <= span.start <= end:
-            wire = 1
         streamed = attempt.committed and span.error is None
         if streamed and attempt.start <= span.end <= end:
             tail = max(tail, end)
     return Row(
         kind="layer",
-        depth=span.depth + wire,
-        label=span.layer,
+        depth=depth,
+        label=legible(span.layer),
         start=span.start,
         end=span.end,
         tail=tail,
         well=span.error is None,
-        details=(f"raised {span.error}",) if span.error else (),
+        details=(f"raised {legible(span.error)}",) if span.error else (),
+        layer=span.layer,
     )
 
 
@@ -136,15 +154,15 @@ def _attempt(depth: int, attempt: Attempt, total: float) -> Row:
     if attempt.status is not None:
         words.append(str(attempt.status))
     if attempt.cause is not None:
-        words.append(attempt.cause)
+        words.append(legible(attempt.cause))
     if attempt.time_to_first_event is not None:
         words.append(f"first event after {time(attempt.time_to_first_event)}")
     if attempt.cost is not None:
-        words.append(str(attempt.cost))
+        words.append(legible(str(attempt.cost)))
     return Row(
         kind="attempt",
         depth=depth,
-        label=f"-> {attempt.provider} {attempt.branch}".rstrip(),
+        label=legible(f"-> {attempt.provider} {attempt.branch}").rstrip(),
         start=attempt.start,
         end=tail if attempt.first_event is None else attempt.first_event,
         tail=tail,
@@ -159,19 +177,27 @@ def _note(note: Note, spans: Iterable[Span]) -> Row:
         for span in spans
         if span.layer == note.layer and span.start <= note.at <= span.end
     ]
-    seconds = note.fields.get("seconds")
-    waits = note.name.endswith(".wait") and isinstance(seconds, int | float)
-    fields = {key: value for key, value in note.fields.items() if not waits or key != "seconds"}
-    end = note.at + float(seconds) if waits and isinstance(seconds, int | float) else note.at
+    seconds: Any = note.fields.get("seconds")
+    waited: Any = seconds if note.name.endswith(".wait") and is_number(seconds) else None
+    fields = {key: each for key, each in note.fields.items() if waited is None or key != "seconds"}
+    end = note.at + max(0.0, waited or 0.0)
     return Row(
-        kind="wait" if waits else "note",
+        kind="note" if waited is None else "wait",
         depth=max(depths, default=0),
-        label="wait" if waits else f"@ {note.name}",
+        label=f"@ {legible(note.name)}" if waited is None else "wait",
         start=note.at,
         end=end,
         tail=end,
-        details=tuple(f"{key}={value}" for key, value in fields.items() if value is not None),
+        details=tuple(
+            legible(f"{key}={text_of(value)}") for key, value in fields.items() if value is not None
+        ),
+        layer=note.layer,
     )
+
+
+def legible(text: str) -> str:
+    """Text of others on one line: what would steer a terminal, or turn the writing, is replaced."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
 def bar_of(row: Row, total: float, width: int) -> tuple[str, str, str, str]:
@@ -192,7 +218,8 @@ def bar_of(row: Row, total: float, width: int) -> tuple[str, str, str, str]:
     return " " * first, busy * (middle - first), "─" * (last - middle), after
 
 
-def _time_of(row: Row) -> str:
+def time_of(row: Row) -> str:
+    """How long it took, or when it happened."""
     return f"@{time(row.start)}" if row.kind == "note" else time(row.seconds)
 
 

@@ -17,6 +17,7 @@
         + UnsupportedError          the model or transport cannot do this
         + AttemptLimitError         the bound on attempts of one model turn is reached
         + LimitedError              a limit of this process or fleet is reached
+        + BudgetExceededError       the money, tokens or requests that somebody has are used up
         + CircuitOpenError          the target has failed lately and is left alone
         + NoTargetError             no target can take the request
         + CacheMissError            only a kept answer was wanted, and there is none
@@ -61,10 +62,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack, cast
 
+from lamella._nothing import NOTHING
 from lamella._outcomes import ErrorPhase, Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lamella._attempts import Attempt
+    from lamella._money import Money
     from lamella._responses import Answer
     from lamella._usage import Usage
 
@@ -238,6 +243,30 @@ class LimitedError(RefusedError):
     """
 
     elsewhere = True
+
+
+class BudgetExceededError(RefusedError):
+    """Raised when a request may use more than is left of a budget; a smaller one may fit.
+
+    It says nothing about the target, and is no `LimitedError`: a credential or a provider is not
+    to be left alone because somebody's money is used up.
+
+    Attributes:
+        limit: How much the budget has: money, or a number of tokens or requests.
+        spent: How much of that is spent.
+        reserved: How much is reserved by calls under way.
+        wanted: How much the request may use.
+        scope: Whose budget it is: by the name of each part, such as `user`, its value.
+        resets_at: When it starts anew, in seconds since the epoch; None if it never does.
+    """
+
+    elsewhere = True
+    limit: Money | int = 0
+    spent: Money | int = 0
+    reserved: Money | int = 0
+    wanted: Money | int = 0
+    scope: Mapping[str, str] = NOTHING
+    resets_at: float | None = None
 
 
 class CircuitOpenError(RefusedError):

@@ -13,6 +13,7 @@ from lamella._boundary import attempt
 from lamella._errors import LamellaError
 from lamella._fingerprints import layer_inside, mark, marked
 from lamella._layers import LayerInfo
+from lamella._provided import remember
 from lamella._responses import Response
 from lamella._trace import Span
 
@@ -26,6 +27,7 @@ def fold(
     place: Callable[[Any], tuple[str, Any] | None],
     *,
     timed: bool,
+    size: int,
 ) -> Step:
     """Fold layers, outermost first, around a transport.
 
@@ -35,20 +37,26 @@ def fold(
         place: Finds the transport that a request goes to, and what it is called there; None where
             that is a pipeline, which records its own attempts.
         timed: Whether each layer's time goes into the trace.
+        size: How many layers the pipeline has, those that are not for such requests included.
     """
     wire = _wire(layers)
     handler, within = terminal, marked(terminal)
+    known: dict[str, Any] = {}
     for depth in range(len(layers), -1, -1):
+        inside = tuple([(info.name, layer) for layer, info in layers[depth:]])
         if depth < len(layers):
             layer, info = layers[depth]
             handler = _step(layer, handler, info.name)
             within = layer_inside(layer, info, within)
+            if info.provides:
+                known = {**known, **dict.fromkeys(info.provides, layer)}
             if timed:
-                handler = _timed(handler, info.name, depth)
+                handler = _timed(handler, info.name, depth - size)
         if depth == wire:
             handler = _bounded(handler, place)
         if within is not None:
             mark(handler, within)
+        remember(handler, known, inside)
     return handler
 
 
@@ -81,9 +89,18 @@ def _bounded(call_next: Step, place: Callable[[Any], tuple[str, Any] | None]) ->
     return step
 
 
-def _timed(call_next: Step, name: str, depth: int) -> Step:
+def _timed(call_next: Step, name: str, place: int) -> Step:
+    """A layer whose time is kept.
+
+    Args:
+        call_next: The layer.
+        name: Its name.
+        place: What to add to the depth of its pipeline's transport, to have its own; below 0.
+    """
+
     async def step(request: Any) -> Response:
-        trace = request.context.trace
+        context = request.context
+        trace, attempt = context.trace, context.attempt
         start, cause = trace.now(), None
         try:
             return await call_next(request)  # type: ignore[no-any-return]
@@ -92,7 +109,9 @@ def _timed(call_next: Step, name: str, depth: int) -> Step:
             cause = cause or type(error).__name__
             raise
         finally:
-            trace.spans.append(Span(name, depth, start, trace.now(), cause))
+            index = None if attempt is None else attempt.index
+            span = Span(name, context.depth + place, start, trace.now(), cause, index)
+            trace.spans.append(span)
 
     step.__name__ = name
     return step

@@ -109,13 +109,32 @@ async def _ask(
         return
     with anyio.move_on_after(CHECK_SECONDS) as scope:
         try:
-            takes_ports = ports is not None and "ports" in inspect.signature(ask).parameters
-            said = ask(ports=ports) if takes_ports else ask()
+            said = _asked(ask, ports)
             found[name] = _understood(await said if inspect.isawaitable(said) else said)
         except Exception as error:  # noqa: BLE001 - a health report never raises
             found[name] = PartHealth(well=False, detail={"error": type(error).__name__})
     if scope.cancelled_caught:
         found[name] = PartHealth(well=False, detail={"error": f"no word in {CHECK_SECONDS:g} s"})
+
+
+def _asked(ask: Any, ports: Ports | None) -> Any:
+    takes_ports = ports is not None and "ports" in inspect.signature(ask).parameters
+    return ask(ports=ports) if takes_ports else ask()
+
+
+def said_at_once(layer: Any, ports: Ports) -> PartHealth | None:
+    """What a layer says of itself without being waited for; None if it says nothing, or not so."""
+    ask = getattr(layer, "health", None)
+    if ask is None or inspect.iscoroutinefunction(ask):
+        return None
+    try:
+        said = _asked(ask, ports)
+        if inspect.iscoroutine(said):
+            said.close()
+            return None
+        return None if inspect.isawaitable(said) else _understood(said)
+    except Exception as error:  # noqa: BLE001 - as above
+        return PartHealth(well=False, detail={"error": type(error).__name__})
 
 
 def _understood(said: object) -> PartHealth:

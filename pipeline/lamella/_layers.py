@@ -43,6 +43,7 @@ class Declared(TypedDict, total=False):
     provides: Iterable[str]
     once: bool
     effects: Iterable[Effect]
+    timed: bool
 
 
 @attrs.frozen
@@ -62,6 +63,8 @@ class LayerInfo:
         provides: Names that it provides, besides its own.
         once: Whether a stack may hold it only once.
         effects: What it may do besides passing on.
+        timed: Whether it wants to know each layer's time: then `trace.spans` is kept in every call
+            of the pipeline.
     """
 
     name: str
@@ -74,6 +77,7 @@ class LayerInfo:
     provides: frozenset[str] = attrs.field(default=frozenset(), converter=frozenset)
     once: bool = False
     effects: frozenset[Effect] = attrs.field(default=frozenset(), converter=frozenset)
+    timed: bool = False
 
 
 def middleware(*, phase: Phase, **declared: Unpack[Declared]) -> Callable[[C], C]:
@@ -102,10 +106,18 @@ def middleware(*, phase: Phase, **declared: Unpack[Declared]) -> Callable[[C], C
 
 
 def info_of(layer: object) -> LayerInfo:
-    """What a layer declares. An instance's own `phase` overrides its class's."""
+    """What a layer declares.
+
+    An instance's own `phase` overrides its class's, and what its options make it need, a frozenset
+    `requires`, is added.
+    """
     info = getattr(layer, _DECLARATION, None)
     if not isinstance(info, LayerInfo):
         info = LayerInfo(name_of(layer))
+    needs: Any = getattr(layer, "requires", None)
+    if isinstance(needs, frozenset) and not isinstance(layer, type):
+        wanted: Any = info.requires | cast("frozenset[str]", needs)
+        info = attrs.evolve(info, requires=wanted)
     phase = getattr(layer, "phase", None)
     if phase is None or phase == info.phase:
         return info

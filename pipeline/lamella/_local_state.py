@@ -43,3 +43,9 @@ class LocalObjects:
         # Dropped outside the lock: its finaliser may come back here.
         del forgotten
         return kept
+
+    def under(self, prefix: tuple[str, ...]) -> dict[tuple[str, ...], Any]:
+        """The objects whose keys begin so; see `LocalState.under`."""
+        length = len(prefix)
+        with self._lock:
+            return {key: kept for key, kept in self._objects.items() if key[:length] == prefix}

@@ -18,7 +18,8 @@ is constant on average.
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from collections.abc import Iterable
+from typing import Final
 
 NANOS: Final = 1_000_000_000
 
@@ -47,30 +48,73 @@ class Gap:
         self.newer: Gap | None = None
 
 
-Part: TypeAlias = "tuple[Bucket, Gap | None, int]"
-"""What a lease has of a bucket: the bucket, its gap, and the shares that were left just after."""
-
-
 class Bucket:
-    """One limit: what is there, since when, and what is out.
+    """One rate: what is there, since when, and what is out.
 
     Args:
         capacity: Tokens when full.
-        per: Seconds in which the capacity flows back; 0 means never.
+        per: Seconds in which the capacity flows back; above 0.
         now: The tick it is.
     """
 
-    __slots__ = ("_at", "_full", "_newest", "_per", "_shares", "_unit", "capacity", "leases")
+    __slots__ = ("_at", "_full", "_newest", "_shares", "_unit", "capacity", "leases")
 
     def __init__(self, capacity: int, per: float, now: int) -> None:
         self.capacity = capacity
         self.leases = 0
-        self._per = ticks_up(per)
-        self._unit = self._per or 1
+        self._unit = ticks_up(per)
         self._full: int = capacity * self._unit
         self._shares: int = self._full
         self._at = now
         self._newest: Gap | None = None
+
+    @classmethod
+    def restored(
+        cls,
+        capacity: int,
+        per: float,
+        state: tuple[int, int, int],
+        gaps: Iterable[tuple[int, int, int]],
+    ) -> Bucket:
+        """One as it was.
+
+        Args:
+            capacity: As it was.
+            per: As it was.
+            state: What `state` was.
+            gaps: Of each of its gaps, the oldest first, whatever it is called, its shares and
+                leases.
+        """
+        bucket = cls(capacity, per, 0)
+        bucket._shares, bucket._at, bucket.leases = state
+        for _, shares, leases in gaps:
+            gap = Gap(shares, bucket._newest)
+            gap.leases = leases
+            if bucket._newest is not None:
+                bucket._newest.newer = gap
+            bucket._newest = gap
+        return bucket
+
+    @property
+    def state(self) -> tuple[int, int, int]:
+        """Its shares, the tick as of which they are there, and how many leases are out."""
+        return self._shares, self._at, self.leases
+
+    @property
+    def full_at(self) -> int:
+        """The tick at which it will be full if nobody takes anything."""
+        return (
+            self._at - (self._shares - self._full) // self.capacity if self.capacity else 1 << 127
+        )
+
+    def gaps(self) -> list[Gap]:
+        """Its gaps, the oldest first."""
+        found: list[Gap] = []
+        gap = self._newest
+        while gap is not None:
+            found.append(gap)
+            gap = gap.older
+        return found[::-1]
 
     @property
     def level(self) -> int:
@@ -88,16 +132,13 @@ class Bucket:
 
     @property
     def missing(self) -> int:
-        """The shares of all gaps, which is what is missing. For tests; rates only."""
-        total, gap = 0, self._newest
-        while gap is not None:
-            total, gap = total + gap.shares, gap.older
-        return total
+        """The shares of all gaps, which is what is missing. For tests."""
+        return sum(gap.shares for gap in self.gaps())
 
     def refill(self, now: int) -> None:
         """Let flow back what time has brought."""
         if now > self._at:
-            if self._per and self._shares < self._full:
+            if self._shares < self._full:
                 flow = min((now - self._at) * self.capacity, self._full - self._shares)
                 self._shares += flow
                 self._fill(self._newest, flow)
@@ -109,19 +150,20 @@ class Bucket:
 
     def wait(self, amount: int) -> int | None:
         """Ticks until the amount is there; None if time does not bring it."""
-        if not self._per or amount > self.capacity:
+        if amount > self.capacity:
             return None
         lacking = amount * self._unit - self._shares
         return max(0, -(-lacking // self.capacity)) if self.capacity else None
 
-    def take(self, amount: int, now: int) -> Part | None:
-        """Take the amount on behalf of a lease, if it is there; what `give_back` needs to know.
+    def take(self, amount: int, now: int) -> tuple[Bucket, Gap | None, int] | None:
+        """Take the amount on behalf of a lease, if it is there.
 
-        All in one go, for it runs on every call.
+        What `give_back` needs to know: the bucket, the lease's gap, and the shares that were left
+        just after. All in one go, for it runs on every call.
         """
         shares = self._shares
         if now > self._at:
-            if self._per and shares < self._full:
+            if shares < self._full:
                 flow = (now - self._at) * self.capacity
                 if shares + flow > self._full:
                     flow = self._full - shares
@@ -135,9 +177,6 @@ class Bucket:
         if shares < 0:
             return None
         self.leases += 1
-        if not self._per:
-            self._shares = shares
-            return self, None, shares
         self._shares = shares
         gap, need = self._newest, amount * self._unit
         if gap is None or gap.leases:
@@ -156,9 +195,6 @@ class Bucket:
         It has to be up to date (`refill`) unless nothing is returned.
         """
         self.leases -= 1
-        if not self._per:
-            self._shares += amount * self._unit
-            return
         if gap is not None and not gap.shares:
             gap = _standing(gap)
         if gap is not None and amount:
@@ -175,8 +211,6 @@ class Bucket:
         """Take more than was reserved, even what is not there."""
         shares = amount * self._unit
         self._shares -= shares
-        if not self._per:
-            return
         gap = self._newest
         if gap is not None and not gap.leases:
             gap.shares += shares

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
@@ -14,15 +15,17 @@ import attrs
 
 from lamella._fork_locks import fork_safe_lock
 from lamella._loops import Loop, left_behind
-from lamella._memory_buckets import NANOS, Bucket, Part, ticks, ticks_up
+from lamella._memory_buckets import NANOS, Bucket, Gap, ticks, ticks_up
 from lamella._memory_expiry import Expiries
+from lamella._memory_totals import Total
 from lamella._stores import Dimension, Lease
 from lamella._waiting_lines import WaitingLines
 
 logger = logging.getLogger("lamella")
 
 _Key: TypeAlias = tuple[tuple[str, ...], int, float]
-_Parts: TypeAlias = tuple[Part, ...]
+_Part: TypeAlias = tuple[Bucket, Gap | None, int] | tuple[Total, None, int]
+_Parts: TypeAlias = tuple[_Part, ...]
 
 _TIDY: Final = 2  # buckets looked at whenever one is made, so that idle ones go by and by
 _SEARCH: Final = 64  # ... and when there is no room left for it
@@ -73,16 +76,19 @@ _stores: WeakSet[MemoryLeases] = WeakSet()
 class MemoryLeases:
     """The memory default of `LeaseStore`: thread-safe, for any number of event loops.
 
-    A limit is a bucket for each (key, capacity, per); a bucket that nobody has touched is full.
-    Every decision is exact, see `_memory_buckets`. The ids of the last settled and refunded leases
+    A rate is a bucket for each (key, capacity, per); a bucket that nobody has touched is full. Of
+    what does not flow back there is, for each key, what is out. Every decision is exact, see
+    `_memory_buckets` and `_memory_totals`. The ids of the last settled and refunded leases
     are remembered to answer repetitions.
 
     Args:
         monotonic: The clock, in seconds. A step back counts as standing still.
         max_buckets: How many limits may be in use, that is, not full or with a lease out; idle ones
-            make room. Beyond that, reservations that need a new one are refused and a warning is
-            logged once: forgetting a limit that is in use would let through too much.
+            make room, and those whose `keep` is over. Beyond that, reservations that need a new one
+            are refused and a warning is logged once: forgetting a limit that is in use would let
+            through too much.
         max_ended: How many ended leases are remembered.
+        wall: The wall clock, in seconds since the epoch.
 
     Attributes:
         lines: Who waits for its limits.
@@ -92,7 +98,12 @@ class MemoryLeases:
     """No operation ever suspends, so that a plain function can run one."""
 
     def __init__(
-        self, *, monotonic: Callable[[], float], max_buckets: int, max_ended: int = 10_000
+        self,
+        *,
+        monotonic: Callable[[], float],
+        max_buckets: int,
+        max_ended: int = 10_000,
+        wall: Callable[[], float] = time.time,  # noqa: TID251 - the real port's clock
     ) -> None:
         if max_buckets < 1 or max_ended < 1:
             raise ValueError(
@@ -100,10 +111,12 @@ class MemoryLeases:
                 "least 1."
             )
         self._monotonic = monotonic
+        self._wall = wall
         self._max_buckets = max_buckets
         self._max_ended = max_ended
         self._lock = fork_safe_lock()
         self._buckets: OrderedDict[_Key, Bucket] = OrderedDict()
+        self._totals: OrderedDict[tuple[str, ...], Total] = OrderedDict()
         self._held: dict[str, _Held] = {}
         self._ended: OrderedDict[str, _Held] = OrderedDict()
         self._expiries = Expiries()
@@ -136,7 +149,7 @@ class MemoryLeases:
             parts = self._take(wanted, now)
             if parts is None:
                 return self._refusal(wanted, now)
-            answer = Lease(granted=True, remaining=tuple([part[0].level for part in parts]))
+            answer = Lease(granted=True, remaining=_remaining(wanted, parts))
             self._held[lease_id] = _Held(answer, wanted, parts)
             self._expiries.set(lease_id, now + span)
             return answer
@@ -182,6 +195,10 @@ class MemoryLeases:
         """What could be reserved of the dimension now; negative while in debt."""
         with self._lock:
             return self._level(dimension, self._sweep())
+
+    async def now(self) -> float:
+        """The wall clock; see `LeaseStore.now`."""
+        return self._wall()
 
     async def aclose(self) -> None:
         """Nothing is held open. What is counted stays, for others may use the same store."""
@@ -253,6 +270,47 @@ class MemoryLeases:
         """Nobody of this process holds anything: a forked child has none of those who did."""
         self._dropped.extend(self._holds)
 
+    # --- for those who keep leases elsewhere ----------------------------------------------------
+
+    def restore(
+        self,
+        lease_id: str,
+        answer: Lease,
+        dimensions: tuple[Dimension, ...],
+        parts: _Parts,
+        expires: int,
+    ) -> None:
+        """A lease is out that was granted elsewhere.
+
+        Args:
+            lease_id: Its id.
+            answer: What was answered.
+            dimensions: What was reserved.
+            parts: Where it was taken from.
+            expires: The tick at which it expires.
+        """
+        self._held[lease_id] = _Held(answer, dimensions, parts)
+        self._expiries.set(lease_id, expires)
+
+    def restore_ended(
+        self, lease_id: str, answer: Lease, dimensions: tuple[Dimension, ...], *, settled: bool
+    ) -> None:
+        """A lease has ended elsewhere."""
+        self._ended[lease_id] = _Held(answer, dimensions, (), settled)
+
+    def knows(self, lease_id: str) -> bool:
+        """Whether a lease is out, or has ended and is remembered; without a look at the clock."""
+        return lease_id in self._held or lease_id in self._ended
+
+    def is_out(self, lease_id: str) -> bool:
+        """Whether a lease is out; without a look at the clock."""
+        return lease_id in self._held
+
+    def expire(self) -> None:
+        """Give back what has expired."""
+        with self._lock:
+            self._sweep()
+
     # --- under the lock -------------------------------------------------------------------------
 
     def _sweep(self) -> int:
@@ -267,18 +325,26 @@ class MemoryLeases:
     def _clear(self, now: int) -> None:
         """Refund what has expired, or was dropped."""
         for lease_id in self._expiries.due(now):
-            self._end(lease_id, self._held[lease_id], None, now)
+            self._end(lease_id, self._held[lease_id], None, now, lost=True)
         while self._dropped:
             hold = self._dropped.popleft()
             if hold in self._holds:
                 self._holds.discard(hold)
-                self._give(hold.dimensions, hold.parts, None, now)
+                self._give(hold.dimensions, hold.parts, None, now, lost=True)
 
-    def _end(self, lease_id: str, held: _Held, real: Sequence[int] | None, now: int) -> None:
+    def _end(
+        self,
+        lease_id: str,
+        held: _Held,
+        real: Sequence[int] | None,
+        now: int,
+        *,
+        lost: bool = False,
+    ) -> None:
         """Give back what was not used; None: all of it."""
         del self._held[lease_id]
         self._expiries.discard(lease_id)
-        self._give(held.dimensions, held.parts, real, now)
+        self._give(held.dimensions, held.parts, real, now, lost=lost)
         held.parts = ()
 
     def _give(
@@ -287,17 +353,27 @@ class MemoryLeases:
         parts: _Parts,
         real: Sequence[int] | None,
         now: int | None = None,
+        *,
+        lost: bool = False,
     ) -> None:
-        """End the parts of a lease; `now` is read where it matters and is not given."""
+        """End the parts of a lease; `now` is read where it matters and is not given.
+
+        That a lease is `lost`, expired or dropped, is no use of what it was of.
+        """
         for index, (bucket, gap, _) in enumerate(parts):
             dimension = dimensions[index]
             over = dimension.amount
             if real is not None and not dimension.held:
                 over -= real[index]
-            if over:
-                if dimension.per:
+            if type(bucket) is Total:
+                if dimension.keep is not None and not lost:
                     now = self._sweep() if now is None else now
-                    bucket.refill(now)
+                    bucket.touch(dimension.keep, now)
+                bucket.give_back(over)
+                continue
+            if over:
+                now = self._sweep() if now is None else now
+                bucket.refill(now)
                 if over < 0:
                     bucket.owe(-over)
                     over = 0
@@ -310,17 +386,38 @@ class MemoryLeases:
 
     def _take(self, dimensions: tuple[Dimension, ...], now: int) -> _Parts | None:
         """Take all dimensions; None, and all is as it was, if one does not fit."""
-        parts: list[Part] = []
+        parts: list[_Part] = []
+        part: _Part | None
         for dimension in dimensions:
-            key = (dimension.key, dimension.capacity, dimension.per)
-            bucket = self._buckets.get(key) or self._make(key, now)
-            part = None if bucket is None else bucket.take(dimension.amount, now)
+            if dimension.per:
+                key = (dimension.key, dimension.capacity, dimension.per)
+                bucket = self._buckets.get(key) or self._make(key, now)
+                part = None if bucket is None else bucket.take(dimension.amount, now)
+            else:
+                part = self._take_total(dimension, now)
             if part is None:
                 for (taken, gap, _), undone in zip(parts, dimensions, strict=False):
-                    taken.give_back(undone.amount, gap)
+                    if type(taken) is Total:
+                        taken.give_back(undone.amount)
+                    else:
+                        taken.give_back(undone.amount, gap)
                 return None
             parts.append(part)
         return tuple(parts)
+
+    def _take_total(self, dimension: Dimension, now: int) -> tuple[Total, None, int] | None:
+        """Take what does not flow back; None if it does not fit."""
+        total = self._totals.get(dimension.key)
+        if total is None:
+            if not self._make_room(now):
+                return None
+            total = self._totals[dimension.key] = Total()
+        left = total.take(dimension.amount, dimension.capacity, now)
+        if left is None:
+            return None
+        if dimension.keep is not None or total.keep is not None:
+            total.touch(dimension.keep, now)
+        return total, None, left
 
     def _make(self, key: _Key, now: int) -> Bucket | None:
         """A new bucket; None if there is no room for it."""
@@ -331,17 +428,21 @@ class MemoryLeases:
 
     def _refusal(self, dimensions: tuple[Dimension, ...], now: int) -> Lease:
         """Why it does not fit."""
-        needs: dict[_Key, int] = {}
+        needs: dict[object, int] = {}
         longest, refused = _FITS, None
         for dimension in dimensions:
-            key = _key(dimension)
+            key = _key(dimension) if dimension.per else dimension.key
             need = needs[key] = needs.get(key, 0) + dimension.amount
-            wait = self._wait(key, need, now) if dimension.amount else _FITS
+            wait = self._wait(dimension, need, now) if dimension.amount else _FITS
             if wait > longest:
                 longest, refused = wait, dimension
         if refused is None:  # there is no room for one of its buckets
             longest = _GIVEN_BACK
-            refused = next(each for each in dimensions if _key(each) not in self._buckets)
+            refused = next(each for each in dimensions if self._is_new(each))
+        for each in dimensions:
+            total = None if each.per else self._totals.get(each.key)
+            if total is not None:
+                total.touch(each.keep, now)
         return Lease(
             granted=False,
             retry_after=self._retry_after(now, longest),
@@ -349,10 +450,17 @@ class MemoryLeases:
             remaining=tuple([self._level(dimension, now) for dimension in dimensions]),
         )
 
-    def _wait(self, key: _Key, need: int, now: int) -> _Wait:
-        if need > key[1]:
+    def _is_new(self, dimension: Dimension) -> bool:
+        if dimension.per:
+            return _key(dimension) not in self._buckets
+        return dimension.key not in self._totals
+
+    def _wait(self, dimension: Dimension, need: int, now: int) -> _Wait:
+        if need > dimension.capacity:
             return _NEVER
-        bucket = self._buckets.get(key)
+        if not dimension.per:
+            return _FITS if need <= self._level(dimension, now) else _GIVEN_BACK
+        bucket = self._buckets.get(_key(dimension))
         if bucket is None:
             return _FITS
         bucket.refill(now)
@@ -372,6 +480,9 @@ class MemoryLeases:
         return seconds
 
     def _level(self, dimension: Dimension, now: int) -> int:
+        if not dimension.per:
+            total = self._totals.get(dimension.key)
+            return dimension.capacity if total is None else total.level(dimension.capacity, now)
         bucket = self._buckets.get(_key(dimension))
         if bucket is None:
             return dimension.capacity
@@ -381,9 +492,9 @@ class MemoryLeases:
     def _make_room(self, now: int) -> bool:
         """Forget some idle buckets; whether there is room for one more."""
         self._forget_idle(_TIDY, now)
-        if len(self._buckets) >= self._max_buckets:
+        if len(self._buckets) + len(self._totals) >= self._max_buckets:
             self._forget_idle(_SEARCH, now)
-        if len(self._buckets) < self._max_buckets:
+        if len(self._buckets) + len(self._totals) < self._max_buckets:
             return True
         if not self._warned:
             self._warned = True
@@ -395,7 +506,7 @@ class MemoryLeases:
         return False
 
     def _forget_idle(self, most: int, now: int) -> None:
-        """Forget full buckets without leases: a new one would be the same.
+        """Forget full buckets and idle totals: a new one would be the same.
 
         The first are looked at and go to the end, so that in time all are.
         """
@@ -404,10 +515,25 @@ class MemoryLeases:
             bucket.refill(now)
             if bucket.leases or not bucket.full:
                 self._buckets[key] = bucket
+        for _ in range(min(most, len(self._totals))):
+            name, total = self._totals.popitem(last=False)
+            if not total.idle(now):
+                self._totals[name] = total
 
 
 def _key(dimension: Dimension) -> _Key:
+    """What a rate is known by. A total is by its key alone: the capacity is its asker's."""
     return (dimension.key, dimension.capacity, dimension.per)
+
+
+def _remaining(dimensions: tuple[Dimension, ...], parts: _Parts) -> tuple[int, ...]:
+    """What is left of each after all were taken."""
+    return tuple(
+        [
+            each.capacity - part[0].out if type(part[0]) is Total else part[0].level
+            for each, part in zip(dimensions, parts, strict=True)
+        ]
+    )
 
 
 def _checked(amounts: Sequence[int], dimensions: Sequence[object]) -> Sequence[int]:

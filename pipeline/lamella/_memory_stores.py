@@ -16,7 +16,6 @@ from lamella._local_state import LocalObjects
 from lamella._memory_blobs import MemoryBlobs
 from lamella._memory_eviction import EvictionName
 from lamella._memory_leases import MemoryLeases
-from lamella._memory_records import MemoryRecords
 from lamella._stores import Stores
 
 MEBIBYTE: Final = 1024 * 1024
@@ -25,18 +24,19 @@ MEBIBYTE: Final = 1024 * 1024
 def memory_stores(  # noqa: PLR0913 - a bound for each need, by name
     *,
     monotonic: Callable[[], float] = time.monotonic,  # noqa: TID251 - the real port's clock
+    wall: Callable[[], float] = time.time,  # noqa: TID251 - the real port's clock
     max_blob_bytes: int = 64 * MEBIBYTE,
     max_entry_bytes: int = 8 * MEBIBYTE,
     max_entries: int | None = None,
     eviction: EvictionName = "lru",
     max_limits: int = 100_000,
-    max_records: int = 10_000,
     max_objects: int = 10_000,
 ) -> Stores:
     """Make a fresh set of stores in memory, which shares nothing with any other.
 
     Args:
         monotonic: The clock of times to live, ages, rates and leases, in seconds.
+        wall: What the leases say that it is, in seconds since the epoch.
         max_blob_bytes: What all blobs may take together, with their keys; then some go.
         max_entry_bytes: What one blob may take; a larger one is refused with a ValueError. At most
             `max_blob_bytes`.
@@ -44,7 +44,6 @@ def memory_stores(  # noqa: PLR0913 - a bound for each need, by name
         eviction: Which blobs go: `"lru"`, `"lfu"`, `"fifo"` or `"tinylfu"`; see `memory_blobs`.
         max_limits: How many limits may be in use at a time; then reservations that need another one
             are refused. About 1 KB each.
-        max_records: How many records of one stream are kept; then the oldest go.
         max_objects: How many local objects are kept; then the least recently used go.
 
     Raises:
@@ -59,8 +58,7 @@ def memory_stores(  # noqa: PLR0913 - a bound for each need, by name
             max_entries=max_entries,
             eviction=eviction,
         ),
-        leases=MemoryLeases(monotonic=monotonic, max_buckets=max_limits),
-        records=MemoryRecords(max_records=max_records),
+        leases=MemoryLeases(monotonic=monotonic, max_buckets=max_limits, wall=wall),
         local=LocalObjects(max_objects=max_objects),
     )
 

@@ -119,7 +119,7 @@ def layer_store(layer: str, part: str, given: Any) -> Any:
 
     Args:
         layer: Who asks, for messages: `"Cache"`.
-        part: What it is for: `"blobs"` or `"vectors"`.
+        part: What it is for: `"blobs"`, `"leases"`, `"vectors"` or `"spend"`.
         given: The store itself, a registered name, or a table with `use` and options.
 
     Raises:
@@ -130,7 +130,7 @@ def layer_store(layer: str, part: str, given: Any) -> Any:
     if hasattr(given, LAYER_STORES[part]) and not isinstance(given, type):
         return given
     mistakes = Mistakes()
-    place = Place(f"{layer}(...)").at("store" if part == "blobs" else "index")
+    place = Place(f"{layer}(...)").at("index" if part == "vectors" else "store")
     made: Any = None
     try:
         wanted = given if isinstance(given, type) else use_of(given)

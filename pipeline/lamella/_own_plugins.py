@@ -7,6 +7,10 @@ from typing import Final
 
 OWN_PLUGINS: Final[Mapping[str, Mapping[str, str]]] = {
     "detectors": {"presidio": "lamella-presidio"},
+    "middlewares": {
+        "opentelemetry": "lamella-opentelemetry",
+        "prometheus": "lamella-prometheus",
+    },
     "secret_sources": {
         "aws_secrets": "lamella-aws-secrets",
         "azure_keyvault": "lamella-azure-keyvault",
@@ -14,6 +18,8 @@ OWN_PLUGINS: Final[Mapping[str, Mapping[str, str]]] = {
         "vault": "lamella-vault",
     },
     "stores": {
+        "postgres": "lamella-postgres",
+        "postgres_spend": "lamella-postgres",
         "redis": "lamella-redis",
         "redis_blobs": "lamella-redis",
         "redis_vectors": "lamella-redis",

@@ -23,6 +23,12 @@ def use(thing: object, user: object) -> None:
         users.add(user)
 
 
+def users_of(thing: object) -> list[object]:
+    """Who works with `thing` now."""
+    with _lock:
+        return list(_users.get(id(thing), ()))
+
+
 def release(thing: object, user: object) -> bool:
     """`user` is done with `thing`; whether it was the last one."""
     with _lock:

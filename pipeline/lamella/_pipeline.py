@@ -108,6 +108,7 @@ class Pipeline:
                 if callable(check):
                     check(self._ports.stores)
         self._provider = name_of(self.transport)
+        self._timed = any(info.timed for info in self.infos)
         self._chains: dict[tuple[type, bool], Step] = {}
         self._background = Background()
         self._running: set[Call] = set()
@@ -266,6 +267,8 @@ class Pipeline:
         # Whatever the stack outside has aimed it at, here it goes to this pipeline's transport.
         context = request.context
         context = context.evolve(
+            timed=context.timed or self._timed,
+            depth=context.depth + len(self.layers),
             provider=self._provider,
             transport=self.transport,
             bound=context.bound.within(self.max_attempts),
@@ -441,6 +444,8 @@ class Pipeline:
             call_id=call_id,
             parent_id=None,
             deadline=None,
+            timed=given.timed or self._timed,
+            depth=len(self.layers),
             branch="",
             provider=self._provider,
             transport=self.transport,
@@ -474,7 +479,7 @@ class Pipeline:
             pairs = zip(self.layers, self.infos, strict=True)
             layers = [pair for pair in pairs if issubclass(key[0], pair[1].requests)]
             terminal, place = _terminal(self.transport), _place(self.transport)
-            chain = fold(layers, terminal, place, timed=key[1])
+            chain = fold(layers, terminal, place, timed=key[1], size=len(self.layers))
             self._chains[key] = chain
         return chain
 

@@ -10,10 +10,14 @@ import attrs
 from lamella._mistakes import Finding, Misfit, Mistakes, Place
 from lamella._nothing import NOTHING
 
-STORES: Final[Mapping[str, str]] = {"blobs": "purge", "leases": "reserve", "records": "append"}
+STORES: Final[Mapping[str, str]] = {"blobs": "purge", "leases": "reserve"}
 """The stores that can be named, each with a method by which it is known."""
 
-LAYER_STORES: Final[Mapping[str, str]] = {"blobs": "purge", "vectors": "nearest"}
+LAYER_STORES: Final[Mapping[str, str]] = {
+    **STORES,
+    "vectors": "nearest",
+    "spend": "totals",
+}
 """The stores that a layer may have of its own, likewise."""
 
 
@@ -155,7 +159,7 @@ class Preset:
             of `extends`.
         extends: The preset that says what this one does not. Its own name means the one that it
             replaces.
-        stores: Where things are counted and kept, by part: `leases`, `blobs`, `records`; each a
+        stores: Where things are counted and kept, by part: `leases`, `blobs`; each a
             name, a table with `use` and options, or in code a store. A part that is not named is
             that of `extends`, or the process's own.
         allow: As for `Pipeline`; added to that of `extends`.

@@ -33,8 +33,8 @@ MILLION: Final = 1_000_000
 _DIGITS: Final = 30
 """No price has as many before or behind the point; `1e999999999` would fill the memory."""
 
-STANDARD_SERVICES: Final = frozenset({"standard", "default", "auto"})
-"""Words for a provider's ordinary service. `auto` in a request may turn out to be another one:
+STANDARD_SERVICES: Final = frozenset({"standard", "default", "auto", "on_demand"})
+"""Words for providers' ordinary service. `auto` in a request may turn out to be another one:
 whoever has the answer prices with the word that the answer states."""
 
 ANY_LIFETIME: Final = "*"

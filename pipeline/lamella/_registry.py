@@ -113,7 +113,7 @@ class Registry:
 
         Args:
             name: Its name.
-            part: What it is to be: `leases`, `blobs` or `records`. What is registered as
+            part: What it is to be: `leases`, `blobs`, `vectors` or `spend`. What is registered as
                 `NAME_PART` goes before what is registered as `NAME`.
         """
         own = f"{name}_{part}"

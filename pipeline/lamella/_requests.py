@@ -65,7 +65,9 @@ class Request(Evolvable, Generic[R_co]):
         """An open response to this request. Transports use `begin`, which ends in this."""
         return cast("R_co", self.response_type.opened(source, self.context, head, guard))
 
-    def child(self, other: Request[R], /, *, purpose: str) -> Request[R]:
+    def child(
+        self, other: Request[R], /, *, purpose: str, asked_by: str | None = None
+    ) -> Request[R]:
         """Place another request, of any operation, in this call.
 
         It shares the trace, clock, deadline and tenant, has a branch and a bound on attempts of its
@@ -75,6 +77,7 @@ class Request(Evolvable, Generic[R_co]):
         Args:
             other: What to ask.
             purpose: Why, as a word for the branch: `"summary"`, `"judge"`.
+            asked_by: The layer that asks, for reports of what was spent; None takes the purpose.
         """
         context = self.context
         bound = AttemptBound(context.bound.limit)
@@ -86,6 +89,7 @@ class Request(Evolvable, Generic[R_co]):
         return other.evolve(
             context=context.evolve(
                 branch=branch,
+                asked_by=purpose if asked_by is None else asked_by,
                 bound=bound,
                 attempt=None,
                 idempotency_key=None,
@@ -97,17 +101,33 @@ class Request(Evolvable, Generic[R_co]):
             target=None,
         )
 
-    def branch(self, name: str) -> Self:
-        """This request as one of several that a layer makes of it: `/try2`, `/hedge1`."""
-        context = self.context
-        return self.evolve(context=context.evolve(branch=f"{context.branch}/{name}"))
+    def branch(self, name: str, *, asked_by: str | None = None) -> Self:
+        """This request as one of several that a layer makes of it: `/try2`, `/hedge1`.
 
-    def turn(self, number: int) -> Self:
-        """This request as a further model turn: a fresh bound on attempts, a key of its own."""
+        Args:
+            name: A further step of the branch.
+            asked_by: The layer that makes it, for reports of what was spent; None leaves that to
+                who has made the request that it is one of.
+        """
+        context = self.context
+        facts = {"branch": f"{context.branch}/{name}"}
+        if asked_by is not None:
+            facts["asked_by"] = asked_by
+        return self.evolve(context=context.evolve(**facts))
+
+    def turn(self, number: int, *, asked_by: str | None = None) -> Self:
+        """This request as a further model turn: a fresh bound on attempts, a key of its own.
+
+        Args:
+            number: Which, from 2.
+            asked_by: The layer that makes it, for reports of what was spent; None leaves that to
+                who has made the request before it.
+        """
         context = self.context
         key = context.idempotency_key
         return self.evolve(
             context=context.evolve(
+                asked_by=context.asked_by if asked_by is None else asked_by,
                 branch=f"{context.branch}/turn{number}",
                 bound=AttemptBound(context.bound.limit),
                 idempotency_key=None if key is None else f"{key}/turn{number}",
@@ -121,6 +141,7 @@ class Request(Evolvable, Generic[R_co]):
         stream: bool = False,
         idempotency_key: str | None = None,
         bound: AttemptBound | None = None,
+        asked_by: str | None = None,
     ) -> Self:
         """This request as a call of its own, for work that outlives the caller's.
 
@@ -132,6 +153,8 @@ class Request(Evolvable, Generic[R_co]):
             stream: Whether a stream is wanted.
             idempotency_key: Its key: this call's only where the provider is to take them for one.
             bound: The bound on attempts that its own count in; None for one of its own.
+            asked_by: The layer that asks, for reports of what was spent. None leaves that to who
+                has made the request: the work is done in its stead.
         """
         context, ports = self.context, self.context.ports
         call_id = ports.new_id()
@@ -146,6 +169,7 @@ class Request(Evolvable, Generic[R_co]):
             call=Call(trace),
             deadline=None,
             branch=f"/{purpose}",
+            asked_by=context.asked_by if asked_by is None else asked_by,
             attempt=None,
             bound=bound or AttemptBound(context.bound.limit),
             idempotency_key=idempotency_key,

@@ -57,6 +57,9 @@ class Head:
             limits, processing times.
         raw: The provider's answer as it came, where it was not streamed.
         cached: Whether it was replayed rather than paid for.
+        service: The class of service that the provider says it used, which is what it bills; None
+            where it does not say, or has not said so by the first event of a stream.
+        cost: What the provider itself says that it costs; None where it does not say.
     """
 
     model: str | None = None
@@ -67,6 +70,8 @@ class Head:
     headers: Mapping[str, str] = attrs.field(default=NOTHING, repr=False)
     raw: bytes | None = attrs.field(default=None, repr=False)
     cached: bool = False
+    service: str | None = None
+    cost: Money | None = None
 
 
 NO_HEAD = Head()

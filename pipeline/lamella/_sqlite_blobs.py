@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -16,15 +15,17 @@ import attrs
 from lamella._errors import ConfigurationError, StoreUnavailableError
 from lamella._guarded_blobs import GuardedBlobs
 from lamella._health import PartHealth
-from lamella._options import flag, refused, whole
+from lamella._options import flag, whole
 from lamella._sqlite_entries import (
     ANSWER_BYTES,
     ENTRY_OVERHEAD,
+    FORM,
     Entries,
     Facts,
     Value,
 )
 from lamella._sqlite_file import SQLiteFile, Step
+from lamella._sqlite_paths import absolute, usable
 from lamella._sqlite_queue import BATCH_BYTES, Queue
 from lamella._sqlite_room import ROWS, bytes_of, text_of
 from lamella._stores import Blob, BlobPage
@@ -39,38 +40,6 @@ MAX_ENTRY_BYTES: Final = 8 * MEBIBYTE
 """What one entry may take unless somebody says otherwise."""
 
 _IDS: Final = range(2**63)  # that SQLite has
-
-
-def _absolute(path: Any) -> Any:
-    """The path as it is now, wherever the program goes later."""
-    if not isinstance(path, str | Path) or not str(path):
-        return path
-    try:
-        return Path(path).expanduser().absolute()
-    except RuntimeError:  # "~somebody", whom the system does not know
-        return str(path)
-
-
-def _usable(store: object, option: attrs.Attribute[Any], path: Any) -> None:
-    """A path under which there is a file that can be written, or could be one."""
-    want = "the path of a file, such as 'cache.sqlite'"
-    if not isinstance(path, Path):
-        raise refused(store, option, path, want)
-    if (
-        path.name == ":memory:"
-        or "\0" in str(path)
-        or any(p.startswith("file:") for p in path.parts)
-    ):
-        raise refused(store, option, str(path), f"{want} (memory_blobs keeps values in memory)")
-    if path.is_dir():
-        raise refused(store, option, str(path), f"{want}, and not a directory: add a name to it")
-    if not path.parent.is_dir():
-        want = f"a path whose directory is there: make {str(path.parent)!r}, or give another path"
-        raise refused(store, option, str(path), want)
-    for place in (path, path.parent):
-        if place.exists() and not os.access(place, os.W_OK):
-            want = f"a path that can be written: {str(place)!r} is read-only for this user"
-            raise refused(store, option, str(path), want)
 
 
 @attrs.define(eq=False)
@@ -110,7 +79,7 @@ class SQLiteBlobs:
         ConfigurationError: If an option is wrong, or there can be no such file.
     """
 
-    path: Path = attrs.field(converter=_absolute, validator=_usable)
+    path: Path = attrs.field(converter=absolute, validator=usable("memory_blobs"))
     max_bytes: int = attrs.field(default=GIBIBYTE, kw_only=True, validator=whole(256 * KIBIBYTE))
     max_entry_bytes: int | None = attrs.field(
         default=None, kw_only=True, validator=attrs.validators.optional(whole(ENTRY_OVERHEAD + 1))
@@ -137,7 +106,8 @@ class SQLiteBlobs:
             )
         self._most = self.max_entry_bytes or min(MAX_ENTRY_BYTES, quarter)
         self._step_bytes = min(ANSWER_BYTES, quarter)
-        self._file = SQLiteFile(self.path, max_bytes=self.max_bytes, wall=self.wall)
+        opens = partial(Entries, wall=self.wall, max_bytes=self.max_bytes)
+        self._file = SQLiteFile(self.path, FORM, opens)
         self._queue = Queue(self._file, self.thread, batch_bytes=min(BATCH_BYTES, quarter))
 
     async def get(self, key: str) -> Blob | None:

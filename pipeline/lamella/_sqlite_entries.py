@@ -20,7 +20,39 @@ from lamella._sqlite_room import (
     text_of,
     words_of,
 )
+from lamella._sqlite_schema import FileForm
 from lamella._stores import Blob, BlobInfo
+
+FORM: Final = FileForm(
+    store="SQLiteBlobs",
+    application=0x4C4D4C42,  # "LMLB"
+    statements=(
+        # The ids only rise, also for a key that is put again: what a purge or a listing has seen is
+        # told from what came later. The data come last, so that nobody reads them on the way to the
+        # rest. Keys and tags are bytes, for they may be any text, lone surrogates included.
+        """CREATE TABLE blobs (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    key BLOB NOT NULL UNIQUE,
+    put_at INTEGER NOT NULL,
+    expires INTEGER,
+    used INTEGER NOT NULL,
+    tags BLOB,
+    data BLOB NOT NULL
+)""",
+        "CREATE INDEX blobs_by_expiry ON blobs (expires) WHERE expires IS NOT NULL",
+        "CREATE INDEX blobs_by_use ON blobs (used)",
+        """CREATE TABLE tags (
+    tag BLOB NOT NULL,
+    id INTEGER NOT NULL,
+    PRIMARY KEY (tag, id)
+) WITHOUT ROWID""",
+    ),
+    # A killed process loses nothing; a loss of power may lose the last commits, never more.
+    pragmas=("synchronous = NORMAL",),
+    more_room="make the store with a lower max_bytes",
+    moved="what it keeps is then forgotten",
+)
+"""The files of this store."""
 
 ENTRY_OVERHEAD: Final = 512
 """Bytes an entry counts beside its own: rows and indexes, rounded up."""

@@ -1,4 +1,4 @@
-"""One connection to a file of kept values: opened when it is needed, used by a thread at a time.
+"""One connection to a store's file: opened when it is needed, used by a thread at a time.
 
 No connection may live through a fork: what SQLite knows of its locks would be wrong in the child,
 and its clean-up there would harm the parent's file. So a fork waits for the step under way, closes
@@ -19,16 +19,61 @@ from weakref import WeakSet
 import attrs
 
 from lamella._errors import StoreUnavailableError
-from lamella._sqlite_entries import Entries
 from lamella._sqlite_schema import (
+    FileForm,
     code_of,
     damaged,
     ends_connection,
     open_file,
     transaction,
     unavailable,
+    wait_for_others,
     without_waiting,
 )
+
+
+@attrs.define(eq=False)
+class Contents:
+    """What an open file holds, and what is to be done around the steps. By itself nothing is.
+
+    Attributes:
+        connection: The open file.
+    """
+
+    connection: sqlite3.Connection
+
+    @property
+    def wants_tidying(self) -> bool:
+        """Whether it is time to tidy up."""
+        return False
+
+    @property
+    def over(self) -> bool:
+        """Whether it is to be tidied up before more is written."""
+        return False
+
+    def begin(self, incoming: int) -> Any:
+        """Do what goes before steps that write so many bytes, in their transaction.
+
+        What it gives is told to `committed` once the transaction is.
+        """
+
+    def end(self) -> None:
+        """Write what the steps of a transaction that writes have left to be written, in it."""
+
+    def committed(self, begun: Any) -> None:
+        """What `begin` did is in the file."""
+
+    def sweep(self) -> bool:
+        """Tidy up some of it, in a transaction; whether there may be more."""
+        return False
+
+    def shrink(self) -> bool:
+        """Give some pages back, outside of one; whether there may be more."""
+        return False
+
+    def put_off(self) -> None:
+        """Tidying up has failed: not every step that comes should try it again."""
 
 
 @attrs.define(eq=False)
@@ -36,7 +81,7 @@ class Step:
     """One thing to do with the file, and what came of it.
 
     Attributes:
-        work: Does it.
+        work: Does it, with the file's `Contents`.
         size: Bytes that it adds, about.
         writes: Whether it changes the file: it is done in a transaction, with others.
         alone: Whether it is about the connection: it is done by itself, outside any transaction.
@@ -45,7 +90,7 @@ class Step:
         error: What it raised.
     """
 
-    work: Callable[[Entries], Any]
+    work: Callable[[Any], Any]
     size: int = 0
     writes: bool = False
     alone: bool = False
@@ -59,22 +104,25 @@ class SQLiteFile:
 
     Args:
         path: Where it is.
-        max_bytes: What its pages in use may take.
-        wall: The clock, in seconds since the epoch.
+        form: What such files are like.
+        opens: Makes the contents of a connection to it.
 
     Attributes:
         path: Where it is.
+        form: What such files are like.
         in_child: What is done in a forked child.
     """
 
-    def __init__(self, path: Path, *, max_bytes: int, wall: Callable[[], float]) -> None:
+    def __init__(
+        self, path: Path, form: FileForm, opens: Callable[[sqlite3.Connection], Contents]
+    ) -> None:
         self.path = path
+        self.form = form
         self.in_child: Callable[[], None] = _nothing
         # Nothing is logged under it, nor another lock taken: a fork holds others when it waits.
         self.lock: Final = threading.Lock()
-        self._max_bytes = max_bytes
-        self._wall = wall
-        self._entries: Entries | None = None
+        self._opens = opens
+        self._contents: Contents | None = None
         self._identity: tuple[int, int] | None = None
         with _guard:
             _files.add(self)
@@ -82,13 +130,13 @@ class SQLiteFile:
     @property
     def opened(self) -> bool:
         """Whether it is open."""
-        return self._entries is not None
+        return self._contents is not None
 
     @property
     def over(self) -> bool:
         """Whether it is to be tidied up before more is written."""
-        entries = self._entries
-        return entries is not None and entries.over
+        contents = self._contents
+        return contents is not None and contents.over
 
     def run(self, steps: Sequence[Step]) -> None:
         """Do the steps, all of one kind, in their order; each holds what came of it."""
@@ -97,17 +145,36 @@ class SQLiteFile:
                 self.close_held()
                 return
             try:
-                entries = self._open()
+                contents = self._open()
             except StoreUnavailableError as error:
                 for step in steps:
                     step.error = error
                 return
             if steps[0].alone:
-                self._alone(entries, steps)
+                self._alone(contents, steps)
             elif steps[0].writes:
-                self._write(entries, steps)
+                self._write(contents, steps)
             else:
-                self._read(entries, steps)
+                self._read(contents, steps)
+
+    def run_now(self, step: Step, seconds: float) -> None:
+        """Do a step that writes in this thread, after waiting so long for others at most, twice.
+
+        Raises:
+            StoreUnavailableError: If the file cannot be opened, or others were at it for so long.
+        """
+        if not self.lock.acquire(timeout=seconds):
+            busy = sqlite3.OperationalError("another thread is using it")
+            busy.sqlite_errorcode = sqlite3.SQLITE_BUSY
+            raise unavailable(self.path, busy, self.form)
+        try:
+            contents = self._open()
+            wait_for_others(contents.connection, seconds)
+            self._write(contents, [step])
+            if self._contents is contents:
+                wait_for_others(contents.connection)
+        finally:
+            self.lock.release()
 
     def tidy(self) -> bool:
         """Forget what has expired and give pages back, for some milliseconds; whether to go on.
@@ -119,91 +186,89 @@ class SQLiteFile:
                 out whether the file can still be used.
         """
         with self.lock:
-            entries = self._entries
-            if entries is None or not entries.wants_tidying:
+            contents = self._contents
+            if contents is None or not contents.wants_tidying:
                 return False
             try:
-                with nullcontext() if entries.over else without_waiting(entries.connection):
-                    with transaction(entries.connection):
-                        numbers = entries.flush()
-                        more = entries.sweep()
-                    entries.flushed(numbers)
-                    return more or entries.shrink()
+                with nullcontext() if contents.over else without_waiting(contents.connection):
+                    with transaction(contents.connection):
+                        written = contents.begin(0)
+                        more = contents.sweep()
+                    contents.committed(written)
+                    return more or contents.shrink()
             except (sqlite3.Error, TypeError, ValueError) as error:
-                entries.put_off()
+                contents.put_off()
                 if code_of(error) == sqlite3.SQLITE_BUSY:
                     return False
                 raise self._told(error) from error
 
     def close_held(self) -> None:
         """Close the file, by who holds the lock; the next step opens it again."""
-        entries, self._entries = self._entries, None
-        if entries is None:
+        contents, self._contents = self._contents, None
+        if contents is None:
             return
         # Uses that are not written down make eviction less exact, and nothing else.
-        link = entries.connection
+        link = contents.connection
         with suppress(sqlite3.Error), without_waiting(link), transaction(link):
-            entries.flush()
+            contents.begin(0)
         link.close()
 
     # --- inside, under the lock ------------------------------------------------------------------
 
-    def _open(self) -> Entries:
+    def _open(self) -> Contents:
         """The open file. It is opened anew if it has been removed or replaced."""
-        entries = self._entries
-        if entries is not None:
+        contents = self._contents
+        if contents is not None:
             if self._identity == _identity(self.path):
-                return entries
+                return contents
             self._drop()
-        connection = open_file(self.path)
+        connection = open_file(self.path, self.form)
         self._identity = _identity(self.path)
         try:
-            self._entries = Entries(connection, self._wall, self._max_bytes)
+            self._contents = self._opens(connection)
         except sqlite3.Error as error:
             connection.close()
-            raise unavailable(self.path, error) from error
-        return self._entries
+            raise unavailable(self.path, error, self.form) from error
+        return self._contents
 
-    def _read(self, entries: Entries, steps: Sequence[Step]) -> None:
+    def _read(self, contents: Contents, steps: Sequence[Step]) -> None:
         """All of them see the same state, for they share a transaction."""
-        link = entries.connection
+        link = contents.connection
         try:
             with transaction(link, "DEFERRED") if len(steps) > 1 else nullcontext():
                 for step in steps:
-                    step.result = step.work(entries)
+                    step.result = step.work(contents)
         except Exception as error:  # noqa: BLE001 - those who wait are told
             self._each(self._read, steps, error)
 
-    def _write(self, entries: Entries, steps: Sequence[Step]) -> None:
+    def _write(self, contents: Contents, steps: Sequence[Step]) -> None:
         """All of them or, after a failure, each by itself: one must not fail for another."""
         begun = False
         try:
-            with transaction(entries.connection):
+            with transaction(contents.connection):
                 begun = True
-                numbers = entries.flush()
-                incoming = sum(step.size for step in steps)
-                if incoming:
-                    entries.make_room(incoming)
+                written = contents.begin(sum(step.size for step in steps))
                 for step in steps:
-                    step.result = step.work(entries)
+                    step.result = step.work(contents)
+                contents.end()
         except Exception as error:  # noqa: BLE001 - those who wait are told
             if begun:
                 self._each(self._write, steps, error)
             else:  # another process writes: each would wait as long for it
                 self._tell(steps, error)
             return
-        entries.flushed(numbers)
+        contents.committed(written)
 
-    def _alone(self, entries: Entries, steps: Sequence[Step]) -> None:
+    def _alone(self, contents: Contents, steps: Sequence[Step]) -> None:
         for step in steps:
             try:
-                step.result = step.work(entries)
+                step.result = step.work(contents)
             except Exception as error:  # noqa: BLE001 - who waits is told
                 self._tell([step], error)
 
     def _each(
         self,
-        again: Callable[[Entries, Sequence[Step]], None],
+        again: Callable[[Contents, Sequence[Step]], None],
         steps: Sequence[Step],
         error: Exception,
     ) -> None:
@@ -212,11 +277,11 @@ class SQLiteFile:
             self._tell(steps, error)
             return
         for step in steps:
-            entries = self._entries
-            if entries is None:
+            contents = self._contents
+            if contents is None:
                 self._tell([step], error)
             else:
-                again(entries, [step])
+                again(contents, [step])
 
     def _tell(self, steps: Sequence[Step], error: Exception) -> None:
         told = self._told(error)
@@ -227,17 +292,17 @@ class SQLiteFile:
         if ends_connection(error):
             self._drop()
         if isinstance(error, sqlite3.Error):
-            return unavailable(self.path, error)
+            return unavailable(self.path, error, self.form)
         if isinstance(error, TypeError | ValueError):
             # What a step is given has been checked: it is a row that no put has written so.
-            return damaged(self.path, error)
+            return damaged(self.path, error, self.form)
         return error
 
     def _drop(self) -> None:
-        entries, self._entries = self._entries, None
-        if entries is not None:
+        contents, self._contents = self._contents, None
+        if contents is not None:
             with suppress(sqlite3.Error):  # it could not be used any more
-                entries.connection.close()
+                contents.connection.close()
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -30,7 +30,6 @@ from lamella._sqlite_worker import Worker
 
 if TYPE_CHECKING:
     from lamella._ports import ThreadPort
-    from lamella._sqlite_entries import Entries
 
 BATCH_STEPS: Final = 1000
 BATCH_BYTES: Final = 8 * 1024 * 1024
@@ -124,7 +123,7 @@ class Queue:
             waiting = self._enter(_Waiting(step, keeps=keeps))
         return await self._wait(waiting)
 
-    async def ask_once(self, key: Hashable, work: Callable[[Entries], Any]) -> Any:
+    async def ask_once(self, key: Hashable, work: Callable[[Any], Any]) -> Any:
         """What the work gives, which is done once for all that wait for it at a time.
 
         Args:
@@ -185,9 +184,9 @@ class Queue:
 
     def _full(self) -> StoreUnavailableError:
         return StoreUnavailableError(
-            f"SQLiteBlobs: {self._bytes} bytes wait to be written to {str(self._file.path)!r}, and "
-            "no more are taken.",
-            hint="The disk is slower than what is put: look at the disk, or put less.",
+            f"{self._file.form.store}: {self._bytes} bytes wait to be written to "
+            f"{str(self._file.path)!r}, and no more are taken.",
+            hint="The disk is slower than what is written: look at the disk, or write less.",
             phase="local",
             outcome=Outcome.NOT_SENT,
         )

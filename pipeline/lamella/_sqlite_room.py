@@ -6,11 +6,12 @@ Blocks; one thread at a time. What writes runs inside a transaction, unless it s
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import attrs
+
+from lamella._sqlite_file import Contents
 
 MICROSECONDS: Final = 1_000_000
 TOLERANCE: Final = 60 * MICROSECONDS
@@ -28,16 +29,14 @@ _WORST: Final = "SELECT id, tags, length(data) + length(key) + ifnull(length(tag
 
 
 @attrs.define(eq=False)
-class Room:
+class Room(Contents):
     """The room of one open file.
 
     Attributes:
-        connection: The open file.
         wall: The clock, in seconds since the epoch.
         max_bytes: What the pages in use may take together.
     """
 
-    connection: sqlite3.Connection
     wall: Callable[[], float]
     max_bytes: int
     _touched: dict[int, int] = attrs.field(factory=dict[int, int], init=False)
@@ -64,18 +63,20 @@ class Room:
         self._over = self._forget_for(incoming)
         return self._over
 
-    def flush(self) -> list[int]:
-        """Write down what was used; those to be told to `flushed` once that is committed."""
+    def begin(self, incoming: int) -> list[int]:
+        """Write down what was used, and make room for so many bytes, if any."""
         touched = list(self._touched.items())
         if touched:
             self.connection.executemany(
                 "UPDATE blobs SET used = ? WHERE id = ?", [(used, id_) for id_, used in touched]
             )
+        if incoming:
+            self.make_room(incoming)
         return [number for number, _ in touched]
 
-    def flushed(self, numbers: Iterable[int]) -> None:
+    def committed(self, begun: Iterable[int]) -> None:
         """Their use has been written down."""
-        for number in numbers:
+        for number in begun:
             self._touched.pop(number, None)
 
     @property

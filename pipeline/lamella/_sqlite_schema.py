@@ -1,4 +1,4 @@
-"""A file of kept values: how one is made, known again, and opened; and what its errors mean.
+"""A store's file: how one is made, known again, and opened; and what its errors mean.
 
 Whatever is found under the path is somebody's. Only a file that is not there, or is empty, becomes
 a new one; anything else that is not ours is left as it is. What a file that is not there any more
@@ -16,35 +16,40 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+import attrs
+
 from lamella._errors import StoreUnavailableError
 from lamella._outcomes import Outcome
 
-APPLICATION: Final = 0x4C4D4C42  # "LMLB", in the file's header
-VERSION: Final = 1
 BUSY_SECONDS: Final = 0.5
 """How long a step waits for another process that is writing."""
 
-_SCHEMA: Final = (
-    # The ids only rise, also for a key that is put again: what a purge or a listing has seen is
-    # told from what came later. The data come last, so that nobody reads them on the way to the
-    # rest. Keys and tags are bytes, for they may be any text, lone surrogates included.
-    """CREATE TABLE blobs (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    key BLOB NOT NULL UNIQUE,
-    put_at INTEGER NOT NULL,
-    expires INTEGER,
-    used INTEGER NOT NULL,
-    tags BLOB,
-    data BLOB NOT NULL
-)""",
-    "CREATE INDEX blobs_by_expiry ON blobs (expires) WHERE expires IS NOT NULL",
-    "CREATE INDEX blobs_by_use ON blobs (used)",
-    """CREATE TABLE tags (
-    tag BLOB NOT NULL,
-    id INTEGER NOT NULL,
-    PRIMARY KEY (tag, id)
-) WITHOUT ROWID""",
-)
+
+@attrs.frozen(kw_only=True)
+class FileForm:
+    """What the files of one kind of store are like.
+
+    Attributes:
+        store: The store's name, for messages.
+        application: What tells such a file from other databases: an id in its header.
+        version: Of its tables.
+        statements: What makes them.
+        pragmas: What is set on every connection to one, besides what is on all.
+        additions: What else may be in it that somebody has made there, as SQLite calls it
+            (`"index"`, `"view"` ...).
+        more_room: What to do when the disk is full.
+        moved: What is lost when the file is moved away.
+    """
+
+    store: str
+    application: int
+    version: int = 1
+    statements: tuple[str, ...]
+    pragmas: tuple[str, ...]
+    additions: frozenset[str] = frozenset()
+    more_room: str
+    moved: str
+
 
 _CANNOT_OPEN: Final = (
     "See that its directory is there, that this user may write to it and to the file, and that "
@@ -57,7 +62,6 @@ _HINTS: Final = {
     sqlite3.SQLITE_PERM: _CANNOT_OPEN,
     sqlite3.SQLITE_READONLY: "The file, its directory, or the file system cannot be written to: "
     "give this user the right to, or give another path.",
-    sqlite3.SQLITE_FULL: "The disk is full: make room, or make the store with a lower max_bytes.",
     sqlite3.SQLITE_NOTADB: "It is no SQLite database, or encrypted, and was left as it is: give "
     "another path.",
     sqlite3.SQLITE_CORRUPT: "The file is damaged and was left as it is: move it away, together "
@@ -73,24 +77,28 @@ _REOPENED: Final = {
 }
 
 
-def unavailable(path: Path, error: sqlite3.Error | OSError) -> StoreUnavailableError:
+def unavailable(
+    path: Path, error: sqlite3.Error | OSError, form: FileForm
+) -> StoreUnavailableError:
     """What is raised when the file cannot be used, with what to do about it."""
     code = code_of(error)
     said = error.strerror if isinstance(error, OSError) else str(error)
     hint = _CANNOT_OPEN if isinstance(error, OSError) else _HINTS.get(code or 0)
+    if code == sqlite3.SQLITE_FULL:
+        hint = f"The disk is full: make room, or {form.more_room}."
     return StoreUnavailableError(
-        f"SQLiteBlobs: the file {str(path)!r} cannot be used ({said or type(error).__name__}).",
+        f"{form.store}: the file {str(path)!r} cannot be used ({said or type(error).__name__}).",
         hint=hint,
         phase="local",
         outcome=Outcome.NOT_SENT,
     )
 
 
-def damaged(path: Path, error: Exception) -> StoreUnavailableError:
+def damaged(path: Path, error: Exception, form: FileForm) -> StoreUnavailableError:
     """What is raised when a row of the file cannot be understood."""
     told = sqlite3.DatabaseError("a row is malformed")
     told.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-    found = unavailable(path, told)
+    found = unavailable(path, told, form)
     found.__cause__ = error
     return found
 
@@ -106,7 +114,7 @@ def ends_connection(error: BaseException) -> bool:
     return code_of(error) in _REOPENED
 
 
-def open_file(path: Path) -> sqlite3.Connection:
+def open_file(path: Path, form: FileForm) -> sqlite3.Connection:
     """Open the file, after making it if there is none.
 
     Raises:
@@ -116,17 +124,17 @@ def open_file(path: Path) -> sqlite3.Connection:
         if not path.exists():
             with _alone_in(path.parent):
                 if not path.exists():
-                    _make(path)
+                    _make(path, form)
         # "rw", not "rwc": SQLite itself never makes a file here.
         connection = _connect(f"{path.as_uri()}?mode=rw", uri=True)
     except (sqlite3.Error, OSError) as error:
-        raise unavailable(path, error) from error
+        raise unavailable(path, error, form) from error
     try:
-        _know(connection, path)
-        _set_up(connection)
+        _know(connection, path, form)
+        _set_up(connection, form)
     except sqlite3.Error as error:
         connection.close()
-        raise unavailable(path, error) from error
+        raise unavailable(path, error, form) from error
     except BaseException:
         connection.close()
         raise
@@ -143,7 +151,7 @@ def _connect(place: str, *, uri: bool) -> sqlite3.Connection:
     )
 
 
-def _make(path: Path) -> None:
+def _make(path: Path, form: FileForm) -> None:
     """Make the file beside its place, then give it its name: nobody sees half of one."""
     # The log of a file that was removed without it: SQLite would take it for the new one's.
     for end in ("-wal", "-shm", "-journal"):
@@ -154,7 +162,7 @@ def _make(path: Path) -> None:
     try:
         connection = _connect(draft, uri=False)
         try:
-            _begin(connection)
+            _begin(connection, form)
         finally:
             connection.close()
         with suppress(FileExistsError):  # another process was faster, and this one uses its file
@@ -196,14 +204,14 @@ def _name(draft: str, path: Path) -> None:
         os.rename(draft, path)  # noqa: PTH104 - as above
 
 
-def _begin(connection: sqlite3.Connection) -> None:
+def _begin(connection: sqlite3.Connection, form: FileForm) -> None:
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before there is anything in it
     connection.execute("PRAGMA journal_mode = WAL").fetchall()
     with transaction(connection):
-        for statement in _SCHEMA:
+        for statement in form.statements:
             connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {APPLICATION}")
-        connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute(f"PRAGMA application_id = {form.application}")
+        connection.execute(f"PRAGMA user_version = {form.version}")
 
 
 @contextmanager
@@ -222,14 +230,20 @@ def transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Gene
 @contextmanager
 def without_waiting(connection: sqlite3.Connection) -> Generator[None]:
     """What is done inside fails at once if another process is writing."""
-    connection.execute("PRAGMA busy_timeout = 0").fetchall()
+    wait_for_others(connection, 0)
     try:
         yield
     finally:
-        connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}").fetchall()
+        wait_for_others(connection)
 
 
-def _know(connection: sqlite3.Connection, path: Path) -> None:
+def wait_for_others(connection: sqlite3.Connection, seconds: float | None = None) -> None:
+    """Set how long a step waits for another process that is writing; None is as ever."""
+    milliseconds = int((BUSY_SECONDS if seconds is None else seconds) * 1000)
+    connection.execute(f"PRAGMA busy_timeout = {milliseconds}").fetchall()
+
+
+def _know(connection: sqlite3.Connection, path: Path, form: FileForm) -> None:
     """See that this is a file of ours.
 
     Raises:
@@ -239,50 +253,57 @@ def _know(connection: sqlite3.Connection, path: Path) -> None:
     if not (application or version or found):
         with _alone_in(path.parent):
             if not any(_found(connection)):
-                _begin(connection)
+                _begin(connection, form)
         application, version, found = _found(connection)
-    if application != APPLICATION:
-        raise _foreign(path, "is a database of another program", "Give another path.")
-    if version != VERSION:
+    if application != form.application:
+        raise _foreign(path, form, "is a database of another program", "Give another path.")
+    if version != form.version:
         raise _foreign(
             path,
-            f"has version {version}, and this version of Lamella reads {VERSION}",
-            "Give another path, or move the file away: what it keeps is then forgotten.",
+            form,
+            f"has version {version}, and this version of Lamella reads {form.version}",
+            f"Give another path, or move the file away: {form.moved}.",
         )
-    if found != set(_SCHEMA):
+    if not _fits(found, form):
         raise _foreign(
             path,
+            form,
             "has other tables, indexes or triggers than such a file has",
             "Remove what was added to it, or move the file away.",
         )
 
 
-def _found(connection: sqlite3.Connection) -> tuple[int, int, set[str | None]]:
+def _found(connection: sqlite3.Connection) -> tuple[int, int, set[tuple[str, str | None]]]:
     """Whose file it says it is, of which version, and what was made in it."""
     with transaction(connection, "DEFERRED"):  # as they were at one moment
         application = _one(connection, "PRAGMA application_id")
         version = _one(connection, "PRAGMA user_version")
         # What SQLite keeps for itself (sequences, statistics) is named sqlite_...
         made = connection.execute(
-            "SELECT sql FROM sqlite_master WHERE substr(name, 1, 7) <> 'sqlite_'"
+            "SELECT type, sql FROM sqlite_master WHERE substr(name, 1, 7) <> 'sqlite_'"
         ).fetchall()
-    return application, version, {sql for (sql,) in made}
+    return application, version, set(made)
 
 
-def _foreign(path: Path, what: str, hint: str) -> StoreUnavailableError:
+def _fits(found: set[tuple[str, str | None]], form: FileForm) -> bool:
+    """Whether all is there that such a file has, and no more than it may have."""
+    ours = set(form.statements)
+    others = {kind for kind, sql in found if sql not in ours}
+    return ours <= {sql for _, sql in found} and others <= form.additions
+
+
+def _foreign(path: Path, form: FileForm, what: str, hint: str) -> StoreUnavailableError:
     return StoreUnavailableError(
-        f"SQLiteBlobs: the file {str(path)!r} {what}; it was left as it is.",
+        f"{form.store}: the file {str(path)!r} {what}; it was left as it is.",
         hint=hint,
         phase="local",
         outcome=Outcome.NOT_SENT,
     )
 
 
-def _set_up(connection: sqlite3.Connection) -> None:
+def _set_up(connection: sqlite3.Connection, form: FileForm) -> None:
     for pragma in (
         "journal_mode = WAL",
-        # A killed process loses nothing; a loss of power may lose the last commits, never more.
-        "synchronous = NORMAL",
         # What is forgotten is overwritten, not only unlinked: it may be about people.
         "secure_delete = ON",
         "journal_size_limit = 16777216",
@@ -290,6 +311,7 @@ def _set_up(connection: sqlite3.Connection) -> None:
         "temp_store = MEMORY",
         "cell_size_check = ON",
         "trusted_schema = OFF",
+        *form.pragmas,
     ):
         connection.execute(f"PRAGMA {pragma}").fetchall()
 

@@ -38,6 +38,23 @@ MOST_PROCESSES: Final = 1_000_000
 
 _KEPT: Final = 100_000
 
+_TRUSTED: Final = 10.0  # seconds for which the store is not asked again what time it is
+_SET: Final = 0.5  # seconds by which clocks part only if one of them has been set
+
+
+@attrs.frozen(eq=False)
+class _Ahead:
+    """How far the store's clock was ahead of the one here, in seconds, and when."""
+
+    seconds: float
+    monotonic: float
+    wall: float
+
+    def stale(self, monotonic: float, wall: float) -> bool:
+        """Whether the store is to be asked anew."""
+        passed = monotonic - self.monotonic
+        return passed >= _TRUSTED or abs(wall - self.wall - passed) >= _SET
+
 
 @attrs.define(eq=False)
 class GuardedLeases:
@@ -65,6 +82,7 @@ class GuardedLeases:
         timeout: Seconds, or a timedelta, that an operation may take.
         rest: Seconds, or a timedelta, between the tries while the store is out.
         monotonic: The clock, in seconds.
+        wall: The wall clock, in seconds since the epoch.
 
     Raises:
         ConfigurationError: If an option is wrong.
@@ -86,6 +104,11 @@ class GuardedLeases:
         kw_only=True,
         repr=False,
     )
+    wall: Callable[[], float] = attrs.field(
+        default=time.time,  # noqa: TID251 - the real port's clock
+        kw_only=True,
+        repr=False,
+    )
     _asking: Asking = attrs.field(init=False, repr=False)
     _local: MemoryLeases = attrs.field(init=False, repr=False)
     _here: OrderedDict[str, None] = attrs.field(
@@ -93,6 +116,7 @@ class GuardedLeases:
     )
     _lock: Any = attrs.field(init=False, factory=fork_safe_lock, repr=False)
     _arrears: Arrears = attrs.field(init=False, repr=False)
+    _ahead: _Ahead | None = attrs.field(init=False, default=None, repr=False)
 
     def __attrs_post_init__(self) -> None:
         """Make what an outage needs."""
@@ -104,7 +128,7 @@ class GuardedLeases:
             rest=seconds(self.rest),
             monotonic=clock,
         )
-        self._local = MemoryLeases(monotonic=clock, max_buckets=_KEPT)
+        self._local = MemoryLeases(monotonic=clock, max_buckets=_KEPT, wall=self.wall)
         self._arrears = Arrears(self._tell, most=10_000, patience=PATIENCE, monotonic=clock)
 
     async def reserve(self, lease_id: str, dimensions: Sequence[Dimension], *, ttl: float) -> Lease:
@@ -177,6 +201,22 @@ class GuardedLeases:
         if self.outage == "allow":
             return dimension.capacity
         return await self._local.level(self._share(dimension))
+
+    async def now(self) -> float:
+        """The store's wall clock; see `LeaseStore.now`.
+
+        The store is asked when it has not been for ten seconds, or when the clock here was set.
+        Between, and in an outage, it is the clock here and how far the store's was ahead of it.
+        """
+        ahead = self._ahead
+        if ahead is None or ahead.stale(self.monotonic(), self.wall()):
+            try:
+                told = await self._ask(self.store.now)
+            except NoAnswer:
+                return self.wall() + (ahead.seconds if ahead is not None else 0.0)
+            wall = self.wall()
+            ahead = self._ahead = _Ahead(told - wall, self.monotonic(), wall)
+        return self.wall() + ahead.seconds
 
     def health(self) -> PartHealth:
         """Whether the store answers, and what is done if not."""

@@ -8,7 +8,7 @@ plugs in a store whose decisions are atomic across processes.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final, Protocol, TypeVar
 
@@ -165,7 +165,9 @@ class Dimension:
     """One thing to reserve.
 
     Attributes:
-        key: What is limited, for example `("acme", "ratelimit", "tokens")`.
+        key: What is limited, for example `("acme", "ratelimit", "tokens")`. Of what flows back, who
+            asks with another `capacity` or `per` asks for another limit. What does not flow back is
+            one thing whatever the capacity: who raises a budget finds what was spent.
         amount: How much to reserve; at least 0. 0 is always granted, even in debt, so that what
             turned out to be owed without a lease can be settled through a fresh one.
         capacity: The most that may be out at once: the burst of a rate, or a total; at least 0.
@@ -173,9 +175,12 @@ class Dimension:
             itself: only a settlement or a refund returns it (concurrency, a total budget).
         held: Whether a settlement gives everything back (concurrency) rather than what was not
             used (tokens, money).
+        keep: Of what nothing flows back of: seconds after which it may be forgotten that anything
+            is out, once nobody touches it any more, so that it is whole again; above 0. None leaves
+            it to the store. A budget of a day that is over is never asked for again.
 
     Raises:
-        ValueError: If a number is negative, or `per` not finite.
+        ValueError: If a number is negative, `per` not finite, or `keep` not above 0 and finite.
         TypeError: If an amount or capacity is not an integer.
     """
 
@@ -184,6 +189,7 @@ class Dimension:
     capacity: int
     per: float = 0.0
     held: bool = False
+    keep: float | None = None
 
     def want(self, amount: int) -> Dimension:
         """The same, of which so much is reserved; cheaper than to make it anew.
@@ -193,13 +199,14 @@ class Dimension:
             TypeError: If it is not an integer.
         """
         if type(amount) is not int or amount < 0:
-            return Dimension(self.key, amount, self.capacity, self.per, self.held)
+            return Dimension(self.key, amount, self.capacity, self.per, self.held, self.keep)
         new = object.__new__(Dimension)
         _set(new, "key", self.key)
         _set(new, "amount", amount)
         _set(new, "capacity", self.capacity)
         _set(new, "per", self.per)
         _set(new, "held", self.held)
+        _set(new, "keep", self.keep)
         return new
 
     def __attrs_post_init__(self) -> None:
@@ -214,6 +221,8 @@ class Dimension:
                 f"Dimension: amount {self.amount!r}, capacity {self.capacity!r} and per "
                 f"{self.per!r} must be 0 or more, and per finite."
             )
+        if self.keep is not None and not 0 < self.keep < math.inf:
+            raise ValueError(f"Dimension: keep {self.keep!r} must be above 0 and finite, or None.")
 
 
 @attrs.frozen
@@ -292,32 +301,11 @@ class LeaseStore(Protocol):
         """What could be reserved of the dimension now; negative while in debt."""
         ...
 
-    async def aclose(self) -> None:
-        """Release what the store holds open."""
-        ...
+    async def now(self) -> float:
+        """The store's wall clock, in seconds since the epoch.
 
-
-class RecordStore(Protocol):
-    """Records that are appended and never changed (spend, audit)."""
-
-    async def append(self, stream: str, records: Sequence[tuple[str, Mapping[str, Any]]]) -> int:
-        """Append (id, record) pairs; an id that is there already is skipped. How many were new.
-
-        Args:
-            stream: Its name. A stream begins with its first record, whose number is 1.
-            records: The records hold JSON values (None, bool, int, finite float, str, lists,
-                mappings with str keys) and are copied. They are appended together or not at all.
-
-        Raises:
-            TypeError: If a record holds something else.
-            ValueError: If a record holds a float that is not finite.
-        """
-        ...
-
-    def read(self, stream: str, *, after: int = 0) -> AsyncIterator[tuple[int, Mapping[str, Any]]]:
-        """The records of a stream in order, each with its number, those above `after`.
-
-        Numbers rise by 1. A gap means that a bounded store has dropped what was there.
+        Who counts by days or months asks the store which it is: the processes of a fleet do not
+        agree on it.
         """
         ...
 
@@ -336,6 +324,10 @@ class LocalState(Protocol):
         """
         ...
 
+    def under(self, prefix: tuple[str, ...]) -> Mapping[tuple[str, ...], Any]:
+        """The objects whose keys begin so, by key, for who shows how things are; no use of them."""
+        ...
+
 
 @attrs.frozen
 class Stores:
@@ -343,11 +335,10 @@ class Stores:
 
     blobs: BlobStore
     leases: LeaseStore
-    records: RecordStore
     local: LocalState
 
     async def aclose(self) -> None:
         """Close all of them, even if one fails to close."""
         async with AsyncExitStack() as stack:
-            for store in (self.records, self.leases, self.blobs):
+            for store in (self.leases, self.blobs):
                 stack.push_async_callback(store.aclose)

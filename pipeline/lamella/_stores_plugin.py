@@ -7,8 +7,11 @@ from typing import Final
 
 STORES: Final = {
     "memory_blobs": "lamella._memory_stores:memory_blobs",
+    "memory_spend": "lamella._memory_spend:MemorySpend",
     "memory_vectors": "lamella._memory_vectors:MemoryVectors",
     "sqlite_blobs": "lamella._sqlite_blobs:sqlite_blobs",
+    "sqlite_leases": "lamella._sqlite_leases:sqlite_leases",
+    "sqlite_spend": "lamella._sqlite_spend:sqlite_spend",
 }
 
 

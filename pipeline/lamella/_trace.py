@@ -14,12 +14,18 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from lamella._attempts import Attempt, AttemptBound, OpenAttempt
-from lamella._money import Money
+from lamella._nothing import NOTHING
 from lamella._outcomes import Outcome
-from lamella._usage import Usage
+from lamella._spent import cost_of, costs_by_layer, costs_of, usage_of
 
 if TYPE_CHECKING:
+    from os import PathLike
+    from pathlib import Path
+
+    from lamella._money import Money
     from lamella._shown import Shown
+    from lamella._trace_records import TraceRecord
+    from lamella._usage import Usage
 
 
 @attrs.frozen
@@ -48,7 +54,9 @@ class Span:
         depth: How deep it stands, 0 outermost.
         start: Seconds since the call began.
         end: When it returned its response or raised; for an open response that is the first event.
-        error: The class of the error that it raised.
+        error: The code of the error that it raised, or else its class.
+        attempt: The index of the attempt that it stands inside of, as a layer of the wire phase
+            does; None for one that stands outside of its attempts.
     """
 
     layer: str
@@ -56,6 +64,7 @@ class Span:
     start: float
     end: float
     error: str | None = None
+    attempt: int | None = None
 
 
 @attrs.define
@@ -207,8 +216,12 @@ class Trace:
     def _moved(
         self, trace: Trace, adoption: _Adoption, not_before: float = -math.inf
     ) -> list[OpenAttempt]:
-        later = trace._origin - self._origin
+        later = self._later(trace)
         return [attempt.moved(adoption.branch, later, not_before) for attempt in trace._all()]
+
+    def _later(self, other: Trace) -> float:
+        """By how many seconds another call began after this one."""
+        return other._origin - self._origin
 
     def _counted(self) -> list[OpenAttempt]:
         """Its own attempts and the adopted ones."""
@@ -222,11 +235,7 @@ class Trace:
     @property
     def usage(self) -> Usage:
         """What all attempts consumed together, as far as known."""
-        total = Usage()
-        for attempt in self._counted():
-            if attempt.usage is not None:
-                total += attempt.usage
-        return total
+        return usage_of(self._counted())
 
     @property
     def cost(self) -> Money | None:
@@ -235,27 +244,94 @@ class Trace:
         None if an attempt was billed and its price is not known (a note says which), or if the
         attempts were billed in several currencies (`costs` has each).
         """
-        billed = [a for a in self._counted() if a.outcome is not Outcome.NOT_SENT]
-        if any(attempt.cost is None for attempt in billed):
-            return None
-        costs = self.costs
-        if len(costs) > 1:
-            return None
-        return next(iter(costs.values()), Money(0))
+        return cost_of(self._counted())
 
     @property
     def costs(self) -> dict[str, Money]:
         """The known costs by currency."""
-        sums: dict[str, Money] = {}
-        for attempt in self._counted():
-            cost = attempt.cost
-            if cost:  # nothing, in whatever currency, makes no second currency
-                known = sums.get(cost.currency)
-                sums[cost.currency] = cost if known is None else known + cost
-        return sums
+        return costs_of(self._counted())
+
+    def costs_by_layer(self) -> dict[str, dict[str, Money]]:
+        """The known costs by the layer that asked for the attempts, and by currency.
+
+        `""` is the caller's own: the first attempt. What retries, hedges, guards and summaries
+        have cost stands under `"retry"`, `"hedge"` and so on; all of it adds up to `costs`.
+        Attempts of adopted traces count as those of whoever asked for them there. A layer whose
+        attempts were free, or have no known price, has no currency.
+        """
+        return costs_by_layer(self._counted())
+
+    def record(self, *, content: bool = False) -> TraceRecord:
+        """What is known now, as a value that does not change when the call goes on.
+
+        Args:
+            content: Whether to copy `content` too.
+        """
+        from lamella._trace_records import AdoptedTrace, TraceRecord
+
+        adopted = [
+            AdoptedTrace(adoption.branch, adoption.at, self._later(trace), trace.record())
+            for trace, adoption in list(self._adopted.items())
+        ]
+        shown: Mapping[str, Any] = NOTHING
+        if content:
+            shown = {branch: each.to_dict() for branch, each in self.content.items()}
+        return TraceRecord(
+            call_id=self.call_id,
+            parent_id=self.parent_id,
+            started=self.started,
+            seconds=self.now() if self.duration is None else self.duration,
+            outcome=self.outcome,
+            attempts=self.attempts,
+            notes=tuple(self.notes),
+            spans=tuple(self.spans),
+            adopted=tuple(adopted),
+            content=shown,
+        )
 
     def draw(self) -> str:
         """The call as text: its layers, attempts and notes, each with its time."""
-        from lamella._drawing import draw
+        return self.record().draw()
 
-        return draw(self)
+    def to_dict(self, *, content: bool = False) -> dict[str, Any]:
+        """The call as JSON values: attempts, notes, layers, usage and cost; see docs/traces.md.
+
+        `TraceRecord.from_dict` reads it again.
+
+        Args:
+            content: Whether `content` goes along: what a redacting layer lets observers see of
+                prompts and answers.
+        """
+        return self.record(content=content).to_dict()
+
+    def to_json(self, *, content: bool = False, indent: int | None = None) -> str:
+        """The same as JSON text, in ASCII.
+
+        Args:
+            content: As for `to_dict`.
+            indent: Spaces for each level; None writes one line.
+        """
+        return self.record(content=content).to_json(indent=indent)
+
+    def page(self, *, content: bool = False) -> str:
+        """The call as one HTML page that needs nothing else, neither a network nor scripts.
+
+        Args:
+            content: As for `to_dict`.
+        """
+        return self.record(content=content).page()
+
+    def write_page(self, path: str | PathLike[str], *, content: bool = False) -> Path:
+        """Write the page to a file, whole or not at all. Blocks.
+
+        Args:
+            path: Where; what is there is replaced.
+            content: As for `to_dict`.
+
+        Returns:
+            Where it was written.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        return self.record(content=content).write_page(path)

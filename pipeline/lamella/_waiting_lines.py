@@ -87,4 +87,6 @@ def waiting_lines(stores: Stores) -> WaitingLines:
 
 
 def _key(dimension: Dimension) -> Key:
-    return (dimension.key, dimension.capacity, dimension.per)
+    # Of what does not flow back all who ask stand in one line, whatever they take its capacity for.
+    per = dimension.per
+    return (dimension.key, dimension.capacity, per) if per else (dimension.key, 0, per)

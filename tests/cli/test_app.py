@@ -69,8 +69,11 @@ With --debug, anywhere on the line, failures show where they come from.
 
 Commands:
   audit: Verify, prove, check, export, head, erase.
+  budget: Show, set, unset.
   cache: Stats, list, purge, clear, warm.
   chat: Talk to a model: each line is a question, and all that was said goes along.
+  costs: Show what has been spent: a table, and a bar for each line.
+  estimate: Say what a request would cost, before it is sent: without an answer, as said, and at most.
   explain: Show a preset's layers, outermost first, and where it comes from.
   mock: Serve the embedded provider over HTTP until Ctrl-C, in the words of many providers.
   models: List the models that are known: limits, modalities, and prices for a million tokens.
@@ -79,6 +82,7 @@ Commands:
   scenarios: Play the failover scenarios: two providers on loopback sockets, one of which fails.
   simulate: Run a preset in virtual time under a load, against modelled providers, and report.
   test-config: Say what is set and what is missing for each transport and each preset of yours.
+  trace: Draw a call that was written to a file with --trace FILE.json, or by trace.to_json().
   --help, -h: Display this message and exit.
   --version: Display application version.
 
@@ -139,7 +143,7 @@ def test_wrong_names_and_values_are_told_with_the_remedy(lamella: Any) -> None:
         told(lamella, "models", "--provider", "nobody").partition(" Known providers ")[0],
     ]
     assert "\n\n".join(fill(text, 90) for text in texts) == snapshot("""\
-lamella: There is no preset 'prodution'. Did you mean 'production'? Known are cost,
+lamella: There is no preset 'prodution'. Did you mean 'production'? Known are cost, debug,
 development, production, test.
 
 lamella: Pipeline.preset('development'): transport: There is no transport 'opnai'. Did you

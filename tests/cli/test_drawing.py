@@ -27,7 +27,7 @@ def test_a_retried_stream_is_drawn_with_its_waits() -> None:
     first = trace.open_attempt("", "openai", "m")
     hands.now = 0.3
     first.close(Outcome.FAILED, RateLimitError("slow down", status=429))
-    trace.spans.append(Span("cost", 2, 0.11, 0.29, "rate_limit"))
+    trace.spans.append(Span("cost", 2, 0.11, 0.29, "rate_limit", attempt=0))
     trace.note("retry", "retry.wait", seconds=1.0, reason="throttle", code=None)
     hands.now = 1.3
     second = trace.open_attempt("/try2", "openai", "m")
@@ -35,7 +35,7 @@ def test_a_retried_stream_is_drawn_with_its_waits() -> None:
     second.saw_event()
     second.committed = True
     trace.spans += [
-        Span("cost", 2, 1.31, 1.5),
+        Span("cost", 2, 1.31, 1.5, attempt=1),
         Span("retry", 1, 0.05, 1.5),
         Span("log", 0, 0.0, 1.5),
     ]

@@ -417,7 +417,7 @@ async def test_nothing_is_replaced_once_it_is_out() -> None:
 async def test_a_deadline_gives_the_old_answer() -> None:
     """At the deadline, and not later."""
     cache = Cache(10, jitter=0, stale=Stale(if_error=100))
-    layers = [Deadline(5), cache, Cost({})]
+    layers = [Deadline(5), cache, Cost(unknown="note")]
     pipeline, _ = stack(ANSWER, ["no", 10**6, Finish("stop")], layers=layers)
     await pipeline.run(ASK)
     await anyio.sleep(20)

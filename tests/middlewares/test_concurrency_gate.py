@@ -369,7 +369,10 @@ def test_a_place_in_use_is_renewed_and_a_dead_ones_comes_back(backend: str) -> N
         ports = virtual_ports()
         pipe = Pipeline([layer], Scripted(["an answer"], repeat=True), ports=ports)
         dimension = Dimension(
-            ("shared", "concurrency", "provider+model", *KEY, "attempts in flight"), 1, 2, held=True
+            ("shared", "concurrency", "provider+model", *KEY, "2", "attempts in flight"),
+            1,
+            2,
+            held=True,
         )
         await ports.stores.leases.reserve("of one who died", [dimension], ttl=30)
         async with pipe.stream(ASK) as response:

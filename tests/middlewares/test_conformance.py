@@ -11,13 +11,16 @@ import anyio.lowlevel
 import pytest
 
 from lamella import EmbeddingRequest, EmbeddingResponse, Secret
+from lamella._memory_spend import MemorySpend
 from lamella.testing import check_middleware
 from lamella_middlewares.audit import Audit
+from lamella_middlewares.budget import Allowance, Budget
 from lamella_middlewares.cache import Cache, Stale
 from lamella_middlewares.circuit_breaker import CircuitBreaker
 from lamella_middlewares.concurrency import Concurrency
 from lamella_middlewares.cost import Cost
 from lamella_middlewares.deadline import Deadline
+from lamella_middlewares.debug import Debug
 from lamella_middlewares.fallback import Fallback
 from lamella_middlewares.guard import Guard, Inspection, Verdict, allow, blocked_terms, pattern
 from lamella_middlewares.hedge import Hedge
@@ -31,6 +34,7 @@ from lamella_middlewares.retry import Retry
 from lamella_middlewares.route import Route
 from lamella_middlewares.semantic_cache import SemanticCache
 from lamella_middlewares.single_flight import SingleFlight
+from lamella_middlewares.spend import Spend
 from lamella_middlewares.timeout import Timeout
 from lamella_middlewares.watch import Watch
 
@@ -74,6 +78,7 @@ LAYERS: dict[str, Callable[[], Any]] = {
     "load_shed": lambda: LoadShed(3),
     "concurrency": lambda: Concurrency(3),
     "concurrency, adaptive": lambda: Concurrency(3, adaptive="gradient"),
+    "budget": lambda: Budget(tokens=10**9, limits=[Allowance(requests=10**6, per="user")]),
     "rate_limit": lambda: RateLimit(1000, 10**6, concurrency=20),
     "rate_limit, a quota": lambda: RateLimit(1000, 10**6, phase="govern"),
     "guard": lambda: Guard([blocked_terms(["forbidden"]), pattern("number", "[0-9]{9}")]),
@@ -85,10 +90,12 @@ LAYERS: dict[str, Callable[[], Any]] = {
     "circuit_breaker, with an eye on time": lambda: CircuitBreaker(slow_after=5),
     "hold": Hold,
     "hold, to the end": lambda: Hold(all=True),
-    "cost": lambda: Cost({"m": {"input": "1", "output": "4"}}),
+    "cost": lambda: Cost({"m": {"input": "1", "output": "4"}}, unknown="note"),
     "audit": audit,
     "audit, with its names hidden": lambda: audit(identities="digest"),
+    "debug": lambda: Debug(sink=ignore),
     "log": lambda: Log(sink=ignore),
+    "spend": lambda: Spend(store=MemorySpend()),
     "pii": PII,
     "pii, answers too": lambda: PII(direction="both", strategies={"email": "redact"}),
     "pii, answers whole": lambda: PII(direction="both", strategies={"us_ssn": "block"}),

@@ -130,7 +130,8 @@ async def test_a_price_of_the_programs_own_holds_for_the_dated_name_too() -> Non
 
 async def test_the_service_tier_changes_the_price() -> None:
     """As the price list states; a tier without a price is noted, and its cost unknown."""
-    layer = Cost({"m": Price.of(input="2", services={"flex": "1/2"})})
+    prices = {"m": Price.of(input="2", services={"flex": "1/2"})}
+    layer = Cost(prices, unknown="note")
     answer = ChatResponse.of("x", usage=Usage(uncached_input=1_000_000))
     for tier, cost in [("flex", Money.of("1")), ("default", Money.of("2")), ("gold", None)]:
         response = await ask(
@@ -155,9 +156,9 @@ async def test_a_cost_that_the_transport_states_is_kept() -> None:
 # --- unknown prices ---------------------------------------------------------------------------
 
 
-async def test_a_model_without_a_price_is_sent_and_noted() -> None:
-    """The default: a local model works; its cost is unknown, never 0."""
-    response = await ask(pipeline([Cost()], Scripted([ANSWER])))
+async def test_a_model_without_a_price_is_sent_where_that_is_asked_for() -> None:
+    """A local model works; its cost is unknown, never 0, and the trace says why."""
+    response = await ask(pipeline([Cost(unknown="note")], Scripted([ANSWER])))
     assert response.cost is None
     (note,) = response.trace.notes
     assert note.name == "cost.unpriced"
@@ -176,11 +177,11 @@ async def test_a_part_without_a_price_is_noted() -> None:
     "request_",
     [ChatRequest.of("x", model="other"), ChatRequest.of("x"), ASK.evolve(service_tier="g")],
 )
-async def test_refuse_sends_nothing_without_a_price(request_: ChatRequest) -> None:
+async def test_nothing_is_sent_without_a_price(request_: ChatRequest) -> None:
     """An unknown model, no model at all, and an unknown tier are refused before sending."""
     transport = Scripted([ANSWER])
     with pytest.raises(RefusedError) as caught:
-        await ask(pipeline([Retry(), Cost(PRICES, unknown="refuse")], transport), request=request_)
+        await ask(pipeline([Retry(), Cost(PRICES)], transport), request=request_)
     assert transport.requests == []
     assert caught.value.code == "unpriced"
     assert caught.value.outcome is Outcome.NOT_SENT

@@ -32,10 +32,10 @@ from lamella import (
     Shown,
     Usage,
 )
+from lamella._writers import Writer
 from lamella.testing import Scripted, each_step, virtual_ports
 from lamella_middlewares.cost import Cost
 from lamella_middlewares.log import Log
-from lamella_middlewares.log._writer import Writer
 from lamella_middlewares.retry import Retry
 
 pytestmark = pytest.mark.anyio
@@ -466,7 +466,7 @@ def test_records_survive_the_end_of_the_process_and_a_fork() -> None:
 
 def test_the_thread_ends_when_there_is_nothing_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """And another begins with the next record."""
-    monkeypatch.setattr("lamella_middlewares.log._writer.IDLE_SECONDS", 0.001)
+    monkeypatch.setattr("lamella._writers.IDLE_SECONDS", 0.001)
     records: list[Any] = []
     writer = Writer(records.append, 10)
     for number in range(3):

@@ -14,9 +14,9 @@ import anyio
 import pytest
 
 from lamella import ChatRequest, Context, Pipeline, ProviderError, Request, Secret
+from lamella._writers import Writer, flush_all
 from lamella.testing import Scripted, virtual_ports
 from lamella_middlewares.log import Log
-from lamella_middlewares.log._writer import Writer, flush_all
 
 pytestmark = pytest.mark.anyio
 

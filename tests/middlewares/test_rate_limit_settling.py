@@ -81,6 +81,10 @@ class Books:
         level: int = await self.inner.level(dimension)
         return level
 
+    async def now(self) -> float:
+        now: float = await self.inner.now()
+        return now
+
     async def aclose(self) -> None:
         await self.inner.aclose()
 

@@ -464,7 +464,7 @@ async def test_what_an_exact_cache_refreshes_is_asked_anew() -> None:
     [
         lambda layer: [layer, Cache()],
         lambda layer: [layer, PII()],
-        lambda layer: [Cost({}), layer],
+        lambda layer: [Cost(unknown="note"), layer],
     ],
     ids=["cache", "pii", "cost"],
 )

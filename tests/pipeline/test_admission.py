@@ -88,6 +88,10 @@ class Remote:
         level: int = await self._reply("level", lambda: self.inner.level(dimension))
         return level
 
+    async def now(self) -> float:
+        now: float = await self._reply("now", self.inner.now)
+        return now
+
     async def aclose(self) -> None:
         await self.inner.aclose()
 

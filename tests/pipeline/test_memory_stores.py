@@ -16,11 +16,9 @@ import anyio.lowlevel
 import attrs
 import pytest
 
-from lamella._errors import MisuseError
 from lamella._local_state import LocalObjects
 from lamella._memory_blobs import ENTRY_OVERHEAD, TAG_OVERHEAD, MemoryBlobs
 from lamella._memory_leases import MemoryLeases
-from lamella._memory_records import MemoryRecords
 from lamella._memory_stores import memory_stores, process_stores
 from lamella._stores import Dimension, Stores
 
@@ -151,6 +149,22 @@ class TestLeases:
             clock.advance(0.2)
         assert len(leases._buckets) <= 10
 
+    async def test_totals_that_are_over_make_room(self, clock: ManualClock) -> None:
+        """What is kept for a day is forgotten after it, so that each day may have its budgets."""
+        leases = leases_of(clock, max_buckets=10)
+        lasting = Dimension(("lasting",), 1, 10)
+        await leases.reserve("lasting", [lasting], ttl=60)
+        await leases.settle("lasting", [1])
+        for day in range(30):
+            for user in range(4):
+                name = f"{day}-{user}"
+                spent = Dimension((name,), 1, 10, keep=86_400.0)
+                assert (await leases.reserve(name, [spent], ttl=60)).granted
+                await leases.settle(name, [1])
+            clock.advance(86_400.0)
+        assert len(leases._totals) <= 10
+        assert await leases.level(lasting) == 9
+
     async def test_limits_in_use_are_not_forgotten(
         self, clock: ManualClock, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -253,49 +267,6 @@ class TestLeases:
             attrs.evolve(Dimension(("x",), 1, 10), **values)
 
 
-class TestRecords:
-    async def test_the_oldest_are_dropped_and_counted(self) -> None:
-        """A full stream drops its oldest records; numbers go on, so a reader sees the gap."""
-        records = MemoryRecords(max_records=3)
-        for number in range(1, 6):
-            await records.append("s", [(str(number), {"n": number})])
-        assert [number async for number, _ in records.read("s")] == [3, 4, 5]
-        assert (records.dropped("s"), records.dropped("other")) == (2, 0)
-        assert await records.append("s", [("5", {})]) == 0
-        assert await records.append("s", [("1", {})]) == 1
-
-    async def test_a_slow_reader_goes_on_behind_the_gap(self) -> None:
-        """What is dropped under a reader is skipped, and the rest is read."""
-        records = MemoryRecords(max_records=2)
-        await records.append("s", [("a", {}), ("b", {})])
-        reader = records.read("s")
-        assert (await anext(reader))[0] == 1
-        await records.append("s", [("c", {}), ("d", {})])
-        assert [number async for number, _ in reader] == [3, 4]
-
-    async def test_streams_are_bounded(self) -> None:
-        """One stream too many is refused with what to do; those there go on."""
-        records = MemoryRecords(max_records=2, max_streams=1)
-        await records.append("a", [("1", {})])
-        with pytest.raises(MisuseError, match="Use fewer streams"):
-            await records.append("b", [("1", {})])
-        assert await records.append("a", [("2", {})]) == 1
-
-    async def test_an_error_shows_no_content(self) -> None:
-        """What cannot be kept is named by its type: a record may hold what is personal."""
-        records = MemoryRecords(max_records=2)
-        with pytest.raises(TypeError, match="a value of type bytes") as caught:
-            await records.append("s", [("1", {"name": b"Jo"})])
-        assert "Jo" not in str(caught.value)
-        with pytest.raises(TypeError, match="a key of type int"):
-            await records.append("s", [("1", {"deep": [{1: 2}]})])
-
-    def test_bounds_must_make_sense(self) -> None:
-        """A stream that keeps nothing is a mistake."""
-        with pytest.raises(ValueError, match="at least 1"):
-            MemoryRecords(max_records=0)
-
-
 class TestLocalObjects:
     def test_an_object_is_made_once(self) -> None:
         """All who ask for a key get the object that the first asking made."""
@@ -312,6 +283,16 @@ class TestLocalObjects:
         local.get(("c",), list[int])
         assert local.get(("a",), list[int]) is a
         assert local.get(("b",), list[int]) is not b
+
+    def test_objects_are_found_by_how_their_keys_begin(self) -> None:
+        """Who looks at them makes none, and uses none: the least recently used stays so."""
+        local = LocalObjects(max_objects=2)
+        first = local.get(("a", "b"), list[int])
+        local.get(("b", "a"), list[int])
+        assert local.under(("a",)) == {("a", "b"): first}
+        assert local.under(("c",)) == {}
+        local.get(("c",), list[int])
+        assert local.under(("a",)) == {}
 
     def test_making_may_ask_for_others(self) -> None:
         """An object may be made of others from the same place: no lock is held meanwhile."""
@@ -405,23 +386,19 @@ class TestThreads:
         level = 40 - len(used)
         assert (await_now(leases.level(rate)), await_now(leases.level(slots))) == (level, 10)
 
-    def test_blobs_and_records_stay_whole(self, clock: ManualClock, anyio_backend: str) -> None:
-        """Sizes, tags, ids and numbers agree after threads have worked on the same keys."""
+    def test_blobs_stay_whole(self, clock: ManualClock, anyio_backend: str) -> None:
+        """Sizes and tags agree after threads have worked on the same keys."""
         blobs = blobs_of(clock, entries=20, size=100 + TAG_OVERHEAD)
-        records = MemoryRecords(max_records=1000)
 
         async def work(number: int) -> None:
             for each in range(60):
                 await blobs.put(f"{each % 30}", bytes(each), tags=frozenset({str(each % 3)}))
                 await blobs.get(f"{(each + number) % 30}")
-                await records.append("s", [(f"{each}", {"by": number})])
             await blobs.purge(tag="1")
 
         in_threads(6, lambda number: anyio.run(work, number, backend=anyio_backend))
         await_now(blobs.purge())
         assert (blobs.size, blobs._tagged) == (0, {})
-        kept = records._streams["s"]
-        assert (kept.last, sorted(kept.numbers, key=int)) == (60, [str(n) for n in range(60)])
 
     def test_all_threads_share_one_object(self) -> None:
         """Threads that make an object at the same time all get the same one."""
@@ -469,18 +446,18 @@ class TestStores:
                 closed.append("blobs")
                 raise OSError("unreachable")
 
-        class Recording(MemoryRecords):
+        class Recording(MemoryLeases):
             async def aclose(self) -> None:
-                closed.append("records")
+                closed.append("leases")
 
         stores = attrs.evolve(
             memory_stores(),
             blobs=Failing(monotonic=clock, max_bytes=1000, max_entry_bytes=1000),
-            records=Recording(max_records=1),
+            leases=Recording(monotonic=clock, max_buckets=1),
         )
         with pytest.raises(OSError, match="unreachable"):
             await stores.aclose()
-        assert sorted(closed) == ["blobs", "records"]
+        assert sorted(closed) == ["blobs", "leases"]
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
     def test_a_forked_child_finds_the_stores_open(self, tmp_path: Path) -> None:
@@ -516,7 +493,6 @@ def now(coroutine):
 def busy(number):
     while not stop:
         now(stores.blobs.put(f"{number}", b"x" * 100, tags=frozenset({"t"})))
-        now(stores.records.append("s", [(os.urandom(4).hex(), {"n": number})]))
 
 threads = [threading.Thread(target=busy, args=(n,)) for n in range(3)]
 for thread in threads:
@@ -527,7 +503,6 @@ for _ in range(60):
     if child == 0:
         signal.alarm(10)
         now(stores.blobs.put("child", b"x"))
-        now(stores.records.append("s", [("child", {})]))
         process_stores()
         os._exit(0)
     children += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -277,7 +277,7 @@ async def test_stores_that_two_pipelines_share_close_with_the_last() -> None:
             closed.append("closed")
 
     memory = memory_stores()
-    ports = Ports(stores=Counted(memory.blobs, memory.leases, memory.records, memory.local))
+    ports = Ports(stores=Counted(memory.blobs, memory.leases, memory.local))
     one, other = Pipeline([], echo, ports=ports), Pipeline([], echo, ports=ports)
 
     await one.aclose()

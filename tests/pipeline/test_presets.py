@@ -437,6 +437,7 @@ def test_a_preset_that_only_extends_itself_says_so() -> None:
     ("name", "expected"),
     [
         ("development", ["log", "deadline", "retry", "timeout", "cost"]),
+        ("debug", ["debug", "log", "deadline", "retry", "timeout", "cost"]),
         (
             "production",
             [
@@ -482,6 +483,7 @@ def test_the_page_says_of_each_built_in_preset_what_it_is() -> None:
     told = tomllib.loads(page.partition("```toml\n")[2].partition("```")[0])["presets"]
     assert told == {
         "cost": _presets.COST,
+        "debug": _presets.DEBUG,
         "development": _presets.DEVELOPMENT,
         "production": _presets.PRODUCTION,
         "test": _presets.TEST,

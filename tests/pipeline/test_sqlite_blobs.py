@@ -221,8 +221,8 @@ class TestRoom:
         for start in range(0, total, 20):
             keys = [f"key {number}" for number in range(start, min(start + 20, total))]
             await store.put_many(dict.fromkeys(keys, b"x" * size), tags=frozenset({"tag"}))
-            pages = store._file._entries
-            assert pages is not None
+            pages = store._file._contents
+            assert isinstance(pages, Entries)
             assert pages.used_bytes() <= most + 4096 * 4
             assert (await store.get_many(keys[-3:])).keys() == set(keys[-3:])
         held = len((await store.entries()).entries)
@@ -242,8 +242,9 @@ class TestRoom:
             for number in range(30):
                 group.start_soon(store.put, f"large {number}", b"x" * 100_000)
                 group.start_soon(store.get, "small 5999")
-        assert store._file._entries is not None
-        assert store._file._entries.used_bytes() <= most + most // 4
+        pages = store._file._contents
+        assert isinstance(pages, Entries)
+        assert pages.used_bytes() <= most + most // 4
         await store.aclose()
         assert (tmp_path / "a.db").stat().st_size <= most + most // 4
 

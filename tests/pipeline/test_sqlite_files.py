@@ -17,6 +17,7 @@ import pytest
 from lamella import StoreUnavailableError
 from lamella._outcomes import Outcome
 from lamella._sqlite_blobs import SQLiteBlobs, sqlite_blobs
+from lamella._sqlite_entries import FORM
 from lamella._sqlite_schema import open_file
 
 pytestmark = pytest.mark.anyio
@@ -34,8 +35,8 @@ async def filled(path: Path, count: int = 400) -> None:
 def executed(store: SQLiteBlobs, statement: str) -> list[Any]:
     """What the store's own connection says, while its thread leaves it alone."""
     with store._file.lock:
-        assert store._file._entries is not None
-        return store._file._entries.connection.execute(statement).fetchall()
+        assert store._file._contents is not None
+        return store._file._contents.connection.execute(statement).fetchall()
 
 
 def assert_whole(path: Path) -> None:
@@ -256,7 +257,7 @@ def test_an_empty_file_that_several_begin_together(tmp_path: Path) -> None:
 
         def begin(path: Path, together: threading.Barrier, number: int) -> None:
             together.wait()
-            connection = open_file(path)
+            connection = open_file(path, FORM)
             connection.execute("INSERT INTO tags VALUES (?, 1)", (bytes([number]),))
             connection.close()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,13 +11,12 @@ import pytest
 
 from lamella._errors import MisuseError
 from lamella._memory_blobs import MemoryBlobs
+from lamella._memory_buckets import Bucket
 from lamella._memory_leases import MemoryLeases
-from lamella._memory_records import MemoryRecords
 from lamella._memory_stores import memory_stores
 from lamella._stores import Blob, BlobInfo, BlobPage, Dimension, Lease, LeaseStore
 from lamella.testing._blob_conformance import check_blob_store
 from lamella.testing._lease_conformance import check_lease_store
-from lamella.testing._record_conformance import check_record_store
 
 pytestmark = pytest.mark.anyio
 
@@ -35,11 +33,20 @@ class ManualClock:
     def advance(self, seconds: float) -> None:
         self.seconds += seconds
 
+    def wall(self) -> float:
+        """The wall clock, which goes with it."""
+        return 1_700_000_000.0 + self.seconds
+
 
 @pytest.fixture
 def clock() -> ManualClock:
     """A clock that stands still until it is moved."""
     return ManualClock()
+
+
+def memory_leases(clock: ManualClock) -> LeaseStore:
+    """The leases in memory, on this clock."""
+    return memory_stores(monotonic=clock, wall=clock.wall).leases
 
 
 class TestConformance:
@@ -49,18 +56,14 @@ class TestConformance:
 
     async def test_memory_leases_conform(self, clock: ManualClock) -> None:
         """The leases keep every rule of the port."""
-        await check_lease_store(lambda: memory_stores(monotonic=clock).leases, clock.advance)
-
-    async def test_memory_records_conform(self) -> None:
-        """The records keep every rule of the port."""
-        await check_record_store(lambda: memory_stores().records)
+        await check_lease_store(lambda: memory_leases(clock), clock.advance)
 
     async def test_make_and_advance_may_be_asynchronous(self, clock: ManualClock) -> None:
         """A store may take a round trip to be made, and its clock one to be moved."""
 
         async def make() -> LeaseStore:
             await anyio.lowlevel.checkpoint()
-            return memory_stores(monotonic=clock).leases
+            return memory_leases(clock)
 
         async def advance(seconds: float) -> None:
             await anyio.lowlevel.checkpoint()
@@ -100,12 +103,15 @@ class GivesBackTwice(MemoryLeases):
         held = self._held.get(lease_id)
         for dimension in held.dimensions if held else ():
             await self.level(dimension)
-        before = [part[0]._shares for part in held.parts] if held else []
-        buckets = [part[0] for part in held.parts] if held else []
+        taken = zip(held.parts, held.dimensions, strict=True) if held else ()
+        rates = [
+            (part[0], part[0]._shares + dimension.amount * part[0]._unit)
+            for part, dimension in taken
+            if isinstance(part[0], Bucket)
+        ]
         known = await super().refund(lease_id)
-        for index, bucket in enumerate(buckets):
-            amount = held.dimensions[index].amount if held else 0
-            bucket._shares = min(bucket._full, before[index] + amount * bucket._unit)
+        for bucket, shares in rates:
+            bucket._shares = min(bucket._full, shares)
         return known
 
 
@@ -124,6 +130,39 @@ class NeverExpires(MemoryLeases):
 
     async def reserve(self, lease_id: str, dimensions: Sequence[Dimension], *, ttl: float) -> Lease:
         return await super().reserve(lease_id, dimensions, ttl=ttl if not ttl > 0 else ttl * 1e9)
+
+
+class SplitsTotals(MemoryLeases):
+    """Takes a total of another capacity for another total."""
+
+    def _take_total(self, dimension: Dimension, now: int) -> Any:
+        return super()._take_total(self._split(dimension), now)
+
+    def _level(self, dimension: Dimension, now: int) -> int:
+        return super()._level(dimension if dimension.per else self._split(dimension), now)
+
+    @staticmethod
+    def _split(dimension: Dimension) -> Dimension:
+        return attrs.evolve(dimension, key=(*dimension.key, str(dimension.capacity)))
+
+
+class KeepsTotals(MemoryLeases):
+    """Never forgets what is out of a total."""
+
+    async def reserve(self, lease_id: str, dimensions: Sequence[Dimension], *, ttl: float) -> Lease:
+        kept = [attrs.evolve(each, keep=None) for each in dimensions]
+        return await super().reserve(lease_id, kept, ttl=ttl)
+
+
+class KeepsWhatIsLookedAt(MemoryLeases):
+    """Takes a look for a use."""
+
+    async def level(self, dimension: Dimension) -> int:
+        if dimension.keep is not None:
+            name = f"look {len(self._ended)}"
+            await self.reserve(name, [dimension], ttl=1.0)
+            await self.refund(name)
+        return await super().level(dimension)
 
 
 class PurgesAnywhere(MemoryBlobs):
@@ -246,14 +285,6 @@ class ListsTheDead(MemoryBlobs):
             self._monotonic = now
 
 
-class AppendsTwice(MemoryRecords):
-    """Does not know its ids."""
-
-    async def append(self, stream: str, records: Sequence[tuple[str, Mapping[str, Any]]]) -> int:
-        fresh = [(os.urandom(8).hex(), record) for _, record in records]
-        return await super().append(stream, fresh)
-
-
 class TestConformanceFinds:
     @pytest.mark.parametrize(
         ("broken", "rule"),
@@ -262,6 +293,9 @@ class TestConformanceFinds:
             (ReservesAnew, "A repeated reserve takes nothing more"),
             (GivesBackTwice, "What has flowed back already is not given back again"),
             (ForgetsDebt, "takes what was used beyond the lease"),
+            (SplitsTotals, "What does not flow back is one thing"),
+            (KeepsTotals, "A total is whole again when nobody has used it"),
+            (KeepsWhatIsLookedAt, "A total is whole again when nobody has used it"),
             (NeverExpires, "A lease that is not settled in time counts as refunded"),
         ],
     )
@@ -270,7 +304,9 @@ class TestConformanceFinds:
     ) -> None:
         """A lease store that breaks a rule is told which."""
         with pytest.raises(AssertionError, match=rule):
-            await check_lease_store(lambda: broken(monotonic=clock, max_buckets=100), clock.advance)
+            await check_lease_store(
+                lambda: broken(monotonic=clock, max_buckets=100, wall=clock.wall), clock.advance
+            )
 
     @pytest.mark.parametrize(
         ("broken", "rule"),
@@ -299,13 +335,13 @@ class TestConformanceFinds:
         with pytest.raises(AssertionError, match=rule):
             await check_blob_store(make, clock.advance)
 
-    async def test_broken_records(self) -> None:
-        """A record store that breaks a rule is told which."""
-        with pytest.raises(AssertionError, match="An id that is there already is skipped"):
-            await check_record_store(lambda: AppendsTwice(max_records=100))
-
     async def test_an_error_says_the_rule(self, clock: ManualClock) -> None:
         """What a store raises of itself passes through, with the rule noted on it."""
+
+        class Refuses(MemoryLeases):
+            async def refund(self, lease_id: str) -> bool:
+                raise MisuseError("never")
+
         with pytest.raises(MisuseError) as caught:
-            await check_record_store(lambda: MemoryRecords(max_records=100, max_streams=1))
-        assert "Streams are independent" in caught.value.__notes__[0]
+            await check_lease_store(lambda: Refuses(monotonic=clock, max_buckets=9), clock.advance)
+        assert caught.value.__notes__

@@ -42,7 +42,9 @@ class Remote:
 
     def __init__(self, monotonic: Callable[[], float] | None = None) -> None:
         self.monotonic = monotonic or virtual_ports().monotonic
-        self.memory = MemoryLeases(monotonic=self.monotonic, max_buckets=100)
+        self.memory = MemoryLeases(
+            monotonic=self.monotonic, wall=virtual_ports().wall, max_buckets=100
+        )
         self.state = "well"
         self.asked = 0
         self.closed = False
@@ -61,6 +63,9 @@ class Remote:
 
     async def level(self, dimension: Dimension) -> int:
         return await self._do(lambda: self.memory.level(dimension))
+
+    async def now(self) -> float:
+        return await self._do(self.memory.now)
 
     async def aclose(self) -> None:
         self.closed = True
@@ -130,9 +135,40 @@ async def test_while_the_store_answers_it_is_the_store() -> None:
     """A guard adds nothing: every rule of the port holds through it."""
 
     def make() -> LeaseStore:
-        return guarded(Remote(), processes=7)
+        return guarded(Remote(), processes=7, wall=virtual_ports().wall)
 
     await check_lease_store(make, anyio.sleep)
+
+
+class TestNow:
+    async def test_a_guard_knows_how_far_its_store_is_ahead(self, remote: Remote) -> None:
+        """Its clock is the store's, asked every ten seconds, and goes on while the store is out."""
+        wall = virtual_ports().wall
+        remote.memory._wall = lambda: wall() + 100.0
+        store = guarded(remote, wall=wall)
+        for _ in range(3):
+            assert await store.now() == pytest.approx(wall() + 100.0)
+        assert remote.asked == 1
+        remote.memory._wall = lambda: wall() + 200.0
+        await anyio.sleep(10.0)
+        assert await store.now() == pytest.approx(wall() + 200.0)
+        assert remote.asked == 2
+        remote.state = "gone"
+        await anyio.sleep(10.0)
+        assert await store.now() == pytest.approx(wall() + 200.0)
+        assert remote.asked == 3
+
+    async def test_a_clock_that_was_set_is_no_measure(self, remote: Remote) -> None:
+        """Who is set to another hour asks its store again; without one it has only its own."""
+        wall, step = virtual_ports().wall, 0.0
+        store = guarded(remote, wall=lambda: wall() + step)
+        assert await store.now() == pytest.approx(wall())
+        step = 3600.0
+        assert await store.now() == pytest.approx(wall())
+        assert remote.asked == 2
+        alone = guarded(Remote(), wall=lambda: wall() + step)
+        alone.store.state = "gone"  # type: ignore[attr-defined]
+        assert await alone.now() == pytest.approx(wall() + 3600.0)
 
 
 class TestLocal:
@@ -478,7 +514,7 @@ class TestPipelines:
     @pytest.mark.parametrize(
         ("given", "words"),
         [
-            ({"lease": "redis"}, "stores.lease: is no store. There are blobs, leases, records"),
+            ({"lease": "redis"}, "stores.lease: is no store. There are blobs, leases."),
             ({"leases": 5}, "stores.leases: got 5, expected a name"),
             ({"leases": "nowhere"}, "There is no store 'nowhere'"),
             ({"blobs": "sqlit"}, "Did you mean 'sqlite'? Known are memory,"),

@@ -82,7 +82,7 @@ def replay(dimension: Dimension, history: Iterable[Taken], until: Fraction) -> F
 
 def gaps_add_up(bucket: Bucket) -> bool:
     """Whether the gaps that a rate's bucket knows of are what it lacks."""
-    return not bucket._per or bucket.missing == bucket._full - bucket._shares
+    return bucket.missing == bucket._full - bucket._shares
 
 
 LIMITS = (
@@ -91,6 +91,9 @@ LIMITS = (
     Dimension(("slots",), 0, 4, held=True),
     Dimension(("money",), 0, 1000),
     Dimension(("images",), 0, 3, per=0.25, held=True),
+    Dimension(("money",), 0, 600),
+    Dimension(("day",), 0, 20, keep=0.5),
+    Dimension(("day",), 0, 30, keep=0.25),
 )
 
 
@@ -132,6 +135,7 @@ class LeaseMachine(RuleBasedStateMachine):
         self.seconds = 64.0
         self.store = MemoryLeases(monotonic=lambda: self.seconds, max_buckets=100)
         self.histories: dict[tuple[str, ...], list[Taken]] = {each.key: [] for each in LIMITS}
+        self.kept_until: dict[tuple[str, ...], Fraction] = {}
         self.out: dict[str, Out] = {}
         self.holds: dict[str, Hold] = {}
         self.ended: dict[str, tuple[bool, Out]] = {}
@@ -143,6 +147,10 @@ class LeaseMachine(RuleBasedStateMachine):
         return Fraction(self.seconds) - 64
 
     def level(self, dimension: Dimension) -> Fraction:
+        key = dimension.key
+        is_out = any(key == each.key for out in self.out.values() for each in out.dimensions)
+        if not is_out and self.time >= self.kept_until.get(key, math.inf):
+            self.histories[key].clear()
         return replay(dimension, self.histories[dimension.key], self.time)
 
     @initialize(target=ids)
@@ -171,12 +179,19 @@ class LeaseMachine(RuleBasedStateMachine):
             needs[each.key] = needs.get(each.key, 0) + each.amount
             fits = fits and (not each.amount or needs[each.key] <= self.level(each))
         assert lease.granted == fits
+        self.used(dimensions)
         if fits:
             self.grant(lease_id, dimensions, lease, self.time + Fraction(ttl * TICK))
         else:
-            self.check_refusal(dimensions, needs, lease)
+            self.check_refusal(dimensions, lease)
         assert lease.remaining == tuple(math.floor(self.level(each)) for each in dimensions)
         return lease_id
+
+    def used(self, dimensions: tuple[Dimension, ...]) -> None:
+        """What does not flow back is known for so long from now on."""
+        for each in dimensions:
+            if each.keep is not None:
+                self.kept_until[each.key] = self.time + Fraction(each.keep)
 
     def grant(
         self, lease_id: str, dimensions: tuple[Dimension, ...], lease: Lease, expires: Fraction
@@ -188,14 +203,14 @@ class LeaseMachine(RuleBasedStateMachine):
         self.totals["reserved"] += sum(amounts)
         self.out[lease_id] = Out(dimensions, amounts, entries, expires, lease)
 
-    def check_refusal(
-        self, dimensions: tuple[Dimension, ...], needs: dict[tuple[str, ...], int], lease: Lease
-    ) -> None:
+    def check_refusal(self, dimensions: tuple[Dimension, ...], lease: Lease) -> None:
         assert lease.refused in dimensions
         waits: list[Fraction] = []
-        for each in {each.key: each for each in dimensions}.values():
+        needs: dict[tuple[str, ...], int] = {}
+        for each in dimensions:
+            needs[each.key] = needs.get(each.key, 0) + each.amount
             lacking = needs[each.key] - self.level(each)
-            if lacking > 0 and needs[each.key]:
+            if lacking > 0 and each.amount:
                 if not each.per or needs[each.key] > each.capacity:
                     assert lease.retry_after is None
                     return
@@ -209,16 +224,16 @@ class LeaseMachine(RuleBasedStateMachine):
         """Without an id and without a time to live it is the same reservation."""
         dimensions = tuple(wanted)
         found = self.store.hold(dimensions, LOOP)
-        needs = {each.key: each.amount for each in dimensions}
         fits = all(not each.amount or each.amount <= self.level(each) for each in dimensions)
         assert isinstance(found, Hold) == fits
+        self.used(dimensions)
         if isinstance(found, Hold):
             self.count += 1
             name = f"hold {self.count}"
             self.grant(name, dimensions, Lease(granted=True), Fraction(10**9))
             self.holds[name] = found
         else:
-            self.check_refusal(dimensions, needs, found)
+            self.check_refusal(dimensions, found)
         assert found.remaining == tuple(math.floor(self.level(each)) for each in dimensions)
 
     @rule(
@@ -232,6 +247,7 @@ class LeaseMachine(RuleBasedStateMachine):
             return
         name = list(self.holds)[which % len(self.holds)]
         hold, out = self.holds.pop(name), self.out.pop(name)
+        self.used(out.dimensions)
         if how == "drop":
             self.store.drop(hold)
         if how in {"drop", "refund"}:
@@ -266,6 +282,7 @@ class LeaseMachine(RuleBasedStateMachine):
             return
         used = [int(each * share) for each, share in zip(out.amounts, shares, strict=False)]
         assert now(self.store.settle(lease_id, used))
+        self.used(out.dimensions)
         self.settled(out, used)
         self.ended[lease_id] = (True, out)
 
@@ -287,6 +304,7 @@ class LeaseMachine(RuleBasedStateMachine):
             assert now(self.store.refund(lease_id)) == known
             return
         assert now(self.store.refund(lease_id))
+        self.used(out.dimensions)
         self.totals["refunded"] += sum(out.amounts)
         for taken in out.entries:
             taken.amount = 0
@@ -329,7 +347,8 @@ class LeaseMachine(RuleBasedStateMachine):
                 total = 0
                 for taken in leases[first:]:
                     total += taken.amount
-                    assert total <= dimension.capacity + rate * (taken.at - leases[first].at)
+                    most = max(each.capacity for each in LIMITS if each.key == dimension.key)
+                    assert total <= most + rate * (taken.at - leases[first].at)
 
 
 LeaseMachine.TestCase.settings = settings(

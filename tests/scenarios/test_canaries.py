@@ -133,7 +133,7 @@ class World:
                 Concurrency(10),
                 CircuitBreaker(),
                 Timeout(connect=2, first_event=5, idle=5),
-                Cost(),
+                Cost(unknown="note"),
                 self.spy,
             ],
             OpenAI("unused", base_url=url, options=OpenAIOptions(name="first")),
@@ -177,7 +177,7 @@ class World:
             found += [repr(self.trace.content)]
         for key, entry in stores.blobs._entries.items():
             found += [key, repr(sorted(entry.tags)), repr(entry.data)]
-        found += [repr(vars(stores.leases)), repr(vars(stores.records)), repr(vars(stores.local))]
+        found += [repr(vars(stores.leases)), repr(vars(stores.local))]
         found += [repr(file.read_bytes()) for file in self.directory.rglob("*") if file.is_file()]
         return "\n".join(found)
 

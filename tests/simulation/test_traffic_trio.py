@@ -1,11 +1,11 @@
-"""Fifty thousand calls through `production` on trio: whatever happens, all laws hold."""
+"""Forty thousand calls through `production` on trio: whatever happens, all laws hold."""
 
 from __future__ import annotations
 
 import pytest
 from simulated_traffic import FAULTS, must_hold, traffic
 
-CALLS = 6_250
+CALLS = 5_000
 
 
 @pytest.mark.parametrize("mode", ["run", "stream"])

@@ -40,7 +40,7 @@ def stack(
 ) -> tuple[Pipeline, Scripted]:  # fmt: skip
     """A pipeline with the layer, and prices, around a script that begins again at its end."""
     transport = Scripted(script or [ANSWER], repeat=True, **more)
-    layers = [cache or Cache(), Cost(PRICES)] if layers is None else layers
+    layers = [cache or Cache(), Cost(PRICES, unknown="note")] if layers is None else layers
     return Pipeline(layers, transport, ports=ports or virtual_ports()), transport
 
 

@@ -102,9 +102,9 @@ class World:
         self.embedder = Angles(degrees)
         self.transport = Scripted(script or [ANSWER], repeat=True, delay=delay)
         self.options = {"threshold": 0.9, "tenant": "shared", **options}
-        self.embedding = Pipeline([Cost(PRICES)], self.embedder, name="angles")
+        self.embedding = Pipeline([Cost(PRICES, unknown="note")], self.embedder, name="angles")
         self.layer = SemanticCache(self.embedding, **self.options)
-        layers = [*outer, self.layer, *inner, Cost(PRICES)]
+        layers = [*outer, self.layer, *inner, Cost(PRICES, unknown="note")]
         self.pipeline = Pipeline(layers, self.transport, ports=ports or virtual_ports())
 
     async def ask(self, text: Any = RESET, **fields: Any) -> Any:

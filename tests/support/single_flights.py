@@ -32,7 +32,7 @@ PRICE = Money(4_000_000_000)
 def stack(*script: Any, layers: Any = None, **more: Any) -> tuple[Pipeline, Scripted]:
     """A pipeline with the layer, and prices, around a script."""
     transport = Scripted(script, repeat=True, **more)
-    layers = [SingleFlight(), Cost(PRICES)] if layers is None else layers
+    layers = [SingleFlight(), Cost(PRICES, unknown="note")] if layers is None else layers
     return Pipeline(layers, transport, ports=virtual_ports()), transport
 
 

@@ -74,7 +74,7 @@ def refresh(
     seconds: Any = lookup.layer.stale.refresh_timeout
     if not refreshes.begin(name, ports.monotonic(), seconds):
         return
-    detached = (request or lookup.request).detach("refresh")
+    detached = (request or lookup.request).detach("refresh", asked_by="cache")
     until = detached.context.clock.now() + seconds
     # What keeps answers further inside is to ask as well, and not to give the old one once more.
     said = {**detached.context.attributes, LAYER: "refresh"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import attrs
 
@@ -12,6 +12,7 @@ from lamella import (
     Handler,
     PartHealth,
     Ports,
+    Reading,
     Request,
     Response,
     ending,
@@ -38,6 +39,8 @@ from lamella_middlewares.circuit_breaker._judgement import Judge
 R = TypeVar("R", bound=Response)
 
 logger = logging.getLogger("lamella")
+
+_NUMBERS: Final = {"closed": 0, "half_open": 1, "open": 2, "isolated": 2}
 
 
 def _at_least_open_for(breaker: Any, option: attrs.Attribute[Any], value: Any) -> None:
@@ -200,6 +203,20 @@ class CircuitBreaker:
             if one.state != "closed"
         }
         return PartHealth(not unwell, unwell)
+
+    def readings(self, ports: Ports) -> list[Reading]:
+        """How each circuit is, as numbers: see `lamella.Reading`."""
+        return [
+            Reading(
+                "circuit_breaker",
+                "state",
+                _NUMBERS[one.state],
+                provider=one.provider,
+                model=one.model,
+                source=(id(ports.stores.local), self.key),
+            )
+            for one in self.states(ports)
+        ]
 
     def announce(self, change: CircuitChange) -> Exception | None:
         """Log a change, and tell `on_change`; what that raised, if it did."""

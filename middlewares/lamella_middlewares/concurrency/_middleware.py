@@ -12,6 +12,8 @@ from lamella import (
     ConfigurationError,
     Handler,
     Phase,
+    Ports,
+    Reading,
     Request,
     Response,
     Stores,
@@ -31,7 +33,7 @@ from lamella._options import (
     wait_or_none,
     whole,
 )
-from lamella._scopes import Scope, ScopeOf, scope_name, scope_of
+from lamella._scopes import Scope, ScopeOf, scope_name, scope_of, shown_scope
 from lamella._waiting_lines import waiting_lines
 from lamella_middlewares.concurrency._aimd import AIMD
 from lamella_middlewares.concurrency._fixed import Fixed, dimension_of
@@ -204,6 +206,26 @@ class Concurrency:
     def _gate(self) -> Gate:
         assert self.adaptive is not None  # noqa: S101 - the fixed limit has no gate
         return Gate(_ALGORITHMS[self.adaptive](self.limit, *self.bounds), self.max_waiting)
+
+    def readings(self, ports: Ports) -> list[Reading]:
+        """How full each limit is that calls have asked for: see `lamella.Reading`."""
+        local = ports.stores.local
+        found: list[Reading] = []
+        prefix = self._place if self.adaptive is None else self._prefix
+        for key, kept in local.under(prefix).items():
+            if isinstance(kept, Fixed):
+                limit, in_flight, waiting = kept.gauge(ports.stores)
+            elif isinstance(kept, Gate):
+                limit, in_flight, waiting = kept.limit, kept.in_flight, len(kept.line)
+            else:
+                continue
+            what = shown_scope(self.key, key[len(prefix) :])
+            numbers = {"available": max(0, limit - in_flight), "limit": limit, "waiting": waiting}
+            found += [
+                Reading(NAME, name, number, what, source=(id(local), key))
+                for name, number in numbers.items()
+            ]
+        return found
 
     async def gauge(self, *key: str, stores: Stores) -> Gauge:
         """How full the limit of one key is.

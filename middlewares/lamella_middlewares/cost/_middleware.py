@@ -1,53 +1,50 @@
-"""The layer: one meter for each attempt."""
+"""The layer: what it is told, and which price holds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from contextvars import copy_context
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
 
 from lamella import (
     CardBook,
-    ContentFilteredError,
-    Ending,
     Handler,
-    Head,
-    Money,
     OpenAttempt,
-    Outcome,
     Price,
-    ProviderError,
     RefusedError,
     Request,
     Response,
-    UnpricedError,
     Usage,
     ending,
-    input_usage,
     middleware,
-    output_usage,
 )
-from lamella._options import one_of, refused
+from lamella._layers import name_of
+from lamella._options import refused
+from lamella._price_lists import (
+    Names,
+    PriceList,
+    default_sources,
+    own_prices,
+    price_from,
+    sources_of,
+)
 from lamella._target_fitness import card_name_of, card_provider_of
-from lamella_middlewares.cost._price_list import PriceList, own_prices
+from lamella_middlewares.cost._meter import FREE, Meter
 
 R = TypeVar("R", bound=Response)
 
-NO_HEAD = Head()
 NOTHING: Mapping[str, Any] = MappingProxyType({})
+_NO_USAGE: Final = Usage()
+
+Prices: TypeAlias = "Mapping[str, Any] | str | os.PathLike[str]"
 
 _LOSES = (
     "what {} discards is paid for as well, and Cost outside it sees only the answer that is kept"
 )
-
-_FREE = frozenset({"token_count"})
-"""Operations that nobody bills, whatever the model costs otherwise."""
-
-_PROCESSED = frozenset({408, 504})
-"""Statuses with which a provider, or a proxy before it, gives up on work that it has begun."""
 
 
 def _name(cost: Any, option: attrs.Attribute[Any], value: object) -> None:
@@ -60,14 +57,37 @@ def _card_book(cost: Any, option: attrs.Attribute[Any], value: object) -> None:
         raise refused(cost, option, value, "a CardBook, or None for the library's own")
 
 
+def _policy(cost: Any, option: attrs.Attribute[Any], value: object) -> None:
+    if isinstance(value, str) and value in {"refuse", "note"}:
+        return
+    want = "'refuse', 'note', or a price such as {'input': '1', 'output': '4'}"
+    try:
+        # Reading decimals sets a context variable of the decimal module; not in the caller's.
+        copy_context().run(price_from, value)
+    except (TypeError, ValueError) as error:
+        raise refused(cost, option, value, f"{want} ({error})") from error
+
+
+def _assumed_of(cost: Any) -> Price | None:
+    if isinstance(cost.unknown, str):
+        return None
+    try:
+        return copy_context().run(price_from, cost.unknown)
+    except (TypeError, ValueError):  # the option's own check says what is wrong
+        return None
+
+
 def _list_of(cost: Any) -> PriceList:
-    # Reading decimals sets a context variable of the decimal module; not in the caller's context.
-    return PriceList(copy_context().run(own_prices, cost.prices), cost.book)
+    own = own_prices(cost.prices, "Cost(prices=...)")
+    if cost.sources is None:
+        return PriceList(own, default_sources(cost.book))
+    return PriceList(own, sources_of(cost.sources, cost.book))
 
 
 @middleware(
     phase="wire",
     rank=90,
+    provides=("prices",),
     effects=("short-circuits",),
     inside={
         "retry": _LOSES.format("Retry"),
@@ -88,21 +108,33 @@ class Cost:
 
     Args:
         prices: Prices of the program's own, by `"model"` or `"provider/model"`: a `Price`, or a
-            table such as `{"input": "0.50", "output": "1.50"}` in whole units per million tokens.
-            They win over the model cards.
-        unknown: What to do about a model without a price. `"note"` sends the request; its cost is
-            then None, never 0, and the trace has a note. `"refuse"` does not send it.
-        provider: Whose model cards hold, where the transport does not say it: `"openai"` for an
+            table such as `{"input": "0.50", "output": "1.50"}` in whole units per million tokens,
+            or a list of them with an `effective_from` each. Or the path of a TOML or JSON file with
+            such tables, read when the layer is made. They win over all sources.
+        unknown: What to do about a model without a price. `"refuse"` does not send the request.
+            `"note"` sends it; its cost is then None, never 0, and the trace has a note. A `Price`,
+            or a table as in `prices`, is what such a model is billed by, with a note each time.
+        provider: Whose models they are, where the transport does not say it: `"openai"` for an
             Azure deployment. None takes the name of the transport, and then its `card_provider`.
         book: The model cards. None takes those of the library and its plugins.
+        sources: Where else prices come from, in order: names that are registered (`"cards"`,
+            `"genai_prices"`, those of plugins) or `PriceSource` objects. None takes the cards, and
+            then `genai-prices` where it is installed (the extra `cost`).
+
+    Raises:
+        ConfigurationError: If a price is none, or a file cannot be read.
+        UnknownNameError: If nobody has registered one of the sources.
     """
 
-    prices: Mapping[str, Any] = attrs.field(default=NOTHING, repr=False)
-    unknown: Literal["note", "refuse"] = attrs.field(
-        default="note", validator=one_of("note", "refuse")
-    )
+    prices: Prices = attrs.field(default=NOTHING, repr=False)
+    unknown: Any = attrs.field(default="refuse", validator=_policy)
     provider: str | None = attrs.field(default=None, validator=_name)
     book: CardBook | None = attrs.field(default=None, validator=_card_book, repr=False)
+    sources: Sequence[Any] | None = attrs.field(default=None, repr=False)
+    assumed: Price | None = attrs.field(
+        init=False, repr=False, default=attrs.Factory(_assumed_of, takes_self=True)
+    )
+    """What a model without a price is billed by; None if that is not stated."""
     _list: PriceList = attrs.field(
         init=False, repr=False, default=attrs.Factory(_list_of, takes_self=True)
     )
@@ -111,40 +143,93 @@ class Cost:
         """Send the request on and meter the attempt.
 
         Raises:
-            RefusedError: With `unknown="refuse"`, if the model has no price; nothing is sent.
+            RefusedError: If the model, or the class of service, has no price, and `unknown` does
+                not say what to do then; nothing is sent.
         """
         attempt = request.context.attempt
         if attempt is None:
             request.context.note("cost", "cost.skipped", why="no attempt is under way here")
             return await call_next(request)
         # Before anything is sent: whatever is wrong with a card file must not cost an answer.
-        model = request.model or _default_model(attempt)
-        price = self.price(request, attempt.vendor, model)
-        if self.unknown == "refuse" and request.operation not in _FREE:
+        transport = attempt.transport
+        model = _model_of(request, transport)
+        names = self._names(transport, attempt.vendor, (model,))
+        price = await self._list.get(names, request.context)
+        if self.unknown == "refuse" and request.operation not in FREE:
             self._must_have(price, model, request, attempt)
-        meter = _Meter(self, request, call_next, price)
+        meter = Meter(self, request, call_next, attempt, model, price)
         return await ending(meter, request, meter.settle)
 
-    def price(self, request: Request[Any], provider: str, *models: str | None) -> Price | None:
-        """The price that holds now for a model of these names; None if there is none."""
-        known = [model for model in models if model is not None]
-        if not known:
-            return None
-        wall = request.context.ports.wall()
-        price = self._list.find(self.provider or provider, known, wall)
-        attempt = request.context.attempt
-        if price is not None or self.provider is not None or attempt is None:
-            return price
-        # It may go by a name of its own, and call models otherwise than the cards do.
-        transport = attempt.transport
-        named = [card_name_of(transport, model) for model in known]
-        return self._list.find(card_provider_of(transport), named, wall)
+    async def ready(self, request: Request[Any], /) -> None:
+        """See `Pricing`."""
+        if not self._list.read:
+            await self._list.get(self._names_of(request), request.context)
+
+    def price_of(self, request: Request[Any], /) -> Price | None:
+        """The price that holds now for the model a request is about to be sent to.
+
+        Layers outside ask, before there is an attempt; see `Pricing`.
+
+        Args:
+            request: As it is on its way to its target.
+
+        Returns:
+            That of `unknown` where that is a price; None if there is none, or nobody says what the
+            model is.
+
+        Raises:
+            ConfigurationError: If a card file of the user's cannot be read.
+        """
+        context = request.context
+        price = self._list.find(self._names_of(request), context.ports.wall(), context)
+        return self.assumed if price is None else price
+
+    def price_for(
+        self,
+        request: Request[Any],
+        transport: object,
+        vendor: str,
+        models: Sequence[str | None],
+    ) -> Price | None:
+        """The price that holds now for a model of these names, the best one first."""
+        names = self._names(transport, vendor, models)
+        return self._list.find(names, request.context.ports.wall(), request.context)
+
+    def _names_of(self, request: Request[Any]) -> Names:
+        target = request.target
+        transport: Any = None if target is None else target.transport
+        if transport is None:
+            transport = request.context.transport
+        while (inner := getattr(transport, "transport", None)) is not None:
+            transport = inner  # a pipeline's own
+        return self._names(transport, name_of(transport), (_model_of(request, transport),))
+
+    def _names(self, transport: object, vendor: str, models: Sequence[str | None]) -> Names:
+        """What a model may be called by who knows its price.
+
+        The transport may go by a name of its own, and call models otherwise than the cards do.
+        """
+        whose = self.provider or vendor
+        theirs = self.provider or (whose if transport is None else card_provider_of(transport))
+        names: list[tuple[str, str]] = []
+        for model in models:
+            if model is None:
+                continue
+            names.append((whose, model))
+            other = (theirs, model if transport is None else card_name_of(transport, model))
+            if other != names[-1]:
+                names.append(other)
+        return names
 
     def _must_have(
         self, price: Price | None, model: str | None, request: Request[Any], attempt: OpenAttempt
     ) -> None:
+        if price is None and model is None and request.own_model:
+            return  # the transport has a model for it, and the answer says which
         service: str | None = getattr(request, "service_tier", None)
-        if price is not None and not price.unpriced(Usage(), service=service):
+        if price is not None and (
+            service is None or not price.unpriced(_NO_USAGE, service=service)
+        ):
             return
         what = f"the model {model!r}" if price is None else f"the service {service!r}"
         raise RefusedError(
@@ -155,110 +240,12 @@ class Cost:
         )
 
 
-class _Meter:
-    """Watches one attempt. As a handler it passes on, and remembers the head of the answer."""
-
-    __slots__ = ("__name__", "_asked", "_call_next", "_cost", "_head", "_request")
-
-    def __init__(
-        self, cost: Cost, request: Request[Any], call_next: Handler, asked: Price | None
-    ) -> None:
-        self.__name__ = getattr(call_next, "__name__", "transport")
-        self._cost = cost
-        self._request = request
-        self._call_next = call_next
-        self._asked = asked
-        self._head = NO_HEAD
-
-    async def __call__(self, request: Request[R], /) -> R:
-        response = await self._call_next(request)
-        self._head = getattr(response, "head", NO_HEAD)
-        return response
-
-    def settle(self, end: Ending) -> None:
-        """Write down what the attempt consumed and what that costs."""
-        attempt = self._request.context.attempt
-        if attempt is None:
-            return
-        price = self._price(attempt)
-        if self._head.cached or self._request.operation in _FREE:
-            attempt.usage = Usage()
-            attempt.cost = Money(0, self._currency(price))
-        elif _unsent(attempt, end) or _refused_unread(end):
-            attempt.cost = Money(0, self._currency(price))
-        else:
-            attempt.usage = self._usage(end, attempt)
-            if attempt.cost is None:  # otherwise the provider has stated it
-                self._bill(attempt, price)
-
-    def _bill(self, attempt: OpenAttempt, price: Price | None) -> None:
-        if attempt.usage is None:
-            self._note(attempt, "nobody says what it consumed")
-        elif price is None:
-            self._note(attempt, "no price is known")
-        else:
-            try:
-                attempt.cost = price.cost(attempt.usage, service=attempt.service)
-            except UnpricedError as error:
-                self._note(attempt, f"no price for {', '.join(error.parts)}")
-
-    def _price(self, attempt: OpenAttempt) -> Price | None:
-        """The price of the model that answered, or else of the one that was asked."""
-        served = self._head.model
-        asked = self._request.model or _default_model(attempt)
-        if served is None or served == asked:
-            return self._asked
-        return self._cost.price(self._request, attempt.vendor, served, asked)
-
-    def _usage(self, end: Ending, attempt: OpenAttempt) -> Usage | None:
-        reported = end.usage or attempt.usage or attempt.broken_off()
-        if reported is not None and end.outcome is Outcome.COMPLETE:
-            return reported
-        delivered = output_usage(end.events or attempt.received)
-        if reported is not None:
-            return _at_least(reported, delivered)
-        prompt = input_usage(self._request)
-        return None if prompt is None else prompt + delivered
-
-    def _currency(self, price: Price | None) -> str:
-        if price is not None:
-            return price.currency
-        return next(iter(self._request.context.trace.costs), "USD")
-
-    def _note(self, attempt: OpenAttempt, why: str) -> None:
-        model = self._head.model or self._request.model
-        self._request.context.note(
-            "cost", "cost.unpriced", why=why, provider=attempt.provider, model=model
-        )
-
-
-def _default_model(attempt: OpenAttempt) -> str | None:
-    model = getattr(attempt.transport, "model", None)
+def _model_of(request: Request[Any], transport: object) -> str | None:
+    """The model that a request is for; None if nobody says."""
+    if request.model is not None:
+        return request.model
+    known: Mapping[str, object] = getattr(transport, "default_models", NOTHING)
+    model = known.get(request.operation) if known else None
+    if model is None and not request.own_model:
+        model = getattr(transport, "model", None)
     return model if isinstance(model, str) else None
-
-
-def _unsent(attempt: OpenAttempt, end: Ending) -> bool:
-    """Whether nothing of the request left this process, whatever put an end to it."""
-    return end.outcome is Outcome.NOT_SENT or (attempt.preparing and not attempt.sent)
-
-
-def _refused_unread(end: Ending) -> bool:
-    """Whether the provider refused the request before it began to work on it: that is free."""
-    error = end.error
-    if not isinstance(error, ProviderError) or isinstance(error, ContentFilteredError):
-        return False
-    begun = bool(end.events) or end.usage is not None or error.partial is not None
-    return not begun and error.status not in _PROCESSED
-
-
-def _at_least(reported: Usage, delivered: Usage) -> Usage:
-    """What was reported of an answer that was cut off, but not less than what was delivered."""
-    if reported.output_tokens >= delivered.output_tokens:
-        return reported
-    return attrs.evolve(
-        reported,
-        text_output=max(reported.text_output, delivered.text_output),
-        reasoning_output=max(reported.reasoning_output, delivered.reasoning_output),
-        audio_output=max(reported.audio_output, delivered.audio_output),
-        estimated=True,
-    )

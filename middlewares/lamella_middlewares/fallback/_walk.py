@@ -120,7 +120,9 @@ class Walk(Generic[R]):
         place = 0 if target is self._fallback.primary else targets.index(target) + 1
         request = more_behind(self._request, self._fallback, targets[place:])
         if place:
-            request = request.evolve(context=request.context.evolve(substitute=True))
+            request = request.evolve(
+                context=request.context.evolve(substitute=True, asked_by="fallback")
+            )
         if target is None or (target.transport is None and not target.changes):
             return await self._call_next(request)
         if place:

@@ -199,7 +199,8 @@ class ModerationRule(Rule):
         if self.pipeline is None:
             answer = await scene.child(request, purpose=self.name)
         else:
-            answer = await self.pipeline(scene.request.child(request, purpose=self.name))
+            child = scene.request.child(request, purpose=self.name, asked_by="guard")
+            answer = await self.pipeline(child)
         if len(answer.results) != len(inputs):
             msg = f"{len(answer.results)} results came for {len(inputs)} inputs."
             raise ProtocolError(msg, code="missing_results")

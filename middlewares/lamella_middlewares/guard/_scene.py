@@ -70,7 +70,7 @@ class Scene:
 
     async def child(self, request: Request[R], purpose: str) -> R:
         """Ask something in this call."""
-        return await self._call_next(self.request.child(request, purpose=purpose))
+        return await self._call_next(self.request.child(request, purpose=purpose, asked_by="guard"))
 
     # --- deciding ------------------------------------------------------------------------------
 

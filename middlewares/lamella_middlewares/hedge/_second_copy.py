@@ -47,7 +47,7 @@ def second_copy(hedge: Hedge, request: Request[Any]) -> SecondCopy:
     """The second copy of a request, and the first target that can take it."""
     context = request.context
     key = context.idempotency_key
-    copy = request.branch("hedge2")
+    copy = request.branch("hedge2", asked_by="hedge")
     if key is not None:
         # The key says that two requests are one; these are two, and both are to be answered.
         copy = copy.evolve(context=copy.context.evolve(idempotency_key=f"{key}/hedge2"))

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from lamella import Handler, Request, Response, Stores, ending, middleware
+from lamella import Handler, Ports, Reading, Request, Response, Stores, ending, middleware
 from lamella._options import (
     name,
     optional_seconds,
@@ -105,6 +105,18 @@ class LoadShed:
         """
         room = self._room(stores)
         return Load(room.size, room.in_flight, room.waiting, room.overload.on)
+
+    def readings(self, ports: Ports) -> list[Reading]:
+        """The same as numbers: see `lamella.Reading`."""
+        load, source = self.load(ports.stores), (id(ports.stores.local), self._key)
+        numbers = {
+            "available": max(0, load.max_in_flight - load.in_flight),
+            "limit": load.max_in_flight,
+            "waiting": load.waiting,
+        }
+        return [
+            Reading(NAME, name, number, "calls", source=source) for name, number in numbers.items()
+        ]
 
     def _room(self, stores: Stores) -> Room:
         return stores.local.get(self._key, self._make)

@@ -7,19 +7,12 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-import sys
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol, TypeAlias, cast
+from typing import Any, Literal, TypeAlias
+
+from lamella._text_sinks import TextStream, stream_of, write_text
 
 Format: TypeAlias = Literal["json", "console", "auto"]
-
-
-class TextStream(Protocol):
-    """Where lines go: an open text file, `sys.stderr`, `io.StringIO`."""
-
-    def write(self, text: str, /) -> object:
-        """Take some text."""
-        ...
 
 
 class Lines:
@@ -38,7 +31,7 @@ class Lines:
 
     def __call__(self, record: Mapping[str, Any]) -> None:
         """Write one record, and see that it leaves this process."""
-        stream = self._stream()
+        stream = stream_of(self._given)
         fields = dict(record)
         level, event = fields.pop("level"), fields.pop("event")
         instant = dt.datetime.fromtimestamp(fields.pop("at"), dt.UTC)
@@ -51,17 +44,7 @@ class Lines:
             fields["exception"] = f"  {text}"
         logger = self._loggers.get(terminal) or self._made(terminal=terminal)
         line: str = getattr(logger, level)(event, timestamp=stamp, **fields)
-        encoding = getattr(stream, "encoding", None) or "utf-8"
-        # A character that the stream cannot write must not cost the record.
-        stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-        flush = getattr(stream, "flush", None)
-        if flush is not None:
-            flush()
-
-    def _stream(self) -> TextStream:
-        if isinstance(self._given, str):
-            return cast("TextStream", getattr(sys, self._given))
-        return self._given
+        write_text(stream, line + "\n")
 
     def _is_json(self, *, terminal: bool) -> bool:
         return self._format == "json" or (self._format == "auto" and not terminal)

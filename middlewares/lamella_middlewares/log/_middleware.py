@@ -6,16 +6,16 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias, TypeVar
 
-import anyio
 import attrs
 
 from lamella import Ending, Handler, Outcome, Request, Response, ending, middleware
 from lamella._failure_texts import FailureText
-from lamella._options import flag, is_async, number, one_of, refused, whole
+from lamella._options import flag, number, one_of, whole
 from lamella._scrub import scrub
-from lamella_middlewares.log._lines import Format, Lines, TextStream
+from lamella._text_sinks import TextStream, usable_sink
+from lamella._writers import EXIT_SECONDS, Writer, writer_for
+from lamella_middlewares.log._lines import Format, Lines
 from lamella_middlewares.log._record import LEVELS, level_of, notes_of, record_of
-from lamella_middlewares.log._writer import EXIT_SECONDS, Writer, writer_for
 
 R = TypeVar("R", bound=Response)
 
@@ -23,19 +23,6 @@ Sink: TypeAlias = Callable[[dict[str, Any]], object] | TextStream | str
 """Where records go: `"stderr"`, `"stdout"`, a text stream, or a plain function of the record."""
 
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
-
-
-def _usable_sink(log: Any, option: attrs.Attribute[Any], value: object) -> None:
-    want = "'stderr', 'stdout', an open text stream, or a plain function of the record"
-    if isinstance(value, str):
-        if value not in {"stderr", "stdout"}:
-            raise refused(log, option, value, want)
-    elif not hasattr(value, "write"):
-        if not callable(value):
-            raise refused(log, option, value, want)
-        if is_async(value):
-            why = "it is called in a thread of its own, so it may block, but it cannot be awaited"
-            raise refused(log, option, value, f"{want}; {why}")
 
 
 def _writer_of(log: Any) -> Writer:
@@ -97,7 +84,7 @@ class Log:
     content: bool = attrs.field(default=False, validator=flag)
     sample: float = attrs.field(default=1.0, validator=number(0, 1))
     keep_errors: bool = attrs.field(default=True, validator=flag)
-    sink: Any = attrs.field(default="stderr", validator=_usable_sink)
+    sink: Any = attrs.field(default="stderr", validator=usable_sink("the record"))
     queue: int = attrs.field(default=1000, validator=whole(1))
     _writer: Writer = attrs.field(
         init=False, repr=False, default=attrs.Factory(_writer_of, takes_self=True)
@@ -121,23 +108,11 @@ class Log:
 
     async def aclose(self) -> None:
         """Wait, at most a second, until what is queued has been written."""
-        if self._writer.drained():
-            return
-        self._writer.hurry()
-        with anyio.move_on_after(EXIT_SECONDS):
-            while not self._writer.drained():  # noqa: ASYNC110 - a thread, which sets no anyio.Event
-                await anyio.sleep(0.001)
+        await self._writer.aflush()
 
     def health(self) -> Mapping[str, Any]:
         """How many records wait, were written, were dropped, and made the sink fail."""
-        writer = self._writer
-        found = {
-            "queued": writer.queued,
-            "written": writer.written,
-            "dropped": writer.dropped,
-            "failed": writer.failed,
-        }
-        return found if writer.last_failure is None else found | {"error": writer.last_failure}
+        return self._writer.state()
 
     def wants(self, outcome: Outcome, call_id: str) -> bool:
         """Whether a call that ended so is written."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import TYPE_CHECKING
+from collections.abc import Hashable, Iterator
+from typing import TYPE_CHECKING, Any, cast
 
 from lamella import Context, Dimension
+from lamella._grants import at_once
 from lamella._held_places import held
 from lamella_middlewares.rate_limit._learning import Learned
 from lamella_middlewares.rate_limit._limits import CONSTANT, Demand, Limit
 
 if TYPE_CHECKING:
-    from lamella._stores import LocalState
+    from lamella._stores import LocalState, Stores
     from lamella_middlewares.rate_limit._visit import Rules
 
 
@@ -28,7 +29,7 @@ class Account:
         mark: The mark of its places, if requests at a time are limited.
     """
 
-    __slots__ = ("_all", "_limits", "_varying", "learned", "mark")
+    __slots__ = ("_all", "_heard", "_limits", "_varying", "learned", "mark")
 
     def __init__(
         self, prefix: tuple[str, ...], limits: tuple[Limit, ...], learned: Learned
@@ -36,6 +37,7 @@ class Account:
         self.learned = learned
         self._limits = limits
         self._all = tuple([limit.dimension(prefix) for limit in limits])
+        self._heard = tuple([limit.capacity for limit in limits])
         self._varying = any(limit.kind not in CONSTANT for limit in limits)
         places = [each for each in self._all if each.held]
         self.mark: Hashable = (places[0].key, places[0].capacity) if places else None
@@ -53,6 +55,21 @@ class Account:
         if self.mark is not None and held(context, self.mark):
             found = tuple([each.want(0) if each.held else each for each in found])
         return found
+
+    def heard(self, remaining: tuple[int, ...]) -> None:
+        """A store that others share has said what is left; one that is out says nothing."""
+        if len(remaining) == len(self._all):
+            self._heard = remaining
+
+    def levels(self, stores: Stores) -> Iterator[tuple[Limit, Dimension, int]]:
+        """Each limit, and what is left of it.
+
+        A store that others share is not asked: then it is what this process heard last.
+        """
+        at_hand = getattr(stores.leases, "immediate", False) is True
+        for limit, dimension, heard in zip(self._limits, self._all, self._heard, strict=True):
+            asked = stores.leases.level(dimension) if at_hand else None
+            yield limit, dimension, heard if asked is None else at_once(cast("Any", asked))
 
 
 def account_of(rules: Rules, scope: tuple[str, ...], local: LocalState) -> Account:

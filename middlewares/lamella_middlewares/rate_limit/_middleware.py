@@ -11,6 +11,8 @@ import attrs
 from lamella import (
     Handler,
     Phase,
+    Ports,
+    Reading,
     Request,
     Response,
     TokenCounter,
@@ -33,10 +35,11 @@ from lamella._options import (
     wait_or_none,
     whole,
 )
-from lamella._scopes import ScopeOf, scope_name, scope_of
+from lamella._scopes import ScopeOf, scope_name, scope_of, shown_scope
 from lamella._tokenizers import CounterOf, counter_choice
 from lamella._tokens import counted_tokens
-from lamella_middlewares.rate_limit._account import account_of
+from lamella._waiting_lines import waiting_lines
+from lamella_middlewares.rate_limit._account import Account, account_of
 from lamella_middlewares.rate_limit._learning import Learned
 from lamella_middlewares.rate_limit._limits import NO_DEMAND, Demand, limits_of
 from lamella_middlewares.rate_limit._visit import Rules, Visit
@@ -222,12 +225,33 @@ class RateLimit:
             weight=self.weights.get(context.tenant or "", 1.0),
             gate=account.learned.paused,
         )
+        if not grant.immediate:
+            account.heard(grant.remaining)
         visit = Visit(rules, context, demand, account.learned, grant)
         if grant.waited > 0:
             context.note(NAME, f"{NAME}.waited", seconds=grant.waited)
         if account.mark is not None:
             request = holding(request, account.mark, grant)
         return await ending(call_next, request, visit.settle, answered=visit.answered)
+
+    def readings(self, ports: Ports) -> list[Reading]:
+        """What is left of each limit that calls have asked for: see `lamella.Reading`."""
+        stores, prefix = ports.stores, self._rules.account
+        found: list[Reading] = []
+        for key, account in stores.local.under(prefix).items():
+            if not isinstance(account, Account):
+                continue
+            scope = shown_scope(_key_of(self), key[len(prefix) :])
+            for limit, dimension, left in account.levels(stores):
+                span = f" per {limit.per:g} s" if limit.per else ""
+                what = f"{scope} {limit.word}{span}"
+                waiting = waiting_lines(stores).count(dimension)
+                numbers = {"available": left, "limit": limit.capacity, "waiting": waiting}
+                found += [
+                    Reading(NAME, name, number, what, source=(id(stores.local), dimension.key))
+                    for name, number in numbers.items()
+                ]
+        return found
 
     async def _demand(self, request: Request[Any], learned: Learned) -> Demand:
         """What the request will probably use."""

@@ -77,7 +77,7 @@ class Again(Generic[R]):
         if failure is not None:
             raise failure
         self._tries += 1
-        return await self._call_next(self._request.branch(f"try{self._tries}"))
+        return await self._call_next(self._request.branch(f"try{self._tries}", asked_by="retry"))
 
     def _worth_it(self, state: RetryCallState) -> bool:
         """Whether the last try failed in a way that may pass; decides the wait as well."""

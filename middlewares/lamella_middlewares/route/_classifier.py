@@ -176,7 +176,8 @@ class Classifier:
         with anyio.move_on_after(self.seconds):
             if asked is None:
                 return await _result(request, said)
-            child = request.child(self._question(cast("ChatRequest", request)), purpose="route")
+            question = self._question(cast("ChatRequest", request))
+            child = request.child(question, purpose="route", asked_by="route")
             response = await send(child, asked, call_next)
             return score_in(response.text)
         return Verdict(self.default, why=f"not over in {self.seconds:g} s")

@@ -83,7 +83,7 @@ class Shadow:
             return
         why = "a copy would do it twice"
         if stateless(request):
-            copy = request.detach("shadow")
+            copy = request.detach("shadow", asked_by="route")
             until = copy.context.clock.now() + self.seconds
             copy = copy.evolve(context=copy.context.evolve(deadline=until))
             why = self._spawned(copy, target, call_next, board)

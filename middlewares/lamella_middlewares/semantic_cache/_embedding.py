@@ -120,7 +120,7 @@ class Embedder:
 
 
 def _asked(request: Request[Any], text: str) -> Request[EmbeddingResponse]:
-    child = request.child(EmbeddingRequest.of(text), purpose="embedding")
+    child = request.child(EmbeddingRequest.of(text), purpose="embedding", asked_by="semantic_cache")
     attributes = child.context.attributes
     if EXACT in attributes or LAYER in attributes:  # that was said of the request
         rest = {name: said for name, said in attributes.items() if name not in {EXACT, LAYER}}

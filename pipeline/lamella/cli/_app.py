@@ -44,11 +44,13 @@ _BUILT_IN: Final[Mapping[str, str]] = {
     "chat": "_chat:chat",
     "explain": "_explain:explain",
     "models": "_models:models",
+    "estimate": "_estimate:estimate",
     "plugins": "_plugins:plugins",
     "test-config": "_test_config:check_configuration",
     "mock": "_mock:mock",
     "simulate": "_simulate:simulate",
     "scenarios": "_scenarios:scenarios",
+    "trace": "_trace_files:trace",
 }
 
 
@@ -101,6 +103,11 @@ def _without_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
 def _run(tokens: list[str]) -> int:
     app = _app(tokens)
     if tokens[:1] == ["run"]:
+        from lamella.cli._run import STDIN
+        from lamella.cli._trace_files import with_trace_file
+
+        tokens = [STDIN if word == "-" else word for word in with_trace_file(tokens)]
+    elif tokens[:1] == ["estimate"]:
         from lamella.cli._run import STDIN
 
         tokens = [STDIN if word == "-" else word for word in tokens]
@@ -182,14 +189,19 @@ def _add_plugins_commands(app: App) -> None:
 
 
 def _add(app: App, name: str, command: Any) -> None:
-    """Add a command, or a command that has commands of its own."""
+    """Add a command, or one that has commands of its own; the one without a name is it itself."""
     if not isinstance(command, Mapping):
         app.command(command, name=name)
         return
     parts: Mapping[str, Any] = command  # pyright: ignore[reportUnknownVariableType]
-    group = App(name=name, help=f"{_listed(parts)}.", default_parameter=_OPTIONS)
+    own = parts.get("")
+    about = None if own is not None else f"{_listed(parts)}."
+    group = App(name=name, help=about, default_parameter=_OPTIONS, help_format="markdown")
     for part, function in parts.items():
-        group.command(function, name=part, help_format="markdown")
+        if part:
+            group.command(function, name=part, help_format="markdown")
+    if own is not None:
+        group.default(own)
     app.command(group)
 
 

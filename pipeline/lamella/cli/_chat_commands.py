@@ -14,6 +14,7 @@ from lamella.cli._conversation import Conversation
 from lamella.cli._errors import report
 from lamella.cli._output import say
 from lamella.cli._render import columns, show_trace
+from lamella.cli._trace_files import write_trace
 
 Action: TypeAlias = Callable[[Conversation, str], None]
 
@@ -80,14 +81,24 @@ def _model(conversation: Conversation, name: str) -> None:
     say(f"Model: {conversation.asking.model or 'the default of the transport'}")
 
 
+_TRACE: Final = (
+    "/trace draws the latest call, and /trace FILE.html or FILE.json writes it to that file; "
+    "/trace on and /trace off do and do not draw each call after its answer."
+)
+
+
 def _trace(conversation: Conversation, word: str) -> None:
     if word in {"on", "off"}:
         conversation.draws = word == "on"
         say(f"Calls are {'' if conversation.draws else 'not '}drawn after each answer.")
-    elif word:
-        say("/trace draws the latest call; /trace on and /trace off do so after each answer.")
     elif conversation.trace is None:
         say("There has been no call yet.")
+    elif word.endswith((".html", ".json")):
+        file = Path(word).expanduser()
+        write_trace(conversation.trace, file)
+        say(f"The latest call is in {file}.")
+    elif word:
+        say(_TRACE)
     else:
         show_trace(conversation.trace)
 
@@ -110,7 +121,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "/clear": Command("/clear", "forgets what has been said", _clear),
     "/system": Command("/system [TEXT|off]", "shows, sets or removes the instructions", _system),
     "/model": Command("/model [NAME|default]", "shows or sets the model", _model),
-    "/trace": Command("/trace [on|off]", "draws the latest call, or each", _trace),
+    "/trace": Command("/trace [on|off|FILE]", "draws the latest call, or each; *.html", _trace),
     "/save": Command("/save FILE", "writes the conversation: Markdown, or JSON to *.json", _save),
     "/quit": Command("/quit", "leaves, as Ctrl-D does", _quit),
 }

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
-
-import attrs
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from lamella._errors import LamellaError
+from lamella._trace_forms import attempt_form, money_form, note_form, span_form, usage_form
 from lamella.cli._errors import exit_code, paragraph
 
 if TYPE_CHECKING:
-    from lamella._attempts import Attempt
     from lamella._chat import ChatResponse
     from lamella._explain import Explanation
-    from lamella._money import Money
-    from lamella._trace import Note, Trace
-    from lamella._usage import Usage
+    from lamella._trace import Trace
 
 
 def answer_form(response: ChatResponse) -> dict[str, Any]:
@@ -37,7 +33,7 @@ def failure_form(error: Exception, trace: Trace | None = None) -> dict[str, Any]
     """A failed call: the same names, with what had arrived."""
     known = error if isinstance(error, LamellaError) else LamellaError(str(error))
     partial = known.partial
-    attempts = [_attempt_form(attempt) for attempt in known.attempts]
+    attempts = [attempt_form(attempt) for attempt in known.attempts]
     return {
         "text": partial.text if partial is not None else "",
         "refusal": None,
@@ -67,42 +63,11 @@ def _trace_form(trace: Trace | None, attempts: Sequence[Any] = ()) -> dict[str, 
     return {
         "call_id": trace.call_id,
         "seconds": trace.duration,
-        "cost": _money_form(trace.cost),
-        "attempts": [_attempt_form(attempt) for attempt in trace.attempts],
-        "notes": [_note_form(note) for note in trace.notes],
-        "layers": [attrs.asdict(span) for span in trace.spans],
+        "cost": money_form(trace.cost),
+        "attempts": [attempt_form(attempt) for attempt in trace.attempts],
+        "notes": [note_form(note) for note in trace.notes],
+        "layers": [span_form(span) for span in trace.spans],
     }
-
-
-def usage_form(usage: Usage | None) -> dict[str, Any] | None:
-    """Totals, and the parts that are not 0."""
-    if usage is None:
-        return None
-    parts = {name: _plain(value) for name, value in attrs.asdict(usage, recurse=False).items()}
-    return {
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "total_tokens": usage.total_tokens,
-        "estimated": parts.pop("estimated"),
-        "parts": {name: value for name, value in parts.items() if value},
-    }
-
-
-def _money_form(money: Money | None) -> dict[str, str] | None:
-    return None if money is None else {"amount": f"{money.amount:f}", "currency": money.currency}
-
-
-def _attempt_form(attempt: Attempt) -> dict[str, Any]:
-    return {
-        **attrs.asdict(attempt, recurse=False),
-        "outcome": None if attempt.outcome is None else str(attempt.outcome),
-        "usage": usage_form(attempt.usage),
-        "cost": _money_form(attempt.cost),
-    }
-
-
-def _note_form(note: Note) -> dict[str, Any]:
-    return {"layer": note.layer, "name": note.name, "at": note.at, "fields": _plain(note.fields)}
 
 
 def explanation_form(explanation: Explanation) -> dict[str, Any]:
@@ -130,7 +95,3 @@ def explanation_form(explanation: Explanation) -> dict[str, Any]:
 def _shown(value: object) -> object:
     """A value that JSON has; others by their repr, which never shows a secret."""
     return value if value is None or isinstance(value, str | int | float | bool) else repr(value)
-
-
-def _plain(value: Any) -> Any:
-    return dict(cast("Mapping[str, Any]", value)) if isinstance(value, Mapping) else value

@@ -32,7 +32,7 @@ async def problems_of_parts(pipeline: Pipeline) -> tuple[str, ...]:
         for name, layer in list(parts.items())
         for own in ("store", "index")
     }
-    parts |= {f"stores.{name}": getattr(stores, name) for name in ("leases", "blobs", "records")}
+    parts |= {f"stores.{name}": getattr(stores, name) for name in ("leases", "blobs")}
     found: list[str] = []
     for name, part in parts.items():
         found += [f"{name}: {problem}" for problem in await _problems(part)]

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from lamella._drawing import bar_of, draw, headline, label_width, length, rows, time
+from lamella._drawing import bar_of, draw, headline, label_width, rows, time_of
+from lamella._trace_records import TraceRecord
 from lamella.cli._output import harmless, show
 
 if TYPE_CHECKING:
@@ -25,25 +26,25 @@ _COLOURS: Final = {"layer": "cyan", "attempt": "green", "wait": "yellow", "note"
 _LEGEND: Final = "━ until the first event   ─ streaming   ┄ waiting"
 
 
-def show_trace(trace: Trace, stream: TextIO | None = None) -> None:
+def show_trace(trace: Trace | TraceRecord, stream: TextIO | None = None) -> None:
     """Draw a call: the onion, and its attempts, waits and notes in it.
 
     Args:
-        trace: What happened.
+        trace: What happened, now or then.
         stream: Where; None is standard error, so that standard output holds the answer alone.
     """
-    show(lambda: _trace(trace), lambda: draw(trace), stream or sys.stderr)
+    record = trace if isinstance(trace, TraceRecord) else trace.record()
+    show(lambda: _trace(record), lambda: draw(record), stream or sys.stderr)
 
 
-def _trace(trace: Trace) -> Group:
+def _trace(record: TraceRecord) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    drawn = rows(trace)
+    drawn = rows(record)
     width = label_width(drawn)
-    total = length(trace)
-    lines = [Text(headline(trace), style="bold")]
-    lines += [_row(row, width, total) for row in drawn]
+    lines = [Text(headline(record), style="bold")]
+    lines += [_row(row, width, record.seconds) for row in drawn]
     lines.append(Text(f"  {_LEGEND}", style="dim"))
     return Group(*lines)
 
@@ -52,17 +53,16 @@ def _row(row: Row, width: int, total: float) -> Text:
     from rich.text import Text
 
     colour = "red" if row.well is False else _COLOURS[row.kind]
-    label = harmless(f"{'  ' * row.depth}{row.label}")[:width]
+    label = f"{'  ' * row.depth}{row.label}"[:width]
     before, busy, streaming, after = bar_of(row, total, _BAR)
-    seconds = f"@{time(row.start)}" if row.kind == "note" else time(row.seconds)
     return Text.assemble(
         (f"  {label:<{width}} ", "bold" if row.kind == "layer" else colour),
         before,
         (busy, colour),
         (streaming, f"{colour} dim"),
         after,
-        (f" {seconds:>8}  ", ""),
-        (harmless("  ".join(row.details)), "red" if row.well is False else "dim"),
+        (f" {time_of(row):>8}  ", ""),
+        ("  ".join(row.details), "red" if row.well is False else "dim"),
         no_wrap=True,
         overflow="ellipsis",
     )

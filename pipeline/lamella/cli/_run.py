@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 from cyclopts import Parameter
 
+from lamella._errors import LamellaError
 from lamella.cli._asking import NO_ASKING, Asking, must_know_model, remark, stream, words_of
+from lamella.cli._errors import FAILED, report
 from lamella.cli._stack import NO_STACK, Stack
 
 if TYPE_CHECKING:
@@ -30,11 +33,14 @@ class Showing:
     Attributes:
         json: Print one JSON object: text, usage, cost, model, attempts, notes, error.
         trace: Draw the call after the answer, on standard error: layers, attempts, waits, notes.
+        trace_file: Write the call to this file, also if it fails: FILE.html is a page for people,
+            FILE.json is for programs. For short: --trace FILE.html
         no_stream: Show the answer when it is complete.
     """
 
     json: bool = False
     trace: bool = False
+    trace_file: Path | None = None
     no_stream: bool = False
 
 
@@ -60,11 +66,14 @@ def run(
     from lamella.cli._interrupts import Interrupts
     from lamella.cli._interrupts import run as run_loop
     from lamella.cli._output import Page
+    from lamella.cli._trace_files import must_be_writable
 
     request = asking.request([Message.user(_prompt(prompt))])
     page = Page()
     pipeline = stack.pipeline(paced=page.terminal and not showing.json)
     must_know_model(pipeline, asking)
+    if showing.trace_file is not None:
+        must_be_writable(showing.trace_file)
 
     async def work(_: Interrupts) -> ChatResponse:
         async with pipeline:
@@ -79,9 +88,10 @@ def run(
         raise
     except BaseException:
         page.end_line()
+        _write_down(pipeline, showing)
         raise
     _show(response, page, showing, embedded=stack.embedded)
-    return 0
+    return 0 if _write_down(pipeline, showing) else FAILED
 
 
 def _prompt(words: tuple[str, ...]) -> str:
@@ -143,6 +153,24 @@ def _failed(error: Exception, pipeline: WatchedPipeline, page: Page, showing: Sh
         show_json(failure_form(error, pipeline.trace))
     if showing.trace and pipeline.trace is not None:
         show_trace(pipeline.trace)
+    _write_down(pipeline, showing)
+
+
+def _write_down(pipeline: WatchedPipeline, showing: Showing) -> bool:
+    """Write the call to the file that was named; whether that went well.
+
+    A file that cannot be written is told of, and hides neither an answer nor another failure.
+    """
+    from lamella.cli._trace_files import write_trace
+
+    if showing.trace_file is None or pipeline.trace is None:
+        return True
+    try:
+        write_trace(pipeline.trace, showing.trace_file)
+    except LamellaError as error:
+        report(error)
+        return False
+    return True
 
 
 def _leave_line(page: Page) -> None:

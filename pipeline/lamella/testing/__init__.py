@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from lamella.testing._mock_server import MockServer
     from lamella.testing._mock_service import MockRequest
     from lamella.testing._plan import Plan
-    from lamella.testing._record_conformance import check_record_store
     from lamella.testing._scripted import Scripted, ScriptedAnswer, ScriptExhaustedError, Step
     from lamella.testing._scripted_source import Item, ScriptedSource
     from lamella.testing._simulated_faults import FaultKind, FaultWindow
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
     from lamella.testing._simulation import Simulation, simulate
     from lamella.testing._simulation_campaign import campaign_simulation
     from lamella.testing._simulation_report import Moment, Report
+    from lamella.testing._spend_conformance import check_spend_store
     from lamella.testing._steps import Scenario, cancelled_at, each_step
     from lamella.testing._vector_conformance import check_vector_index
     from lamella.testing._virtual import (
@@ -95,7 +95,7 @@ __all__ = (
     "check_blob_store",
     "check_lease_store",
     "check_middleware",
-    "check_record_store",
+    "check_spend_store",
     "check_transport",
     "check_vector_index",
     "each_step",
@@ -147,7 +147,7 @@ _HOMES = {
     "check_blob_store": "_blob_conformance",
     "check_lease_store": "_lease_conformance",
     "check_middleware": "_conformance",
-    "check_record_store": "_record_conformance",
+    "check_spend_store": "_spend_conformance",
     "check_transport": "_conformance",
     "check_vector_index": "_vector_conformance",
     "each_step": "_steps",

@@ -48,6 +48,10 @@ def _total(amount: int, capacity: int = 10, name: str = "total") -> Dimension:
     return Dimension(("test", name), amount, capacity)
 
 
+def _kept_total(name: str, keep: float) -> Dimension:
+    return Dimension(("test", name), 0, 10, keep=keep)
+
+
 def _slow(amount: int, capacity: int = 10, name: str = "slow") -> Dimension:
     return Dimension(("test", name), amount, capacity, per=_DAY)
 
@@ -135,6 +139,46 @@ async def _twice(store: LeaseStore) -> None:
     await _levels(store, (_total(0),), 0)
     yes(await store.settle("b", (6, 1)), "settle")
     await _levels(store, (_total(0),), 3)
+
+
+@_rules.rule("What does not flow back is one thing, whatever those who ask take its capacity for.")
+async def _one_total(store: LeaseStore) -> None:
+    await _granted(store, "a", _total(8))
+    await _levels(store, (_total(0), _total(0, 20), _total(0, 5), _total(0, 0)), 2, 12, -3, -8)
+    lease = await _refused(store, "b", _total(1, 5))
+    expect((lease.refused, lease.retry_after), (_total(1, 5), None), "refused and retry_after")
+    await _granted(store, "c", _total(12, 20))
+    await _refused(store, "d", _total(1))
+    yes(await store.settle("a", (3,)), "settle of the lease under the first capacity")
+    yes(await store.refund("c"), "refund of the lease under the raised one")
+    await _levels(store, (_total(0), _total(0, 20)), 7, 17)
+
+
+@_rules.rule("Places that are held are one thing as well, and a rate with other numbers another.")
+async def _one_of_places(store: LeaseStore) -> None:
+    places = [Dimension(("test", "places"), 1, capacity, held=True) for capacity in (1, 2)]
+    await _granted(store, "a", places[0])
+    await _granted(store, "b", places[1])
+    await _refused(store, "c", places[1])
+    yes(await store.settle("a", (1,)), "settle")
+    await _levels(store, places, 0, 1)
+    await _granted(store, "d", _slow(10))
+    await _levels(store, (_slow(0), _slow(0, 20)), 0, 20)
+
+
+@_rules.rule("A total that occurs twice, with two capacities, must fit under both.")
+async def _twice_apart(store: LeaseStore) -> None:
+    lease = await _refused(store, "a", _total(6), _total(6, 11))
+    expect(lease.refused, _total(6, 11), "refused")
+    await _granted(store, "b", _total(6), _total(6, 12))
+    await _levels(store, (_total(0), _total(0, 12)), -2, 0)
+
+
+@_rules.rule("The store's clock shows seconds since the epoch.")
+async def _clock(store: LeaseStore) -> None:
+    first, second = await store.now(), await store.now()
+    yes(1e9 < first < 1e10, f"now {first!r} is an instant of this age")
+    yes(second >= first, f"now {second!r} is not before {first!r}")
 
 
 @_rules.rule("A settlement returns what was not used and takes what was used beyond the lease.")
@@ -371,3 +415,43 @@ async def _given_back(store: LeaseStore, advance: _Move) -> None:
     await _levels(store, (_rate(0),), 3)
     yes(await store.refund("b"), "refund of the newer lease")
     await _levels(store, (_rate(0),), 4)
+
+
+@_rules.timed_rule("The store's clock goes on.")
+async def _clock_goes_on(store: LeaseStore, advance: _Move) -> None:
+    before = await store.now()
+    await advance(0.5)
+    passed = await store.now() - before
+    yes(0.5 <= passed <= 0.75, f"{passed!r} s have passed, by the store's clock")
+
+
+@_rules.timed_rule("A total is whole again when nobody has used it for as long as it is kept.")
+async def _kept(store: LeaseStore, advance: _Move) -> None:
+    short, long = _kept_total("short", 1.0), _kept_total("long", 60.0)
+    await _granted(store, "a", short.want(4), long.want(4), _total(4))
+    await store.settle("a", (4, 4, 4))
+    await advance(0.5)
+    await _refused(store, "b", short.want(7), _total(0))
+    await advance(0.75)
+    await _levels(store, (short,), 6)
+    await advance(0.5)
+    await _levels(store, (short, long, _total(0)), 10, 6, 6)
+    await _granted(store, "c", short.want(10))
+    await _levels(store, (short,), 0)
+
+
+@_rules.timed_rule("A look does not keep a total, and while a lease is out it is kept.")
+async def _kept_while_out(store: LeaseStore, advance: _Move) -> None:
+    looked, out = _kept_total("looked at", 1.0), _kept_total("out", 1.0)
+    await _granted(store, "a", looked.want(4), out.want(4))
+    await _granted(store, "b", out.want(1))
+    await store.settle("a", (4, 4))
+    for _ in range(3):
+        await advance(0.5)
+        await _levels(store, (out,), 5)
+        await store.level(looked)
+    await _levels(store, (looked, out), 10, 5)
+    yes(await store.settle("b", (1,)), "settle of the lease that was out for longer")
+    await _levels(store, (out,), 5)
+    await advance(1.25)
+    await _levels(store, (out,), 10)

@@ -70,7 +70,7 @@ def _preset(
     there = {info.name for info in plain.infos}
     changes: dict[str, Any] = {}
     if "cost" in there and "cost" not in overrides:
-        changes["cost"] = {"prices": prices_of(providers)}
+        changes["cost"] = {"prices": prices_of(providers), "unknown": "note"}
     others = list(providers[1:])
     if others and "fallback" not in overrides:
         if not registry().has("middlewares", "fallback"):

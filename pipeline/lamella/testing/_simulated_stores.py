@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import attrs
@@ -127,6 +127,10 @@ class CountedLeases:
         """See `LeaseStore.level`."""
         return await self._inner.level(dimension)
 
+    async def now(self) -> float:
+        """See `LeaseStore.now`."""
+        return await self._inner.now()
+
     async def aclose(self) -> None:
         """See `LeaseStore.aclose`."""
         await self._inner.aclose()
@@ -152,16 +156,21 @@ class SeenObjects:
         self.seen[key] = found
         return found
 
+    def under(self, prefix: tuple[str, ...]) -> Mapping[tuple[str, ...], Any]:
+        """See `LocalState.under`."""
+        return self._inner.under(prefix)
+
 
 def counted_stores(
-    monotonic: Callable[[], float],
+    monotonic: Callable[[], float], wall: Callable[[], float]
 ) -> tuple[Stores, CountedLeases, SeenObjects]:
     """Fresh stores in memory, the count of their leases, and the objects that layers share.
 
     Args:
         monotonic: Their clock.
+        wall: Their wall clock.
     """
-    stores = memory_stores(monotonic=monotonic)
+    stores = memory_stores(monotonic=monotonic, wall=wall)
     leases = CountedLeases(cast("MemoryLeases", stores.leases))
     local = SeenObjects(stores.local)
     return attrs.evolve(stores, leases=leases, local=local), leases, local

@@ -366,10 +366,11 @@ def _clock() -> Callable[[], float]:
 
 
 def _ports(seed: int, now: Callable[[], float]) -> tuple[Ports, CountedLeases, SeenObjects]:
-    stores, leases, shared = counted_stores(now)
-    ports = attrs.evolve(
-        virtual_ports(seed), monotonic=now, wall=lambda: EPOCH + now(), stores=stores
-    )
+    def wall() -> float:
+        return EPOCH + now()
+
+    stores, leases, shared = counted_stores(now, wall)
+    ports = attrs.evolve(virtual_ports(seed), monotonic=now, wall=wall, stores=stores)
     return ports, leases, shared
 
 

@@ -1,11 +1,12 @@
-"""A report as one HTML file: no script, no font, nothing to load."""
+"""A report as one HTML page."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Final
 
+from lamella._page_parts import document, pairs
 from lamella.testing._simulated_laws import ALL_LAWS
 from lamella.testing._simulated_spread import clock_time
 from lamella.testing._simulation_drawing import SERIES, Series, percentiles, short
@@ -19,23 +20,11 @@ _LEFT: Final = 8
 _FOOT: Final = 18
 
 _STYLE: Final = """
-:root { color-scheme: light dark; --ink: #1d2733; --dim: #66727f; --line: #d5dbe1;
-  --back: #fff; --plot: #2f6f9f; --fill: #2f6f9f22; --bad: #b3261e; --good: #1c7c43; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e4e9ee; --dim: #97a3af; --line: #39434d;
-  --back: #14191e; --plot: #7db9e0; --fill: #7db9e022; --bad: #ff8a80; --good: #7fd6a0; } }
-body { margin: 2rem auto; max-width: 46rem; padding: 0 1rem; background: var(--back);
-  color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.4rem; } h2 { font-size: 1.05rem; margin: 2rem 0 .5rem; }
-p, li { color: var(--dim); } .good { color: var(--good); } .bad { color: var(--bad); }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-td, th { border-bottom: 1px solid var(--line); padding: .25rem .5rem .25rem 0; text-align: left;
-  vertical-align: top; font-weight: normal; } th { color: var(--dim); white-space: nowrap; }
-svg { display: block; width: 100%; height: auto; margin-bottom: .75rem; }
+svg { margin-bottom: .75rem; }
 svg text { font: 11px system-ui, sans-serif; fill: var(--dim); }
 svg .name { fill: var(--ink); } svg .area { fill: var(--fill); }
 svg .edge { fill: none; stroke: var(--plot); stroke-width: 1.5; }
 svg .axis { stroke: var(--line); }
-pre { overflow-x: auto; border: 1px solid var(--line); padding: .5rem; font-size: 12px; }
 """
 
 
@@ -45,25 +34,20 @@ def page(report: Report) -> str:
         f"<h1>{escape(report.title)}</h1>",
         f"<p>{escape(' > '.join(report.stack) or '(no layers)')}</p>",
         _faults(report),
-        _table(_figures(report)),
+        pairs(_figures(report)),
         "<h2>Over time</h2>",
         *_plots(report),
         "<h2>How calls ended</h2>",
-        _table((name, str(count)) for name, count in report.outcomes.items()),
+        pairs((name, str(count)) for name, count in report.outcomes.items()),
         "<h2>Attempts a call</h2>",
-        _table((str(number), str(count)) for number, count in report.attempts.items()),
+        pairs((str(number), str(count)) for number, count in report.attempts.items()),
         "<h2>What providers saw</h2>",
-        _table(_providers(report)),
+        pairs(_providers(report)),
         "<h2>Laws</h2>",
         _laws(report),
         f"<p>Seed {report.seed}, {report.backend}, {report.mode}, digest {report.digest}.</p>",
     ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(report.title)}</title>\n<style>{_STYLE}</style></head>\n"
-        f"<body>\n{chr(10).join(part for part in body if part)}\n</body></html>\n"
-    )
+    return document(report.title, body, _STYLE)
 
 
 def _faults(report: Report) -> str:
@@ -92,11 +76,6 @@ def _providers(report: Report) -> list[tuple[str, str]]:
         peaks = f"at most {ledger.most_open} at once, {ledger.peak_per_minute} a minute"
         found.append((name, f"{ledger.received} requests: {answers}; {peaks}"))
     return found
-
-
-def _table(rows: Iterable[tuple[str, str]]) -> str:
-    cells = "".join(f"<tr><th>{escape(a)}</th><td>{escape(b)}</td></tr>" for a, b in rows)
-    return f"<table>{cells}</table>"
 
 
 def _plots(report: Report) -> list[str]:
@@ -138,7 +117,7 @@ def _laws(report: Report) -> str:
     if report.holds:
         return f'<p class="good">All {len(ALL_LAWS)} laws held.</p>'
     parts = [
-        _table((law, f"broken {count} times") for law, count in report.broken.items()),
+        pairs((law, f"broken {count} times") for law, count in report.broken.items()),
         *[
             f'<p class="bad">{escape(each.law)}: {escape(each.what)}</p>'
             + (f"<pre>{escape(each.trace)}</pre>" if each.trace else "")

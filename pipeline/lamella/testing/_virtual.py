@@ -172,13 +172,17 @@ def virtual_ports(seed: int = 0, *, epoch: float = EPOCH) -> Ports:
     monotonic = _Monotonic()
     random = Random(seed)  # noqa: S311 - chance that can be repeated, not secrecy
     numbers = itertools.count(1)
+
+    def wall() -> float:
+        return epoch + monotonic()
+
     return Ports(
         monotonic=monotonic,
-        wall=lambda: epoch + monotonic(),
+        wall=wall,
         sleep=anyio.sleep,
         random=random,
         new_id=lambda: f"{seed & 0xFFFF_FFFF:08x}{next(numbers):024x}",
         thread=_inline,
         resolve=_resolve,
-        stores=memory_stores(monotonic=monotonic),
+        stores=memory_stores(monotonic=monotonic, wall=wall),
     )

@@ -85,11 +85,13 @@ class StreamDecoder(Protocol):
     A decoder whose protocol has no terminal signal may have an attribute `complete`: whether the
     answer needs no more, though more may follow. It is then not waited for without end. One whose
     protocol states usage before the end may have a method `stated`, which gives the `Usage` stated
-    so far, or None: it is what is known of an answer that breaks off, or is left.
+    so far, or None: it is what is known of an answer that breaks off, or is left. One that is told
+    of its class of service in passing may have a method `learned`, which gives the head with it.
     """
 
     head: Head
-    """What has been learned of the answer so far: its model and id."""
+    """What has been learned of the answer so far: its model and id, the class of service that it
+    was given, and what the provider says that it costs."""
 
     def feed(self, event: str | None, data: bytes) -> Sequence[Event]:
         """What one message of the stream says.
@@ -129,6 +131,8 @@ class Dialect(Protocol):
         wants_card: Whether `encode` is to find the model's card in its options.
         default_model: The model of requests that name none, where it is not the transport's own:
             a model for chat judges nothing. None leaves it to the transport.
+        service_header: The header of an answer that names the class of service it was given; empty
+            where there is none.
     """
 
     operation: ClassVar[str]
@@ -136,6 +140,7 @@ class Dialect(Protocol):
     stream_type: ClassVar[str]
     wants_card: ClassVar[bool]
     default_model: ClassVar[str | None]
+    service_header: ClassVar[str]
 
     def path(self, model: str, *, stream: bool) -> str:
         """Where requests go, after the base URL, with what query there is: `/chat/completions`."""
@@ -229,6 +234,7 @@ class BaseDialect:
     stream_type: ClassVar[str] = "text/event-stream"
     wants_card: ClassVar[bool] = False
     default_model: ClassVar[str | None] = None
+    service_header: ClassVar[str] = ""
 
     provider: str
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import anyio
@@ -21,9 +22,11 @@ from lamella._events import Finish
 from lamella._requests import Request
 from lamella._responses import Head, Response
 from lamella.transports._dialect import DEFAULT_OPTIONS, Dialect, DialectOptions, Headers
+from lamella.transports._headers import headers_beside
 from lamella.transports._http import HTTPClient, HTTPReply, HTTPRequest
 from lamella.transports._http_errors import request_id
 from lamella.transports._stable_tools import with_written
+from lamella.transports._stated_bills import learned_by, served_as
 from lamella.transports._stream_source import StreamSource, read_all, read_some
 
 R = TypeVar("R", bound=Response)
@@ -93,6 +96,10 @@ class Exchange:
             LamellaError: Whatever goes wrong before the answer is committed.
         """
         sent = await self._authorized(request, self._draft(request, stream=stream))
+        attempt = request.context.attempt
+        if attempt is not None and attempt.headers:
+            # After signing: proxies on the way may change such headers, so they go unsigned.
+            sent = sent.with_headers(headers_beside(sent.headers, attempt.headers))
         try:
             return await self._exchanged(request, sent)
         except AuthenticationError:
@@ -126,6 +133,9 @@ class Exchange:
         context = request.context
         limits, attempt = context.limits, context.attempt
         body = self.dialect.encode(request, stream=stream, options=self.options)
+
+        if attempt is not None:
+            attempt.url = self.url
 
         def sent() -> None:
             if attempt is not None:
@@ -185,18 +195,37 @@ class Exchange:
             attempt.saw_event()
         head = self._head(reply, known)
         return request.answer(
-            events, attrs.evolve(head, model=learned.model, id=learned.id, raw=raw)
+            events,
+            attrs.evolve(
+                head,
+                model=learned.model,
+                id=learned.id,
+                raw=raw,
+                service=learned.service or head.service,
+                cost=learned.cost,
+            ),
         )
 
     async def _streamed(self, request: Request[R], reply: HTTPReply, known: str | None) -> R:
         decoder = self.dialect.decoder(request)
         reader = self.dialect.reader(self.max_message_bytes)
         source = StreamSource(reply, decoder, reader, known)
-        if request.context.attempt is not None:
-            request.context.attempt.stated = getattr(decoder, "stated", None)
-        response = await begin(request, source, self._head(reply, known))
-        learned = decoder.head
-        response.head = attrs.evolve(response.head, model=learned.model, id=learned.id)
+        head = self._head(reply, known)
+        attempt = request.context.attempt
+        if attempt is not None:
+            attempt.stated = getattr(decoder, "stated", None)
+            if head.service is not None:  # before the answer says so itself
+                attempt.service = head.service
+            attempt.learned = partial(learned_by, decoder)
+        response = await begin(request, source, head)
+        learned = learned_by(decoder)
+        response.head = attrs.evolve(
+            response.head,
+            model=learned.model,
+            id=learned.id,
+            service=learned.service or head.service,
+            cost=learned.cost,
+        )
         return response
 
     def _head(self, reply: HTTPReply, known: str | None) -> Head:
@@ -205,6 +234,7 @@ class Exchange:
             request_id=known,
             status=reply.status,
             headers=_kept(reply.headers),
+            service=served_as(reply.headers.get(self.dialect.service_header)),
         )
 
 

@@ -11,6 +11,7 @@ from lamella.transports._dialect import Headers
 from lamella.transports._http import can_be_sent
 
 _FRAMING = frozenset({"host", "content-length", "transfer-encoding"})
+_OURS = frozenset({"authorization", "api-key", "content-type", "idempotency-key", "accept"})
 
 
 def static_headers(given: Mapping[str, str | None], *, agent: str) -> Headers:
@@ -51,6 +52,28 @@ def encoded_headers(given: Mapping[str, str]) -> Headers:
     return tuple(encoded)
 
 
+def headers_beside(present: Headers, given: Mapping[str, str]) -> Headers:
+    """Headers to go along with a request's own, which they do not replace.
+
+    What no header can hold is left out, and so is what says where a request goes or who sends it:
+    they come from observers, whose mistakes must not cost a request.
+
+    Args:
+        present: The request's own.
+        given: Names and values.
+    """
+    taken = {name.lower() for name, _ in present}
+    added: list[tuple[bytes, bytes]] = []
+    for name, value in given.items():
+        header = name.encode(errors="surrogatepass"), value.encode(errors="surrogatepass")
+        lower = name.lower()
+        if lower in _FRAMING or lower in _OURS or header[0].lower() in taken:
+            continue
+        if can_be_sent(*header):
+            added.append(header)
+    return tuple(added)
+
+
 def can_be_headers(_: object, __: object, given: Mapping[Any, Any]) -> None:
     """Validates the headers of a transport's options.
 
@@ -65,9 +88,6 @@ def can_be_headers(_: object, __: object, given: Mapping[Any, Any]) -> None:
             msg = f"The header {name!r} says where a request goes or how long it is."
             raise ConfigurationError(msg, hint="It is made from base_url and the request.")
     encoded_headers(given)
-
-
-_OURS = frozenset({"authorization", "api-key", "content-type", "idempotency-key", "accept"})
 
 
 def can_be_deadline_header(options: Any, _: object, name: Any) -> None:

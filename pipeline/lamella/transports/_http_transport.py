@@ -92,6 +92,8 @@ class HTTPTransport:
 
     agents: ClassVar[tuple[str, ...]] = ()
     """Distributions that requests name as their senders, besides this library."""
+    default_models: ClassVar[Mapping[str, str]] = NOTHING
+    """The models of requests that name none, by operation, where it is not the transport's own."""
 
     def __init__(self, name: str, options: TransportOptions) -> None:
         self.name = name

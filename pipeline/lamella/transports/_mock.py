@@ -6,7 +6,7 @@ needs no server. `lamella.testing.MockServer` says the same over HTTP.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import anyio
@@ -73,6 +73,7 @@ class Mock:
     """
 
     name: ClassVar[str] = "mock"
+    default_models: ClassVar[Mapping[str, str]] = _DEFAULTS
 
     model: str = "mock"
     latency: float = attrs.field(default=0.0, converter=seconds, validator=number(0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
 
 import attrs
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from lamella.transports._endpoints import Endpoint
 
 API: TypeAlias = Literal["chat", "responses"]
+
+DEFAULT_MODELS: Mapping[str, str] = {"moderation": "omni-moderation-latest"}
+"""See `HTTPTransport.default_models`."""
 
 _ALL_APIS = frozenset({"chat", "responses", "embeddings", "models", "moderation", "token_count"})
 
@@ -82,6 +85,8 @@ class OpenAI(HTTPTransport):
     Raises:
         ConfigurationError: If something given cannot be meant, or does not fit together.
     """
+
+    default_models: ClassVar[Mapping[str, str]] = DEFAULT_MODELS
 
     def __init__(
         self,

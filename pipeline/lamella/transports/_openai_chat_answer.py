@@ -29,6 +29,7 @@ from lamella.transports._estimated_usage import estimated_usage
 from lamella.transports._http_errors import in_band_error
 from lamella.transports._openai_chat_choice import FAILURES, ChoiceReader
 from lamella.transports._openai_usage import usage_of
+from lamella.transports._stated_bills import with_cost, with_service
 from lamella.transports._wire_json import (
     NOT_THAT,
     is_list,
@@ -97,7 +98,7 @@ class ChatDecoder:
     answer. A `finish_reason` that means failure is raised as an error at the end.
 
     Attributes:
-        head: The model and the id of the answer, once known.
+        head: The model, the id and the bill of the answer, once known.
         done: Whether the protocol said that it is over.
     """
 
@@ -210,10 +211,12 @@ class ChatDecoder:
         if "x_groq" in chunk:
             self._groq(mapping_of(chunk, "x_groq"))
         if self.head.id is None or self.head.model is None:
-            self.head = Head(
+            self.head = attrs.evolve(
+                self.head,
                 model=self.head.model or text_of(chunk, "model"),
                 id=self.head.id or text_of(chunk, "id"),
             )
+        self.head = with_service(self.head, chunk.get("service_tier"))
         events = self._unknown_fields(chunk)
         choices: object = chunk.get("choices") or ()
         if choices == ():
@@ -283,6 +286,7 @@ class ChatDecoder:
         """Keep the last statement that states something; Moonshot's stands in the choice."""
         if given.get("usage"):
             self._usage = usage_of(given["usage"]) or self._usage
+            self.head = with_cost(self.head, given["usage"])
 
     def _groq(self, given: Mapping[str, Any]) -> None:
         """Groq's own object: usage that nobody asked for, and why it stopped early."""

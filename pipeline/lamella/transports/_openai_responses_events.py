@@ -44,6 +44,7 @@ from lamella.transports._openai_responses_items import (
     reasoning_event,
 )
 from lamella.transports._openai_usage import usage_of
+from lamella.transports._stated_bills import with_cost, with_service
 from lamella.transports._wire_json import (
     NOT_THAT,
     base64_of,
@@ -165,11 +166,14 @@ class ResponsesDecoder:
         return ()
 
     def _learn(self, response: Mapping[str, Any]) -> None:
-        self.head = Head(
+        head = attrs.evolve(
+            self.head,
             model=text_of(response, "model") or self.head.model,
             id=text_of(response, "id") or self.head.id,
         )
         self._stated = mapping_of(response, "usage") or self._stated
+        # The first events repeat the class of service that was asked for; the last one counts.
+        self.head = with_cost(with_service(head, response.get("service_tier")), self._stated)
 
     # --- messages ----------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from lamella._parts import Opaque
 from lamella._responses import NO_HEAD, Head
 from lamella._usage import Usage
 from lamella.transports._estimated_usage import estimated_usage
+from lamella.transports._stated_bills import with_service
 from lamella.transports._wire_json import (
     NOT_THAT,
     is_list,
@@ -33,7 +34,7 @@ from lamella.transports._wire_json import (
     with_usage,
 )
 from lamella_anthropic._answer_blocks import Block, Blocks
-from lamella_anthropic._usage import at_least, joined_usage, usage_of
+from lamella_anthropic._usage import at_least, joined_usage, service_of, usage_of
 
 MAX_BLOCKS: Final = 10_000
 """More blocks than an answer has; a larger index is nonsense."""
@@ -162,8 +163,12 @@ class MessageDecoder:
             events += self._blocks.stop(index)
         self._reason = self._reason or "end_turn"
         self.done = True
-        self.head = attrs.evolve(self.head, raw=body)
+        self.head = attrs.evolve(self.learned(), raw=body)
         return [*events, *self.finish()]
+
+    def learned(self) -> Head:
+        """What is known of the answer so far, with the class of service that it is billed as."""
+        return with_service(self.head, service_of(self._stated))
 
     # --- pieces --------------------------------------------------------------------------------
 

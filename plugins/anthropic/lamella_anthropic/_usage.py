@@ -16,10 +16,11 @@ import attrs
 from lamella._nothing import NOTHING
 from lamella._usage import Usage
 from lamella.transports._estimated_usage import estimated_tokens
-from lamella.transports._wire_json import mapping_of, objects_of
+from lamella.transports._wire_json import mapping_of, objects_of, text_of
 
 _LIFETIMES = {"ephemeral_5m_input_tokens": "5m", "ephemeral_1h_input_tokens": "1h"}
 _UNITS = "_requests"
+_ANYWHERE = (None, "", "global", "not_available")
 _COUNTS = ("input_tokens", "output_tokens", "cache_creation_input_tokens")
 
 
@@ -66,6 +67,24 @@ def usage_of(stated: Mapping[str, Any]) -> Usage | None:
         tool_units=tool_units or NOTHING,
         estimated=counts.doubt,
     )
+
+
+def service_of(stated: Mapping[str, Any]) -> str | None:
+    """The class of service that an answer is billed as, in the words of the model cards.
+
+    Fast inference is one, and so is inference within a geography, which costs more: `us`, with the
+    tier behind it where that is not the ordinary one (`us_batch`).
+
+    Args:
+        stated: As for `usage_of`.
+    """
+    tier = text_of(stated, "service_tier")
+    if text_of(stated, "speed") == "fast":
+        tier = "fast" if tier in (None, "standard") else f"fast_{tier}"
+    geography = text_of(stated, "inference_geo")
+    if geography in _ANYWHERE:
+        return tier
+    return geography if tier in (None, "standard") else f"{geography}_{tier}"
 
 
 def at_least(stated: Usage, texts: Iterable[str], thoughts: Iterable[str]) -> Usage:

@@ -11,6 +11,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import attrs
 import msgspec
 
 from lamella._chat import ChatRequest
@@ -20,6 +21,7 @@ from lamella._parts import Opaque
 from lamella._responses import NO_HEAD, Head
 from lamella._usage import Usage
 from lamella.transports._estimated_usage import estimated_usage
+from lamella.transports._stated_bills import with_service
 from lamella.transports._wire_json import (
     NOT_THAT,
     json_object,
@@ -210,7 +212,9 @@ class ConverseDecoder:
         router = mapping_of(mapping_of(given, "trace"), "promptRouter")
         model = text_of(router, "invokedModelId")
         if model is not None:
-            self.head = Head(model=model)
+            self.head = attrs.evolve(self.head, model=model)
+        tier = mapping_of(given, "serviceTier")
+        self.head = with_service(self.head, text_of(tier, "type"))
         rest = {name: value for name, value in given.items() if name not in _QUIET and value}
         if rest:
             events.append(self._aside(rest))

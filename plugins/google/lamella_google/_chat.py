@@ -54,6 +54,7 @@ class GeminiChat(GoogleDialect):
     operation: ClassVar[str] = "chat"
     api: ClassVar[str] = "chat"
     wants_card: ClassVar[bool] = True
+    service_header: ClassVar[str] = "x-gemini-service-tier"
 
     def path(self, model: str, *, stream: bool) -> str:
         """Where requests go, after the API's version."""

@@ -21,6 +21,7 @@ from lamella._parts import Opaque
 from lamella._responses import NO_HEAD, Head
 from lamella._usage import Usage
 from lamella.transports._estimated_usage import estimated_usage
+from lamella.transports._stated_bills import with_service
 from lamella.transports._wire_json import (
     NOT_THAT,
     is_list,
@@ -35,7 +36,7 @@ from lamella_google._candidate import CandidateReader
 from lamella_google._errors import google_in_band_error
 from lamella_google._finish_reasons import must_be_good
 from lamella_google._plain_chunks import NULL, PLAIN
-from lamella_google._usage import usage_of
+from lamella_google._usage import service_of, usage_of
 
 _DONE: Final = b"[DONE]"
 """What proxies that speak other dialects too end their streams with; Google has no such thing."""
@@ -130,8 +131,12 @@ class GeminiDecoder:
             )
         for candidate in self._candidates.values():
             candidate.reason = candidate.reason or "STOP"
-        self.head = attrs.evolve(self.head, raw=body)
+        self.head = attrs.evolve(self.learned(), raw=body)
         return [*events, *self._finish(1)]
+
+    def learned(self) -> Head:
+        """What is known of the answer so far, with the class of service that it was given."""
+        return with_service(self.head, service_of(self._statement()))
 
     # --- the general way ---------------------------------------------------------------------
 
@@ -266,13 +271,17 @@ class GeminiDecoder:
 
     def stated(self) -> Usage | None:
         """The usage stated so far."""
+        return usage_of(self._statement(), self._tool_units())
+
+    def _statement(self) -> object:
+        """The last statement of usage; None if it is not even JSON."""
         stated = self._stated
         if isinstance(stated, msgspec.Raw):
             try:
                 stated = msgspec.json.decode(stated)
             except NOT_THAT:
                 return None
-        return usage_of(stated, self._tool_units())
+        return stated
 
     def _tool_units(self) -> Mapping[str, int]:
         searches = sum([each.searches for each in self._candidates.values()])

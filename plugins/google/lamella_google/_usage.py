@@ -16,7 +16,7 @@ from typing import Any
 
 from lamella._nothing import NOTHING
 from lamella._usage import Usage
-from lamella.transports._wire_json import is_object, objects_of
+from lamella.transports._wire_json import is_object, objects_of, text_of
 
 _MOST_DIGITS = 16
 _PARTS = {"AUDIO": "audio", "IMAGE": "image", "VIDEO": "image"}
@@ -66,6 +66,23 @@ def usage_of(given: object, tool_units: Mapping[str, int] = NOTHING) -> Usage | 
         tool_units=tool_units,
         estimated=doubt or inputs.doubt or outputs.doubt,
     )
+
+
+def service_of(given: object) -> str | None:
+    """The class of service that an answer was given, in the words of the model cards.
+
+    Gemini states it as `serviceTier`, Vertex AI as `trafficType`: `ON_DEMAND_FLEX`, or
+    `PROVISIONED_THROUGHPUT`, which is not billed by the token.
+
+    Args:
+        given: As for `usage_of`.
+    """
+    if not is_object(given):
+        return None
+    traffic = text_of(given, "trafficType")
+    if traffic is None or traffic == "TRAFFIC_TYPE_UNSPECIFIED":
+        return text_of(given, "serviceTier")
+    return traffic.lower().removeprefix("on_demand_")
 
 
 class _Rest:

@@ -77,8 +77,9 @@ class RedisLeases:
         connect_timeout: Seconds, or a timedelta, for connecting.
         remember: Seconds, or a timedelta, for which ended leases are remembered, to answer
             repetitions.
-        keep: Seconds, or a timedelta, after which a total that nobody has touched is forgotten, so
-            that it is full again. Rates are forgotten when they are full.
+        keep: Seconds, or a timedelta, after which a total that nobody has used is forgotten, so
+            that it is whole again, where its dimension does not say (`Dimension.keep`). Rates are
+            forgotten when they are full.
 
     Raises:
         ConfigurationError: If an option is wrong, or a URL has a password in it.
@@ -183,6 +184,13 @@ class RedisLeases:
         (left,) = await self._decide("level", ["", "", ""], (dimension,), (0,))
         return int(left)
 
+    async def now(self) -> float:
+        """The server's clock; see `LeaseStore.now`."""
+        answer = await self._link().run(self._script("now"), [self._lease_key("")], [])
+        if not isinstance(answer, bytes):
+            raise _no_answer()
+        return int(answer) / MICROSECONDS
+
     async def health(self) -> PartHealth:
         """Whether the server answers now."""
         try:
@@ -226,16 +234,15 @@ class RedisLeases:
         amounts: tuple[int, ...],
     ) -> Any:
         keys = [self._lease_key(words[0])]
-        given = [*words, span(self.keep), ""]
+        given = list(words)
         for dimension, amount in zip(dimensions, amounts, strict=True):
             limit = self._limit(dimension)
             keys += (limit.hash, limit.set)
-            given += (str(amount), *limit.words, "1" if dimension.held else "0")
+            keep = self.keep if dimension.keep is None else dimension.keep
+            given += (str(amount), *limit.words, "1" if dimension.held else "0", span(keep))
         answer: list[Any] | None = await self._link().run(self._script(decision), keys, given)
         if not isinstance(answer, list):
-            raise StoreUnavailableError(
-                "Redis: the answer is none of a script.", outcome=Outcome.UNKNOWN
-            )
+            raise _no_answer()
         return answer
 
     async def _dimensions(self, lease_id: str) -> tuple[Dimension, ...] | None:
@@ -252,6 +259,10 @@ class RedisLeases:
 
     def _limit(self, dimension: Dimension) -> Limit:
         return limit_of(self._prefix, dimension.key, dimension.capacity, dimension.per)
+
+
+def _no_answer() -> StoreUnavailableError:
+    return StoreUnavailableError("Redis: the answer is none of a script.", outcome=Outcome.UNKNOWN)
 
 
 def _levels(answer: bytes | str) -> tuple[int, ...]:

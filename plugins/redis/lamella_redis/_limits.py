@@ -20,7 +20,7 @@ import attrs
 from lamella import Dimension
 
 MOST: Final = 2**53
-"""The largest amount, and the largest total."""
+"""The largest amount, the largest total, and the most that is counted as out of one."""
 
 MOST_SHARES: Final = 2**52
 """The most shares of a rate's full bucket: as much again may be owed."""
@@ -49,7 +49,7 @@ class Limit:
 
 @lru_cache(maxsize=10_000)
 def limit_of(prefix: str, key: tuple[str, ...], capacity: int, per: float) -> Limit:
-    """The limit that a dimension means.
+    """The limit that a dimension means: a rate with its numbers, a total by its key alone.
 
     Args:
         prefix: What all keys of the store begin with.
@@ -69,7 +69,8 @@ def limit_of(prefix: str, key: tuple[str, ...], capacity: int, per: float) -> Li
             f"RedisLeases: a capacity of {capacity!r} {named} is more than the server counts "
             f"exactly, {MOST}; count in larger units."
         )
-    name = json.dumps([*key, capacity, float(per)], ensure_ascii=False, separators=(",", ":"))
+    named_by = [*key, capacity, float(per)] if per else list(key)
+    name = json.dumps(named_by, ensure_ascii=False, separators=(",", ":"))
     if len(name) > _READABLE:
         name = blake2b(name.encode("utf-8", "surrogatepass"), digest_size=20).hexdigest()
     words = (str(capacity), str(unit), str(flow), str(tick))
@@ -114,17 +115,14 @@ def span(seconds: float) -> str:
 
 def written(dimensions: tuple[Dimension, ...]) -> str:
     """Dimensions as text, from which `read` makes the same ones."""
-    listed = [
-        [list(each.key), each.amount, each.capacity, each.per, each.held] for each in dimensions
-    ]
+    listed: list[list[object]] = []
+    for each in dimensions:
+        listed.append([list(each.key), each.amount, each.capacity, each.per, each.held])
+        if each.keep is not None:
+            listed[-1].append(each.keep)
     return json.dumps(listed, separators=(",", ":"))
 
 
 def read(text: str | bytes) -> tuple[Dimension, ...]:
     """The dimensions that were written."""
-    return tuple(
-        [
-            Dimension(tuple(key), amount, capacity, per, held)
-            for key, amount, capacity, per, held in json.loads(text)
-        ]
-    )
+    return tuple([Dimension(tuple(key), *numbers) for key, *numbers in json.loads(text)])

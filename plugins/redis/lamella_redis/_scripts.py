@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 import attrs
 
-Decision: TypeAlias = Literal["reserve", "finish", "renew", "level"]
+Decision: TypeAlias = Literal["reserve", "finish", "renew", "level", "now"]
 Keeping: TypeAlias = Literal["put", "read", "info", "forget", "now"]
 Placing: TypeAlias = Literal["add", "remove", "drop", "sweep", "length"]
 

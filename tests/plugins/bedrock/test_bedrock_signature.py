@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
+from typing import Any
 from urllib.parse import quote
 
 import anyio
@@ -14,6 +15,7 @@ import pytest
 from bedrock_wire import ACCESS, CLAUDE, SECRET, TOKEN, complete, request, serving
 from botocore.config import Config
 
+from lamella import OpenAttempt, Pipeline, middleware, observed
 from lamella.testing._http_server import HTTPServer
 from lamella.testing._http_wire import Received
 from lamella.transports import HTTPRequest
@@ -52,6 +54,28 @@ def verify(seen: Received, secret: str, region: str) -> None:
     for part in (day, region, "bedrock", "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")
     assert hmac.digest(key, words.encode(), "sha256").hex() == fields["Signature"]
+
+
+async def test_what_observers_send_along_goes_unsigned() -> None:
+    """Proxies may change a trace's context on the way; the signature holds all the same."""
+
+    class Tracing:
+        def attempt_opened(self, attempt: OpenAttempt, request: Any) -> None:
+            attempt.headers = {"traceparent": "00-1-2-01", "X-Amz-Date": "never"}
+
+        def attempt_closed(self, attempt: OpenAttempt, request: Any) -> None:
+            """Nothing to do."""
+
+    @middleware(phase="observe")
+    async def traced(asked: Any, call_next: Any) -> Any:
+        return await call_next(observed(asked, Tracing()))
+
+    async with serving(complete()) as (server, plain):
+        await Pipeline([traced], plain.transport).run(request())
+        (seen,) = server.received
+    assert seen.headers["traceparent"] == "00-1-2-01"
+    assert "traceparent" not in seen.headers["authorization"]
+    verify(seen, SECRET, "eu-west-1")
 
 
 @pytest.mark.parametrize("model", MODELS)

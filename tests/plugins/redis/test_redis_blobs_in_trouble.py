@@ -196,7 +196,7 @@ def test_mistakes_are_named(how: str) -> None:
             else:
                 Pipeline.preset("test", stores=part)
         said = str(caught.value)
-        for words in ("stores.blobs.outage",) if "blobs" in part else ("no store of records",):
+        for words in ("stores.blobs.outage",) if "blobs" in part else ("There are blobs, leases.",):
             assert words in said
 
 

@@ -72,6 +72,9 @@ LIMITS = (
     Dimension(("slots",), 0, 4, held=True),
     Dimension(("money",), 0, 1000),
     Dimension(("images",), 0, 3, per=0.25, held=True),
+    Dimension(("money",), 0, 600),
+    Dimension(("day",), 0, 20, keep=0.5),
+    Dimension(("day",), 0, 30, keep=2.0),
 )
 
 WANTED = st.lists(
@@ -112,7 +115,7 @@ def alike(valkey: Valkey, steps: list[tuple[str, Any, Any]]) -> None:
                 await redis.set_clock(now)
             elif step == "reserve":
                 wanted = tuple(
-                    Dimension(d.key, int(d.capacity * share), d.capacity, d.per, d.held)
+                    d.want(int(d.capacity * share))
                     for d, share in [(LIMITS[index], share) for index, share in what]
                 )
                 asked.append((str(len(asked)), wanted))
@@ -160,6 +163,34 @@ async def test_any_process_can_end_a_lease(valkey: Valkey) -> None:
     assert await one.level(limit) == 9
     await one.aclose()
     await other.aclose()
+
+
+async def test_a_budget_that_is_raised_keeps_what_was_spent(valkey: Valkey) -> None:
+    """What is out of a total is the same for all, also for who thinks that there is more of it."""
+    one = fresh(valkey)
+    other = RedisLeases(valkey.url, namespace=one.namespace)
+    spent = Dimension(("budget",), 90, 100)
+    await one.reserve("x", [spent], ttl=60.0)
+    assert await one.settle("x", [70])
+    raised = Dimension(("budget",), 90, 200, keep=5.0)
+    assert (await other.reserve("y", [raised], ttl=60.0)).remaining == (40,)
+    assert await one.refund("y")  # by who has not reserved it, and reads what was
+    assert (await other.level(raised), await one.level(spent)) == (130, 30)
+    await one.aclose()
+    await other.aclose()
+
+
+async def test_a_total_lives_as_long_as_its_dimension_says(valkey: Valkey) -> None:
+    """On the server it has a time to live, from its last use on; without a word, the store's."""
+    store = fresh(valkey, keep=500.0)
+    limits = [Dimension(("day",), 1, 10, keep=60.0), Dimension(("sum",), 1, 10)]
+    await store.reserve("a", limits, ttl=1.0)
+    await store.settle("a", [1, 1])
+    lives = []
+    for key in sorted(await command(store, "KEYS", f"{store._prefix}limit:*")):
+        lives.append(await command(store, "PTTL", key.decode()))
+    assert [50_000 < lives[0] <= 61_000, 490_000 < lives[1] <= 501_000] == [True, True]
+    await store.aclose()
 
 
 async def test_namespaces_are_apart(valkey: Valkey) -> None:
@@ -289,8 +320,10 @@ class TestBounds:
         assert await store.level(rate) == 276
         total = Dimension(("total",), MOST, MOST)
         await store.reserve("b", [total], ttl=60.0)
-        await store.settle("b", [MOST])
-        await store.reserve("c", [Dimension(("total",), 0, MOST)], ttl=60.0)
-        await store.settle("c", [MOST])
-        assert await store.level(total) == -MOST
+        await store.settle("b", [MOST - 1])
+        assert await store.level(total) == 1
+        await store.reserve("c", [total.want(0)], ttl=60.0)
+        await store.settle("c", [MOST])  # more is out of it than is counted
+        assert await store.level(total) == 0
+        assert await store.level(Dimension(("total",), 0, 7)) == 7 - MOST
         await store.aclose()

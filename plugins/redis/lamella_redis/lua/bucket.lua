@@ -1,16 +1,24 @@
 -- What every decision begins with: the store's clock, and buckets.
 --
--- A bucket is a hash and a sorted set. The hash has `s`, the shares that are there; `t`, the tick as
--- of which; `n`, how many gaps it has had; for each gap `g<id>`, its shares, and `l<id>`, how many
--- leases reach up to it; for each lease that is out `p<lease>#<place>`, its amount and its gap. The
--- sorted set has the gaps by minus their id, so the newest first, and the leases by the instant at
--- which they expire; `m` says whether there is such a set. What gaps are for is told in lamella's _memory_buckets.py; this is the same.
+-- A bucket is a hash and a sorted set. The hash has for each lease that is out `p<lease>#<place>`, its
+-- amount and its gap; the sorted set has the leases by the instant at which they expire. `m` says
+-- whether there is such a set.
+--
+-- Of a rate, the hash has `s`, the shares that are there; `t`, the tick as of which; `n`, how many gaps
+-- it has had; for each gap `g<id>`, its shares, and `l<id>`, how many leases reach up to it. The set
+-- has the gaps by minus their id, so the newest first. What gaps are for is told in lamella's
+-- _memory_buckets.py; this is the same.
+--
+-- Of a total, to which nothing flows back, the hash has `o`, what is out, and `k`, the instant until
+-- which that is known once no lease is out. How much there is of it is for each who asks to say.
 --
 -- All numbers are whole and within 2^53, so exact. KEYS are the lease, then hash and set of each
--- dimension; ARGV five words of the decision, then six of each dimension: the amount, the capacity,
--- shares per token, shares that flow back in a tick, microseconds of a tick, and whether it is held.
+-- dimension; ARGV three words of the decision, then seven of each dimension: the amount, the capacity,
+-- shares per token, shares that flow back in a tick (0 of a total), microseconds of a tick, whether it
+-- is held, and for how many microseconds a total is known from its last use on.
 
-local HEAD, EACH = 5, 6
+local HEAD, EACH = 3, 7
+local MOST = 9007199254740992 -- what may be out of a total
 local STEP_BACK = 1000000 -- microseconds; a clock that has been set back further is followed
 
 local clock = redis.call('TIME')
@@ -101,7 +109,7 @@ end
 local function lower(bucket, shares)
   shares = math.min(shares, bucket.shares - bucket.least)
   bucket.shares = bucket.shares - shares
-  if bucket.flow == 0 or shares == 0 then return 0 end
+  if shares == 0 then return 0 end
   local top = newest(bucket)
   if top and leases(bucket, top) == 0 then
     redis.call('HINCRBY', bucket.hash, 'g' .. whole(top), whole(shares))
@@ -120,7 +128,9 @@ end
 
 local function take(bucket, id, place, expires)
   local amount, gap = given(place, 1), 0
-  if amount > 0 then
+  if bucket.out then
+    bucket.out = bucket.out + amount
+  elseif amount > 0 then
     gap = lower(bucket, amount * bucket.unit)
     if gap > 0 then redis.call('HINCRBY', bucket.hash, 'l' .. whole(gap), 1) end
   end
@@ -139,11 +149,13 @@ local function finish(bucket, part, used)
     local first, second = string.match(kept, '^(%d+) (%d+)$')
     amount, gap = tonumber(first), tonumber(second)
   end
+  if bucket.out then
+    bucket.out = math.max(0, math.min(MOST, bucket.out - amount + used))
+    return
+  end
   if used > amount then lower(bucket, (used - amount) * bucket.unit) end
   local back = math.max(0, amount - used) * bucket.unit
-  if bucket.flow == 0 then
-    bucket.shares = math.min(bucket.full, bucket.shares + back)
-  elseif gap > 0 then
+  if gap > 0 then
     local from = standing(bucket, gap)
     if from then
       bucket.shares = bucket.shares + fill(bucket, from, back)
@@ -156,7 +168,7 @@ end
 
 local function refill(bucket, tick)
   if tick > bucket.tick then
-    if bucket.flow > 0 and bucket.shares < bucket.full then
+    if bucket.shares < bucket.full then
       local flow = math.min((tick - bucket.tick) * bucket.flow, bucket.full - bucket.shares)
       bucket.shares = bucket.shares + flow
       fill(bucket, newest(bucket), flow)
@@ -167,27 +179,46 @@ local function refill(bucket, tick)
   end
 end
 
+-- A new bucket, of which nothing is out.
+local function fresh(place, hash)
+  local bucket = { hash = hash, set = KEYS[2 * place + 1], flow = given(place, 4) }
+  if bucket.flow == 0 then
+    bucket.out, bucket.ends = 0, now
+    return bucket
+  end
+  bucket.capacity, bucket.unit, bucket.span = given(place, 2), given(place, 3), given(place, 5)
+  bucket.full = bucket.capacity * bucket.unit
+  bucket.least = -4503599627370496 -- of debt
+  bucket.shares, bucket.tick, bucket.gaps = bucket.full, math.floor(now / bucket.span), 0
+  return bucket
+end
+
+local function has_leases(bucket)
+  return tonumber(redis.call('ZREVRANGE', bucket.set, 0, 0, 'WITHSCORES')[2] or -1) > 0
+end
+
 -- The bucket of a dimension as of now, with what has expired given back.
 local function open(place)
   local hash = KEYS[2 * place]
   local bucket = opened[hash]
   if bucket then return bucket end
-  bucket = { hash = hash, set = KEYS[2 * place + 1], capacity = given(place, 2) }
-  bucket.unit, bucket.flow, bucket.span = given(place, 3), given(place, 4), given(place, 5)
-  bucket.full = bucket.capacity * bucket.unit
-  bucket.least = bucket.flow > 0 and -4503599627370496 or -9007199254740992 -- of debt
-  local tick = math.floor(now / bucket.span)
-  local kept = redis.call('HMGET', hash, 's', 't', 'n', 'm')
+  bucket = fresh(place, hash)
+  local kept = redis.call('HMGET', hash, bucket.out and 'o' or 's', 'm', 't', 'n', 'k')
   -- A server short of memory may have evicted either half: half of a bucket is none.
-  local whole_one = kept[4] ~= '1' or redis.call('ZREVRANGE', bucket.set, 0, 0)[1]
+  local whole_one = kept[2] ~= '1' or redis.call('ZREVRANGE', bucket.set, 0, 0)[1]
   if kept[1] and whole_one then
-    bucket.shares, bucket.tick = tonumber(kept[1]), tonumber(kept[2])
-    bucket.gaps = tonumber(kept[3])
-    refill(bucket, tick)
+    if bucket.out then
+      bucket.out, bucket.ends = tonumber(kept[1]), tonumber(kept[5])
+    else
+      local tick = bucket.tick
+      bucket.shares, bucket.tick = tonumber(kept[1]), tonumber(kept[3])
+      bucket.gaps = tonumber(kept[4])
+      refill(bucket, tick)
+    end
     local due = redis.call('ZRANGEBYSCORE', bucket.set, 0, whole(now), 'LIMIT', 0, 100)
     for _, part in ipairs(due) do finish(bucket, part, 0) end
+    if bucket.out and now >= bucket.ends and not has_leases(bucket) then bucket.out = 0 end
   else
-    bucket.shares, bucket.tick, bucket.gaps = bucket.full, tick, 0
     redis.call('DEL', hash, bucket.set)
   end
   opened[hash] = bucket
@@ -195,30 +226,42 @@ local function open(place)
   return bucket
 end
 
-local function level(bucket)
+-- What is left of a dimension.
+local function level(place)
+  local bucket = open(place)
+  if bucket.out then return whole(given(place, 2) - bucket.out) end
   return whole(math.floor(bucket.shares / bucket.unit))
 end
 
--- Write what has changed. A full bucket without leases is as good as none; others are kept until
--- they would be full, and a total, to which nothing flows back, for `keep` microseconds.
-local function save(keep)
+-- A total is used: it is known for so long from now on. A look, a renewal or an expiry is no use.
+local function use(place)
+  local bucket = open(place)
+  if bucket.out then bucket.ends = now + given(place, 7) end
+end
+
+-- Write what has changed. A full bucket without leases is as good as none; others are kept until they
+-- would be full, or forgotten.
+local function save()
   for _, bucket in ipairs(order) do
     local last = redis.call('ZREVRANGE', bucket.set, 0, 0, 'WITHSCORES')
     local expires = tonumber(last[2] or -1)
-    if bucket.shares >= bucket.full and expires <= 0 then
+    local lacking = bucket.out or bucket.full - bucket.shares
+    if lacking <= 0 and expires <= 0 then
       redis.call('DEL', bucket.hash, bucket.set)
     else
       local stays = math.max(0, expires - now)
-      if bucket.shares < bucket.full and bucket.flow > 0 then
-        local lacking = math.ceil((bucket.full - bucket.shares) / bucket.flow)
-        stays = math.max(stays, lacking * bucket.span)
-      elseif bucket.shares < bucket.full then
-        stays = math.max(stays, keep)
-      end
+      local needed = bucket.out and bucket.ends - now
+        or math.ceil(lacking / bucket.flow) * bucket.span
+      stays = math.max(stays, needed)
       local milliseconds = whole(math.min(math.ceil(stays / 1000) + 1000, 1e13))
       local members = redis.call('PEXPIRE', bucket.set, milliseconds)
-      redis.call('HSET', bucket.hash, 's', whole(bucket.shares), 't', whole(bucket.tick),
-        'n', whole(bucket.gaps), 'm', members)
+      if bucket.out then
+        redis.call('HSET', bucket.hash, 'o', whole(bucket.out), 'k', whole(bucket.ends),
+          'm', members)
+      else
+        redis.call('HSET', bucket.hash, 's', whole(bucket.shares), 't', whole(bucket.tick),
+          'n', whole(bucket.gaps), 'm', members)
+      end
       redis.call('PEXPIRE', bucket.hash, milliseconds)
     end
   end

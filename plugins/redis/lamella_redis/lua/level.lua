@@ -1,5 +1,5 @@
--- What could be reserved of one dimension. ARGV: -, -, -, keep. {level}.
+-- What could be reserved of one dimension. {level}.
 
-local left = level(open(1))
-save(tonumber(ARGV[4]))
+local left = level(1)
+save()
 return { left }

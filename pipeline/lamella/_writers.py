@@ -1,8 +1,8 @@
 """A bounded queue with a thread behind it, so that a slow sink never holds a request up.
 
 The thread is a daemon, begins with the first record and ends when there has been nothing to do for
-a while. When the queue is full the oldest record goes, and is counted. It is the only thread that
-the layers start: the request path must not wait for a disk, a pipe, or somebody's function.
+a while. When the queue is full the oldest record goes, and is counted. It is a thread of its own,
+not one of a port's: the request path must not wait for a disk, a pipe, or somebody's function.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 from weakref import WeakValueDictionary
+
+import anyio
 
 from lamella._fork_locks import fork_safe_lock
 
@@ -106,6 +108,25 @@ class Writer:
                 if waiter in self._waiting:
                     self._waiting.remove(waiter)
 
+    async def aflush(self, timeout: float = EXIT_SECONDS) -> None:
+        """Wait, at most `timeout` seconds, until nothing is queued or being written."""
+        if self.drained():
+            return
+        self.hurry()
+        with anyio.move_on_after(timeout):
+            while not self.drained():  # noqa: ASYNC110 - a thread, which sets no anyio.Event
+                await anyio.sleep(0.001)
+
+    def state(self) -> dict[str, Any]:
+        """How many records wait, were written, were dropped, and made the sink fail."""
+        found: dict[str, Any] = {
+            "queued": self.queued,
+            "written": self.written,
+            "dropped": self.dropped,
+            "failed": self.failed,
+        }
+        return found if self.last_failure is None else found | {"error": self.last_failure}
+
     def hurry(self) -> None:
         """Write what is queued now rather than soon."""
         self._hurry.set()
@@ -132,7 +153,7 @@ class Writer:
     def _ensure_thread(self) -> bool:
         if self._thread is not None:
             return True
-        thread = threading.Thread(target=self._run, name="lamella log", daemon=True)
+        thread = threading.Thread(target=self._run, name="lamella writer", daemon=True)
         _flush_at_exit()
         try:
             thread.start()

@@ -1,0 +1,279 @@
+"""`lamella budget`: what is spent, and other amounts for single users, teams or sessions.
+
+| exit code | meaning |
+|---|---|
+| 0 | all is well |
+| 1 | the store failed |
+| 2 | the command line is wrong, or there is no such preset, budget or limit |
+| 130 | ended by Ctrl-C |
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated, Any, Final, TypeVar
+
+import attrs
+from cyclopts import Parameter
+
+from lamella import ConfigurationError, Pipeline
+from lamella._grants import is_immediate
+from lamella.cli._errors import UsageError
+from lamella.cli._stack import Stack
+from lamella_middlewares.budget._levels import BudgetLevel
+from lamella_middlewares.budget._middleware import Budget
+
+T = TypeVar("T")
+
+_GOOD: Final = 0
+
+
+@Parameter(name="*")
+@attrs.frozen(kw_only=True)
+class Which:
+    """Which budgets a command is about.
+
+    Attributes:
+        preset: The preset with the budgets. Without it LAMELLA_ENV names it, or else it is
+            development.
+        config: The file with presets. Without it LAMELLA_CONFIG names it, or else it is
+            lamella.toml in the working directory.
+        namespace: Only budgets of this namespace.
+    """
+
+    preset: Annotated[str | None, Parameter(alias="-p")] = None
+    config: Annotated[str | None, Parameter(alias="-c")] = None
+    namespace: str | None = None
+
+
+ANY: Final = Which()
+
+
+def show(*, scope: tuple[str, ...] = (), which: Which = ANY, json: bool = False) -> int:
+    """Show how much there is, is spent, is reserved and is left, and when it starts anew.
+
+    Without --scope: what is counted for all together, and every scope with an amount of its own.
+
+    Args:
+        scope: For whom, such as user=alice; several times where it is counted by several.
+        which: Which budgets.
+        json: Print a JSON list.
+    """
+    from lamella.cli._output import show_json
+
+    wanted = _scope(scope)
+
+    async def work(pipeline: Pipeline, budgets: list[Budget]) -> list[BudgetLevel]:
+        found: list[BudgetLevel] = []
+        _must_be_counted(budgets, wanted)
+        for budget in budgets:
+            levels = await budget.levels(pipeline, _of(budget, wanted))
+            found += [each for each in levels if set(each.scope) <= set(wanted)]
+            if not wanted:
+                found += [each for each in await budget.overridden(pipeline) if each.scope]
+        return found
+
+    levels = _run(which, work)
+    if json:
+        show_json([_form(level) for level in levels])
+    else:
+        _table(levels)
+    return _GOOD
+
+
+def set_amount(
+    amount: str,
+    *scope: str,
+    unit: str | None = None,
+    window: str | None = None,
+    which: Which = ANY,
+) -> int:
+    """Give a user, team or session another amount, at once and for all processes.
+
+    What was spent counts on.
+
+    Args:
+        amount: How much there is from now on: money in whole units, or a number.
+        scope: For whom, such as user=alice: all that it is counted by.
+        unit: tokens, requests or a currency, where limits differ in that only.
+        window: minute, hour, day, week, month or total, likewise.
+        which: Which budgets.
+    """
+    from lamella.cli._output import say
+
+    _change(amount, scope, unit, window, which)
+    say(f"Set to {amount}; every process knows it within seconds.")
+    return _GOOD
+
+
+def unset(
+    *scope: str, unit: str | None = None, window: str | None = None, which: Which = ANY
+) -> int:
+    """Take the preset's own amount again.
+
+    Args:
+        scope: For whom, such as user=alice: all that it is counted by.
+        unit: tokens, requests or a currency, where limits differ in that only.
+        window: minute, hour, day, week, month or total, likewise.
+        which: Which budgets.
+    """
+    from lamella.cli._output import say
+
+    changed = _change(None, scope, unit, window, which)
+    say("The preset's own amount holds again." if changed else "No other amount had been set.")
+    return _GOOD
+
+
+# --- behind them ---------------------------------------------------------------------------------
+
+
+def _change(
+    amount: str | None, scope: tuple[str, ...], unit: str | None, window: str | None, which: Which
+) -> bool:
+    wanted = _scope(scope)
+
+    async def work(pipeline: Pipeline, budgets: list[Budget]) -> bool:
+        _must_be_seen(pipeline.ports.stores.blobs, "the amounts that are set", "blobs")
+        wrong: list[ConfigurationError] = []
+        for budget in budgets:
+            try:
+                return await budget.set_limit(pipeline, amount, wanted, unit=unit, window=window)
+            except ConfigurationError as error:
+                wrong.append(error)
+        raise wrong[0]
+
+    return _run(which, work)
+
+
+def _run(which: Which, work: Callable[[Pipeline, list[Budget]], Awaitable[T]]) -> T:
+    """Do something with the budgets of a preset."""
+    from lamella.cli._interrupts import run
+
+    name = Stack(preset=which.preset, config=which.config).name
+    pipeline = Pipeline.preset(name, transport="mock", config=which.config)
+    budgets = [
+        layer
+        for layer in pipeline.layers
+        if isinstance(layer, Budget) and which.namespace in {None, layer.namespace}
+    ]
+
+    async def whole(_: object) -> T:
+        async with pipeline:
+            if not budgets:
+                raise ConfigurationError(
+                    f"The preset {name!r} has no budget"
+                    + (f" in the namespace {which.namespace!r}." if which.namespace else "."),
+                    hint="Add one to its layers: { use = 'budget', amount = '100', per = 'tenant', "
+                    "window = 'month' }.",
+                )
+            for budget in budgets:
+                leases = budget.store or pipeline.ports.stores.leases
+                _must_be_seen(leases, "what is spent", "leases")
+            return await work(pipeline, budgets)
+
+    return run(whole)
+
+
+def _must_be_seen(store: Any, what: str, part: str) -> None:
+    """Refuse a store in the memory of each process: here it would be another one, and empty.
+
+    Raises:
+        ConfigurationError: If it is one.
+    """
+    if is_immediate(store) or getattr(store, "instant", False):
+        raise ConfigurationError(
+            f"The preset keeps {what} in the memory of each process, where no other one can look: "
+            "this would have no effect on any.",
+            hint=f"Give it a store that processes share: stores = {{ {part} = {{ use = 'redis', "
+            "url = '...' }} }}. In the program itself, ask the layer: budget.levels(pipeline), "
+            "budget.set_limit(...).",
+        )
+
+
+def _scope(given: tuple[str, ...]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in given:
+        name, sign, value = text.partition("=")
+        if not sign or not name or name in found:
+            msg = f"{text!r} does not say for whom."
+            raise UsageError(
+                msg, hint="Write name=value, each name once: user=alice tag:team=search."
+            )
+        found[name] = value
+    return found
+
+
+def _of(budget: Budget, wanted: Mapping[str, str]) -> Mapping[str, str]:
+    """The part of a scope that a budget is counted by."""
+    words = {word for limit in budget.plan.limits for word in limit.words}
+    return {word: value for word, value in wanted.items() if word in words}
+
+
+def _must_be_counted(budgets: list[Budget], wanted: Mapping[str, str]) -> None:
+    """Refuse a scope of which no budget knows a part.
+
+    Raises:
+        ConfigurationError: If there is such a part.
+    """
+    words = sorted(
+        {word for budget in budgets for limit in budget.plan.limits for word in limit.words}
+    )
+    for word in wanted:
+        if word not in words:
+            raise ConfigurationError(
+                f"No budget of the preset is counted by {word!r}.",
+                hint=f"They are by {', '.join(map(repr, words)) or 'nothing: for all together'}.",
+            )
+
+
+def _form(level: BudgetLevel) -> dict[str, Any]:
+    money = not isinstance(level.limit, int)
+    amounts = {name: getattr(level, name) for name in ("limit", "spent", "reserved", "left")}
+    return {
+        "unit": level.unit,
+        "window": level.window or "total",
+        "scope": dict(level.scope),
+        **{name: f"{one.amount:f}" if money else one for name, one in amounts.items()},
+        "resets_at": _instant(level),
+        "overridden": level.overridden,
+    }
+
+
+def _instant(level: BudgetLevel) -> str | None:
+    if level.resets_at is None:
+        return None
+    return dt.datetime.fromtimestamp(level.resets_at, dt.UTC).isoformat()
+
+
+def _table(levels: list[BudgetLevel]) -> None:
+    from lamella.cli._output import say
+    from lamella.cli._render import show_table
+
+    if not levels:
+        say("All of it is counted by somebody: say for whom, with --scope user=alice.")
+        return
+    headers = ("for", "window", "limit", "spent", "reserved", "left", "starts anew")
+    show_table(headers, [_line(level) for level in levels])
+
+
+def _line(level: BudgetLevel) -> tuple[str, ...]:
+    whose = " ".join(f"{name}={value}" for name, value in level.scope.items()) or "all"
+    unit = f" {level.unit}" if isinstance(level.limit, int) else ""
+    return (
+        f"{whose} (set)" if level.overridden else whose,
+        level.window or "total",
+        f"{_number(level.limit)}{unit}",
+        _number(level.spent),
+        _number(level.reserved),
+        _number(level.left),
+        (_instant(level) or "never")[:16].replace("T", " "),
+    )
+
+
+def _number(amount: object) -> str:
+    return f"{amount:,}" if isinstance(amount, int) else str(amount)
+
+
+COMMANDS: Final[Mapping[str, Any]] = {"show": show, "set": set_amount, "unset": unset}
+"""The commands of `lamella budget`."""

@@ -1,0 +1,114 @@
+"""Looking at a budget, and changing what there is, while it is in use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, cast
+
+import attrs
+
+from lamella import ConfigurationError, Money, Ports
+from lamella._scopes import Scope
+from lamella_middlewares.budget._accounts import NAME, Account
+from lamella_middlewares.budget._allowances import Allowance, Limit, money
+from lamella_middlewares.budget._choices import Plan
+from lamella_middlewares.budget._levels import BudgetLevel, levels
+from lamella_middlewares.budget._overrides import Overrides, put
+
+
+async def levels_for(plan: Plan, ports: Ports, scope: Mapping[str, str]) -> tuple[BudgetLevel, ...]:
+    """The state of every limit for one scope; see `Budget.levels`."""
+    _must_know(plan, scope)
+    overrides = Overrides(plan.namespace)
+    await overrides.read(ports.stores.blobs)
+    now = await ports.stores.leases.now()
+    accounts: list[Account] = []
+    for limit in plan.limits:
+        values = _values(limit, scope)
+        capacity = overrides.capacity(limit, values)
+        accounts.append(Account(plan.namespace, limit, values, limit.window.at(now), capacity))
+    return await levels(ports, accounts)
+
+
+async def levels_overridden(plan: Plan, ports: Ports) -> tuple[BudgetLevel, ...]:
+    """The state of every scope with another amount than the layer's; see `Budget.overridden`."""
+    overrides = Overrides(plan.namespace)
+    await overrides.read(ports.stores.blobs)
+    now = await ports.stores.leases.now()
+    accounts = [
+        Account(plan.namespace, limit, values, limit.window.at(now), capacity)
+        for limit in plan.limits
+        for values, capacity in overrides.of(limit)
+    ]
+    return await levels(ports, accounts) if accounts else ()
+
+
+async def change(
+    plan: Plan, ports: Ports, limit: Limit, scope: Mapping[str, str], amount: Any
+) -> bool:
+    """Set what there is under a limit for a scope; None takes the layer's own amount again.
+
+    Returns:
+        Whether there was anything to change.
+
+    Raises:
+        ConfigurationError: If it is no such amount.
+        Exception: What the store raises.
+    """
+    capacity = None if amount is None else _capacity(limit, amount)
+    blobs = ports.stores.blobs
+    done = await put(blobs, plan.namespace, limit, _values(limit, scope), capacity)
+    key = (plan.namespace, NAME, "overrides")
+    await ports.stores.local.get(key, partial(Overrides, plan.namespace)).read(blobs)
+    return done
+
+
+def limit_for(plan: Plan, scope: Mapping[str, str], unit: str | None, window: str | None) -> Limit:
+    """The only limit that is counted by the words of a scope, and in this unit and window.
+
+    Raises:
+        ConfigurationError: If there is none, or several.
+    """
+    _must_know(plan, scope)
+    found = [
+        limit
+        for limit in plan.limits
+        if set(limit.words) == set(scope)
+        and unit in {None, limit.unit}
+        and window in {None, limit.identity[2]}
+    ]
+    if len(found) == 1:
+        return found[0]
+    listed = "; ".join(f"{limit.unit}{limit.whose or ' in all'}" for limit in found or plan.limits)
+    many = "several limits" if found else "no limit"
+    raise ConfigurationError(
+        f"Budget has {many} for {', '.join(scope) or 'all together'} of that kind: {listed}.",
+        hint="Name all that it is counted by, and its unit or window where that is not enough.",
+    )
+
+
+def _must_know(plan: Plan, scope: Mapping[str, str]) -> None:
+    words = sorted({word for limit in plan.limits for word in limit.words})
+    for word in scope:
+        if word not in words:
+            by = f"It is counted by {', '.join(map(repr, words))}." if words else "It is for all."
+            raise ConfigurationError(f"This budget is not counted by {word!r}.", hint=by)
+
+
+def _values(limit: Limit, scope: Mapping[str, str]) -> Scope:
+    return tuple([scope.get(word, "") for word in limit.words])
+
+
+def _capacity(limit: Limit, amount: Any) -> int:
+    """An amount in what a limit counts."""
+    if limit.in_money:
+        option: Any = attrs.fields(Allowance).amount
+        found = money(Allowance(amount), option, amount, limit.unit)
+        if found.currency != limit.unit:
+            raise ConfigurationError(f"The limit is in {limit.unit}, and {found} is not.")
+        return found.nano
+    if isinstance(amount, Money):
+        raise ConfigurationError(f"The limit is in {limit.unit}, and {amount} is money.")
+    number: Any = int(amount) if isinstance(amount, str) and amount.isdecimal() else amount
+    return cast("int", Allowance(tokens=number).tokens)

@@ -1,0 +1,167 @@
+"""Finding the accounts of a request, and reserving what it may use of all of them."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from lamella import Context, Lease, RefusedError, Request, StoreUnavailableError
+from lamella._admission import admit_now
+from lamella._grants import Grant, at_once, is_immediate
+from lamella._scopes import Scope
+from lamella._store_asking import MISTAKES
+from lamella_middlewares.budget._accounts import NAME, Account, Book
+from lamella_middlewares.budget._allowances import Limit
+from lamella_middlewares.budget._choices import Plan
+from lamella_middlewares.budget._notices import levels_left
+from lamella_middlewares.budget._overrides import Overrides
+from lamella_middlewares.budget._refusals import exceeded
+from lamella_middlewares.budget._visit import dimensions_of
+from lamella_middlewares.budget._worst_case import WorstCase, refuse_unpriced, unknown_price
+
+
+async def accounts_of(
+    plan: Plan, request: Request[Any], context: Context, worst: WorstCase
+) -> list[Account] | None:
+    """What a request is counted in; None if the store is out and that is accepted.
+
+    Args:
+        plan: The layer's.
+        request: The request.
+        context: Its own, with the stores that the layer counts in.
+        worst: What it may use.
+
+    Raises:
+        RefusedError: If it has no price, or does not say for whom it is, and that is not accepted.
+        StoreUnavailableError: If the store is out.
+    """
+    limits = _priced(plan, request, worst)
+    try:
+        now = await _now(context) if plan.windowed else 0.0
+    except Exception as error:  # noqa: BLE001 - raised there, unless it is accepted
+        _out(plan, context, error)
+        return None
+    local, overrides = context.ports.stores.local, await _overrides(plan, context)
+    found: list[Account] = []
+    for limit in limits:
+        values = limit.scope_of(request)
+        if values and plan.missing == "refuse" and "" in values:
+            raise _nobody(limit, values)
+        key = (plan.namespace, NAME, str(limit.capacity), *limit.identity, *values)
+        book = local.get(key, partial(Book, plan.namespace, limit, values))
+        account = book.account(limit.window.at(now), overrides.capacity(limit, values))
+        account.seen = now
+        found.append(account)
+    return found
+
+
+async def reserve(
+    plan: Plan, context: Context, accounts: list[Account], wanted: list[int]
+) -> Grant | None:
+    """Reserve all; None if the store is out and that is accepted.
+
+    Args:
+        plan: The layer's.
+        context: Of the request, with the stores that the layer counts in.
+        accounts: What it is counted in.
+        wanted: What it may use of each.
+
+    Raises:
+        BudgetExceededError: If one of them does not fit.
+        StoreUnavailableError: If the store is out.
+    """
+    for account, amount in zip(accounts, wanted, strict=True):
+        if amount > account.capacity:
+            raise exceeded(context, account, amount, (0, 0))
+    try:
+        found = await admit_now(context, dimensions_of(accounts, wanted), plan.terms)
+    except MISTAKES:
+        raise
+    except Exception as error:  # noqa: BLE001 - raised there, unless it is accepted
+        _out(plan, context, error)
+        return None
+    if isinstance(found, Grant):
+        return found
+    index = _refused(accounts, found)
+    account, level = accounts[index], levels_left(accounts, found.remaining)[index]
+    if level[0] + wanted[index] > account.capacity:
+        await _tell_full(plan, context, account, level[0])
+    raise exceeded(context, account, wanted[index], level)
+
+
+async def _tell_full(plan: Plan, context: Context, account: Account, spent: int) -> None:
+    """Tell that the first request did not fit."""
+    shares = plan.thresholds.crossed(account, max(spent, account.capacity))
+    if not shares or shares[-1] < 1:
+        return
+    try:
+        await plan.thresholds.tell(context, account, shares[-1:], spent)
+    except Exception as error:  # noqa: BLE001 - the refusal is what matters
+        context.note(NAME, f"{NAME}.store_failed", error=type(error).__name__)
+
+
+def _refused(accounts: list[Account], lease: Lease) -> int:
+    """The place of the account that has refused."""
+    if lease.refused is not None:
+        for index, account in enumerate(accounts):
+            if lease.refused.key in {account.both.key, account.under_way.key}:
+                return index
+    return 0
+
+
+def _priced(plan: Plan, request: Request[Any], worst: WorstCase) -> tuple[Limit, ...]:
+    """The limits that the request can be counted under."""
+    limits = plan.limits
+    if not plan.in_money:
+        return limits
+    why = unknown_price(worst, [limit.unit for limit in limits if limit.in_money])
+    if not why:
+        return limits
+    if plan.unknown == "refuse":
+        raise refuse_unpriced(why, request)
+    request.context.note(NAME, f"{NAME}.uncounted", why=why, model=request.model)
+    known = None if worst.nano is None else worst.currency
+    return tuple([limit for limit in limits if not limit.in_money or limit.unit == known])
+
+
+async def _overrides(plan: Plan, context: Context) -> Overrides:
+    ports = context.ports
+    key = (plan.namespace, NAME, "overrides")
+    found = ports.stores.local.get(key, partial(Overrides, plan.namespace))
+    if found.due(ports.monotonic()):
+        await found.refresh(context, plan.refresh)
+    return found
+
+
+async def _now(context: Context) -> float:
+    """The instant by the store's clock."""
+    leases = context.ports.stores.leases
+    return at_once(leases.now()) if is_immediate(leases) else await leases.now()
+
+
+def _out(plan: Plan, context: Context, error: Exception) -> None:
+    """The store is out.
+
+    Raises:
+        StoreUnavailableError: If that means no.
+    """
+    if plan.on_outage == "deny":
+        if isinstance(error, StoreUnavailableError):
+            raise error
+        raise StoreUnavailableError(
+            f"Budget's store fails ({type(error).__name__}), and nothing is sent uncounted.",
+            hint="Mend the store, or send uncounted meanwhile: Budget(on_outage='allow').",
+            layer=NAME,
+        ) from error
+    context.note(NAME, f"{NAME}.uncounted", why="the store is out", error=type(error).__name__)
+
+
+def _nobody(limit: Limit, values: Scope) -> RefusedError:
+    word = limit.words[values.index("")]
+    return RefusedError(
+        f"Budget refuses the request: it is counted per {word}, and the request says none.",
+        hint="Say it in the context of the request, or count all such requests together: "
+        'Budget(missing="together").',
+        code="no_scope",
+        layer=NAME,
+    )

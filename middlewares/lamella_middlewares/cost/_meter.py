@@ -1,0 +1,198 @@
+"""Watches one attempt, and writes down what it consumed and what that costs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import attrs
+
+from lamella import (
+    ContentFilteredError,
+    Ending,
+    Handler,
+    Head,
+    LamellaError,
+    Money,
+    OpenAttempt,
+    Outcome,
+    Price,
+    ProviderError,
+    Request,
+    Response,
+    UnpricedError,
+    Usage,
+    input_usage,
+    output_usage,
+)
+from lamella._prices import STANDARD_SERVICES
+
+if TYPE_CHECKING:
+    from lamella_middlewares.cost._middleware import Cost
+
+R = TypeVar("R", bound=Response)
+
+NO_HEAD = Head()
+
+FREE = frozenset({"token_count"})
+"""Operations that nobody bills, whatever the model costs otherwise."""
+
+_PROCESSED = frozenset({408, 504})
+"""Statuses with which a provider, or a proxy before it, gives up on work that it has begun."""
+
+
+class Meter:
+    """Watches one attempt. As a handler it passes on, and remembers the head of the answer.
+
+    Args:
+        cost: The layer.
+        request: What is sent.
+        call_next: The handler inside.
+        attempt: The attempt.
+        model: The model that is asked for.
+        price: What that costs; None if nobody knows.
+    """
+
+    __slots__ = ("__name__", "_asked", "_attempt", "_call_next", "_cost", "_head", "_model",
+                 "_request")  # fmt: skip
+
+    def __init__(
+        self,
+        cost: Cost,
+        request: Request[Any],
+        call_next: Handler,
+        attempt: OpenAttempt,
+        model: str | None,
+        price: Price | None,
+    ) -> None:
+        self.__name__ = getattr(call_next, "__name__", "transport")
+        self._cost = cost
+        self._request = request
+        self._call_next = call_next
+        self._attempt = attempt
+        self._model = model
+        self._asked = price
+        self._head = NO_HEAD
+
+    async def __call__(self, request: Request[R], /) -> R:
+        response = await self._call_next(request)
+        self._head = getattr(response, "head", NO_HEAD)
+        return response
+
+    def settle(self, end: Ending) -> None:
+        """Write down what the attempt consumed and what that costs."""
+        attempt = self._attempt
+        learned = self._learned()
+        price = self._price(learned)
+        if self._head.cached or self._request.operation in FREE:
+            attempt.usage = Usage()
+            attempt.cost = Money(0, self._currency(price))
+        elif _unsent(attempt, end) or _refused_unread(end):
+            attempt.cost = Money(0, self._currency(price))
+        else:
+            attempt.usage = self._usage(end)
+            self._serve(learned)
+            self._bill(attempt, price, attempt.cost or learned.cost)
+
+    def _learned(self) -> Head:
+        """What the answer has said of itself, to its end where it was streamed."""
+        learned = self._attempt.learned
+        return self._head if learned is None else learned()
+
+    def _serve(self, learned: Head) -> None:
+        """The class of service that was given is the one that is billed."""
+        served, asked = learned.service, self._attempt.service
+        if served is None or served == asked:
+            return
+        self._attempt.service = served
+        if asked is not None and not {served, asked} <= STANDARD_SERVICES:
+            self._request.context.note("cost", "cost.service", asked=asked, served=served)
+
+    def _bill(self, attempt: OpenAttempt, price: Price | None, stated: Money | None) -> None:
+        """The provider's own amount, if it states one; or else what the price list says."""
+        priced, why = self._priced(attempt, price)
+        if not stated:
+            attempt.cost = priced
+            if priced is None:
+                self._note("cost.unpriced", why=why)
+            elif price is self._cost.assumed and price is not None:
+                self._note("cost.assumed", cost=str(priced))
+            return
+        attempt.cost = stated
+        if priced is not None and priced.currency == stated.currency:
+            difference = priced.nano - stated.nano
+            if abs(difference) > 1:  # more than either may have been rounded by
+                self._note("cost.differs", stated=str(stated), priced=str(priced))
+
+    def _priced(self, attempt: OpenAttempt, price: Price | None) -> tuple[Money | None, str]:
+        """What the price list says; or None, and why."""
+        if attempt.usage is None:
+            return None, "nobody says what it consumed"
+        if price is None:
+            return None, "no price is known"
+        try:
+            return price.cost(attempt.usage, service=attempt.service), ""
+        except UnpricedError as error:
+            return None, f"no price for {', '.join(error.parts)}"
+
+    def _price(self, learned: Head) -> Price | None:
+        """The price of the model that answered, or else of the one that was asked."""
+        served = learned.model or self._head.model
+        price = self._asked
+        if served is not None and served != self._model:
+            attempt = self._attempt
+            try:
+                price = self._cost.price_for(
+                    self._request, attempt.transport, attempt.vendor, (served, self._model)
+                )
+            except LamellaError as error:  # the answer is paid for, and is not lost
+                self._note("cost.unread", error=type(error).__name__)
+        return self._cost.assumed if price is None else price
+
+    def _usage(self, end: Ending) -> Usage | None:
+        attempt = self._attempt
+        reported = end.usage or attempt.usage or attempt.broken_off()
+        if reported is not None and end.outcome is Outcome.COMPLETE:
+            return reported
+        delivered = output_usage(end.events or attempt.received)
+        if reported is not None:
+            return _at_least(reported, delivered)
+        prompt = input_usage(self._request)
+        return None if prompt is None else prompt + delivered
+
+    def _currency(self, price: Price | None) -> str:
+        if price is not None:
+            return price.currency
+        return next(iter(self._request.context.trace.costs), "USD")
+
+    def _note(self, name: str, **fields: str) -> None:
+        model = self._head.model or self._request.model
+        self._request.context.note(
+            "cost", name, **fields, provider=self._attempt.provider, model=model
+        )
+
+
+def _unsent(attempt: OpenAttempt, end: Ending) -> bool:
+    """Whether nothing of the request left this process, whatever put an end to it."""
+    return end.outcome is Outcome.NOT_SENT or (attempt.preparing and not attempt.sent)
+
+
+def _refused_unread(end: Ending) -> bool:
+    """Whether the provider refused the request before it began to work on it: that is free."""
+    error = end.error
+    if not isinstance(error, ProviderError) or isinstance(error, ContentFilteredError):
+        return False
+    begun = bool(end.events) or end.usage is not None or error.partial is not None
+    return not begun and error.status not in _PROCESSED
+
+
+def _at_least(reported: Usage, delivered: Usage) -> Usage:
+    """What was reported of an answer that was cut off, but not less than what was delivered."""
+    if reported.output_tokens >= delivered.output_tokens:
+        return reported
+    return attrs.evolve(
+        reported,
+        text_output=max(reported.text_output, delivered.text_output),
+        reasoning_output=max(reported.reasoning_output, delivered.reasoning_output),
+        audio_output=max(reported.audio_output, delivered.audio_output),
+        estimated=True,
+    )

@@ -1,0 +1,309 @@
+"""Records on their way to a store: nobody waits for it, and none leaves before the store has it.
+
+A record has the id of its attempt, and a store passes over one that it has. So a batch whose answer
+was lost is written again, two event loops may write the same one, and what an ending loop leaves
+behind is written by the next one, by `aclose`, or when the process ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextvars import Context
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+import attrs
+
+from lamella import PartHealth, SpendRecord, SpendStore
+from lamella._fork_locks import fork_safe_lock
+from lamella._loops import Loop, PerLoop, current_loop
+from lamella_middlewares.spend import _told
+from lamella_middlewares.spend._at_exit import know
+from lamella_middlewares.spend._pending import Pending
+from lamella_middlewares.spend._turn import Turn
+
+if TYPE_CHECKING:
+    from lamella import Ports
+
+WRITE_SECONDS: Final = 30.0
+"""How long a store may take for a batch before it counts as out."""
+CLOSE_SECONDS: Final = 4.0
+"""How long closing waits for the store; less than a pipeline gives a layer for it."""
+FIRST_PAUSE: Final = 0.5
+LONGEST_PAUSE: Final = 30.0
+"""Seconds between two tries of a store that is out."""
+DAY: Final = 86_400.0
+
+WRONG: Final = (TypeError, ValueError, OverflowError)
+"""What is wrong with a record, not with the store."""
+
+
+@attrs.frozen
+class Pace:
+    """When records are written, and how many may wait.
+
+    Attributes:
+        interval: Seconds from the first record that waits until it is written.
+        batch: How many are written together.
+        most: How many may wait; then the oldest go.
+        keep: Seconds for which the store keeps them; None for ever.
+    """
+
+    interval: float
+    batch: int
+    most: int
+    keep: float | None
+
+
+class Spool:
+    """What waits for one store. Thread-safe, for any number of event loops.
+
+    Args:
+        store: Where records are to go.
+        pace: When, and how many may wait.
+
+    Attributes:
+        store: See above.
+        written: How many the store has taken.
+        refused: How many the store would never take.
+        problem: Why the last batch could not be written; None if it was.
+    """
+
+    def __init__(self, store: SpendStore, pace: Pace) -> None:
+        self.store = store
+        self._pace = pace
+        self._lock = fork_safe_lock()
+        self._locks: PerLoop[anyio.Lock] = PerLoop(anyio.Lock)
+        know(self)
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """With nothing; also in a forked child, for what waits is its parent's."""
+        self._pending = Pending(self, self._pace.most)
+        self._turn: Turn | None = None
+        self._size = self._pace.batch
+        self._swept: float | None = None
+        self._told_of_drops = False
+        self._locks.clear()
+        self.written = self.refused = 0
+        self.problem: str | None = None
+
+    @property
+    def pending(self) -> int:
+        """How many wait."""
+        return len(self._pending)
+
+    def health(self) -> PartHealth:
+        """Whether records can be written, and how many wait or were lost."""
+        detail: dict[str, Any] = {
+            "pending": self.pending,
+            "written": self.written,
+            "dropped": self._pending.dropped,
+            "refused": self.refused,
+        }
+        if self.problem is not None:
+            return PartHealth(well=False, detail={**detail, "error": self.problem})
+        return PartHealth(well=True if self.written else None, detail=detail)
+
+    # --- on the way of requests ------------------------------------------------------------------
+
+    def put(self, record: SpendRecord, ports: Ports) -> None:
+        """Take a record; never waits."""
+        pending = self._pending
+        pending.put(record)
+        if pending.dropped and not self._told_of_drops:
+            self._told_of_drops = True
+            _told.dropped(self.store, self._pace.most)
+        try:
+            loop = current_loop()
+        except RuntimeError:
+            return  # a finaliser, outside of any loop: whoever comes next sees to it
+        turn = self._turn
+        if turn is None or turn.lost(loop, ports):
+            turn = self._take_turn(loop, ports, turn)
+        if len(pending) >= self._pace.batch and turn.scope is None and turn.loop is loop:
+            self._begin(turn, ports)  # a whole batch waits for nothing
+
+    def _take_turn(self, loop: Loop, ports: Ports, before: Turn | None) -> Turn:
+        """Give this loop its turn, unless another has taken it by now; whose it is."""
+        interval = self._pace.interval
+        turn = Turn(loop, ports.monotonic() + interval)
+        with self._lock:
+            taken = self._turn
+            if taken is not None and taken is not before:
+                return taken
+            self._turn = turn
+        try:
+            turn.take_back = loop.call_at(loop.now() + interval, partial(self._begin, turn, ports))
+        except BaseException:
+            self._pass_on(turn)
+            raise
+        return turn
+
+    def _begin(self, turn: Turn, ports: Ports) -> None:
+        """The turn's time has come, or a batch is whole. On its loop."""
+        if turn.over or turn.scope is not None:
+            return
+        if turn.take_back is not None:
+            turn.take_back()
+        turn.scope = anyio.CancelScope()
+        try:
+            turn.loop.spawn(partial(self._work, turn, ports), "lamella spend", Context())
+        except BaseException:
+            self._pass_on(turn)
+            raise
+
+    # --- writing ---------------------------------------------------------------------------------
+
+    async def _work(self, turn: Turn, ports: Ports) -> None:
+        """Write until nothing is left."""
+        failures = 0
+        try:
+            with turn.scope or anyio.CancelScope():
+                while self._has_more(turn):
+                    turn.due = ports.monotonic() + WRITE_SECONDS
+                    if await self._write() is None:
+                        failures = 0
+                        continue
+                    pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures, 10))
+                    failures += 1
+                    pause *= ports.random.uniform(0.75, 1.25)  # the processes of a fleet
+                    turn.due = ports.monotonic() + pause
+                    await ports.sleep(pause)
+                await self._sweep(ports)
+        finally:
+            self._pass_on(turn)
+
+    def _has_more(self, turn: Turn) -> bool:
+        """Whether something waits; if not, the turn is over, and the next record takes another."""
+        if self._pending:
+            return True
+        with self._lock:
+            if self._turn is turn:
+                self._turn = None
+        if not self._pending:
+            return False
+        with self._lock:  # one came in between, and found the turn still taken
+            if self._turn is None:
+                self._turn = turn
+            return self._turn is turn
+
+    def _pass_on(self, turn: Turn) -> None:
+        with self._lock:
+            turn.over = True
+            if self._turn is turn:
+                self._turn = None
+
+    async def _write(self) -> Exception | None:
+        """Write the next batch, one at a time on each loop; why it failed, if the store is out."""
+        async with self._locks.get():
+            batch = self._pending.first(self._size)
+            if not batch:
+                return None
+            try:
+                with anyio.fail_after(WRITE_SECONDS):
+                    await self.store.append(batch)
+            except WRONG as error:
+                self._part(batch, error)
+            except Exception as error:  # noqa: BLE001 - it is tried again; the log and health say so
+                self._out(error)
+                return error
+            else:
+                self._done(batch)
+        return None
+
+    def _done(self, batch: Sequence[SpendRecord]) -> None:
+        """The store has these."""
+        self.written += self._pending.remove(batch)
+        self._size = min(self._pace.batch, self._size * 2)
+        if self.problem is not None:
+            self.problem, self._told_of_drops = None, False
+            _told.back(self.store, self.pending)
+
+    def _part(self, batch: Sequence[SpendRecord], error: Exception) -> None:
+        """One of them is wrong: fewer are tried, until it stands alone and goes."""
+        if len(batch) > 1:
+            self._size = len(batch) // 2
+            return
+        self._pending.remove(batch)
+        self.refused += 1
+        if self.refused == 1:
+            _told.refused(self.store, batch[0].id, error)
+
+    def _out(self, error: Exception) -> None:
+        first = self.problem is None
+        self.problem = type(error).__name__
+        if first:
+            _told.out(self.store, error, self._pace.most)
+
+    async def _sweep(self, ports: Ports) -> None:
+        """Forget what is older than it is to be kept, once a day."""
+        keep, now = self._pace.keep, ports.monotonic()
+        if keep is None or (self._swept is not None and now - self._swept < DAY):
+            return
+        self._swept = now
+        try:
+            with anyio.fail_after(WRITE_SECONDS):
+                await self.store.forget(before=ports.wall() - keep)
+        except Exception as error:  # noqa: BLE001 - it is done the next day
+            _told.not_forgotten(self.store, error)
+
+    # --- for those who wait ----------------------------------------------------------------------
+
+    async def flush(self) -> None:
+        """Wait until what waits now is in the store.
+
+        Raises:
+            Exception: What the store raises. The records still wait, and are tried again.
+        """
+        last = self._pending.last()
+        while last is not None and last in self._pending:
+            error = await self._write()
+            if error is not None:
+                raise error
+
+    async def settle(self) -> None:
+        """The same for who closes: that the store is out has been logged, and is no error here."""
+        try:
+            await self.flush()
+        except Exception as error:  # noqa: BLE001 - what is left is told by `tell_left`
+            self.problem = type(error).__name__
+
+    def tell_left(self) -> None:
+        """Log how many records still wait although the layer has been closed."""
+        if self.pending:
+            _told.left(self.store, self.pending)
+
+    def stop(self) -> None:
+        """No loop has its turn any more; the next record takes another."""
+        with self._lock:
+            turn, self._turn = self._turn, None
+        if turn is None:
+            return
+        if turn.loop is current_loop():
+            turn.end()
+        else:
+            turn.loop.call_soon(turn.end)
+
+    def write_now(self, more_time: Callable[[], bool]) -> None:
+        """Write what waits without an event loop: the process ends.
+
+        Args:
+            more_time: Whether there is time for another batch.
+        """
+        append_now: Callable[[Sequence[SpendRecord]], object] | None = getattr(
+            self.store, "append_now", None
+        )
+        while append_now is not None and more_time() and (batch := self._pending.first(self._size)):
+            try:
+                append_now(batch)
+            except WRONG as error:
+                self._part(batch, error)
+            except Exception as error:  # noqa: BLE001 - told below
+                self._out(error)
+                break
+            else:
+                self._done(batch)
+        if self.pending:
+            _told.lost(self.store, self.pending)

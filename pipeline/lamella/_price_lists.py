@@ -1,0 +1,374 @@
+"""Where prices come from: what the program states, then sources, in order.
+
+The first source that knows a model by one of its names wins. Sources answer from memory; one that
+has to read something first does so in a thread, where `PriceList.get` asks it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import inspect
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from contextvars import copy_context
+from functools import partial
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+
+from lamella._card_book import CardBook
+from lamella._errors import ClosedError, ConfigurationError
+from lamella._layers import name_of
+from lamella._prices import Price, price_on
+from lamella._shared_cards import shared_cards, shared_reading
+from lamella._warm import Warm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lamella._context import Context
+    from lamella._price_sources import PriceSource
+
+logger = logging.getLogger("lamella")
+
+DAY_SECONDS: Final = 86_400
+
+REST_SECONDS: Final = 60.0
+"""For how long a source is left alone whose reading has failed."""
+
+Names: TypeAlias = Sequence[tuple[str, str]]
+"""The names of one model, the best one first: whose it is, and what it is called there."""
+
+Rows: TypeAlias = Mapping[str, tuple[Price, ...]]
+"""A program's own prices, by `"model"` or `"provider/model"`."""
+
+
+class CardPrices:
+    """The prices of the model cards.
+
+    Args:
+        book: The cards. None takes those of the library, its plugins and the program.
+    """
+
+    name = "cards"
+
+    def __init__(self, book: CardBook | None = None) -> None:
+        self._book = book
+        self._opened = False
+
+    @property
+    def reading(self) -> Warm:
+        """The reading of the files, which other layers may have had done already."""
+        return shared_reading if self._book is None else self._book.reading
+
+    def price(self, provider: str, model: str, day: dt.date, /) -> Price | None:
+        """See `PriceSource`.
+
+        Raises:
+            ConfigurationError: If a card file of the user's cannot be read.
+        """
+        book = self._book or shared_cards()
+        if not self._opened:
+            # Reading prices leaves the decimal module's context variable set; not in the caller's.
+            copy_context().run(book.find, provider, model)
+            self._opened = True
+        card = book.find(provider, model)
+        if card is None:
+            return None
+        rows = card.prices
+        if len(rows) == 1 and rows[0].effective_from is None:
+            return rows[0]
+        return price_on(rows, day)
+
+
+class _Kept:
+    """A source in a list, with its reading.
+
+    One whose reading fails is left alone for a while: it would be tried anew for every call.
+    """
+
+    __slots__ = ("_failure", "_load", "_rested", "logged", "name", "price", "reading")
+
+    def __init__(self, source: PriceSource) -> None:
+        self.name = name_of(source)
+        self.price: Callable[[str, str, dt.date], object] = source.price
+        self._load: Callable[[], object] | None = getattr(source, "load", None)
+        self._failure: Exception | None = None
+        self._rested = 0.0
+        reading = getattr(source, "reading", None)
+        self.reading: Warm | None = reading if isinstance(reading, Warm) else None
+        if self.reading is None and self._load is not None:
+            self.reading = Warm(self._load)
+        self.logged = False
+
+    def unread(self, wall: float) -> Warm | None:
+        """What has to be read before it can answer; None if nothing, or if that has failed."""
+        reading = self.reading
+        if reading is None or reading.done or self.failure(wall) is not None:
+            return None
+        return reading
+
+    def failure(self, wall: float) -> Exception | None:
+        """Why it cannot answer for now."""
+        return self._failure if wall < self._rested else None
+
+    def rest(self, error: Exception, wall: float) -> None:
+        """Its reading has failed."""
+        self._failure, self._rested = error, wall + REST_SECONDS
+
+    def asked(self, provider: str, model: str, day: dt.date, wall: float) -> object:
+        """What it says: a price, None, or the error that it raised."""
+        try:
+            if self._load is not None and self.unread(wall) is not None:
+                self._read_now(self._load, wall)
+            failure = self.failure(wall)
+            said = self.price(provider, model, day) if failure is None else failure
+        except ConfigurationError:
+            raise  # the user's own file: nothing is sent on prices that are not what they say
+        except Exception as error:  # noqa: BLE001 - code of others; it is noted and logged
+            return error
+        if said is None or isinstance(said, Price | Exception):
+            return said
+        return TypeError(f"price() gave {type(said).__name__}, not a Price or None")
+
+    def _read_now(self, load: Callable[[], object], wall: float) -> None:
+        """Nobody has waited for it to be read in a thread."""
+        assert self.reading is not None  # noqa: S101 - it has a `load`
+        try:
+            load()
+        except Exception as error:
+            self.rest(error, wall)
+            raise
+        self.reading.done = True
+
+
+class PriceList:
+    """Finds the price of a model, among a program's own prices and in sources. Thread-safe.
+
+    Args:
+        own: The program's own prices. They win, under any name of a model.
+        sources: What else is asked, in order, under each name.
+    """
+
+    def __init__(self, own: Rows, sources: Iterable[PriceSource]) -> None:
+        self._own = own
+        self._sources = tuple([_Kept(source) for source in sources])
+
+    def find(self, names: Names, wall: float, context: Context | None = None) -> Price | None:
+        """The price on the day of `wall`; None if there is none.
+
+        Args:
+            names: The names of the model. What the program states for any of them wins over the
+                sources: a provider answers `gpt-4o-mini` as a dated version of it.
+            wall: Seconds since the epoch.
+            context: The call, for a note about a source that fails.
+
+        Raises:
+            ConfigurationError: If a card file of the user's cannot be read.
+        """
+        found = self.found(names, wall, context)
+        return None if found is None else found[0]
+
+    def found(
+        self, names: Names, wall: float, context: Context | None = None
+    ) -> tuple[Price, str] | None:
+        """As `find`, with the name of the source; the program's own prices are `"own"`."""
+        found = self._first(names, wall, context, read=True)
+        return None if isinstance(found, _Kept) else found
+
+    async def get(self, names: Names, context: Context) -> Price | None:
+        """As `find`, on today's day, with what has to be read first read off the event loop.
+
+        Raises:
+            ClosedError: If the pipeline closes meanwhile.
+            ConfigurationError: If a card file of the user's cannot be read.
+        """
+        wall = context.ports.wall()
+        while True:
+            found = self._first(names, wall, context, read=False)
+            if not isinstance(found, _Kept):
+                return None if found is None else found[0]
+            work = found.unread(wall)
+            if work is None:
+                continue
+            try:
+                await work.ready(context)
+            except (ConfigurationError, ClosedError):
+                raise
+            except Exception as error:  # noqa: BLE001 - code of others; the next round says whose
+                found.rest(error, wall)
+            else:
+                if not work.done:  # the deadline leaves no time
+                    return self.find(names, wall, context)
+
+    @property
+    def read(self) -> bool:
+        """Whether every source has read what it needs."""
+        return all(one.reading is None or one.reading.done for one in self._sources)
+
+    def _first(
+        self, names: Names, wall: float, context: Context | None, *, read: bool
+    ) -> tuple[Price, str] | _Kept | None:
+        """The first price that is known; with `read=False`, the source that has to read first."""
+        own = self._own
+        day = day_of(wall)
+        if own:
+            for provider, model in names:
+                rows = own.get(f"{provider}/{model}") or own.get(model)
+                price = None if rows is None else price_on(rows, day)
+                if price is not None:
+                    return price, "own"
+        for provider, model in names:
+            for source in self._sources:
+                if not read and source.unread(wall) is not None:
+                    return source
+                answer = source.asked(provider, model, day, wall)
+                if isinstance(answer, Price):
+                    return answer, source.name
+                if answer is not None:
+                    self._failed(source, answer, context)
+        return None
+
+    def _failed(self, source: _Kept, error: object, context: Context | None) -> None:
+        what = type(error).__name__
+        if context is not None:
+            context.note("cost", "cost.source_failed", source=source.name, error=what)
+        if not source.logged:
+            source.logged = True
+            logger.warning(
+                "The price source %r failed (%s: %s); the next one is asked. Said once.",
+                source.name,
+                what,
+                error,
+            )
+
+
+_today: tuple[int, dt.date] = (0, dt.date(1970, 1, 1))
+
+
+def day_of(wall: float) -> dt.date:
+    """The day (UTC) of an instant, in seconds since the epoch."""
+    global _today  # noqa: PLW0603 - one day is asked for again and again; the pair is set at once
+    number = int(wall // DAY_SECONDS)
+    known, day = _today
+    if number != known:
+        day = dt.date(1970, 1, 1) + dt.timedelta(days=number)
+        _today = number, day
+    return day
+
+
+def default_sources(book: CardBook | None = None) -> tuple[PriceSource, ...]:
+    """The model cards; then `genai-prices`, where the extra `cost` is installed.
+
+    Args:
+        book: The cards. None takes those of the library, its plugins and the program.
+    """
+    cards = CardPrices(book)
+    if find_spec("genai_prices") is None:
+        return (cards,)
+    from lamella._price_data import shared_genai_prices
+
+    return cards, shared_genai_prices()
+
+
+def sources_of(
+    given: Iterable[object] | None, book: CardBook | None = None
+) -> tuple[PriceSource, ...]:
+    """The sources that an option states: names that are registered, or the objects themselves.
+
+    Args:
+        given: As the option has it; None is `default_sources`.
+        book: As for `default_sources`.
+
+    Raises:
+        ConfigurationError: If one of them is no source.
+        UnknownNameError: If nobody has registered one of the names.
+    """
+    if given is None:
+        return default_sources(book)
+    if isinstance(given, str) or not isinstance(given, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        msg = f"sources={given!r}: give a list, such as ['cards', 'genai_prices']."
+        raise ConfigurationError(msg)
+    return tuple([_source_of(one, book) for one in given])
+
+
+def _source_of(given: object, book: CardBook | None) -> PriceSource:
+    source = given
+    if isinstance(given, str):
+        if given == CardPrices.name and book is not None:
+            return CardPrices(book)
+        from lamella._registry import registry
+
+        source = registry().get("price_sources", given)
+    if isinstance(source, type) or inspect.isroutine(source):
+        source = cast("Callable[[], object]", source)()
+    if not callable(getattr(source, "price", None)):
+        raise ConfigurationError(
+            f"{given!r} is no source of prices.",
+            hint="It has a method price(provider, model, day) that gives a Price or None.",
+        )
+    return cast("PriceSource", source)
+
+
+def own_prices(given: Any, what: str) -> Rows:
+    """Prices from what an option `prices=` takes: a table, or the path of a TOML or JSON file.
+
+    Args:
+        given: The option.
+        what: What it is called in messages: `Cost(prices=...)`.
+
+    Raises:
+        ConfigurationError: If an entry is no price; all such entries are named.
+    """
+    # Reading decimals sets a context variable of the decimal module; not in the caller's context.
+    return copy_context().run(partial(_own_prices, given, what))
+
+
+def _own_prices(given: Any, what: str) -> Rows:
+    table: Any = given
+    if not isinstance(given, Mapping):
+        from lamella._price_files import read_prices
+
+        what, table = read_prices(given, what)
+    rows: dict[str, tuple[Price, ...]] = {}
+    wrong: list[str] = []
+    for model, entry in cast("Mapping[str, Any]", table).items():
+        try:
+            rows[model] = _rows(entry)
+        except (TypeError, ValueError) as error:
+            wrong.append(f"{model!r}: {error}")
+    if wrong:
+        raise ConfigurationError(
+            f"{what} has entries that are no price: {' '.join(wrong)}",
+            hint='Write {"input": "0.50", "output": "1.50"}: per million tokens, in quotes.',
+        )
+    return rows
+
+
+def _rows(entry: object) -> tuple[Price, ...]:
+    if not isinstance(entry, list | tuple):
+        return (price_from(entry),)
+    rows = tuple([price_from(one) for one in cast("Sequence[object]", entry)])
+    days = [row.effective_from for row in rows]
+    if not rows or len(set(days)) != len(days):
+        raise ValueError("rows of one model have an `effective_from` each, all different")
+    return rows
+
+
+def price_from(entry: object) -> Price:
+    """A price from a `Price`, or from a table such as `{"input": "0.50", "output": "1.50"}`.
+
+    Raises:
+        TypeError: If it is neither.
+        ValueError: If a part of the table is no price.
+    """
+    if isinstance(entry, Price):
+        return entry
+    if not isinstance(entry, Mapping):
+        raise TypeError(f"{entry!r} is neither a Price nor a table.")
+    table = dict(cast("Mapping[str, Any]", entry))
+    begins = table.get("effective_from")
+    if isinstance(begins, str):  # JSON has no days
+        table["effective_from"] = dt.date.fromisoformat(begins)
+    elif begins is not None and type(begins) is not dt.date:
+        raise TypeError(f"effective_from = {begins!r}: expected a day such as 2026-11-21.")
+    return Price.of(**table)

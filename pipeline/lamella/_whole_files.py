@@ -1,0 +1,46 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from itertools import count
+from os import PathLike
+from pathlib import Path
+
+_numbers = count()
+
+
+def write_whole(path: str | PathLike[str], text: str) -> Path:
+    """Write a text file, so that whoever reads it meanwhile sees the old one or the new one.
+
+    Blocks. It is for what can be made again: nothing waits until the disk has it.
+
+    Args:
+        path: Where; what is there is replaced. Its folder must be there.
+        text: What to write, in UTF-8.
+
+    Returns:
+        Where it was written.
+
+    Raises:
+        OSError: If it cannot be written; nothing is left behind then.
+    """
+    given = Path(path)
+    data = text.encode("utf-8", "replace")
+    target = given.resolve()  # through a link, to where it leads
+    if target.exists() and not target.is_file():
+        target.write_bytes(data)  # a device or a pipe, which nothing can take the place of
+        return given
+    draft = target.with_name(f".{target.name[:80]}.{os.getpid()}.{next(_numbers)}.draft")
+    try:
+        with draft.open("xb") as file:
+            file.write(data)
+        with suppress(FileNotFoundError):
+            draft.chmod(target.stat().st_mode & 0o777)
+        draft.replace(target)
+    except BaseException:
+        with suppress(OSError):
+            draft.unlink()
+        raise
+    return given

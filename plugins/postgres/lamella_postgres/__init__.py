@@ -1,0 +1,3 @@
+"""Records of spend that the processes of a fleet share, for Lamella, in PostgreSQL."""
+
+from __future__ import annotations

@@ -1,0 +1,513 @@
+"""Budget: nobody spends more than there is for them, whatever becomes of the calls."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import anyio
+import attrs
+import pytest
+
+from lamella import (
+    AuthenticationError,
+    BudgetExceededError,
+    ChatRequest,
+    ConfigurationError,
+    ConnectError,
+    Context,
+    Finish,
+    Money,
+    OrderError,
+    Pipeline,
+    RefusedError,
+    ServerError,
+    StoreUnavailableError,
+    TextDelta,
+    Usage,
+    UsageReport,
+)
+from lamella._memory_stores import memory_stores
+from lamella.testing import Scripted, virtual_ports
+from lamella_middlewares import Budget, Cost, Fallback, Hedge, RateLimit, Retry
+from lamella_middlewares.budget import Allowance, BudgetNotice
+
+pytestmark = pytest.mark.anyio
+
+PRICES = {
+    "m": {"input": "0", "output": "100"},  # 1,000 tokens of an answer cost $0.10
+    "cheap": {"input": "0", "output": "10"},
+}
+ASK = ChatRequest.of("hello", model="m", max_output_tokens=1000)
+
+
+def answer(tokens: int = 1000) -> list[Any]:
+    """An answer of so many tokens."""
+    usage = Usage(uncached_input=10, text_output=tokens)
+    return [TextDelta("ok"), UsageReport(usage), Finish("stop")]
+
+
+async def levels(budget: Budget, pipeline: Pipeline, scope: dict[str, str] | None = None) -> Any:
+    """The budget's levels, whose amounts are money or numbers."""
+    return await budget.levels(pipeline, scope or {})
+
+
+class Shop:
+    """A pipeline with a budget, and what came of its calls."""
+
+    def __init__(
+        self, budget: Budget, *outside: Any, script: Any = None, ports: Any = None, delay: float = 0
+    ) -> None:
+        self.ports = ports or virtual_ports()
+        self.budget = budget
+        self.transport = Scripted(script or [answer()], repeat=True, delay=delay)
+        layers = [*outside, budget, Cost(PRICES, unknown="note")]
+        self.pipeline = Pipeline(layers, self.transport, ports=self.ports)
+        self.refused: list[BudgetExceededError] = []
+        self.costs: list[Money | None] = []
+
+    async def ask(self, request: Any = ASK, *, stream: bool = False, **context: Any) -> Any:
+        request = request.evolve(context=Context(**context))
+        try:
+            if not stream:
+                response = await self.pipeline.run(request)
+            else:
+                async with self.pipeline.stream(request) as response:
+                    async for _ in response:
+                        await anyio.lowlevel.checkpoint()
+        except BudgetExceededError as error:
+            self.refused.append(error)
+            return None
+        self.costs.append(response.cost)
+        return response
+
+    async def level(self, **scope: str) -> Any:
+        (level,) = await levels(self.budget, self.pipeline, scope)
+        return level
+
+    @property
+    def sent(self) -> int:
+        return len(self.transport.requests)
+
+
+# --- what it holds -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_fifty_at_once_never_spend_more(stream: bool) -> None:
+    """Of 50 calls that may cost $0.10 each, exactly ten find room in $1, and cost exactly that."""
+    shop = Shop(Budget("1"), delay=1)
+    async with anyio.create_task_group() as group:
+        for _ in range(50):
+            group.start_soon(lambda: shop.ask(stream=stream))
+    assert shop.sent == 10
+    assert sum((cost for cost in shop.costs if cost), Money(0)) == Money.of("1")
+    level = await shop.level()
+    assert (level.spent, level.reserved, level.left) == (Money.of("1"), Money(0), Money(0))
+    assert {str(error.reserved) for error in shop.refused} == {"$1"}
+
+
+async def test_what_was_not_used_comes_back() -> None:
+    """The worst case is replaced by what an answer has really cost."""
+    shop = Shop(Budget("0.15"), script=[answer(500)])
+    for _ in range(3):
+        await shop.ask()
+    assert shop.sent == 2  # 0.05 + 0.05, and 0.10 more would be too much
+    (error,) = shop.refused
+    assert (error.spent, error.reserved) == (Money.of("0.10"), Money(0))
+    assert error.wanted == Money.of("0.10")
+    assert error.code == "budget_exceeded"
+    assert error.retry_after is None
+    assert "$0.15" in str(error)
+
+
+async def test_all_scopes_or_none() -> None:
+    """What one limit refuses uses up nothing of the others."""
+    budget = Budget(
+        limits=[
+            Allowance("1", per="user"),
+            Allowance(tokens=1100, per="session"),
+            {"requests": 5, "per": ["tenant", "tag:team"]},
+        ]
+    )
+    shop = Shop(budget, script=[answer(990)])
+    for _ in range(3):
+        await shop.ask(user="ann", session="s", tenant="t", tags={"team": "x"})
+    assert shop.sent == 1
+    assert [dict(error.scope) for error in shop.refused] == [{"session": "s"}] * 2
+    scope = {"user": "ann", "session": "s", "tenant": "t", "tag:team": "x"}
+    spent = [level.spent for level in await levels(budget, shop.pipeline, scope)]
+    assert spent == [Money.of("0.099"), 1000, 1]
+
+
+async def test_others_have_their_own() -> None:
+    """Scopes are counted apart; who says none is counted with all who say none, or refused."""
+    shop = Shop(Budget(requests=1, per="user"))
+    for user in ("ann", "bob", "ann", None, None):
+        await shop.ask(user=user)
+    assert [dict(error.scope) for error in shop.refused] == [{"user": "ann"}, {"user": ""}]
+    shop = Shop(Budget(requests=1, per=("tenant", "key"), missing="refuse"))
+    await shop.ask(tenant="t", tags={"key": "k-1"})
+    with pytest.raises(RefusedError, match="per key, and the request says none"):
+        await shop.ask(tenant="t")
+
+
+async def test_a_function_says_for_whom() -> None:
+    """A plain function of the request gives the scope."""
+
+    def team(request: Any) -> str:
+        return str(request.context.attributes["team"])
+
+    shop = Shop(Budget(requests=1, per=team))
+    for name in "xyx":
+        await shop.ask(attributes={"team": name})
+    assert [dict(error.scope) for error in shop.refused] == [{"team": "x"}]
+    assert (await shop.level(team="y")).spent == 1
+
+
+async def test_one_that_is_too_large_for_all_of_it() -> None:
+    """A request that the whole budget would not pay for is told so."""
+    shop = Shop(Budget("0.05", window="day"))
+    await shop.ask()
+    (error,) = shop.refused
+    assert error.code == "budget_too_small"
+    assert error.retry_after is None
+    assert "more than the budget of $0.05 per day ever has" in str(error)
+    assert shop.sent == 0
+
+
+async def test_a_cheaper_target_may_fit() -> None:
+    """The refusal leads Fallback to another model, and leaves the first one as it was."""
+    targets = [{"model": "cheap"}]
+    shop = Shop(Budget("0.05"), Fallback(targets), script=[answer(1000)])
+    assert (await shop.ask()).cost == Money.of("0.01")
+    assert [each.model for each in shop.transport.requests] == ["cheap"]
+
+
+# --- what attempts cost --------------------------------------------------------------------------
+
+
+async def test_each_try_is_paid_for() -> None:
+    """Retries reserve anew; what the provider refused unread costs nothing."""
+    budget = Budget("1", limits=[Allowance(requests=10)])
+    shop = Shop(budget, Retry(3), script=[ServerError("no", status=500), answer(100)])
+    await shop.ask()
+    money, requests = await levels(budget, shop.pipeline)
+    assert (money.spent, requests.spent) == (Money.of("0.01"), 2)
+
+
+async def test_hedges_pay_twice() -> None:
+    """Both copies are reserved for, so that the second finds no room in a budget for one."""
+    shop = Shop(Budget("0.15"), Hedge(delay=1, max_extra=1), delay=5)
+    await shop.ask()
+    assert shop.sent == 1
+    assert (await shop.level()).spent == Money.of("0.10")
+    shop = Shop(Budget("0.25"), Hedge(delay=1, max_extra=1), delay=5)
+    await shop.ask()
+    assert shop.sent == 2
+
+
+async def test_nothing_sent_costs_nothing() -> None:
+    """What a layer inside refuses gives everything back."""
+    limit = RateLimit(requests=1, max_wait=0)
+    budget = Budget("1")
+    transport = Scripted([answer()], repeat=True)
+    pipeline = Pipeline([budget, limit, Cost(PRICES)], transport, ports=virtual_ports())
+    await pipeline.run(ASK)
+    with pytest.raises(RefusedError):
+        await pipeline.run(ASK)
+    (level,) = await levels(budget, pipeline)
+    assert (level.spent, level.reserved) == (Money.of("0.10"), Money(0))
+
+
+async def test_what_nobody_can_say_is_the_worst_case() -> None:
+    """A cancelled attempt of which nobody says what it used has used all that was reserved."""
+
+    async def silent(request: Any) -> Any:
+        request.context.attempt.sent = True
+        await anyio.sleep(10)
+
+    budget = Budget(tokens=5000)
+    pipeline = Pipeline([budget], silent, ports=virtual_ports())
+    async with anyio.create_task_group() as group:
+        group.start_soon(pipeline.run, ASK)
+        await anyio.sleep(1)
+        (before,) = await levels(budget, pipeline)
+        group.cancel_scope.cancel()
+    (after,) = await levels(budget, pipeline)
+    assert before.reserved == after.spent > 1000
+    assert before.spent == after.reserved == 0
+
+
+async def test_all_attempts_of_a_pipeline_inside_are_paid_for() -> None:
+    """What a pipeline inside sends again is charged as well, and beyond the reservation is owed."""
+    script = [answer(600)[:2], answer(700)]  # the first breaks off after its usage was told
+    inner = Pipeline([Retry(3), Cost(PRICES)], Scripted(script))
+    budget = Budget("1", limits=[Allowance(requests=5)])
+    outer = Pipeline([budget, Cost(PRICES)], inner, ports=virtual_ports())
+    response = await outer.run(ASK)
+    money, requests = await levels(budget, outer)
+    assert money.spent == response.cost == Money.of("0.13")
+    assert (requests.spent, len(response.trace.attempts)) == (2, 2)
+
+
+async def test_what_never_left_is_free_and_another_key_is_no_other_request() -> None:
+    """Without anybody who meters: what was not sent is not charged, and a refused key once."""
+    attempts: list[Any] = []
+
+    async def moody(request: Any) -> Any:
+        attempt = request.context.attempt
+        attempts.append(attempt)
+        if len(attempts) == 1:
+            raise ConnectError("nobody there")
+        if len(attempts) == 2:
+            attempt.key_renewed = True
+            raise AuthenticationError("an old key", status=401)
+        return request.answer(answer(50))
+
+    budget = Budget(tokens=5000, limits=[Allowance(requests=5)])
+    pipeline = Pipeline([budget], moody, ports=virtual_ports())
+    with pytest.raises(ConnectError):
+        await pipeline.run(ASK)
+    assert [level.spent for level in await levels(budget, pipeline)] == [0, 0]
+    await pipeline.run(ASK)
+    assert [level.spent for level in await levels(budget, pipeline)] == [60, 1]
+
+
+async def test_a_budget_inside_is_charged_and_not_twice() -> None:
+    """Where a pipeline inside has the same budget, one of the two counts an attempt."""
+    ports = virtual_ports()
+    inner = Pipeline([Budget("1"), Cost(PRICES)], Scripted([answer()], repeat=True))
+    budget = Budget("1")
+    outer = Pipeline([budget, Cost(PRICES)], inner, ports=ports)
+    await outer.run(ASK)
+    (level,) = await levels(budget, outer)
+    assert (level.spent, level.reserved) == (Money.of("0.10"), Money(0))
+
+
+# --- windows -------------------------------------------------------------------------------------
+
+
+async def test_it_starts_anew_at_midnight_in_its_zone() -> None:
+    """A day ends at midnight in the time zone, and the refusal says when."""
+    shop = Shop(Budget(requests=1, window="day", timezone="Europe/Berlin"))  # 01:00 there
+    for _ in range(2):
+        await shop.ask()
+    (error,) = shop.refused
+    assert error.retry_after == 23 * 3600
+    assert error.resets_at == dt.datetime(2025, 1, 1, 23, tzinfo=dt.UTC).timestamp()
+    await anyio.sleep(error.retry_after - 1)
+    await shop.ask()
+    assert len(shop.refused) == 2
+    await anyio.sleep(1)
+    await shop.ask()
+    assert shop.sent == 2
+
+
+async def test_what_straddles_the_edge_is_settled_where_it_was_reserved() -> None:
+    """An answer that ends in the next window is charged to the one it began in."""
+    shop = Shop(Budget("0.10", window="minute"), delay=40)
+    await anyio.sleep(30)
+    await shop.ask()  # until 70
+    assert (await shop.level()).spent == Money(0)
+    await shop.ask()
+    assert shop.refused == []
+
+
+async def test_a_clock_that_jumps_gives_no_second_helping() -> None:
+    """After a step back of an hour what was spent in that hour is still spent."""
+    ports, shift = virtual_ports(), 0.0
+    stores = memory_stores(monotonic=ports.monotonic, wall=lambda: ports.wall() + shift)
+    ports = attrs.evolve(ports, stores=stores)
+    shop = Shop(Budget(requests=1, window="hour"), ports=ports)
+    await shop.ask()
+    shift = 3600.0
+    await shop.ask()
+    shift = 0.0
+    await shop.ask()
+    assert (shop.sent, len(shop.refused)) == (2, 1)
+
+
+# --- other amounts, thresholds -------------------------------------------------------------------
+
+
+async def test_a_raised_amount_keeps_what_was_spent() -> None:
+    """Another amount holds at once, for its scope only; None takes the layer's again."""
+    shop = Shop(Budget("0.10", per="user"))
+    await shop.ask(user="ann")
+    await shop.budget.set_limit(shop.pipeline, "0.30", {"user": "ann"})
+    for user in ("ann", "ann", "ann", "bob", "bob"):
+        await shop.ask(user=user)
+    assert shop.sent == 4
+    (level,) = await shop.budget.overridden(shop.pipeline)
+    assert (level.spent, level.limit, level.overridden) == (
+        Money.of("0.30"),
+        Money.of("0.30"),
+        True,
+    )
+    assert await shop.budget.set_limit(shop.pipeline, None, {"user": "ann"})
+    assert (await shop.level(user="ann")).left == Money.of("-0.20")
+
+
+async def test_another_amount_of_another_process_is_seen_soon() -> None:
+    """What somebody else has put into the store holds here within seconds, and rubbish does not."""
+    shop = Shop(Budget(requests=1, refresh=5))
+    await shop.ask()
+    local = attrs.evolve(shop.ports.stores, local=virtual_ports().stores.local)
+    elsewhere = attrs.evolve(shop.ports, stores=local)
+    await shop.budget.set_limit(elsewhere, 2)
+    await shop.ports.stores.blobs.put("rubbish", b"[", tags=frozenset({"budget:shared"}))
+    await shop.ask()
+    assert len(shop.refused) == 1
+    await anyio.sleep(5)
+    await shop.ask()
+    assert len(shop.refused) == 1
+
+
+async def test_thresholds_are_told_once() -> None:
+    """Once for each scope, window and share, by whichever pipeline gets there first."""
+    told: list[Any] = []
+
+    def tell(notice: BudgetNotice) -> None:
+        told.append(notice)
+        raise RuntimeError("a callback that fails harms nobody")
+
+    ports = virtual_ports()
+    one = Shop(Budget(requests=4, per="user", window="day", on_threshold=tell), ports=ports)
+    other = Shop(Budget(requests=4, per="user", window="day", on_threshold=tell), ports=ports)
+    for shop in (one, other, one, other, one, other):
+        await shop.ask(user="ann")
+    assert [(notice.share, notice.spent) for notice in told] == [(0.5, 2), (0.8, 4), (1.0, 4)]
+    assert told[0].scope == {"user": "ann"}
+    await anyio.sleep(86_400)
+    for _ in range(2):
+        await one.ask(user="ann")
+    assert [notice.share for notice in told[3:]] == [0.5]
+    assert told[3].resets_at == told[0].resets_at + 86_400
+
+
+async def test_another_process_does_not_tell_again() -> None:
+    """The store knows that it was told, also once the lease of who told it would have lapsed."""
+    told: list[float] = []
+    budget = Budget(
+        requests=10, notify_at=(0.5,), on_threshold=lambda notice: told.append(notice.share)
+    )
+    ports = virtual_ports()
+    for _ in range(4):
+        other = attrs.evolve(ports.stores, local=virtual_ports().stores.local)
+        shop = Shop(budget, ports=attrs.evolve(ports, stores=other))
+        for _ in range(2):
+            await shop.ask()
+        await anyio.sleep(200)
+    assert told == [0.5]
+
+
+async def test_what_is_reserved_reaches_no_threshold() -> None:
+    """Only what is spent counts; but the first refusal tells that nothing more fits."""
+    told: list[float] = []
+    budget = Budget("0.30", on_threshold=lambda notice: told.append(notice.share))
+    shop = Shop(budget, script=[answer(10)], delay=1)
+    async with anyio.create_task_group() as group:
+        for _ in range(4):
+            group.start_soon(shop.ask)
+    assert (len(shop.refused), told) == (1, [])
+    shop = Shop(Budget("0.30", on_threshold=lambda notice: told.append(notice.share)))
+    shop.transport = Scripted([answer(500)], repeat=True)
+    shop.pipeline = Pipeline([shop.budget, Cost(PRICES)], shop.transport, ports=shop.ports)
+    for _ in range(6):
+        await shop.ask()
+    assert told == [0.5, 0.8, 1.0]
+    assert shop.refused[0].spent == Money.of("0.25")
+
+
+# --- what cannot be counted ----------------------------------------------------------------------
+
+
+async def test_a_model_without_a_price_is_not_sent_uncounted() -> None:
+    """Unless that is accepted; and then the trace says so."""
+    nameless = ASK.evolve(model="nameless")
+    with pytest.raises(RefusedError, match="has no price") as caught:
+        await Shop(Budget("1")).ask(nameless)
+    assert caught.value.code == "unpriced"
+    shop = Shop(Budget("1", unknown="note"))
+    response = await shop.ask(nameless)
+    assert [note.name for note in response.trace.notes if note.layer == "budget"] == [
+        "budget.uncounted"
+    ]
+    with pytest.raises(RefusedError, match="billed in USD"):
+        await Shop(Budget("1", currency="EUR")).ask()
+
+
+async def test_strict_refuses_what_has_no_bound() -> None:
+    """Without a bound on the answer, or with tools of the provider's, nobody knows the cost."""
+    shop = Shop(Budget("1", strict=True))
+    for request in (
+        ASK.evolve(max_output_tokens=None),
+        ASK.evolve(tools=[{"type": "web_search"}]),
+    ):
+        with pytest.raises(RefusedError) as caught:
+            await shop.ask(request)
+        assert caught.value.code == "unbounded"
+    await shop.ask()
+    assert shop.sent == 1
+    shop = Shop(Budget("1", assume_output_tokens=2000))
+    await shop.ask(ASK.evolve(max_output_tokens=None, n=6))
+    assert shop.refused[0].wanted == Money.of("1.2")
+
+
+async def test_a_store_that_is_out() -> None:
+    """Nothing is sent uncounted, unless that is accepted; settling never harms an answer."""
+
+    class Broken:
+        """A lease store that is gone."""
+
+        async def reserve(self, *_: Any, **__: Any) -> Any:
+            raise OSError("gone")
+
+        settle = refund = renew = level = now = reserve
+
+        async def aclose(self) -> None:
+            """Nothing is open."""
+
+    with pytest.raises(StoreUnavailableError, match="OSError"):
+        await Shop(Budget("1", store=Broken())).ask()
+    shop = Shop(Budget("1", window="day", store=Broken(), on_outage="allow"))
+    response = await shop.ask()
+    assert "budget.uncounted" in [note.name for note in response.trace.notes]
+
+
+# --- how it is made ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "limits nothing"),
+        ({"amount": 1.5}, "text such as '10.00'"),
+        ({"amount": "-1"}, "text such as '10.00'"),
+        ({"amount": "1", "window": "fortnight"}, "a total that never starts anew"),
+        ({"amount": "1", "per": "colour"}, "Budget\\(per='colour'\\)"),
+        ({"amount": "1", "timezone": "Mars/Olympus"}, "no such time zone"),
+        ({"amount": "1", "limits": [{"amount": "2"}]}, "two limits in USD"),
+        ({"per": "user"}, "go with an amount"),
+        ({"amount": "1", "notify_at": [2]}, "shares above 0"),
+        ({"amount": "1", "strict": True, "unknown": "note"}, "has no price"),
+        ({"limits": [{"amount": "1", "colour": "red"}]}, "colour"),
+        ({"amount": "1", "window": "day", "keep": 5}, "is for totals"),
+    ],
+)
+async def test_mistakes_are_told_at_once(options: dict[str, Any], message: str) -> None:
+    """A wrong option is an error when the layer is made, and says what to give instead."""
+    with pytest.raises(ConfigurationError, match=message):
+        Budget(**options)
+
+
+async def test_where_it_stands() -> None:
+    """Outside of what repeats it would not hold; without prices it cannot count money."""
+    transport = Scripted(["ok"])
+    for outside in (Hedge(), Retry()):
+        with pytest.raises(OrderError):
+            Pipeline([Budget(requests=1), outside], transport)
+    with pytest.raises(ConfigurationError, match="prices"):
+        Pipeline([Budget("1")], transport)
+    Pipeline([Budget(requests=1)], transport)

@@ -1,0 +1,488 @@
+"""Spend: every attempt is written down once, and no request waits for that or fails of it."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from spending import ANSWER, USED, FaultySpend, ask, spending
+
+from lamella import (
+    ConfigurationError,
+    Finish,
+    Money,
+    Pipeline,
+    RateLimitError,
+    Request,
+    SpendQuery,
+    StoreUnavailableError,
+)
+from lamella.testing import Scripted, each_step, virtual_ports
+from lamella_middlewares.hedge import Hedge
+from lamella_middlewares.retry import Retry
+from lamella_middlewares.single_flight import SingleFlight
+from lamella_middlewares.spend import Spend
+
+pytestmark = pytest.mark.anyio
+
+COST = Money.of("0.0018")
+
+
+async def answered(pipe: Pipeline, request: Any, *, stream: bool = False) -> Any:
+    """The complete response, run or streamed."""
+    if not stream:
+        return await pipe.run(request)
+    async with pipe.stream(request) as response:
+        return await response.collect()
+
+
+# --- what is written down ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_every_attempt_is_a_record(stream: bool) -> None:
+    """Whose it was, what it was for, how it ended, what it took: of those that failed as well."""
+    store = FaultySpend()
+    transport = Scripted([RateLimitError("x", retry_after=1), ANSWER])
+    who = {"tenant": "acme", "user": "ada", "session": "s-1"}
+    request = ask(tags={"category": "search", "team": "web"}, **who)
+    async with spending([Spend(store=store), Retry()], transport) as pipe:
+        response = await answered(pipe, request, stream=stream)
+    failed, good = await store.kept()
+    call = response.trace.call_id
+    assert [failed.id, good.id] == [f"{call}/0", f"{call}/1"]
+    assert [failed.outcome, good.outcome] == ["failed", "complete"]
+    assert [failed.layer, good.layer] == ["", "retry"]
+    assert [failed.cost, good.cost] == [Money(0), COST]
+    assert (good.usage, good.model, good.provider, good.operation) == (
+        USED,
+        "m",
+        "scripted",
+        "chat",
+    )
+    for record in (failed, good):
+        assert {name: getattr(record, name) for name in who} == who
+        assert (record.category, record.tags["team"]) == ("search", "web")
+    assert good.at > failed.at + 1
+    assert good.branch.endswith("try2")
+    assert good.time_to_first_event is not None
+    assert good.time_to_first_event <= good.duration
+
+
+async def test_losers_of_a_race_are_written_down() -> None:
+    """Both copies cost something, the one that was cancelled as well."""
+    store = FaultySpend()
+    transport = Scripted([[10.0, "too late", Finish("stop")], ANSWER])
+    async with spending([Spend(store=store), Hedge(delay=1, max_extra=1)], transport) as pipe:
+        await pipe.run(ask())
+    records = await store.kept()
+    assert sorted(record.outcome for record in records) == ["cancelled", "complete"]
+    assert {record.layer for record in records} == {"", "hedge"}
+    assert all(record.cost for record in records)
+
+
+async def test_detached_work_is_the_requesters() -> None:
+    """A flight has a call of its own: it is written down once, for the one who began it."""
+    store = FaultySpend()
+    pipe = spending([Spend(store=store), SingleFlight()], Scripted([[1.0, "yes", Finish("stop")]]))
+    async with pipe, anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(pipe.run, ask(tenant="acme", user="ada", tags={"team": "web"}))
+    (record,) = await store.kept()
+    assert record.parent_id is not None
+    assert (record.user, record.tags["team"]) == ("ada", "web")
+
+
+async def test_it_is_written_down_once_however_often_the_layer_stands_there() -> None:
+    """Twice in one pipeline, and in one inside: the outermost writes, and says what it was for."""
+    store = FaultySpend()
+    inside = spending([Spend(store=store, category="inner")], Scripted([ANSWER]))
+    both = [Spend(store=store, category="outer"), Spend(store=store, category="inner")]
+    pipe = Pipeline(both, inside, ports=virtual_ports())
+    await pipe.run(ask())
+    await pipe.aclose()
+    (record,) = await store.kept()
+    assert record.category == "outer"
+    assert store.appends == [1]
+
+
+async def test_without_cost_nobody_knows_what_it_costs() -> None:
+    """A missing price is no price of 0: it is counted apart."""
+    spend = Spend(store=FaultySpend())
+    async with Pipeline([spend], Scripted([ANSWER]), ports=virtual_ports()) as pipe:
+        await pipe.run(ask())
+        total = await spend.total()
+    assert (total.attempts, total.unpriced, total.cost) == (1, 1, None)
+
+
+def about(request: Any) -> str:
+    """A function of the request."""
+    return f"about {request.model}"
+
+
+def refusing(request: Any) -> str:
+    """A function with a mistake in it."""
+    raise KeyError(request.model)
+
+
+def numbering(request: Any) -> int:
+    """Another mistake."""
+    return 7
+
+
+@pytest.mark.parametrize(
+    ("category", "tagged", "noted"),
+    [
+        ("batch", "batch", False),
+        (about, "about m", False),
+        (refusing, "search", True),
+        (numbering, "search", True),
+    ],
+)
+async def test_the_program_says_what_it_was_for(category: Any, tagged: str, noted: bool) -> None:
+    """A word, or a function of the request; one that fails costs nobody an answer."""
+    store = FaultySpend()
+    pipe = spending([Spend(store=store, category=category)], Scripted([ANSWER]))
+    response = await pipe.run(ask(tags={"category": "search"}))
+    await pipe.aclose()
+    assert [record.category for record in await store.kept()] == [tagged]
+    notes = [note.name for note in response.trace.notes]
+    assert notes == ["spend.category_failed"] * noted
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_cancelled_at_any_step_what_was_opened_is_written_down(backend: str) -> None:
+    """As many records as attempts, and all of them with a cost, wherever it strikes."""
+
+    def make() -> tuple[Callable[[], Any], Callable[[], Any]]:
+        traces: list[Any] = []
+
+        async def keep(request: Request[Any], call_next: Any) -> Any:
+            traces.append(request.context.trace)
+            return await call_next(request)
+
+        store = FaultySpend()
+        transport = Scripted(
+            [RateLimitError("x", retry_after=1), ["one ", 0.1, "two", Finish("stop")]]
+        )
+        pipe = spending([keep, Spend(store=store), Retry()], transport)
+
+        async def check() -> None:
+            await pipe.aclose()
+            opened = [each for trace in traces for each in trace.attempts]
+            records = await store.kept()
+            assert len(records) == len(opened)
+            assert all(record.cost is not None for record in records)
+
+        return lambda: answered(pipe, ask(), stream=True), check
+
+    assert each_step(make, backend=backend) > 3
+
+
+# --- when it is written -----------------------------------------------------------------------
+
+
+async def test_records_are_written_together_a_moment_later() -> None:
+    """Nothing is written on the way of a request; one batch a second is."""
+    store = FaultySpend()
+    pipe = spending([Spend(store=store)], Scripted([ANSWER] * 3))
+    for _ in range(3):
+        await pipe.run(ask())
+    assert store.appends == []
+    await anyio.sleep(1.1)
+    assert store.appends == [3]
+    await anyio.sleep(5)
+    assert store.appends == [3]
+    await pipe.aclose()
+    assert store.closed == 1
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+async def test_a_whole_batch_waits_for_nothing(batch: int) -> None:
+    """As soon as there are enough, they are written; the rest waits for its time."""
+    store = FaultySpend()
+    spend = Spend(store=store, batch=batch, flush_interval=600)
+    pipe = spending([spend], Scripted([ANSWER] * 5))
+    for _ in range(5):
+        await pipe.run(ask())
+        await anyio.sleep(0.01)
+    assert store.appends == [batch] * (5 // batch)
+    await pipe.aclose()
+    assert sum(store.appends) == 5
+
+
+async def test_a_store_that_is_out_costs_no_request_anything(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Records wait for it; it is asked less and less often; one line says so, one that it is well.
+
+    What it had taken without being heard counts once.
+    """
+    store = FaultySpend()
+    spend = Spend(store=store)
+    pipe = spending([spend], Scripted([ANSWER] * 4))
+    store.out = True
+    with caplog.at_level(logging.WARNING, "lamella"):
+        for _ in range(3):
+            await pipe.run(ask())
+        await anyio.sleep(60)
+        assert 5 <= len(store.appends) <= 9
+        assert spend.health().well is False
+        with pytest.raises(StoreUnavailableError):
+            await spend.total()
+        store.out, store.mute = False, True
+        await anyio.sleep(60)
+        store.mute = False
+        await anyio.sleep(60)
+    assert spend.health().well
+    assert [record.message.count("cannot be written") for record in caplog.records] == [1, 0]
+    assert "tried again" in caplog.text
+    assert (await spend.total()).attempts == spend.health().detail["written"] == 3
+    await pipe.aclose()
+
+
+async def test_what_waits_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    """The oldest go, and are counted; one line says what to do."""
+    store = FaultySpend()
+    spend = Spend(store=store, max_pending=2)
+    store.out = True
+    pipe = spending([spend], Scripted([ANSWER] * 5))
+    calls = [(await pipe.run(ask())).trace.call_id for _ in range(5)]
+    assert dict(spend.health().detail) | {"error": None} == {
+        "pending": 2,
+        "written": 0,
+        "dropped": 3,
+        "refused": 0,
+        "error": None,
+    }
+    assert sum("raise max_pending" in record.message for record in caplog.records) == 1
+    store.out = False
+    await spend.flush()
+    assert [record.call_id for record in await store.kept()] == calls[3:]
+
+
+async def test_a_record_that_no_store_would_take_goes_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The others of its batch are written."""
+    store = FaultySpend()
+    store.hated = "bad"
+    spend = Spend(store=store)
+    pipe = spending([spend], Scripted([ANSWER] * 9))
+    for model in ("m", "m", "bad", "m", "m", "m", "bad", "m", "m"):
+        await pipe.run(ask(model))
+    await spend.flush()
+    assert [record.model for record in await store.kept()] == ["m"] * 7
+    assert spend.health().detail["refused"] == 2
+    assert sum("refuses a record" in record.message for record in caplog.records) == 1
+
+
+async def test_closing_is_bounded_and_what_is_left_is_written_at_the_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A store that hangs holds closing up for seconds; then the end of the process has its turn."""
+    from lamella_middlewares.spend import _at_exit
+
+    store = FaultySpend()
+    store.delay = 1000
+    pipe = spending([Spend(store=store)], Scripted([ANSWER]))
+    await pipe.run(ask())
+    began = anyio.current_time()
+    await pipe.aclose()
+    assert anyio.current_time() - began < 5
+    assert "1 records could not be written" in caplog.text
+    assert store.closed == 1
+    _at_exit.write_all()
+    assert len(await store.kept()) == 1
+
+
+def test_at_the_end_what_cannot_be_written_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing goes without a word."""
+    from lamella.testing import run_virtual
+    from lamella_middlewares.spend import _at_exit
+
+    store = FaultySpend()
+    store.out = True
+
+    async def work() -> None:
+        await spending([Spend(store=store)], Scripted([ANSWER])).run(ask())
+
+    run_virtual(work)
+    _at_exit.write_all()
+    assert "1 records are lost" in caplog.text
+    store.out = False
+    _at_exit.write_all()
+    assert len(store.inner._records) == 1
+
+
+def test_what_a_loop_leaves_behind_the_next_one_writes(
+    anyio_backend: tuple[str, dict[str, Any]],
+) -> None:
+    """A program of several event loops loses nothing between them, and doubles nothing."""
+    name, options = anyio_backend
+    store = FaultySpend()
+    pipe = spending([Spend(store=store)], Scripted([ANSWER] * 3))
+
+    async def once(then: float) -> None:
+        await pipe.run(ask())
+        await anyio.sleep(then)
+
+    for then in (0, 0, 2):
+        anyio.run(once, then, backend=name, backend_options=options)
+    assert len({record.id for record in store.inner._records.values()}) == 3
+
+
+async def test_a_loop_that_has_ended_or_stands_still_is_not_waited_for() -> None:
+    """Another one writes instead: at once if it was closed, or when it is a second late."""
+    from lamella._loops import AsyncioLoop, current_loop
+    from lamella_middlewares.spend._turn import Turn
+
+    ports = virtual_ports()
+    native = asyncio.new_event_loop()
+    turn = Turn(AsyncioLoop(native), ports.monotonic() + 1)
+    here = current_loop()
+    assert not turn.lost(here, ports)
+    await anyio.sleep(1.5)
+    assert not turn.lost(here, ports)
+    await anyio.sleep(1)
+    assert turn.lost(here, ports)
+    assert not turn.lost(turn.loop, ports)
+    turn.due = ports.monotonic() + 1
+    native.close()
+    assert turn.lost(here, ports)
+
+
+def test_many_loops_at_once_lose_nothing() -> None:
+    """Threads with loops of their own share a store, and what one finds another may write."""
+    import threading
+
+    store = FaultySpend()
+    store.delay = 0.001
+
+    def program(backend: str) -> None:
+        async def work() -> None:
+            spend = Spend(store=store, flush_interval=0, batch=7)
+            pipe = Pipeline([spend], Scripted([ANSWER] * 40))
+            for _ in range(40):
+                await pipe.run(ask())
+            await spend.flush()
+
+        anyio.run(work, backend=backend)
+
+    threads = [threading.Thread(target=program, args=(each,)) for each in ("asyncio", "trio") * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(store.inner._records) == 160
+
+
+async def test_old_records_go_once_a_day() -> None:
+    """`keep_days`: in the background, after something was written."""
+    store = FaultySpend()
+    spend = Spend(store=store, keep_days=2)
+    pipe = spending([spend], Scripted([ANSWER] * 4))
+    for _ in range(4):
+        await pipe.run(ask())
+        await anyio.sleep(86_400)
+    assert len(await store.kept()) == 2
+    await pipe.aclose()
+
+
+# --- what it amounts to -----------------------------------------------------------------------
+
+
+async def test_totals_read_what_was_just_written() -> None:
+    """By session, user, tag, time; what waits is written first."""
+    spend = Spend(store=FaultySpend())
+    async with spending([spend], Scripted([ANSWER] * 3)) as pipe:
+        await pipe.run(ask(session="s-1", user="ada", tags={"team": "web"}))
+        await pipe.run(ask(session="s-1", user="bob"))
+        later = dt.datetime.fromtimestamp(pipe.ports.wall() + 60, dt.UTC)
+        await anyio.sleep(120)
+        await pipe.run(ask(session="s-2", user="bob"))
+        assert (await spend.total()).cost == COST * 3
+        assert (await spend.total(session="s-1")).cost == COST * 2
+        assert (await spend.total(session="s-1", user="bob")).input_tokens == 1000
+        assert (await spend.total(tags={"team": "web"})).attempts == 1
+        assert (await spend.total(until=later)).attempts == 2
+        assert (await spend.total(since=later)).attempts == 1
+        assert (await spend.total(user="nobody")).cost == Money(0)
+        totals = await spend.totals(SpendQuery(by=("user",)))
+        assert [(total.group, total.cost) for total in totals] == [
+            (("ada",), COST),
+            (("bob",), COST * 2),
+        ]
+        query = SpendQuery(where={"user": "ada"})
+        assert [record.session async for record in spend.records(query)] == ["s-1"]
+        assert await spend.forget(before=later) == 2
+
+
+async def test_several_currencies_are_never_one_amount() -> None:
+    """`costs` has each."""
+    from lamella_middlewares.cost import Cost
+
+    spend = Spend(store=FaultySpend())
+    euros = {"e": {"input": "1", "output": "4", "currency": "EUR"}}
+    dollars = spending([spend], Scripted([ANSWER]))
+    await dollars.run(ask())
+    await Pipeline([spend, Cost(euros)], Scripted([ANSWER]), ports=virtual_ports(seed=1)).run(
+        ask("e")
+    )
+    total = await spend.total()
+    assert total.cost is None
+    assert total.costs == {"EUR": Money(COST.nano, "EUR"), "USD": COST}
+
+
+async def test_what_is_not_recorded_cannot_be_asked_for() -> None:
+    """A misspelt name is an error that says the names, and a local time is no instant."""
+    spend = Spend(store=FaultySpend())
+    with pytest.raises(ConfigurationError, match=r"not recorded by 'usr'.*session"):
+        await spend.total(usr="ada")
+    with pytest.raises(ConfigurationError, match="no time zone"):
+        await spend.total(since=dt.datetime(2026, 11, 1))  # noqa: DTZ001 - that is the mistake
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"path": ""}, "the path of a file"),
+        ({"path": "/no/such/folder/spend.db"}, r"^Spend\(path='/no/such/folder/spend.db'\): give"),
+        ({"path": Path("here.db"), "store": FaultySpend()}, "a path or a store"),
+        ({"store": "nowhere"}, "nowhere"),
+        ({"store": FaultySpend}, "class FaultySpend"),
+        ({"category": 5}, "a word, a plain function"),
+        ({"category": anyio.sleep}, "a word, a plain function"),
+        ({"flush_interval": -1}, "0 or more"),
+        ({"batch": 0}, "1 or more"),
+        ({"max_pending": 0}, "1 or more"),
+        ({"keep_days": 0}, "1 or more"),
+    ],
+)
+def test_wrong_options_are_refused(options: dict[str, Any], words: str) -> None:
+    """At once, in a sentence that says what to give."""
+    with pytest.raises(ConfigurationError, match=words):
+        Spend(**options)
+
+
+async def test_layers_with_one_store_share_what_waits() -> None:
+    """Whoever closes first writes for all, and the last one closes the store."""
+    store = FaultySpend()
+    one, two = Spend(store=store), Spend(store=store)
+    first = spending([one], Scripted([ANSWER]))
+    second = spending([two], Scripted([ANSWER]), seed=1)
+    await first.run(ask())
+    await second.run(ask())
+    assert one.health().detail["pending"] == two.health().detail["pending"] == 2
+    await first.aclose()
+    assert store.closed == 0
+    assert two.health().detail["pending"] == 0
+    await second.aclose()
+    assert store.closed == 1
+    assert len(await store.kept()) == 2

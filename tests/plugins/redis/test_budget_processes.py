@@ -1,0 +1,155 @@
+"""A budget that processes share, on a real server, and what its command shows and sets there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from redis_peers import Valkey
+
+from lamella import BudgetExceededError, ChatRequest, Context, Pipeline
+from lamella.cli import main
+from lamella.testing import Scripted
+from lamella_middlewares import Budget
+
+PROGRAM = """
+import sys
+import anyio
+from lamella import BudgetExceededError, ChatRequest, Finish, Money, Pipeline
+from lamella import TextDelta, Usage, UsageReport
+from lamella.testing import Scripted
+from lamella_middlewares import Budget, Cost
+
+backend, url = sys.argv[1:]
+ask = ChatRequest.of("hi", model="m", max_output_tokens=1000)
+answer = [TextDelta("ok"), UsageReport(Usage(uncached_input=9, text_output=1000)), Finish("stop")]
+refused, paid = 0, Money(0)
+
+async def call(pipeline):
+    global refused, paid
+    try:
+        response = await pipeline.run(ask)
+        paid += response.cost
+    except BudgetExceededError:
+        refused += 1
+
+async def main():
+    provider = Scripted([answer], repeat=True, delay=0.05)
+    stores = {"leases": {"use": "redis", "url": url, "outage": "deny", "timeout": 5.0}}
+    layers = [Budget("1", window="month"), Cost({"m": {"input": "0", "output": "100"}})]
+    async with Pipeline(layers, provider, stores=stores) as pipeline:
+        await pipeline.ports.stores.leases.now()
+        print("ready", flush=True)
+        sys.stdin.readline()
+        async with anyio.create_task_group() as group:
+            for _ in range(25):
+                group.start_soon(call, pipeline)
+    print(len(provider.requests), refused, paid.nano, flush=True)
+
+anyio.run(main, backend=backend)
+"""
+
+
+def test_two_processes_spend_one_budget(own_valkey: Valkey) -> None:
+    """Of 50 calls of $0.10 in two processes, ten find room in $1, to the nano-dollar."""
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, backend, own_valkey.tcp],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for backend in ("asyncio", "trio")
+    ]
+    try:
+        for child in children:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "ready\n"
+        for child in children:
+            assert child.stdin is not None
+            child.stdin.write("go\n")
+            child.stdin.flush()
+        said = [child.communicate(timeout=30)[0].split() for child in children]
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+    sent, refused, paid = (sum(int(each[place]) for each in said) for place in range(3))
+    assert (sent, refused, paid) == (10, 40, 10**9)
+
+
+PRESET = """
+[presets.shop]
+transport = "mock"
+layers = [
+    { use = "budget", requests = 3, per = "user", window = "month" },
+    { use = "budget", tokens = 1000000 },
+]
+
+[presets.shop.stores]
+leases = { use = "redis", url = "URL" }
+blobs = { use = "redis", url = "URL" }
+"""
+
+
+@pytest.fixture
+def budget(
+    valkey: Valkey,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., tuple[int, Any, str]]:
+    """The program, in a folder with a preset."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lamella.toml").write_text(PRESET.replace("URL", valkey.tcp))
+
+    def run(*arguments: str) -> tuple[int, Any, str]:
+        code = main(["budget", *arguments, "--preset", "shop"])
+        out, err = capsys.readouterr()
+        return code, json.loads(out) if "--json" in arguments else out, err
+
+    return run
+
+
+def test_what_is_set_from_outside_holds_at_once(
+    budget: Callable[..., tuple[int, Any, str]], tmp_path: Path
+) -> None:
+    """Another process sees what is spent, and gives one user more, without a restart."""
+
+    async def use() -> None:
+        pipeline = Pipeline.preset("shop", config=tmp_path / "lamella.toml")
+        pipeline = Pipeline(
+            [Budget(requests=3, per="user", window="month", refresh=0.01)],
+            Scripted(["ok"], repeat=True),
+            ports=pipeline.ports,
+        )
+        ask = ChatRequest.of("hi", model="m", context=Context(user="ann"))
+        async with pipeline:
+            for _ in range(3):
+                await pipeline.run(ask)
+            with pytest.raises(BudgetExceededError):
+                await pipeline.run(ask)
+            code = await anyio.to_thread.run_sync(budget, "set", "5", "user=ann")
+            assert code[0] == 0
+            await anyio.sleep(0.02)
+            await pipeline.run(ask)
+
+    anyio.run(use)
+    _, levels, _ = budget("show", "--scope", "user=ann", "--json")
+    users = [level for level in levels if level["scope"]]
+    assert [(each["limit"], each["spent"], each["left"]) for each in users] == [(5, 4, 1)]
+    assert users[0]["overridden"]
+    assert users[0]["resets_at"].endswith("-01T00:00:00+00:00")
+    code, table, _ = budget("show")
+    assert code == 0
+    assert "user=ann (set)" in table
+    assert "1,000,000 tokens" in table
+    assert budget("unset", "user=ann")[0] == 0
+    assert budget("set", "5", "colour=red")[0] == 2
+    assert budget("set", "many", "user=ann")[0] == 2
