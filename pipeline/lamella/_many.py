@@ -52,7 +52,7 @@ async def run_many(
                 group.start_soon(_work, run, numbered, results, total, on_progress)
     except BaseExceptionGroup as errors:
         group_of: BaseExceptionGroup[BaseException] = errors
-        raise _first(group_of) from None
+        raise first_error(group_of) from None
     return [results[index] for index in range(len(results))]
 
 
@@ -73,7 +73,7 @@ async def _work(
             on_progress(Progress(index, len(results), total, result))
 
 
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+def first_error(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     """The first single error of a group: no ExceptionGroup leaves the library."""
     first: Any = errors
     while isinstance(first, BaseExceptionGroup):

@@ -17,7 +17,8 @@ from lamella._health import PartHealth
 from lamella._memory_buckets import ticks_up
 from lamella._options import seconds, span
 from lamella._sqlite_file import SQLiteFile, Step
-from lamella._sqlite_lease_rows import FORM, MOST, LeaseRows
+from lamella._sqlite_lease_books import MOST
+from lamella._sqlite_lease_rows import FORM, LeaseRows
 from lamella._sqlite_paths import absolute, usable
 from lamella._sqlite_queue import Queue
 from lamella._store_outages import GuardedLeases, Outage

@@ -233,7 +233,9 @@ def test_trace_draws_failures_with_their_attempts_and_waits(lamella: Any, tmp_pa
         """
         [presets.stubborn]
         transport = "mock"
-        layers = [{ use = "retry", attempts = 2, base = 0.001 }, "cost"]
+        layers = [
+            { use = "retry", attempts = 2, base = 0.001 }, { use = "cost", unknown = "note" },
+        ]
         """
     )
     done = lamella("run", "x", "--preset", "stubborn", "--model", "mock;status=500", "--trace")

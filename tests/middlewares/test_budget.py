@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -28,6 +30,8 @@ from lamella import (
     UsageReport,
 )
 from lamella._memory_stores import memory_stores
+from lamella._ports import default_ports
+from lamella._store_outages import GuardedLeases
 from lamella.testing import Scripted, virtual_ports
 from lamella_middlewares import Budget, Cost, Fallback, Hedge, RateLimit, Retry
 from lamella_middlewares.budget import Allowance, BudgetNotice
@@ -63,7 +67,7 @@ class Shop:
         self.transport = Scripted(script or [answer()], repeat=True, delay=delay)
         layers = [*outside, budget, Cost(PRICES, unknown="note")]
         self.pipeline = Pipeline(layers, self.transport, ports=self.ports)
-        self.refused: list[BudgetExceededError] = []
+        self.refused: list[Any] = []
         self.costs: list[Money | None] = []
 
     async def ask(self, request: Any = ASK, *, stream: bool = False, **context: Any) -> Any:
@@ -105,6 +109,33 @@ async def test_fifty_at_once_never_spend_more(stream: bool) -> None:
     level = await shop.level()
     assert (level.spent, level.reserved, level.left) == (Money.of("1"), Money(0), Money(0))
     assert {str(error.reserved) for error in shop.refused} == {"$1"}
+
+
+def test_event_loops_in_threads_share_it() -> None:
+    """Three loops at once, of both kinds, spend one budget of ten calls exactly."""
+    stores = memory_stores()
+    budget, transport = Budget("1"), Scripted([answer()], repeat=True)
+
+    async def ask_all() -> None:
+        pipeline = Pipeline([budget, Cost(PRICES)], transport, ports=ports)
+        async with anyio.create_task_group() as group:
+            for _ in range(20):
+                group.start_soon(ask, pipeline)
+
+    async def ask(pipeline: Pipeline) -> None:
+        with suppress(BudgetExceededError):
+            await pipeline.run(ASK)
+
+    ports = attrs.evolve(default_ports(), stores=stores)
+    loops = [
+        threading.Thread(target=lambda kind=kind: anyio.run(ask_all, backend=kind))
+        for kind in ("asyncio", "trio", "asyncio")
+    ]
+    for loop in loops:
+        loop.start()
+    for loop in loops:
+        loop.join()
+    assert len(transport.requests) == 10
 
 
 async def test_what_was_not_used_comes_back() -> None:
@@ -455,25 +486,59 @@ async def test_strict_refuses_what_has_no_bound() -> None:
     assert shop.refused[0].wanted == Money.of("1.2")
 
 
+class Broken:
+    """A lease store that is gone."""
+
+    async def reserve(self, *_: Any, **__: Any) -> Any:
+        raise OSError("gone")
+
+    settle = refund = renew = level = now = reserve
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
 async def test_a_store_that_is_out() -> None:
     """Nothing is sent uncounted, unless that is accepted; settling never harms an answer."""
-
-    class Broken:
-        """A lease store that is gone."""
-
-        async def reserve(self, *_: Any, **__: Any) -> Any:
-            raise OSError("gone")
-
-        settle = refund = renew = level = now = reserve
-
-        async def aclose(self) -> None:
-            """Nothing is open."""
-
     with pytest.raises(StoreUnavailableError, match="OSError"):
         await Shop(Budget("1", store=Broken())).ask()
     shop = Shop(Budget("1", window="day", store=Broken(), on_outage="allow"))
     response = await shop.ask()
     assert "budget.uncounted" in [note.name for note in response.trace.notes]
+
+
+@pytest.mark.parametrize(("outage", "sent"), [("deny", 0), ("local", 1), ("allow", 3)])
+async def test_a_guard_has_its_own_policy(outage: Any, sent: int) -> None:
+    """A guarded store that is out decides as its guard was told to."""
+    ports = virtual_ports()
+    store = GuardedLeases(Broken(), outage=outage, processes=2, monotonic=ports.monotonic)
+    shop = Shop(Budget("0.20", window="day", store=store), ports=ports)
+    for _ in range(3):
+        with suppress(StoreUnavailableError):
+            await shop.ask()
+    assert shop.sent == sent
+    assert all(error.spent >= Money(0) for error in shop.refused)
+
+
+async def test_detached_work_is_charged_when_it_has_ended() -> None:
+    """What goes on after the answer is charged too, although nothing is reserved for it by then."""
+    inner = Pipeline([Cost(PRICES)], Scripted([answer(300)], delay=5))
+
+    async def transport(request: Any) -> Any:
+        detached = request.detach("warming up")
+        request.context.background.spawn(lambda: inner(detached), name="warming up")
+        return request.answer(answer(100))
+
+    budget = Budget("1")
+    pipeline = Pipeline([budget, Cost(PRICES)], transport, ports=virtual_ports())
+    await pipeline.run(ASK)
+    spent = []
+    for _ in range(2):
+        (level,) = await levels(budget, pipeline)
+        spent.append(str(level.spent))
+        await anyio.sleep(6)
+    assert spent == ["$0.01", "$0.04"]
+    await pipeline.aclose()
 
 
 # --- how it is made ------------------------------------------------------------------------------

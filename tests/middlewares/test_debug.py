@@ -31,10 +31,12 @@ from lamella import (
 )
 from lamella.testing import Scripted, each_step, virtual_ports
 from lamella_middlewares.circuit_breaker import CircuitBreaker
+from lamella_middlewares.concurrency import Concurrency
 from lamella_middlewares.cost import Cost
 from lamella_middlewares.deadline import Deadline
 from lamella_middlewares.debug import Debug
 from lamella_middlewares.pii import PII
+from lamella_middlewares.rate_limit import RateLimit
 from lamella_middlewares.retry import Retry
 
 pytestmark = pytest.mark.anyio
@@ -135,6 +137,7 @@ call 00000000  complete  2.58 s  1000 tokens in, 200 out  $0.0018
               circuit_breaker: 0 us of 500.0 ms, in 2 passes
               cost: 500.0 ms of 500.0 ms, in 2 passes
   state       circuit_breaker: well
+              circuit_breaker: scripted m: state=0
 """)  # noqa: E501 - as it is told
 
 
@@ -193,6 +196,27 @@ async def test_secrets_in_notes_are_not_told(tmp_path: Path) -> None:
         assert "careless.key" in text
         assert "hunter2" not in text
         assert "\x1b" not in text
+
+
+async def test_limits_and_queues_are_told_as_they_stand() -> None:
+    """How full each limit is, of the layers inside; one that fails to say is told as such."""
+
+    class Broken(Retry):
+        def health(self) -> bool:
+            raise ZeroDivisionError
+
+        def readings(self, ports: Any) -> list[Any]:
+            raise ZeroDivisionError
+
+    told = Told()
+    layers = [told.debug, Broken(), RateLimit(requests=10), Concurrency(3)]
+    await ask(pipeline(layers, Scripted(["ok"])))
+    state = told.texts[0].partition("state ")[2]
+    assert "retry: unwell  error=ZeroDivisionError" in state
+    assert "retry: failed to say how full it is: ZeroDivisionError" in state
+    assert "available=9  limit=10  waiting=0" in state
+    assert "concurrency: " in state
+    assert "limit=3" in state
 
 
 @pytest.mark.parametrize(

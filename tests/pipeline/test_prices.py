@@ -16,6 +16,7 @@ from lamella._money import Money
 from lamella._prices import (
     ANY_LIFETIME,
     MILLION,
+    NANO,
     Price,
     Rates,
     Tier,
@@ -297,3 +298,79 @@ def test_tiers_are_whole_and_of_different_sizes() -> None:
         Tier(fraction, Rates())
     with pytest.raises(ValueError, match="several tiers above 5 tokens"):
         Price(Rates(), tiers=(Tier(5, Rates()), Tier(5, Rates(uncached_input=1))))
+
+
+# --- properties -------------------------------------------------------------------------------
+
+COUNTS = st.integers(0, 2_000_000)
+RATES = st.integers(0, 100 * NANO)
+PARTS = (
+    "uncached_input", "cache_read", "audio_input", "image_input",
+    "text_output", "reasoning_output", "audio_output", "image_output",
+)  # fmt: skip
+
+
+@st.composite
+def rates_of_all(draw: st.DrawFn) -> Rates:
+    """Rates with a price for every part."""
+    plain: dict[str, Any] = {part: draw(RATES) for part in PARTS}
+    writes = {"": draw(RATES), "5m": draw(RATES), ANY_LIFETIME: draw(RATES)}
+    return Rates(**plain, cache_write=writes, tool_units={"web_search": draw(RATES)})
+
+
+@st.composite
+def any_usages(draw: st.DrawFn) -> Usage:
+    """Any usage."""
+    plain: dict[str, Any] = {part: draw(COUNTS) for part in PARTS}
+    writes = draw(st.dictionaries(st.sampled_from(["", "5m", "1h"]), COUNTS))
+    tools = draw(st.dictionaries(st.just("web_search"), st.integers(0, 50)))
+    return Usage(**plain, cache_write=writes, tool_units=tools)
+
+
+def parts_of(usage: Usage) -> list[Usage]:
+    """The usage in pieces of one part each."""
+    pieces = [Usage(**{part: getattr(usage, part)}) for part in PARTS]
+    pieces += [Usage(cache_write={life: count}) for life, count in usage.cache_write.items()]
+    return [*pieces, Usage(tool_units=usage.tool_units)]
+
+
+@given(rates_of_all(), any_usages())
+def test_the_parts_add_up_to_the_whole(rates: Rates, usage: Usage) -> None:
+    """But for the rounding of each; nothing is negative, and nothing is counted twice."""
+    price = Price(rates)
+    pieces = [price.cost(piece).nano for piece in parts_of(usage)]
+    assert min(pieces) >= 0
+    assert abs(sum(pieces) - price.cost(usage).nano) <= len(pieces) / 2
+
+
+@given(rates_of_all(), any_usages(), st.fractions(min_value=0, max_value=3, max_denominator=20))
+def test_a_factor_applies_to_each_token_part(rates: Rates, usage: Usage, by: Fraction) -> None:
+    """And not to hosted tools: a batch at half the price halves every part alike."""
+    price = Price(rates, services={"batch": by})
+    tokens = attrs.evolve(usage, tool_units={})
+    tools = price.cost(Usage(tool_units=usage.tool_units)).nano
+    assert price.cost(usage, service="batch").nano - tools == (
+        price.cost(tokens, service="batch").nano
+    )
+    for piece in parts_of(tokens):
+        exact = Fraction(rates.tokens(piece, []), MILLION) * by
+        assert abs(price.cost(piece, service="batch").nano - exact) <= Fraction(1, 2)
+
+
+@given(rates_of_all(), st.lists(st.integers(0, 1_000_000), min_size=1, max_size=4, unique=True))
+def test_a_request_is_in_the_tier_of_its_size(rates: Rates, bounds: list[int]) -> None:
+    """At a border the cheaper one holds, one token above it the next, in whatever order stated."""
+    tiers = [Tier(bound, Rates(uncached_input=bound * 1_000)) for bound in bounds]
+    price = Price(rates, tiers=tiers)
+    steps = sorted(bounds)
+    for below, bound in zip([None, *steps], steps, strict=False):
+        expected = rates if below is None else Rates(uncached_input=below * 1_000)
+        assert price.rates_for(bound) == expected
+        assert price.rates_for(bound + 1).uncached_input == bound * 1_000
+
+
+@given(st.integers(0, 10**18))
+def test_an_amount_is_read_as_it_is_written(nano: int) -> None:
+    """There and back, to the nano-unit."""
+    assert rate(str(Money(nano).amount)) == nano
+    assert Money.of(str(Money(nano).amount)) == Money(nano)

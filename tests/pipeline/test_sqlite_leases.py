@@ -205,9 +205,12 @@ async def test_a_clock_that_is_set_back_stops_for_a_second_at_most(tmp_path: Pat
 
 
 async def test_what_is_over_leaves_the_file(tmp_path: Path) -> None:
-    """Ended leases, full rates and totals whose time is over are forgotten by and by."""
+    """Ended leases, full rates and totals whose time is over are forgotten; nothing else is."""
     clock = Clock()
     store = fresh(tmp_path, clock, remember=10.0)
+    lasting = [Dimension(("slow",), 5, 10, per=86_400.0), Dimension(("sum",), 5, 10)]
+    await store.reserve("lasting", lasting, ttl=30.0)
+    await store.settle("lasting", [5, 5])
     for number in range(20):
         limits = [
             Dimension((f"day {number}",), 1, 10, keep=60.0),
@@ -223,7 +226,8 @@ async def test_what_is_over_leaves_the_file(tmp_path: Path) -> None:
         contents.connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
         for table in ("leases", "totals", "rates")
     ]
-    assert counts == [0, 0, 0]
+    assert counts == [0, 1, 1]
+    assert [await store.level(each) for each in lasting] == [5, 5]
     await store.aclose()
 
 

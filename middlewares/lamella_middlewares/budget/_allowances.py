@@ -11,7 +11,7 @@ from lamella import ConfigurationError, Money, Request
 from lamella._nothing import NOTHING
 from lamella._options import each_of, optional_seconds, refused, span_or_none, whole
 from lamella._scopes import Scope, ScopeOf, scope_name, scope_of, scope_words
-from lamella._structuring import build_option
+from lamella._structuring import build
 from lamella_middlewares.budget._windows import Window, Zone, window_given
 
 MOST: Final = 2**53
@@ -52,6 +52,11 @@ def _count(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
         whole(0, MOST)(layer, option, value)
 
 
+def _whose(_: object, option: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None:
+        scope_of("Budget", value, option=option.name)
+
+
 @attrs.frozen
 class Allowance:
     """How much may be used, by whom, and in which time.
@@ -73,7 +78,7 @@ class Allowance:
     amount: Money | str | int | None = attrs.field(default=None, validator=_amount)
     tokens: int | None = attrs.field(default=None, validator=_count, kw_only=True)
     requests: int | None = attrs.field(default=None, validator=_count, kw_only=True)
-    per: Any = attrs.field(default=None, kw_only=True)
+    per: Any = attrs.field(default=None, validator=_whose, kw_only=True)
     window: str | float | None = attrs.field(default=None, converter=window_given, kw_only=True)
     keep: float | None = attrs.field(
         default=None, converter=optional_seconds, validator=span_or_none, kw_only=True
@@ -110,7 +115,8 @@ def _allowance(item: Any) -> Allowance:
     if isinstance(item, Allowance):
         return item
     if isinstance(item, Mapping):
-        return build_option("limits", Allowance, cast("Mapping[str, Any]", item))
+        made: Allowance = build(Allowance, cast("Mapping[str, Any]", item))
+        return made
     raise ConfigurationError(
         f"Budget(limits=...) has {item!r}: give Allowance(...), or a table of its options."
     )
@@ -134,14 +140,16 @@ class Limit:
         scope_of: For whom a request counts.
         words: What the parts of that are called.
         identity: Tells it from others; what is counted is counted under it.
+        place: Tells it from those of other capacity as well, in this process.
         keep: Seconds for which the count is kept after it was touched.
     """
 
-    __slots__ = ("_per", "capacity", "identity", "keep", "scope_of", "unit", "window", "words")
+    __slots__ = (
+        "capacity", "identity", "keep", "place", "scope_of", "unit", "window", "words",
+    )  # fmt: skip
 
     def __init__(self, unit: str, capacity: int, allowance: Allowance, window: Window) -> None:
         per = allowance.per
-        self._per = per
         self.unit = unit
         self.capacity = capacity
         self.window = window
@@ -149,6 +157,7 @@ class Limit:
         self.words: tuple[str, ...] = () if per is None else scope_words(per)
         name = "" if per is None else scope_name(per)
         self.identity = (name, unit, window.name or "total")
+        self.place = ("budget", str(capacity), *self.identity)
         if window.name:
             self.keep = window.length + _AFTER
         else:

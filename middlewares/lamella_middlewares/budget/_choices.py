@@ -87,6 +87,11 @@ class Plan:
     on_outage: Literal["deny", "allow"]
     refresh: float
 
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """Where this process keeps the amounts that were set at run time."""
+        return (self.namespace, NAME, "overrides")
+
 
 def plan_of(layer: Any) -> Plan:
     """What a layer's options amount to.

@@ -10,7 +10,7 @@ import attrs
 
 from lamella import ConfigurationError, Money, Ports
 from lamella._scopes import Scope
-from lamella_middlewares.budget._accounts import NAME, Account
+from lamella_middlewares.budget._accounts import Account
 from lamella_middlewares.budget._allowances import Allowance, Limit, money
 from lamella_middlewares.budget._choices import Plan
 from lamella_middlewares.budget._levels import BudgetLevel, levels
@@ -59,8 +59,7 @@ async def change(
     capacity = None if amount is None else _capacity(limit, amount)
     blobs = ports.stores.blobs
     done = await put(blobs, plan.namespace, limit, _values(limit, scope), capacity)
-    key = (plan.namespace, NAME, "overrides")
-    await ports.stores.local.get(key, partial(Overrides, plan.namespace)).read(blobs)
+    await ports.stores.local.get(plan.overrides, partial(Overrides, plan.namespace)).read(blobs)
     return done
 
 

@@ -41,13 +41,17 @@ async def accounts_of(
     except Exception as error:  # noqa: BLE001 - raised there, unless it is accepted
         _out(plan, context, error)
         return None
-    local, overrides = context.ports.stores.local, await _overrides(plan, context)
+    ports = context.ports
+    local = ports.stores.local
+    overrides = local.get(plan.overrides, partial(Overrides, plan.namespace))
+    if overrides.due(ports.monotonic()):
+        await overrides.refresh(context, plan.refresh)
     found: list[Account] = []
     for limit in limits:
         values = limit.scope_of(request)
         if values and plan.missing == "refuse" and "" in values:
             raise _nobody(limit, values)
-        key = (plan.namespace, NAME, str(limit.capacity), *limit.identity, *values)
+        key = (plan.namespace, *limit.place, *values)
         book = local.get(key, partial(Book, plan.namespace, limit, values))
         account = book.account(limit.window.at(now), overrides.capacity(limit, values))
         account.seen = now
@@ -122,15 +126,6 @@ def _priced(plan: Plan, request: Request[Any], worst: WorstCase) -> tuple[Limit,
     request.context.note(NAME, f"{NAME}.uncounted", why=why, model=request.model)
     known = None if worst.nano is None else worst.currency
     return tuple([limit for limit in limits if not limit.in_money or limit.unit == known])
-
-
-async def _overrides(plan: Plan, context: Context) -> Overrides:
-    ports = context.ports
-    key = (plan.namespace, NAME, "overrides")
-    found = ports.stores.local.get(key, partial(Overrides, plan.namespace))
-    if found.due(ports.monotonic()):
-        await found.refresh(context, plan.refresh)
-    return found
 
 
 async def _now(context: Context) -> float:

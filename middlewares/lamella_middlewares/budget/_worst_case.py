@@ -18,7 +18,7 @@ from lamella import Opaque, Price, RefusedError, Request, TokenCounter, Usage, p
 from lamella._price_sources import PRICES, Pricing
 from lamella._prices import MILLION, STANDARD_SERVICES, Rates
 from lamella._target_fitness import Fitness
-from lamella._tokens import counted_input
+from lamella._tokens import counted_input, counted_tokens
 
 ASSUMED_OUTPUT: Final = 4096
 """Tokens that an answer is taken to have at most where neither request nor model card bounds it."""
@@ -85,14 +85,18 @@ class Estimates:
             ConfigurationError: If the cards or the counter's vocabulary cannot be read.
             DeadlineExceeded: If the deadline passes while that is read.
         """
-        counted = await counted_input(request, counter)
-        if counted is None and request.operation in _FREE:
+        if request.operation in _FREE:
             return WorstCase()
-        read = NOTHING_READ if counted is None else self._read(counted)
-        answer, unbounded = await self._answer(request)
-        tokens = sum(read) + answer
+        most: int | None = getattr(request, "max_output_tokens", None)
+        if most is None and self.assumed is None and hasattr(request, "max_output_tokens"):
+            most = await _by_card(request)
+        answer, unbounded = self._answer(request, most)
         if not self.in_money:
-            return WorstCase(tokens, unbounded=unbounded)
+            text = await counted_tokens(request, counter)
+            return WorstCase(self._more(text) + answer, unbounded=unbounded)
+        counted = await counted_input(request, counter)
+        read = NOTHING_READ if counted is None else self._read(counted)
+        tokens = sum(read) + answer
         pricing: Pricing = provided(call_next, PRICES)
         await pricing.ready(request)
         price = pricing.price_of(request)
@@ -104,31 +108,35 @@ class Estimates:
 
     def _read(self, counted: Usage) -> Read:
         more = 1 + self.margin
-        text, image, audio = counted.uncached_input, counted.image_input, counted.audio_input
-        if not self.margin:
-            return text, image, audio
+        image, audio = counted.image_input, counted.audio_input
         return (
-            math.ceil(text * more) + SLACK,
+            self._more(counted.uncached_input),
             math.ceil(image * more) if image else 0,
             math.ceil(audio * more) if audio else 0,
         )
 
-    async def _answer(self, request: Request[Any]) -> tuple[int, str]:
-        """Tokens of the answer at most, and why it may have more."""
+    def _more(self, tokens: int) -> int:
+        return math.ceil(tokens * (1 + self.margin)) + SLACK if self.margin else tokens
+
+    def _answer(self, request: Request[Any], most: int | None) -> tuple[int, str]:
+        """Tokens of the answer at most, and why it may have more.
+
+        Args:
+            request: The request.
+            most: What it or its model's card says of one answer; None if neither does.
+        """
         if not hasattr(request, "max_output_tokens"):
             counted = request.operation == "embeddings"
             return 0, "" if counted else "what it produces is not counted in tokens"
         why = ""
-        if any(isinstance(tool, Opaque) for tool in getattr(request, "tools", ())):
+        tools = getattr(request, "tools", ())
+        if tools and any(isinstance(tool, Opaque) for tool in tools):
             why = "the provider's own tools may do any number of things"
-        most: int | None = getattr(request, "max_output_tokens", None)
         if most is None:
             most = self.assumed
-            if most is None:
-                most = await _by_card(request)
-            if most is None:
-                most = ASSUMED_OUTPUT
-                why = why or "it has no max_output_tokens, and its model's largest is not known"
+        if most is None:
+            most = ASSUMED_OUTPUT
+            why = why or "it has no max_output_tokens, and its model's largest is not known"
         return most * (getattr(request, "n", None) or 1), why
 
     def _ceiling(self, price: Price, service: str | None) -> Ceiling | None:

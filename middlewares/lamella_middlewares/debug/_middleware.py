@@ -10,9 +10,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 import attrs
 
 from lamella import Ending, Handler, Outcome, Request, Response, ending, middleware
-from lamella._health import said_at_once
 from lamella._options import flag, optional_seconds, refused, wait_or_none, whole
-from lamella._provided import layers_inside
 from lamella._text_sinks import TextStream, usable_sink
 from lamella._writers import EXIT_SECONDS, Writer, writer_for
 from lamella_middlewares.debug._pages import Pages
@@ -159,12 +157,9 @@ class _Seen:
         if not debug.wants(trace.outcome, trace.duration or 0.0):
             return
         from lamella_middlewares.debug._report import Report
+        from lamella_middlewares.debug._state import state_rows
 
-        state = {
-            name: said
-            for name, layer in layers_inside(self._call_next)
-            if (said := said_at_once(layer, context.ports)) is not None
-        }
+        state = state_rows(self._call_next, context.ports)
         record = trace.record(content=debug.content)
         report = Report(record, self._request, self._head, self._end, state, debug.content)
         debug.write({"report": report})

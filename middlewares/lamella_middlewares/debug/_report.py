@@ -10,7 +10,7 @@ from lamella import Ending, Request, scrub
 from lamella._drawing import draw, legible, time
 from lamella._nothing import NOTHING
 from lamella._scrub_texts import clean_text
-from lamella._trace_forms import plain, text_of
+from lamella._trace_forms import plain
 from lamella._trace_page import Extra, page
 from lamella._trace_time import layer_times
 from lamella_middlewares.debug._outline import answer_rows, content_rows, request_rows
@@ -18,7 +18,7 @@ from lamella_middlewares.debug._outline import answer_rows, content_rows, reques
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lamella import PartHealth, TraceRecord
+    from lamella import TraceRecord
     from lamella_middlewares.debug._outline import Rows
 
 _INDENT: Final = "  "
@@ -36,7 +36,7 @@ class Report:
         request: What was asked; only its outline is told.
         head: Who answered, as far as known.
         end: How the answer ended, as seen from the layer's place; None if that was never told.
-        state: What the layers inside say of themselves, by name.
+        state: What the layers inside say of themselves.
         content: Whether texts were asked for.
     """
 
@@ -44,7 +44,7 @@ class Report:
     request: Request[Any]
     head: Mapping[str, str]
     end: Ending | None
-    state: Mapping[str, PartHealth]
+    state: Rows
     content: bool
 
     def parts(self) -> list[tuple[str, Rows]]:
@@ -58,7 +58,7 @@ class Report:
             ("asked", [("what", self._asked()), *request_rows(self.request)]),
             ("answer", end),
             (_OWN_TIME, times),
-            ("state", [(name, _state(health)) for name, health in self.state.items()]),
+            ("state", self.state),
         ]
         if self.content:
             nothing = [("nothing", "no layer of this pipeline redacts, so no text is shown")]
@@ -94,12 +94,6 @@ class Report:
 
 def _passes(number: int) -> str:
     return "" if number == 1 else f", in {number} passes"
-
-
-def _state(health: PartHealth) -> str:
-    well = {True: "well", False: "unwell", None: ""}[health.well]
-    facts = [f"{key}={text_of(plain(value))}" for key, value in health.detail.items()]
-    return "  ".join([word for word in (well, *facts) if word]) or "says nothing"
 
 
 def _line(text: str) -> str:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Mapping, Sequence
-from contextvars import copy_context
+from collections.abc import Sequence
 from random import Random  # noqa: TID251 - the type of the random port
-from typing import Any, ClassVar, Final, cast
+from typing import Any, ClassVar, Final
 
 import attrs
 
-from lamella import CardBook, ConfigurationError, Price, Request, Usage, input_usage
+from lamella import CardBook, Request, Usage, input_usage
 from lamella._options import refused, whole
+from lamella._price_lists import Rows, day_of, own_prices
+from lamella._prices import price_on
 from lamella._target_fitness import Fitness
 from lamella_middlewares.route._policies import Candidate, pick
 
@@ -34,25 +34,8 @@ class _Characters:
 _COUNTER: Final = _Characters()
 
 
-def _prices_of(given: Any) -> Mapping[str, Price]:
-    # Reading decimals sets a context variable of the decimal module; not in the caller's context.
-    return copy_context().run(_read_prices, given)
-
-
-def _read_prices(given: Any) -> Mapping[str, Price]:
-    if not isinstance(given, Mapping):
-        msg = f"Cheapest(prices=...) is a table of prices by target, not {type(given).__name__}."
-        raise ConfigurationError(msg)
-    prices: dict[str, Price] = {}
-    for name, entry in cast("Mapping[str, Any]", given).items():
-        try:
-            prices[name] = entry if isinstance(entry, Price) else Price.of(**entry)
-        except (TypeError, ValueError) as error:
-            raise ConfigurationError(
-                f"Cheapest(prices=...) has no price for {name!r}: {error}",
-                hint='Write {"input": "0.50", "output": "1.50"}: per million tokens, in quotes.',
-            ) from error
-    return prices
+def _prices_of(given: Any) -> Rows:
+    return own_prices(given, "Cheapest(prices=...)")
 
 
 def _card_book(policy: Any, option: attrs.Attribute[Any], value: object) -> None:
@@ -68,8 +51,9 @@ class Cheapest:
     target without a price is chosen only where no target has one; so is one in another currency.
 
     Args:
-        prices: Prices by target: a `Price`, or a table such as `{"input": "0.50", "output":
-            "1.50"}` in whole units per million tokens. They win over the model cards.
+        prices: Prices by target, as for `Cost`: tables such as `{"input": "0.50", "output":
+            "1.50"}` in whole units per million tokens, or a file of them. They win over the model
+            cards.
         output_tokens: How long an answer is assumed to be, in tokens, 0 or more; a request's own
             `max_output_tokens` bounds it.
         book: The model cards. None takes those of the library and its plugins.
@@ -77,9 +61,7 @@ class Cheapest:
 
     name: ClassVar[str] = "cost"
 
-    prices: Mapping[str, Any] = attrs.field(
-        factory=dict[str, Any], converter=_prices_of, repr=False
-    )
+    prices: Any = attrs.field(factory=dict[str, Any], converter=_prices_of, repr=False)
     output_tokens: int = attrs.field(default=500, validator=whole(0))
     book: CardBook | None = attrs.field(default=None, validator=_card_book, repr=False)
 
@@ -103,11 +85,12 @@ class Cheapest:
         """What the request should cost at each target of which that is known, in nano-units."""
         fitness = Fitness(request, self.book)
         service: str | None = getattr(request, "service_tier", None)
-        day = dt.datetime.fromtimestamp(request.context.ports.wall(), dt.UTC).date()
+        day = day_of(request.context.ports.wall())
         costs: list[tuple[int, Candidate]] = []
         currency: str | None = None
         for one in candidates:
-            price = self.prices.get(one.name)
+            rows = self.prices.get(one.name)
+            price = None if rows is None else price_on(rows, day)
             if price is None:
                 card = fitness.card(one.target)
                 price = None if card is None else card.price(day)

@@ -41,6 +41,7 @@ _OPTIONS: Final = Parameter(negative=(), show_default=False)
 
 _BUILT_IN: Final[Mapping[str, str]] = {
     "run": "_run:run",
+    "map": "_map:map_requests",
     "chat": "_chat:chat",
     "explain": "_explain:explain",
     "models": "_models:models",
@@ -107,6 +108,10 @@ def _run(tokens: list[str]) -> int:
         from lamella.cli._trace_files import with_trace_file
 
         tokens = [STDIN if word == "-" else word for word in with_trace_file(tokens)]
+    elif tokens[:1] == ["map"]:
+        from lamella.cli._map_input import STREAM
+
+        tokens = [STREAM if word == "-" else word for word in tokens]
     elif tokens[:1] == ["estimate"]:
         from lamella.cli._run import STDIN
 

@@ -32,13 +32,21 @@ class Terminated(BaseException):
 
 
 class Interrupts:
-    """What signals do while an event loop runs. Made by `run`."""
+    """What signals do while an event loop runs. Made by `run`.
+
+    Attributes:
+        received: The first signal that came; None before.
+        ending: Whether the whole work is being cancelled.
+    """
 
     def __init__(self, loop: Loop, whole: anyio.CancelScope) -> None:
         self._loop = loop
         self._scopes = [whole]
         self._timer: threading.Timer | None = None
+        self._drain: Callable[[], object] | None = None
+        self._bound = GRACE_SECONDS
         self.received: int | None = None
+        self.ending = False
 
     @contextmanager
     def stopping(self) -> Generator[anyio.CancelScope, None, None]:
@@ -50,18 +58,40 @@ class Interrupts:
             finally:
                 self._scopes.remove(scope)
 
+    @contextmanager
+    def draining(
+        self, begin: Callable[[], object], *, bound: float
+    ) -> Generator[None, None, None]:
+        """Within the block the first signal lets work end by itself, and the second cancels it.
+
+        Args:
+            begin: Called on the event loop after the first signal: it begins nothing more.
+            bound: Seconds from then until the process ends as it is, cleaning up included.
+        """
+        self._drain, self._bound = begin, bound
+        try:
+            yield
+        finally:
+            self._drain, self._bound = None, GRACE_SECONDS
+
     def handle(self, number: int, _: FrameType | None) -> None:
-        """Take a signal. A second one, while the first is being obeyed, ends at once."""
+        """Take a signal. Another one, while the work is being cancelled, ends at once."""
         inner = len(self._scopes) > 1 and number == signal.SIGINT
         if inner and not self._scopes[-1].cancel_called:
             self._loop.call_soon(self._scopes[-1].cancel)
             return
-        if self.received is not None:
+        if self.ending:
             raise KeyboardInterrupt if number == signal.SIGINT else Terminated
-        self.received = number
-        self._timer = threading.Timer(GRACE_SECONDS, os._exit, [exit_code_of_signal(number)])
-        self._timer.daemon = True
-        self._timer.start()
+        if self.received is None:
+            self.received = number
+            code = exit_code_of_signal(number)
+            self._timer = threading.Timer(self._bound, os._exit, [code])
+            self._timer.daemon = True
+            self._timer.start()
+            if self._drain is not None:
+                self._loop.call_soon(self._drain)
+                return
+        self.ending = True
         self._loop.call_soon(self._scopes[0].cancel)
 
     def done(self) -> None:

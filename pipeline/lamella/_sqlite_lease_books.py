@@ -1,0 +1,199 @@
+"""The rows that the decisions of one transaction need, in memory, where `MemoryLeases` decides."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from lamella._memory_buckets import Bucket, Gap
+from lamella._memory_leases import MemoryLeases
+from lamella._memory_totals import Total
+from lamella._stores import Dimension, Lease
+
+MOST: Final = 2**63 - 1
+"""The largest number of a total, and the most that is counted as out of one."""
+
+LATEST: Final = 2**62
+"""Ticks since 1970, in the year 2116: what would end later does then, or never."""
+
+_STEP_BACK: Final = 1_000_000_000  # ticks; a clock that has been set back further is followed
+
+
+class LeaseBooks(MemoryLeases):
+    """The rows of one transaction, in memory.
+
+    Args:
+        connection: Where the rows are.
+        clock: The wall clock of this transaction.
+
+    Attributes:
+        changed: The ticks at which leases end whose rows are to be written, by id.
+    """
+
+    def __init__(self, connection: Any, clock: Callable[[], float]) -> None:
+        super().__init__(monotonic=clock, max_buckets=2**62)
+        self._execute = connection.execute
+        self._limits: dict[str, Dimension] = {}
+        self._ids: dict[Gap, int] = {}
+        self._counts: dict[str, int] = {}
+        self.changed: dict[str, int] = {}
+
+    def begin(self) -> None:
+        """Nothing is known: other processes have decided meanwhile."""
+        for known in (self._buckets, self._totals, self._held, self._ended, self._limits):
+            known.clear()
+        self._expiries.clear()
+        self.changed.clear()
+        self._ids.clear()
+        self._counts.clear()
+        self._now = float("-inf")
+
+    # --- from the file ---------------------------------------------------------------------------
+
+    def load(self, dimensions: Sequence[Dimension], now: int) -> None:
+        """What is known of these limits."""
+        for dimension in dimensions:
+            name = _name(dimension)
+            if name not in self._limits:
+                self._limits[name] = dimension
+                if dimension.per:
+                    self._load_rate(name, dimension, now)
+                else:
+                    self._load_total(name, dimension)
+
+    def _load_total(self, name: str, dimension: Dimension) -> None:
+        row = self._execute(
+            "SELECT out, leases, keep, ends FROM totals WHERE key = ?", (name,)
+        ).fetchone()
+        if row is not None:
+            self._totals[dimension.key] = Total.restored(*row)
+
+    def _load_rate(self, name: str, dimension: Dimension, now: int) -> None:
+        row = self._execute("SELECT state FROM rates WHERE key = ?", (name,)).fetchone()
+        if row is None:
+            return
+        shares, at, leases, count, gaps = json.loads(row[0])
+        if at - now > _STEP_BACK:
+            at = now
+        bucket = Bucket.restored(dimension.capacity, dimension.per, (shares, at, leases), gaps)
+        self._buckets[(dimension.key, dimension.capacity, dimension.per)] = bucket
+        self._counts[name] = count
+        for (number, _, _), gap in zip(gaps, bucket.gaps(), strict=True):
+            self._ids[gap] = number
+
+    def load_lease(self, lease_id: str, now: int) -> None:
+        """What is known of a lease, and the limits that it is of."""
+        if lease_id in self._held or lease_id in self._ended:
+            return
+        row = self._execute(
+            "SELECT state, dimensions, gaps, remaining, ends FROM leases WHERE id = ?", (lease_id,)
+        ).fetchone()
+        if row is None:
+            return
+        state, words, gaps, remaining, ends = row
+        dimensions = _dimensions(words)
+        self.load(dimensions, now)
+        answer = Lease(granted=True, remaining=tuple(json.loads(remaining)))
+        if state == "held":
+            parts = [
+                self._part(each, number)
+                for each, number in zip(dimensions, json.loads(gaps), strict=True)
+            ]
+            self.restore(lease_id, answer, dimensions, tuple(parts), ends)
+        else:
+            self.restore_ended(lease_id, answer, dimensions, settled=state == "settled")
+
+    def _part(self, dimension: Dimension, number: int | None) -> Any:
+        if not dimension.per:
+            total = self._totals.get(dimension.key)
+            if total is None:
+                raise ValueError("a lease of no total")
+            return total, None, 0
+        bucket = self._buckets.get((dimension.key, dimension.capacity, dimension.per))
+        if bucket is None:
+            raise ValueError("a lease of no rate")
+        if number is None:
+            return bucket, None, 0
+        # Its gap or, if it has been filled, the next older one.
+        older = [gap for gap in bucket.gaps() if self._ids.get(gap, number + 1) <= number]
+        return bucket, older[-1] if older else None, 0
+
+    # --- to the file -----------------------------------------------------------------------------
+
+    def save(self, now: int) -> None:
+        """Write down what came of the limits, and then of the leases."""
+        for name, dimension in self._limits.items():
+            if dimension.per:
+                self._save_rate(name, dimension)
+            else:
+                total = self._totals.get(dimension.key)
+                if total is None or total.idle(now):
+                    self._execute("DELETE FROM totals WHERE key = ?", (name,))
+                else:
+                    total.out = min(total.out, MOST)
+                    ends = total.until if total.until < LATEST else None
+                    self._execute(
+                        "REPLACE INTO totals VALUES (?, ?, ?, ?, ?)",
+                        (name, total.out, total.leases, total.keep, ends),
+                    )
+        for lease_id, ends in self.changed.items():
+            self._save_lease(lease_id, ends)
+
+    def _save_rate(self, name: str, dimension: Dimension) -> None:
+        bucket = self._buckets.get((dimension.key, dimension.capacity, dimension.per))
+        if bucket is None or (bucket.full and not bucket.leases):
+            self._execute("DELETE FROM rates WHERE key = ?", (name,))
+            return
+        count = self._counts.get(name, 0)
+        gaps: list[tuple[int, int, int]] = []
+        for gap in bucket.gaps():
+            if gap not in self._ids:
+                count += 1
+                self._ids[gap] = count
+            gaps.append((self._ids[gap], gap.shares, gap.leases))
+        shares, at, leases = bucket.state
+        state = json.dumps([shares, at, leases, count, gaps], separators=(",", ":"))
+        self._execute(
+            "REPLACE INTO rates VALUES (?, ?, ?, ?)",
+            (name, state, leases, min(bucket.full_at, LATEST)),
+        )
+
+    def _save_lease(self, lease_id: str, ends: int) -> None:
+        held = self._held.get(lease_id)
+        state = "held"
+        if held is None:
+            held = self._ended[lease_id]
+            state = "settled" if held.settled else "refunded"
+        gaps = [None if gap is None else self._id_of(gap) for _, gap, _ in held.parts]
+        words, remaining = _words(held.dimensions), json.dumps(held.answer.remaining)
+        self._execute(
+            "REPLACE INTO leases VALUES (?, ?, ?, ?, ?, ?)",
+            (lease_id, state, words, json.dumps(gaps), remaining, min(ends, LATEST)),
+        )
+
+    def _id_of(self, gap: Gap) -> int | None:
+        """What a gap is called or, if it has been filled, the next older one."""
+        standing: Gap | None = gap
+        while standing is not None and not standing.shares:
+            standing = standing.older
+        return None if standing is None else self._ids[standing]
+
+
+def _words(dimensions: Sequence[Dimension]) -> str:
+    return json.dumps(
+        [[list(d.key), d.amount, d.capacity, d.per, d.held, d.keep] for d in dimensions],
+        separators=(",", ":"),
+    )
+
+
+def _dimensions(words: str) -> tuple[Dimension, ...]:
+    return tuple([Dimension(tuple(key), *numbers) for key, *numbers in json.loads(words)])
+
+
+def _name(dimension: Dimension) -> str:
+    """What the rows of a limit are known by."""
+    key: list[Any] = list(dimension.key)
+    if dimension.per:
+        key += [dimension.capacity, float(dimension.per)]
+    return json.dumps(key, separators=(",", ":"))
