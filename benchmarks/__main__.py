@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import layers as stack
-from benchmarks import stores
+from benchmarks import observers, stores
 from benchmarks.contenders import ALL, SDK, every_layer, first_layers
 from benchmarks.harness import Figure, Plan, import_milliseconds, measure, pin, upstream
 from benchmarks.providers import PAIRS
@@ -50,6 +50,7 @@ def run(*, quick: bool) -> dict[str, Any]:
         "providers": {name: [_row(f, rows) for f in rows] for name, rows in providers.items()},
         "microseconds by depth": stack.by_depth(calls=few),
         "microseconds added by layer": stack.by_layer(every_layer(), calls=few),
+        **observers.run(quick=quick),
         "microseconds by kilobytes of message": stack.by_size(calls=few // 2),
         "microseconds a chunk": stack.by_chunk(first_layers(), calls=max(10, few // 40)),
         "import milliseconds": {

@@ -49,7 +49,7 @@ def lamella_price_sources() -> Mapping[str, str]:
     """Where `Cost` can have prices from, by name."""
     return {
         "cards": "lamella._price_lists:CardPrices",
-        "genai_prices": "lamella._price_data:shared_genai_prices",
+        "genai_prices": "lamella._price_data:installed_genai_prices",
     }
 
 

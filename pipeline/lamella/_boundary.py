@@ -27,6 +27,7 @@ from lamella._errors import (
     TimedOutError,
 )
 from lamella._events import Finish
+from lamella._evolve import changed
 from lamella._layers import name_of
 from lamella._loops import current_loop
 from lamella._observers import tell_closed, tell_opened
@@ -83,7 +84,7 @@ async def _sent(
     scope = anyio.CancelScope()
     vigil = _Vigil(context, record, scope)
     record.interruption = vigil.why
-    request = request.evolve(context=context.evolve(attempt=record))
+    request = changed(request, "context", changed(context, "attempt", record))
     call = context.call
     call.enter(scope)
     response: R | None = None
@@ -95,8 +96,8 @@ async def _sent(
         if not isinstance(response, Response):
             raise not_a_response(response, call_next)
         response = response.adopt(request)
-        record.served_model = response.head.model
-        record.answer_id = response.head.id
+        head = response.head
+        record.served_model, record.answer_id = head.model, head.id
     except BaseException as error:
         if record.usage is None:
             told = error.usage if isinstance(error, LamellaError) else None

@@ -9,6 +9,7 @@ import attrs
 
 from lamella._options import is_number
 from lamella._outcomes import Outcome
+from lamella._spent import cost_words
 from lamella._trace_forms import text_of
 from lamella._trace_time import facts_of
 
@@ -24,6 +25,9 @@ BAR: Final = 24
 """How many characters stand for the whole call."""
 
 _LABEL: Final = 40
+_DEEP: Final = 12
+"""So many layers leave labels room enough; those of deeper stacks stand closer, and go on."""
+_DEEPEST: Final = 60
 
 
 @attrs.frozen
@@ -61,13 +65,11 @@ class Row:
 def draw(record: TraceRecord) -> str:
     """Draw a call; see `Trace.draw`."""
     drawn = rows(record)
-    width = label_width(drawn)
     lines = [headline(record)]
-    for row in drawn:
-        label = f"{'  ' * row.depth}{row.label}"[:width]
+    for row, label in zip(drawn, labels(drawn), strict=True):
         bar = "".join(bar_of(row, record.seconds, BAR)).translate(_ASCII)
         details = "  ".join(row.details)
-        lines.append(f"  {label:<{width}} {bar} {time_of(row):>8}  {details}".rstrip())
+        lines.append(f"  {label} {bar} {time_of(row):>8}  {details}".rstrip())
     return "\n".join(lines)
 
 
@@ -81,9 +83,9 @@ def headline(record: TraceRecord) -> str:
     tokens = tokens_of(record.usage)
     if tokens:
         words.append(tokens)
-    cost = record.cost
-    if cost is not None:
-        words.append(legible(str(cost)))
+    cost = cost_words(record.attempts)
+    if cost:
+        words.append(legible(cost))
     return "  ".join(words)
 
 
@@ -95,9 +97,16 @@ def tokens_of(usage: Usage | None) -> str:
     return f"{about}{usage.input_tokens} tokens in, {usage.output_tokens} out"
 
 
-def label_width(drawn: Iterable[Row]) -> int:
-    """How wide the column of labels has to be."""
-    return min(_LABEL, max([2 * row.depth + len(row.label) for row in drawn], default=0))
+def labels(drawn: Sequence[Row]) -> list[str]:
+    """What each row is called, as far to the right as it stands inside, all of the same width."""
+    deepest = max([row.depth for row in drawn], default=0)
+    step = 2 if deepest <= _DEEP else 1
+    found = [
+        " " * (step * min(row.depth, _DEEPEST)) + row.label[: _LABEL - step * min(row.depth, _DEEP)]
+        for row in drawn
+    ]
+    width = max(map(len, found), default=0)
+    return [f"{label:<{width}}" for label in found]
 
 
 def rows(record: TraceRecord) -> tuple[Row, ...]:
@@ -210,12 +219,17 @@ def bar_of(row: Row, total: float, width: int) -> tuple[str, str, str, str]:
     """
     if total <= 0 or row.kind == "note":
         return " " * width, "", "", ""
-    first = min(width - 1, max(0, int(row.start / total * width)))
-    middle = min(width, max(first + 1, round(row.end / total * width)))
-    last = min(width, max(middle, round(row.tail / total * width)))
+    first = min(width - 1, int(share(row.start, total) * width))
+    middle = max(first + 1, round(share(row.end, total) * width))
+    last = max(middle, round(share(row.tail, total) * width))
     busy = "┄" if row.kind == "wait" else "━"
     after = " " * (width - last)
     return " " * first, busy * (middle - first), "─" * (last - middle), after
+
+
+def share(instant: float, total: float) -> float:
+    """Which part of the whole has passed at an instant, from 0 to 1."""
+    return min(1.0, max(0.0, instant / total))
 
 
 def time_of(row: Row) -> str:

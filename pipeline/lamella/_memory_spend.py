@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import threading  # noqa: TID251 - for a type
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
@@ -12,6 +11,7 @@ import anyio.lowlevel
 import attrs
 
 from lamella._fork_locks import fork_safe_lock
+from lamella._nothing import NOTHING
 from lamella._options import whole
 from lamella._spend_pages import Place, SpendReading
 from lamella._spend_records import SpendQuery, SpendRecord, SpendTotal, storable
@@ -117,19 +117,18 @@ class MemorySpend:
 
         return SpendReading(next_page)
 
-    async def forget(self, *, before: float) -> int:
-        """Remove the records of attempts that ended before an instant; see `SpendStore.forget`.
+    async def forget(
+        self, *, before: float | None = None, where: Mapping[str, str | None] = NOTHING
+    ) -> int:
+        """Remove the records that are old, somebody's, or both; see `SpendStore.forget`.
 
         Raises:
-            ValueError: If `before` is not a number.
+            ConfigurationError: As there.
+            ValueError: As there.
         """
-        if math.isnan(before):
-            raise ValueError("MemorySpend.forget: before is nan; give seconds since the epoch.")
+        found = await self._asked_for(SpendQuery.forgetting(before, where))
         with self._lock:
-            old = [id_ for id_, record in self._records.items() if record.at < before]
-            for id_ in old:
-                del self._records[id_]
-        return len(old)
+            return sum(self._records.pop(record.id, None) is not None for record in found)
 
     async def aclose(self) -> None:
         """Nothing is held open. What is kept stays, for others may use the same store."""

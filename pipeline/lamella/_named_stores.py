@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import attrs
 
@@ -21,6 +22,11 @@ from lamella._stores import Stores
 from lamella._structuring import build
 
 _MOST: Final = 100
+
+StandIn: TypeAlias = Callable[[str, Any], Any]
+"""Gives what a layer works with, for a part, instead of a store of its own."""
+
+_stand_in: ContextVar[StandIn | None] = ContextVar("lamella stand-in", default=None)
 
 _made: OrderedDict[tuple[Any, str], Any] = OrderedDict()
 _lock = fork_safe_lock()
@@ -125,6 +131,26 @@ def layer_store(layer: str, part: str, given: Any) -> Any:
     Raises:
         ConfigurationError: If it is no such store, or cannot be made.
     """
+    found = _own_store(layer, part, given)
+    instead = _stand_in.get()
+    return found if instead is None else instead(part, found)
+
+
+@contextmanager
+def stood_in(stand_in: StandIn) -> Generator[None]:
+    """Layers that are made inside work with what `stand_in` gives, not with stores of their own.
+
+    What they are given is checked as ever, and a store that is made opens nothing before it is
+    used. So a stack can be tried out beside the real one without touching what that has kept.
+    """
+    before = _stand_in.set(stand_in)
+    try:
+        yield
+    finally:
+        _stand_in.reset(before)
+
+
+def _own_store(layer: str, part: str, given: Any) -> Any:
     from lamella._registry import registry
 
     if hasattr(given, LAYER_STORES[part]) and not isinstance(given, type):

@@ -17,8 +17,10 @@ from contextvars import copy_context
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache, lru_cache
-from typing import Any, Final
+from importlib.util import find_spec
+from typing import Any, Final, cast
 
+from lamella._errors import ConfigurationError
 from lamella._prices import Price, Rates, Tier, rate
 from lamella._warm import Warm
 
@@ -114,6 +116,20 @@ class GenaiPrices:
         return None
 
 
+def installed_genai_prices() -> GenaiPrices:
+    """The process's own, for whoever names it.
+
+    Raises:
+        ConfigurationError: If the package is not installed.
+    """
+    if find_spec("genai_prices") is None:
+        raise ConfigurationError(
+            "The price source 'genai_prices' needs the package genai-prices.",
+            hint="Install it: pip install 'lamella[cost]'.",
+        )
+    return shared_genai_prices()
+
+
 @cache
 def shared_genai_prices() -> GenaiPrices:
     """The process's own: it reads once, and remembers what was asked."""
@@ -125,7 +141,7 @@ def _means(clause: Any, model: str) -> bool:
     parts = getattr(clause, "or_", None)
     if parts is not None:
         return any(_means(part, model) for part in parts)
-    values: Any = vars(clause).values()
+    values: Any = clause.__dict__.values()
     stated: str | None = next((text for text in values if isinstance(text, str)), None)
     if stated is None:  # all of several rules, each looser than a name
         return False
@@ -162,7 +178,7 @@ def _row(prices: Any, day: dt.date) -> Any:
     """What holds on a day; None if nothing, or if that depends on the time of day."""
     if not isinstance(prices, list):
         return prices
-    rows: list[Any] = prices
+    rows = cast("list[Any]", prices)
     if any(one.constraint is not None and not _dated(one.constraint) for one in rows):
         return None
     for one in reversed(rows):
@@ -186,12 +202,10 @@ def _service(when: Mapping[str, str]) -> str | None:
     return value if key in _SERVICES else None
 
 
-def _stated(prices: Any) -> dict[str, Any]:
-    stated: dict[str, Any] = vars(prices)
+def _stated(prices: object) -> dict[str, Any]:
+    stated: dict[str, Any] = prices.__dict__
     return {
-        key: value
-        for key, value in stated.items()
-        if value is not None and not key.startswith("_")
+        key: value for key, value in stated.items() if value is not None and not key.startswith("_")
     }
 
 

@@ -175,6 +175,28 @@ class PriceList:
         found = self._first(names, wall, context, read=True)
         return None if isinstance(found, _Kept) else found
 
+    def at_once(self, provider: str, model: str, wall: float) -> Price | None:
+        """The price under one name, where it is own or the first source's; what most calls need.
+
+        None may mean anything: `find` and `get` say more.
+        """
+        own = self._own
+        if own:
+            rows = own.get(f"{provider}/{model}") or own.get(model)
+            if rows is not None:
+                return price_on(rows, day_of(wall))
+        return self._first_source(provider, model, day_of(wall), wall) if self._sources else None
+
+    def _first_source(self, provider: str, model: str, day: dt.date, wall: float) -> Price | None:
+        source = self._sources[0]
+        if source.reading is not None and (not source.reading.done or source.failure(wall)):
+            return None
+        try:
+            said = source.price(provider, model, day)
+        except Exception:  # noqa: BLE001 - `find` and `get` meet it again, and say whose it is
+            return None
+        return said if isinstance(said, Price) else None
+
     async def get(self, names: Names, context: Context) -> Price | None:
         """As `find`, on today's day, with what has to be read first read off the event loop.
 

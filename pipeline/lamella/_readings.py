@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Hashable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -41,7 +41,7 @@ class Reading:
 
     layer: str
     name: str
-    value: float
+    value: float = attrs.field(converter=float)
     resource: str = ""
     provider: str = ""
     model: str = ""
@@ -57,11 +57,7 @@ def readings(pipeline: Pipeline) -> list[Reading]:
     Args:
         pipeline: The pipeline.
     """
-    found: dict[Any, Reading] = {}
-    for reading in _readings(pipeline, set()):
-        key = (reading.layer, reading.name, reading.resource, reading.source)
-        found[(*key, reading.provider, reading.model)] = reading
-    return list(found.values())
+    return list(dict(_readings(pipeline, set())).values())
 
 
 def pipelines_of(thing: object) -> list[Pipeline]:
@@ -71,7 +67,8 @@ def pipelines_of(thing: object) -> list[Pipeline]:
     return [user for user in users_of(thing) if isinstance(user, Pipeline)]
 
 
-def _readings(pipeline: Pipeline, seen: set[int]) -> Iterable[Reading]:
+def _readings(pipeline: Pipeline, seen: set[int]) -> Iterable[tuple[Hashable, Reading]]:
+    """The readings, each with what tells it from others."""
     from lamella._pipeline import Pipeline
 
     if id(pipeline) in seen:
@@ -84,9 +81,19 @@ def _readings(pipeline: Pipeline, seen: set[int]) -> Iterable[Reading]:
         if ask is None:
             continue
         try:
-            yield from list(ask(pipeline.ports))
+            yield from [(_identity(reading), reading) for reading in ask(pipeline.ports)]
         except Exception:
             logger.exception("The layer %r failed to say how it is", info.name)
     for each in inner:
         if isinstance(each, Pipeline):
             yield from _readings(each, seen)
+
+
+def _identity(reading: object) -> Hashable:
+    if not isinstance(reading, Reading):
+        kind = type(reading).__name__
+        raise TypeError(f"readings() returned a {kind} where each is a lamella.Reading.")
+    where = (reading.layer, reading.name, reading.resource, reading.provider, reading.model)
+    identity = (*where, reading.source)
+    hash(identity)  # here, where it is known who said it
+    return identity

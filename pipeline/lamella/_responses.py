@@ -73,6 +73,16 @@ class Head:
     service: str | None = None
     cost: Money | None = None
 
+    def through(self, provider: str) -> Head:
+        """The same of an answer that came through another transport.
+
+        `attrs.evolve` would do; this is in the way of every call, and takes half the time.
+        """
+        return Head(
+            self.model, provider, self.request_id, self.id, self.status, self.headers, self.raw,
+            self.cached, self.service, self.cost,
+        )  # fmt: skip
+
 
 NO_HEAD = Head()
 
@@ -166,7 +176,7 @@ class Response:
             # A target is called what its choose layer calls it, not what its transport does.
             or (attempt.vendor != attempt.provider and response.head.provider == attempt.vendor)
         ):
-            response.head = attrs.evolve(response.head, provider=attempt.provider)
+            response.head = response.head.through(attempt.provider)
         return response
 
     def _replica(self) -> Self:

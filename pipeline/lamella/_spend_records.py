@@ -167,6 +167,32 @@ class SpendQuery:
             )
         _must_be_zone(self.timezone)
 
+    @classmethod
+    def forgetting(
+        cls, before: float | None, where: Mapping[str, str | None] | None = None
+    ) -> SpendQuery:
+        """Which records `SpendStore.forget` is to remove: for stores, before they do.
+
+        Args:
+            before: See there.
+            where: See there.
+
+        Raises:
+            ConfigurationError: If a name is none that spend is recorded by, or a value no text.
+            ValueError: If `before` is no number, or nothing says which records are meant.
+        """
+        if before is not None and not _is_number(before):
+            msg = f"SpendStore.forget: before={before!r} is no instant; give seconds since 1970."
+            raise ValueError(msg)
+        query = cls(until=before, where=where or NOTHING)
+        if before is None and not any(query.where.values()):
+            # Of everybody that has no user, say, a program rather has an empty variable in mind.
+            raise ValueError(
+                "SpendStore.forget: nothing says which records are to go. Give before=, or in "
+                'where= a value that is not empty, such as {"user": "u-1"}.'
+            )
+        return query
+
 
 def _is_number(value: object) -> bool:
     """Whether it is a number that a float is near to."""
@@ -278,17 +304,24 @@ class SpendStore(Protocol):
         """
         ...
 
-    async def forget(self, *, before: float) -> int:
-        """Remove the records of attempts that ended before an instant; how many.
+    async def forget(
+        self, *, before: float | None = None, where: Mapping[str, str | None] = NOTHING
+    ) -> int:
+        """Remove the records that are old, somebody's, or both; how many.
 
-        For retention: nothing else removes a record. Cancelled, it has removed some.
+        For retention and erasure: nothing else removes a record. Cancelled, it has removed some.
+        What is appended meanwhile may stay.
 
         Args:
-            before: Seconds since the epoch.
+            before: Those of attempts that ended before this instant, in seconds since the epoch;
+                None for whenever they did.
+            where: Those that have all of this, as in `SpendQuery.where`.
 
         Raises:
+            ConfigurationError: If a name is none that spend is recorded by, or a value no text.
             StoreUnavailableError: If the store cannot be reached.
-            ValueError: If `before` is not a number.
+            ValueError: As `SpendQuery.forgetting`: if `before` is no number, or neither it nor a
+                value that is not empty is given.
         """
         ...
 

@@ -42,11 +42,26 @@ def costs_by_layer(attempts: Iterable[Tried]) -> dict[str, dict[str, Money]]:
     return {layer: costs_of(of_it) for layer, of_it in asked.items()}
 
 
+def cost_words(attempts: Sequence[Tried]) -> str:
+    """What they cost, to be read: each currency, and whether that is all. Empty if nobody knows."""
+    costs = costs_of(attempts)
+    if not costs:
+        return "" if (cost := cost_of(attempts)) is None else str(cost)
+    said = ", ".join([str(cost) for cost in costs.values()])
+    return f"{said}, and attempts at an unknown price" if _unpriced(attempts) else said
+
+
+def _unpriced(attempts: Iterable[Tried]) -> bool:
+    """Whether one may have been billed, and its price is not known."""
+    return any(
+        attempt.cost is None and attempt.outcome is not Outcome.NOT_SENT for attempt in attempts
+    )
+
+
 def cost_of(attempts: Sequence[Tried]) -> Money | None:
     """What they cost; None if one was billed at an unknown price, or in another currency."""
-    for attempt in attempts:
-        if attempt.cost is None and attempt.outcome is not Outcome.NOT_SENT:
-            return None
+    if _unpriced(attempts):
+        return None
     costs = costs_of(attempts)
     if len(costs) > 1:
         return None

@@ -11,33 +11,35 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from lamella._memory_buckets import ticks
-from lamella._sqlite_file import Contents
+from lamella._memory_buckets import NANOS
+from lamella._sqlite_file import Contents, Step
 from lamella._sqlite_lease_books import LATEST, LeaseBooks
+from lamella._sqlite_lease_clock import CLOCK, FileClock
 from lamella._sqlite_schema import FileForm
 from lamella._stores import Dimension, Lease
 
 T = TypeVar("T")
 
 _TIDY: Final = 60_000_000_000  # ticks between two looks for what may be forgotten
-_REMOVED: Final = 500  # rows that one look forgets of each kind
+_REMOVED: Final = 500  # rows that one transaction forgets of each kind
 
 FORM: Final = FileForm(
     store="SQLiteLeases",
     application=0x4C4D4C53,  # "LMLS"
     statements=(
+        CLOCK,
         """CREATE TABLE totals (
     key TEXT NOT NULL PRIMARY KEY, -- JSON
     out INTEGER NOT NULL, -- taken and not given back
     leases INTEGER NOT NULL, -- how many are out
     keep REAL, -- seconds from the last use on; NULL for ever
-    ends INTEGER -- nanoseconds since 1970, from which on it is forgotten; NULL for never
+    ends INTEGER -- by the clock above, when it is forgotten; NULL for never
 ) WITHOUT ROWID""",
         """CREATE TABLE rates (
     key TEXT NOT NULL PRIMARY KEY, -- JSON, with capacity and seconds
     state TEXT NOT NULL, -- JSON
     leases INTEGER NOT NULL, -- how many are out
-    ends INTEGER NOT NULL -- nanoseconds since 1970, from which on it is full
+    ends INTEGER NOT NULL -- by the clock above, when it is full
 ) WITHOUT ROWID""",
         """CREATE TABLE leases (
     id TEXT NOT NULL PRIMARY KEY,
@@ -45,13 +47,14 @@ FORM: Final = FileForm(
     dimensions TEXT NOT NULL, -- JSON
     gaps TEXT NOT NULL, -- JSON
     remaining TEXT NOT NULL, -- JSON
-    ends INTEGER NOT NULL -- nanoseconds since 1970, from which on it is forgotten
+    ends INTEGER NOT NULL -- by the clock above, when it expires or is forgotten
 ) WITHOUT ROWID""",
-        "CREATE INDEX leases_by_end ON leases (ends)",
+        "CREATE INDEX leases_held_by_end ON leases (ends) WHERE state = 'held'",
+        "CREATE INDEX leases_ended_by_end ON leases (ends) WHERE state <> 'held'",
         "CREATE INDEX totals_by_end ON totals (ends) WHERE leases = 0 AND ends IS NOT NULL",
         "CREATE INDEX rates_by_end ON rates (ends) WHERE leases = 0",
     ),
-    # What was decided survives the process; a loss of power may take the last seconds.
+    # For all but settlements, see `LeaseRows.before`.
     pragmas=("synchronous = NORMAL",),
     additions=frozenset({"view"}),
     more_room="give the file a larger one",

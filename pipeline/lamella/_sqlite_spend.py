@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +11,7 @@ import attrs
 
 from lamella._errors import StoreUnavailableError
 from lamella._health import PartHealth
+from lamella._nothing import NOTHING
 from lamella._spend_pages import Place, SpendReading
 from lamella._spend_records import SpendQuery, SpendRecord, SpendTotal, storable
 from lamella._sqlite_file import SQLiteFile, Step
@@ -105,24 +105,30 @@ class SQLiteSpend:
 
         return SpendReading(next_page)
 
-    async def forget(self, *, before: float) -> int:
-        """Remove the records of attempts that ended before an instant; see `SpendStore.forget`.
+    async def forget(
+        self, *, before: float | None = None, where: Mapping[str, str | None] = NOTHING
+    ) -> int:
+        """Remove the records that are old, somebody's, or both; see `SpendStore.forget`.
 
-        They go in steps of up to 1,000, between which others are answered. What is forgotten is
-        overwritten in the file, the log of changes emptied, unless another process is reading it at
-        that moment, and the file made smaller if more than a quarter of it is free then.
+        They are looked for and go 500 at a time, and others are answered in between. What is
+        forgotten is overwritten in the file, the log of changes emptied, unless another process is
+        reading it at that moment, and the file made smaller if more than a quarter of it is free
+        then.
 
         Raises:
+            ConfigurationError: As there.
             StoreUnavailableError: If the file cannot be used.
-            ValueError: If `before` is not a number.
+            ValueError: As there.
         """
-        if math.isnan(before):
-            raise ValueError("SQLiteSpend.forget: before is nan; give seconds since the epoch.")
-        count = 0
-        while some := await self._queue.ask(
-            Step(partial(SpendRows.forget, before=float(before)), writes=True)
+        query = SpendQuery.forgetting(before, where)
+        count, place = 0, None
+        while places := await self._queue.ask(
+            # Looking may take long, and must not keep other processes from writing.
+            Step(partial(SpendRows.places, query=query, after=place))
         ):
-            count += some
+            gone = partial(SpendRows.forget, ids=[id_ for _, id_ in places])
+            count += await self._queue.ask(Step(gone, writes=True))
+            place = places[-1]
         while await self._queue.ask(Step(SpendRows.give_back, alone=True)):
             pass
         return count

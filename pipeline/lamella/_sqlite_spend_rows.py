@@ -24,7 +24,6 @@ from lamella._sqlite_schema import FileForm, transaction
 from lamella._sqlite_spend_queries import Asked, number_of, tag_of
 from lamella._usage import Usage
 
-_REMOVED: Final = 1000  # records that one step forgets
 _VACUUMED: Final = 1024  # pages that one step gives back
 _SPARE: Final = 16  # pages that may be free in any file
 
@@ -136,13 +135,15 @@ class SpendRows(Contents):
         statement = Asked(query).page(_READ, after)
         return [_record(row) for row in self.connection.execute(*statement)]
 
-    def forget(self, before: float) -> int:
-        """Remove some of the records of before an instant; how many, and 0 if there are none."""
-        self.connection.execute(
-            "DELETE FROM spend WHERE rowid IN (SELECT rowid FROM spend WHERE at < ? LIMIT ?)",
-            (before, _REMOVED),
-        )
-        return int(self.connection.execute("SELECT changes()").fetchone()[0])
+    def places(self, query: SpendQuery, after: Place | None) -> Sequence[Place]:
+        """Where the records after a place are, in order."""
+        return self.connection.execute(*Asked(query).page(("at", "id"), after)).fetchall()
+
+    def forget(self, ids: Sequence[str]) -> int:
+        """Remove the records with these ids; how many there were."""
+        before = self.connection.total_changes
+        self.connection.executemany("DELETE FROM spend WHERE id = ?", [(id_,) for id_ in ids])
+        return self.connection.total_changes - before
 
     def give_back(self) -> bool:
         """Give some free pages back to the file system, if many; then empty the log of changes.

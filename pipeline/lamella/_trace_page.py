@@ -10,7 +10,7 @@ import attrs
 
 from lamella._drawing import headline, time
 from lamella._page_parts import document, pairs, section, table, words
-from lamella._spent import cost_of, usage_of
+from lamella._spent import cost_words, usage_of
 from lamella._trace_forms import plain, text_of
 from lamella._trace_time import facts_of, layer_times
 from lamella._trace_waterfall import STYLE, waterfall
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from lamella._attempts import Attempt
-    from lamella._money import Money
     from lamella._trace import Note
     from lamella._trace_records import TraceRecord
     from lamella._usage import Usage
@@ -77,10 +76,8 @@ def _figures(record: TraceRecord) -> list[tuple[str, str]]:
         ("attempts", str(len(record.attempts))),
         ("tokens in", tokens_in(record.usage)),
         ("tokens out", tokens_out(record.usage)),
-        ("cost", ", ".join(map(str, record.costs.values())) or _price(record.cost)),
+        ("cost", cost_words(record.attempts) or "unknown"),
     ]
-    if record.cost is None and record.attempts:
-        found[-1] = ("cost", f"{found[-1][1]}, and attempts at an unknown price".lstrip(", "))
     found += [
         (f"shares {adopted.call.call_id[:8]}", f"since {time(adopted.at)} {adopted.branch}")
         for adopted in record.adopted
@@ -128,10 +125,6 @@ def _tokens(total: int, parts: Iterable[tuple[int, str]], *, estimated: bool) ->
     return f"{'~' if estimated else ''}{total:,}" + (f" ({said})" if said else "")
 
 
-def _price(cost: Money | None) -> str:
-    return "" if cost is None else str(cost)
-
-
 _ATTEMPT: Final = (
     "#", "asked by", "branch", "provider", "model", "outcome", "began", "first event", "took",
     "tokens in", "tokens out", "cost", "request id",
@@ -172,7 +165,7 @@ def _by_who_asked(attempts: Sequence[Attempt]) -> list[Sequence[str]]:
             str(len(group)),
             tokens_in(usage_of(group)),
             tokens_out(usage_of(group)),
-            _price(cost_of(group)) or "unknown",
+            cost_words(group) or "unknown",
         )
         for name, group in groups.items()
     ]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from lamella._attempts import Attempt
     from lamella._trace import Note, Span
     from lamella._trace_records import AdoptedTrace, TraceRecord
+
+Pieces: TypeAlias = list[tuple[float, float]]
+"""Times, each from an instant to another."""
 
 
 @attrs.frozen
@@ -88,35 +91,59 @@ class LayerTime:
 def layer_times(record: TraceRecord) -> tuple[LayerTime, ...]:
     """Each layer's time, outermost first; nothing of a call that was not timed."""
     facts = facts_of(record)
-    spans = sorted(facts.spans, key=lambda span: (span.depth, span.layer))
+    attempts = _joined(
+        (attempt.start, record.seconds if attempt.end is None else attempt.end)
+        for attempt in facts.attempts
+    )
     found: list[LayerTime] = []
-    for (depth, layer), group in groupby(spans, key=lambda span: (span.depth, span.layer)):
-        passes = list(group)
-        seconds = _covered([(span.start, span.end) for span in passes])
-        inside = _covered([piece for span in passes for piece in _inside(span, facts, record)])
-        own = max(0.0, seconds - inside)
-        found.append(LayerTime(layer, depth, len(passes), seconds, own))
+    inside: Pieces = []
+    # From the innermost outwards: what stands inside of one depth is put together once for it.
+    spans = sorted(facts.spans, key=lambda span: (-span.depth, span.layer))
+    for depth, group in groupby(spans, key=lambda span: span.depth):
+        here = list(group)
+        found[:0] = [
+            _layer_time(layer, depth, list(passes), inside, attempts)
+            for layer, passes in groupby(here, key=lambda span: span.layer)
+        ]
+        inside = _joined([*inside, *[(span.start, span.end) for span in here]])
     return tuple(found)
 
 
-def _inside(span: Span, facts: Facts, record: TraceRecord) -> list[tuple[float, float]]:
-    """The times within a layer's in which something inside of it had the request."""
-    pieces = [
-        (max(span.start, other.start), min(span.end, other.end))
-        for other in facts.spans
-        if other.depth > span.depth
-    ]
-    if span.attempt is None:  # a layer of the wire is itself inside of its attempt
-        for attempt in facts.attempts:
-            end = record.seconds if attempt.end is None else attempt.end
-            pieces.append((max(span.start, attempt.start), min(span.end, end)))
-    return [(start, end) for start, end in pieces if end > start]
+def _layer_time(
+    layer: str, depth: int, passes: Sequence[Span], inside: Pieces, attempts: Pieces
+) -> LayerTime:
+    had = _joined((span.start, span.end) for span in passes)
+    # A layer of the wire is itself inside of its attempt.
+    outside = _joined((span.start, span.end) for span in passes if span.attempt is None)
+    others = _joined([*_common(had, inside), *_common(outside, attempts)])
+    seconds = _length(had)
+    return LayerTime(layer, depth, len(passes), seconds, max(0.0, seconds - _length(others)))
 
 
-def _covered(pieces: list[tuple[float, float]]) -> float:
-    """How much time they cover together; what overlaps counts once."""
-    total, until = 0.0, float("-inf")
+def _joined(pieces: Iterable[tuple[float, float]]) -> Pieces:
+    """The times that they cover together, in order and apart from each other."""
+    found: Pieces = []
     for start, end in sorted(pieces):
-        total += max(0.0, end - max(start, until))
-        until = max(until, end)
-    return total
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], end))
+        elif end > start:
+            found.append((start, end))
+    return found
+
+
+def _common(some: Pieces, others: Pieces) -> Pieces:
+    """The times that are in both; each is in order and apart."""
+    found: Pieces = []
+    place = 0
+    for start, end in some:
+        while place < len(others) and others[place][1] <= start:
+            place += 1
+        for left, right in others[place:]:
+            if left >= end:
+                break
+            found.append((max(start, left), min(end, right)))
+    return found
+
+
+def _length(pieces: Pieces) -> float:
+    return sum([end - start for start, end in pieces])

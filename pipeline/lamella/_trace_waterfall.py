@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from lamella._drawing import rows, time, time_of
+from lamella._drawing import rows, share, time, time_of
 from lamella._page_parts import section, words
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _bar(
 
 
 def _place(instant: float, total: float) -> float:
-    return min(1.0, max(0.0, instant / total)) * _WIDTH if total > 0 else 0.0
+    return share(instant, total) * _WIDTH if total > 0 else 0.0
 
 
 def _rect(name: str, left: float, width: float, inner: str = "", inset: int = 0) -> str:

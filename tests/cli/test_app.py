@@ -75,6 +75,7 @@ Commands:
   costs: Show what has been spent: a table, and a bar for each line.
   estimate: Say what a request would cost, before it is sent: without an answer, as said, and at most.
   explain: Show a preset's layers, outermost first, and where it comes from.
+  map: Ask many times: rows from a file of JSON lines, and an answer for each into another.
   mock: Serve the embedded provider over HTTP until Ctrl-C, in the words of many providers.
   models: List the models that are known: limits, modalities, and prices for a million tokens.
   plugins: List the plugins that are installed: what they contribute, and what is wrong with them.
@@ -90,7 +91,7 @@ Commands:
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "chat", "explain", "models", "plugins", "test-config", "mock"]
+    "command", ["run", "map", "chat", "explain", "models", "plugins", "test-config", "mock"]
 )
 def test_each_command_explains_itself(lamella: Any, command: str) -> None:
     """Each command has a help of its own, with a sentence for each of its options."""
@@ -281,7 +282,7 @@ def test_a_plugin_does_not_replace_a_command(lamella: Any) -> None:
 def test_everything_is_documented(lamella: Any) -> None:
     """docs/cli.md names every command, every option and every exit code."""
     page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
-    for command in ("run", "chat", "explain", "models", "plugins", "test-config", "mock"):
+    for command in ("run", "map", "chat", "explain", "models", "plugins", "test-config", "mock"):
         assert f"\n## lamella {command}\n" in page
         options = re.findall(r"^  (--[a-z-]+)", lamella(command, "--help").out, re.MULTILINE)
         assert [option for option in options if f"`{option}" not in page] == []

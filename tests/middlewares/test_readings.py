@@ -98,16 +98,28 @@ async def test_pipelines_inside_are_read_and_nothing_twice() -> None:
     assert ("load_shed", "limit", "calls") in numbers(outer)
 
 
-async def test_a_layer_that_cannot_say_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
-    """The others are shown, and the failure is logged."""
+@pytest.mark.parametrize(
+    "said",
+    [
+        lambda: 1 / 0,
+        lambda: [("mute", "waiting", 3)],
+        lambda: [Reading("mute", "waiting", 3, source=[])],
+        lambda: [Reading("mute", "waiting", "three")],  # type: ignore[arg-type]
+        lambda: None,
+    ],
+)
+async def test_a_layer_that_cannot_say_is_left_out(
+    caplog: pytest.LogCaptureFixture, said: Any
+) -> None:
+    """The others are shown, and the failure is logged: nothing it says breaks a whole scrape."""
 
     @middleware(phase="attempt")
     class Mute:
         async def __call__(self, request: Any, call_next: Any) -> Any:
             return await call_next(request)
 
-        def readings(self, ports: Ports) -> list[Reading]:
-            raise ZeroDivisionError
+        def readings(self, ports: Ports) -> Any:
+            return said()
 
     pipeline = Pipeline([Mute(), LoadShed(3)], Scripted(["ok"]), ports=virtual_ports())
     with caplog.at_level(logging.ERROR, "lamella"):

@@ -14,6 +14,7 @@ import pytest
 from spending import ANSWER, USED, FaultySpend, ask, spending
 
 from lamella import (
+    ChatResponse,
     ConfigurationError,
     Finish,
     Money,
@@ -21,7 +22,9 @@ from lamella import (
     RateLimitError,
     Request,
     SpendQuery,
+    SpendRecord,
     StoreUnavailableError,
+    Usage,
 )
 from lamella.testing import Scripted, each_step, virtual_ports
 from lamella_middlewares.hedge import Hedge
@@ -73,6 +76,17 @@ async def test_every_attempt_is_a_record(stream: bool) -> None:
     assert good.branch.endswith("try2")
     assert good.time_to_first_event is not None
     assert good.time_to_first_event <= good.duration
+
+
+async def test_ids_that_are_numbers_are_texts() -> None:
+    """Users, sessions and tenants come out of databases; none of it costs a record."""
+    store = FaultySpend()
+    pipe = spending([Spend(store=store)], Scripted([ANSWER]))
+    await pipe.run(ask(user=7, session=8, tenant=9, tags={"team": 10}))
+    await pipe.aclose()
+    (record,) = await store.kept()
+    assert (record.user, record.session, record.tenant) == ("7", "8", "9")
+    assert record.tags == {"team": "10"}
 
 
 async def test_losers_of_a_race_are_written_down() -> None:
@@ -267,20 +281,38 @@ async def test_what_waits_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
     assert [record.call_id for record in await store.kept()] == calls[3:]
 
 
-async def test_a_record_that_no_store_would_take_goes_alone(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+async def test_what_no_store_can_keep_goes_alone(caplog: pytest.LogCaptureFixture) -> None:
     """The others of its batch are written."""
     store = FaultySpend()
-    store.hated = "bad"
     spend = Spend(store=store)
-    pipe = spending([spend], Scripted([ANSWER] * 9))
-    for model in ("m", "m", "bad", "m", "m", "m", "bad", "m", "m"):
-        await pipe.run(ask(model))
+    senseless = ChatResponse.of("no", usage=Usage(uncached_input=10**13))
+    answers = [ANSWER, ANSWER, senseless, ANSWER, senseless, ANSWER]
+    pipe = spending([spend], Scripted(answers))
+    for _ in answers:
+        await pipe.run(ask())
     await spend.flush()
-    assert [record.model for record in await store.kept()] == ["m"] * 7
+    assert [record.usage for record in await store.kept()] == [USED] * 4
     assert spend.health().detail["refused"] == 2
     assert sum("refuses a record" in record.message for record in caplog.records) == 1
+
+
+@pytest.mark.parametrize("fault", ["broken", "silent"])
+async def test_a_store_with_a_mistake_in_it_loses_nothing(fault: str) -> None:
+    """Whatever it raises, or if it says nothing: that a record is at fault is not for it to say."""
+    store = FaultySpend()
+    spend = Spend(store=store)
+    pipe = spending([spend], Scripted([ANSWER] * 3))
+    store.broken, store.delay = fault == "broken", 1000.0 * (fault == "silent")
+    for _ in range(3):
+        await pipe.run(ask())
+    want: Any = (TypeError, "mistake") if store.broken else (StoreUnavailableError, "within 30 s")
+    with pytest.raises(want[0], match=want[1]):
+        await spend.total()
+    assert (spend.health().well, spend.health().detail["pending"]) == (False, 3)
+    store.broken, store.delay = False, 0
+    await anyio.sleep(60)
+    assert len(await store.kept()) == 3
+    await pipe.aclose()
 
 
 async def test_closing_is_bounded_and_what_is_left_is_written_at_the_end(
@@ -395,13 +427,49 @@ async def test_old_records_go_once_a_day() -> None:
     await pipe.aclose()
 
 
+async def test_under_steady_load_batches_are_batches_and_old_records_go() -> None:
+    """What comes while others are written waits for its own time, and forgetting has its turn."""
+    store = FaultySpend()
+    store.delay = 0.3
+    spend = Spend(store=store, keep_days=1)
+    pipe = spending([spend], Scripted([ANSWER] * 60))
+    old = SpendRecord(id="old", at=pipe.ports.wall() - 2 * 86_400, call_id="old")
+    store.inner.append_now([old])
+    for _ in range(60):
+        await pipe.run(ask())
+        await anyio.sleep(0.1)
+    assert len(store.appends) <= 6
+    assert "old" not in {record.id for record in await store.kept()}
+    await pipe.aclose()
+    assert len(await store.kept()) == 60
+
+
+async def test_closing_ends_the_forgetting_of_old_records() -> None:
+    """Nothing works with a store that has been closed."""
+    store = FaultySpend()
+    pipe = spending([Spend(store=store, keep_days=1, flush_interval=0)], Scripted([ANSWER]))
+    await pipe.run(ask())
+    await anyio.sleep(0.1)
+    assert store.forgetting == 0
+    store.delay = 20
+    again = spending([Spend(store=store, keep_days=2, flush_interval=0)], Scripted([ANSWER]))
+    await again.run(ask())
+    await anyio.sleep(25)
+    assert store.forgetting == 1
+    await pipe.aclose()
+    await again.aclose()
+    await anyio.sleep(100)
+    assert store.forgetting == 1  # it was broken off
+    assert store.closed == 1
+
+
 # --- what it amounts to -----------------------------------------------------------------------
 
 
 async def test_totals_read_what_was_just_written() -> None:
     """By session, user, tag, time; what waits is written first."""
     spend = Spend(store=FaultySpend())
-    async with spending([spend], Scripted([ANSWER] * 3)) as pipe:
+    async with spending([spend], Scripted([ANSWER] * 4)) as pipe:
         await pipe.run(ask(session="s-1", user="ada", tags={"team": "web"}))
         await pipe.run(ask(session="s-1", user="bob"))
         later = dt.datetime.fromtimestamp(pipe.ports.wall() + 60, dt.UTC)
@@ -421,7 +489,12 @@ async def test_totals_read_what_was_just_written() -> None:
         ]
         query = SpendQuery(where={"user": "ada"})
         assert [record.session async for record in spend.records(query)] == ["s-1"]
-        assert await spend.forget(before=later) == 2
+        assert await spend.forget(user="bob", before=later) == 1
+        await pipe.run(ask(user="ada"))
+        assert await spend.forget(user="ada") == 2  # the one that waited as well
+        with pytest.raises(ValueError, match="nothing says which"):
+            await spend.forget(user=None)
+        assert [record.user async for record in spend.records()] == ["bob"]
 
 
 async def test_several_currencies_are_never_one_amount() -> None:

@@ -27,6 +27,10 @@ PRESETS = """
 transport = "mock"
 layers = [{ use = "spend", path = "shop.db" }]
 
+[presets.new]
+transport = "mock"
+layers = [{ use = "spend", path = "new.db" }]
+
 [presets.memory]
 transport = "mock"
 layers = [{ use = "spend", store = "memory_spend" }]
@@ -156,6 +160,10 @@ def test_export_and_forget(costs: Run, tmp_path: Path) -> None:
     done = costs("forget", "--before", "2025-11-22", "--yes")
     assert (done.code, "3 records removed" in done.err) == (0, True)
     assert costs().out.splitlines()[1].split()[:2] == ["own", "1"]
+    done = costs(
+        "forget", "--where", "user=bob", "--where", "model=own", "--preset", "shop", "--yes"
+    )
+    assert (done.code, "1 records removed" in done.err) == (0, True)
 
 
 @pytest.mark.parametrize(
@@ -170,13 +178,18 @@ def test_export_and_forget(costs: Run, tmp_path: Path) -> None:
         (("--from", "spend.db", "--preset", "shop"), "the one or the other"),
         (("--preset", "none"), "has no Spend"),
         (("--preset", "memory"), "in memory"),
+        (("--preset", "new"), "There is no file '"),
         (("forget", "--before", "then", "--yes"), "--before 'then' is no instant"),
+        (("forget", "--yes"), "Nothing says which"),
+        (("forget", "--where", "user=", "--yes"), "--where NAME=VALUE with a value"),
         (("export", "--to", "spend.xlsx"), ".parquet"),
     ],
 )
 def test_wrong_command_lines(costs: Run, arguments: tuple[str, ...], words: str) -> None:
-    """They are told in a sentence."""
+    """They are told in a sentence, and nothing is made by looking."""
+    there = sorted(Path.cwd().iterdir())
     done = costs(*arguments)
+    assert sorted(Path.cwd().iterdir()) == there
     assert (done.code, done.out) == (2, "")
     assert words in done.err
 

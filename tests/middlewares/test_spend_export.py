@@ -11,11 +11,12 @@ from typing import Any
 
 import attrs
 import pytest
+from spending import ANSWER, ask, spending
 
 from lamella import ConfigurationError, Money, SpendQuery, SpendRecord, StoreUnavailableError, Usage
 from lamella._memory_spend import MemorySpend
-from lamella.testing import virtual_ports
-from lamella_middlewares.spend import _export, export
+from lamella.testing import Scripted, virtual_ports
+from lamella_middlewares.spend import Spend, _export, export
 
 pytestmark = pytest.mark.anyio
 
@@ -55,6 +56,15 @@ async def test_csv(tmp_path: Path) -> None:
     assert first["user"] == "'=HYPERLINK(1)"
     assert json.loads(first["tags"]) == {"team": "+web"}
     assert (second["cost"], second["uncached_input"], second["user"]) == ("", "", "")
+
+
+async def test_what_waits_is_written_first(tmp_path: Path) -> None:
+    """One reads what one has just spent."""
+    store = MemorySpend()
+    pipe = spending([Spend(store=store)], Scripted([ANSWER]))
+    await pipe.run(ask())
+    assert await export(store, tmp_path / "spend.csv", ports=virtual_ports()) == 1
+    await pipe.aclose()
 
 
 async def test_json_lines(tmp_path: Path) -> None:

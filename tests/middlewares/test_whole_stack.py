@@ -10,10 +10,21 @@ from typing import Any, cast
 import anyio
 import pytest
 
-from lamella import ChatRequest, Context, Finish, Pipeline, TextDelta, Usage, UsageReport
+from lamella import (
+    ChatRequest,
+    Context,
+    Finish,
+    MemorySpend,
+    Money,
+    Pipeline,
+    TextDelta,
+    Usage,
+    UsageReport,
+)
 from lamella.testing import Scripted, ScriptedAnswer, each_step, virtual_ports
 from lamella_middlewares import (
     PII,
+    Budget,
     Cache,
     CircuitBreaker,
     Concurrency,
@@ -29,6 +40,7 @@ from lamella_middlewares import (
     Retry,
     Route,
     SingleFlight,
+    Spend,
     Timeout,
 )
 from lamella_middlewares.cache import Stale
@@ -58,12 +70,14 @@ class Whole:
         self.limit = RateLimit(requests=100_000, tokens=10_000_000, concurrency=50)
         self.places = Concurrency(30, adaptive="aimd" if adaptive else None)
         self.breaker = CircuitBreaker()
+        self.spend = Spend(store=MemorySpend())
+        self.budget = Budget("100")
         layers: list[Any] = [
-            Deadline(60), self.shed, PII(), Guard([max_length(1000)]),
+            Deadline(60), self.spend, self.shed, PII(), Guard([max_length(1000)]),
             Cache(ttl=1, when="all", stale=Stale(while_revalidate=2)), SingleFlight(),
             Fallback([spare]), Hedge(delay=0.4, max_extra=1.0), self.route, Retry(base=0.01),
-            self.limit, self.places, self.breaker, Hold(tokens=2), Timeout(), PromptCache(),
-            Cost({"m": {"input": "1", "output": "4"}}),
+            self.budget, self.limit, self.places, self.breaker, Hold(tokens=2), Timeout(),
+            PromptCache(), Cost({"m": {"input": "1", "output": "4"}}),
         ]  # fmt: skip
         self.pipeline = Pipeline(layers, east, ports=self.ports)
 
@@ -88,7 +102,15 @@ class Whole:
         assert leases._held == {}  # every reservation was settled or refunded
         assert self.pipeline.background.names == ()
         assert (await self.pipeline.health()).running == 0
+        await self.books_agree()
         await self.pipeline.aclose()
+
+    async def books_agree(self) -> None:
+        """What was recorded, attempt by attempt, is what the budget has charged, and all of it."""
+        total = await self.spend.total()
+        assert total.attempts == sum(len(transport.requests) for transport in self.transports)
+        [level] = await self.budget.levels(self.pipeline)
+        assert (level.spent, level.reserved) == (total.cost, Money(0))
 
 
 Way = Callable[[Whole, int], Coroutine[Any, Any, object]]

@@ -94,12 +94,13 @@ class Spend(RuleBasedStateMachine):
             self.store.append_now(records) if now else self.run(self.store.append(records))
         )
 
-    @rule(before=INSTANTS)
-    def forget(self, before: float) -> None:
+    @rule(before=INSTANTS, where=st.just({}) | st.dictionaries(TOLD_BY, WORDS, max_size=2))
+    def forget(self, before: float, where: dict[str, str | None]) -> None:
         """Both say how many were forgotten."""
-        assert self.run(self.store.forget(before=before)) == self.run(
-            self.model.forget(before=before)
-        )
+        some: dict[str, Any] = {"before": before, "where": where}
+        if any(where.values()) and before % 2 < 1:
+            del some["before"]
+        assert self.run(self.store.forget(**some)) == self.run(self.model.forget(**some))
 
     @rule(queries=st.lists(QUERIES, min_size=1, max_size=6))
     def ask(self, queries: list[SpendQuery]) -> None:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import attrs
@@ -23,6 +24,7 @@ from lamella import (
     Usage,
 )
 from lamella._named_stores import layer_store
+from lamella._nothing import NOTHING
 from lamella._spend_totals import Calendar
 from lamella.testing import check_spend_store
 
@@ -80,8 +82,16 @@ class ReadsBackwards(MemorySpend):
 class ForgetsTooMuch(MemorySpend):
     """Takes the instant itself as well."""
 
-    async def forget(self, *, before: float) -> int:
-        return await super().forget(before=before + 1)
+    async def forget(self, *, before: float | None = None, where: Any = NOTHING) -> int:
+        return await super().forget(before=None if before is None else before + 1, where=where)
+
+
+class ForgetsEverybody(MemorySpend):
+    """Takes no value for any value."""
+
+    async def forget(self, *, before: float | None = None, where: Any = NOTHING) -> int:
+        some = {name: value for name, value in where.items() if value}
+        return await super().forget(before=before, where=some)
 
 
 class LeavesTheEmptyOut(MemorySpend):
@@ -100,6 +110,7 @@ class LeavesTheEmptyOut(MemorySpend):
         (CountsTheUnpriced, "A total adds up tokens by kind"),
         (ReadsBackwards, "A record comes back|Records are read in order of time"),
         (ForgetsTooMuch, "A reading may be left|What ended before an instant is forgotten"),
+        (ForgetsEverybody, "What is one person's, or tenant's"),
         (LeavesTheEmptyOut, "A store without records has one total"),
     ],
 )

@@ -16,11 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client import CollectorRegistry
 
 from lamella import (
     ChatRequest,
     Context,
     LamellaError,
+    MemorySpend,
     Message,
     Packing,
     Pipeline,
@@ -35,20 +40,25 @@ from lamella.transports import OpenAI, OpenAIOptions
 from lamella_middlewares import (
     PII,
     Audit,
+    Budget,
     Cache,
     CircuitBreaker,
     Concurrency,
     Cost,
     Deadline,
+    Debug,
     Fallback,
     Guard,
     Log,
     RateLimit,
     Retry,
     SingleFlight,
+    Spend,
     Timeout,
 )
 from lamella_middlewares.guard import blocked_terms, injection_markers
+from lamella_opentelemetry import OpenTelemetry
+from lamella_prometheus import Prometheus, metrics_text
 
 pytestmark = pytest.mark.anyio
 
@@ -116,11 +126,21 @@ class World:
         self.ports = virtual_ports()
         self.log = Log(sink=self.seen.append, level="debug", content=True)
         self.pii = PII(scope="session", key=Secret.of_value("0123456789abcdef-key"), **options)
+        self.debug = Debug(sink=self.seen.append, content=True)
+        self.spans = InMemorySpanExporter()
+        tracing = TracerProvider(shutdown_on_exit=False)
+        tracing.add_span_processor(SimpleSpanProcessor(self.spans))
+        self.registry = CollectorRegistry()
+        self.records = MemorySpend()
         spare = OpenAI("unused", base_url=url, options=OpenAIOptions(name="spare"))
         self.pipeline = Pipeline(
             [
                 Deadline(120),
+                self.debug,
+                OpenTelemetry(tracer_provider=tracing, content=True),
+                Prometheus(registry=self.registry, labels=("tenant",)),
                 self.log,
+                Spend(store=self.records),
                 Audit(directory, key=Secret.of_value("an audit key of enough bytes....")),
                 self.pii,
                 Guard([blocked_terms(["nightfall"]), injection_markers(label="always"), *rules]),
@@ -129,6 +149,7 @@ class World:
                 SingleFlight(),
                 Fallback([spare]),
                 Retry(attempts=2, base=0.01),
+                Budget("100", per="user", window="day", unknown="note"),
                 RateLimit(requests=100, tokens=1_000_000),
                 Concurrency(10),
                 CircuitBreaker(),
@@ -174,7 +195,10 @@ class World:
         if hasattr(self, "trace"):
             found += [repr(self.trace.notes), repr(self.trace.attempts), self.trace.draw()]
             found += [repr(shown.to_dict()) for shown in self.trace.content.values()]
-            found += [repr(self.trace.content)]
+            found += [repr(self.trace.content), self.trace.to_json(content=True)]
+            found += [self.trace.page(content=True)]
+        found += [span.to_json() for span in self.spans.get_finished_spans()]
+        found += [repr(metrics_text(self.registry)), repr(self.records._records)]
         for key, entry in stores.blobs._entries.items():
             found += [key, repr(sorted(entry.tags)), repr(entry.data)]
         found += [repr(vars(stores.leases)), repr(vars(stores.local))]

@@ -69,7 +69,7 @@ def billed(provider: str, client: CannedClient, **options: Any) -> Pipeline:
         case "google":
             transport = Gemini("unused", options=GeminiOptions(**made))
         case "bedrock":
-            keys = {"access_key": "AKIDUNUSED", "secret_key": "unused"}
+            keys: dict[str, Any] = {"access_key": "AKIDUNUSED", "secret_key": "unused"}
             transport = Bedrock(region="us-east-1", options=BedrockOptions(**made, **keys))
         case "responses":
             transport = OpenAI("unused", api="responses", options=OpenAIOptions(**made))

@@ -1,4 +1,4 @@
-"""A store of spend that can be out, slow, forgetful of its answers, and particular."""
+"""A store of spend that can be out, slow, forgetful of its answers, and broken."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from lamella import (
     Usage,
 )
 from lamella._memory_spend import MemorySpend
+from lamella._nothing import NOTHING
 from lamella.testing import virtual_ports
 from lamella_middlewares.cost import Cost
 
 PRICE = {"input": "1", "output": "4"}  # dollars for a million
-PRICES = {"m": PRICE, "bad": PRICE}
+PRICES = {"m": PRICE}
 USED = Usage(uncached_input=1000, text_output=200)  # $0.0018
 ANSWER = ChatResponse.of("so be it", usage=USED)
 
@@ -34,10 +35,11 @@ class FaultySpend:
     Attributes:
         out: Whether it cannot be reached.
         mute: Whether its answers are lost: records are kept, and it says that it was not reached.
-        delay: Seconds that an append takes.
-        hated: The model whose records it refuses.
+        delay: Seconds that an append takes, or forgetting.
+        broken: Whether it has a mistake in it.
         appends: The sizes of the batches that it was given, in order.
         closed: How often it was closed.
+        forgetting: How often it was asked to forget and has not done so.
     """
 
     def __init__(self) -> None:
@@ -45,9 +47,10 @@ class FaultySpend:
         self.out = False
         self.mute = False
         self.delay = 0.0
-        self.hated: str | None = None
+        self.broken = False
         self.appends: list[int] = []
         self.closed = 0
+        self.forgetting = 0
 
     async def append(self, records: Sequence[SpendRecord]) -> int:
         """Keep them, or fail in the way that was asked for."""
@@ -59,8 +62,8 @@ class FaultySpend:
         """The same without waiting."""
         if self.out:
             raise StoreUnavailableError("The store is out.")
-        if any(record.model is not None and record.model == self.hated for record in records):
-            raise ValueError("not that model")
+        if self.broken:
+            raise TypeError("There is a mistake in it.")
         kept = self.inner.append_now(records)
         if self.mute:
             raise StoreUnavailableError("The store was not heard.")
@@ -74,9 +77,12 @@ class FaultySpend:
         """What is there."""
         return self.inner.read(query)
 
-    async def forget(self, *, before: float) -> int:
+    async def forget(self, *, before: float | None = None, where: Any = NOTHING) -> int:
         """Forget what is there."""
-        return await self.inner.forget(before=before)
+        self.forgetting += 1
+        await anyio.sleep(self.delay)
+        self.forgetting -= 1
+        return await self.inner.forget(before=before, where=where)
 
     async def aclose(self) -> None:
         """Count it."""

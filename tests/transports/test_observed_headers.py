@@ -64,12 +64,13 @@ async def test_they_go_along(streamed: bool) -> None:
 
 async def test_a_mistake_in_them_costs_no_request() -> None:
     """What no header can hold, or says how long a request is, is left out."""
-    along = {"good": "1", "bad\n": "2", "worse": "a\r\nb: c", "é": "3", "Content-Length": "5"}
+    along: Any = {"good": "1", "bad\n": "2", "worse": "a\r\nb: c", "é": "3", "Content-Length": "5"}
+    along.update({"number": 7, 8: "eight", "none": None})
     async with serving(complete()) as (server, plain):
         await Pipeline([Companion(along)], plain.transport).run(ASK)
         headers = server.received[0].headers
     assert headers["good"] == "1"
-    assert {"b", "bad", "worse"}.isdisjoint(headers)
+    assert {"b", "bad", "worse", "number", "8", "none"}.isdisjoint(headers)
     assert headers["content-length"] != "5"
 
 

@@ -153,8 +153,13 @@ class Cost:
         # Before anything is sent: whatever is wrong with a card file must not cost an answer.
         transport = attempt.transport
         model = _model_of(request, transport)
-        names = self._names(transport, attempt.vendor, (model,))
-        price = await self._list.get(names, request.context)
+        price: Price | None = None
+        if model is not None:
+            wall = request.context.ports.wall()
+            price = self._list.at_once(self.provider or attempt.vendor, model, wall)
+        if price is None:
+            names = self._names(transport, attempt.vendor, (model,))
+            price = await self._list.get(names, request.context)
         if self.unknown == "refuse" and request.operation not in FREE:
             self._must_have(price, model, request, attempt)
         meter = Meter(self, request, call_next, attempt, model, price)

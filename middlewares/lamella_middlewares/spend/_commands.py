@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 from cyclopts import Parameter
 
-from lamella_middlewares.spend._where import NOWHERE, Where
+from lamella import SpendQuery
+from lamella_middlewares.spend._where import ALL, HERE, Source, Where
 
 if TYPE_CHECKING:
     from lamella import SpendStore
@@ -30,7 +31,7 @@ _BAD: Final = 1
 def costs(
     *,
     by: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=False)] = ("model",),
-    where: Where = NOWHERE,
+    where: Where = ALL,
     json: bool = False,
 ) -> int:
     """Show what has been spent: a table, and a bar for each line.
@@ -69,7 +70,7 @@ def export(
     *,
     to: str,
     overwrite: bool = False,
-    where: Where = NOWHERE,
+    where: Where = ALL,
 ) -> int:
     """Write the records into a file, one for each attempt.
 
@@ -89,33 +90,36 @@ def export(
 
 def forget(
     *,
-    before: str,
-    timezone: str | None = None,
-    from_: Annotated[str | None, Parameter(name="--from")] = None,
-    preset: Annotated[str | None, Parameter(alias="-p")] = None,
-    config: Annotated[str | None, Parameter(alias="-c")] = None,
+    before: str | None = None,
+    source: Source = HERE,
     yes: bool = False,
 ) -> int:
-    """Remove the records of all attempts that ended before an instant.
+    """Remove the records of all attempts that ended before an instant, or that are somebody's.
 
     Args:
         before: The instant: 2026-01-01, 400d.
-        timezone: In whose days, such as Europe/Berlin. Without it this machine's.
-        from_: The SQLite file. Without it that of the preset, or else spend.db here.
-        preset: The preset whose Spend is meant. Without it LAMELLA_ENV names it.
-        config: The file with presets.
+        source: Whose, and where.
         yes: Do not ask first.
     """
+    from lamella.cli._errors import UsageError
     from lamella.cli._output import say
     from lamella_middlewares.spend._times import instant_of
 
-    where = Where(timezone=timezone, from_=from_, preset=preset, config=config)
-    until = instant_of("--before", before, where.query().timezone)
-    place = where.place()
-    if not _sure(f"Remove what was spent before {before} from {place.name}?", yes=yes):
+    until = None if before is None else instant_of("--before", before, source.zone)
+    asked = source.asked
+    try:
+        SpendQuery.forgetting(until, asked)
+    except ValueError:
+        msg = "Nothing says which records are to go."
+        hint = "Give --before 400d, or --where NAME=VALUE with a value, such as user=u-1."
+        raise UsageError(msg, hint=hint) from None
+    place = source.place()
+    said = ["what was spent", *([] if before is None else [f"before {before}"])]
+    said += [f"with {pair}" for pair in source.where]
+    if not _sure(f"Remove {' '.join(said)} from {place.name}?", yes=yes):
         say("Nothing was removed.")
         return _BAD
-    gone = _with(place, lambda store: store.forget(before=until))
+    gone = _with(place, lambda store: store.forget(before=until, where=asked))
     say(f"{gone:,} records removed.")
     return _GOOD
 

@@ -12,6 +12,7 @@ import anyio
 
 from lamella import ConfigurationError, SpendQuery, SpendRecord
 from lamella._ports import default_ports
+from lamella_middlewares.spend._spools import flush
 
 if TYPE_CHECKING:
     from lamella import Ports, SpendStore
@@ -71,7 +72,8 @@ async def export(
     """Write records into a file, in order of time; how many there were.
 
     The end of the file's name says how: `.csv`, `.jsonl` or `.parquet` (needs `lamella[parquet]`).
-    The file is there once it is whole, and not before.
+    The file is there once it is whole, and not before. What a `Spend` of this process has not
+    written to the store yet is written there first.
 
     Args:
         store: Where the records are: `spend.kept_in`, or any store of spend.
@@ -89,6 +91,7 @@ async def export(
     target = Path(path)
     make = _maker(target, overwrite=overwrite)
     doors = ports or default_ports()
+    await flush(store)
     partial = target.with_name(f".{target.name}.{doors.new_id()[:8]}.part")
     try:
         count = await _fill(partial, make, store.read(query or SpendQuery()), doors)

@@ -30,7 +30,7 @@ from lamella._options import is_async, number, refused, seconds, whole
 from lamella._ownership import release, use
 from lamella_middlewares.spend._observer import Observer
 from lamella_middlewares.spend._spool import CLOSE_SECONDS, Pace, Spool
-from lamella_middlewares.spend._spools import spool_for, spools_of
+from lamella_middlewares.spend._spools import flush, spool_for, spools_of
 
 R = TypeVar("R", bound=Response)
 
@@ -172,11 +172,10 @@ class Spend:
             ConfigurationError: If a name is not recorded, or a datetime has no time zone.
             StoreUnavailableError: If the store does not answer.
         """
-        asked = {**where, **{f"tag:{name}": value for name, value in (tags or {}).items()}}
         query = SpendQuery(
             since=None if since is None else _instant(since),
             until=None if until is None else _instant(until),
-            where=asked,
+            where=_where(where, tags),
         )
         (total,) = await self.totals(query)
         return total
@@ -198,14 +197,35 @@ class Spend:
         """
         return _Reading(self, query or SpendQuery())
 
-    async def forget(self, *, before: dt.datetime | float) -> int:
-        """Remove the records of attempts that ended before an instant; how many.
+    async def forget(
+        self,
+        *,
+        before: dt.datetime | float | None = None,
+        tags: Mapping[str, str] | None = None,
+        **where: str | None,
+    ) -> int:
+        """Remove the records that are old, or somebody's: `await spend.forget(user="u-1")`.
+
+        What this process has not written yet is among them. Another process writes what it has not
+        written a moment later: then ask again.
+
+        Args:
+            before: Those of attempts that ended before this instant: a datetime with a time zone,
+                or seconds since the epoch.
+            tags: Those that have these tags.
+            **where: Those that have this, as for `total`.
+
+        Returns:
+            How many that were.
 
         Raises:
+            ConfigurationError: If a name is not recorded, or a datetime has no time zone.
             StoreUnavailableError: If the store does not answer.
+            ValueError: If neither an instant nor any value is given that is not empty.
         """
+        instant, asked = None if before is None else _instant(before), _where(where, tags)
         await self.flush()
-        return await self._spool.store.forget(before=_instant(before))
+        return await self._spool.store.forget(before=instant, where=asked)
 
     async def flush(self) -> None:
         """Wait until what this process has recorded for the store so far is there.
@@ -213,8 +233,7 @@ class Spend:
         Raises:
             StoreUnavailableError: If the store does not answer. Nothing is lost: it is tried again.
         """
-        for spool in spools_of(self._spool.store):
-            await spool.flush()
+        await flush(self._spool.store)
 
     def health(self) -> PartHealth:
         """Whether records can be written, and how many wait, were written, dropped, refused."""
@@ -275,6 +294,12 @@ def _sqlite(path: str | os.PathLike[str]) -> SpendStore:
         msg = str(error).replace("Spend(...): store: SQLiteSpend(", "Spend(")
         raise ConfigurationError(msg) from None
     return store
+
+
+def _where(
+    where: Mapping[str, str | None], tags: Mapping[str, str] | None
+) -> Mapping[str, str | None]:
+    return {**where, **{f"tag:{name}": value for name, value in (tags or {}).items()}}
 
 
 def _instant(given: dt.datetime | float) -> float:

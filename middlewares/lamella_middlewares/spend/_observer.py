@@ -63,9 +63,9 @@ def record_of(attempt: OpenAttempt, request: Request[Any], category: str | None)
         model=attempt.model,
         served_model=attempt.served_model,
         service=attempt.service,
-        tenant=context.tenant,
-        user=context.user,
-        session=context.session,
+        tenant=_text(context.tenant),
+        user=_text(context.user),
+        session=_text(context.session),
         tags=tags or NOTHING,
         outcome=Outcome.UNKNOWN.value if outcome is None else outcome.value,
         duration=0.0 if end is None else end - start,
@@ -73,3 +73,8 @@ def record_of(attempt: OpenAttempt, request: Request[Any], category: str | None)
         usage=attempt.usage,
         cost=cost,
     )
+
+
+def _text(given: object) -> str | None:
+    """Whose it was, in words: a number of a database would fit no column."""
+    return given if given is None or isinstance(given, str) else str(given)

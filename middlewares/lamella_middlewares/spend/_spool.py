@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 import attrs
 
-from lamella import PartHealth, SpendRecord, SpendStore
+from lamella import PartHealth, SpendRecord, SpendStore, StoreUnavailableError, storable
 from lamella._fork_locks import fork_safe_lock
 from lamella._loops import Loop, PerLoop, current_loop
 from lamella_middlewares.spend import _told
@@ -34,9 +34,6 @@ FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 30.0
 """Seconds between two tries of a store that is out."""
 DAY: Final = 86_400.0
-
-WRONG: Final = (TypeError, ValueError, OverflowError)
-"""What is wrong with a record, not with the store."""
 
 
 @attrs.frozen
@@ -82,7 +79,7 @@ class Spool:
         """With nothing; also in a forked child, for what waits is its parent's."""
         self._pending = Pending(self, self._pace.most)
         self._turn: Turn | None = None
-        self._size = self._pace.batch
+        self._sweeper: Turn | None = None
         self._swept: float | None = None
         self._told_of_drops = False
         self._locks.clear()
@@ -157,37 +154,33 @@ class Spool:
     # --- writing ---------------------------------------------------------------------------------
 
     async def _work(self, turn: Turn, ports: Ports) -> None:
-        """Write until nothing is left."""
-        failures = 0
+        """What a turn is for. What has come meanwhile waits for the next one."""
         try:
             with turn.scope or anyio.CancelScope():
-                while self._has_more(turn):
-                    turn.due = ports.monotonic() + WRITE_SECONDS
-                    if await self._write() is None:
-                        failures = 0
-                        continue
-                    pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures, 10))
-                    failures += 1
-                    pause *= ports.random.uniform(0.75, 1.25)  # the processes of a fleet
-                    turn.due = ports.monotonic() + pause
-                    await ports.sleep(pause)
-                await self._sweep(ports)
+                await self._write_waiting(turn, ports)
+            stopped = turn.over
         finally:
             self._pass_on(turn)
-
-    def _has_more(self, turn: Turn) -> bool:
-        """Whether something waits; if not, the turn is over, and the next record takes another."""
+        if stopped:
+            return
         if self._pending:
-            return True
-        with self._lock:
-            if self._turn is turn:
-                self._turn = None
-        if not self._pending:
-            return False
-        with self._lock:  # one came in between, and found the turn still taken
-            if self._turn is None:
-                self._turn = turn
-            return self._turn is turn
+            self._take_turn(turn.loop, ports, None)
+        await self._sweep(turn, ports)
+
+    async def _write_waiting(self, turn: Turn, ports: Ports) -> None:
+        """Write what waits now, and whole batches; try until the store takes it."""
+        failures, last = 0, self._pending.last()
+        while last in self._pending or len(self._pending) >= self._pace.batch:
+            turn.due = ports.monotonic() + WRITE_SECONDS
+            if await self._write() is None:
+                failures = 0
+                continue
+            pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures, 10))
+            failures += 1
+            pause *= ports.random.uniform(0.75, 1.25)  # the processes of a fleet
+            turn.due = ports.monotonic() + pause
+            await ports.sleep(pause)
+            last = self._pending.last()  # the one before may have been dropped
 
     def _pass_on(self, turn: Turn) -> None:
         with self._lock:
@@ -198,38 +191,40 @@ class Spool:
     async def _write(self) -> Exception | None:
         """Write the next batch, one at a time on each loop; why it failed, if the store is out."""
         async with self._locks.get():
-            batch = self._pending.first(self._size)
+            batch = self._pending.first(self._pace.batch)
             if not batch:
                 return None
             try:
-                with anyio.fail_after(WRITE_SECONDS):
+                with anyio.move_on_after(WRITE_SECONDS) as scope:
                     await self.store.append(batch)
-            except WRONG as error:
-                self._part(batch, error)
+                if scope.cancelled_caught:
+                    raise _silent(self.store)
             except Exception as error:  # noqa: BLE001 - it is tried again; the log and health say so
-                self._out(error)
-                return error
-            else:
-                self._done(batch)
+                return self._failed(batch, error)
+            self._done(batch)
         return None
 
     def _done(self, batch: Sequence[SpendRecord]) -> None:
         """The store has these."""
         self.written += self._pending.remove(batch)
-        self._size = min(self._pace.batch, self._size * 2)
         if self.problem is not None:
             self.problem, self._told_of_drops = None, False
             _told.back(self.store, self.pending)
 
-    def _part(self, batch: Sequence[SpendRecord], error: Exception) -> None:
-        """One of them is wrong: fewer are tried, until it stands alone and goes."""
-        if len(batch) > 1:
-            self._size = len(batch) // 2
-            return
-        self._pending.remove(batch)
-        self.refused += 1
-        if self.refused == 1:
-            _told.refused(self.store, batch[0].id, error)
+    def _failed(self, batch: Sequence[SpendRecord], error: Exception) -> Exception | None:
+        """What no store can keep goes alone; None if that was the reason, the others being tried.
+
+        Whatever else a store raises, its word is not enough to drop what has been spent.
+        """
+        wrong = {record.id: why for record in batch if (why := _unstorable(record)) is not None}
+        if not wrong:
+            self._out(error)
+            return error
+        self._pending.remove([record for record in batch if record.id in wrong])
+        if not self.refused:
+            _told.refused(self.store, *next(iter(wrong.items())))
+        self.refused += len(wrong)
+        return None
 
     def _out(self, error: Exception) -> None:
         first = self.problem is None
@@ -237,17 +232,21 @@ class Spool:
         if first:
             _told.out(self.store, error, self._pace.most)
 
-    async def _sweep(self, ports: Ports) -> None:
-        """Forget what is older than it is to be kept, once a day."""
+    async def _sweep(self, turn: Turn, ports: Ports) -> None:
+        """Forget what is older than it is to be kept, once a day; closing breaks it off."""
         keep, now = self._pace.keep, ports.monotonic()
         if keep is None or (self._swept is not None and now - self._swept < DAY):
             return
         self._swept = now
+        self._sweeper = turn
         try:
-            with anyio.fail_after(WRITE_SECONDS):
+            with anyio.CancelScope() as turn.scope, anyio.fail_after(WRITE_SECONDS):
                 await self.store.forget(before=ports.wall() - keep)
         except Exception as error:  # noqa: BLE001 - it is done the next day
             _told.not_forgotten(self.store, error)
+        finally:
+            if self._sweeper is turn:
+                self._sweeper = None
 
     # --- for those who wait ----------------------------------------------------------------------
 
@@ -278,13 +277,14 @@ class Spool:
     def stop(self) -> None:
         """No loop has its turn any more; the next record takes another."""
         with self._lock:
-            turn, self._turn = self._turn, None
-        if turn is None:
-            return
-        if turn.loop is current_loop():
-            turn.end()
-        else:
-            turn.loop.call_soon(turn.end)
+            turns, self._turn, self._sweeper = (self._turn, self._sweeper), None, None
+        for turn in turns:
+            if turn is None:
+                continue
+            if turn.loop is current_loop():
+                turn.end()
+            else:
+                turn.loop.call_soon(turn.end)
 
     def write_now(self, more_time: Callable[[], bool]) -> None:
         """Write what waits without an event loop: the process ends.
@@ -295,15 +295,33 @@ class Spool:
         append_now: Callable[[Sequence[SpendRecord]], object] | None = getattr(
             self.store, "append_now", None
         )
-        while append_now is not None and more_time() and (batch := self._pending.first(self._size)):
+        while append_now is not None and more_time():
+            batch = self._pending.first(self._pace.batch)
+            if not batch:
+                return
             try:
                 append_now(batch)
-            except WRONG as error:
-                self._part(batch, error)
             except Exception as error:  # noqa: BLE001 - told below
-                self._out(error)
-                break
+                if self._failed(batch, error) is not None:
+                    break
             else:
                 self._done(batch)
         if self.pending:
             _told.lost(self.store, self.pending)
+
+
+def _unstorable(record: SpendRecord) -> Exception | None:
+    """Why no store can keep it; None if one can."""
+    try:
+        storable(record)
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with it
+        return error
+    return None
+
+
+def _silent(store: SpendStore) -> StoreUnavailableError:
+    return StoreUnavailableError(
+        f"Spend: {_told.name_of_store(store)} has not answered within {WRITE_SECONDS:g} s.",
+        hint="See whether it is reached and has room. Its records wait, and are tried again.",
+        phase="local",
+    )

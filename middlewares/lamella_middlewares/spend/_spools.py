@@ -27,3 +27,13 @@ def spools_of(store: SpendStore) -> list[Spool]:
     """All that write to a store."""
     with _lock:
         return [spool for spool in _spools.values() if spool.store is store]
+
+
+async def flush(store: SpendStore) -> None:
+    """Wait until what waits for a store in this process is there.
+
+    Raises:
+        StoreUnavailableError: If the store does not answer. Nothing is lost: it is tried again.
+    """
+    for spool in spools_of(store):
+        await spool.flush()

@@ -37,12 +37,10 @@ class Place:
 
 @Parameter(name="*")
 @attrs.frozen(kw_only=True)
-class Where:
-    """Which records a command is about.
+class Source:
+    """Where the records of a command are, and whose the records and days are.
 
     Attributes:
-        since: From this instant on: 2026-11-01, 7d, 12h, today, yesterday, week, month.
-        until: Before this instant; what ended at it or later is not counted.
         where: Only what has this, as NAME=VALUE: user=u-1, model=gpt-4o-mini, tag:team=search.
             May be given again.
         timezone: In whose days, such as Europe/Berlin. Without it this machine's.
@@ -52,29 +50,29 @@ class Where:
             lamella.toml here.
     """
 
-    since: str | None = None
-    until: str | None = None
     where: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=False)] = ()
     timezone: str | None = None
     from_: Annotated[str | None, Parameter(name="--from")] = None
     preset: Annotated[str | None, Parameter(alias="-p")] = None
     config: Annotated[str | None, Parameter(alias="-c")] = None
 
-    def query(self, by: tuple[str, ...] = ()) -> SpendQuery:
-        """What is asked of the store.
+    @property
+    def zone(self) -> str:
+        """In whose days.
 
         Raises:
-            ConfigurationError: If it cannot be meant.
+            ConfigurationError: If there is no such time zone.
         """
-        zone = self.timezone or local_zone()
-        SpendQuery(timezone=zone)  # refuses one that there is not
-        since = None if self.since is None else instant_of("--since", self.since, zone)
-        until = None if self.until is None else instant_of("--until", self.until, zone)
-        if since is not None and until is not None and since >= until:
-            msg = f"--until {self.until!r} is not after --since {self.since!r}: nothing is between."
-            raise UsageError(msg, hint="--until is the first instant that is not counted.")
-        asked = dict(_pair(text) for text in self.where)
-        return SpendQuery(since=since, until=until, where=asked, by=by, timezone=zone)
+        return SpendQuery(timezone=self.timezone or local_zone()).timezone
+
+    @property
+    def asked(self) -> dict[str, str | None]:
+        """What a record has to have.
+
+        Raises:
+            UsageError: If that is not said as NAME=VALUE.
+        """
+        return dict(_pair(text) for text in self.where)
 
     def place(self) -> Place:
         """Where the records are.
@@ -85,7 +83,36 @@ class Where:
         return place_of(self.from_, self.preset, self.config)
 
 
-NOWHERE: Final = Where()
+@Parameter(name="*")
+@attrs.frozen(kw_only=True)
+class Where(Source):
+    """Which records a command is about.
+
+    Attributes:
+        since: From this instant on: 2026-11-01, 7d, 12h, today, yesterday, week, month.
+        until: Before this instant; what ended at it or later is not counted.
+    """
+
+    since: str | None = None
+    until: str | None = None
+
+    def query(self, by: tuple[str, ...] = ()) -> SpendQuery:
+        """What is asked of the store.
+
+        Raises:
+            ConfigurationError: If it cannot be meant.
+        """
+        zone = self.zone
+        since = None if self.since is None else instant_of("--since", self.since, zone)
+        until = None if self.until is None else instant_of("--until", self.until, zone)
+        if since is not None and until is not None and since >= until:
+            msg = f"--until {self.until!r} is not after --since {self.since!r}: nothing is between."
+            raise UsageError(msg, hint="--until is the first instant that is not counted.")
+        return SpendQuery(since=since, until=until, where=self.asked, by=by, timezone=zone)
+
+
+HERE: Final = Source()
+ALL: Final = Where()
 
 
 def _pair(text: str) -> tuple[str, str | None]:
@@ -119,6 +146,10 @@ def place_of(path: str | None, preset: str | None, config: str | None) -> Place:
         msg = f"The Spend of the preset {stack.name!r} keeps its records in memory."
         hint = "Nobody else can look into a process. Give it a path: { use = 'spend', path = ... }."
         raise ConfigurationError(msg, hint=hint)
+    path = getattr(store, "path", None)
+    if isinstance(path, Path) and not path.is_file():
+        msg = f"There is no file {str(path)!r}, to which the preset {stack.name!r} writes."
+        raise ConfigurationError(msg, hint="It is made with the first call of that preset.")
     return Place(store, f"preset {stack.name!r}", pipeline)
 
 

@@ -55,6 +55,10 @@ _BUILT_IN: Final[Mapping[str, str]] = {
 }
 
 
+_READING: Final = frozenset({"run", "map", "estimate"})
+"""Those for which the word `-` is standard input."""
+
+
 def is_built_in(name: str) -> bool:
     """Whether a command of that name is one of the program's own."""
     return name in _BUILT_IN
@@ -103,19 +107,12 @@ def _without_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
 
 def _run(tokens: list[str]) -> int:
     app = _app(tokens)
-    if tokens[:1] == ["run"]:
+    if tokens and tokens[0] in _READING:
         from lamella.cli._run import STDIN
         from lamella.cli._trace_files import with_trace_file
 
-        tokens = [STDIN if word == "-" else word for word in with_trace_file(tokens)]
-    elif tokens[:1] == ["map"]:
-        from lamella.cli._map_input import STREAM
-
-        tokens = [STREAM if word == "-" else word for word in tokens]
-    elif tokens[:1] == ["estimate"]:
-        from lamella.cli._run import STDIN
-
-        tokens = [STDIN if word == "-" else word for word in tokens]
+        words = with_trace_file(tokens) if tokens[0] == "run" else tokens
+        tokens = [STDIN if word == "-" else word for word in words]
     try:
         command, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
     except CycloptsError as error:

@@ -17,7 +17,7 @@ from lamella._usage import Usage
 if TYPE_CHECKING:
     from lamella._card_book import CardBook
     from lamella._cards import ModelCard
-    from lamella._price_lists import PriceList
+    from lamella._price_lists import PriceList, Rows
 
 _HEADERS: Final = (
     "model",
@@ -108,7 +108,7 @@ def estimate(
     from lamella.cli._render import show_table
 
     what = _read_options(asked)
-    own = {} if prices is None else own_prices(prices, "--prices")
+    own: Rows = {} if prices is None else own_prices(prices, "--prices")
     listed = PriceList(own, default_sources())
     book = shared_cards()
     found = [_estimate(name, provider, what, listed, book) for name in model]

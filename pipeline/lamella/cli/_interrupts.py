@@ -59,9 +59,7 @@ class Interrupts:
                 self._scopes.remove(scope)
 
     @contextmanager
-    def draining(
-        self, begin: Callable[[], object], *, bound: float
-    ) -> Generator[None, None, None]:
+    def draining(self, begin: Callable[[], object], *, bound: float) -> Generator[None, None, None]:
         """Within the block the first signal lets work end by itself, and the second cancels it.
 
         Args:

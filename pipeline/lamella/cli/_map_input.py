@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 import anyio
 import attrs
 
+from lamella.cli._run import STDIN
+
 if TYPE_CHECKING:
     from lamella._ports import ThreadPort
-
-STREAM: Final = "\0stream"
-"""Stands for the word `-`, which the parser of options would not let through."""
 
 LARGEST: Final = 16 * 1024 * 1024
 """Bytes that a line may have; a longer one is refused and not kept in memory."""
@@ -49,11 +48,11 @@ def open_input(name: str) -> BinaryIO:
     from lamella.cli._errors import UsageError
 
     try:
-        if name == STREAM:
-            return cast("BinaryIO", open(sys.stdin.fileno(), "rb", buffering=0, closefd=False))  # noqa: PTH123, SIM115
+        if name == STDIN:
+            return cast("BinaryIO", open(sys.stdin.fileno(), "rb", buffering=0, closefd=False))
         return cast("BinaryIO", Path(name).open("rb", buffering=0))
     except OSError as error:
-        shown = "Standard input" if name == STREAM else name
+        shown = "Standard input" if name == STDIN else name
         msg = f"{shown} cannot be read: {error.strerror or error}."
         raise UsageError(msg, hint="Give a file of JSON lines, one request each.") from None
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import anyio
 
-from lamella.cli._map_input import STREAM
+from lamella.cli._run import STDIN
 
 if TYPE_CHECKING:
     from lamella._ports import ThreadPort
 
 
-def open_output(name: str, source: BinaryIO, *, overwrite: bool) -> BinaryIO:
+@contextmanager
+def opened_output(
+    name: str, source: BinaryIO, *, overwrite: bool
+) -> Generator[BinaryIO, None, None]:
     """Open the file, or standard output, without a buffer that could be lost.
 
     Args:
@@ -27,22 +32,28 @@ def open_output(name: str, source: BinaryIO, *, overwrite: bool) -> BinaryIO:
     Raises:
         UsageError: If a file is there, or it cannot be written.
     """
+    if name == STDIN:  # the word `-`, as for what is read
+        buffered = sys.stdout.buffer
+        yield cast("BinaryIO", getattr(buffered, "raw", buffered))
+        return
+    with _opened(Path(name), source, overwrite=overwrite) as file:
+        yield file
+
+
+def _opened(path: Path, source: BinaryIO, *, overwrite: bool) -> BinaryIO:
     from lamella.cli._errors import UsageError
 
-    if name == STREAM:
-        return cast("BinaryIO", sys.stdout.buffer)
-    path = Path(name)
     try:
         if path.is_file():
             if os.path.samestat(path.stat(), os.fstat(source.fileno())):
-                raise UsageError(f"{name} is read, and cannot be written as well.")
+                raise UsageError(f"{path} is read, and cannot be written as well.")
             if not overwrite:
-                msg = f"{name} is there already and is not replaced."
+                msg = f"{path} is there already and is not replaced."
                 raise UsageError(msg, hint="Give another name, or --overwrite.")
         mode = "wb" if path.exists() else "xb"
         return cast("BinaryIO", path.open(mode, buffering=0))
     except OSError as error:
-        raise UsageError(f"{name} cannot be written: {error.strerror or error}.") from None
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}.") from None
 
 
 class Results:
@@ -58,6 +69,7 @@ class Results:
         self._thread = thread
         self._lock = anyio.Lock()
         self._waiting: list[bytes] = []
+        self._broken: OSError | None = None
 
     async def write(self, line: bytes) -> None:
         """Write a line; on return the system has it. Its row is done, so nothing cuts it off.
@@ -68,18 +80,29 @@ class Results:
         self._waiting.append(line)
         with anyio.CancelScope(shield=True):
             async with self._lock:
-                if line_is_written := not self._waiting:
-                    return
-                assert not line_is_written
                 lines, self._waiting = self._waiting, []
-                await self._thread(self._write, b"".join(lines))
+                if self._broken is not None:
+                    raise OSError(self._broken.errno, self._broken.strerror)
+                if lines:  # otherwise who wrote before has taken this one along
+                    await self._thread(self._write, b"".join(lines))
 
     def _write(self, data: bytes) -> None:
         rest = memoryview(data)
         try:
             while rest:
-                rest = rest[self._file.write(rest) :]
+                written = cast("int | None", self._file.write(rest))
+                if written is None:  # whoever shares the terminal has it not wait
+                    select.select([], [self._file], [])
+                rest = rest[written or 0 :]
             self._file.flush()
-        except OSError:
-            self._take_back(len(data) - len(rest), data)
+        except OSError as error:
+            self._broken = error
+            self._take_back(data[: len(data) - len(rest)])
             raise
+
+    def _take_back(self, written: bytes) -> None:
+        """Leave no half line where a disk is full. What went into a pipe stays."""
+        half = len(written) - (written.rfind(b"\n") + 1)
+        with suppress(OSError, ValueError):
+            if half and self._file.seekable():
+                self._file.truncate(self._file.tell() - half)

@@ -76,6 +76,11 @@ def line_of(form: dict[str, Any]) -> bytes:
         return json.dumps(form, separators=(",", ":")).encode() + b"\n"
 
 
+def rows(count: int) -> str:
+    """So many rows."""
+    return f"{count:,} row{'' if count == 1 else 's'}"
+
+
 @attrs.define
 class Tally:
     """How far the rows have come.
@@ -84,7 +89,6 @@ class Tally:
         begun: How many were taken from the input.
         done: How many have a line in the output, failed ones included.
         failed: How many of them failed.
-        cut: How many were under way when the run was broken off.
         input_tokens: What all attempts have read.
         output_tokens: What they have written.
         costs: What they have cost, by currency, as far as known.
@@ -118,8 +122,7 @@ class Tally:
         for currency, cost in costs_of(attempts).items():
             self.costs[currency] = self.costs.get(currency, Money(0, currency)) + cost
         self.unpriced += any(
-            attempt.cost is None and attempt.outcome is not Outcome.NOT_SENT
-            for attempt in attempts
+            attempt.cost is None and attempt.outcome is not Outcome.NOT_SENT for attempt in attempts
         )
 
     def spent(self) -> str:
@@ -127,13 +130,13 @@ class Tally:
         if self.unpriced and self.unpriced == self.done:
             return "cost unknown"
         costs = [str(self.costs[currency]) for currency in sorted(self.costs)] or ["$0"]
-        unknown = f", {self.unpriced:,} rows of unknown cost" if self.unpriced else ""
+        unknown = f", {rows(self.unpriced)} of unknown cost" if self.unpriced else ""
         return f"{' and '.join(costs)}{unknown}"
 
     def told(self, seconds: float) -> str:
         """All of it, in words."""
         words = (
-            f"{self.done:,} rows done, {self.failed:,} failed, in {seconds:,.1f} s; "
+            f"{rows(self.done)} done, {self.failed:,} failed, in {seconds:,.1f} s; "
             f"{self.input_tokens:,} tokens in, {self.output_tokens:,} out; {self.spent()}."
         )
         if self.kinds:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import attrs
 
@@ -81,17 +81,20 @@ def _are_tags(value: Any) -> bool:
     return _is_table(value) and all(isinstance(tag, str) for tag in found.values())
 
 
-_TEXT: Final = (_is_text, "text that is not empty")
-_NUMBER: Final = (_is_number, "a number")
-_WHOLE: Final = (_is_whole, "a whole number")
-_TABLE: Final = (_is_table, "an object")
-_TABLES: Final = (_are_tables, "a list of objects")
+_Check: TypeAlias = tuple[Callable[[Any], bool], str]
+"""What a value must be, and that in words."""
 
-_ASKED: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
+_TEXT: Final[_Check] = (_is_text, "text that is not empty")
+_NUMBER: Final[_Check] = (_is_number, "a number")
+_WHOLE: Final[_Check] = (_is_whole, "a whole number")
+_TABLE: Final[_Check] = (_is_table, "an object")
+_TABLES: Final[_Check] = (_are_tables, "a list of objects")
+
+_ASKED: Final[Mapping[str, _Check]] = {
     "prompt": _TEXT,
     "messages": _TABLES,
 }
-_FIELDS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
+_FIELDS: Final[Mapping[str, _Check]] = {
     "model": _TEXT,
     "temperature": _NUMBER,
     "top_p": _NUMBER,
@@ -109,7 +112,7 @@ _FIELDS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "extra": _TABLE,
 }
 """What is said to the model, by the names that `ChatRequest` has."""
-_CONTEXT: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
+_CONTEXT: Final[Mapping[str, _Check]] = {
     "tenant": _TEXT,
     "user": _TEXT,
     "session": _TEXT,
@@ -117,13 +120,13 @@ _CONTEXT: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
 }
 """Whose it is, by the names that `Context` has."""
 
-KNOWN: Final = {
+KNOWN: Final[Mapping[str, _Check]] = {
     "id": (lambda value: _is_text(value) or _is_whole(value), "text, or a whole number"),
     **_ASKED,
     **_FIELDS,
     **_CONTEXT,
 }
-"""What may stand in a row: what it must be, and that in words."""
+"""All that may stand in a row."""
 
 
 class Reader:
@@ -135,7 +138,8 @@ class Reader:
     """
 
     def __init__(self, asking: Asking, *, has_model: bool) -> None:
-        self._base = asking.request([])
+        base = asking.request([])
+        self._base = base.evolve(context=base.context.evolve(timed=False))
         self._has_model = has_model or asking.model is not None
 
     def read(self, line: Line) -> Row:
@@ -191,7 +195,9 @@ def _check(name: str, value: Any) -> None:
     if name not in KNOWN:
         from lamella._checked_tables import close_to
 
-        hint = f"{close_to(name, KNOWN)} What only one provider knows goes into 'extra'.".strip()
+        hint = (
+            f"{close_to(name, list(KNOWN))} What only one provider knows goes into 'extra'.".strip()
+        )
         raise RowError(f"The row has a field {name!r}, which there is not.", hint=hint)
     good, wanted = KNOWN[name]
     if value is not None and not good(value):

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from lamella._drawing import bar_of, draw, headline, label_width, rows, time_of
+from lamella._drawing import bar_of, draw, headline, labels, rows, time_of
 from lamella._trace_records import TraceRecord
 from lamella.cli._output import harmless, show
 
@@ -42,21 +42,21 @@ def _trace(record: TraceRecord) -> Group:
     from rich.text import Text
 
     drawn = rows(record)
-    width = label_width(drawn)
     lines = [Text(headline(record), style="bold")]
-    lines += [_row(row, width, record.seconds) for row in drawn]
+    lines += [
+        _row(row, label, record.seconds) for row, label in zip(drawn, labels(drawn), strict=True)
+    ]
     lines.append(Text(f"  {_LEGEND}", style="dim"))
     return Group(*lines)
 
 
-def _row(row: Row, width: int, total: float) -> Text:
+def _row(row: Row, label: str, total: float) -> Text:
     from rich.text import Text
 
     colour = "red" if row.well is False else _COLOURS[row.kind]
-    label = f"{'  ' * row.depth}{row.label}"[:width]
     before, busy, streaming, after = bar_of(row, total, _BAR)
     return Text.assemble(
-        (f"  {label:<{width}} ", "bold" if row.kind == "layer" else colour),
+        (f"  {label} ", "bold" if row.kind == "layer" else colour),
         before,
         (busy, colour),
         (streaming, f"{colour} dim"),

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from lamella._errors import ConfigurationError
 from lamella._handlers import Handler
 from lamella._layers import name_of
+from lamella._named_stores import stood_in
 from lamella._pipeline import Pipeline
 from lamella._ports import Ports
 from lamella._registry import registry
 from lamella.testing._simulated_provider import CALLER, SimulatedProvider
+from lamella.testing._simulated_stores import fresh_stores
 
 Simulated: TypeAlias = str | Pipeline | Callable[[Sequence[SimulatedProvider]], Pipeline]
 """What can be simulated: the name of a preset, a pipeline whose transport the first provider
 replaces, or a function of the providers."""
+
+
+LEFT_OUT: Final = {"log": None, "audit": None}
+"""Layers that write down what happens, for people: nothing of a simulation has happened."""
 
 
 async def seen(request: Any, call_next: Handler) -> Any:
@@ -29,29 +35,33 @@ async def seen(request: Any, call_next: Handler) -> Any:
 def built(
     stack: Simulated,
     providers: Sequence[SimulatedProvider],
+    ports: Ports,
     *,
     config: str | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Pipeline:
     """The pipeline to be simulated, as its owner would build it.
 
-    A preset is taken without its log, with the providers' prices, and, where there are several
-    providers, with the others as targets of `Fallback`.
+    A preset is taken without its logs, with the providers' prices, and, where there are several
+    providers, with the others as targets of `Fallback`. Layers that are made here get fresh stores
+    in memory in place of their own.
 
     Args:
         stack: What is simulated.
         providers: Its first one is the transport.
+        ports: The simulation's.
         config: The file with presets.
         overrides: As for `Pipeline.preset`; of presets only.
 
     Raises:
         ConfigurationError: If it cannot be built.
     """
-    if isinstance(stack, str):
-        return _preset(stack, providers, config, dict(overrides or {}))
-    if overrides or config:
-        raise ConfigurationError("Simulation: overrides and config belong to a preset's name.")
-    made = stack if isinstance(stack, Pipeline) else stack(providers)
+    with stood_in(fresh_stores(ports)):
+        if isinstance(stack, str):
+            return _preset(stack, providers, config, dict(overrides or {}))
+        if overrides or config:
+            raise ConfigurationError("Simulation: overrides and config belong to a preset's name.")
+        made = stack if isinstance(stack, Pipeline) else stack(providers)
     if not isinstance(made, Pipeline):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(
             f"Simulation: the stack gave {made!r}, which is no Pipeline.",
@@ -66,7 +76,8 @@ def _preset(
     config: str | None,
     overrides: dict[str, Any],
 ) -> Pipeline:
-    plain = Pipeline.preset(name, transport=providers[0], config=config, log=None, **overrides)
+    overrides = {**LEFT_OUT, **overrides}
+    plain = Pipeline.preset(name, transport=providers[0], config=config, **overrides)
     there = {info.name for info in plain.infos}
     changes: dict[str, Any] = {}
     if "cost" in there and "cost" not in overrides:
@@ -81,9 +92,7 @@ def _preset(
         changes["fallback"] = {"targets": others}
     if not changes:
         return plain
-    return Pipeline.preset(
-        name, transport=providers[0], config=config, log=None, **{**overrides, **changes}
-    )
+    return Pipeline.preset(name, transport=providers[0], config=config, **{**overrides, **changes})
 
 
 def prices_of(providers: Sequence[SimulatedProvider]) -> dict[str, Any]:

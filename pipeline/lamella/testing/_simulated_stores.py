@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import attrs
 
 from lamella._memory_leases import Hold
+from lamella._memory_spend import MemorySpend
 from lamella._memory_stores import memory_stores
 from lamella._stores import Dimension, Lease, LocalState, Stores
 
 if TYPE_CHECKING:
     from lamella._loops import Loop
     from lamella._memory_leases import MemoryLeases
+    from lamella._named_stores import StandIn
+    from lamella._ports import Ports
 
 T = TypeVar("T")
 
@@ -174,3 +177,33 @@ def counted_stores(
     leases = CountedLeases(cast("MemoryLeases", stores.leases))
     local = SeenObjects(stores.local)
     return attrs.evolve(stores, leases=leases, local=local), leases, local
+
+
+def fresh_stores(ports: Ports) -> StandIn:
+    """Fresh stores in memory for the layers that have some of their own.
+
+    Layers that share one share what stands in for it.
+
+    Args:
+        ports: Whose clocks those stores have.
+    """
+    made: dict[tuple[str, int], tuple[Any, Any]] = {}
+
+    def stand_in(part: str, store: Any) -> Any:
+        key = part, id(store)
+        if key not in made:
+            made[key] = store, _fresh(part, ports)  # with the store, so that its id stays its own
+        return made[key][1]
+
+    return stand_in
+
+
+def _fresh(part: str, ports: Ports) -> Any:
+    if part == "spend":
+        return MemorySpend()
+    if part == "vectors":
+        from lamella._memory_vectors import MemoryVectors
+
+        return MemoryVectors(monotonic=ports.monotonic, thread=ports.thread)
+    stores = memory_stores(monotonic=ports.monotonic, wall=ports.wall)
+    return stores.leases if part == "leases" else stores.blobs

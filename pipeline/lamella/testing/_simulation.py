@@ -179,13 +179,14 @@ class Run:
                 for provider in simulation.providers
             ]
         )
+        ports, self.leases, self.shared = _ports(simulation.seed, self.now)
         self._built = built(
             simulation.stack,
             self.providers,
+            ports,
             config=simulation.config,
             overrides=simulation.overrides,
         )
-        ports, self.leases, self.shared = _ports(simulation.seed, self.now)
         self.pipeline = watched(self._built, self.providers, ports)
         self.metered = any(info.name == "cost" for info in self.pipeline.infos)
         self.tally = Tally(slot_seconds(simulation.load.span))

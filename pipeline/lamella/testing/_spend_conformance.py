@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import attrs
 
+from lamella._errors import ConfigurationError
 from lamella._money import Money
 from lamella._spend_records import SpendQuery, SpendRecord, SpendStore, SpendTotal
 from lamella._usage import Usage
@@ -382,13 +383,49 @@ async def _forget(store: SpendStore) -> None:
     expect(await store.forget(before=_BEGIN + 1000.5), 0, "forget again")
     expect(await _attempts(store, "model"), {"a": 99}, "attempts")
     expect((await _ids(store))[0], "1001", "the first that is left")
+
+
+@_rules.rule("What is one person's, or tenant's, is forgotten, and nothing else.")
+async def _forget_of(store: SpendStore) -> None:
+    await store.append([_record(f"{n:04}", n % 7, user="ada") for n in range(1100)])
+    await store.append(
+        [
+            _record("acme's", 9.0, user="bob", tenant="acme"),
+            _record("nowhere", 9.0, user="bob"),
+            _record("tagged", tags={"team": "a.b"}),
+            _record("nobody's"),
+            _record("empty", user=""),
+        ]
+    )
+    expect(await store.forget(where={"user": "eve"}), 0, "forget of who is not there")
+    expect(await store.forget(where={"user": "ada"}), 1100, "forget of a user")
+    expect(await store.forget(where={"user": "bob"}, before=_BEGIN + 9), 0, "of a user, before")
+    expect(await store.forget(where={"user": "bob", "tenant": None}), 1, "of a user of no tenant")
+    expect(await store.forget(where={"user": "bob", "tenant": "acme"}), 1, "of a user of a tenant")
+    expect(await store.forget(where={"tag:team": "a.b"}), 1, "forget of a tag")
+    left = ["empty", "nobody's"]
+    expect(await _ids(store), left, "what is left")
+    expect(await store.forget(where={"user": None}, before=_BEGIN), 0, "of nobody's, before")
+    wrong: Sequence[Mapping[str, Any]] = (
+        {},
+        {"before": float("nan")},
+        {"before": "today"},
+        {"where": {"user": None}},
+        {"where": {"user": "", "tag:team": ""}},
+    )
+    for which in wrong:
+        try:
+            await store.forget(**which)
+        except ValueError:
+            continue
+        raise AssertionError(f"forget({which!r}): expected a ValueError.")
     try:
-        await store.forget(before=float("nan"))
-    except ValueError:
+        await store.forget(where={"usr": "ada"})
+    except ConfigurationError:
         pass
     else:
-        raise AssertionError("forget before nan: expected a ValueError.")
-    expect(len(await _ids(store)), 99, "number of records after it")
+        raise AssertionError("forget of what is not recorded: expected a ConfigurationError.")
+    expect(await _ids(store), left, "what is left after it")
 
 
 @_rules.rule("Concurrent appends all arrive, each record once; a total sees whole appends.")

@@ -52,7 +52,7 @@ def encoded_headers(given: Mapping[str, str]) -> Headers:
     return tuple(encoded)
 
 
-def headers_beside(present: Headers, given: Mapping[str, str]) -> Headers:
+def headers_beside(present: Headers, given: Mapping[Any, Any]) -> Headers:
     """Headers to go along with a request's own, which they do not replace.
 
     What no header can hold is left out, and so is what says where a request goes or who sends it:
@@ -65,6 +65,8 @@ def headers_beside(present: Headers, given: Mapping[str, str]) -> Headers:
     taken = {name.lower() for name, _ in present}
     added: list[tuple[bytes, bytes]] = []
     for name, value in given.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            continue
         header = name.encode(errors="surrogatepass"), value.encode(errors="surrogatepass")
         lower = name.lower()
         if lower in _FRAMING or lower in _OURS or header[0].lower() in taken:

@@ -9,6 +9,7 @@ from opentelemetry.trace import SpanKind
 
 from lamella import Ending, Event, MisuseError, Note, OpenAttempt, Response, scrub
 from lamella_opentelemetry import _conventions as names
+from lamella_opentelemetry import _sendable as sendable
 from lamella_opentelemetry._content import shown, written
 from lamella_opentelemetry._engine import Engine, within
 from lamella_opentelemetry._facts import add_cost, add_failure, instant
@@ -32,7 +33,7 @@ class Call:
         engine: What signals go through.
         request: As it came.
         parent: The context that it belongs to.
-        outer: Whether it is the call itself, not a part of one that a layer further out sees.
+        outer: The place of the layer further out that sees the call; None if this one does.
 
     Attributes:
         place: What sees its attempts.
@@ -44,12 +45,12 @@ class Call:
     )  # fmt: skip
 
     def __init__(
-        self, engine: Engine, request: Request[Any], parent: Context, *, outer: bool
+        self, engine: Engine, request: Request[Any], parent: Context, outer: Place | None
     ) -> None:
         trace = request.context.trace
         self._engine = engine
         self._request = request
-        self._outer = outer
+        self._outer = outer is None
         self._began = trace.now()
         self._first_note = len(trace.notes)
         self._attempt: OpenAttempt | None = None
@@ -66,7 +67,7 @@ class Call:
                 start_time=instant(trace, self._began),
             )
             parent = within(self._span, parent)
-        self.place = Place(engine, request.context.call_id, parent)
+        self.place = Place(engine, request.context.call_id, parent, outer)
 
     def answered(self, response: Response) -> None:
         """An answer came, open or complete."""
@@ -117,8 +118,11 @@ class Call:
             if engine.instruments is not None and self._outer:
                 seconds = now - self._began
                 engine.instruments.call(request, end, seconds, context, cached=self._cached)
-                if notes:
-                    engine.instruments.notes(notes, context)
+                counted = engine.unread.of(trace) if trace.parent_id is not None else notes
+                if trace.adopted:
+                    counted = [*counted, *engine.unread.of_adopted(trace)]
+                if counted:
+                    engine.instruments.notes(counted, context)
         if engine.logger is not None:
             self._send_event()
 
@@ -153,6 +157,7 @@ class Call:
             if cost is not None:
                 add_cost(found, cost)
         add_failure(found, end.outcome, end.error)
+        sendable.facts(found)
         if self._engine.wanted.content:
             messages = shown(trace.content, self._request.context.branch)
             if messages is not None:
@@ -177,9 +182,10 @@ class Call:
         logger, attempt = self._engine.logger, self._attempt
         if logger is None or attempt is None:
             return
-        context, facts = self.place.closed.get(attempt, (None, None))
+        # Taken out: layers further out that send events as well have none left to send.
+        context, facts = self.place.closed.pop(attempt, (None, None))
         if facts is None:
-            return  # not sampled, or seen by a layer further in
+            return  # not sampled, or of somebody else's call
         if self._engine.wanted.content:
             trace = self._request.context.trace
             messages = shown(trace.content, self._request.context.branch)
@@ -205,12 +211,12 @@ def failed(request: Request[Any], error: Exception) -> None:
 
 
 def _named(request: Request[Any]) -> str:
-    return f"{request.operation} {request.model}"
+    return sendable.text(f"{request.operation} {request.model}")
 
 
-def _opening(request: Request[Any]) -> dict[str, str | bool]:
+def _opening(request: Request[Any]) -> dict[str, Any]:
     context = request.context
-    found: dict[str, str | bool] = {
+    found: dict[str, Any] = {
         "lamella.call_id": context.call_id,
         "lamella.operation": request.operation,
         "lamella.stream": request.stream,
@@ -225,14 +231,16 @@ def _opening(request: Request[Any]) -> dict[str, str | bool]:
         found[names.CONVERSATION_ID] = context.session
     if context.branch:
         found["lamella.branch"] = context.branch
-    return found
+    return sendable.facts(found)
 
 
 def _plain(value: object) -> str | bool | int | float:
     """A field of a note as an attribute: numbers as they are, all else as scrubbed words."""
-    if isinstance(value, bool | int | float):
+    if isinstance(value, bool | float):
         return value
-    return str(scrub(str(value)))[:200]
+    if isinstance(value, int) and value.bit_length() < 64:
+        return value
+    return sendable.text(str(scrub(str(value))), 200)
 
 
 class Chunks:

@@ -15,6 +15,7 @@ from opentelemetry.trace import set_span_in_context
 
 from lamella_opentelemetry._conventions import CONVENTIONS, Conventions, Version
 from lamella_opentelemetry._instruments import Instruments
+from lamella_opentelemetry._unread import Unread, unread_for
 
 if TYPE_CHECKING:
     from opentelemetry._logs import Logger
@@ -57,6 +58,7 @@ class Engine:
     Attributes:
         wanted: What the layer was asked for.
         words: What things are called.
+        unread: Tells what others have not counted yet of the notes of work of its own.
         providers: Whose tracer, meter and logger these are; None for a signal that is off.
         tracer: None sends no spans.
         instruments: None measures nothing.
@@ -65,6 +67,7 @@ class Engine:
 
     wanted: Wanted
     words: Conventions
+    unread: Unread
     providers: tuple[Any, Any, Any]
     tracer: Tracer | None
     instruments: Instruments | None
@@ -128,7 +131,8 @@ class Engines:
             instruments = Instruments(meter, words, wanted.most_models)
         if _live(logging):
             logger = logging.get_logger(*scope, schema_url=words.schema_url)
-        return Engine(wanted, words, providers, tracer, instruments, logger)
+        unread = unread_for(measuring)
+        return Engine(wanted, words, unread, providers, tracer, instruments, logger)
 
 
 def within(span: Span, context: Context) -> Context:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from lamella import LamellaError, Outcome
 from lamella_opentelemetry import _conventions as names
+from lamella_opentelemetry import _sendable as sendable
 
 if TYPE_CHECKING:
     from lamella import Money, OpenAttempt, Request, Trace, Usage
@@ -40,12 +41,10 @@ def error_type(outcome: Outcome | None, error: BaseException | None) -> str | No
     return type(error).__name__ if isinstance(error, Exception) else str(outcome)
 
 
-def opening(
-    attempt: OpenAttempt, request: Request[Any], words: Conventions
-) -> dict[str, str | int | bool]:
+def opening(attempt: OpenAttempt, request: Request[Any], words: Conventions) -> dict[str, Any]:
     """What is known of an attempt when it begins, which is what samplers see."""
     context = request.context
-    found: dict[str, str | int | bool] = {
+    found: dict[str, Any] = {
         names.OPERATION: request.operation,
         words.provider: provider_of(attempt),
         "lamella.call_id": context.call_id,
@@ -63,7 +62,7 @@ def opening(
         found["lamella.target"] = attempt.provider
     if attempt.substitute:
         found["lamella.substitute"] = True
-    return found
+    return sendable.facts(found)
 
 
 def closing(attempt: OpenAttempt, request: Request[Any], words: Conventions) -> dict[str, Any]:
@@ -93,7 +92,7 @@ def closing(attempt: OpenAttempt, request: Request[Any], words: Conventions) -> 
     if attempt.cost is not None:
         add_cost(found, attempt.cost)
     add_failure(found, attempt.outcome, attempt.error)
-    return found
+    return sendable.facts(found)
 
 
 def first_chunk_of(attempt: OpenAttempt) -> float | None:

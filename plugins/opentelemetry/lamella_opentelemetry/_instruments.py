@@ -14,6 +14,7 @@ from lamella_opentelemetry._facts import (
     provider_of,
     server_of,
 )
+from lamella_opentelemetry._sendable import text
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -146,9 +147,9 @@ class Instruments:
             self._words.provider: provider_of(attempt),
         }
         if attempt.model is not None:
-            found[names.REQUEST_MODEL] = self._models(attempt.model)
+            found[names.REQUEST_MODEL] = self._models(text(attempt.model))
         if attempt.served_model is not None:
-            found[names.RESPONSE_MODEL] = self._served(attempt.served_model)
+            found[names.RESPONSE_MODEL] = self._served(text(attempt.served_model))
         if attempt.url is not None:
             address, port = server_of(attempt.url)
             known = self._servers(address)
@@ -199,7 +200,7 @@ class Instruments:
             "lamella.cached": cached,
         }
         if request.model is not None:
-            found[names.REQUEST_MODEL] = self._models(request.model)
+            found[names.REQUEST_MODEL] = self._models(text(request.model))
         failure = error_type(end.outcome, end.error)
         if failure is not None:
             found[names.ERROR_TYPE] = failure

@@ -120,7 +120,7 @@ class OpenTelemetry:
             known = _known(engine, request)
             parent = _parent(request, known)
             if engine.on:
-                call = Call(engine, request, parent, outer=known is None)
+                call = Call(engine, request, parent, known)
                 inward = _watched_by(call.place, request)
             else:
                 inward = _carrying(engine, request, parent)

@@ -15,6 +15,7 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, get_cu
 from lamella_opentelemetry import _conventions as names
 from lamella_opentelemetry._engine import within
 from lamella_opentelemetry._facts import closing, instant, opening
+from lamella_opentelemetry._sendable import text
 
 if TYPE_CHECKING:
     from lamella import Context as CallContext
@@ -37,20 +38,28 @@ class Place:
         engine: What signals go through.
         call_id: The call that it was made for.
         context: The context in which attempts begin: that of the call's span.
+        outer: The place that it stands in for, of a layer further out; None if there is none.
 
     Attributes:
         opened: The attempts under way.
-        closed: Of attempts that have ended, where events are wanted: context and facts.
+        closed: Of attempts that have ended, where events are wanted: context and facts. The place
+            further out has them too, as it does not see them itself.
+        keeps: Whether events are wanted, here or further out.
     """
 
-    __slots__ = ("_roots", "call_id", "closed", "context", "engine", "opened")
+    __slots__ = ("_roots", "call_id", "closed", "context", "engine", "keeps", "opened")
 
-    def __init__(self, engine: Engine, call_id: str, context: Context) -> None:
+    def __init__(
+        self, engine: Engine, call_id: str, context: Context, outer: Place | None = None
+    ) -> None:
         self.engine = engine
         self.call_id = call_id
         self.context = context
         self.opened: dict[OpenAttempt, Opened] = {}
-        self.closed: dict[OpenAttempt, tuple[Context, dict[str, Any]]] = {}
+        self.closed: dict[OpenAttempt, tuple[Context, dict[str, Any]]] = (
+            {} if outer is None else outer.closed
+        )
+        self.keeps: bool = engine.logger is not None or (outer is not None and outer.keeps)
         self._roots: dict[str, Context] = {}
 
     def context_for(self, found: CallContext) -> Context:
@@ -96,7 +105,7 @@ class Place:
             words = engine.words
             name = request.operation
             span = engine.tracer.start_span(
-                name if attempt.model is None else f"{name} {attempt.model}",
+                name if attempt.model is None else text(f"{name} {attempt.model}"),
                 context,
                 SpanKind.CLIENT,
                 opening(attempt, request, words),
@@ -121,14 +130,19 @@ class Place:
             if opened.span is not None:
                 end = attempt.start if attempt.end is None else attempt.end
                 opened.span.end(instant(request.context.trace, end))
-        if self.engine.instruments is not None:
-            self.engine.instruments.attempt(attempt, request, opened.context)
+        instruments = self.engine.instruments
+        if instruments is not None:
+            instruments.attempt(attempt, request, opened.context)
+            trace = request.context.trace
+            if trace.parent_id is not None and trace.notes:
+                # Nobody is told of the end of what was detached: what it has noted so far.
+                instruments.notes(self.engine.unread.of(trace), opened.context)
 
     def _tell(self, opened: Opened, attempt: OpenAttempt, request: Request[Any]) -> None:
         """Give its span what is known of it; keep that where an event is to follow."""
         span, engine = opened.span, self.engine
         if span is None:
-            if engine.logger is None:
+            if not self.keeps:
                 return
         elif not span.is_recording():
             return  # not sampled
@@ -136,7 +150,7 @@ class Place:
         if span is not None:
             span.set_attributes(facts)
             mark(span, facts)
-        if engine.logger is not None:
+        if self.keeps:
             known = {**opening(attempt, request, engine.words), **facts}
             self.closed[attempt] = opened.context, known
 

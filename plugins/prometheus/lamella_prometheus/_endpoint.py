@@ -11,6 +11,7 @@ import prometheus_client
 from prometheus_client.exposition import choose_encoder
 
 from lamella import ConfigurationError
+from lamella._ports import run_in_thread
 from lamella_prometheus._pages import scraped
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def serve_metrics(
     """
     try:
         server, thread = prometheus_client.start_http_server(port, host, scraped(registry))
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, TypeError) as error:
         raise ConfigurationError(
             f"serve_metrics(port={port!r}, host={host!r}): nothing can listen there ({error}).",
             hint="Take another port, or 0 for any; an address must be one of this machine.",
@@ -93,12 +94,49 @@ def serve_metrics(
 def metrics_app(registry: CollectorRegistry | None = None) -> ASGIApplication:
     """An ASGI application that gives the metrics, to be mounted: `app.mount("/metrics", ...)`.
 
+    The text is made in a worker thread: of thousands of series that takes longer than an event
+    loop may stand still.
+
     Args:
         registry: What to give; None is the client's default registry.
     """
     client = cast("Any", prometheus_client)  # its types are incomplete
-    app: ASGIApplication = client.make_asgi_app(scraped(registry))
+    page = client.make_wsgi_app(scraped(registry))
+
+    async def app(scope: Any, _: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            msg = f"metrics_app() answers HTTP, not {scope['type']!r}: mount it at a path."
+            raise ConfigurationError(msg)
+        status, headers, body = await run_in_thread(_answered, page, scope)
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
     return app
+
+
+def _answered(page: Any, scope: Any) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """What the client's application answers: status, headers, body. Blocks."""
+    asked: dict[bytes, list[bytes]] = {}
+    for name, value in scope["headers"]:
+        asked.setdefault(name.lower(), []).append(value)
+    environ = {
+        "REQUEST_METHOD": scope.get("method", "GET"),
+        "PATH_INFO": "/metrics",
+        "QUERY_STRING": scope.get("query_string", b"").decode("latin-1"),
+    }
+    for name in (b"accept", b"accept-encoding"):
+        if name in asked:
+            variable = f"HTTP_{name.decode().upper().replace('-', '_')}"
+            environ[variable] = b",".join(asked[name]).decode("latin-1")
+    began: list[tuple[str, list[tuple[str, str]]]] = []
+
+    def start(status: str, headers: list[tuple[str, str]]) -> None:
+        began.append((status, headers))
+
+    body = b"".join(page(environ, start))
+    ((status, headers),) = began
+    pairs = [(name.lower().encode(), value.encode()) for name, value in headers]
+    return int(status.split()[0]), pairs, body
 
 
 def metrics_text(

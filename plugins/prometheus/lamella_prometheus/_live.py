@@ -14,6 +14,7 @@ from weakref import WeakSet
 from prometheus_client.core import GaugeMetricFamily
 
 from lamella import Reading, pipelines_of, readings
+from lamella._fork_locks import fork_safe_lock
 from lamella_prometheus._families import BY_NAME, exposed
 
 if TYPE_CHECKING:
@@ -45,11 +46,14 @@ class Live:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._layers: WeakSet[Any] = WeakSet()
+        self._lock = fork_safe_lock()
         self._written = -math.inf
+        self._written_busy = False
 
     def add(self, layer: object) -> None:
-        """The pipelines of this layer are shown too."""
-        self._layers.add(layer)
+        """The pipelines of this layer are shown too. Thread-safe."""
+        with self._lock:
+            self._layers.add(layer)
 
     def collect(self, prefix: str) -> Iterable[Metric]:
         """Each metric with its samples.
@@ -64,15 +68,19 @@ class Live:
                 metric.add_metric(values, value)
             yield metric
 
-    def write(self, now: float) -> None:
+    def write(self, now: float, *, busy: bool) -> None:
         """Write them down for the other processes, unless that was done a moment ago.
+
+        The last call of several writes in any case: nobody comes after it to say that no other
+        waits any more.
 
         Args:
             now: The monotonic clock, in seconds.
+            busy: Whether calls are under way.
         """
-        if 0 <= now - self._written < EVERY:
+        if 0 <= now - self._written < EVERY and (busy or not self._written_busy):
             return
-        self._written = now
+        self._written, self._written_busy = now, busy
         for name, samples in self.samples().items():
             self._recorder.show(name, samples)
 
@@ -87,7 +95,9 @@ class Live:
 
     def _readings(self) -> Iterable[Reading]:
         seen: set[Any] = set()
-        for layer in list(self._layers):
+        with self._lock:
+            layers = list(self._layers)
+        for layer in layers:
             for pipeline in pipelines_of(layer):
                 for one in readings(pipeline):
                     key = (one.layer, one.name, *_labels(one), one.source)

@@ -139,20 +139,29 @@ class Prometheus:
         if inner is request:
             return await call_next(request)  # a layer further out counts it
         call = _Call(page, request)
-        page.recorder.began(request.operation)
+        call.begin()
         return await ending(call_next, inner, call.ended, answered=call.answered)
 
 
 class _Call:
     """One call on its way."""
 
-    __slots__ = ("_began", "_first", "_page", "_request")
+    __slots__ = ("_began", "_first", "_page", "_request", "_under_way")
 
     def __init__(self, page: Page, request: Request[Any]) -> None:
         self._page = page
         self._request = request
         self._began = request.context.trace.now()
         self._first: float | None = None
+        self._under_way = False
+
+    def begin(self) -> None:
+        """Count it as one that is under way."""
+        try:
+            self._page.recorder.began(self._request.operation)
+            self._under_way = True
+        except Exception as error:  # noqa: BLE001 - counting must never cost an answer
+            self._failed(error)
 
     def answered(self, _: Response) -> None:
         """The answer has come, which is when the first token of a stream has."""
@@ -162,10 +171,16 @@ class _Call:
     def ended(self, end: Ending) -> None:
         """Count it."""
         context: Context = self._request.context
-        seconds = context.trace.now() - self._began
+        recorder, seconds = self._page.recorder, context.trace.now() - self._began
         try:
-            self._page.recorder.ended(self._request, end, seconds, self._first)
+            if self._under_way:  # first, as tags may be anything, and fail to be read
+                recorder.over(self._request.operation)
+            recorder.ended(self._request, end, seconds, self._first)
             if self._page.shared:
-                self._page.live.write(context.ports.monotonic())
-        except Exception as error:  # noqa: BLE001 - counting must never cost an answer
-            context.note("prometheus", "prometheus.failed", error=type(error).__name__)
+                self._page.live.write(context.ports.monotonic(), busy=recorder.busy)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        context: Context = self._request.context
+        context.note("prometheus", "prometheus.failed", error=type(error).__name__)

@@ -17,6 +17,7 @@ from lamella_prometheus._families import BY_NAME, Family
 from lamella_prometheus._label_values import OTHER
 from lamella_prometheus._notes import RULES
 from lamella_prometheus._series import Series
+from lamella_prometheus._sums import Sums
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -29,6 +30,9 @@ Readers: TypeAlias = "Sequence[tuple[str, Callable[[Request[Any]], object]]]"
 
 _REMEMBERED: Final = 10_000
 """For how many raw combinations of label values the series are remembered."""
+
+_MOMENT: Final = 1e-6
+"""Seconds that do not count: clocks are read one after the other."""
 
 _NO_FAILURE: Final = frozenset({Outcome.COMPLETE, Outcome.CANCELLED, Outcome.LEFT})
 
@@ -60,6 +64,8 @@ class Recorder:
         self._lock = fork_safe_lock()
         self._places: dict[object, _Place] = {}
         self._read: WeakKeyDictionary[Trace, int] = WeakKeyDictionary()
+        self._begun: dict[OpenAttempt, float] = {}
+        self._under_way = 0
         _recorders.add(self)
 
     # --- what happens ------------------------------------------------------------------------
@@ -68,6 +74,18 @@ class Recorder:
         """A call is under way."""
         with self._lock:
             self._in_flight(operation).inc()
+            self._under_way += 1
+
+    def over(self, operation: str) -> None:
+        """A call that has begun is under way no more."""
+        with self._lock:
+            self._under_way -= 1
+            self._in_flight(operation).dec()
+
+    @property
+    def busy(self) -> bool:
+        """Whether calls are under way."""
+        return self._under_way > 0
 
     def ended(
         self, request: Request[Any], end: Ending, seconds: float, first: float | None
@@ -81,8 +99,6 @@ class Recorder:
             first: Seconds until its answer began, if it was streamed and there was one.
         """
         operation, outcome, error, series = request.operation, end.outcome, end.error, self._series
-        with self._lock:  # first, as tags may be anything, and fail to be read
-            self._in_flight(operation).dec()
         own = self._own(request) if self._readers else ()
         with self._lock:
             place = self._place(("operation", "model"), operation, request.model, own)
@@ -108,9 +124,12 @@ class Recorder:
 
     def attempt_opened(self, attempt: OpenAttempt, request: Request[Any], /) -> None:
         """An attempt begins. It counts once it has ended."""
+        if request.stream:
+            self._begun[attempt] = request.context.clock.now()
 
     def attempt_closed(self, attempt: OpenAttempt, request: Request[Any], /) -> None:
         """An attempt has ended: count it, with what it consumed and cost."""
+        begun = self._begun.pop(attempt, None)
         own = self._own(request) if self._readers else ()
         outcome, series = attempt.outcome or Outcome.UNKNOWN, self._series
         with self._lock:
@@ -128,7 +147,8 @@ class Recorder:
             if attempt.end is not None:
                 ending[1].observe(attempt.end - attempt.start)
             if attempt.streamed and attempt.first_event is not None:
-                self._streamed(attempt, where)
+                waited = None if begun is None else request.context.clock.now() - begun
+                self._streamed(attempt, where, waited)
             if attempt.usage is not None:
                 self._consumed(attempt.usage, place)
             self._billed(attempt, outcome, place)
@@ -163,7 +183,15 @@ class Recorder:
             self._places[key] = place
         return place
 
-    def _streamed(self, attempt: OpenAttempt, where: tuple[str, ...]) -> None:
+    def _streamed(self, attempt: OpenAttempt, where: tuple[str, ...], waited: float | None) -> None:
+        """Count the times of a stream.
+
+        Args:
+            attempt: What was streamed.
+            where: The values of its labels.
+            waited: Seconds of it without those in which its reader held an event; None if nobody
+                could.
+        """
         end, first, usage = attempt.end, attempt.first_event, attempt.usage
         if end is None or first is None:
             return
@@ -171,10 +199,12 @@ class Recorder:
         series.of("attempt_time_to_first_token_seconds", *where).observe(first - attempt.start)
         if usage is None or usage.estimated or attempt.outcome is not Outcome.COMPLETE:
             return
-        further = usage.output_tokens - 1
-        if further > 0:
-            each = (end - first) / further
-            series.of("time_per_output_token_seconds", *where).observe(each)
+        further, seconds = usage.output_tokens - 1, end - first
+        held = 0.0 if waited is None else (end - attempt.start) - waited
+        # Who reads no slower than the provider writes changes nothing about the time it takes. Of
+        # who holds its events for longer than it waits for them, it says nothing of the provider.
+        if further > 0 and 2 * held <= seconds + _MOMENT:
+            series.of("time_per_output_token_seconds", *where).observe(seconds / further)
 
     def _consumed(self, usage: Usage, place: _Place) -> None:
         if usage.uncached_input:
@@ -252,9 +282,14 @@ class Recorder:
     def collect(self) -> Iterable[Metric]:
         """Every metric with its samples, as they are now."""
         for metric in self._series:
-            with self._lock:  # for one at a time: calls do not wait for the whole page
-                found = list(metric.collect())
-            yield from found
+            if isinstance(metric, Sums):
+                with self._lock:  # for the numbers only: calls wait for it, on event loops
+                    copied = metric.copied()
+                yield from metric.shown(copied)
+            else:
+                with self._lock:
+                    found = list(metric.collect())
+                yield from found
 
     def show(self, family: str, samples: dict[tuple[str, ...], float]) -> None:
         """Set a gauge that several processes share."""
@@ -268,8 +303,10 @@ class Recorder:
 
     def forked(self) -> None:
         """This is a child: it has none of the calls that were under way."""
-        self._series.forked()
+        self._under_way = 0
+        self._begun.clear()
         self._places.clear()
+        self._series.forked()
 
 
 def _forked() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -61,9 +62,14 @@ class Series:
         return tuple([self.value(label, value) for label, value in pairs])
 
     def show(self, family: str, samples: dict[tuple[str, ...], float]) -> None:
-        """Set a gauge; what is not among the samples any more is 0."""
+        """Set a gauge; what is not among the samples any more says nothing, as the client's stay.
+
+        That is 0 where the highest counts, or the sum, and infinity where the lowest does: 0 there
+        would be a limit without room, and hide those of the other processes.
+        """
+        gone = math.inf if BY_NAME[family].mode == "livemin" else 0
         for values in self._found[family].keys() - samples.keys():
-            self.of(family, *values).set(0)
+            self.of(family, *values).set(gone)
         for values, sample in samples.items():
             self.of(family, *values).set(sample)
 
@@ -74,12 +80,13 @@ class Series:
 
     def forked(self) -> None:
         """This is a child: no call is under way, and what it shares it begins at nothing."""
-        for gauge in self._found[_ALWAYS].values():
-            gauge.set(0)
-        if self._shared:
-            for family in FAMILIES:
-                if family.kind == "money":
-                    self._found[family.name].clear()
+        if not self._shared:
+            for gauge in self._found[_ALWAYS].values():
+                gauge.set(0)
+            return
+        for family in FAMILIES:  # the client begins a file of its own at the first number
+            if family.kind == "money":
+                self._found[family.name].clear()
 
     def _overflowed(self, label: str) -> None:
         self.of("label_overflows", label).inc()

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable
-from typing import Any, Final
+from itertools import accumulate
+from typing import Any, Final, TypeAlias, cast
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
@@ -45,30 +46,33 @@ class Sum:
         """Put another in its place."""
         self.value = value
 
+    def copied(self) -> float:
+        """The number as it is now."""
+        return self.value
+
 
 class Spread:
     """How many numbers fell into each bucket, and their sum."""
 
-    __slots__ = ("_bounds", "counts", "total")
+    __slots__ = ("_bounds", "_counts", "_total")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self._bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
+        self._counts = [0] * (len(bounds) + 1)
+        self._total = 0.0
 
     def observe(self, value: float) -> None:
         """Count one."""
-        self.counts[bisect_left(self._bounds, value)] += 1
-        self.total += value
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._total += value
 
-    def buckets(self) -> list[tuple[str, float]]:
-        """The number at or below each bound."""
-        found: list[tuple[str, float]] = []
-        below = 0
-        for bound, count in zip((*map(str, self._bounds), "+Inf"), self.counts, strict=True):
-            below += count
-            found.append((bound, below))
-        return found
+    def copied(self) -> tuple[list[int], float]:
+        """The numbers in each bucket, and the sum, as they are now."""
+        return self._counts.copy(), self._total
+
+
+Copied: TypeAlias = "list[tuple[tuple[str, ...], Any]]"
+"""The numbers of one metric at one time, by the values of its labels."""
 
 
 class Sums:
@@ -85,6 +89,7 @@ class Sums:
         self._name = name
         self._labels = labels
         self._series: dict[tuple[str, ...], Sum | Spread] = {}
+        self._bounds = (*map(str, family.buckets), "+Inf")
 
     def labels(self, *values: str) -> Sum | Spread:
         """The series of these values."""
@@ -96,13 +101,20 @@ class Sums:
         """The metric without samples."""
         return [_KINDS[self._family.kind](self._name, self._family.help, labels=self._labels)]
 
-    def collect(self) -> Iterable[Any]:
-        """The metric with its samples."""
+    def copied(self) -> Copied:
+        """The numbers as they are now: quickly, as calls wait meanwhile."""
+        return [(values, series.copied()) for values, series in self._series.items()]
+
+    def shown(self, copied: Copied) -> Iterable[Any]:
+        """The metric with samples of these numbers, which nobody has to wait for."""
         (metric,) = self.describe()
-        divisor = NANO if self._family.kind == "money" else 1
-        for values, series in self._series.items():
-            if isinstance(series, Spread):
-                metric.add_metric(values, series.buckets(), series.total)
+        kind = self._family.kind
+        divisor = NANO if kind == "money" else 1
+        for values, number in copied:
+            if kind == "histogram":
+                counts, total = cast("tuple[list[int], float]", number)
+                buckets = list(zip(self._bounds, accumulate(counts), strict=True))
+                metric.add_metric(values, buckets, total)
             else:
-                metric.add_metric(values, series.value / divisor)
+                metric.add_metric(values, number / divisor)
         return [metric]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
+import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -123,6 +124,27 @@ async def test_streams_have_a_first_token_and_a_pace(registry: CollectorRegistry
     }
     assert seen["lamella_retries_total"] == {("server_error",): 1}
     assert seen["lamella_wait_seconds_count"] == {("retry",): 1}
+
+
+@pytest.mark.parametrize("held", [0.3, 5.0])
+async def test_a_reader_who_holds_events_says_nothing_of_the_pace(
+    registry: CollectorRegistry, held: float
+) -> None:
+    """One who is no slower than the provider changes nothing about it."""
+    script = [answer("a ", "b ", "c", UsageReport(USAGE), gap=1.0)]
+    pipe = pipeline(registry, [], Scripted(script))
+    async with pipe.stream(ASK) as response:
+        async for _ in response:
+            await anyio.sleep(held)
+    seen = scrape(registry)
+    assert sum(seen["lamella_attempt_time_to_first_token_seconds_count"].values()) == 1
+    pace = sum(seen.get("lamella_time_per_output_token_seconds_sum", {}).values())
+    (attempt,) = response.trace.attempts
+    assert attempt.end is not None
+    assert attempt.first_event is not None
+    whole = (attempt.end - attempt.first_event) / (USAGE.output_tokens - 1)
+    assert pace == (pytest.approx(whole) if held < 1 else 0)
+    assert not Prometheus(registry=registry).page.recorder._begun
 
 
 async def test_failures_are_counted_by_error_and_throttles_by_status(

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
+import math
 import os
 import subprocess
 import sys
 import textwrap
+import threading
 import urllib.request
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from prometheus_client import CollectorRegistry
+from prometheus_client.registry import Collector
 from scraping import parsed
 
 from lamella import ChatRequest, ConfigurationError, Pipeline
@@ -45,21 +50,45 @@ def read(url: str, **headers: str) -> bytes:
     return body
 
 
-async def test_an_application_gives_the_metrics(registry: CollectorRegistry) -> None:
-    """For whoever mounts it in a server of their own."""
-    Prometheus(registry=registry)
-    sent: list[Any] = []
+class Whereabouts(Collector):
+    """Remembers in which threads it was asked."""
 
-    async def receive() -> Any:
-        return {"type": "http.request"}
+    def __init__(self) -> None:
+        self.threads: set[threading.Thread] = set()
+
+    def describe(self) -> list[Any]:
+        return []
+
+    def collect(self) -> list[Any]:
+        self.threads.add(threading.current_thread())
+        return []
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_an_application_gives_the_metrics(registry: CollectorRegistry, backend: str) -> None:
+    """For whoever mounts it in a server of their own, whose event loop goes on meanwhile."""
+    Prometheus(registry=registry)
+    seen = Whereabouts()
+    registry.register(seen)
+    sent: list[Any] = []
 
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "query_string": b"", "headers": []}
-    await metrics_app(registry)(scope, receive, send)
+    async def ask(kind: str, *headers: tuple[bytes, bytes]) -> None:
+        scope = {"type": kind, "method": "GET", "query_string": b"", "headers": headers}
+        await metrics_app(registry)(scope, None, send)
+
+    anyio.run(ask, "http", backend=backend)
     assert sent[0]["status"] == 200
+    assert dict(sent[0]["headers"])[b"content-type"].startswith(b"text/plain")
     assert b"# HELP lamella_requests_total" in sent[1]["body"]
+    assert threading.main_thread() not in seen.threads
+    asked = [(b"Accept", b"application/openmetrics-text"), (b"accept-encoding", b"gzip")]
+    anyio.run(ask, "http", *asked, backend=backend)
+    assert gzip.decompress(sent[3]["body"]).endswith(b"# EOF\n")
+    with pytest.raises(ConfigurationError, match="websocket"):
+        anyio.run(ask, "websocket", backend=backend)
     assert metrics_text(registry)[1].startswith("text/plain")
 
 
@@ -95,6 +124,22 @@ def test_several_processes_are_scraped_together(tmp_path: Path) -> None:
     """Calls, money and live state of all of them, from any of them; forks and registries too."""
     text = process(
         """
+        import anyio, shutil
+        from lamella_middlewares import Concurrency, LoadShed
+
+        async def limited(times):
+            "One call under a limit that is closed then, and several at once that wait."
+            live = Prometheus(registry=registry).page.live
+            for layer, number in ((LoadShed(9), 1), (Concurrency(1), times - 1)):
+                live._written = -9
+                layers = [Prometheus(registry=registry), layer]
+                pipe = Pipeline(layers, Scripted(["ok"], repeat=True))
+                async with anyio.create_task_group() as group:
+                    for _ in range(number):
+                        group.start_soon(pipe.run, ChatRequest.of("x", model="m"))
+                if number == 1:
+                    await pipe.aclose()
+
         ask(2)
         child = os.fork()
         if not child:
@@ -102,21 +147,35 @@ def test_several_processes_are_scraped_together(tmp_path: Path) -> None:
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
         ask(1, prometheus_client.CollectorRegistry())
+        anyio.run(limited, 5)
         print(metrics_text(registry)[0].decode())
+        shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+        child = os.fork()
+        if not child:
+            ask(1)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0, "without the directory there are answers still"
         """,
         tmp_path,
     )
     seen = parsed(text)
-    assert seen["lamella_requests_total"] == {("m", "chat", "complete"): 7}
-    assert seen["lamella_attempts_total"] == {("caller", "m", "complete", "scripted"): 7}
+    assert seen["lamella_requests_total"] == {("m", "chat", "complete"): 12}
+    assert seen["lamella_attempts_total"] == {("caller", "m", "complete", "scripted"): 12}
     (cost,) = seen["lamella_cost_total"].values()
     tokens = seen["lamella_tokens_total"]
     price = 0.1 * tokens["m", "scripted", "uncached_input"] / 1e6
     price += 0.7 * tokens["m", "scripted", "text_output"] / 1e6
     assert cost == pytest.approx(price, rel=1e-12)
-    assert seen["lamella_request_duration_seconds_count"] == {("m", "chat"): 7}
+    assert seen["lamella_request_duration_seconds_count"] == {("m", "chat"): 12}
     assert seen["lamella_in_flight"] == {("chat",): 0}
     assert seen["lamella_breaker_state"] == {("m", "scripted"): 0}
+    # The last of several calls says that nobody waits any more, however soon it follows.
+    assert seen["lamella_queue_depth"] == {("concurrency",): 0, ("load_shed",): 0}
+    # A limit that is gone has no room of which there could be none.
+    assert seen["lamella_rate_limiter_available"] == {
+        ("concurrency", "scripted/m"): 1,
+        ("load_shed", "calls"): math.inf,
+    }
 
 
 def test_a_forked_child_counts_on_alone() -> None:
