@@ -48,7 +48,7 @@ def lamella_detectors() -> Mapping[str, str]:
 def lamella_price_sources() -> Mapping[str, str]:
     """Where `Cost` can have prices from, by name."""
     return {
-        "cards": "lamella._price_lists:CardPrices",
+        "cards": "lamella._card_prices:CardPrices",
         "genai_prices": "lamella._price_data:installed_genai_prices",
     }
 

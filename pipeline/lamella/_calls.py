@@ -46,16 +46,22 @@ class Call:
         self._born: list[ref[Response]] = []
         self._scopes: set[anyio.CancelScope] = set()
         self._failure: Exception | None = None
-        self._after: tuple[Callable[[], object], ...] = ()
+        self._after: dict[object, Callable[[], object]] | None = None
 
-    def after(self, callback: Callable[[], object]) -> None:
+    def after(self, callback: Callable[[], object], *, key: object = None) -> None:
         """Tell a plain function once the call is over and its trace is complete.
 
         For observers who want the whole of it: what other layers, and the core itself, note at the
         end is in the trace by then. It must not refer to a response, which would then live until
         the call ends. What it raises is noted.
+
+        Args:
+            callback: The function.
+            key: What it is told for. Of several callbacks of one key the last one is told: a layer
+                of a pipeline inside may be passed once for each try. None is a key of its own.
         """
-        self._after = (*self._after, callback)
+        self._after = self._after or {}
+        self._after[object() if key is None else key] = callback
 
     def born(self, response: Response) -> None:
         """An open response has come to be in this call."""
@@ -108,8 +114,8 @@ class Call:
                 self._tell()
 
     def _tell(self) -> None:
-        after, self._after = self._after, ()
-        for callback in after:
+        after, self._after = self._after or {}, None
+        for callback in after.values():
             try:
                 callback()
             except Exception as error:  # noqa: BLE001 - who looks on harms nobody

@@ -30,6 +30,11 @@ _DEEP: Final = 12
 _DEEPEST: Final = 60
 
 
+def _within_reason(depth: int) -> int:
+    """A depth that can be drawn: a file may say anything."""
+    return min(max(0, depth), _DEEPEST)
+
+
 @attrs.frozen
 class Row:
     """One line of a drawing. Times are seconds since the call began.
@@ -47,7 +52,7 @@ class Row:
     """
 
     kind: Kind
-    depth: int
+    depth: int = attrs.field(converter=_within_reason)
     label: str
     start: float
     end: float
@@ -102,7 +107,7 @@ def labels(drawn: Sequence[Row]) -> list[str]:
     deepest = max([row.depth for row in drawn], default=0)
     step = 2 if deepest <= _DEEP else 1
     found = [
-        " " * (step * min(row.depth, _DEEPEST)) + row.label[: _LABEL - step * min(row.depth, _DEEP)]
+        " " * (step * row.depth) + row.label[: _LABEL - step * min(row.depth, _DEEP)]
         for row in drawn
     ]
     width = max(map(len, found), default=0)
@@ -137,7 +142,7 @@ def _inside(instant: float, spans: Iterable[Span]) -> int:
 def _span(span: Span, attempts: Sequence[Attempt], depths: Sequence[int], total: float) -> Row:
     """A layer; one of the wire stands below the attempt that it belongs to."""
     tail, depth = span.end, span.depth
-    if span.attempt is not None and span.attempt < len(depths):
+    if span.attempt is not None and 0 <= span.attempt < len(depths):
         depth = max(depth, depths[span.attempt]) + 1
     for attempt in attempts:
         end = attempt.end if attempt.end is not None else total

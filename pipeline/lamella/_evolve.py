@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import attrs
+
+_put: Final = object.__setattr__
+"""Frozen classes forbid it otherwise."""
 
 
 class Evolvable:
@@ -25,8 +28,9 @@ class Evolvable:
         cls = type(self)
         checks = _CHECKS.get(cls) or _learn(cls)
         new = object.__new__(cls)
-        fields = new.__dict__
-        fields.update(self.__dict__)
+        # A copy that is put in place is made twice as fast as one that is filled into an empty one.
+        fields = self.__dict__.copy()
+        _put(new, "__dict__", fields)
         for name, value in changes.items():
             try:
                 check = checks[name]
@@ -55,8 +59,8 @@ E = TypeVar("E", bound=Evolvable)
 def changed(record: E, name: str, value: object) -> E:
     """A copy with another value of one field, which is known to be one and to be right."""
     new = object.__new__(type(record))
-    fields = new.__dict__
-    fields.update(record.__dict__)
+    fields = record.__dict__.copy()
+    _put(new, "__dict__", fields)
     fields[name] = value
     return new
 

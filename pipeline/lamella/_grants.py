@@ -31,6 +31,9 @@ logger = logging.getLogger("lamella")
 FIRST_PAUSE: Final = 0.1
 """Seconds before a settlement that failed is tried again; doubled each time."""
 
+LONGEST_PAUSE: Final = 30.0
+"""... up to this."""
+
 
 def is_immediate(leases: LeaseStore) -> bool:
     """Whether the store's operations never suspend: it is memory of this process."""
@@ -120,6 +123,15 @@ class Grant:
         """
         raise NotImplementedError
 
+    def expect(self, amounts: Sequence[int]) -> None:
+        """Have these amounts charged if nobody can end it: its event loop may be closed before.
+
+        In a store of this process; a lease in another one expires, and gives everything back.
+
+        Args:
+            amounts: What may have been used of each dimension, in order; 0 or more.
+        """
+
     def settle(self, amounts: Sequence[int]) -> Coroutine[Any, Any, None] | None:
         """`finish` with what was used."""
         return self.finish(amounts)
@@ -163,11 +175,15 @@ class LocalGrant(Grant):
         """See `Grant.remaining`."""
         return self._hold.remaining
 
+    def expect(self, amounts: Sequence[int]) -> None:
+        """See `Grant.expect`."""
+        self._hold.used = amounts
+
     def __del__(self) -> None:
         """The net under a dropped grant: its event loop was closed, or its layer forgot it."""
         if not self.ended:
             self._leases.drop(self._hold)
-            logger.warning("what was reserved comes back unsettled: %r was dropped", self)
+            logger.warning("nobody can settle what was reserved any more: %r was dropped", self)
 
 
 class LeasedGrant(Grant):
@@ -301,15 +317,18 @@ class LeasedGrant(Grant):
             self._context.note(layer, f"{layer}.{word}", **fields)
 
     async def _later(self, amounts: Sequence[int] | None) -> None:
-        """Try again until it is done, or the lease has expired anyway."""
-        await persist(self._context, self._terms, lambda: self._end(amounts))
+        """Try again until it is done, or the lease has expired anyway and nobody insists."""
+        seconds = None if amounts is None else self._terms.insist
+        await persist(self._context, self._terms, lambda: self._end(amounts), seconds)
         self._lines.wake(self.dimensions)
 
 
-async def persist(context: Context, terms: Terms, operation: Any) -> None:
-    """Try a store's operation until it succeeds, at most for as long as a lease lives."""
+async def persist(
+    context: Context, terms: Terms, operation: Any, seconds: float | None = None
+) -> None:
+    """Try a store's operation until it succeeds, for so long; None: while a lease lives."""
     ports = context.ports
-    until, pause = ports.monotonic() + terms.ttl, FIRST_PAUSE
+    until, pause = ports.monotonic() + (seconds or terms.ttl), FIRST_PAUSE
     while True:
         try:
             await operation()
@@ -319,7 +338,7 @@ async def persist(context: Context, terms: Terms, operation: Any) -> None:
                 logger.warning("%s: a lease is left to expire", terms.layer, exc_info=True)
                 return
         await ports.sleep(pause)
-        pause *= 2
+        pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def in_background(context: Context, terms: Terms, function: Any, *args: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import anyio
@@ -118,8 +119,18 @@ async def _ask(
 
 
 def _asked(ask: Any, ports: Ports | None) -> Any:
-    takes_ports = ports is not None and "ports" in inspect.signature(ask).parameters
-    return ask(ports=ports) if takes_ports else ask()
+    return ask(ports=ports) if ports is not None and _takes_ports(ask) else ask()
+
+
+def _takes_ports(ask: Any) -> bool:
+    method = getattr(ask, "__func__", None)
+    return "ports" in (inspect.signature(ask).parameters if method is None else _names_of(method))
+
+
+@lru_cache(maxsize=128)
+def _names_of(method: Any) -> frozenset[str]:
+    """A method's parameters. To find them takes longer than most layers take to answer."""
+    return frozenset(inspect.signature(method).parameters)
 
 
 def said_at_once(layer: Any, ports: Ports) -> PartHealth | None:

@@ -50,6 +50,8 @@ class Terms:
         aging: Seconds of waiting that weigh as much as one level of priority; above 0.
         poll: Every how many seconds the first in a line asks a store that other processes share,
             where somebody must give back and time alone will not do.
+        insist: For how many seconds a settlement that the store does not take is tried again; None
+            is `ttl`. Longer where what was used matters beyond the time that a lease lives.
         gives_way: Whether a request that another credential of the same provider may take does not
             wait at all.
     """
@@ -61,6 +63,7 @@ class Terms:
     ttl: float = 60.0
     aging: float = 10.0
     poll: float = 0.05
+    insist: float | None = None
     gives_way: bool = False
 
     def patience(self, context: Context) -> float | None:

@@ -55,11 +55,14 @@ class Hold:
         dimensions: What was reserved.
         parts: Where it was taken from.
         loop: The event loop of who holds it.
+        used: What was used of each as far as is known: what is charged if nobody ends it. None gives
+            everything back.
     """
 
-    __slots__ = ("dimensions", "loop", "parts")
+    __slots__ = ("dimensions", "loop", "parts", "used")
 
     def __init__(self, dimensions: tuple[Dimension, ...], parts: _Parts, loop: Loop) -> None:
+        self.used: Sequence[int] | None = None
         self.dimensions = dimensions
         self.parts = parts
         self.loop = loop
@@ -268,6 +271,8 @@ class MemoryLeases:
 
     def forget(self) -> None:
         """Nobody of this process holds anything: a forked child has none of those who did."""
+        for hold in self._holds:
+            hold.used = None  # the parent's, who charges it in a memory of its own
         self._dropped.extend(self._holds)
 
     # --- for those who keep leases elsewhere ----------------------------------------------------
@@ -330,7 +335,7 @@ class MemoryLeases:
             hold = self._dropped.popleft()
             if hold in self._holds:
                 self._holds.discard(hold)
-                self._give(hold.dimensions, hold.parts, None, now, lost=True)
+                self._give(hold.dimensions, hold.parts, hold.used, now, lost=hold.used is None)
 
     def _end(
         self,
@@ -366,7 +371,7 @@ class MemoryLeases:
             if real is not None and not dimension.held:
                 over -= real[index]
             if type(bucket) is Total:
-                if dimension.keep is not None and not lost:
+                if (dimension.keep is not None or bucket.keep is not None) and not lost:
                     now = self._sweep() if now is None else now
                     bucket.touch(dimension.keep, now)
                 bucket.give_back(over)

@@ -447,6 +447,7 @@ class Pipeline:
             timed=given.timed or self._timed,
             depth=len(self.layers),
             branch="",
+            asked_by="",
             provider=self._provider,
             transport=self.transport,
             other_targets=(),

@@ -1,4 +1,4 @@
-"""Where prices come from: what the program states, then sources, in order.
+"""Finding a price: what the program states comes first, then sources, in order.
 
 The first source that knows a model by one of its names wins. Sources answer from memory; one that
 has to read something first does so in a thread, where `PriceList.get` asks it.
@@ -7,19 +7,14 @@ has to read something first does so in a thread, where `PriceList.get` asks it.
 from __future__ import annotations
 
 import datetime as dt
-import inspect
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from contextvars import copy_context
-from functools import partial
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from lamella._card_book import CardBook
-from lamella._errors import ClosedError, ConfigurationError
+from lamella._errors import ClosedError, ConfigurationError, DeadlineExceeded
 from lamella._layers import name_of
+from lamella._own_prices import Rows
 from lamella._prices import Price, price_on
-from lamella._shared_cards import shared_cards, shared_reading
 from lamella._warm import Warm
 
 if TYPE_CHECKING:
@@ -37,47 +32,6 @@ REST_SECONDS: Final = 60.0
 
 Names: TypeAlias = Sequence[tuple[str, str]]
 """The names of one model, the best one first: whose it is, and what it is called there."""
-
-Rows: TypeAlias = Mapping[str, tuple[Price, ...]]
-"""A program's own prices, by `"model"` or `"provider/model"`."""
-
-
-class CardPrices:
-    """The prices of the model cards.
-
-    Args:
-        book: The cards. None takes those of the library, its plugins and the program.
-    """
-
-    name = "cards"
-
-    def __init__(self, book: CardBook | None = None) -> None:
-        self._book = book
-        self._opened = False
-
-    @property
-    def reading(self) -> Warm:
-        """The reading of the files, which other layers may have had done already."""
-        return shared_reading if self._book is None else self._book.reading
-
-    def price(self, provider: str, model: str, day: dt.date, /) -> Price | None:
-        """See `PriceSource`.
-
-        Raises:
-            ConfigurationError: If a card file of the user's cannot be read.
-        """
-        book = self._book or shared_cards()
-        if not self._opened:
-            # Reading prices leaves the decimal module's context variable set; not in the caller's.
-            copy_context().run(book.find, provider, model)
-            self._opened = True
-        card = book.find(provider, model)
-        if card is None:
-            return None
-        rows = card.prices
-        if len(rows) == 1 and rows[0].effective_from is None:
-            return rows[0]
-        return price_on(rows, day)
 
 
 class _Kept:
@@ -178,13 +132,13 @@ class PriceList:
     def at_once(self, provider: str, model: str, wall: float) -> Price | None:
         """The price under one name, where it is own or the first source's; what most calls need.
 
-        None may mean anything: `find` and `get` say more.
+        None may mean anything: `find` and `get` say more. Where there are own prices, no source is
+        asked, since one of them may hold under another name of the model.
         """
         own = self._own
         if own:
             rows = own.get(f"{provider}/{model}") or own.get(model)
-            if rows is not None:
-                return price_on(rows, day_of(wall))
+            return None if rows is None else price_on(rows, day_of(wall))
         return self._first_source(provider, model, day_of(wall), wall) if self._sources else None
 
     def _first_source(self, provider: str, model: str, day: dt.date, wall: float) -> Price | None:
@@ -203,6 +157,7 @@ class PriceList:
         Raises:
             ClosedError: If the pipeline closes meanwhile.
             ConfigurationError: If a card file of the user's cannot be read.
+            DeadlineExceeded: If the deadline leaves no time to read.
         """
         wall = context.ports.wall()
         while True:
@@ -219,8 +174,11 @@ class PriceList:
             except Exception as error:  # noqa: BLE001 - code of others; the next round says whose
                 found.rest(error, wall)
             else:
-                if not work.done:  # the deadline leaves no time
-                    return self.find(names, wall, context)
+                if not work.done:  # reading it here and now would hold up the event loop
+                    raise DeadlineExceeded(
+                        f"The deadline passed while the prices of {found.name!r} were read.",
+                        phase="local",
+                    )
 
     @property
     def read(self) -> bool:
@@ -276,121 +234,3 @@ def day_of(wall: float) -> dt.date:
         day = dt.date(1970, 1, 1) + dt.timedelta(days=number)
         _today = number, day
     return day
-
-
-def default_sources(book: CardBook | None = None) -> tuple[PriceSource, ...]:
-    """The model cards; then `genai-prices`, where the extra `cost` is installed.
-
-    Args:
-        book: The cards. None takes those of the library, its plugins and the program.
-    """
-    cards = CardPrices(book)
-    if find_spec("genai_prices") is None:
-        return (cards,)
-    from lamella._price_data import shared_genai_prices
-
-    return cards, shared_genai_prices()
-
-
-def sources_of(
-    given: Iterable[object] | None, book: CardBook | None = None
-) -> tuple[PriceSource, ...]:
-    """The sources that an option states: names that are registered, or the objects themselves.
-
-    Args:
-        given: As the option has it; None is `default_sources`.
-        book: As for `default_sources`.
-
-    Raises:
-        ConfigurationError: If one of them is no source.
-        UnknownNameError: If nobody has registered one of the names.
-    """
-    if given is None:
-        return default_sources(book)
-    if isinstance(given, str) or not isinstance(given, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
-        msg = f"sources={given!r}: give a list, such as ['cards', 'genai_prices']."
-        raise ConfigurationError(msg)
-    return tuple([_source_of(one, book) for one in given])
-
-
-def _source_of(given: object, book: CardBook | None) -> PriceSource:
-    source = given
-    if isinstance(given, str):
-        if given == CardPrices.name and book is not None:
-            return CardPrices(book)
-        from lamella._registry import registry
-
-        source = registry().get("price_sources", given)
-    if isinstance(source, type) or inspect.isroutine(source):
-        source = cast("Callable[[], object]", source)()
-    if not callable(getattr(source, "price", None)):
-        raise ConfigurationError(
-            f"{given!r} is no source of prices.",
-            hint="It has a method price(provider, model, day) that gives a Price or None.",
-        )
-    return cast("PriceSource", source)
-
-
-def own_prices(given: Any, what: str) -> Rows:
-    """Prices from what an option `prices=` takes: a table, or the path of a TOML or JSON file.
-
-    Args:
-        given: The option.
-        what: What it is called in messages: `Cost(prices=...)`.
-
-    Raises:
-        ConfigurationError: If an entry is no price; all such entries are named.
-    """
-    # Reading decimals sets a context variable of the decimal module; not in the caller's context.
-    return copy_context().run(partial(_own_prices, given, what))
-
-
-def _own_prices(given: Any, what: str) -> Rows:
-    table: Any = given
-    if not isinstance(given, Mapping):
-        from lamella._price_files import read_prices
-
-        what, table = read_prices(given, what)
-    rows: dict[str, tuple[Price, ...]] = {}
-    wrong: list[str] = []
-    for model, entry in cast("Mapping[str, Any]", table).items():
-        try:
-            rows[model] = _rows(entry)
-        except (TypeError, ValueError) as error:
-            wrong.append(f"{model!r}: {error}")
-    if wrong:
-        raise ConfigurationError(
-            f"{what} has entries that are no price: {' '.join(wrong)}",
-            hint='Write {"input": "0.50", "output": "1.50"}: per million tokens, in quotes.',
-        )
-    return rows
-
-
-def _rows(entry: object) -> tuple[Price, ...]:
-    if not isinstance(entry, list | tuple):
-        return (price_from(entry),)
-    rows = tuple([price_from(one) for one in cast("Sequence[object]", entry)])
-    days = [row.effective_from for row in rows]
-    if not rows or len(set(days)) != len(days):
-        raise ValueError("rows of one model have an `effective_from` each, all different")
-    return rows
-
-
-def price_from(entry: object) -> Price:
-    """A price from a `Price`, or from a table such as `{"input": "0.50", "output": "1.50"}`.
-
-    Raises:
-        TypeError: If it is neither.
-        ValueError: If a part of the table is no price.
-    """
-    if isinstance(entry, Price):
-        return entry
-    if not isinstance(entry, Mapping):
-        raise TypeError(f"{entry!r} is neither a Price nor a table.")
-    table = dict(cast("Mapping[str, Any]", entry))
-    begins = table.get("effective_from")
-    if isinstance(begins, str):  # JSON has no days
-        table["effective_from"] = dt.date.fromisoformat(begins)
-    elif begins is not None and type(begins) is not dt.date:
-        raise TypeError(f"effective_from = {begins!r}: expected a day such as 2026-11-21.")
-    return Price.of(**table)

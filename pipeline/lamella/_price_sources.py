@@ -48,6 +48,7 @@ class Pricing(Protocol):
 
         Raises:
             ClosedError: If the pipeline closes meanwhile.
+            DeadlineExceeded: If the deadline leaves no time to read.
         """
         ...
 

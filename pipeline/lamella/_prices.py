@@ -14,6 +14,7 @@ is stated.
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
@@ -39,6 +40,8 @@ whoever has the answer prices with the word that the answer states."""
 
 ANY_LIFETIME: Final = "*"
 """The key of a cache-write rate that holds for every lifetime without one of its own."""
+
+_CURRENCY: Final = re.compile("[A-Z]{3}")
 
 _PLAIN_PARTS: Final = (
     "uncached_input",
@@ -203,6 +206,13 @@ def _right_services(
             )
 
 
+def _right_currency(_: object, attribute: attrs.Attribute[str], value: object) -> None:
+    if not isinstance(value, str) or not _CURRENCY.fullmatch(value):
+        raise ValueError(
+            f"Price.{attribute.name} is {value!r}: an ISO 4217 code such as 'USD', in capitals."
+        )
+
+
 def _right_tiers(_: object, attribute: attrs.Attribute[Any], value: tuple[Tier, ...]) -> None:
     bounds = [tier.above for tier in value]
     for bound in dict.fromkeys(bounds):
@@ -243,7 +253,7 @@ class Price:
     services: Mapping[str, Fraction | Price] = attrs.field(
         factory=_no_services, hash=False, validator=_right_services
     )
-    currency: str = "USD"
+    currency: str = attrs.field(default="USD", validator=_right_currency)
     effective_from: dt.date | None = None
 
     @classmethod

@@ -52,6 +52,9 @@ class Contents:
         """Whether it is to be tidied up before more is written."""
         return False
 
+    def before(self, steps: Sequence[Step]) -> None:
+        """Do what has to be done outside the transaction of steps that write, before it."""
+
     def begin(self, incoming: int) -> Any:
         """Do what goes before steps that write so many bytes, in their transaction.
 
@@ -86,6 +89,7 @@ class Step:
         writes: Whether it changes the file: it is done in a transaction, with others.
         alone: Whether it is about the connection: it is done by itself, outside any transaction.
         closes: Whether it closes the file, which is not opened for that; `alone`, too.
+        lasts: Whether what it writes is to survive a loss of power, where not all steps' does.
         result: What `work` gave.
         error: What it raised.
     """
@@ -95,6 +99,7 @@ class Step:
     writes: bool = False
     alone: bool = False
     closes: bool = False
+    lasts: bool = False
     result: Any = None
     error: Exception | None = None
 
@@ -209,7 +214,11 @@ class SQLiteFile:
             return
         # Uses that are not written down make eviction less exact, and nothing else.
         link = contents.connection
-        with suppress(sqlite3.Error), without_waiting(link), transaction(link):
+        with (
+            suppress(sqlite3.Error, TypeError, ValueError),
+            without_waiting(link),
+            transaction(link),
+        ):
             contents.begin(0)
         link.close()
 
@@ -245,6 +254,7 @@ class SQLiteFile:
         """All of them or, after a failure, each by itself: one must not fail for another."""
         begun = False
         try:
+            contents.before(steps)
             with transaction(contents.connection):
                 begun = True
                 written = contents.begin(sum(step.size for step in steps))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -16,8 +17,6 @@ MOST: Final = 2**63 - 1
 
 LATEST: Final = 2**62
 """Ticks since 1970, in the year 2116: what would end later does then, or never."""
-
-_STEP_BACK: Final = 1_000_000_000  # ticks; a clock that has been set back further is followed
 
 
 class LeaseBooks(MemoryLeases):
@@ -37,6 +36,8 @@ class LeaseBooks(MemoryLeases):
         self._limits: dict[str, Dimension] = {}
         self._ids: dict[Gap, int] = {}
         self._counts: dict[str, int] = {}
+        self._written: dict[str, tuple[Any, ...]] = {}
+        self._loaded: dict[str, tuple[list[int], list[Gap]]] = {}
         self.changed: dict[str, int] = {}
 
     def begin(self) -> None:
@@ -47,40 +48,40 @@ class LeaseBooks(MemoryLeases):
         self.changed.clear()
         self._ids.clear()
         self._counts.clear()
+        self._written.clear()
+        self._loaded.clear()
         self._now = float("-inf")
 
     # --- from the file ---------------------------------------------------------------------------
 
-    def load(self, dimensions: Sequence[Dimension], now: int) -> None:
+    def load(self, dimensions: Sequence[Dimension]) -> None:
         """What is known of these limits."""
         for dimension in dimensions:
             name = _name(dimension)
             if name not in self._limits:
                 self._limits[name] = dimension
                 if dimension.per:
-                    self._load_rate(name, dimension, now)
+                    self._load_rate(name, dimension)
                 else:
                     self._load_total(name, dimension)
 
     def _load_total(self, name: str, dimension: Dimension) -> None:
-        row = self._execute(
-            "SELECT out, leases, keep, ends FROM totals WHERE key = ?", (name,)
-        ).fetchone()
+        row = self._execute("SELECT * FROM totals WHERE key = ?", (name,)).fetchone()
         if row is not None:
-            self._totals[dimension.key] = Total.restored(*row)
+            self._written[name] = row
+            self._totals[dimension.key] = Total.restored(*row[1:])
 
-    def _load_rate(self, name: str, dimension: Dimension, now: int) -> None:
+    def _load_rate(self, name: str, dimension: Dimension) -> None:
         row = self._execute("SELECT state FROM rates WHERE key = ?", (name,)).fetchone()
         if row is None:
             return
         shares, at, leases, count, gaps = json.loads(row[0])
-        if at - now > _STEP_BACK:
-            at = now
         bucket = Bucket.restored(dimension.capacity, dimension.per, (shares, at, leases), gaps)
         self._buckets[(dimension.key, dimension.capacity, dimension.per)] = bucket
         self._counts[name] = count
-        for (number, _, _), gap in zip(gaps, bucket.gaps(), strict=True):
-            self._ids[gap] = number
+        numbers, known = [number for number, _, _ in gaps], bucket.gaps()
+        self._loaded[name] = numbers, known
+        self._ids.update(zip(known, numbers, strict=True))
 
     def load_lease(self, lease_id: str, now: int) -> None:
         """What is known of a lease, and the limits that it is of."""
@@ -89,11 +90,11 @@ class LeaseBooks(MemoryLeases):
         row = self._execute(
             "SELECT state, dimensions, gaps, remaining, ends FROM leases WHERE id = ?", (lease_id,)
         ).fetchone()
-        if row is None:
+        if row is None or (row[0] != "held" and row[4] <= now):  # that is yet to be removed
             return
         state, words, gaps, remaining, ends = row
         dimensions = _dimensions(words)
-        self.load(dimensions, now)
+        self.load(dimensions)
         answer = Lease(granted=True, remaining=tuple(json.loads(remaining)))
         if state == "held":
             parts = [
@@ -116,8 +117,9 @@ class LeaseBooks(MemoryLeases):
         if number is None:
             return bucket, None, 0
         # Its gap or, if it has been filled, the next older one.
-        older = [gap for gap in bucket.gaps() if self._ids.get(gap, number + 1) <= number]
-        return bucket, older[-1] if older else None, 0
+        numbers, gaps = self._loaded.get(_name(dimension), ([], []))
+        place = bisect_right(numbers, number)
+        return bucket, gaps[place - 1] if place else None, 0
 
     # --- to the file -----------------------------------------------------------------------------
 
@@ -127,18 +129,20 @@ class LeaseBooks(MemoryLeases):
             if dimension.per:
                 self._save_rate(name, dimension)
             else:
-                total = self._totals.get(dimension.key)
-                if total is None or total.idle(now):
-                    self._execute("DELETE FROM totals WHERE key = ?", (name,))
-                else:
-                    total.out = min(total.out, MOST)
-                    ends = total.until if total.until < LATEST else None
-                    self._execute(
-                        "REPLACE INTO totals VALUES (?, ?, ?, ?, ?)",
-                        (name, total.out, total.leases, total.keep, ends),
-                    )
+                self._save_total(name, dimension, now)
         for lease_id, ends in self.changed.items():
             self._save_lease(lease_id, ends)
+
+    def _save_total(self, name: str, dimension: Dimension, now: int) -> None:
+        total = self._totals.get(dimension.key)
+        if total is None or total.idle(now):
+            self._execute("DELETE FROM totals WHERE key = ?", (name,))
+            return
+        total.out = min(total.out, MOST)
+        ends = total.until if total.until < LATEST else None
+        row = (name, total.out, total.leases, total.keep, ends)
+        if row != self._written.get(name):
+            self._execute("REPLACE INTO totals VALUES (?, ?, ?, ?, ?)", row)
 
     def _save_rate(self, name: str, dimension: Dimension) -> None:
         bucket = self._buckets.get((dimension.key, dimension.capacity, dimension.per))

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from lamella._memory_buckets import NANOS
+from lamella._memory_buckets import NANOS, ticks
 from lamella._sqlite_file import Contents, Step
 from lamella._sqlite_lease_books import LATEST, LeaseBooks
 from lamella._sqlite_lease_clock import CLOCK, FileClock
@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 _TIDY: Final = 60_000_000_000  # ticks between two looks for what may be forgotten
 _REMOVED: Final = 500  # rows that one transaction forgets of each kind
+_EXPIRED: Final = 1000  # leases that are given back in one go
 
 FORM: Final = FileForm(
     store="SQLiteLeases",
@@ -81,14 +82,15 @@ class LeaseRows(Contents):
     """The open file, and its decisions. All of a transaction are made at one instant.
 
     Attributes:
-        wall: The clock, in seconds since the epoch.
+        clock: The time of the file.
         remember: Ticks for which ended leases are remembered.
     """
 
-    wall: Callable[[], float] = attrs.field(kw_only=True)
+    clock: FileClock = attrs.field(kw_only=True)
     remember: int = attrs.field(kw_only=True)
     _seconds: float = attrs.field(init=False, default=0.0)
     _tidied: int = attrs.field(init=False, default=0)
+    _synced: bool = attrs.field(init=False, default=False)
     _books: LeaseBooks = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -99,31 +101,65 @@ class LeaseRows(Contents):
     def _now(self) -> int:
         return ticks(self._seconds)
 
+    def before(self, steps: Sequence[Step]) -> None:
+        """Have the disk itself keep what was settled: money that was spent.
+
+        Nothing else needs it. What else a loss of power takes is of leases that were out, whose
+        holders it has stopped as well: they expire, or are gone at once.
+        """
+        synced = any(step.lasts for step in steps)
+        if synced is not self._synced:
+            level = "FULL" if synced else "NORMAL"
+            self.connection.execute(f"PRAGMA synchronous = {level}").fetchall()
+            self._synced = synced
+
+    def begin(self, incoming: int) -> None:
+        """Read the clock, give back what has expired, and forget what is over."""
+        self._seconds = self.clock.read(self.connection) / NANOS
+        self._expire()
+        self._books.begin()
+        self._forget()
+
     def end(self) -> None:
         """Write down what came of the decisions."""
         self._books.save(self._now)
 
-    def begin(self, incoming: int) -> None:
-        """Read the clock, give back what has expired, and forget what is over."""
-        self._seconds = self.wall()
+    def _expire(self) -> None:
         now, books, link = self._now, self._books, self.connection
-        due = link.execute("SELECT id, state FROM leases WHERE ends <= ?", (now,)).fetchall()
-        for lease_id, state in due:
-            if state == "held":
-                books.begin()
+        while True:
+            due = link.execute(
+                "SELECT id FROM leases WHERE state = 'held' AND ends <= ? ORDER BY ends LIMIT ?",
+                (now, _EXPIRED),
+            ).fetchall()
+            if not due:
+                return
+            books.begin()
+            for (lease_id,) in due:
                 books.load_lease(lease_id, now)
-                books.expire()
-                books.save(now)
-            link.execute("DELETE FROM leases WHERE id = ?", (lease_id,))
-        books.begin()
-        if abs(now - self._tidied) >= _TIDY:
+            books.expire()
+            books.save(now)
+            link.executemany("DELETE FROM leases WHERE id = ?", due)
+
+    def _forget(self) -> None:
+        """Forget what is over: some in each transaction, until there is no more of it."""
+        now, link = self._now, self.connection
+        link.execute(
+            "DELETE FROM leases WHERE id IN (SELECT id FROM leases "
+            "WHERE state <> 'held' AND ends <= ? LIMIT ?)",
+            (now, _REMOVED),
+        )
+        if now - self._tidied < _TIDY:
+            return
+        more = False
+        for table, when in (("totals", "ends IS NOT NULL AND ends"), ("rates", "ends")):
+            removed = link.execute(
+                f"DELETE FROM {table} WHERE key IN (SELECT key FROM {table} "  # noqa: S608
+                f"WHERE leases = 0 AND {when} <= ? LIMIT ?)",
+                (now, _REMOVED),
+            )
+            more = more or removed.rowcount == _REMOVED
+        if not more:
             self._tidied = now
-            for table, when in (("totals", "ends IS NOT NULL AND ends"), ("rates", "ends")):
-                link.execute(
-                    f"DELETE FROM {table} WHERE key IN (SELECT key FROM {table} "  # noqa: S608
-                    f"WHERE leases = 0 AND {when} <= ? LIMIT {_REMOVED})",
-                    (now,),
-                )
 
     def reserve(
         self, lease_id: str, dimensions: tuple[Dimension, ...], ttl: float, life: int
@@ -131,7 +167,7 @@ class LeaseRows(Contents):
         """See `LeaseStore.reserve`; what was wrong with what was asked is an answer, too."""
         now, books = self._now, self._books
         books.load_lease(lease_id, now)
-        books.load(dimensions, now)
+        books.load(dimensions)
         is_new = not books.knows(lease_id)
         answer = _done(books.reserve(lease_id, dimensions, ttl=ttl))
         if is_new and isinstance(answer, Lease) and answer.granted:
@@ -172,7 +208,7 @@ class LeaseRows(Contents):
 
     def level(self, dimension: Dimension) -> int:
         """See `LeaseStore.level`."""
-        self._books.load((dimension,), self._now)
+        self._books.load((dimension,))
         level = _done(self._books.level(dimension))
         assert isinstance(level, int)  # noqa: S101 - a level is no mistake
         return level

@@ -18,6 +18,7 @@ from lamella._memory_buckets import ticks_up
 from lamella._options import seconds, span
 from lamella._sqlite_file import SQLiteFile, Step
 from lamella._sqlite_lease_books import MOST
+from lamella._sqlite_lease_clock import FileClock
 from lamella._sqlite_lease_rows import FORM, LeaseRows
 from lamella._sqlite_paths import absolute, usable
 from lamella._sqlite_queue import Queue
@@ -36,12 +37,12 @@ class SQLiteLeases:
 
     Nothing is opened before the first use. Any number of event loops, threads, and processes may
     use it at once, and a fork ends nothing. What was decided and has returned survives the death of
-    the process; a loss of power may take the last seconds, and never damages the file.
+    the process, and what was settled a loss of power, which never damages the file.
 
     Each decision is exact and as the store in memory makes it, in one transaction with those that
-    wait at the same time. No loop ever waits for the disk: a worker thread does what waits. The
-    clock is the wall clock. When it has been set back by more than a second it is followed; by
-    less, it stands still. A number of a total may be 2**63 - 1 at most.
+    wait at the same time. No loop ever waits for the disk: a worker thread does what waits. Leases
+    and rates go by the machine's time, but not where it is set while somebody uses the file: then
+    nothing expires or flows back early or late. A number of a total may be 2**63 - 1 at most.
 
     A file that is damaged, or not such a file, raises `StoreUnavailableError` and is left as it is.
     By itself the store waits as long as the disk does: wrap it in `GuardedLeases`, or use
@@ -56,6 +57,7 @@ class SQLiteLeases:
             when nothing has been asked for some seconds. Give the port of a virtual world
             (`virtual_ports().thread`), where the clock would jump while a thread works.
         wall: The clock, in seconds since the epoch.
+        monotonic: The clock that nobody sets, in seconds.
 
     Raises:
         ConfigurationError: If an option is wrong, or there can be no such file.
@@ -69,12 +71,18 @@ class SQLiteLeases:
         kw_only=True,
         repr=False,
     )
+    monotonic: Callable[[], float] = attrs.field(
+        default=time.monotonic,  # noqa: TID251 - the real port's clock
+        kw_only=True,
+        repr=False,
+    )
     _file: SQLiteFile = attrs.field(init=False, repr=False)
     _queue: Queue = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         """Make the way to the file, which is not opened."""
-        opens = partial(LeaseRows, wall=self.wall, remember=ticks_up(float(self.remember)))
+        clock = FileClock(self.wall, self.monotonic)
+        opens = partial(LeaseRows, clock=clock, remember=ticks_up(float(self.remember)))
         self._file = SQLiteFile(self.path, FORM, opens)
         self._queue = Queue(self._file, self.thread)
 
@@ -105,14 +113,14 @@ class SQLiteLeases:
         It is done even if the caller is cancelled.
         """
         work = partial(LeaseRows.settle, lease_id=lease_id, amounts=tuple(amounts))
-        return bool(await self._decide(work, keeps=True))
+        return bool(await self._decide(work, ends=True, lasts=True))
 
     async def refund(self, lease_id: str) -> bool:
         """Give everything back, as if it had not been reserved. Whether there was such a lease.
 
         It is done even if the caller is cancelled.
         """
-        return bool(await self._decide(partial(LeaseRows.refund, lease_id=lease_id), keeps=True))
+        return bool(await self._decide(partial(LeaseRows.refund, lease_id=lease_id), ends=True))
 
     async def renew(self, lease_id: str, *, ttl: float) -> bool:
         """Let the lease live `ttl` seconds from now. Whether it was still there."""
@@ -141,8 +149,11 @@ class SQLiteLeases:
             await self._queue.ask(Step(_nothing, alone=True, closes=True), keeps=True)
         self._queue.rest()
 
-    async def _decide(self, work: Callable[[Any], Any], *, keeps: bool = False) -> Any:
-        answer = await self._queue.ask(Step(work, size=_ROW_BYTES, writes=True), keeps=keeps)
+    async def _decide(
+        self, work: Callable[[Any], Any], *, ends: bool = False, lasts: bool = False
+    ) -> Any:
+        step = Step(work, size=_ROW_BYTES, writes=True, lasts=lasts)
+        answer = await self._queue.ask(step, keeps=ends)
         if isinstance(answer, ValueError):
             raise answer
         return answer

@@ -17,7 +17,7 @@ from lamella._spend_records import SpendQuery, SpendRecord, SpendTotal, storable
 from lamella._sqlite_file import SQLiteFile, Step
 from lamella._sqlite_paths import absolute, usable
 from lamella._sqlite_queue import Queue
-from lamella._sqlite_spend_rows import FORM, SpendRows, row_of
+from lamella._sqlite_spend_rows import FORM, SpendRows
 
 if TYPE_CHECKING:
     from lamella._ports import ThreadPort
@@ -149,10 +149,10 @@ class SQLiteSpend:
 
 
 def _appending(records: Sequence[SpendRecord]) -> Step | None:
-    rows = [row_of(storable(record)) for record in records]
-    if not rows:
+    kept = [storable(record) for record in records]
+    if not kept:
         return None
-    return Step(partial(SpendRows.append, rows=rows), size=_ROW_BYTES * len(rows), writes=True)
+    return Step(partial(SpendRows.append, records=kept), size=_ROW_BYTES * len(kept), writes=True)
 
 
 def _nothing(_: Any) -> None:

@@ -108,10 +108,10 @@ class SpendRows(Contents):
         """Let SQL look for tags whose names JSON would have to escape."""
         self.connection.create_function("lamella_tag", 2, tag_of, deterministic=True)
 
-    def append(self, rows: Sequence[Sequence[Any]]) -> int:
-        """Append what `row_of` gave; how many were new."""
+    def append(self, records: Sequence[SpendRecord]) -> int:
+        """Append records; how many were new."""
         before = self.connection.total_changes
-        self.connection.executemany(_INSERT, rows)
+        self.connection.executemany(_INSERT, map(row_of, records))
         return self.connection.total_changes - before
 
     def totals(self, query: SpendQuery) -> Sequence[SpendTotal]:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
+import anyio
 import attrs
 
 from lamella._errors import StoreUnavailableError
@@ -37,6 +38,9 @@ PATIENCE: Final = 60.0
 MOST_PROCESSES: Final = 1_000_000
 
 _KEPT: Final = 100_000
+
+_FAREWELL: Final = 1.0  # seconds for which a store that is closed is told what it did not hear
+_DEBT: Final = 60.0  # seconds for which what is charged without a lease is out
 
 _TRUSTED: Final = 10.0  # seconds for which the store is not asked again what time it is
 _SET: Final = 0.5  # seconds by which clocks part only if one of them has been set
@@ -67,8 +71,11 @@ class GuardedLeases:
 
     A lease that was counted here is settled and refunded here. One that the store has granted, and
     whose end it does not hear, is told to it in the background for a minute; then it expires there.
-    `settle`, `refund` and `renew` of such a lease answer True: nothing is known to the contrary. A
-    reservation that the store may have made although it did not answer is refunded there as well.
+    `settle`, `refund` and `renew` of such a lease answer True: nothing is known to the contrary. So
+    what was settled of a total, such as money, and has certainly not been heard, is told for as
+    long as this process lives, and once more when the store is closed; if the lease has expired
+    meanwhile it is charged all the same. A reservation that the store may have made although it did
+    not answer is refunded there as well.
 
     Args:
         store: The store that counts for the fleet.
@@ -114,6 +121,9 @@ class GuardedLeases:
     _here: OrderedDict[str, None] = attrs.field(
         init=False, factory=OrderedDict[str, None], repr=False
     )
+    _spending: OrderedDict[str, tuple[Dimension, ...]] = attrs.field(
+        init=False, factory=OrderedDict[str, "tuple[Dimension, ...]"], repr=False
+    )
     _lock: Any = attrs.field(init=False, factory=fork_safe_lock, repr=False)
     _arrears: Arrears = attrs.field(init=False, repr=False)
     _ahead: _Ahead | None = attrs.field(init=False, default=None, repr=False)
@@ -144,7 +154,7 @@ class GuardedLeases:
         try:
             if lease_id in self._arrears:  # the store may have it, and is about to give it back
                 raise NoAnswer(unknown=False)
-            return await self._ask(lambda: self.store.reserve(lease_id, wanted, ttl=ttl))
+            lease = await self._ask(lambda: self.store.reserve(lease_id, wanted, ttl=ttl))
         except NoAnswer as silence:
             if silence.unknown:
                 self._arrears.add(lease_id, None)
@@ -154,14 +164,15 @@ class GuardedLeases:
         except BaseException:  # cancelled: nobody will hear the answer
             self._arrears.add(lease_id, None)
             raise
+        else:
+            if lease.granted and any(_is_spent(each) for each in wanted):
+                self._remember(self._spending, lease_id, wanted)
+            return lease
         if self.outage == "deny":
             raise self._unavailable() from cause
         lease = await self._reserve_here(lease_id, wanted, ttl)
         if lease.granted:
-            with self._lock:
-                self._here[lease_id] = None
-                if len(self._here) > _KEPT:
-                    self._here.popitem(last=False)
+            self._remember(self._here, lease_id, None)
         return lease
 
     async def settle(self, lease_id: str, amounts: Sequence[int]) -> bool:
@@ -225,9 +236,13 @@ class GuardedLeases:
         return PartHealth(well=said.well, detail=detail)
 
     async def aclose(self) -> None:
-        """Close the store. What it has not heard yet is left to expire."""
-        self._arrears.stop()
-        await self.store.aclose()
+        """Close the store. What it has not heard yet is told it now, or is left to expire."""
+        try:
+            with anyio.move_on_after(_FAREWELL):
+                await self._arrears.tell()
+        finally:
+            self._arrears.stop()
+            await self.store.aclose()
 
     # --- the store ---------------------------------------------------------------------------
 
@@ -243,25 +258,57 @@ class GuardedLeases:
 
     async def _end(self, lease_id: str, amounts: tuple[int, ...] | None) -> bool:
         try:
-            return await self._ask(lambda: self._told(lease_id, amounts))
+            there = await self._ask(lambda: self._told(lease_id, amounts))
         except MISTAKES:
             raise
-        except NoAnswer:
-            self._arrears.add(lease_id, amounts)
+        except NoAnswer as silence:
+            self._owe(lease_id, amounts, unknown=silence.unknown)
             return True
         except BaseException:  # cancelled: it has ended all the same
-            self._arrears.add(lease_id, amounts)
+            self._owe(lease_id, amounts, unknown=True)
             raise
+        self._spending.pop(lease_id, None)
+        return there
+
+    def _owe(self, lease_id: str, amounts: tuple[int, ...] | None, *, unknown: bool) -> None:
+        lasts = amounts is not None and not unknown and lease_id in self._spending
+        self._arrears.add(lease_id, amounts, lasts=lasts)
 
     async def _tell(self, lease_id: str, amounts: tuple[int, ...] | None) -> bool:
         """Tell the store what it did not hear; whether it has answered."""
         try:
-            await self._ask(lambda: self._told(lease_id, amounts))
-        except NoAnswer:
+            there = await self._ask(lambda: self._told(lease_id, amounts))
+            spent = self._spending.get(lease_id)
+            if not there and amounts is not None and spent is not None:
+                await self._charge(lease_id, spent, amounts)
+        except NoAnswer as silence:
+            if silence.unknown:
+                self._arrears.doubt(lease_id)
             return False
         except MISTAKES:
             logger.exception("%s: lease %r could not be ended", self._named, lease_id)
+        self._spending.pop(lease_id, None)
         return True
+
+    async def _charge(
+        self, lease_id: str, dimensions: tuple[Dimension, ...], amounts: tuple[int, ...]
+    ) -> None:
+        """Charge what was settled of a lease that has expired meanwhile.
+
+        Of what flows back, or was only held, nothing is out any more.
+        """
+        paired = zip(dimensions, amounts, strict=True)
+        owed = [(each.want(0), amount) for each, amount in paired if _is_spent(each)]
+        debt = f"{lease_id}/owed"  # one name, however often it is tried: it is charged once
+        nothing, real = [each for each, _ in owed], tuple([amount for _, amount in owed])
+        await self._ask(lambda: self.store.reserve(debt, nothing, ttl=_DEBT))
+        await self._ask(lambda: self.store.settle(debt, real))
+
+    def _remember(self, known: OrderedDict[str, Any], lease_id: str, what: Any) -> None:
+        with self._lock:
+            known[lease_id] = what
+            if len(known) > _KEPT:
+                known.popitem(last=False)
 
     async def _told(self, lease_id: str, amounts: tuple[int, ...] | None) -> bool:
         if amounts is None:
@@ -319,3 +366,8 @@ class GuardedLeases:
             return "reservations are granted uncounted"
         share = f"1/{self.processes}" if self.processes > 1 else "the whole"
         return f"this process counts by itself, with {share} of each limit"
+
+
+def _is_spent(dimension: Dimension) -> bool:
+    """Whether what is settled of it does not come back by itself."""
+    return not dimension.per and not dimension.held

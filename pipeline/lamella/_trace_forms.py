@@ -97,12 +97,13 @@ def money_form(money: Money | None) -> dict[str, Any] | None:
     return {"amount": amount, "currency": money.currency, "nano": money.nano}
 
 
-def plain(value: Any, depth: int = 0) -> Any:
+def plain(value: Any, above: tuple[int, ...] = ()) -> Any:
     """A value as JSON has it; what JSON has no word for becomes a text.
 
     Args:
         value: Any; a table's names become texts too.
-        depth: How deep it stands; what is nested beyond reason becomes a text.
+        above: The ids of what it stands in. What is nested beyond reason, or in itself, becomes a
+            text.
     """
     if value is None or isinstance(value, bool):
         return value
@@ -112,12 +113,13 @@ def plain(value: Any, depth: int = 0) -> Any:
         return int(value)
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else str(value)
-    if depth < _DEEPEST:
+    if len(above) < _DEEPEST and id(value) not in above:
         each: Any = value
+        above = (*above, id(each))
         if isinstance(value, Mapping):
-            return {text_of(key): plain(each[key], depth + 1) for key in each}
+            return {text_of(key): plain(each[key], above) for key in each}
         if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
-            return [plain(item, depth + 1) for item in each]
+            return [plain(item, above) for item in each]
     return text_of(cast("object", value))
 
 

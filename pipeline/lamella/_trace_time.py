@@ -134,14 +134,15 @@ def _joined(pieces: Iterable[tuple[float, float]]) -> Pieces:
 def _common(some: Pieces, others: Pieces) -> Pieces:
     """The times that are in both; each is in order and apart."""
     found: Pieces = []
-    place = 0
-    for start, end in some:
-        while place < len(others) and others[place][1] <= start:
-            place += 1
-        for left, right in others[place:]:
-            if left >= end:
-                break
-            found.append((max(start, left), min(end, right)))
+    one = two = 0
+    while one < len(some) and two < len(others):
+        start, end = max(some[one][0], others[two][0]), min(some[one][1], others[two][1])
+        if start < end:
+            found.append((start, end))
+        if some[one][1] < others[two][1]:
+            one += 1
+        else:
+            two += 1
     return found
 
 

@@ -60,13 +60,17 @@ class Usage:
             or self.reasoning_output < 0
             or self.audio_output < 0
             or self.image_output < 0
+            or (self.cache_write and min(self.cache_write.values()) < 0)
+            or (self.tool_units and min(self.tool_units.values()) < 0)
         ):
             raise self._negative()
 
     def _negative(self) -> ValueError:
         found = {each.name: getattr(self, each.name) for each in attrs.fields(Usage)}
-        name = next(name for name, value in found.items() if isinstance(value, int) and value < 0)
-        return ValueError(f"Usage.{name} is {found[name]!r}: a count of tokens cannot be negative.")
+        for part in ("cache_write", "tool_units"):
+            found |= {f"{part}[{name!r}]": count for name, count in found.pop(part).items()}
+        name = next(name for name, value in found.items() if value < 0)
+        return ValueError(f"Usage.{name} is {found[name]!r}: a count cannot be negative.")
 
     @property
     def input_tokens(self) -> int:

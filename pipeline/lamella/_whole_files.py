@@ -32,7 +32,7 @@ def write_whole(path: str | PathLike[str], text: str) -> Path:
     if target.exists() and not target.is_file():
         target.write_bytes(data)  # a device or a pipe, which nothing can take the place of
         return given
-    draft = target.with_name(f".{target.name[:80]}.{os.getpid()}.{next(_numbers)}.draft")
+    draft = target.with_name(f".{target.name[:40]}.{os.getpid()}.{next(_numbers)}.draft")
     try:
         with draft.open("xb") as file:
             file.write(data)

@@ -110,6 +110,8 @@ class Writer:
 
     async def aflush(self, timeout: float = EXIT_SECONDS) -> None:
         """Wait, at most `timeout` seconds, until nothing is queued or being written."""
+        with self._lock:
+            self._in_this_process()  # a forked child has nobody who would write its parent's
         if self.drained():
             return
         self.hurry()

@@ -46,7 +46,7 @@ def test_a_retried_stream_is_drawn_with_its_waits() -> None:
     second.close(Outcome.COMPLETE, None)
     trace.finish(Outcome.COMPLETE)
     assert trace.draw() == snapshot("""\
-call 01234567  complete  2.00 s
+call 01234567  complete  2.00 s  $2, and attempts at an unknown price
   log                 ==================------   2.00 s
     retry             ==================------   1.95 s
       -> openai        ===                     200.0 ms  failed, 429, RateLimitError
@@ -69,3 +69,15 @@ def test_a_call_without_times_is_drawn_too() -> None:
 call 01234567  under way  500.0 ms
   -> groq /hedge1 ======================== 500.0 ms  under way\
 """)
+
+
+def test_the_names_of_deep_stacks_stay_legible() -> None:
+    """However many layers, each line says which it is."""
+    for layers in (5, 26, 100):
+        trace = Trace("c", monotonic=Hands(), wall=0.0)
+        for depth in range(layers):
+            trace.spans.append(Span(f"the layer {depth}", depth, 0.0, 1.0))
+        lines = trace.draw().splitlines()[1:]
+        assert [line.split("=")[0].strip().split("  ")[0] for line in lines] == [
+            f"the layer {depth}" for depth in range(layers)
+        ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -14,10 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from inline_snapshot import snapshot
 
-from lamella import Money
+from lamella import Attempt, Money, Outcome, Usage
 from lamella.cli._asking import Asking
 from lamella.cli._map_input import Line, Lines
-from lamella.cli._map_rows import KNOWN, Reader
+from lamella.cli._map_output import Results
+from lamella.cli._map_results import Tally, line_of
+from lamella.cli._map_rows import KNOWN, Reader, RowError
+from lamella.cli._map_run import Progress
 
 SCRIPTED = """
 [presets.mine]
@@ -78,6 +82,7 @@ def test_a_wrong_row_is_a_line_that_says_so(lamella: Any) -> None:
     rows = (
         b'{"id": "slip", "promt": "hi"}\nno json\n{"temperature": 1}\n{"id": [1], "prompt": "hi"}\n'
         b'{"prompt": "hi", "temperature": -1}\n{"prompt": "hi", "tags": {"team": 1}}\n\xff\n[1]\n'
+        b'{"seed": NaN}\n'
         b'{"prompt": "hi", "messages": [{"role": "user", "content": "hi"}]}\n'
         b'{"messages": [{"role": "user"}]}\n{"prompt": "mock: say fine"}\n{"prompt": "x'
     )
@@ -102,11 +107,12 @@ def test_a_wrong_row_is_a_line_that_says_so(lamella: Any) -> None:
             "The row's 'tags' is not an object of texts.",
             "The row is no UTF-8 text: byte 1 is none.",
             "The row is neither an object nor text.",
+            "The row is no JSON. Each line is one object, or the prompt in quotes.",
             "The row has a 'prompt' and 'messages'. Give one of 'prompt' and 'messages'.",
             "The row's message 1 (of the user) is empty. Give it a 'content'.",
         ]
     )
-    assert "Failures: 11 RowError; see 'error' in their lines." in done.err
+    assert "Failures: 12 RowError; see 'error' in their lines." in done.err
 
 
 def test_a_failed_call_is_a_line_with_its_cost(lamella: Any, tmp_path: Path) -> None:
@@ -141,8 +147,7 @@ def test_options_hold_where_a_row_is_silent(lamella: Any) -> None:
 
     def request(row: Mapping[str, Any]) -> Any:
         read = reader.read(Line(0, json.dumps(row).encode()))
-        assert read.error is None
-        return read.request
+        return read.asked
 
     plain = request({"prompt": "hi", "tags": {"team": "web"}, "user": None})
     assert [message.role for message in plain.messages] == ["system", "user"]
@@ -154,8 +159,7 @@ def test_options_hold_where_a_row_is_silent(lamella: Any) -> None:
     assert (said.model, said.temperature, said.stop) == ("n", 0, ("x",))
     assert said.context.tenant == "b"
     without = Reader(Asking(), has_model=False).read(Line(0, b'"hi"'))
-    assert without.error is not None
-    assert "--model" in str(without.error)
+    assert "--model" in str(without.asked)
 
 
 def test_nothing_is_replaced_unasked(lamella: Any, tmp_path: Path) -> None:
@@ -178,8 +182,8 @@ def test_nothing_is_replaced_unasked(lamella: Any, tmp_path: Path) -> None:
     assert [done.err.strip() for done in told[:7]] == snapshot(
         [
             (
-                "lamella: answers.jsonl is there already and is not replaced. Give another name, or "
-                "--overwrite."
+                "lamella: answers.jsonl is there already and is not replaced. "
+                "Give another name, or --overwrite."
             ),
             "lamella: rows.jsonl is read, and cannot be written as well.",
             (
@@ -281,7 +285,7 @@ def test_a_line_beyond_all_bounds_is_not_kept(monkeypatch: pytest.MonkeyPatch) -
         found = anyio.run(all_of, Lines(cast("BinaryIO", file), straight), 2)
     assert [line.text for line in found] == [None, b"y" * 10, None]
     row = Reader(Asking(model="m"), has_model=False).read(found[0])
-    assert "MiB" in str(row.error)
+    assert "MiB" in str(row.asked)
 
 
 VALUES = st.recursive(
@@ -301,6 +305,71 @@ def test_any_row_is_a_request_or_says_why_it_is_none(row: Any) -> None:
     reader = Reader(Asking(model="m"), has_model=False)
     read = reader.read(Line(7, json.dumps(row).encode()))
     assert read.index == 7
-    assert (read.request is None) is (read.error is not None)
-    if read.request is not None:
-        assert read.request.messages
+    if not isinstance(read.asked, RowError):
+        assert read.asked.messages
+
+
+# --- what is written, and shown ------------------------------------------------------------------
+
+
+def test_no_half_line_is_left(tmp_path: Path) -> None:
+    """Where the room ends within a line, the lines before it stay, and nobody hears otherwise."""
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "answers.jsonl"
+    with path.open("xb", buffering=0) as file:
+        results = Results(file, straight)
+
+        async def write(line: bytes) -> None:
+            with pytest.raises(OSError, match="too large"):
+                await results.write(line)
+
+        async def work() -> None:
+            await results.write(b"whole\n")
+            await write(b"also whole\nonly half\n")
+            await write(b"late\n")
+
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (22, before[1]))
+        try:
+            anyio.run(work)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_bytes() == b"whole\nalso whole\n"
+
+
+def test_half_a_letter_is_written_as_json_can() -> None:
+    """A line is UTF-8 whatever an answer ends in."""
+    assert json.loads(line_of({"text": "é\ud83d"})) == {"text": "é\ud83d"}
+    assert line_of({"text": "é"}) == '{"text":"é"}\n'.encode()
+
+
+def test_sums_keep_currencies_and_unknown_costs_apart() -> None:
+    """No amount is added to another currency's, and what is unknown is counted, not 0."""
+    tally = Tally(begun=4)
+
+    def attempt(cost: Money | None, outcome: Outcome = Outcome.COMPLETE) -> Attempt:
+        usage = Usage(uncached_input=2, text_output=1)
+        return Attempt(0, "", "mock", "m", 0.0, outcome=outcome, usage=usage, cost=cost)
+
+    tally.count([attempt(None)], None)
+    assert tally.spent() == "cost unknown"
+    tally.count([attempt(Money(5)), attempt(Money(7, "EUR"))], None)
+    tally.count([attempt(None, Outcome.NOT_SENT)], TimeoutError())
+    assert tally.spent() == "€0.000000007 and $0.000000005, 1 row of unknown cost"
+    assert (tally.running, tally.input_tokens, tally.output_tokens) == (1, 8, 4)
+
+
+def test_a_terminal_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line that is written over, ten times a second at most, and taken away at the end."""
+    shown = StringIO()
+    monkeypatch.setattr(shown, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stderr", shown)
+    now = iter([0.0, 0.05, 2.0])
+    progress = Progress(lambda: next(now), hidden=False)
+    tally = Tally(begun=1_200, done=1_000, failed=1)
+    progress.tell(tally)
+    assert shown.getvalue() == ""
+    progress.tell(tally)
+    assert shown.getvalue() == ("\r1,000 done, 1 failed, 200 under way, 500.0 a second, $0\x1b[K")
+    progress.clear()
+    assert shown.getvalue().endswith("\r\x1b[K")

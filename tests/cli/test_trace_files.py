@@ -66,9 +66,11 @@ def test_a_call_that_fails_is_written_too(lamella: Any, tmp_path: Path) -> None:
     [
         (["run", "x", "--trace-file", "call.txt"], "the name does not say what to write"),
         (["run", "x", "--trace", "no/call.html"], "there is no folder 'no'"),
+        (["run", "x", "--trace", "folder.html"], "--trace-file 'folder.html' is a folder"),
         (["trace", "none.json"], "none.json cannot be read: No such file"),
         (["trace", "bad.json"], "bad.json: This is no trace: version is missing"),
         (["trace", "bad.json", "--html", "x.json"], "is no name of a page"),
+        (["trace", "bad.json", "--html", "no/x.html"], "--html 'no/x.html': there is no folder"),
     ],
 )
 def test_what_cannot_be_is_refused(
@@ -76,17 +78,19 @@ def test_what_cannot_be_is_refused(
 ) -> None:
     """Before anything is sent, and with what to do."""
     (tmp_path / "bad.json").write_text("{}")
+    (tmp_path / "folder.html").mkdir()
     done = lamella(*arguments)
     assert (done.code, done.out) == (2, "")
     assert words in done.told()
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device without room")
 def test_a_file_that_cannot_be_written_costs_no_answer(lamella: Any, tmp_path: Path) -> None:
     """The answer is there, and the exit code says that something is not."""
-    (tmp_path / "call.html").mkdir()
+    (tmp_path / "call.html").symlink_to("/dev/full")
     done = lamella("run", ANSWER, "--trace", "call.html")
     assert (done.code, done.out) == (1, "Because of Rayleigh.\n")
-    assert "call.html cannot be written: Is a directory." in done.told()
+    assert "call.html cannot be written: No space left on device." in done.told()
 
 
 def test_a_chat_writes_its_latest_call(lamella: Any, tmp_path: Path) -> None:

@@ -11,12 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lamella import (
+    Audio,
     ChatRequest,
     EmbeddingRequest,
     EmbeddingResponse,
+    File,
     Finish,
+    Message,
     Pipeline,
     Price,
+    RefusedError,
     TextDelta,
     Usage,
     shared_cards,
@@ -24,7 +28,8 @@ from lamella import (
 from lamella._prices import MILLION, Rates, Tier
 from lamella.testing import Scripted, virtual_ports
 from lamella_middlewares import Budget, Cost
-from lamella_middlewares.budget._worst_case import ceiling_of
+from lamella_middlewares.budget._ceilings import ceiling_of
+from lamella_middlewares.budget._extras import extra_of
 
 TOKENS = st.integers(0, 300_000)
 RATE = st.integers(0, 10**11)
@@ -181,3 +186,69 @@ async def test_vectors_have_no_answer_to_pay_for() -> None:
     ask = EmbeddingRequest.of(["hello"], model="free")
     (tokens,) = await wanted(Budget(tokens=100, strict=True, margin=0), ask)
     assert 0 < tokens < 10
+
+
+@pytest.mark.anyio
+async def test_what_extra_says_wins_over_the_fields() -> None:
+    """As it does in the request's body: a longer answer, or more of them, however it is spelt."""
+    tokens: dict[str, Any] = {"tokens": 10**9, "margin": 0}
+    ask = ChatRequest.of("hello", model="free", max_output_tokens=100)
+    (base,) = await wanted(Budget(**tokens), ask)
+    for extra, more in (
+        ({"max_completion_tokens": 5000}, 4900),
+        ({"generationConfig": {"maxOutputTokens": 200, "candidateCount": 2}}, 300),
+        ({"options": {"num_predict": 50}, "top_k": 4}, 0),
+        ({"best_of": 3}, 200),
+    ):
+        assert await wanted(Budget(**tokens), ask.evolve(extra=extra)) == [base + more]
+    bounded = ask.evolve(max_output_tokens=None, extra={"max_tokens": 50})
+    assert await wanted(Budget(**tokens, strict=True), bounded) == [base - 50]
+
+
+def test_a_place_or_a_speed_in_extra_is_a_service() -> None:
+    """What the words of a request name may be billed, alone or together; other words are none."""
+    rates = Rates(uncached_input=MILLION)
+    services = {"us": Fraction(11, 10), "us_fast": Fraction(22, 10), "us_batch": Fraction(9)}
+    for extra, most in (
+        ({}, 1000),
+        ({"inference_geo": "us"}, 1100),
+        ({"inference_geo": "US", "speed": "fast"}, 2200),
+        ({"metadata": {"city": "Rome"}}, 1000),
+    ):
+        ceiling = ceiling_of(Price(rates, services=services), None, extra_of(extra).words)
+        assert ceiling is not None
+        assert ceiling.nano((1000, 0, 0), 0) == most
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"extra": {"web_search_options": {}, "tools": [{"type": "web_search"}]}},
+        {"extra": {"previous_response_id": "r-1"}},
+        {"extra": {"options": {"num_predict": -1}}},
+        {"messages": [Message.user(File(id="f-1"))]},
+        {"messages": [Message.tool("c-1", [Audio(id="a-1")])]},
+    ],
+)
+async def test_strict_refuses_what_nobody_can_count(change: dict[str, Any]) -> None:
+    """What the provider has kept, or does of its own, is not in the request."""
+    ask = ChatRequest.of("hello", model="free", max_output_tokens=100)
+    with pytest.raises(RefusedError) as caught:
+        await wanted(Budget(tokens=10**9, strict=True), ask.evolve(**change))
+    assert caught.value.code == "unbounded"
+    await wanted(Budget(tokens=10**9), ask.evolve(**change))
+
+
+@pytest.mark.anyio
+async def test_who_counts_requests_alone_counts_no_tokens() -> None:
+    """A long prompt costs no time then."""
+
+    class Never:
+        exact = True
+
+        def count(self, _: Any) -> int:
+            raise AssertionError
+
+    ask = ChatRequest.of("hello", model="free")
+    assert await wanted(Budget(requests=1, counter=Never()), ask) == [1]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from lamella import (
     AuthenticationError,
+    BudgetExceededError,
     CacheMissError,
     CircuitOpenError,
     ConnectError,
@@ -353,6 +354,7 @@ OUTAGES: list[LamellaError] = [
     ConnectError("no way", retryable=True),
     CircuitOpenError("left alone", retry_after=3),
     DeadlineExceeded("too late"),
+    BudgetExceededError("used up"),
     ServerError("odd", status=500),
 ]
 MISTAKES: list[LamellaError] = [

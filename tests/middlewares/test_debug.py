@@ -23,8 +23,10 @@ from lamella import (
     Finish,
     LamellaError,
     Message,
+    Outcome,
     Pipeline,
     RateLimitError,
+    Reading,
     ServerError,
     ToolCall,
     Usage,
@@ -219,6 +221,27 @@ async def test_limits_and_queues_are_told_as_they_stand() -> None:
     assert "limit=3" in state
 
 
+async def test_the_numbers_of_a_thousand_limits_hold_no_loop_up() -> None:
+    """They are asked for by the thread that tells them; what is no number harms no report."""
+    asked: list[threading.Thread] = []
+
+    class Crowded(Retry):
+        def readings(self, ports: Any) -> list[Any]:
+            asked.append(threading.current_thread())
+            return [Reading("retry", "left", one, f"limit {one}") for one in range(1000)]
+
+    class Wrong(Retry):
+        def readings(self, ports: Any) -> list[Any]:
+            return ["full"]
+
+    for layer, expected in ((Crowded(), "and 990 more"), (Wrong(), "failed to say how full it is")):
+        told = Told()
+        await ask(pipeline([told.debug, layer], Scripted(["ok"])))
+        assert f"retry: {expected}" in told.texts[0]
+    assert len(asked) == 1
+    assert asked[0] is not threading.current_thread()
+
+
 @pytest.mark.parametrize(
     ("slower_than", "expected"), [(None, 3), (0, 3), (1.0, 2), (math.nextafter(5, 6), 1)]
 )
@@ -277,6 +300,32 @@ async def test_a_pipeline_inside_tells_of_nothing_twice() -> None:
     lines = [line for line in text.splitlines() if "====" in line]
     assert [len(line) - len(line.lstrip()) for line in lines] == [2, 4, 6, 8, 10]
     assert lines[3].split()[0] == "retry"
+
+
+async def test_a_pipeline_inside_that_is_tried_again_tells_once() -> None:
+    """One report of the whole call, also where only pipelines inside of it tell of calls."""
+    told = Told()
+    flaky = Scripted([ServerError("x", status=500), "ok"])
+    await ask(pipeline([Retry(jitter="none")], pipeline([told.debug], flaky)))
+    (text,) = told.texts
+    assert text.count("->") == 2
+    assert "ended: complete stop" in text
+
+
+async def test_a_call_that_a_layer_begins_is_told_as_one_of_its_own() -> None:
+    """It has a trace of its own, so nobody else tells of it; what is detached is not told."""
+    outer, inner = Told(), Told()
+    inside = pipeline([inner.debug], Scripted(["ok"] * 2))
+
+    async def calls(request: Any, call_next: Any) -> Any:
+        await inside.run(request)
+        detached = request.detach("refresh")
+        await inside(detached)
+        await detached.context.call.close(Outcome.COMPLETE)
+        return await call_next(request)
+
+    await ask(pipeline([outer.debug, calls], Scripted(["ok"])))
+    assert (len(outer.texts), len(inner.texts)) == (1, 1)
 
 
 async def test_many_calls_at_once_have_a_report_each() -> None:
@@ -346,6 +395,15 @@ async def test_a_page_that_cannot_be_written_is_told_and_counted(tmp_path: Path)
     (tmp_path / "gone").write_text("a file")
     await ask(pipeline([told.debug], Scripted(["ok"])))
     assert "page: could not be written" in told.texts[0]
+    assert told.debug.health()["failed"] == 1
+
+
+async def test_a_call_beyond_all_calendars_is_told_without_its_page(tmp_path: Path) -> None:
+    """Whatever keeps a page from being made, the text comes."""
+    told = Told(pages=tmp_path)
+    pipe = Pipeline([told.debug], Scripted(["ok"]), ports=virtual_ports(epoch=1e15))
+    await ask(pipe)
+    assert "page: could not be written: ValueError" in told.texts[0]
     assert told.debug.health()["failed"] == 1
 
 

@@ -464,6 +464,29 @@ def test_records_survive_the_end_of_the_process_and_a_fork() -> None:
     assert models == (["child", "parent"] if hasattr(os, "fork") else ["parent"])
 
 
+async def test_a_forked_child_waits_for_no_record_of_its_parent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Closing a layer there takes no second: nobody is there who would write them."""
+    entered, release = threading.Event(), threading.Event()
+
+    def stuck(_: object) -> None:
+        entered.set()
+        release.wait(10)
+
+    writer = Writer(stuck, 10)
+    writer.put({"number": 0})
+    writer.put({"number": 1})
+    assert entered.wait(10)
+    began = anyio.current_time()
+    with monkeypatch.context() as patch:
+        patch.setattr("lamella._writers.os.getpid", lambda: -1)
+        await writer.aflush(60)
+        assert writer.queued == 0
+    assert anyio.current_time() - began < 1
+    release.set()
+
+
 def test_the_thread_ends_when_there_is_nothing_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """And another begins with the next record."""
     monkeypatch.setattr("lamella._writers.IDLE_SECONDS", 0.001)

@@ -103,10 +103,11 @@ async def test_pipelines_inside_are_read_and_nothing_twice() -> None:
     [
         lambda: 1 / 0,
         lambda: [("mute", "waiting", 3)],
-        lambda: [Reading("mute", "waiting", 3, source=[])],
-        lambda: [Reading("mute", "waiting", "three")],  # type: ignore[arg-type]
+        lambda: [Reading("mute", "waiting", 3, source=[])],  # type: ignore[arg-type]
+        lambda: [Reading("mute", "waiting", "three")],
         lambda: None,
     ],
+    ids=["error", "tuple", "unhashable", "words", "nothing"],
 )
 async def test_a_layer_that_cannot_say_is_left_out(
     caplog: pytest.LogCaptureFixture, said: Any

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from lamella import Money, SpendRecord, SpendTotal, Usage
 from lamella._sqlite_spend import SQLiteSpend
 from lamella.cli import main
-from lamella_middlewares.spend._report import amount, whole
+from lamella_middlewares.spend._report import amount, show_totals, whole
 from lamella_middlewares.spend._times import instant_of
 
 NOON = 1_763_726_400.0  # 2025-11-21T12:00 UTC
@@ -122,6 +122,14 @@ def test_a_table_by_model(costs: Run) -> None:
     assert "(spend.db; times of Europe/Berlin)" in done.err
 
 
+def test_a_strangers_name_stays_in_its_cell(capsys: pytest.CaptureFixture[str]) -> None:
+    """It neither steers the terminal, nor adds lines that look like others."""
+    name = "\x1b[2Jeve\nall  9\u202e"
+    show_totals([SpendTotal(group=(name,), attempts=1), SpendTotal(group=("bob",))], ("user",))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" ")[0] for line in lines] == ["user", "\ufffd[2Jeve\ufffdall", "bob", "all"]
+
+
 def test_days_are_those_of_the_time_zone(costs: Run) -> None:
     """This machine's, or the one that is named; several things can be told apart together."""
     lines = costs("--by", "day", "--by", "user", "--timezone", "Asia/Tokyo").out.splitlines()
@@ -171,6 +179,7 @@ def test_export_and_forget(costs: Run, tmp_path: Path) -> None:
     [
         (("--by", "usr"), "tag:NAME"),
         (("--where", "user"), "NAME=VALUE"),
+        (("--where", "user=ada", "--where", "user=bob"), "twice what user is to be"),
         (("--since", "soon"), "--since 'soon' is no instant"),
         (("--since", "2026-01-02", "--until", "2026-01-02"), "nothing is between"),
         (("--timezone", "Mars/Olympus"), "no time zone"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from time import process_time
 from typing import Any
 
 import anyio
@@ -112,6 +114,22 @@ async def test_a_layer_can_ask_for_times() -> None:
     assert {span.layer for span in outer.trace.spans} == {"wants"}
 
 
+async def test_a_call_of_many_turns_is_looked_at_quickly() -> None:
+    """Own times take time in proportion to the layers' passes, not to their square."""
+    spans = [
+        Span(f"layer {depth}", depth, turn + depth / 100, turn + 0.9)
+        for turn in range(300)
+        for depth in range(15)
+    ]
+    record = TraceRecord(call_id="c", started=0.0, seconds=300.0, spans=tuple(spans))
+    began = process_time()
+    found = layer_times(record)
+    assert process_time() - began < 0.5
+    assert found[0].own == pytest.approx(300 * 0.01)
+    assert found[14].own == pytest.approx(300 * 0.76)
+    assert found[14].passes == 300
+
+
 async def test_a_flights_layers_are_drawn_where_they_stand() -> None:
     """Of a call that was shared, from when it was joined."""
     now = [0.0]
@@ -162,3 +180,33 @@ async def test_who_wants_the_whole_call_is_told_after_it() -> None:
     assert [record.outcome for record in told] == [Outcome.COMPLETE, Outcome.FAILED]
     assert [note.name for note in response.trace.notes] == ["callback.failed"]
     assert [span.layer for record in told for span in record.spans] == ["observe"] * 2
+
+
+async def test_of_several_callbacks_of_one_key_the_last_is_told() -> None:
+    """A layer inside may be passed often, and tells of the call once."""
+    told: list[str] = []
+
+    async def observe(request: Any, call_next: Any) -> Any:
+        call = request.context.call
+        for _ in range(2):
+            call.after(partial(told.append, "anybody's"))
+        for number in range(3):
+            call.after(partial(told.append, f"pass {number}"), key=observe)
+        return await call_next(request)
+
+    await pipeline([observe], Scripted(["ok"])).run(TIMED)
+    assert told == ["anybody's", "anybody's", "pass 2"]
+
+
+async def test_a_call_that_a_layer_begins_is_its_callers_own() -> None:
+    """Whoever made the request that the layer has: it is another call, with its own spending."""
+    inner = pipeline([], Scripted(["ok"]))
+    asked: list[str] = []
+
+    async def calls(request: Any, call_next: Any) -> Any:
+        found = await inner.run(request.branch("try2", asked_by="retry"))
+        asked.extend(attempt.asked_by for attempt in found.trace.attempts)
+        return await call_next(request)
+
+    await pipeline([calls], Scripted(["ok"])).run(TIMED)
+    assert asked == [""]

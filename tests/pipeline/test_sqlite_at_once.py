@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class TestAtTheSameTime:
-    async def test_ten_thousand_that_ask_for_one_key(self, tmp_path: Path) -> None:
+    async def test_thousands_that_ask_for_one_key(self, tmp_path: Path) -> None:
         """Identical gets that wait together read the file together, and none fails."""
         store = sqlite_blobs(tmp_path / "a.db", timeout=20)
         await store.put("key", b"value")
@@ -44,9 +44,9 @@ class TestAtTheSameTime:
             found.append(blob.data)
 
         async with anyio.create_task_group() as group:
-            for _ in range(10_000):
+            for _ in range(2_000):
                 group.start_soon(get)
-        assert found == [b"value"] * 10_000
+        assert found == [b"value"] * 2_000
         await store.aclose()
 
     async def test_what_waits_together_is_one_step(self, tmp_path: Path) -> None:

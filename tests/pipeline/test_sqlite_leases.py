@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from lamella._memory_buckets import ticks_up
 from lamella._memory_leases import MemoryLeases
 from lamella._named_stores import layer_store
 from lamella._sqlite_file import SQLiteFile, Step
+from lamella._sqlite_lease_clock import FileClock
 from lamella._sqlite_lease_rows import FORM, LeaseRows
 from lamella.testing import check_lease_store
 
@@ -31,7 +33,7 @@ _numbers = itertools.count()
 def fresh(folder: Path, clock: Clock, **options: Any) -> SQLiteLeases:
     """A store of its own, without a thread."""
     path = folder / f"{next(_numbers)}.sqlite"
-    return SQLiteLeases(path, thread=inline, wall=clock, **options)
+    return SQLiteLeases(path, thread=inline, wall=clock, monotonic=clock, **options)
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio's turn is below
@@ -41,7 +43,8 @@ async def test_it_conforms(tmp_path: Path, anyio_backend: str) -> None:
     await check_lease_store(lambda: fresh(tmp_path, clock), clock.advance)
 
 
-async def test_it_conforms_in_a_thread(tmp_path: Path) -> None:
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_it_conforms_in_a_thread(tmp_path: Path, anyio_backend: str) -> None:
     """The same where a thread has the file, and many ask at once."""
     stores = [SQLiteLeases(tmp_path / f"{number}.sqlite") for number in range(40)]
     left = iter(stores)
@@ -58,6 +61,7 @@ LIMITS = (
     Dimension(("images",), 0, 3, per=0.25, held=True),
     Dimension(("day",), 0, 20, keep=0.5),
     Dimension(("day",), 0, 30, keep=2.0),
+    Dimension(("day",), 0, 10),
 )
 
 WANTED = st.lists(
@@ -80,7 +84,8 @@ class Twins:
     def __init__(self, path: Path) -> None:
         self.clock = Clock()
         self.memory = MemoryLeases(monotonic=self.clock, max_buckets=100)
-        opens = partial(LeaseRows, wall=self.clock, remember=10**18)
+        clock = FileClock(self.clock, self.clock)
+        opens = partial(LeaseRows, clock=clock, remember=10**18)
         self.file = SQLiteFile(path, FORM, opens)
         self.steps: list[Step] = []
         self.expected: list[Any] = []
@@ -111,7 +116,7 @@ class Twins:
         self.steps, self.expected = [], []
 
 
-EMPTY = "DELETE FROM leases; DELETE FROM totals; DELETE FROM rates;"
+EMPTY = "DELETE FROM leases; DELETE FROM totals; DELETE FROM rates; DELETE FROM clock;"
 
 
 @settings(
@@ -169,7 +174,7 @@ async def test_what_was_spent_outlives_the_process(tmp_path: Path) -> None:
     one = fresh(tmp_path, clock)
     assert (await one.reserve("x", [limit], ttl=60.0)).remaining == (40,)
     await one.aclose()
-    other = SQLiteLeases(one.path, thread=inline, wall=clock)
+    other = SQLiteLeases(one.path, thread=inline, wall=clock, monotonic=clock)
     assert not (await other.reserve("y", [limit], ttl=60.0)).granted
     assert await other.settle("x", [30])
     assert await other.level(limit) == 70
@@ -181,7 +186,7 @@ async def test_the_leases_of_the_dead_expire(tmp_path: Path) -> None:
     clock, place = Clock(), Dimension(("places",), 1, 1, held=True)
     dead = fresh(tmp_path, clock)
     await dead.reserve("dead", [place], ttl=30.0)
-    store = SQLiteLeases(dead.path, thread=inline, wall=clock)
+    store = SQLiteLeases(dead.path, thread=inline, wall=clock, monotonic=clock)
     assert not (await store.reserve("a", [place], ttl=30.0)).granted
     clock.advance(30.0)
     assert (await store.reserve("a", [place], ttl=30.0)).granted
@@ -190,18 +195,102 @@ async def test_the_leases_of_the_dead_expire(tmp_path: Path) -> None:
     await dead.aclose()
 
 
-async def test_a_clock_that_is_set_back_stops_for_a_second_at_most(tmp_path: Path) -> None:
-    """A small step back stands still; a large one is followed, as nothing would flow for long."""
-    clock, rate = Clock(), Dimension(("rate",), 10, 10, per=10.0)
-    store = fresh(tmp_path, clock)
-    await store.reserve("a", [rate], ttl=9.0e5)
-    clock.advance(-0.5)
-    assert await store.level(rate) == 0
-    clock.advance(-1000.0)
-    assert await store.level(rate) == 0
-    clock.advance(2.0)
-    assert await store.level(rate) == 2
+@pytest.mark.parametrize("step", [3600.0, -3600.0])
+async def test_a_clock_that_is_set_changes_nothing(tmp_path: Path, step: float) -> None:
+    """Nothing expires, flows back or stands still for it, also in processes that come later."""
+    wall, passed = Clock(), Clock(0.0)
+    rate, place = Dimension(("rate",), 10, 10, per=10.0), Dimension(("place",), 1, 1, held=True)
+
+    def store_of(path: Path) -> SQLiteLeases:
+        return SQLiteLeases(path, thread=inline, wall=wall, monotonic=passed)
+
+    path = tmp_path / "leases.sqlite"
+    one, other = store_of(path), store_of(path)
+    assert (await one.reserve("a", [rate, place], ttl=30.0)).granted
+    assert await other.level(rate) == 0
+    wall.advance(step)
+    assert await one.level(rate) == 0
+    later = store_of(path)
+    for store in (one, other, later):
+        assert [await store.level(each) for each in (rate, place)] == [0, 0]
+    for clock in (wall, passed):
+        clock.advance(2.0)
+    for store in (one, other, later):
+        assert [await store.level(each) for each in (rate, place)] == [2, 0]
+        assert await store.now() == wall()
+    passed.advance(28.0)
+    assert await later.level(place) == 1
+    for store in (one, other, later):
+        await store.aclose()
+
+
+async def test_time_goes_on_between_processes(tmp_path: Path) -> None:
+    """While nobody uses the file the machine's clock says what has passed; it never goes back."""
+    rate = Dimension(("rate",), 10, 10, per=10.0)
+    path = tmp_path / "leases.sqlite"
+    for seconds, left in ((0.0, 0), (4.0, 4), (-3600.0, 4)):
+        clock = Clock(1_700_000_000.0 + seconds)
+        store = SQLiteLeases(path, thread=inline, wall=clock, monotonic=lambda: 0.0)
+        if not seconds:
+            await store.reserve("a", [rate], ttl=9.0e5)
+        assert await store.level(rate) == left
+        await store.aclose()
+
+
+async def test_what_was_settled_survives_a_loss_of_power(tmp_path: Path) -> None:
+    """The disk is asked to keep what was spent, and nothing that comes back by itself."""
+    store, limit = fresh(tmp_path, Clock()), Dimension(("money",), 5, 10)
+
+    def synchronous() -> int:
+        contents: Any = store._file._contents
+        level: int = contents.connection.execute("PRAGMA synchronous").fetchone()[0]
+        return level
+
+    levels = []
+    for asked in (
+        store.reserve("a", [limit], ttl=60.0),
+        store.settle("a", [5]),
+        store.renew("a", ttl=60.0),
+        store.refund("a"),
+    ):
+        await asked
+        levels.append(synchronous())
+    normal, full = 1, 2
+    assert levels == [normal, full, normal, normal]
     await store.aclose()
+
+
+@pytest.mark.parametrize("anyio_backend", [None])
+def test_much_that_is_over_at_once_goes_bit_by_bit(tmp_path: Path, anyio_backend: None) -> None:
+    """However much there is, no decision waits until it is gone, and soon it is."""
+    clock = Clock()
+    opens = partial(LeaseRows, clock=FileClock(clock, clock), remember=10**9)
+    file = SQLiteFile(tmp_path / "leases.sqlite", FORM, opens)
+    days = [Dimension((f"day {number}",), 1, 10, keep=60.0) for number in range(700)]
+
+    def run(*work: Callable[[LeaseRows], Any]) -> list[Any]:
+        steps = [Step(each, writes=True) for each in work]
+        file.run(steps)
+        assert {step.error for step in steps} == {None}
+        return [step.result for step in steps]
+
+    def spent(rows: LeaseRows, day: Dimension) -> None:
+        rows.reserve(day.key[0], (day,), 60.0, 60 * 10**9)
+        rows.settle(day.key[0], [1])
+
+    def left(rows: LeaseRows) -> tuple[int, ...]:
+        sizes = "SELECT (SELECT count(*) FROM leases), (SELECT count(*) FROM totals)"
+        found: tuple[int, ...] = rows.connection.execute(sizes).fetchone()
+        return found
+
+    run(*[partial(spent, day=day) for day in days])
+    clock.advance(3600.0)
+    assert run(left) == [(200, 200)]
+    assert run(*[partial(LeaseRows.level, dimension=day) for day in days]) == [10] * 700
+    assert run(lambda rows: rows.settle("day 699", [1])) == [False]
+    assert run(left) == [(0, 0)]
+    with file.lock:
+        file.close_held()
 
 
 async def test_what_is_over_leaves_the_file(tmp_path: Path) -> None:

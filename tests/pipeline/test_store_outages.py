@@ -404,6 +404,48 @@ class TestArrears:
         await anyio.sleep(60.0)
         assert (remote.asked, store.health().detail["untold"]) == (0, 0)
 
+    async def test_what_was_spent_is_told_however_long_it_takes(self, remote: Remote) -> None:
+        """If its lease has expired meanwhile it is charged, once; what comes back is not."""
+        store = guarded(remote)
+        rate = Dimension(("test", "rate"), 9, 10, per=86_400.0)
+        place = Dimension(("test", "place"), 1, 1, held=True)
+        assert (await store.reserve("a", [place, total(50), rate], ttl=30.0)).granted
+        remote.state = "gone"
+        assert await store.settle("a", [1, 30, 9])
+        await anyio.sleep(300.0)
+        remote.state = "well"
+        await anyio.sleep(60.0)
+        levels = [await remote.memory.level(each) for each in (place, total(0), rate)]
+        assert (levels, store.health().detail["untold"]) == ([1, 70, 10], 0)
+
+    async def test_what_may_have_been_heard_is_not_charged_again(
+        self, remote: Remote, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A store that has forgotten the lease would count it twice; the log says that."""
+        store = guarded(remote)
+        await take(store, "a", total(50))
+        remote.state = "gone"
+        await store.settle("a", [30])
+        remote.state = "mute"
+        await anyio.sleep(10.0)
+        remote.state = "gone"
+        remote.memory._ended.clear()
+        await anyio.sleep(120.0)
+        remote.state = "well"
+        await anyio.sleep(60.0)
+        assert (await remote.memory.level(total(0)), store.health().detail["untold"]) == (70, 0)
+        assert "may not be counted" in caplog.text
+
+    async def test_closing_tells_what_is_left(self, remote: Remote) -> None:
+        """A program that ends after an outage has told what it spent."""
+        store = guarded(remote)
+        await take(store, "a", total(50))
+        remote.state = "gone"
+        await store.settle("a", [30])
+        remote.state = "well"
+        await store.aclose()
+        assert (await remote.memory.level(total(0)), remote.closed) == (70, True)
+
     @pytest.mark.parametrize("anyio_backend", [None])
     @pytest.mark.parametrize("backend", ["asyncio", "trio"])
     def test_another_loop_goes_on(self, anyio_backend: None, backend: str) -> None:

@@ -171,6 +171,30 @@ def test_a_call_of_which_little_is_known_has_a_page() -> None:
         assert texts(body_of(call.page())).startswith("call ")
 
 
+def test_known_prices_in_two_currencies_are_not_called_unknown() -> None:
+    """Each currency's sum is shown, on the page and in the drawing; what is unknown is said."""
+    first, second = CALL.attempts
+    euros = attrs.evolve(second, cost=Money.of(2, "EUR"))
+    dollars = attrs.evolve(second, cost=Money.of(1))
+    for attempts, expected in (
+        ((euros, dollars), "€2, $1"),
+        (
+            (euros, dollars, attrs.evolve(second, cost=None)),
+            "€2, $1, and attempts at an unknown price",
+        ),
+        ((attrs.evolve(first, cost=None),), "unknown"),
+        ((first,), "$0"),
+    ):
+        call = attrs.evolve(CALL, attempts=attempts, spans=())
+        shown = texts(body_of(call.page())).splitlines()
+        assert f"cost | {expected}" in shown
+        assert (
+            call.draw().splitlines()[0].endswith("" if expected == "unknown" else f"  {expected}")
+        )
+        asked = next(line for line in shown if line.startswith(("retry | ", "the caller | ")))
+        assert asked.endswith(f" | {expected}")
+
+
 def test_a_file_is_written_whole(tmp_path: Path) -> None:
     """What was there is replaced, with its permissions; nothing else is left in the folder."""
     target = tmp_path / "page.html"

@@ -8,12 +8,13 @@ import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 
-from lamella import ConfigurationError, Money, Pipeline
+from lamella import ConfigurationError, EmbeddingResponse, Money, Pipeline
 from lamella.testing import FaultWindow, Load, Report, SimulatedProvider, Simulation, simulate
-from lamella_middlewares import Cost, Deadline, Retry
+from lamella_middlewares import Budget, Cache, Cost, Deadline, Retry, SemanticCache, Spend
 
 LOAD = Load(rate=20, duration=30, tenants=3)
 THROTTLED = FaultWindow("throttle", 5, 15, retry_after=4)
@@ -160,6 +161,62 @@ def test_presets_take_overrides() -> None:
     assert "log" not in found.stack
     assert found.cost is not None
     assert found.cost.nano > 0
+
+
+class Untouchable:
+    """A store of every kind, which nobody may use."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in {"purge", "reserve", "nearest", "totals"}:  # by which stores are known
+            return self.used
+        raise AttributeError(name)
+
+    def used(self, *_: Any, **__: Any) -> Any:
+        """Fail."""
+        raise AssertionError("A real store was used.")
+
+
+def test_layers_with_stores_of_their_own_leave_them_alone(tmp_path: Path) -> None:
+    """They get fresh ones, in each run; files that a preset names are not even made."""
+    real = Untouchable()
+    spends: list[Spend] = []
+
+    async def embedder(request: Any) -> Any:
+        return EmbeddingResponse.of(
+            [[1.0, crc32(text.encode()) / 2**31] for text in request.inputs]
+        )
+
+    def stack(providers: Sequence[SimulatedProvider]) -> Pipeline:
+        spends.append(Spend(store=real))
+        caches = Cache(store=real), SemanticCache(embedder, store=real, index=real, when="all")
+        budget = Budget(requests=1000, store=real)
+        prices = Cost({"simulated": providers[0].price})
+        return Pipeline([spends[-1], *caches, budget, prices], providers[0])
+
+    load = Load(rate=0.1, requests=12, repeats=0.9)
+    found = simulate(stack, load=load)
+    assert found.holds, found.draw()
+    assert 0 < found.providers["primary"].received < 12
+    written = spends[0].health().detail["written"]  # what had to be embedded as well
+    assert found.providers["primary"].received < written <= 2 * 12
+    assert simulate(stack, load=load).digest == found.digest
+
+    config = tmp_path / "lamella.toml"
+    config.write_text(FILES.format(folder=tmp_path.as_posix()))
+    assert simulate("files", load=load, config=str(config)).stack == ("cache", "spend", "budget")
+    assert [*tmp_path.iterdir()] == [config]
+
+
+FILES = """
+[presets.files]
+transport = "mock"
+layers = [
+    {{ use = "audit", directory = "{folder}/audit", content = "none" }},
+    {{ use = "cache", store = {{ use = "sqlite_blobs", path = "{folder}/cache.db" }} }},
+    {{ use = "spend", path = "{folder}/spend.db" }},
+    {{ use = "budget", requests = 1000, store = {{ use = "sqlite", path = "{folder}/b.db" }} }},
+]
+"""
 
 
 # --- what is drawn ------------------------------------------------------------------------------

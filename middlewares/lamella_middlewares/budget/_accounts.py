@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from lamella import Dimension
+from lamella import Dimension, LeaseStore
 from lamella._scopes import Scope
 from lamella_middlewares.budget._allowances import MOST, Limit
 from lamella_middlewares.budget._windows import Span
@@ -73,11 +73,13 @@ class Book:
         namespace: Where it is counted.
         limit: What is counted.
         values: For whom.
+        leases: The store that it is counted in, which lives as long as the book.
     """
 
-    __slots__ = ("_account", "_limit", "_namespace", "_values")
+    __slots__ = ("_account", "_leases", "_limit", "_namespace", "_values")
 
-    def __init__(self, namespace: str, limit: Limit, values: Scope) -> None:
+    def __init__(self, namespace: str, limit: Limit, values: Scope, leases: LeaseStore) -> None:
+        self._leases = leases
         self._namespace = namespace
         self._limit = limit
         self._values = values

@@ -13,12 +13,15 @@ from lamella._named_stores import layer_store
 from lamella._options import refused
 from lamella._tokenizers import CounterOf, counter_choice
 from lamella_middlewares.budget._accounts import NAME
-from lamella_middlewares.budget._allowances import Allowance, Limit, limits_of
+from lamella_middlewares.budget._allowances import TOKENS, Allowance, Limit, limits_of
 from lamella_middlewares.budget._notices import Thresholds
 from lamella_middlewares.budget._windows import zone_of
 from lamella_middlewares.budget._worst_case import Estimates
 
 CODE: Final = "budget_exceeded"
+
+_INSIST: Final = 3600.0
+"""Seconds for which a store that is out is told again what was spent."""
 
 
 def counter(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
@@ -87,11 +90,6 @@ class Plan:
     on_outage: Literal["deny", "allow"]
     refresh: float
 
-    @property
-    def overrides(self) -> tuple[str, ...]:
-        """Where this process keeps the amounts that were set at run time."""
-        return (self.namespace, NAME, "overrides")
-
 
 def plan_of(layer: Any) -> Plan:
     """What a layer's options amount to.
@@ -119,8 +117,14 @@ def plan_of(layer: Any) -> Plan:
         in_money=in_money,
         windowed=any(limit.window.name for limit in limits),
         counter_of=counter_choice(layer.counter),
-        estimates=Estimates(layer.margin, layer.assume_output_tokens, in_money),
-        terms=Terms(NAME, CODE, 0, 0.0, ttl=layer.ttl),
+        estimates=Estimates(
+            layer.margin,
+            layer.assume_output_tokens,
+            in_money=in_money,
+            in_tokens=any(limit.unit == TOKENS for limit in limits),
+            strict=layer.strict,
+        ),
+        terms=Terms(NAME, CODE, 0, 0.0, ttl=layer.ttl, insist=_INSIST),
         thresholds=Thresholds(layer.notify_at, layer.on_threshold),
         strict=layer.strict,
         unknown=layer.unknown,

@@ -21,6 +21,7 @@ from lamella import ConfigurationError, Pipeline
 from lamella._grants import is_immediate
 from lamella.cli._errors import UsageError
 from lamella.cli._stack import Stack
+from lamella_middlewares.budget._control import limit_for
 from lamella_middlewares.budget._levels import BudgetLevel
 from lamella_middlewares.budget._middleware import Budget
 
@@ -135,15 +136,39 @@ def _change(
 
     async def work(pipeline: Pipeline, budgets: list[Budget]) -> bool:
         _must_be_seen(pipeline.ports.stores.blobs, "the amounts that are set", "blobs")
-        wrong: list[ConfigurationError] = []
-        for budget in budgets:
-            try:
-                return await budget.set_limit(pipeline, amount, wanted, unit=unit, window=window)
-            except ConfigurationError as error:
-                wrong.append(error)
-        raise wrong[0]
+        _must_be_counted(budgets, wanted)
+        budget = _only(budgets, wanted, unit, window)
+        return await budget.set_limit(pipeline, amount, wanted, unit=unit, window=window)
 
     return _run(which, work)
+
+
+def _only(
+    budgets: list[Budget], wanted: Mapping[str, str], unit: str | None, window: str | None
+) -> Budget:
+    """The only budget with a limit for a scope; those of one namespace that share it are one.
+
+    Raises:
+        ConfigurationError: If there is none, or several.
+    """
+    found: dict[tuple[str, ...], Budget] = {}
+    wrong: list[ConfigurationError] = []
+    for budget in budgets:
+        try:
+            limit = limit_for(budget.plan, wanted, unit, window)
+        except ConfigurationError as error:
+            wrong.append(error)
+        else:
+            found.setdefault((budget.namespace, *limit.identity), budget)
+    if len(found) > 1:
+        listed = "; ".join("/".join(each) for each in found)
+        raise ConfigurationError(
+            f"The preset has several limits of that kind: {listed}.",
+            hint="Say which with --unit, --window or --namespace.",
+        )
+    if not found:
+        raise wrong[0]
+    return next(iter(found.values()))
 
 
 def _run(which: Which, work: Callable[[Pipeline, list[Budget]], Awaitable[T]]) -> T:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, cast
 
 import attrs
@@ -14,14 +13,14 @@ from lamella_middlewares.budget._accounts import Account
 from lamella_middlewares.budget._allowances import Allowance, Limit, money
 from lamella_middlewares.budget._choices import Plan
 from lamella_middlewares.budget._levels import BudgetLevel, levels
-from lamella_middlewares.budget._overrides import Overrides, put
+from lamella_middlewares.budget._overrides import overrides_of
 
 
 async def levels_for(plan: Plan, ports: Ports, scope: Mapping[str, str]) -> tuple[BudgetLevel, ...]:
     """The state of every limit for one scope; see `Budget.levels`."""
     _must_know(plan, scope)
-    overrides = Overrides(plan.namespace)
-    await overrides.read(ports.stores.blobs)
+    overrides = overrides_of(ports.stores, plan.namespace)
+    await overrides.read()
     now = await ports.stores.leases.now()
     accounts: list[Account] = []
     for limit in plan.limits:
@@ -33,8 +32,8 @@ async def levels_for(plan: Plan, ports: Ports, scope: Mapping[str, str]) -> tupl
 
 async def levels_overridden(plan: Plan, ports: Ports) -> tuple[BudgetLevel, ...]:
     """The state of every scope with another amount than the layer's; see `Budget.overridden`."""
-    overrides = Overrides(plan.namespace)
-    await overrides.read(ports.stores.blobs)
+    overrides = overrides_of(ports.stores, plan.namespace)
+    await overrides.read()
     now = await ports.stores.leases.now()
     accounts = [
         Account(plan.namespace, limit, values, limit.window.at(now), capacity)
@@ -57,10 +56,8 @@ async def change(
         Exception: What the store raises.
     """
     capacity = None if amount is None else _capacity(limit, amount)
-    blobs = ports.stores.blobs
-    done = await put(blobs, plan.namespace, limit, _values(limit, scope), capacity)
-    await ports.stores.local.get(plan.overrides, partial(Overrides, plan.namespace)).read(blobs)
-    return done
+    overrides = overrides_of(ports.stores, plan.namespace)
+    return await overrides.put(limit, _values(limit, scope), capacity)
 
 
 def limit_for(plan: Plan, scope: Mapping[str, str], unit: str | None, window: str | None) -> Limit:

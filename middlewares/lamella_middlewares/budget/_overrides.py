@@ -11,11 +11,12 @@ import json
 import logging
 import math
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, Final, TypeAlias, cast
 
 import attrs
 
-from lamella import BlobStore, Context
+from lamella import BlobStore, Context, Stores
 from lamella._guarded_blobs import guarded
 from lamella._scopes import Scope
 from lamella_middlewares.budget._accounts import NAME
@@ -59,12 +60,14 @@ class Overrides:
 
     Args:
         namespace: Of the budgets.
+        blobs: Where they are kept.
     """
 
-    __slots__ = ("_due", "_namespace", "_table", "_unread")
+    __slots__ = ("_blobs", "_due", "_namespace", "_table", "_unread")
 
-    def __init__(self, namespace: str) -> None:
+    def __init__(self, namespace: str, blobs: BlobStore) -> None:
         self._namespace = namespace
+        self._blobs = blobs
         self._due = -math.inf
         self._unread = False
         self._table: Mapping[Place, int] = {}
@@ -91,9 +94,9 @@ class Overrides:
         first = self._due == -math.inf
         if not first:  # one reads, and the others need not wait for it
             self._due = ports.monotonic() + seconds
-        blobs = guarded(ports.stores.blobs, ports.monotonic)
+        blobs = guarded(self._blobs, ports.monotonic)
         try:
-            await context.wait(lambda: self.read(blobs), what="reading a budget's amounts")
+            await context.wait(lambda: self._read(blobs), what="reading a budget's amounts")
             self._unread = False
         except Exception as error:  # noqa: BLE001 - a store that is out is told of, and gone without
             if not self._unread:  # not every few seconds anew
@@ -104,10 +107,41 @@ class Overrides:
             context.note(NAME, f"{NAME}.overrides_unread", error=type(error).__name__)
         self._due = ports.monotonic() + seconds
 
-    async def read(self, blobs: BlobStore) -> None:
-        """Read them."""
-        table: dict[Place, int] = {}
-        for key, blob in (await blobs.tagged(tag_of(self._namespace))).items():
+    async def put(self, limit: Limit, values: Scope, capacity: int | None) -> bool:
+        """Set what there is under a limit for a scope; None takes the layer's own amount again.
+
+        Returns:
+            Whether anything was changed.
+
+        Raises:
+            Exception: What the store raises.
+        """
+        key, place = key_of(self._namespace, limit, values), (limit.identity, values)
+        if capacity is None:
+            done = await self._blobs.delete(key)
+            known = place in self._table
+            self._table = {one: left for one, left in self._table.items() if one != place}
+            return done or known
+        made = Override(limit.identity, values, capacity)
+        tags = frozenset([tag_of(self._namespace)])
+        await self._blobs.put(key, made.to_bytes(), tags=tags)
+        self._table = {**self._table, place: capacity}
+        return True
+
+    async def read(self) -> None:
+        """Read them.
+
+        Raises:
+            Exception: What the store raises.
+        """
+        await self._read(self._blobs)
+
+    async def _read(self, blobs: BlobStore) -> None:
+        said = await blobs.tagged(tag_of(self._namespace))
+        # The memory of this process may have thrown some away, to make room for what it caches.
+        # Nobody else can have taken them back, so they hold.
+        table: dict[Place, int] = dict(self._table) if getattr(blobs, "instant", False) else {}
+        for key, blob in said.items():
             found = _read(blob.data)
             if found is None:
                 logger.warning("Budget: %r in the blob store is no amount, and is left out.", key)
@@ -127,20 +161,11 @@ def key_of(namespace: str, limit: Limit, values: Scope) -> str:
     return f"{NAME}:{namespace}:{hashlib.sha256(words).hexdigest()[:32]}"
 
 
-async def put(
-    blobs: BlobStore, namespace: str, limit: Limit, values: Scope, capacity: int | None
-) -> bool:
-    """Set what there is under a limit for a scope; None takes the layer's own amount again.
-
-    Returns:
-        Whether anything was changed.
-    """
-    key = key_of(namespace, limit, values)
-    if capacity is None:
-        return await blobs.delete(key)
-    made = Override(limit.identity, values, capacity)
-    await blobs.put(key, made.to_bytes(), tags=frozenset([tag_of(namespace)]))
-    return True
+def overrides_of(stores: Stores, namespace: str) -> Overrides:
+    """What this process knows of those that are kept in the blob store of a pipeline."""
+    blobs = stores.blobs
+    key = (namespace, NAME, "overrides", f"{id(blobs):x}")  # which lives as long as they do
+    return stores.local.get(key, partial(Overrides, namespace, blobs))
 
 
 def _read(data: bytes) -> Override | None:

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
-from lamella import Context, Lease, RefusedError, Request, StoreUnavailableError
+from lamella import (
+    ClosedError,
+    Context,
+    DeadlineExceeded,
+    Lease,
+    RefusedError,
+    Request,
+    StoreUnavailableError,
+)
 from lamella._admission import admit_now
 from lamella._grants import Grant, at_once, is_immediate
 from lamella._scopes import Scope
@@ -14,10 +22,13 @@ from lamella_middlewares.budget._accounts import NAME, Account, Book
 from lamella_middlewares.budget._allowances import Limit
 from lamella_middlewares.budget._choices import Plan
 from lamella_middlewares.budget._notices import levels_left
-from lamella_middlewares.budget._overrides import Overrides
+from lamella_middlewares.budget._overrides import overrides_of
 from lamella_middlewares.budget._refusals import exceeded
 from lamella_middlewares.budget._visit import dimensions_of
 from lamella_middlewares.budget._worst_case import WorstCase, refuse_unpriced, unknown_price
+
+_ENDED: Final = (DeadlineExceeded, ClosedError)
+"""What ends a wait, and says nothing about the store."""
 
 
 async def accounts_of(
@@ -38,12 +49,15 @@ async def accounts_of(
     limits = _priced(plan, request, worst)
     try:
         now = await _now(context) if plan.windowed else 0.0
+    except _ENDED:
+        raise
     except Exception as error:  # noqa: BLE001 - raised there, unless it is accepted
         _out(plan, context, error)
         return None
     ports = context.ports
-    local = ports.stores.local
-    overrides = local.get(plan.overrides, partial(Overrides, plan.namespace))
+    stores, local = ports.stores, ports.stores.local
+    leases = stores.leases
+    overrides = overrides_of(stores, plan.namespace)
     if overrides.due(ports.monotonic()):
         await overrides.refresh(context, plan.refresh)
     found: list[Account] = []
@@ -51,8 +65,8 @@ async def accounts_of(
         values = limit.scope_of(request)
         if values and plan.missing == "refuse" and "" in values:
             raise _nobody(limit, values)
-        key = (plan.namespace, *limit.place, *values)
-        book = local.get(key, partial(Book, plan.namespace, limit, values))
+        key = (plan.namespace, *limit.place, f"{id(leases):x}", *values)
+        book = local.get(key, partial(Book, plan.namespace, limit, values, leases))
         account = book.account(limit.window.at(now), overrides.capacity(limit, values))
         account.seen = now
         found.append(account)
@@ -77,9 +91,15 @@ async def reserve(
     for account, amount in zip(accounts, wanted, strict=True):
         if amount > account.capacity:
             raise exceeded(context, account, amount, (0, 0))
+    dimensions = dimensions_of(accounts, wanted)
     try:
-        found = await admit_now(context, dimensions_of(accounts, wanted), plan.terms)
-    except MISTAKES:
+        if is_immediate(context.ports.stores.leases):
+            found = await admit_now(context, dimensions, plan.terms)
+        else:
+            found = await context.wait(
+                lambda: admit_now(context, dimensions, plan.terms), what="reserving a budget"
+            )
+    except (*_ENDED, *MISTAKES):
         raise
     except Exception as error:  # noqa: BLE001 - raised there, unless it is accepted
         _out(plan, context, error)
@@ -87,6 +107,9 @@ async def reserve(
     if isinstance(found, Grant):
         return found
     index = _refused(accounts, found)
+    if min(found.remaining[2 * index : 2 * index + 2]) >= wanted[index]:
+        _out(plan, context, _no_room(accounts[index]))
+        return None
     account, level = accounts[index], levels_left(accounts, found.remaining)[index]
     if level[0] + wanted[index] > account.capacity:
         await _tell_full(plan, context, account, level[0])
@@ -131,7 +154,20 @@ def _priced(plan: Plan, request: Request[Any], worst: WorstCase) -> tuple[Limit,
 async def _now(context: Context) -> float:
     """The instant by the store's clock."""
     leases = context.ports.stores.leases
-    return at_once(leases.now()) if is_immediate(leases) else await leases.now()
+    if is_immediate(leases):
+        return at_once(leases.now())
+    return await context.wait(leases.now, what="asking a budget's store what time it is")
+
+
+def _no_room(account: Account) -> StoreUnavailableError:
+    """The error for a store that would have to forget a count that is in use to begin another."""
+    return StoreUnavailableError(
+        f"Budget's store has no room for another count{account.limit.whose}.",
+        hint="Count fewer scopes, give totals a shorter `keep`, make the store with more "
+        "`max_limits`, or count in a store that processes share.",
+        code="store_full",
+        layer=NAME,
+    )
 
 
 def _out(plan: Plan, context: Context, error: Exception) -> None:

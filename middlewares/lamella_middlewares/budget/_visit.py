@@ -42,8 +42,8 @@ def wanted_of(account: Account, worst: WorstCase) -> int:
 class Visit:
     """What a request has reserved, and what becomes of it.
 
-    It observes the attempts of its request. Where a pipeline inside has a budget of the same
-    account, that one is charged, and this one is not: nothing is paid for twice.
+    It observes the attempts of its request. Where a budget further in has the same account in the
+    same store, that one is charged, and this one is not: nothing is paid for twice.
 
     Args:
         plan: The layer's.
@@ -51,11 +51,15 @@ class Visit:
         accounts: What it counts for.
         wanted: What was reserved of each.
         grant: The reservation.
+
+    Attributes:
+        keys: Of the accounts.
+        leases: The store that they are in.
     """
 
     __slots__ = (
         "_accounts", "_attempts", "_cached", "_context", "_ended", "_grant", "_plan", "_used",
-        "_wanted", "keys",
+        "_wanted", "keys", "leases",
     )  # fmt: skip
 
     def __init__(
@@ -76,11 +80,15 @@ class Visit:
         self._cached = False
         self._ended = False
         self.keys = [account.both.key for account in accounts]
+        self.leases = context.ports.stores.leases
 
     # --- what the core tells ------------------------------------------------------------------
 
     def attempt_opened(self, attempt: OpenAttempt, request: Request[Any], /) -> None:
-        """Nothing is known yet."""
+        """Nothing is known yet; what is abandoned with its event loop is as dear as it can be."""
+        if not self._ended:
+            known = self._used or [0] * len(self._wanted)
+            self._grant.expect(_both([max(one, 1) for one in map(sum, zip(known, self._wanted))]))
 
     def attempt_closed(self, attempt: OpenAttempt, request: Request[Any], /) -> None:
         """An attempt has ended, and what it used is known."""
@@ -98,6 +106,7 @@ class Visit:
             self._used = used
         else:
             self._used = [one + more for one, more in zip(self._used, used, strict=True)]
+        self._grant.expect(_both(self._used or ()))
 
     def answered(self, response: Response) -> None:
         """The answer has begun."""
@@ -165,6 +174,7 @@ class Visit:
                 context,
                 terms,
                 lambda: self._owe(lease_id, used),
+                terms.insist,
             )
 
     async def _owe(self, lease_id: str, used: Sequence[int]) -> None:
@@ -181,7 +191,7 @@ class Visit:
         for observer in reversed(observers):
             if observer is self:
                 break
-            if isinstance(observer, Visit):
+            if isinstance(observer, Visit) and observer.leases is self.leases:
                 found.update(observer.keys)
         return found
 
@@ -217,16 +227,24 @@ def _used(account: Account, wanted: int, attempt: OpenAttempt) -> int:
         return 0 if _refused_unread(attempt) else wanted
     cost: Money | None = attempt.cost
     if cost is not None and cost.currency == unit:
-        return cost.nano
+        return max(0, cost.nano)  # a provider that pays is none to count on
     return 0 if cost is None and _refused_unread(attempt) else wanted
 
 
 def _was_sent(attempt: OpenAttempt) -> bool:
     if attempt.outcome is Outcome.NOT_SENT:
         return False
-    # Not every transport says what it has sent, but whoever was answered has sent something.
+    # Not every transport says what it has sent, but whoever was answered has sent something, and
+    # what is billed was sent.
     answered = attempt.outcome in _ANSWERED or attempt.first_event is not None
-    return attempt.sent or answered or isinstance(attempt.error, ProviderError)
+    return attempt.sent or answered or isinstance(attempt.error, ProviderError) or _billed(attempt)
+
+
+def _billed(attempt: OpenAttempt) -> bool:
+    """Whether `Cost`, or the answer, says that it has used something."""
+    if attempt.cost is not None and attempt.cost.nano:
+        return True
+    return attempt.usage is not None and attempt.usage.total_tokens > 0
 
 
 def _refused_unread(attempt: OpenAttempt) -> bool:

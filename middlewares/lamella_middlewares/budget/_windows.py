@@ -61,25 +61,26 @@ class Window:
     __slots__ = ("_last", "_seconds", "_word", "_zone", "length", "name")
 
     def __init__(self, given: str | float | None, zone: Zone, zone_name: str) -> None:
-        self._last = TOTAL
+        self._last: Span | None = None  # no sentinel: a copy of one would be another object
         self._zone = zone
         self._word: str | None = None
         self._seconds = 0.0
         if given is None:
             self.name, self.length = "", math.inf
+            self._last = TOTAL
         elif isinstance(given, str) and given in _DAYS:
             self._word = given
             self.name = given if zone_name == UTC else f"{given} in {zone_name}"
             self.length = _LONGEST[given]
         else:
             self._seconds = _SECONDS[given] if isinstance(given, str) else float(given)
-            self.name = given if isinstance(given, str) else f"{self._seconds:g} s"
+            self.name = given if isinstance(given, str) else f"{_digits(self._seconds)} s"
             self.length = self._seconds
 
     def at(self, now: float) -> Span:
         """The window of an instant, in seconds since the epoch."""
         last = self._last
-        if last.start <= now < last.end and (last is not TOTAL or not self.name):
+        if last is not None and last.start <= now < last.end:
             return last
         found = self._last = self._found(now)
         return found
@@ -103,6 +104,11 @@ class Window:
 
     def _midnight(self, day: dt.date) -> float:
         return dt.datetime.combine(day, dt.time(), self._zone).timestamp()
+
+
+def _digits(seconds: float) -> str:
+    """A number of seconds, in full: other windows must not meet under one name."""
+    return str(int(seconds)) if seconds.is_integer() else repr(seconds)
 
 
 def window_given(value: Any) -> str | float | None:

@@ -1,24 +1,23 @@
 """What a request may cost at most, worked out before it is sent.
 
 The request is counted with a margin, the answer is as long as it may be, and each token has the
-dearest price that it can have: cached or written to a cache, reasoning or sound, in the larger of
-the tiers that the request may fall into.
+dearest price that it can have; see `_ceilings`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from fractions import Fraction
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import attrs
 
 from lamella import Opaque, Price, RefusedError, Request, TokenCounter, Usage, provided
 from lamella._price_sources import PRICES, Pricing
-from lamella._prices import MILLION, STANDARD_SERVICES, Rates
 from lamella._target_fitness import Fitness
 from lamella._tokens import counted_input, counted_tokens
+from lamella_middlewares.budget._ceilings import Ceiling, Read, ceiling_of
+from lamella_middlewares.budget._extras import NO_EXTRA, Extra, extra_of, referred
 
 ASSUMED_OUTPUT: Final = 4096
 """Tokens that an answer is taken to have at most where neither request nor model card bounds it."""
@@ -26,13 +25,8 @@ ASSUMED_OUTPUT: Final = 4096
 SLACK: Final = 16
 """Tokens besides the margin: what surrounds a conversation on the wire."""
 
-_FREE: Final = frozenset({"token_count", "moderation"})
-"""Operations that are not billed by what they produce, or not at all."""
-
-Read: TypeAlias = tuple[int, int, int]
-"""Tokens of a request: text, pictures and sound."""
-
-NOTHING_READ: Final[Read] = (0, 0, 0)
+_FREE: Final = "token_count"
+"""The operation that nobody bills."""
 
 _KNOWN: Final = 256
 
@@ -62,13 +56,17 @@ class Estimates:
         margin: Which share is put on top of the tokens that the request is counted to have.
         assumed: Tokens of an answer that the request does not bound; None asks the model card.
         in_money: Whether the price matters.
+        in_tokens: Whether the tokens matter besides.
+        strict: Whether it matters that there is no bound.
     """
 
     margin: float
     assumed: int | None
     in_money: bool
+    in_tokens: bool = True
+    strict: bool = False
     _ceilings: dict[tuple[int, str | None], tuple[Price, Ceiling | None]] = attrs.field(
-        init=False, repr=False, factory=dict[tuple[int, str | None], tuple[Price, "Ceiling | None"]]
+        init=False, repr=False, factory=dict[tuple[int, str | None], tuple[Price, Ceiling | None]]
     )
 
     async def worst_case(
@@ -85,26 +83,30 @@ class Estimates:
             ConfigurationError: If the cards or the counter's vocabulary cannot be read.
             DeadlineExceeded: If the deadline passes while that is read.
         """
-        if request.operation in _FREE:
+        if request.operation == _FREE or not (self.in_money or self.in_tokens or self.strict):
             return WorstCase()
-        most: int | None = getattr(request, "max_output_tokens", None)
-        if most is None and self.assumed is None and hasattr(request, "max_output_tokens"):
-            most = await _by_card(request)
-        answer, unbounded = self._answer(request, most)
+        extra = extra_of(request.extra) if request.extra else NO_EXTRA
+        answer, unbounded = await self._answer(request, extra)
+        least = 1 if unbounded else 0  # at least something: 0 would fit where nothing is left
         if not self.in_money:
-            text = await counted_tokens(request, counter)
-            return WorstCase(self._more(text) + answer, unbounded=unbounded)
+            text = await counted_tokens(request, counter) if self.in_tokens else 0
+            tokens = self._more(text) + answer if text or answer else least
+            return WorstCase(tokens, unbounded=unbounded)
         counted = await counted_input(request, counter)
-        read = NOTHING_READ if counted is None else self._read(counted)
-        tokens = sum(read) + answer
         pricing: Pricing = provided(call_next, PRICES)
         await pricing.ready(request)
         price = pricing.price_of(request)
-        if price is None:
-            return WorstCase(tokens, None, "", unbounded)
-        ceiling = self._ceiling(price, getattr(request, "service_tier", None))
+        ceiling = None if price is None else self._ceiling(price, request, extra)
+        currency = "" if price is None else price.currency
+        if counted is None:
+            free = ceiling is not None and ceiling.free
+            if request.operation == "moderation" and (price is None or free):
+                return WorstCase()  # whether it must have a price is for `Cost` to say
+            nano = None if ceiling is None else int(not free)
+            return WorstCase(least, nano, currency, unbounded)
+        read = self._read(counted)
         nano = None if ceiling is None else ceiling.nano(read, answer)
-        return WorstCase(tokens, nano, price.currency, unbounded)
+        return WorstCase(sum(read) + answer, nano, currency, unbounded)
 
     def _read(self, counted: Usage) -> Read:
         more = 1 + self.margin
@@ -118,29 +120,33 @@ class Estimates:
     def _more(self, tokens: int) -> int:
         return math.ceil(tokens * (1 + self.margin)) + SLACK if self.margin else tokens
 
-    def _answer(self, request: Request[Any], most: int | None) -> tuple[int, str]:
-        """Tokens of the answer at most, and why it may have more.
-
-        Args:
-            request: The request.
-            most: What it or its model's card says of one answer; None if neither does.
-        """
+    async def _answer(self, request: Request[Any], extra: Extra) -> tuple[int, str]:
+        """Tokens of the answer at most, and why there may be more, here or in the request."""
         if not hasattr(request, "max_output_tokens"):
-            counted = request.operation == "embeddings"
-            return 0, "" if counted else "what it produces is not counted in tokens"
-        why = ""
+            bounded = request.operation in {"embeddings", "moderation"}
+            return 0, "" if bounded else "what it produces is not counted in tokens"
+        why = extra.unbounded
         tools = getattr(request, "tools", ())
         if tools and any(isinstance(tool, Opaque) for tool in tools):
-            why = "the provider's own tools may do any number of things"
+            why = why or "the provider's own tools may do any number of things"
+        if self.strict:
+            why = why or referred(request)
+        stated: int | None = getattr(request, "max_output_tokens", None)
+        most = max([each for each in (stated, extra.most) if each is not None], default=None)
         if most is None:
             most = self.assumed
         if most is None:
+            most = await _by_card(request)
+        if most is None:
             most = ASSUMED_OUTPUT
             why = why or "it has no max_output_tokens, and its model's largest is not known"
-        return most * (getattr(request, "n", None) or 1), why
+        return most * max(getattr(request, "n", None) or 1, extra.answers), why
 
-    def _ceiling(self, price: Price, service: str | None) -> Ceiling | None:
+    def _ceiling(self, price: Price, request: Request[Any], extra: Extra) -> Ceiling | None:
         """The dearest rates of a price, worked out when it is first seen."""
+        service: str | None = getattr(request, "service_tier", None)
+        if extra.words:
+            return ceiling_of(price, service, extra.words)
         known = self._ceilings
         found = known.get((id(price), service))
         if found is None or found[0] is not price:
@@ -156,97 +162,6 @@ async def _by_card(request: Request[Any]) -> int | None:
     await fitness.ready()
     card = fitness.card(None)
     return None if card is None else card.max_output_tokens
-
-
-@attrs.frozen
-class Dearest:
-    """The dearest rates that a request of more than so many tokens may be billed by.
-
-    Attributes:
-        above: How many tokens.
-        rates: For text, pictures and sound of the request, and for the answer: in nano-units per
-            million tokens; None where there is no price.
-        factor: On all of them, for the service.
-    """
-
-    above: int
-    rates: tuple[int | None, int | None, int | None, int | None]
-    factor: Fraction | int = 1
-
-    def units(self, counts: tuple[int, int, int, int]) -> Fraction | int | None:
-        """Millionths of a nano-unit; None if a part has no price."""
-        total = 0
-        for count, rate in zip(counts, self.rates, strict=True):
-            if count:
-                if rate is None:
-                    return None
-                total += count * rate
-        return total * self.factor
-
-
-@attrs.frozen
-class Ceiling:
-    """What a request may be billed by at most, under one price.
-
-    Attributes:
-        rows: The rates that may hold, each from a size on.
-    """
-
-    rows: tuple[Dearest, ...]
-
-    def nano(self, read: Read, written: int) -> int | None:
-        """The most that so many tokens may cost, in nano-units, rounded up; None without a price.
-
-        Args:
-            read: Tokens of the request: text, pictures and sound.
-            written: Tokens of the answer.
-        """
-        size, most = sum(read), 0
-        for row in self.rows:
-            if row.above and size <= row.above:
-                continue
-            units = row.units((*read, written))
-            if units is None:
-                return None
-            # Not divided: a float would not be exact.
-            most = max(most, int(-(-units // MILLION)))
-        return most
-
-
-def ceiling_of(price: Price, service: str | None) -> Ceiling | None:
-    """The dearest that a price can become; None if a service has none.
-
-    Args:
-        price: The model's.
-        service: The service that is asked for. The provider may answer with its ordinary one, so
-            the dearest of both counts.
-    """
-    rows = _rows(price, 1)
-    word = "priority" if service == "auto" else service
-    entry = None if word is None else price.services.get(word)
-    if isinstance(entry, Price):
-        rows += _rows(entry, 1)
-    elif entry is not None:
-        rows += _rows(price, entry)
-    elif word is not None and service not in STANDARD_SERVICES:
-        return None
-    return Ceiling(tuple(rows))
-
-
-def _rows(price: Price, factor: Fraction | int) -> list[Dearest]:
-    rows = [Dearest(0, _dearest(price.rates), factor)]
-    return rows + [Dearest(tier.above, _dearest(tier.rates), factor) for tier in price.tiers]
-
-
-def _dearest(rates: Rates) -> tuple[int | None, int | None, int | None, int | None]:
-    text = _most(rates.uncached_input, rates.cache_read, *rates.cache_write.values())
-    out = _most(rates.text_output, rates.reasoning_output, rates.audio_output, rates.image_output)
-    return text, _most(rates.image_input, text), _most(rates.audio_input, text), out
-
-
-def _most(*rates: int | None) -> int | None:
-    known = [rate for rate in rates if rate is not None]
-    return max(known) if known else None
 
 
 def unknown_price(worst: WorstCase, wanted: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ from typing import Final
 
 from lamella import (
     AttemptLimitError,
+    BudgetExceededError,
     CircuitOpenError,
     CredentialsExhaustedError,
     DeadlineExceeded,
@@ -19,6 +20,7 @@ from lamella import (
 
 _OUTAGES: Final = (
     AttemptLimitError,  # what it has tried before that has failed
+    BudgetExceededError,  # an old answer costs nothing
     CircuitOpenError,
     CredentialsExhaustedError,
     DeadlineExceeded,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
@@ -11,7 +12,6 @@ from lamella import (
     Ending,
     Handler,
     Head,
-    LamellaError,
     Money,
     OpenAttempt,
     Outcome,
@@ -35,6 +35,13 @@ NO_HEAD = Head()
 
 FREE = frozenset({"token_count"})
 """Operations that nobody bills, whatever the model costs otherwise."""
+
+_ALSO_TEXT: Final[Mapping[str, str]] = {
+    "image_input": "uncached_input",
+    "reasoning_output": "text_output",
+    "image_output": "text_output",
+}
+"""Parts of an estimate that most providers state as text."""
 
 _PROCESSED = frozenset({408, 504})
 """Statuses with which a provider, or a proxy before it, gives up on work that it has begun."""
@@ -76,6 +83,15 @@ class Meter:
     async def __call__(self, request: Request[R], /) -> R:
         response = await self._call_next(request)
         self._head = getattr(response, "head", NO_HEAD)
+        served = self._head.model
+        if served is not None and served != self._model and not self._cost.read:
+            try:
+                await self._cost.read_for(request, self._attempt, (served, self._model))
+            except Exception:  # noqa: BLE001, S110 - it is asked again at the end, and noted there
+                pass  # the answer is paid for
+            except BaseException:
+                await response.aclose()
+                raise
         return response
 
     def settle(self, end: Ending) -> None:
@@ -96,7 +112,13 @@ class Meter:
     def _learned(self) -> Head:
         """What the answer has said of itself, to its end where it was streamed."""
         learned = self._attempt.learned
-        return self._head if learned is None else learned()
+        if learned is None:
+            return self._head
+        try:
+            return learned()
+        except Exception as error:  # noqa: BLE001 - code of others; the answer is not lost
+            self._note("cost.unread", error=type(error).__name__)
+            return self._head
 
     def _serve(self, learned: Head) -> None:
         """The class of service that was given is the one that is billed."""
@@ -118,33 +140,35 @@ class Meter:
                 self._note("cost.assumed", cost=str(priced))
             return
         attempt.cost = stated
-        if priced is not None and priced.currency == stated.currency:
+        exact = attempt.usage is not None and not attempt.usage.estimated
+        if exact and priced is not None and priced.currency == stated.currency:
             difference = priced.nano - stated.nano
             if abs(difference) > 1:  # more than either may have been rounded by
                 self._note("cost.differs", stated=str(stated), priced=str(priced))
 
     def _priced(self, attempt: OpenAttempt, price: Price | None) -> tuple[Money | None, str]:
         """What the price list says; or None, and why."""
-        if attempt.usage is None:
+        usage = attempt.usage
+        if usage is None:
             return None, "nobody says what it consumed"
         if price is None:
             return None, "no price is known"
         try:
-            return price.cost(attempt.usage, service=attempt.service), ""
+            return price.cost(usage, service=attempt.service), ""
         except UnpricedError as error:
-            return None, f"no price for {', '.join(error.parts)}"
+            rough = _as_text(usage, error.parts) if usage.estimated else usage
+            if rough == usage or price.unpriced(rough, service=attempt.service):
+                return None, f"no price for {', '.join(error.parts)}"
+            return price.cost(rough, service=attempt.service), ""
 
     def _price(self, learned: Head) -> Price | None:
         """The price of the model that answered, or else of the one that was asked."""
         served = learned.model or self._head.model
         price = self._asked
         if served is not None and served != self._model:
-            attempt = self._attempt
             try:
-                price = self._cost.price_for(
-                    self._request, attempt.transport, attempt.vendor, (served, self._model)
-                )
-            except LamellaError as error:  # the answer is paid for, and is not lost
+                price = self._cost.price_for(self._request, self._attempt, (served, self._model))
+            except Exception as error:  # noqa: BLE001 - the answer is paid for, and is not lost
                 self._note("cost.unread", error=type(error).__name__)
         return self._cost.assumed if price is None else price
 
@@ -183,6 +207,19 @@ def _refused_unread(end: Ending) -> bool:
         return False
     begun = bool(end.events) or end.usage is not None or error.partial is not None
     return not begun and error.status not in _PROCESSED
+
+
+def _as_text(usage: Usage, unpriced: tuple[str, ...]) -> Usage:
+    """The estimate, where pictures and reasoning without a price of their own are text.
+
+    Which part is which is a guess of ours: most providers would have stated them as text.
+    """
+    moved: dict[str, int] = {}
+    for part, text in _ALSO_TEXT.items():
+        if part in unpriced:
+            moved[part] = 0
+            moved[text] = moved.get(text, getattr(usage, text)) + getattr(usage, part)
+    return attrs.evolve(usage, **moved)
 
 
 def _at_least(reported: Usage, delivered: Usage) -> Usage:

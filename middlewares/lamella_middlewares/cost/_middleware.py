@@ -15,25 +15,20 @@ from lamella import (
     Handler,
     OpenAttempt,
     Price,
-    RefusedError,
     Request,
     Response,
     Usage,
     ending,
     middleware,
 )
+from lamella._chosen_sources import sources_of
 from lamella._layers import name_of
 from lamella._options import refused
-from lamella._price_lists import (
-    Names,
-    PriceList,
-    default_sources,
-    own_prices,
-    price_from,
-    sources_of,
-)
+from lamella._own_prices import own_prices, price_from
+from lamella._price_lists import Names, PriceList
 from lamella._target_fitness import card_name_of, card_provider_of
 from lamella_middlewares.cost._meter import FREE, Meter
+from lamella_middlewares.cost._refusal import refuse_model, refuse_service
 
 R = TypeVar("R", bound=Response)
 
@@ -79,8 +74,6 @@ def _assumed_of(cost: Any) -> Price | None:
 
 def _list_of(cost: Any) -> PriceList:
     own = own_prices(cost.prices, "Cost(prices=...)")
-    if cost.sources is None:
-        return PriceList(own, default_sources(cost.book))
     return PriceList(own, sources_of(cost.sources, cost.book))
 
 
@@ -167,7 +160,7 @@ class Cost:
 
     async def ready(self, request: Request[Any], /) -> None:
         """See `Pricing`."""
-        if not self._list.read:
+        if not self.read:
             await self._list.get(self._names_of(request), request.context)
 
     def price_of(self, request: Request[Any], /) -> Price | None:
@@ -189,16 +182,26 @@ class Cost:
         price = self._list.find(self._names_of(request), context.ports.wall(), context)
         return self.assumed if price is None else price
 
+    @property
+    def read(self) -> bool:
+        """Whether all prices are at hand."""
+        return self._list.read
+
+    async def read_for(
+        self, request: Request[Any], attempt: OpenAttempt, models: Sequence[str | None]
+    ) -> None:
+        """Have read what `price_for` needs, off the event loop."""
+        await self._list.get(
+            self._names(attempt.transport, attempt.vendor, models), request.context
+        )
+
     def price_for(
-        self,
-        request: Request[Any],
-        transport: object,
-        vendor: str,
-        models: Sequence[str | None],
+        self, request: Request[Any], attempt: OpenAttempt, models: Sequence[str | None]
     ) -> Price | None:
-        """The price that holds now for a model of these names, the best one first."""
-        names = self._names(transport, vendor, models)
-        return self._list.find(names, request.context.ports.wall(), request.context)
+        """The price of a model of these names, the best one first, when the attempt began."""
+        context = request.context
+        names = self._names(attempt.transport, attempt.vendor, models)
+        return self._list.find(names, context.trace.started + attempt.start, context)
 
     def _names_of(self, request: Request[Any]) -> Names:
         target = request.target
@@ -236,13 +239,10 @@ class Cost:
             service is None or not price.unpriced(_NO_USAGE, service=service)
         ):
             return
-        what = f"the model {model!r}" if price is None else f"the service {service!r}"
-        raise RefusedError(
-            f"Cost refuses {what} of {self.provider or attempt.vendor!r}: it has no price.",
-            hint='State one with Cost(prices=...), or accept it with Cost(unknown="note").',
-            code="unpriced",
-            layer="cost",
-        )
+        whose = self.provider or attempt.vendor
+        if price is not None:
+            raise refuse_service(service, model, whose)
+        raise refuse_model(model, whose, named=self.provider is not None, book=self.book)
 
 
 def _model_of(request: Request[Any], transport: object) -> str | None:

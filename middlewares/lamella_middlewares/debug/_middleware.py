@@ -90,11 +90,12 @@ class Debug:
     async def __call__(self, request: Request[R], call_next: Handler) -> R:
         """Pass the request on, and tell of its call when that is over."""
         context = request.context
-        if _MARK in context.attributes:  # in a pipeline inside of one that tells of the same call
+        # Inside of one that tells of the same call, or of the call that this one is detached from.
+        if context.attributes.get(_MARK) in {context.call_id, context.parent_id or ""}:
             return await call_next(request)
         seen = _Seen(self, request, call_next)
-        context.call.after(seen.over)
-        attributes = {**context.attributes, _MARK: True}
+        context.call.after(seen.over, key=self._writer)
+        attributes = {**context.attributes, _MARK: context.call_id}
         request = request.evolve(context=context.evolve(attributes=attributes))
         return await ending(call_next, request, seen.ended, answered=seen.answered)
 
@@ -157,9 +158,9 @@ class _Seen:
         if not debug.wants(trace.outcome, trace.duration or 0.0):
             return
         from lamella_middlewares.debug._report import Report
-        from lamella_middlewares.debug._state import state_rows
+        from lamella_middlewares.debug._state import State
 
-        state = state_rows(self._call_next, context.ports)
-        record = trace.record(content=debug.content)
-        report = Report(record, self._request, self._head, self._end, state, debug.content)
+        state = State(self._call_next, context.ports)
+        shown = dict(trace.content) if debug.content else None
+        report = Report(trace.record(), self._request, self._head, self._end, state, shown)
         debug.write({"report": report})

@@ -8,7 +8,6 @@ import attrs
 
 from lamella import Ending, Request, scrub
 from lamella._drawing import draw, legible, time
-from lamella._nothing import NOTHING
 from lamella._scrub_texts import clean_text
 from lamella._trace_forms import plain
 from lamella._trace_page import Extra, page
@@ -18,8 +17,9 @@ from lamella_middlewares.debug._outline import answer_rows, content_rows, reques
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lamella import TraceRecord
+    from lamella import Shown, TraceRecord
     from lamella_middlewares.debug._outline import Rows
+    from lamella_middlewares.debug._state import State
 
 _INDENT: Final = "  "
 _NAME: Final = 12
@@ -36,16 +36,16 @@ class Report:
         request: What was asked; only its outline is told.
         head: Who answered, as far as known.
         end: How the answer ended, as seen from the layer's place; None if that was never told.
-        state: What the layers inside say of themselves.
-        content: Whether texts were asked for.
+        state: Asks what the layers inside say of themselves.
+        shown: What may be seen of texts, by branch; None if that was not asked for.
     """
 
     record: TraceRecord
     request: Request[Any]
     head: Mapping[str, str]
     end: Ending | None
-    state: Rows
-    content: bool
+    state: State
+    shown: Mapping[str, Shown] | None
 
     def parts(self) -> list[tuple[str, Rows]]:
         """What is told besides the drawing, part by part."""
@@ -58,11 +58,13 @@ class Report:
             ("asked", [("what", self._asked()), *request_rows(self.request)]),
             ("answer", end),
             (_OWN_TIME, times),
-            ("state", self.state),
+            ("state", self.state.rows()),
         ]
-        if self.content:
+        if self.shown is not None:
             nothing = [("nothing", "no layer of this pipeline redacts, so no text is shown")]
-            found.append(("content", content_rows(self.record.content) or nothing))
+            # Images become texts here, and not on the way of the request: they may be large.
+            content = {branch: shown.to_dict() for branch, shown in self.shown.items()}
+            found.append(("content", content_rows(content) or nothing))
         return found
 
     def _asked(self) -> str:
@@ -104,4 +106,4 @@ def _line(text: str) -> str:
 def _clean(record: TraceRecord) -> TraceRecord:
     """Without what looks like a secret in the notes of somebody's layer."""
     notes = [attrs.evolve(note, fields=scrub(plain(note.fields))) for note in record.notes]
-    return attrs.evolve(record, notes=tuple(notes), content=NOTHING)
+    return attrs.evolve(record, notes=tuple(notes))

@@ -31,17 +31,18 @@ class Telling:
         """Write one report.
 
         Raises:
-            OSError: If its page cannot be written; its text has been by then.
+            Exception: Why there is no page of it; its text has been written by then.
         """
         report: Report = item["report"]
         also: Rows = []
-        failure: OSError | None = None
+        failure: Exception | None = None
         if self.pages is not None:
             try:
                 also.append(("page", str(self.pages.write(report.record, report.page()))))
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 - raised below: the text is wanted still more
                 failure = error
-                also.append(("page", f"could not be written: {error.strerror or error}"))
+                why = error.strerror if isinstance(error, OSError) else None
+                also.append(("page", f"could not be written: {why or type(error).__name__}"))
         if item.get("dropped"):
             also.append(("dropped", f"{item['dropped']} reports before this one"))
         self._say(report.text(also))

@@ -10,7 +10,8 @@ import attrs
 
 from lamella import CardBook, Request, Usage, input_usage
 from lamella._options import refused, whole
-from lamella._price_lists import Rows, day_of, own_prices
+from lamella._own_prices import Rows, own_prices
+from lamella._price_lists import day_of
 from lamella._prices import price_on
 from lamella._target_fitness import Fitness
 from lamella_middlewares.route._policies import Candidate, pick

@@ -84,11 +84,18 @@ def _groups(lines: Sequence[SpendTotal], by: Sequence[str]) -> list[_Column]:
     several = len(lines) > 1
     columns: list[_Column] = []
     for place, name in enumerate(by):
-        cells = [line.group[place] or _NONE for line in (lines[:-1] if several else lines)]
+        cells = [_shown(line.group[place]) for line in (lines[:-1] if several else lines)]
         if several:
             cells.append("" if place else "all")
         columns.append((name.removeprefix("tag:"), cells))
     return columns
+
+
+def _shown(value: str | None) -> str:
+    """A value in one line. Users and tags are often chosen by strangers, who may write more."""
+    if not value:
+        return _NONE
+    return "".join(each if each.isprintable() else "\ufffd" for each in value)
 
 
 def _counts(lines: Sequence[SpendTotal]) -> list[_Column]:

@@ -122,9 +122,18 @@ class Spool:
         if len(pending) >= self._pace.batch and turn.scope is None and turn.loop is loop:
             self._begin(turn, ports)  # a whole batch waits for nothing
 
-    def _take_turn(self, loop: Loop, ports: Ports, before: Turn | None) -> Turn:
-        """Give this loop its turn, unless another has taken it by now; whose it is."""
-        interval = self._pace.interval
+    def _take_turn(
+        self, loop: Loop, ports: Ports, before: Turn | None, waited: float = 0.0
+    ) -> Turn:
+        """Give this loop its turn, unless another has taken it by now; whose it is.
+
+        Args:
+            loop: The loop that runs.
+            ports: Whose clock it is.
+            before: The turn that is given up.
+            waited: For how many seconds something waits already.
+        """
+        interval = max(0.0, self._pace.interval - waited)
         turn = Turn(loop, ports.monotonic() + interval)
         with self._lock:
             taken = self._turn
@@ -155,21 +164,25 @@ class Spool:
 
     async def _work(self, turn: Turn, ports: Ports) -> None:
         """What a turn is for. What has come meanwhile waits for the next one."""
+        since = ports.monotonic()
         try:
             with turn.scope or anyio.CancelScope():
-                await self._write_waiting(turn, ports)
+                since = await self._write_waiting(turn, ports)
             stopped = turn.over
         finally:
             self._pass_on(turn)
         if stopped:
             return
         if self._pending:
-            self._take_turn(turn.loop, ports, None)
+            self._take_turn(turn.loop, ports, None, ports.monotonic() - since)
         await self._sweep(turn, ports)
 
-    async def _write_waiting(self, turn: Turn, ports: Ports) -> None:
-        """Write what waits now, and whole batches; try until the store takes it."""
-        failures, last = 0, self._pending.last()
+    async def _write_waiting(self, turn: Turn, ports: Ports) -> float:
+        """Write what waits now, and whole batches; try until the store takes it.
+
+        Since when what is left waits at most, by the port's clock.
+        """
+        failures, last, since = 0, self._pending.last(), ports.monotonic()
         while last in self._pending or len(self._pending) >= self._pace.batch:
             turn.due = ports.monotonic() + WRITE_SECONDS
             if await self._write() is None:
@@ -180,7 +193,9 @@ class Spool:
             pause *= ports.random.uniform(0.75, 1.25)  # the processes of a fleet
             turn.due = ports.monotonic() + pause
             await ports.sleep(pause)
-            last = self._pending.last()  # the one before may have been dropped
+            # The one before may have been dropped.
+            last, since = self._pending.last(), ports.monotonic()
+        return since
 
     def _pass_on(self, turn: Turn) -> None:
         with self._lock:

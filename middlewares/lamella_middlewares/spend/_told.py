@@ -43,13 +43,13 @@ def dropped(store: object, most: int) -> None:
 
 
 def refused(store: object, id_: str, error: Exception) -> None:
-    """It would never take one of them. The error may quote it, and is not."""
+    """No store could keep one of them. The error may quote it, and is not."""
     logger.error(
-        "Spend: %s refuses a record (%s), which is not in its sums: that of attempt %s. See "
-        "whether its tags and names are texts. health() counts more of them.",
-        name_of_store(store),
-        type(error).__name__,
+        "Spend: no store can keep the record of attempt %s (%s), which is missing from the sums of "
+        "%s: see the tokens and the cost that its trace has. health() counts more of them.",
         id_,
+        type(error).__name__,
+        name_of_store(store),
     )
 
 

@@ -70,9 +70,16 @@ class Source:
         """What a record has to have.
 
         Raises:
-            UsageError: If that is not said as NAME=VALUE.
+            UsageError: If that is not said as NAME=VALUE, or twice for a name.
         """
-        return dict(_pair(text) for text in self.where)
+        asked: dict[str, str | None] = {}
+        for text in self.where:
+            name, value = _pair(text)
+            if name in asked:
+                msg = f"--where says twice what {name} is to be, and no attempt has two."
+                raise UsageError(msg, hint="Ask once for each of them.")
+            asked[name] = value
+        return asked
 
     def place(self) -> Place:
         """Where the records are.

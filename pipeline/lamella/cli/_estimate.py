@@ -17,7 +17,8 @@ from lamella._usage import Usage
 if TYPE_CHECKING:
     from lamella._card_book import CardBook
     from lamella._cards import ModelCard
-    from lamella._price_lists import PriceList, Rows
+    from lamella._own_prices import Rows
+    from lamella._price_lists import PriceList
 
 _HEADERS: Final = (
     "model",
@@ -102,7 +103,9 @@ def estimate(
         prices: A TOML or JSON file with prices of yours, as for Cost(prices=...).
         json: Print a JSON list; amounts are texts, and billionths.
     """
-    from lamella._price_lists import PriceList, default_sources, own_prices
+    from lamella._chosen_sources import default_sources
+    from lamella._own_prices import own_prices
+    from lamella._price_lists import PriceList
     from lamella._shared_cards import shared_cards
     from lamella.cli._output import show_json
     from lamella.cli._render import show_table

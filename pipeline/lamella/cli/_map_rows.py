@@ -38,14 +38,12 @@ class Row:
     Attributes:
         index: Which, from 0.
         id: What it calls itself; None if it does not.
-        request: What is asked; None if it is no request.
-        error: Why it is none.
+        asked: What is asked, or why it is no request.
     """
 
     index: int
-    id: str | int | None = None
-    request: ChatRequest | None = attrs.field(default=None, repr=False)
-    error: RowError | None = None
+    id: str | int | None
+    asked: ChatRequest | RowError = attrs.field(repr=False)
 
 
 def _is_text(value: Any) -> bool:
@@ -143,7 +141,7 @@ class Reader:
         self._has_model = has_model or asking.model is not None
 
     def read(self, line: Line) -> Row:
-        """What stands on a line; what is wrong with it is in the row."""
+        """What stands on a line, whatever that is."""
         given: Mapping[str, Any] = {}
         try:
             given = _table(line)
@@ -151,7 +149,7 @@ class Reader:
         except RowError as error:
             named = given.get("id")
             good, _ = KNOWN["id"]
-            return Row(line.index, named if good(named) else None, error=error)
+            return Row(line.index, named if good(named) else None, error)
 
     def _request(self, given: Mapping[str, Any]) -> ChatRequest:
         for name, value in given.items():

@@ -11,6 +11,7 @@ from lamella._errors import AuthenticationError, ClosedError, LamellaError, Quot
 from lamella._loops import current_loop
 from lamella._many import first_error
 from lamella.cli._map_results import Tally, answered, attempts_of, failed, line_of, rows
+from lamella.cli._map_rows import RowError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -89,12 +90,12 @@ class Run:
         from lamella.cli._output import say
 
         self._lines.stop()
+        if self._group is not None:
+            self._group.deadline = current_loop().now() + seconds
         if self.tally.running:
             self._progress.clear()
             left = f"{rows(self.tally.running)} under way"
             say(f"Stopping: {left} may take {seconds:g} s more; a second signal breaks them off.")
-        if self._group is not None:
-            self._group.deadline = current_loop().now() + seconds
 
     async def _take_rows(self) -> None:
         while (line := await self._lines.take()) is not None:
@@ -103,22 +104,20 @@ class Run:
 
     async def _answer(self, line: Line) -> None:
         row = self._reader.read(line)
-        error: Exception | None = row.error
-        attempts: Sequence[Attempt] = ()
-        if row.request is None or row.error is not None:
-            form = failed(row, row.error or LamellaError("The row is no request."))
-        else:
-            form, attempts, error = await self._ask(row)
+        form, attempts, error = await self._come_to(row)
         await self._results.write(line_of(form))
         self.tally.count(attempts, error)
         self._progress.tell(self.tally)
 
-    async def _ask(self, row: Row) -> tuple[dict[str, Any], Sequence[Attempt], Exception | None]:
-        request: Any = row.request
+    async def _come_to(
+        self, row: Row
+    ) -> tuple[dict[str, Any], Sequence[Attempt], Exception | None]:
+        if isinstance(row.asked, RowError):
+            return failed(row, row.asked), (), row.asked
         monotonic = self._pipeline.ports.monotonic
         begun = monotonic()
         try:
-            response = await self._pipeline.run(request)
+            response = await self._pipeline.run(row.asked)
             return answered(row, response), response.trace.attempts, None
         except Exception as error:  # noqa: BLE001 - it stands in its row's line
             if isinstance(error, _FINAL) and self.stopped is None:

@@ -73,7 +73,7 @@ def run(
     pipeline = stack.pipeline(paced=page.terminal and not showing.json)
     must_know_model(pipeline, asking)
     if showing.trace_file is not None:
-        must_be_writable(showing.trace_file)
+        must_be_writable(showing.trace_file, "--trace-file")
 
     async def work(_: Interrupts) -> ChatResponse:
         async with pipeline:

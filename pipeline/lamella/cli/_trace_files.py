@@ -38,19 +38,27 @@ def _form_of(name: str) -> str | None:
     return suffix if suffix in _PAGES or suffix == _JSON else None
 
 
-def must_be_writable(file: Path) -> None:
+def must_be_writable(file: Path, option: str) -> None:
     """Refuse a file that no trace can be written to, before a call has cost something.
 
+    Args:
+        file: Where a trace is to go.
+        option: What it was given with.
+
     Raises:
-        UsageError: If its name does not say what it is to hold, or its folder is not there.
+        UsageError: If its name does not say what it is to hold, if it is a folder, or if that in
+            which it is to be is not there.
     """
     from lamella.cli._errors import UsageError
 
+    given = f"{option} {str(file)!r}"
     if _form_of(file.name) is None:
-        msg = f"--trace-file {str(file)!r}: the name does not say what to write."
+        msg = f"{given}: the name does not say what to write."
         raise UsageError(msg, hint="FILE.html is a page for people, FILE.json is for programs.")
+    if file.is_dir():
+        raise UsageError(f"{given} is a folder.", hint="Name a file in it.")
     if not file.parent.is_dir():
-        msg = f"--trace-file {str(file)!r}: there is no folder {str(file.parent)!r}."
+        msg = f"{given}: there is no folder {str(file.parent)!r}."
         raise UsageError(msg, hint="Make it first.")
 
 
@@ -82,9 +90,9 @@ def trace(file: Path, *, html: Path | None = None) -> int:
     from lamella.cli._render import show_trace
 
     if html is not None:
-        must_be_writable(html)
-        if _form_of(html.name) == _JSON:
+        if _form_of(html.name) not in _PAGES:
             raise UsageError(f"--html {str(html)!r} is no name of a page.", hint="End it in .html.")
+        must_be_writable(html, "--html")
     try:
         record = TraceRecord.from_json(file.read_bytes())
     except OSError as error:

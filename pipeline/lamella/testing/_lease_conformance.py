@@ -35,7 +35,7 @@ async def check_lease_store(make: Make[LeaseStore], advance: Advance | None = No
 
     Args:
         make: Makes an empty store; may be asynchronous. It is called once for each rule.
-        advance: Moves the store's clock by seconds, in all about 30, and may sleep to do so. None
+        advance: Moves the store's clock by seconds, in all about 40, and may sleep to do so. None
             leaves out the rules about time.
 
     Raises:
@@ -166,7 +166,7 @@ async def _one_of_places(store: LeaseStore) -> None:
     await _levels(store, (_slow(0), _slow(0, 20)), 0, 20)
 
 
-@_rules.rule("A total that occurs twice, with two capacities, must fit under both.")
+@_rules.rule("A total that occurs twice, with two capacities, must fit one after the other.")
 async def _twice_apart(store: LeaseStore) -> None:
     lease = await _refused(store, "a", _total(6), _total(6, 11))
     expect(lease.refused, _total(6, 11), "refused")
@@ -455,3 +455,18 @@ async def _kept_while_out(store: LeaseStore, advance: _Move) -> None:
     await _levels(store, (out,), 5)
     await advance(1.25)
     await _levels(store, (out,), 10)
+
+
+@_rules.timed_rule("Who has used a total last says for how long it is kept.")
+async def _kept_as_the_last_says(store: LeaseStore, advance: _Move) -> None:
+    lasting, short = _total(4, 10, "both"), _kept_total("both", 1.0)
+    await _granted(store, "a", lasting)
+    await _granted(store, "b", short.want(1))
+    await store.settle("b", (1,))
+    await store.settle("a", (4,))
+    await advance(1.25)
+    await _levels(store, (short,), 5)
+    await _granted(store, "c", short.want(0))
+    await store.refund("c")
+    await advance(1.25)
+    await _levels(store, (short,), 10)

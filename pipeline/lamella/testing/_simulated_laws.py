@@ -32,7 +32,7 @@ LATE_SECONDS: Final = 0.05
 EXAMPLES: Final = 3
 _ALARMS: Final = frozenset({"leak", "callback.failed", "close.failed", "watch.failed"})
 _GAUGES: Final = ("in_flight", "waiting")
-_SHARED: Final = "single_flight."
+_SHARED: Final = ("single_flight.", "cache.hit", "semantic_cache.hit")
 """How the notes begin of a call whose answer may have come through another call's attempt."""
 
 

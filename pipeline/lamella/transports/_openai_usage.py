@@ -78,8 +78,13 @@ class _Rest:
     def take(self, count: int | None) -> int:
         """As much of `count` as the total still holds."""
         wanted = count or 0
-        got = min(max(wanted, 0), self.left)
+        got = self.most(wanted)
         self.doubt = self.doubt or got != wanted
+        return got
+
+    def most(self, count: int) -> int:
+        """Likewise, where less may well be meant: a cache may have served some of it."""
+        got = min(max(count, 0), self.left)
         self.left -= got
         return got
 
@@ -97,8 +102,14 @@ def _take_inputs(inputs: _Rest, stated: Mapping[str, Any]) -> None:
     if other > 0 and (count := inputs.take(other)):
         written[""] = count
     inputs.taken["cache_write"] = written or NOTHING
-    inputs.taken["audio_input"] = inputs.take(_count(details, "audio_tokens"))
-    inputs.taken["image_input"] = inputs.take(_count(details, "image_tokens"))
+    # What a cache served or keeps stands in these as well, unless they are said apart.
+    from_cache = _details(details, ("cached_tokens_details",))
+    left = inputs.left + inputs.taken["cache_read"] + sum(written.values())
+    for part, name in (("audio_input", "audio_tokens"), ("image_input", "image_tokens")):
+        count = _count(details, name) or 0
+        left -= count
+        inputs.doubt = inputs.doubt or count < 0 or left < 0
+        inputs.taken[part] = inputs.most(count - (_count(from_cache, name) or 0))
 
 
 def _take_outputs(outputs: _Rest, stated: Mapping[str, Any], surplus: int) -> None:

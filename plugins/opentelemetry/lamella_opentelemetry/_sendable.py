@@ -6,7 +6,7 @@ and what answers say comes from providers: anything may stand in them.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
 LONGEST: Final = 1_000
 """Letters of a name; signals are no archive."""
@@ -23,12 +23,12 @@ def text(given: str, most: int = LONGEST) -> str:
 def facts(found: dict[str, Any]) -> dict[str, Any]:
     """Attributes that can be sent: the same ones, mended where they are. Content is not cut off."""
     for name, value in found.items():
-        kind: object = type(value)
-        if kind is str:
+        if isinstance(value, str):
             if len(value) > LONGEST or not value.isascii():
                 found[name] = text(value)
-        elif kind is tuple:
-            found[name] = tuple([text(str(each)) for each in value])
-        elif kind is int and not -_MOST <= value <= _MOST:
+        elif isinstance(value, tuple):
+            several = cast("tuple[object, ...]", value)
+            found[name] = tuple([text(str(each)) for each in several])
+        elif isinstance(value, int) and not -_MOST <= value <= _MOST:
             found[name] = str(value)[:LONGEST]
     return found

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from otel_signals import Signals
 
@@ -22,7 +23,7 @@ from lamella import (
     UsageReport,
 )
 from lamella.testing import Scripted, ScriptedAnswer, virtual_ports
-from lamella_middlewares import Cache, Cost, Retry
+from lamella_middlewares import Cache, Cost, Retry, SingleFlight
 from lamella_opentelemetry import OpenTelemetry
 from lamella_opentelemetry._conventions import CONVENTIONS
 from lamella_opentelemetry._facts import add_usage, modalities
@@ -85,6 +86,22 @@ async def test_attempts_are_measured(signals: Signals) -> None:
     first = "gen_ai.client.operation.time_to_first_chunk"
     assert signals.sum(first) == pytest.approx(1.5)
     assert signals.sum("lamella.notes", lamella__note="retry.wait") == 1
+
+
+async def test_notes_of_work_that_calls_share_count_once(signals: Signals) -> None:
+    """Whoever began it, however many wait for it, and whatever layers see it; so do children's."""
+    inner = pipeline(
+        [OpenTelemetry(**signals.measured), Retry(jitter="none")],
+        Scripted([ScriptedAnswer([RateLimitError("no", status=429)], delay=1), "well"]),
+    )
+    pipe = pipeline([OpenTelemetry(**signals.measured), SingleFlight()], inner)
+    async with anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(pipe.run, ASK)
+    assert signals.sum("lamella.notes", lamella__note="retry.wait") == 1
+    assert signals.sum("lamella.notes", lamella__note="single_flight.joined") == 2
+    assert signals.sum("lamella.call.duration", lamella__outcome="complete") > 0
+    await pipe.aclose()
 
 
 async def test_the_time_between_chunks_is_measured_where_asked_for(signals: Signals) -> None:
@@ -174,6 +191,7 @@ PARTS = (
 )
 
 
+@settings(max_examples=30)
 @given(st.fixed_dictionaries(dict.fromkeys(PARTS, COUNT)), COUNT)
 def test_parts_add_up_whatever_was_used(parts: dict[str, Any], written: int) -> None:
     """Tokens by modality are the total, and no part that is named is more than its whole."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import anyio
@@ -18,6 +19,7 @@ from lamella import (
     EmbeddingResponse,
     Finish,
     Head,
+    Message,
     Outcome,
     Pipeline,
     RateLimitError,
@@ -28,8 +30,9 @@ from lamella import (
     middleware,
 )
 from lamella.testing import Scripted, ScriptedAnswer, each_step, virtual_ports
-from lamella_middlewares import Cost, Fallback, Hedge, Retry, Timeout
+from lamella_middlewares import PII, Cost, Fallback, Hedge, Retry, Timeout
 from lamella_opentelemetry import OpenTelemetry
+from lamella_opentelemetry._content import MOST_MESSAGES, _last
 
 pytestmark = pytest.mark.anyio
 
@@ -277,6 +280,73 @@ async def test_a_pipeline_inside_is_part_of_the_call(signals: Signals) -> None:
     assert inside.parent.span_id == outside.context.span_id
     assert "lamella.attempts" in outside.attributes
     assert "lamella.attempts" not in inside.attributes
+
+
+async def test_an_event_is_sent_where_only_the_outer_layer_wants_it(signals: Signals) -> None:
+    """The inner layer sees the attempt, and keeps it for the one that asked."""
+    inner = pipeline([OpenTelemetry(**{**signals.all, "events": False})], Scripted(["well"]))
+    await read(pipeline([OpenTelemetry(**signals.all)], inner))
+    (event,) = signals.events()
+    assert event.span_id == signals.attempts()[0].context.span_id
+
+
+async def test_whatever_stands_in_them_signals_can_be_encoded(signals: Signals) -> None:
+    """As UTF-8 and 64 bits, and of a bounded size: exporters drop a batch over one value."""
+    lone = "\ud800" + "m" * 5_000
+    context = Context(session=lone, tenant=lone)
+    head = Head(model=lone, id=lone)
+    answered = ScriptedAnswer([TextDelta(lone), Finish(lone)], head=head)
+
+    @middleware(phase="attempt")
+    async def chatty(request: Any, call_next: Any) -> Any:
+        request.context.note("chatty", "chatty.said", number=2**70, words=lone)
+        return await call_next(request)
+
+    layers = [OpenTelemetry(content=True, **signals.all), PII(), chatty]
+    request = ASK.evolve(model=lone, seed=2**70, context=context)
+    await read(pipeline(layers, Scripted([answered])), request)
+    found: list[Any] = [event.attributes for event in signals.events()]
+    for span in signals.spans():
+        found += [span.name, span.attributes, *[event.attributes for event in span.events]]
+    for name in ("gen_ai.client.operation.duration", "lamella.call.duration"):
+        found += [point.attributes for point in signals.points(name)]
+    assert len(found) == 8
+
+    def check(value: Any) -> None:
+        if isinstance(value, str):
+            assert len(value.encode()) <= 12_000
+        elif isinstance(value, int):
+            assert value.bit_length() < 64
+        elif isinstance(value, Mapping):
+            check([*value.keys(), *value.values()])
+        elif isinstance(value, Sequence):
+            for each in value:
+                check(each)
+
+    check(found)
+
+
+def test_only_the_last_messages_are_written() -> None:
+    """However long the conversation is: this happens on the event loop."""
+    passed: list[int] = []
+
+    class Counted(Sequence[Message]):
+        def __init__(self, length: int) -> None:
+            self._length = length
+
+        def __len__(self) -> int:
+            return self._length
+
+        def __getitem__(self, place: Any) -> Any:
+            if isinstance(place, slice):
+                return [self[each] for each in range(*place.indices(self._length))]
+            passed.append(place)
+            return Message.user(f"{place} " + "x" * 7_000)
+
+    made = _last(Counted(100_000))
+    assert len(passed) == MOST_MESSAGES
+    assert len(made) == 15
+    assert made[-1]["parts"][0]["content"].startswith("99999 x")
 
 
 async def test_the_notes_on_a_span_are_bounded(signals: Signals) -> None:

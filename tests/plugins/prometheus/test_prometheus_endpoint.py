@@ -99,12 +99,13 @@ from lamella.testing import Scripted
 from lamella_middlewares import CircuitBreaker, Cost
 from lamella_prometheus import Prometheus, metrics_text
 registry = prometheus_client.CollectorRegistry()
+cost = Cost({"m": {"input": "0.1", "output": "0.7"}})
 def ask(times, registry=registry):
-    cost = Cost({"m": {"input": "0.1", "output": "0.7"}})
     layers = [Prometheus(registry=registry), CircuitBreaker(), cost]
     pipe = Pipeline(layers, Scripted(["ok"], repeat=True))
     for _ in range(times):
         pipe.run_sync(ChatRequest.of("x", model="m"))
+    return pipe
 """
 
 
@@ -132,7 +133,7 @@ def test_several_processes_are_scraped_together(tmp_path: Path) -> None:
             live = Prometheus(registry=registry).page.live
             for layer, number in ((LoadShed(9), 1), (Concurrency(1), times - 1)):
                 live._written = -9
-                layers = [Prometheus(registry=registry), layer]
+                layers = [Prometheus(registry=registry), layer, cost]
                 pipe = Pipeline(layers, Scripted(["ok"], repeat=True))
                 async with anyio.create_task_group() as group:
                     for _ in range(number):
@@ -140,7 +141,7 @@ def test_several_processes_are_scraped_together(tmp_path: Path) -> None:
                 if number == 1:
                     await pipe.aclose()
 
-        ask(2)
+        kept = ask(2)
         child = os.fork()
         if not child:
             ask(4)
@@ -152,7 +153,7 @@ def test_several_processes_are_scraped_together(tmp_path: Path) -> None:
         shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"])
         child = os.fork()
         if not child:
-            ask(1)
+            assert kept.run_sync(ChatRequest.of("x", model="m")).text == "ok"
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0, "without the directory there are answers still"
         """,

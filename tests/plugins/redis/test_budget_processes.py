@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import budget_spenders
 import pytest
 from redis_peers import Valkey
 
@@ -18,70 +19,31 @@ from lamella.cli import main
 from lamella.testing import Scripted
 from lamella_middlewares import Budget
 
-PROGRAM = """
-import sys
-import anyio
-from lamella import BudgetExceededError, ChatRequest, Finish, Money, Pipeline
-from lamella import TextDelta, Usage, UsageReport
-from lamella.testing import Scripted
-from lamella_middlewares import Budget, Cost
-
-backend, url = sys.argv[1:]
-ask = ChatRequest.of("hi", model="m", max_output_tokens=1000)
-answer = [TextDelta("ok"), UsageReport(Usage(uncached_input=9, text_output=1000)), Finish("stop")]
-refused, paid = 0, Money(0)
-
-async def call(pipeline):
-    global refused, paid
-    try:
-        response = await pipeline.run(ask)
-        paid += response.cost
-    except BudgetExceededError:
-        refused += 1
-
-async def main():
-    provider = Scripted([answer], repeat=True, delay=0.05)
-    stores = {"leases": {"use": "redis", "url": url, "outage": "deny", "timeout": 5.0}}
-    layers = [Budget("1", window="month"), Cost({"m": {"input": "0", "output": "100"}})]
-    async with Pipeline(layers, provider, stores=stores) as pipeline:
-        await pipeline.ports.stores.leases.now()
-        print("ready", flush=True)
-        sys.stdin.readline()
-        async with anyio.create_task_group() as group:
-            for _ in range(25):
-                group.start_soon(call, pipeline)
-    print(len(provider.requests), refused, paid.nano, flush=True)
-
-anyio.run(main, backend=backend)
-"""
-
 
 def test_two_processes_spend_one_budget(own_valkey: Valkey) -> None:
     """Of 50 calls of $0.10 in two processes, ten find room in $1, to the nano-dollar."""
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, backend, own_valkey.tcp],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for backend in ("asyncio", "trio")
-    ]
+    child = subprocess.Popen(
+        [sys.executable, budget_spenders.__file__, "trio", own_valkey.tcp],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    begin, said = child.stdin, child.stdout
+    assert begin is not None
+    assert said is not None
+
+    def go() -> None:
+        begin.write("go\n")
+        begin.flush()
+
     try:
-        for child in children:
-            assert child.stdout is not None
-            assert child.stdout.readline() == "ready\n"
-        for child in children:
-            assert child.stdin is not None
-            child.stdin.write("go\n")
-            child.stdin.flush()
-        said = [child.communicate(timeout=30)[0].split() for child in children]
+        assert said.readline() == "ready\n"
+        here = budget_spenders.spend("asyncio", own_valkey.tcp, go)
+        there = [int(word) for word in child.communicate(timeout=30)[0].split()]
     finally:
-        for child in children:
-            child.kill()
-            child.wait()
-    sent, refused, paid = (sum(int(each[place]) for each in said) for place in range(3))
-    assert (sent, refused, paid) == (10, 40, 10**9)
+        child.kill()
+        child.wait()
+    assert [one + other for one, other in zip(here, there, strict=True)] == [10, 40, 10**9]
 
 
 PRESET = """
@@ -90,6 +52,7 @@ transport = "mock"
 layers = [
     { use = "budget", requests = 3, per = "user", window = "month" },
     { use = "budget", tokens = 1000000 },
+    { use = "budget", tokens = 5000, per = "user" },
 ]
 
 [presets.shop.stores]
@@ -136,13 +99,17 @@ def test_what_is_set_from_outside_holds_at_once(
             with pytest.raises(BudgetExceededError):
                 await pipeline.run(ask)
             code = await anyio.to_thread.run_sync(budget, "set", "5", "user=ann")
+            assert (code[0], "several limits" in code[2]) == (2, True)
+            code = await anyio.to_thread.run_sync(
+                budget, "set", "5", "user=ann", "--unit", "requests"
+            )
             assert code[0] == 0
             await anyio.sleep(0.02)
             await pipeline.run(ask)
 
     anyio.run(use)
     _, levels, _ = budget("show", "--scope", "user=ann", "--json")
-    users = [level for level in levels if level["scope"]]
+    users = [level for level in levels if level["scope"] and level["unit"] == "requests"]
     assert [(each["limit"], each["spent"], each["left"]) for each in users] == [(5, 4, 1)]
     assert users[0]["overridden"]
     assert users[0]["resets_at"].endswith("-01T00:00:00+00:00")
@@ -150,6 +117,6 @@ def test_what_is_set_from_outside_holds_at_once(
     assert code == 0
     assert "user=ann (set)" in table
     assert "1,000,000 tokens" in table
-    assert budget("unset", "user=ann")[0] == 0
+    assert budget("unset", "user=ann", "--unit", "requests")[0] == 0
     assert budget("set", "5", "colour=red")[0] == 2
-    assert budget("set", "many", "user=ann")[0] == 2
+    assert budget("set", "many", "user=ann", "--unit", "requests")[0] == 2

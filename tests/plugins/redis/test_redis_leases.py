@@ -75,6 +75,7 @@ LIMITS = (
     Dimension(("money",), 0, 600),
     Dimension(("day",), 0, 20, keep=0.5),
     Dimension(("day",), 0, 30, keep=2.0),
+    Dimension(("day",), 0, 10),
 )
 
 WANTED = st.lists(
@@ -113,6 +114,7 @@ def alike(valkey: Valkey, steps: list[tuple[str, Any, Any]]) -> None:
             if step == "wait":
                 now += round(what * 1_000_000)
                 await redis.set_clock(now)
+                await both("level", LIMITS[len(asked) % len(LIMITS)])
             elif step == "reserve":
                 wanted = tuple(
                     d.want(int(d.capacity * share))
@@ -131,17 +133,17 @@ def alike(valkey: Valkey, steps: list[tuple[str, Any, Any]]) -> None:
                     await both("refund", lease_id)
                 else:
                     await both("reserve", lease_id, wanted, ttl=1.0)
-            for limit in LIMITS:
-                await both("level", limit)
+        for limit in LIMITS:
+            await both("level", limit)
         await redis.aclose()
 
     anyio.run(run)
 
 
 @pytest.mark.parametrize("anyio_backend", [None])
-@settings(max_examples=120, deadline=None, database=None)
+@settings(max_examples=60, deadline=None, database=None)
 @example([("reserve", [(0, 0.2)], 3600.0)] * 3 + [("refund", 1, None), ("refund", 0, None)])
-@given(st.lists(STEPS, max_size=30))
+@given(st.lists(STEPS, min_size=20, max_size=60))
 def test_it_counts_as_memory_does(
     valkey: Valkey, anyio_backend: None, steps: list[tuple[str, Any, Any]]
 ) -> None:
