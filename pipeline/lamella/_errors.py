@@ -253,8 +253,8 @@ class BudgetExceededError(RefusedError):
 
     Attributes:
         limit: How much the budget has: money, or a number of tokens or requests.
-        spent: How much of that is spent.
-        reserved: How much is reserved by calls under way.
+        spent: How much of that is spent; 0 where all of it would be too little, for nobody looks.
+        reserved: How much is reserved by calls under way; likewise.
         wanted: How much the request may use.
         scope: Whose budget it is: by the name of each part, such as `user`, its value.
         resets_at: When it starts anew, in seconds since the epoch; None if it never does.

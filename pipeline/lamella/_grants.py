@@ -183,7 +183,8 @@ class LocalGrant(Grant):
         """The net under a dropped grant: its event loop was closed, or its layer forgot it."""
         if not self.ended:
             self._leases.drop(self._hold)
-            logger.warning("nobody can settle what was reserved any more: %r was dropped", self)
+            what = "comes back" if self._hold.used is None else "is charged"
+            logger.warning("what was reserved %s unsettled: %r was dropped", what, self)
 
 
 class LeasedGrant(Grant):

@@ -55,8 +55,8 @@ class Hold:
         dimensions: What was reserved.
         parts: Where it was taken from.
         loop: The event loop of who holds it.
-        used: What was used of each as far as is known: what is charged if nobody ends it. None gives
-            everything back.
+        used: What may have been used of each: what is charged if nobody ends it. None gives all
+            back.
     """
 
     __slots__ = ("dimensions", "loop", "parts", "used")

@@ -18,7 +18,6 @@ OWN_PLUGINS: Final[Mapping[str, Mapping[str, str]]] = {
         "vault": "lamella-vault",
     },
     "stores": {
-        "postgres": "lamella-postgres",
         "postgres_spend": "lamella-postgres",
         "redis": "lamella-redis",
         "redis_blobs": "lamella-redis",

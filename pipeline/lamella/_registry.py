@@ -121,7 +121,7 @@ class Registry:
             return self.factory("stores", own)
         if part and not self.has("stores", name):
             known = _of_part(self.names("stores"), part)
-            raise _unknown("stores", name, known, self._loaded().plugins)
+            raise _unknown("stores", name, known, self._loaded().plugins, part)
         return self.factory("stores", name)
 
     def preset(self, name: str) -> Preset:
@@ -385,13 +385,14 @@ def _of_part(names: Iterable[str], part: str) -> list[str]:
 
 
 def _unknown(
-    kind: str, name: str, known: Collection[str], plugins: Collection[Plugin]
+    kind: str, name: str, known: Collection[str], plugins: Collection[Plugin], part: str = ""
 ) -> UnknownNameError:
     from lamella._checked_tables import close_to
     from lamella._own_plugins import how_to_get
 
     missing = f"There is no {_word(kind).lower()} {name!r}."
-    install = how_to_get(kind, key_of(name), {plugin.distribution for plugin in plugins})
+    key, here = key_of(name), {plugin.distribution for plugin in plugins}
+    install = how_to_get(kind, f"{key}_{part}", here) or how_to_get(kind, key, here)
     if install:
         return UnknownNameError(missing, hint=install)
     hints = [close_to(name.lower(), known)]

@@ -77,6 +77,7 @@ SOUND = counts(
     prompt_tokens_details={"audio_tokens": 300},
     completion_tokens_details={"audio_tokens": 150},
 )
+HEARD_BEFORE = counts(1_000, 10, prompt_tokens_details={"cached_tokens": 800, "audio_tokens": 700})
 KEPT = {
     "input_tokens": 1_000,
     "output_tokens": 100,
@@ -115,6 +116,17 @@ GEMINI = {
     "thoughtsTokenCount": 50,
     "totalTokenCount": 1_250,
 }
+SEEN_BEFORE = {
+    "promptTokenCount": 1_000,
+    "cachedContentTokenCount": 800,
+    "promptTokensDetails": [
+        {"modality": "TEXT", "tokenCount": 100},
+        {"modality": "IMAGE", "tokenCount": 900},
+    ],
+    "cacheTokensDetails": [{"modality": "IMAGE", "tokenCount": 800}],
+    "candidatesTokenCount": 10,
+    "totalTokenCount": 1_010,
+}
 NOVA = {"inputTokens": 1_000, "outputTokens": 200, "totalTokens": 1_200}
 BEDROCK_CACHE = {
     "inputTokens": 100,
@@ -134,6 +146,13 @@ INVOICES = {
     # gpt-audio: $2.50 text and $32 sound read, $10 text and $64 sound written.
     # 200 x 2,500 + 300 x 32,000 + 50 x 10,000 + 150 x 64,000
     "chat, sound": ("openai", "gpt-audio", chat(SOUND, "gpt-audio"), 20_200_000),
+    # Of 700 tokens of sound the cache served at least 500: 200 are left, and none is text; cached
+    # ones have no price of their own. 800 x 2,500 + 200 x 32,000 + 10 x 10,000
+    "chat, sound that the cache served": (
+        "openai", "gpt-audio", chat(HEARD_BEFORE, "gpt-audio"), 8_500_000,
+    ),
+    # What the provider counts as nothing costs nothing; it is no reason to estimate.
+    "chat, an explicit zero": ("openai", "gpt-5.6", chat(counts(0, 0), "gpt-5.6"), 0),
     # gpt-5.6: $4 and $20, above 272,000 tokens $8 and $30 for all of them.
     # 272,000 x 4,000 + 1,000 x 20,000
     "chat, at the border of a tier": (
@@ -147,6 +166,14 @@ INVOICES = {
     "chat, a batch above it": (
         "openai", "gpt-5.6",
         chat(counts(272_001, 1_000), "gpt-5.6", service_tier="batch"), 1_103_004_000,
+    ),
+    # Cached tokens count to the size, and are halved as well; the answer names no model.
+    # (172,001 x 8,000 + 100,000 x 800 + 1,000 x 30,000) / 2
+    "chat, a batch above it, cached, of no model": (
+        "openai", "gpt-5.6",
+        chat(counts(272_001, 1_000, prompt_tokens_details={"cached_tokens": 100_000}), "",
+             service_tier="batch"),
+        743_004_000,
     ),
     # Flex: (1,000 x 4,000 + 100 x 20,000) / 2
     "chat, flex": (
@@ -190,6 +217,11 @@ INVOICES = {
     # 500 x 300 + 100 x 1,000 + 400 x 30 + 250 x 2,500
     "gemini, cached, sound and thoughts": (
         "google", "gemini-2.5-flash", gemini(GEMINI, "gemini-2.5-flash"), 887_000,
+    ),
+    # Pictures that the cache served stand in three counts, and are billed once.
+    # 100 x 300 + 100 x 300 + 800 x 30 + 10 x 2,500
+    "gemini, cached pictures": (
+        "google", "gemini-2.5-flash", gemini(SEEN_BEFORE, "gemini-2.5-flash"), 109_000,
     ),
     # gemini-2.5-pro: $1.25 and $10, above 200,000 tokens $2.50 and $15.
     # 200,000 x 1,250 + 100 x 10,000
@@ -249,6 +281,17 @@ STREAMS: dict[str, tuple[str, str, Any, int]] = {
         ),
         2_010_000,
     ),
+    # Usage stands in the chunk that has the last choice: 1,000 x 4,000 + 20,000
+    "chat, beside the last choice": (
+        "openai", "gpt-5.6",
+        events(
+            {"id": "c", "model": "gpt-5.6", "choices": [{"index": 0, "delta": {"content": "B"}}]},
+            {"id": "c", "usage": counts(1_000, 1),
+             "choices": [{"index": 0, "delta": {"content": "."}, "finish_reason": "stop"}]},
+            done=True,
+        ),
+        4_020_000,
+    ),
     # The first event repeats what was asked for; the last one says what was given.
     "responses": (
         "responses", "gpt-5.6",
@@ -280,6 +323,25 @@ STREAMS: dict[str, tuple[str, str, Any, int]] = {
             {"type": "message_stop"},
         ),
         1_200_000,
+    ),
+    # What the start has as nothing is stated at the end, cache writes in two places but once.
+    # 100 x 1,000 + 10 x 100 + 1,000 x 1,250 + 500 x 2,000 + 40 x 5,000
+    "anthropic, all at the end": (
+        "anthropic", "claude-haiku-4-5",
+        events(
+            {"type": "message_start", "message": {
+                "id": "m", "model": "claude-haiku-4-5", "role": "assistant", "content": [],
+                "usage": {"input_tokens": 0, "output_tokens": 0}}},
+            {"type": "content_block_start", "index": 0,
+             "content_block": {"type": "text", "text": "Blue."}},
+            {"type": "content_block_stop", "index": 0},
+            {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {
+                "input_tokens": 100, "output_tokens": 40, "cache_read_input_tokens": 10,
+                "cache_creation_input_tokens": 1_500, "cache_creation": {
+                    "ephemeral_5m_input_tokens": 1_000, "ephemeral_1h_input_tokens": 500}}},
+            {"type": "message_stop"},
+        ),
+        2_551_000,
     ),
     # Cumulative too; the tier is a header: (1,000 x 300 + 40 x 2,500) / 2
     "gemini": (

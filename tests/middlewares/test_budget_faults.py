@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import pickle
 from contextlib import suppress
 from typing import Any
@@ -30,8 +32,11 @@ from lamella import (
 )
 from lamella._memory_blobs import ENTRY_OVERHEAD, MemoryBlobs
 from lamella._memory_leases import MemoryLeases
+from lamella._memory_stores import memory_stores
+from lamella._ports import default_ports
 from lamella.testing import Scripted, virtual_ports
 from lamella_middlewares import Budget, Cost, Deadline
+from lamella_middlewares.budget import Allowance
 from lamella_middlewares.budget._windows import Window, zone_of
 
 pytestmark = pytest.mark.anyio
@@ -108,6 +113,41 @@ async def test_it_charges_what_the_trace_says(how: str) -> None:
     (level,) = await levels(budget, pipeline)
     assert level.spent.nano == 5 * 100_000  # the five tokens of the request
     assert level.reserved == Money(0)
+
+
+def test_what_is_abandoned_with_its_event_loop_is_charged() -> None:
+    """Nobody can end the stream any more, but it was sent: all that was reserved is gone."""
+    kept: list[Any] = []
+    ports = attrs.evolve(default_ports(), stores=memory_stores())
+    budget = Budget("0.15", limits=[Allowance(requests=2)])
+    pipeline = Pipeline([budget, Cost(PRICES)], Scripted([ANSWER], repeat=True), ports=ports)
+
+    async def begin() -> None:
+        stream = pipeline.stream(ASK)
+        kept.extend((stream, await stream.__aenter__()))
+
+    asyncio.run(begin())
+    kept.clear()
+    gc.collect()
+    with pytest.raises(BudgetExceededError):
+        asyncio.run(pipeline.run(ASK))
+    money, requests = asyncio.run(levels(budget, ports))
+    assert money.spent > Money.of("0.1")
+    assert (money.reserved, requests.spent, requests.reserved) == (Money(0), 1, 0)
+
+
+async def test_what_a_provider_pays_adds_nothing() -> None:
+    """A stated cost below 0 is none, and harms no answer."""
+
+    async def generous(request: Any) -> Any:
+        request.context.attempt.cost = Money(-5)
+        return request.answer(ANSWER)
+
+    budget = Budget("1")
+    pipeline = Pipeline([budget, Cost(PRICES)], generous, ports=virtual_ports())
+    await pipeline.run(ASK)
+    (level,) = await levels(budget, pipeline)
+    assert (level.spent, level.reserved) == (Money(0), Money(0))
 
 
 async def test_one_of_the_same_name_elsewhere_is_another_one() -> None:

@@ -186,14 +186,14 @@ class World:
         assert requests.spent <= 9
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=16, deadline=None)
 @given(st.lists(ASKS, max_size=14), st.booleans(), st.sampled_from(["asyncio", "trio"]))
 def test_reserved_is_settled_or_refunded(asks: list[Ask], shared: bool, backend: str) -> None:
     """Both scopes add up to what was billed, nothing stays reserved, and no limit is passed."""
     run_virtual(lambda: World(shared=shared).run(asks), backend=backend)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.lists(ASKS, max_size=8))
 def test_lost_replies_charge_nobody_twice(asks: list[Ask]) -> None:
     """A settlement whose reply is lost is told again, and counts once."""

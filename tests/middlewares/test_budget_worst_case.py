@@ -57,7 +57,7 @@ PRICE = st.builds(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     PRICE,
     st.sampled_from([None, "flex", "priority", "default", "auto"]),

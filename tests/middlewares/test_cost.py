@@ -23,7 +23,10 @@ from lamella import (
     EmbeddingResponse,
     Finish,
     Head,
+    Image,
     LamellaError,
+    MediaDelta,
+    Message,
     Money,
     OrderError,
     Outcome,
@@ -31,10 +34,13 @@ from lamella import (
     Price,
     ProviderError,
     RateLimitError,
+    ReasoningDelta,
     RefusedError,
     Request,
     ServerError,
     StreamTruncated,
+    Target,
+    Text,
     TokenCountRequest,
     TokenCountResponse,
     Usage,
@@ -43,6 +49,7 @@ from lamella import (
 )
 from lamella.testing import Scripted, ScriptedAnswer, each_step, virtual_ports
 from lamella_middlewares.cost import Cost
+from lamella_middlewares.hedge import Hedge
 from lamella_middlewares.retry import Retry
 
 pytestmark = pytest.mark.anyio
@@ -280,6 +287,52 @@ async def test_what_was_reported_of_a_broken_answer_is_a_lower_bound() -> None:
         await ask(pipeline([Cost(PRICES)], transport))
     usage = caught.value.attempts[0].usage
     assert usage == Usage(uncached_input=40, text_output=3, estimated=True)
+
+
+async def test_what_is_guessed_of_pictures_and_reasoning_has_a_price_where_text_has() -> None:
+    """A price list without them bills them as text, as nearly all providers count them."""
+    request = ChatRequest.of([Message("user", [Image(data=b"x"), Text("What?")])], model="m")
+    thought = [ReasoningDelta("one "), MediaDelta("image", b"x"), ConnectionLostError("x")]
+    with pytest.raises(ConnectionLostError) as caught:
+        await ask(
+            pipeline([Cost({"m": {"input": "1", "output": "4"}})], Scripted([thought])),
+            request=request,
+        )
+    (attempt,) = caught.value.attempts
+    assert attempt.usage is not None
+    assert (attempt.usage.image_input, attempt.usage.reasoning_output) == (765, 1)
+    assert (attempt.usage.image_output, attempt.usage.audio_output) == (1_290, 0)
+    assert attempt.cost == Money(
+        attempt.usage.input_tokens * 1_000 + attempt.usage.output_tokens * 4_000
+    )
+
+
+async def test_a_hedges_loser_costs_its_prompt_and_what_it_delivered() -> None:
+    """Not an answer that it never gave."""
+    slow = Scripted([ScriptedAnswer(ANSWER.events, delay=60)])
+    layers = [Hedge([Target("fast", Scripted([ANSWER]))], delay=1, max_extra=1), Cost(PRICES)]
+    response = await ask(pipeline(layers, slow))
+    lost, won = response.trace.attempts
+    assert (lost.usage.output_tokens, lost.usage.estimated) == (0, True)
+    assert lost.cost == Money(lost.usage.uncached_input * 1_000)
+    assert won.cost == EXACT
+    assert response.trace.costs_by_layer() == {"": {"USD": lost.cost}, "hedge": {"USD": EXACT}}
+    assert response.cost == lost.cost + EXACT
+
+
+async def test_what_is_wrong_with_a_transport_of_others_does_not_lose_the_answer() -> None:
+    """It is paid for: the price is then that of the model that was asked for."""
+
+    class Odd(Scripted):
+        def card_name(self, model: str) -> str:
+            if model != "m":
+                raise KeyError(model)
+            return model
+
+    answer = ChatResponse.of("x", usage=USED, model="m-2026")
+    response = await ask(pipeline([Cost(PRICES)], Odd([answer])))
+    assert response.cost == EXACT
+    assert [note.name for note in response.trace.notes] == ["cost.unread"]
 
 
 async def test_what_was_never_sent_costs_nothing() -> None:

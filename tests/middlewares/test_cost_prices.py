@@ -8,12 +8,15 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import anyio
+import attrs
 import pytest
 
 from lamella import (
     ChatRequest,
     ChatResponse,
     ConfigurationError,
+    DeadlineExceeded,
     Head,
     Money,
     Pipeline,
@@ -30,6 +33,7 @@ from lamella._price_sources import Pricing
 from lamella._registry import Registry, using
 from lamella.testing import Scripted, ScriptedAnswer, virtual_ports
 from lamella_middlewares.cost import Cost
+from lamella_middlewares.deadline import Deadline
 from lamella_middlewares.retry import Retry
 
 pytestmark = pytest.mark.anyio
@@ -188,6 +192,10 @@ async def test_a_file_has_prices_too(tmp_path: Path, kind: str) -> None:
         ({"m": [{"input": "1"}, {"input": "2"}]}, "all different"),
         ({"m": {"input": "1", "effective_from": 5}}, "expected a day"),
         ({"m": None}, "neither a Price nor a table"),
+        ({"m": {"input": "1", "services": "batch"}}, "services = 'batch': expected a table"),
+        ({"m": {"input": "1", "currency": "usd"}}, "currency is 'usd': an ISO 4217 code"),
+        ({"m": {"input": "1", "currency": 5}}, "currency is 5"),
+        ({5: {"input": "1"}}, "5: a model's name is a text"),
         (5, "a table of prices by model, or a file's path, not int"),
         ("nowhere.toml", "nowhere.toml: cannot be read"),
         ("nowhere.json", "nowhere.json: cannot be read"),
@@ -208,6 +216,95 @@ def test_a_file_that_is_none_is_refused_at_once(tmp_path: Path) -> None:
             Cost(file)
 
 
+class Placed(Scripted):
+    """A transport whose models have another provider's cards."""
+
+    card_provider = "house"
+
+
+async def test_what_the_program_states_wins_under_any_name() -> None:
+    """Also where a source knows the first name: the transport's own, which has a card."""
+    for own in ("house/mock", "mock"):
+        transport = Placed([ANSWER], name="mock")
+        pipe = Pipeline([Cost({own: {"input": "7"}})], transport, ports=virtual_ports())
+        assert (await pipe.run(ASK.evolve(model="mock"))).cost == Money.of("7")
+
+
+async def test_the_price_is_that_of_the_day_on_which_the_attempt_began() -> None:
+    """An answer that names another model is priced when it has come, which may be tomorrow."""
+    answer = ScriptedAnswer((86_400.0, *ANSWER.events), head=Head(model="m-2026"))
+    for model in ("m", "m-2026"):
+        day = dt.date(1970, 1, 1) + dt.timedelta(seconds=virtual_ports().wall())
+        rows = [{"input": "1"}, {"input": "9", "effective_from": day + dt.timedelta(days=1)}]
+        response = await cost_with(prices={"m": {"input": "1"}, model: rows}, answers=answer)
+        assert response.cost == Money.of("1")
+
+
+# --- reading ----------------------------------------------------------------------------------
+
+SERVED = ScriptedAnswer(ANSWER.events, head=Head(model="n"))
+
+
+async def test_prices_of_another_model_that_answers_are_read_in_a_thread() -> None:
+    """They are needed when the answer is over, where nothing can be waited for."""
+    read, threads = Read(), []
+
+    async def thread(work: Any, *args: Any) -> Any:
+        threads.append(read.reads)
+        return work(*args)
+
+    ports = attrs.evolve(virtual_ports(), thread=thread)
+    layer = Cost(sources=[Known("m", "2"), read])
+    pipe = Pipeline([layer], Scripted([SERVED], repeat=True), ports=ports)
+    for _ in range(2):
+        assert (await pipe.run(ASK)).cost == Money.of("3")
+    assert threads == [0]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_cancelled_while_prices_are_read_the_answer_is_closed_and_metered(
+    stream: bool,
+) -> None:
+    """The reading takes for ever; the attempt is on record, with its cost."""
+    transport, traces = Scripted([SERVED]), []
+
+    async def thread(work: Any, *args: Any) -> Any:
+        await anyio.sleep_forever()
+
+    async def keep(request: Request[Any], call_next: Any) -> Any:
+        traces.append(request.context.trace)
+        return await call_next(request)
+
+    ports = attrs.evolve(virtual_ports(), thread=thread)
+    layers = [keep, Cost(sources=[Known("m", "2"), Read()])]
+    async with Pipeline(layers, transport, ports=ports) as pipe:
+        with anyio.move_on_after(5) as scope:
+            if stream:
+                async with pipe.stream(ASK) as response:
+                    await response.collect()
+            else:
+                await pipe.run(ASK)
+    assert scope.cancelled_caught
+    assert transport.open_sources == 0
+    (attempt,) = traces[0].attempts
+    assert attempt.cost > Money(0)
+
+
+async def test_where_the_deadline_leaves_no_time_to_read_nothing_is_read_or_sent() -> None:
+    """Reading it on the event loop would hold up everybody, for a call that is lost anyway."""
+
+    async def thread(work: Any, *args: Any) -> Any:
+        await anyio.sleep(10)
+        return work(*args)
+
+    read, transport = Read(), Scripted([ANSWER])
+    ports = attrs.evolve(virtual_ports(), thread=thread)
+    pipe = Pipeline([Deadline(1), Cost(sources=[read])], transport, ports=ports)
+    with pytest.raises(DeadlineExceeded):
+        await pipe.run(ASK)
+    assert (read.reads, transport.requests) == (0, [])
+
+
 # --- without a price --------------------------------------------------------------------------
 
 
@@ -222,6 +319,28 @@ async def test_what_nobody_has_a_price_of_may_be_billed_by_a_stated_one() -> Non
     response = await cost_with(Known("m", "2"), unknown=stated)
     assert response.cost == Money.of("2")
     assert not response.trace.notes
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "request_", "says"),
+    [
+        # A gateway of one's own for a provider's models; a local model; no model; a service.
+        ("gw.example.com", {}, {"model": "gpt-4o-mini"}, 'Cost(provider="openai")'),
+        ("gw.example.com", {"provider": "azure"}, {"model": "gpt-4o-mini"}, 'Cost(prices={"gpt-4'),
+        ("localhost:11434", {}, {"model": "qwen3:8b"}, '"0" for a model of your own'),
+        ("mock", {}, {}, "names no model"),
+        ("mock", {}, {"model": "mock", "service_tier": "gold"}, '"services": {"gold": "1/2"}'),
+    ],
+)
+async def test_a_refusal_says_what_to_write(
+    name: str, options: Any, request_: Any, says: str
+) -> None:
+    """For what is the matter; a provider is named only where nobody has named one."""
+    pipe = Pipeline([Cost(**options)], Scripted([ANSWER], name=name), ports=virtual_ports())
+    with pytest.raises(RefusedError) as caught:
+        await pipe.run(ChatRequest.of("x", **request_))
+    assert says in str(caught.value)
+    assert ("Cost(provider=" in str(caught.value)) is (says == 'Cost(provider="openai")')
 
 
 @pytest.mark.parametrize("wrong", ["free", None, 0, 1.5, True, {"input": 1}, {"inptu": "1"}])

@@ -48,6 +48,15 @@ def test_a_missing_plugin_is_named(kind: str, name: str, distribution: str) -> N
     assert str(caught.value).endswith(f"{name!r}. A plugin brings it: pip install {distribution}")
 
 
+def test_a_missing_store_is_named_by_what_it_is_for() -> None:
+    """Where only a part of a plugin's stores has the name, it is found by both together."""
+    with pytest.raises(UnknownNameError, match="pip install lamella-postgres"):
+        Registry([]).store("postgres", "spend")
+    with pytest.raises(UnknownNameError) as caught:
+        Registry([]).store("postgres", "leases")
+    assert "lamella-postgres" not in str(caught.value)
+
+
 def test_a_missing_source_of_secrets_is_named() -> None:
     """A scheme that a plugin would read says which; what stands behind it is not repeated."""
     with using(Registry([])), pytest.raises(SecretError) as caught:

@@ -162,14 +162,6 @@ def test_cost_is_the_exact_sum_rounded(usage: Usage) -> None:
     assert Fraction(-1, 2) < cost.nano - exact <= Fraction(1, 2)
 
 
-@given(usages(), usages())
-def test_costs_add_up_to_within_a_nano_unit(one: Usage, other: Usage) -> None:
-    """Two calls cost what one call with the tokens of both would, but for one rounding."""
-    price = Price(FULL)
-    apart = price.cost(one) + price.cost(other)
-    assert abs((apart - price.cost(one + other)).nano) <= 1
-
-
 @given(usages(), st.sampled_from(PLAIN), st.integers(1, 10**6))
 def test_more_tokens_never_cost_less(usage: Usage, part: str, more: int) -> None:
     """Cost grows with every part."""

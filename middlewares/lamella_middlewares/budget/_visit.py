@@ -87,12 +87,13 @@ class Visit:
     def attempt_opened(self, attempt: OpenAttempt, request: Request[Any], /) -> None:
         """Nothing is known yet; what is abandoned with its event loop is as dear as it can be."""
         if not self._ended:
-            known = self._used or [0] * len(self._wanted)
-            self._grant.expect(_both([max(one, 1) for one in map(sum, zip(known, self._wanted))]))
+            self._grant.expect(_both(_sums(self._used, self._wanted)))
 
     def attempt_closed(self, attempt: OpenAttempt, request: Request[Any], /) -> None:
         """An attempt has ended, and what it used is known."""
         if not _was_sent(attempt):
+            if not self._ended:
+                self._grant.expect(_both(self._used or [0] * len(self._wanted)))
             return
         self._attempts += 1
         inner = self._inner(request)
@@ -102,11 +103,9 @@ class Visit:
         ]
         if self._ended:
             self._charge(used)
-        elif self._used is None:
-            self._used = used
-        else:
-            self._used = [one + more for one, more in zip(self._used, used, strict=True)]
-        self._grant.expect(_both(self._used or ()))
+            return
+        self._used = _sums(self._used, used)
+        self._grant.expect(_both(self._used))
 
     def answered(self, response: Response) -> None:
         """The answer has begun."""
@@ -209,6 +208,13 @@ def dimensions_of(
         found.append(account.both.want(amount))
         found.append(account.under_way.want(amount))
     return tuple(found)
+
+
+def _sums(known: Sequence[int] | None, more: Sequence[int]) -> list[int]:
+    """What was used, and more; None for nothing yet."""
+    if known is None:
+        return list(more)
+    return [one + other for one, other in zip(known, more, strict=True)]
 
 
 def _both(used: Sequence[int]) -> list[int]:

@@ -144,7 +144,7 @@ async def _together(store: SpendStore) -> None:
         {"tags": {"a": 1}},
         {"cost": Money(2**63)},
         {"usage": Usage(uncached_input=10**12 + 1)},
-        {"usage": Usage(tool_units={"search": -1})},
+        {"usage": Usage(tool_units={"search": 10**12 + 1})},
     )
     for fields in wrong:
         record = attrs.evolve(_record("wrong"), **fields)

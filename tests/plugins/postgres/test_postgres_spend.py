@@ -8,6 +8,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -327,6 +328,47 @@ async def test_a_reading_does_not_wait_behind_a_writing(postgres: Postgres, name
             assert await ids(store) == ["1"]
             assert len(backends(postgres, name)) == 2
     await until(lambda: not backends(postgres, name))
+
+
+async def test_what_waits_is_bounded(
+    postgres: Postgres, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of those that wait for the only connection, no more are taken than there is room for."""
+    monkeypatch.setattr("lamella_postgres._lanes.MOST_WAITING", 5)
+    new: list[int] = []
+    refused: list[StoreUnavailableError] = []
+    async with opened(postgres, name.strip('"'), connections=1) as store:
+
+        async def append(number: int) -> None:
+            try:
+                new.append(await store.append(records(number)))
+            except StoreUnavailableError as error:
+                refused.append(error)
+
+        async with anyio.create_task_group() as group:
+            for number in range(9):
+                group.start_soon(append, number)
+        assert new == [1] * 6
+        assert {error.outcome for error in refused} == {Outcome.NOT_SENT}
+        assert "5 operations wait" in str(refused[0])
+        assert len(await ids(store)) == 6
+
+
+def test_loops_and_threads_share_it(postgres: Postgres, name: str) -> None:
+    """Each record is new to one of them, and closing takes nothing from the others."""
+    store = PostgresSpend(postgres.url, schema=name.strip('"'), connections=2)
+
+    async def work() -> int:
+        new = 0
+        for first in range(0, 40, 10):
+            new += await store.append(records(first, 15))
+            await store.aclose()
+        return new
+
+    with ThreadPoolExecutor(4) as pool:
+        new = pool.map(lambda backend: anyio.run(work, backend=backend), ("asyncio", "trio") * 2)
+        assert sum(new) == 45
+    assert store.append_now(records(0, 46)) == 1
 
 
 async def test_a_row_of_somebody_else(postgres: Postgres, name: str) -> None:
