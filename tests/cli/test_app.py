@@ -73,7 +73,7 @@ Commands:
   cache: Stats, list, purge, clear, warm.
   chat: Talk to a model: each line is a question, and all that was said goes along.
   costs: Show what has been spent: a table, and a bar for each line.
-  estimate: Say what a request would cost, before it is sent: without an answer, as said, and at most.
+  estimate: Say what a request would cost before it is sent: without an answer, as said, at most.
   explain: Show a preset's layers, outermost first, and where it comes from.
   map: Ask many times: rows from a file of JSON lines, and an answer for each into another.
   mock: Serve the embedded provider over HTTP until Ctrl-C, in the words of many providers.

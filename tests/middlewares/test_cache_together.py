@@ -135,7 +135,9 @@ def echo(request: ChatRequest) -> Any:
 async def test_it_works_with_masked_data(stream: bool) -> None:
     """The same value of the same tenant hits, and no raw value is kept."""
     store = Counting()
-    pipeline, transport = stack(echo, layers=[PII(key=KEY), Cache(store=store), Cost(unknown="note")])
+    pipeline, transport = stack(
+        echo, layers=[PII(key=KEY), Cache(store=store), Cost(unknown="note")]
+    )
     ask = ASK.evolve(messages=f"Write to {EMAIL}.")
     first = await pipeline.run(ask)
     again = await (streamed(pipeline, ask) if stream else pipeline.run(ask))
@@ -240,7 +242,9 @@ async def test_a_hedge_inside_is_kept_once() -> None:
     store = Counting()
     slow = [10.0, "Slow.", Finish("stop")]
     pipeline, transport = stack(
-        slow, "Quick.", layers=[Cache(store=store), Hedge(delay=1, max_extra=1), Cost(unknown="note")]
+        slow,
+        "Quick.",
+        layers=[Cache(store=store), Hedge(delay=1, max_extra=1), Cost(unknown="note")],
     )
     assert (await pipeline.run(ASK)).text == "Quick."
     assert (await pipeline.run(ASK)).text == "Quick."

@@ -266,7 +266,8 @@ async def test_cancelled_while_prices_are_read_the_answer_is_closed_and_metered(
     stream: bool,
 ) -> None:
     """The reading takes for ever; the attempt is on record, with its cost."""
-    transport, traces = Scripted([SERVED]), []
+    transport = Scripted([SERVED])
+    traces: list[Any] = []
 
     async def thread(work: Any, *args: Any) -> Any:
         await anyio.sleep_forever()
@@ -276,7 +277,7 @@ async def test_cancelled_while_prices_are_read_the_answer_is_closed_and_metered(
         return await call_next(request)
 
     ports = attrs.evolve(virtual_ports(), thread=thread)
-    layers = [keep, Cost(sources=[Known("m", "2"), Read()])]
+    layers: list[Any] = [keep, Cost(sources=[Known("m", "2"), Read()])]
     async with Pipeline(layers, transport, ports=ports) as pipe:
         with anyio.move_on_after(5) as scope:
             if stream:

@@ -334,7 +334,9 @@ async def test_a_provider_without_a_classifier_is_told() -> None:
 async def test_the_layers_inside_see_the_question() -> None:
     """It is retried and priced as any request; and falls back to whoever can judge."""
     flaky = Mock(script=["status=503", None])
-    pipeline = Pipeline([Guard(moderation()), Retry(), Cost(unknown="note")], flaky, ports=virtual_ports())
+    pipeline = Pipeline(
+        [Guard(moderation()), Retry(), Cost(unknown="note")], flaky, ports=virtual_ports()
+    )
     response = await pipeline.run(ChatRequest.of("mock: say Good morning."))
     assert response.text == "Good morning."
     assert len(response.trace.attempts) == 4

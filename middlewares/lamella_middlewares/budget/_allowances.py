@@ -220,7 +220,8 @@ def limits_of(
             raise ConfigurationError(
                 f"Budget(...) has two limits in {limit.unit}{limit.whose}: they would be one count "
                 "that each request is charged to twice.",
-                hint="Leave the larger one out.",
+                hint="Leave the larger one out, or name the functions of `per`: two lambdas of one "
+                "module are one.",
             )
         seen.add(limit.identity)
     return tuple(found)

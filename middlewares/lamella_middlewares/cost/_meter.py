@@ -214,7 +214,7 @@ def _as_text(usage: Usage, unpriced: tuple[str, ...]) -> Usage:
 
     Which part is which is a guess of ours: most providers would have stated them as text.
     """
-    moved: dict[str, int] = {}
+    moved: dict[str, Any] = {}
     for part, text in _ALSO_TEXT.items():
         if part in unpriced:
             moved[part] = 0

@@ -93,7 +93,7 @@ def estimate(
     prices: Path | None = None,
     json: bool = False,
 ) -> int:
-    """Say what a request would cost, before it is sent: without an answer, as said, and at most.
+    """Say what a request would cost before it is sent: without an answer, as said, at most.
 
     Args:
         model: The model, as model cards call it: gpt-4o-mini, or openai/gpt-4o-mini. May be given

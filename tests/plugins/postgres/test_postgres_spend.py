@@ -18,11 +18,14 @@ import anyio
 import psycopg
 import pytest
 from postgres_servers import Postgres
+from spending import ask
 
 from lamella import (
     ConfigurationError,
+    Finish,
     Money,
     Outcome,
+    Pipeline,
     Secret,
     SpendQuery,
     SpendRecord,
@@ -30,7 +33,8 @@ from lamella import (
     Usage,
 )
 from lamella._named_stores import layer_store
-from lamella.testing import check_spend_store
+from lamella.testing import Scripted, check_spend_store
+from lamella_middlewares import Spend
 from lamella_postgres import PostgresSpend, spend_ddl
 from lamella_postgres.__main__ import main
 
@@ -142,6 +146,15 @@ async def test_it_has_a_name() -> None:
     for wrong in mistakes:
         with pytest.raises(ConfigurationError, match=next(iter(wrong))):
             PostgresSpend("postgresql://host", **wrong)
+
+
+async def test_a_pipeline_writes_into_it(postgres: Postgres, name: str) -> None:
+    """What the layer `Spend` records is there once the pipeline is closed."""
+    spend = Spend(store={"use": "postgres", "url": postgres.url, "schema": name.strip('"')})
+    async with Pipeline([spend], Scripted([["yes", Finish("stop")]])) as pipeline:
+        await pipeline.run(ask(user="ada"))
+        assert (await spend.total(user="ada")).attempts == 1
+    assert postgres.ask(f"SELECT end_user, outcome FROM {name}.spend") == [("ada", "complete")]
 
 
 # --- who begins, and who may ----------------------------------------------------------------------
