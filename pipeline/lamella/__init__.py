@@ -174,12 +174,12 @@ if TYPE_CHECKING:
     from lamella._secrets import Secret
     from lamella._shared_cards import shared_cards
     from lamella._shown import Shown
+    from lamella._spend_checks import storable
     from lamella._spend_records import (
         SpendQuery,
         SpendRecord,
         SpendStore,
         SpendTotal,
-        storable,
     )
     from lamella._sqlite_blobs import SQLiteBlobs, sqlite_blobs
     from lamella._sqlite_leases import SQLiteLeases, sqlite_leases
@@ -255,7 +255,7 @@ _LAZY = {
     "sqlite_blobs": "_sqlite_blobs",
     "sqlite_leases": "_sqlite_leases",
     "sqlite_spend": "_sqlite_spend",
-    "storable": "_spend_records",
+    "storable": "_spend_checks",
 }
 """Public names that few programs need, by the module that is loaded when one is used."""
 

@@ -13,8 +13,9 @@ import attrs
 from lamella._fork_locks import fork_safe_lock
 from lamella._nothing import NOTHING
 from lamella._options import whole
+from lamella._spend_checks import storable
 from lamella._spend_pages import Place, SpendReading
-from lamella._spend_records import SpendQuery, SpendRecord, SpendTotal, storable
+from lamella._spend_records import SpendQuery, SpendRecord, SpendTotal
 from lamella._spend_totals import (
     Calendar,
     Part,

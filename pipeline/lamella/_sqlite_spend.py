@@ -12,8 +12,9 @@ import attrs
 from lamella._errors import StoreUnavailableError
 from lamella._health import PartHealth
 from lamella._nothing import NOTHING
+from lamella._spend_checks import storable
 from lamella._spend_pages import Place, SpendReading
-from lamella._spend_records import SpendQuery, SpendRecord, SpendTotal, storable
+from lamella._spend_records import SpendQuery, SpendRecord, SpendTotal
 from lamella._sqlite_file import SQLiteFile, Step
 from lamella._sqlite_paths import absolute, usable
 from lamella._sqlite_queue import Queue
