@@ -35,7 +35,11 @@ class Money:
         if isinstance(amount, float):
             msg = f"Money.of({amount!r}): a float is not exact; pass a string such as '0.25'."
             raise TypeError(msg)
-        exact = Decimal(amount)
+        try:
+            exact = Decimal(amount)
+        except ArithmeticError:
+            msg = f"Money.of({amount!r}): give whole units as text, such as '0.25'."
+            raise ValueError(msg) from None
         # Fractions, because Decimal arithmetic rounds to the context's 28 digits.
         sane = exact.is_finite() and abs(exact.adjusted()) < _MOST_DIGITS
         nano = Fraction(exact) * _NANO if sane else None

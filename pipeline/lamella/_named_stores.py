@@ -94,7 +94,13 @@ def store_of(part: str, made: object) -> Any:
         raise Misfit([Finding((), f"got the class {found.__name__}, expected a store made of it")])
     if hasattr(found, (STORES.get(part) or LAYER_STORES[part])):
         return found
-    raise Misfit([Finding((), f"makes {type(made).__name__}, which is no store of {part}")])
+    from lamella._registry import registry
+
+    ending = f"_{part}"
+    names = [name for name in registry().names("stores") if name.endswith(ending)]
+    listed = ", ".join(repr(name.removesuffix(ending)) for name in names)
+    what = f"{type(made).__name__} is no store of {part}; expected one that is, such as {listed}"
+    raise Misfit([Finding((), what)])
 
 
 def with_stores(given: Any, ports: Ports | None) -> tuple[Ports, tuple[Any, ...]]:

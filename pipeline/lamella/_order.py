@@ -6,15 +6,19 @@ unusual order that loses neither is a doubt that `explain()` shows.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import TypeVar
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final, TypeVar
 
 import attrs
 
 from lamella._errors import OrderError
 from lamella._layers import PHASES, LayerInfo
+from lamella._price_sources import PRICES
 
 L = TypeVar("L")
+
+_USUAL: Final[Mapping[str, str]] = {PRICES: " Put Cost() into it."}
+"""What to do where a name that the library's own layers need is not provided."""
 
 
 @attrs.frozen
@@ -69,6 +73,7 @@ def _missing(infos: Sequence[LayerInfo]) -> list[str]:
     provided = {name for info in infos for name in (info.name, *info.provides)}
     return [
         f"{info.name!r} needs a layer that provides {name!r}, and there is none in the stack."
+        f"{_USUAL.get(name, '')}"
         for info in infos
         for name in sorted(info.requires - provided)
     ]

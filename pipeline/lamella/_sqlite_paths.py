@@ -32,7 +32,7 @@ def usable(memory: str) -> Check:
 
 
 def _usable(memory: str, store: object, option: attrs.Attribute[Any], path: Any) -> None:
-    want = "the path of a file, such as 'cache.sqlite'"
+    want = "the path of a file, such as 'lamella.sqlite'"
     if not isinstance(path, Path):
         raise refused(store, option, path, want)
     if (

@@ -347,11 +347,14 @@ class GuardedLeases:
         return attrs.evolve(dimension, amount=amount, capacity=capacity, per=per)
 
     def _unavailable(self) -> StoreUnavailableError:
-        msg = f"{self._named} does not answer, and limits are not to be passed uncounted."
+        why = self._asking.error
+        hint = "Look why it is out; outage='local' would count in this process meanwhile."
+        if "no answer in" in why:
+            hint = f"If it is well and this machine is busy, give it a longer timeout. {hint}"
         return StoreUnavailableError(
-            msg,
+            f"{self._named} does not answer ({why}), and limits are not to be passed uncounted.",
             retry_after=self._asking.retry_after,
-            hint="Look why it is out; outage='local' would count in this process meanwhile.",
+            hint=hint,
         )
 
     @property

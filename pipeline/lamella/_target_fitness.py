@@ -10,9 +10,10 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from lamella._cards import stated_needs
-from lamella._errors import ConfigurationError
+from lamella._errors import ConfigurationError, UnsupportedError
 from lamella._layers import name_of
 from lamella._nothing import NOTHING
+from lamella._parameter_rules import apply_rules
 from lamella._shared_cards import shared_cards, shared_reading
 
 if TYPE_CHECKING:
@@ -207,6 +208,26 @@ def unsuitable(
         require: As for `Fitness`.
     """
     return Fitness(request, book, require=require).unsuitable(target)
+
+
+def service_sent(request: Request[Any], book: CardBook | None = None) -> str | None:
+    """The class of service that a request asks for, as far as its model's card lets it through.
+
+    A provider that has no such classes is not asked for one, and bills none.
+
+    Args:
+        request: As it is on its way to its target.
+        book: Where the model is looked up; None is the library's own.
+    """
+    service: str | None = getattr(request, "service_tier", None)
+    card = None if service is None else Fitness(request, book).card(None)
+    if card is None:
+        return service
+    try:
+        sent, _ = apply_rules(card, request.operation, {"service_tier": service})
+    except UnsupportedError:  # which is said when it is sent
+        return service
+    return cast("str | None", sent.get("service_tier"))
 
 
 def card_provider_of(transport: object) -> str:

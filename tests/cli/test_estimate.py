@@ -70,6 +70,11 @@ def test_prices_of_ones_own_come_first(lamella: Any, tmp_path: Path) -> None:
         (["-m", "mock", "--file", "nowhere.txt"], "nowhere.txt: cannot be read"),
         (["-m", "mock", "--tokens", "5", "--prices", "nowhere.toml"], "cannot be read"),
         (["-m", "llama-3.3-70b-versatile", "--provider", "openai", "--tokens", "5"], "No price"),
+        (["-m", "mock", "--tokens", "5", "--service", "warp"], "service:warp of the model 'mock'"),
+        (
+            ["-m", "mock", "--tokens", "5,9", "--max-output-tokens", "8"],
+            "expects 9 tokens written, and --max-output-tokens allows 8 at most",
+        ),
     ],
 )
 def test_what_cannot_be_estimated_is_said(lamella: Any, words: list[str], says: str) -> None:

@@ -209,7 +209,7 @@ def test_a_full_disk_ends_the_run(lamella: Any, tmp_path: Path) -> None:
     rows = rows_in(tmp_path, *[{"prompt": "mock: say x"}] * 40)
     done = lamella("map", rows, "/dev/full")
     assert done.code == 1
-    assert "No space left on device" in done.err
+    assert "/dev/full: No space left on device" in done.err
     assert "0 rows done" in done.err
 
 

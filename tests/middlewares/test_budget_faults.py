@@ -15,6 +15,7 @@ import pytest
 from lamella import (
     BudgetExceededError,
     ChatRequest,
+    ConfigurationError,
     Context,
     DeadlineExceeded,
     Finish,
@@ -315,3 +316,17 @@ def test_other_windows_have_other_names() -> None:
     """However long they are, or else two budgets would meet in one count."""
     windows = [Window(seconds, zone_of("UTC"), "UTC") for seconds in (1e6 + 1, 1e6 + 2, 1.5)]
     assert [each.name for each in windows] == ["1000001 s", "1000002 s", "1.5 s"]
+
+
+async def test_a_store_that_is_set_up_wrongly_is_no_outage() -> None:
+    """A forgotten variable is told as it is, and lets nothing through uncounted."""
+    ports = virtual_ports()
+
+    class Forgotten(Flaky):
+        async def now(self) -> float:
+            raise ConfigurationError("REDIS_URL is not set.")
+
+    budget = Budget(requests=1, window="day", on_outage="allow", store=Forgotten(ports))
+    async with Pipeline([budget], Scripted([ANSWER]), ports=ports) as pipeline:
+        with pytest.raises(ConfigurationError, match="REDIS_URL"):
+            await pipeline.run(ASK)

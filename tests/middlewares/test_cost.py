@@ -292,7 +292,11 @@ async def test_what_was_reported_of_a_broken_answer_is_a_lower_bound() -> None:
 async def test_what_is_guessed_of_pictures_and_reasoning_has_a_price_where_text_has() -> None:
     """A price list without them bills them as text, as nearly all providers count them."""
     request = ChatRequest.of([Message("user", [Image(data=b"x"), Text("What?")])], model="m")
-    thought: list[Any] = [ReasoningDelta("one "), MediaDelta("image", b"x"), ConnectionLostError("x")]
+    thought: list[Any] = [
+        ReasoningDelta("one "),
+        MediaDelta("image", b"x"),
+        ConnectionLostError("x"),
+    ]
     with pytest.raises(ConnectionLostError) as caught:
         await ask(
             pipeline([Cost({"m": {"input": "1", "output": "4"}})], Scripted([thought])),

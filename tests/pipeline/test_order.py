@@ -70,6 +70,8 @@ def test_a_missing_layer_is_named() -> None:
     """A layer that needs another says which."""
     with pytest.raises(OrderError, match="'tools' needs a layer that provides 'values'"):
         Pipeline([layer("tools", "compose", requires=["values"])])
+    with pytest.raises(OrderError, match=r"'prices', and there is none in the stack. Put Cost\(\)"):
+        Pipeline([layer("budget", "attempt", requires=["prices"])])
 
 
 def test_a_layer_that_may_stand_once_stands_once() -> None:

@@ -41,6 +41,8 @@ def test_money_refuses_floats_and_other_currencies() -> None:
         Money.of(0.1)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="convert one of them"):
         _ = Money.of("1") + Money.of("1", "EUR")
+    with pytest.raises(ValueError, match="give whole units as text"):
+        Money.of("ten")
 
 
 @given(usages, usages)
@@ -57,6 +59,10 @@ def test_usage_refuses_negative_counts() -> None:
     """A count of tokens cannot be negative."""
     with pytest.raises(ValueError, match=r"Usage.cache_read is -1"):
         Usage(cache_read=-1)
+    with pytest.raises(ValueError, match=r"Usage.cache_write\['5m'\] is -2"):
+        Usage(cache_write={"1h": 3, "5m": -2})
+    with pytest.raises(ValueError, match=r"Usage.tool_units\['web_search'\] is -1"):
+        Usage(tool_units={"web_search": -1})
 
 
 def test_limits_take_seconds_and_timedeltas_and_refuse_zero() -> None:

@@ -272,7 +272,7 @@ async def test_a_price_that_nobody_knows() -> None:
     pipeline = Pipeline([Cost(unknown="refuse")], Mock())
     request = ChatRequest.of("hi", model="my-own-model")
     assert await said(lambda: pipeline.run(request)) == snapshot(
-        "RefusedError: Cost refuses the model 'my-own-model' of 'mock': it has no price. State one with Cost(prices=...), or accept it with Cost(unknown=\"note\")."
+        'RefusedError: Cost refuses the model \'my-own-model\' of \'mock\': it has no price. State its price with Cost(prices={"my-own-model": {"input": "0.50", "output": "1.50"}}), per million tokens, "0" for a model of your own; or send it uncounted with Cost(unknown="note").'
     )
 
 

@@ -44,7 +44,7 @@ async def bodies(
     """The answers, and what was sent."""
     before = len(server.requests)
     answers: list[ChatResponse] = []
-    async with Pipeline([layer or PromptCache(), Cost()], transport) as pipeline:
+    async with Pipeline([layer or PromptCache(), Cost(unknown="note")], transport) as pipeline:
         for request in requests:
             answers.append(await pipeline.run(request))
     return answers, [request.json for request in list(server.requests)[before:]]

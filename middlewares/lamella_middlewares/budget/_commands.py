@@ -21,6 +21,7 @@ from lamella import ConfigurationError, Pipeline
 from lamella._grants import is_immediate
 from lamella.cli._errors import UsageError
 from lamella.cli._stack import Stack
+from lamella_middlewares.budget._allowances import Limit
 from lamella_middlewares.budget._control import limit_for
 from lamella_middlewares.budget._levels import BudgetLevel
 from lamella_middlewares.budget._middleware import Budget
@@ -103,8 +104,9 @@ def set_amount(
     """
     from lamella.cli._output import say
 
-    _change(amount, scope, unit, window, which)
-    say(f"Set to {amount}; every process knows it within seconds.")
+    _, limit = _change(amount, scope, unit, window, which)
+    whose = f" for {' '.join(scope)}" if scope else ""
+    say(f"{amount} {limit.unit}{limit.whose}{whose} is set; every process knows it within seconds.")
     return _GOOD
 
 
@@ -121,7 +123,7 @@ def unset(
     """
     from lamella.cli._output import say
 
-    changed = _change(None, scope, unit, window, which)
+    changed, _ = _change(None, scope, unit, window, which)
     say("The preset's own amount holds again." if changed else "No other amount had been set.")
     return _GOOD
 
@@ -131,14 +133,15 @@ def unset(
 
 def _change(
     amount: str | None, scope: tuple[str, ...], unit: str | None, window: str | None, which: Which
-) -> bool:
+) -> tuple[bool, Limit]:
     wanted = _scope(scope)
 
-    async def work(pipeline: Pipeline, budgets: list[Budget]) -> bool:
+    async def work(pipeline: Pipeline, budgets: list[Budget]) -> tuple[bool, Limit]:
         _must_be_seen(pipeline.ports.stores.blobs, "the amounts that are set", "blobs")
         _must_be_counted(budgets, wanted)
         budget = _only(budgets, wanted, unit, window)
-        return await budget.set_limit(pipeline, amount, wanted, unit=unit, window=window)
+        changed = await budget.set_limit(pipeline, amount, wanted, unit=unit, window=window)
+        return changed, limit_for(budget.plan, wanted, unit, window)
 
     return _run(which, work)
 
@@ -209,9 +212,10 @@ def _must_be_seen(store: Any, what: str, part: str) -> None:
     if is_immediate(store) or getattr(store, "instant", False):
         raise ConfigurationError(
             f"The preset keeps {what} in the memory of each process, where no other one can look: "
-            "this would have no effect on any.",
+            "this command would see another one, and change nothing.",
             hint=f"Give it a store that processes share: stores = {{ {part} = {{ use = 'redis', "
-            "url = '...' }} }}. In the program itself, ask the layer: budget.levels(pipeline), "
+            "url = 'env:REDIS_URL' } }, or use = 'sqlite' and a path for the processes of one "
+            "machine. In the program itself, ask the layer: budget.levels(pipeline), "
             "budget.set_limit(...).",
         )
 

@@ -16,6 +16,7 @@ from lamella_middlewares.budget._accounts import NAME, Account
 logger = logging.getLogger("lamella")
 
 _TTL: Final = 60.0
+_REACHED: Final = "the threshold of %.0f %% is reached"
 
 
 @attrs.frozen
@@ -85,9 +86,10 @@ class Thresholds:
                 spent=spent,
                 capacity=account.capacity,
             )
+        full = share == 1 and spent < account.capacity
         logger.warning(
-            "Budget: the threshold of %.0f %% is reached, with %s spent of %s%s.",
-            share * 100,
+            "Budget: %s, with %s spent of %s%s.",
+            "a request did not fit into what is left" if full else _REACHED % (share * 100),
             limit.shown(spent),
             limit.shown(account.capacity),
             limit.whose,

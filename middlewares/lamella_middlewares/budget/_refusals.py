@@ -29,7 +29,7 @@ def exceeded(
         after = max(0.0, ends - account.seen)
     error = BudgetExceededError(
         _words(account, wanted, spent, reserved),
-        hint=_hint(account, after, never=never),
+        hint=_hint(account, after, reserved, never=never),
         code="budget_too_small" if never else "budget_exceeded",
         layer=NAME,
         retry_after=after,
@@ -61,9 +61,13 @@ def _words(account: Account, wanted: int, spent: int, reserved: int) -> str:
     return f"The request {needs}, and of {whole} {limit.shown(spent)} is spent{others}."
 
 
-def _hint(account: Account, after: float | None, *, never: bool) -> str:
+def _hint(account: Account, after: float | None, reserved: int, *, never: bool) -> str:
     less = "Give it fewer max_output_tokens, take a cheaper model, or raise the budget."
-    if never or after is None:
+    if never:
+        return less
+    if after is None and reserved:
+        return f"Ask again when calls under way have ended. {less}"
+    if after is None:
         return less
     begins = dt.datetime.fromtimestamp(account.span.end, dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
     return f"It starts anew at {begins}, in {after:.0f} s. {less}"

@@ -49,7 +49,7 @@ async def accounts_of(
     limits = _priced(plan, request, worst)
     try:
         now = await _now(context) if plan.windowed else 0.0
-    except _ENDED:
+    except (*_ENDED, *MISTAKES):
         raise
     except Exception as error:  # noqa: BLE001 - raised there, unless it is accepted
         _out(plan, context, error)

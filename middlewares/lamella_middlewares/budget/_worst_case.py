@@ -14,7 +14,7 @@ import attrs
 
 from lamella import Opaque, Price, RefusedError, Request, TokenCounter, Usage, provided
 from lamella._price_sources import PRICES, Pricing
-from lamella._target_fitness import Fitness
+from lamella._target_fitness import Fitness, service_sent
 from lamella._tokens import counted_input, counted_tokens
 from lamella_middlewares.budget._ceilings import Ceiling, Read, ceiling_of
 from lamella_middlewares.budget._extras import NO_EXTRA, Extra, extra_of, referred
@@ -144,7 +144,7 @@ class Estimates:
 
     def _ceiling(self, price: Price, request: Request[Any], extra: Extra) -> Ceiling | None:
         """The dearest rates of a price, worked out when it is first seen."""
-        service: str | None = getattr(request, "service_tier", None)
+        service = service_sent(request)
         if extra.words:
             return ceiling_of(price, service, extra.words)
         known = self._ceilings

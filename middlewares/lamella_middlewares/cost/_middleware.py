@@ -26,7 +26,7 @@ from lamella._layers import name_of
 from lamella._options import refused
 from lamella._own_prices import own_prices, price_from
 from lamella._price_lists import Names, PriceList
-from lamella._target_fitness import card_name_of, card_provider_of
+from lamella._target_fitness import card_name_of, card_provider_of, service_sent
 from lamella_middlewares.cost._meter import FREE, Meter
 from lamella_middlewares.cost._refusal import refuse_model, refuse_service
 
@@ -234,14 +234,14 @@ class Cost:
     ) -> None:
         if price is None and model is None and request.own_model:
             return  # the transport has a model for it, and the answer says which
-        service: str | None = getattr(request, "service_tier", None)
+        service = None if price is None else service_sent(request, self.book)
         if price is not None and (
             service is None or not price.unpriced(_NO_USAGE, service=service)
         ):
             return
         whose = self.provider or attempt.vendor
         if price is not None:
-            raise refuse_service(service, model, whose)
+            raise refuse_service(str(service), model, whose)
         raise refuse_model(model, whose, named=self.provider is not None, book=self.book)
 
 

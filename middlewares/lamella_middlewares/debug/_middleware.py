@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 import attrs
 
 from lamella import Ending, Handler, Outcome, Request, Response, ending, middleware
-from lamella._options import flag, optional_seconds, refused, wait_or_none, whole
+from lamella._options import flag, is_number, optional_seconds, refused, whole
 from lamella._text_sinks import TextStream, usable_sink
 from lamella._writers import EXIT_SECONDS, Writer, writer_for
 from lamella_middlewares.debug._pages import Pages
@@ -36,6 +36,13 @@ def _usable_folder(debug: Any, option: attrs.Attribute[Any], value: object) -> N
         return
     if not isinstance(value, Path) or (value.exists() and not value.is_dir()):
         raise refused(debug, option, value, "the path of a folder, or None to write no pages")
+
+
+def _seconds_or_none(debug: Any, option: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and (not is_number(value) or value < 0):
+        raise refused(
+            debug, option, value, "seconds, 0 or more, a timedelta, or None for all calls"
+        )
 
 
 def _writer_of(debug: Any) -> Writer:
@@ -79,7 +86,7 @@ class Debug:
     pages: Path | None = attrs.field(default=None, converter=_folder, validator=_usable_folder)
     keep: int = attrs.field(default=100, validator=whole(1))
     slower_than: float | None = attrs.field(
-        default=None, converter=optional_seconds, validator=wait_or_none
+        default=None, converter=optional_seconds, validator=_seconds_or_none
     )
     content: bool = attrs.field(default=False, validator=flag)
     queue: int = attrs.field(default=100, validator=whole(1))

@@ -96,9 +96,11 @@ async def export(
     try:
         count = await _fill(partial, make, store.read(query or SpendQuery()), doors)
         partial.replace(target)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             partial.unlink()
+        if isinstance(error, OSError):  # that of a write names no file
+            error.filename = error.filename or str(target)
         raise
     return count
 

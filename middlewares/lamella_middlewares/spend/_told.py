@@ -76,8 +76,8 @@ def left(store: object, pending: int) -> None:
 def lost(store: object, pending: int) -> None:
     """The process ends."""
     logger.error(
-        "Spend: the process ends, and %d records are lost that could not be written to %s. Close "
-        "the pipeline first: await pipeline.aclose().",
+        "Spend: the process ends, and %d records are lost that could not be written to %s. If the "
+        "store is well, close the pipeline first, which takes its time: await pipeline.aclose().",
         pending,
         name_of_store(store),
     )

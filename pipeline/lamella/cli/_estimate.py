@@ -171,6 +171,7 @@ def _estimate(
     most = asked.most
     if most is None and card is not None:
         most = card.max_output_tokens
+    _must_fit(asked, most, model)
     return _Estimate(
         model=model,
         provider=whose,
@@ -178,11 +179,20 @@ def _estimate(
         exact=exact,
         written=asked.written,
         most=most,
-        least=_cost(price, read, 0, asked),
-        expected=None if asked.written is None else _cost(price, read, asked.written, asked),
-        worst=None if most is None else _cost(price, read, most, asked),
+        least=_cost(price, model, read, 0, asked),
+        expected=None if asked.written is None else _cost(price, model, read, asked.written, asked),
+        worst=None if most is None else _cost(price, model, read, most, asked),
         source=source,
     )
+
+
+def _must_fit(asked: _Asked, most: int | None, model: str) -> None:
+    from lamella.cli._errors import UsageError
+
+    if asked.written is not None and most is not None and asked.written > most:
+        whose = f"{model!r} writes" if asked.most is None else "--max-output-tokens allows"
+        msg = f"--tokens expects {asked.written:,} tokens written, and {whose} {most:,} at most."
+        raise UsageError(msg, hint="Expect fewer, or ask more often with --calls.")
 
 
 def _place(name: str, provider: str | None, book: CardBook) -> tuple[str, str, ModelCard | None]:
@@ -216,14 +226,14 @@ def _read(asked: _Asked, card: ModelCard | None) -> tuple[int, bool]:
     return (0 if usage is None else usage.input_tokens), counter.exact
 
 
-def _cost(price: Price, read: int, written: int, asked: _Asked) -> Money:
+def _cost(price: Price, model: str, read: int, written: int, asked: _Asked) -> Money:
     """What the requests cost, if each reads and writes so much; thinking may be the dearer text."""
     usages = [Usage(uncached_input=read, text_output=written)]
     if written:
         usages.append(Usage(uncached_input=read, reasoning_output=written))
     missing = [price.unpriced(usage, service=asked.service) for usage in usages]
     if missing[0]:
-        raise _unpriced(", ".join(missing[0]))
+        raise _unpriced(f"{', '.join(missing[0])} of the model {model!r}")
     priced = [
         price.cost(usage, service=asked.service)
         for usage, without in zip(usages, missing, strict=True)
@@ -233,13 +243,14 @@ def _cost(price: Price, read: int, written: int, asked: _Asked) -> Money:
 
 
 def _unpriced(what: str) -> Exception:
+    from importlib.util import find_spec
+
     from lamella.cli._errors import UsageError
 
-    return UsageError(
-        f"No price is known for {what}.",
-        hint="State one: --prices prices.toml, with a table for each model; or name --provider. "
-        "pip install 'lamella[cost]' brings the prices of many more.",
-    )
+    hint = "State one: --prices prices.toml, with a table for each model; or name --provider."
+    if find_spec("genai_prices") is None:
+        hint += " pip install 'lamella[cost]' brings the prices of many more."
+    return UsageError(f"No price is known for {what}.", hint=hint)
 
 
 def _line(one: _Estimate) -> tuple[str, ...]:

@@ -82,7 +82,8 @@ class Results:
             async with self._lock:
                 lines, self._waiting = self._waiting, []
                 if self._broken is not None:
-                    raise OSError(self._broken.errno, self._broken.strerror)
+                    broken = self._broken
+                    raise OSError(broken.errno, broken.strerror, broken.filename)
                 if lines:  # otherwise who wrote before has taken this one along
                     await self._thread(self._write, b"".join(lines))
 
@@ -96,6 +97,7 @@ class Results:
                 rest = rest[written or 0 :]
             self._file.flush()
         except OSError as error:
+            error.filename = error.filename or self._file.name
             self._broken = error
             self._take_back(data[: len(data) - len(rest)])
             raise

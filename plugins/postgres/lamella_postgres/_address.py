@@ -51,7 +51,7 @@ def settings_of(url: str, connect_timeout: float) -> dict[str, Any] | None:
         connect_timeout: Seconds, which libpq counts in whole ones, two at least.
     """
     found = _parsed(url.strip())
-    if not found:
+    if found is None:
         return None
     for name in _SECRET:
         if name in found:
@@ -81,14 +81,31 @@ def _parsed(url: str) -> dict[str, Any] | None:
     from psycopg.conninfo import conninfo_to_dict
 
     try:
-        return conninfo_to_dict(url)
+        found = conninfo_to_dict(url)
     except (Error, ValueError, UnicodeError):
         return None
+    return None if not url or _misread(url, found) else found
+
+
+def _misread(url: str, found: dict[str, Any]) -> bool:
+    """Whether libpq takes a part of a password for something else, which it would then show.
+
+    It does where an `@` or a `/` in the password is not percent-encoded.
+    """
+    if not url.startswith(tuple(f"{scheme}://" for scheme in SCHEMES)):
+        return False
+    before, _, after = url.partition("://")[2].partition("?")[0].partition("/")
+    if before.count("@") > 1 or "@" in after or "@" in str(found.get("host", "")).lstrip("@"):
+        return True
+    return any(port and not port.isdecimal() for port in str(found.get("port", "")).split(","))
 
 
 def no_url() -> ConfigurationError:
     """The error of what is no URL."""
     return ConfigurationError(
         "PostgresSpend: what url leads to is no URL of a server.",
-        hint="It reads postgresql://USER@HOST:PORT/DATABASE?sslmode=verify-full.",
+        hint=(
+            "It reads postgresql://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=verify-full. In a user "
+            "or a password @ is written %40, / is %2F, : is %3A, and % is %25."
+        ),
     )

@@ -11,6 +11,7 @@ import os
 import threading  # noqa: TID251 - a port's threads would keep no connection
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
@@ -109,6 +110,9 @@ class Lanes:
                 await job.waiter.wait()
         finally:
             job.given_up = True
+            if not job.begun:
+                with self._lock, suppress(ValueError):
+                    self._waiting.remove(job)  # its place is somebody else's
         if not job.done:
             outcome = Outcome.UNKNOWN if job.begun else Outcome.NOT_SENT
             raise StoreUnavailableError(
@@ -197,6 +201,7 @@ class Lanes:
                     self._do(lane, job)
                     done, job = job, self._free(lane)
                     done.waiter.wake()  # by now the lane is there for what they ask next
+                    del done  # nor are its records kept until then
                 if lane.ends:
                     return
         finally:
@@ -230,9 +235,9 @@ class Lanes:
             return None
 
     def _do(self, lane: Lane, job: Job) -> None:
+        job.begun = True  # before that is looked at: who gives it up looks at this afterwards
         if job.given_up:
             return
-        job.begun = True
         try:
             job.result = job.work(lane, job)
         except BaseException as error:  # noqa: BLE001 - who waits is told

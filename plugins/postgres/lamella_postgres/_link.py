@@ -82,9 +82,10 @@ class Link(psycopg.Connection[Any]):
                         if asked != wanted:
                             wanted = asked
                             selector.modify(self.pgconn.socket, wanted)
-                    elif self.given_up():
+                    # Also while it does answer, a little at a time.
+                    if self.given_up():
                         raise GivenUp
-                    elif time.monotonic() > self.until:  # noqa: TID251
+                    if time.monotonic() > self.until:  # noqa: TID251
                         raise Late
         except StopIteration as end:
             found_there: T = end.value

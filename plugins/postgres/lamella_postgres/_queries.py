@@ -14,7 +14,7 @@ from lamella._spend_pages import Place
 from lamella._spend_records import TAG, TIMES
 from lamella._spend_totals import DAY, Calendar, Part, Totals, label, seconds_of, time_of
 from lamella_postgres._rows import READ, record_of
-from lamella_postgres._table import table_of, unusable
+from lamella_postgres._table import found_by, table_of, unusable
 
 if TYPE_CHECKING:
     from lamella_postgres._link import Link
@@ -55,7 +55,7 @@ class Asked:
                 pair = "tags @> jsonb_build_object(%s::text, %s::text)"
                 self._ask(pair, *values, value)
             else:
-                self._ask(f"{column} = %s", value)
+                self._ask(f"{column} = %s{found_by(column, value)}", value)
 
     def totals(self, link: Link) -> Sequence[SpendTotal]:
         """What the records amount to."""

@@ -22,21 +22,25 @@ _GRACE: Final = 0.5
 
 _AGAIN: Final = frozenset({"40001", "40P01"})  # serialization failure, deadlock
 _GONE: Final = frozenset({"42P01", "3F000"})  # the table, the schema
-_REFUSED: Final = frozenset({"28000", "28P01"})
 _QUOTING: Final = ("22", "23")
 """Classes of errors whose texts have values in them."""
 
+_CONNECTING: Final = (
+    "See whether host, port, user, password and database in the URL are right, and whether the "
+    "server is up and lets the user in."
+)
+_REPLICA: Final = "It is a replica, or set to be read only: give the address of the primary."
 _HINTS: Final = {
-    "28": "See whether the user and the password are right, and what pg_hba.conf lets in.",
-    "3D": "Create the database, or name another one in the URL.",
-    "25006": "It is a replica, or set to be read only: give the address of the primary.",
+    "0A000": _REPLICA,
+    "25006": _REPLICA,
+    "42": "The table is not as it was made: see who has changed it.",
     "53": "The server is out of room or of connections: look at it.",
     "57014": "It took too long: see what the server is doing, or raise the timeout.",
 }
 
 
 class LoginRefusedError(Exception):
-    """The server does not take the password.
+    """The server wants a password, and does not let us in with what we have.
 
     Attributes:
         error: As who waits is told.
@@ -76,7 +80,7 @@ class Session:
 
         Raises:
             StoreUnavailableError: If it cannot be done. Its outcome says whether it may have been.
-            LoginRefusedError: If the server does not take the password.
+            LoginRefusedError: If the server wants another password, as far as can be told.
         """
         job_given_up = (lambda: False) if job is None else (lambda: job.given_up)
         for last in (False, True):
@@ -97,7 +101,7 @@ class Session:
                 lane.drop()
                 raise
             silent = isinstance(found, Late)
-            lost = silent or link.broken or link.closed
+            lost = silent or link.broken or link.closed or _fatal(found)
             state = found.sqlstate if isinstance(found, psycopg.Error) else None
             self._tidy(lane, link, found)
             if lost and step.committing:
@@ -146,9 +150,9 @@ class Session:
             return found
         if found is None:
             raise no_url()
-        said, state = found
-        failed = _unavailable(said, state)
-        if state in _REFUSED or (state is None and "password authentication" in said):
+        said, asked_who = found
+        failed = _unavailable(said, None, hint=_CONNECTING)
+        if asked_who:
             raise LoginRefusedError(failed)
         raise failed
 
@@ -190,12 +194,10 @@ class _Step:
     committing: bool = False
 
 
-def _connection(
-    url: Callable[[], str], connect_timeout: float
-) -> Link | tuple[str, str | None] | None:
-    """A connection, or what was said instead, and its SQLSTATE; None if the URL is none.
+def _connection(url: Callable[[], str], connect_timeout: float) -> Link | tuple[str, bool] | None:
+    """A connection, or what was said instead, and whether a password was asked for.
 
-    It does not raise: see `settings_of`.
+    None if the URL is none. It does not raise: see `settings_of`.
     """
     settings = settings_of(url(), connect_timeout)
     if settings is None:
@@ -203,8 +205,16 @@ def _connection(
     try:
         return Link.to(settings)
     except (psycopg.Error, OSError, UnicodeError) as error:
-        state: str | None = getattr(error, "sqlstate", None)
-        return without_secrets(str(error).strip(), settings), state
+        # What the server says of the password is in its own language, and has no SQLSTATE.
+        link = error.pgconn if isinstance(error, psycopg.Error) else None
+        asked_who = link is not None and (link.used_password or link.needs_password)
+        return without_secrets(str(error).strip(), settings), bool(asked_who)
+
+
+def _fatal(error: psycopg.Error | Late) -> bool:
+    """Whether the server has ended the session with it."""
+    how = error.diag.severity_nonlocalized if isinstance(error, psycopg.Error) else None
+    return how in ("FATAL", "PANIC")
 
 
 def _unavailable(

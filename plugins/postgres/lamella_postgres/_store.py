@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from lamella import (
+    ConfigurationError,
     PartHealth,
     Secret,
     SecretError,
@@ -100,6 +101,7 @@ class PostgresSpend:
         counts once.
 
         Raises:
+            ConfigurationError: If what `url` refers to is not there (a `SecretError`), or no URL.
             StoreUnavailableError: If the server cannot be used. Its outcome is `UNKNOWN` if only
                 the answer was lost.
             ValueError: If a record has what no store can keep.
@@ -114,8 +116,8 @@ class PostgresSpend:
         and for two more to connect.
 
         Raises:
+            ConfigurationError: As there.
             StoreUnavailableError: If the server cannot be used.
-            SecretError: If there is no URL.
             ValueError: If a record has what no store can keep.
         """
         from lamella_postgres._session import LoginRefusedError, Session
@@ -183,7 +185,7 @@ class PostgresSpend:
         """Whether the server can be asked now."""
         try:
             await self._ask(lambda link: link.execute("SELECT 1").fetchone(), self.timeout)
-        except StoreUnavailableError as error:
+        except (StoreUnavailableError, ConfigurationError) as error:  # of the URL's secret, too
             return PartHealth(well=False, detail={"error": error.message})
         return PartHealth(well=True)
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 VERSION: Final = 1
 _OLDEST: Final = 120_000  # generated columns
 _LETTERS: Final = 63
+_INDEXED: Final = 1000
+"""Bytes of a text, beyond which it stands in no index: those have room for some 2,700."""
 
 COLUMNS: Final = {
     "id": 'text COLLATE "C" NOT NULL PRIMARY KEY',
@@ -53,6 +55,8 @@ COLUMNS: Final = {
     "tool_units": "jsonb",
 }
 """The columns that are written, and what they are. Instants are seconds since 1970, exactly."""
+
+_SOMEBODY: Final = ("session", "end_user", "tenant")
 
 _COMMENTS: Final = {
     "at": "when the attempt ended: seconds since 1970, UTC, exactly as it was told",
@@ -114,13 +118,23 @@ def _statements(schema: str) -> list[str]:
         f"CREATE TABLE {table} (\n{body}\n)",
         f"CREATE INDEX spend_by_time ON {table} (at, id)",
         *[
-            f"CREATE INDEX spend_by_{name} ON {table} ({name}, at) WHERE {name} IS NOT NULL"
-            for name in ("session", "end_user", "tenant")
+            f"CREATE INDEX spend_by_{name} ON {table} ({name}, at) WHERE {_short(name)}"
+            for name in _SOMEBODY
         ],
         f"CREATE INDEX spend_by_tags ON {table} USING gin (tags jsonb_path_ops)",
         f"COMMENT ON TABLE {table} IS '{_mark(VERSION)}'",
         *[f"COMMENT ON COLUMN {table}.{name} IS '{text}'" for name, text in _COMMENTS.items()],
     ]
+
+
+def found_by(column: str, value: str) -> str:
+    """What a condition on a column needs besides, so that the value is looked for in the index."""
+    is_there = column in _SOMEBODY and len(value.encode()) <= _INDEXED
+    return f" AND {_short(column)}" if is_there else ""
+
+
+def _short(column: str) -> str:
+    return f"octet_length({column}) <= {_INDEXED}"
 
 
 def _mark(version: int) -> str:

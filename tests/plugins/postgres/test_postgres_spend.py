@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,8 @@ from lamella.testing import Scripted, check_spend_store
 from lamella_middlewares import Spend
 from lamella_postgres import PostgresSpend, spend_ddl
 from lamella_postgres.__main__ import main
+from lamella_postgres._lanes import Lanes
+from lamella_postgres._queries import Asked
 
 pytestmark = pytest.mark.anyio
 
@@ -123,11 +126,28 @@ async def test_people_may_ask_the_table(postgres: Postgres, schema: str) -> None
     assert ended.isoformat() == "2026-09-21T14:13:20"
 
 
+async def test_a_text_that_no_index_has_room_for(postgres: Postgres, name: str) -> None:
+    """It keeps no other record from being written, and is found all the same; short ones fast."""
+    long = "".join(map(str, range(3000)))
+    texts: dict[str, Any] = dict.fromkeys(("session", "user", "tenant"), long)
+    async with opened(postgres, name.strip('"')) as store:
+        one = SpendRecord(id="long", at=1.79e9, call_id="call", **texts, tags={"a": long})
+        assert await store.append([one, *records(1)]) == 2
+        for key in texts:
+            assert [each async for each in store.read(SpendQuery(where={key: long}))] == [one]
+            condition = Asked(SpendQuery(where={key: "ada"}), name.strip('"'))._clause()
+            asked = f"EXPLAIN SELECT * FROM {name}.spend {condition % repr('ada')}"
+            with psycopg.connect(postgres.url, options="-c enable_seqscan=off") as link:
+                assert "spend_by_" in str(link.execute(asked.encode()).fetchall())
+        assert await store.forget(where={"user": long}) == 1
+
+
 async def test_it_has_a_name() -> None:
     """A layer is given one as a table; a URL with a password in it is refused, unrepeated."""
     store = layer_store("Spend", "spend", {"use": "postgres", "url": "postgresql:///x"})
     assert isinstance(store, PostgresSpend)
     for url in (
+        f"postgresql://ada:{CANARY}@host/db",  # which libpq takes for a port and a database
         f"postgresql://ada:{CANARY.replace('/', '%2F')}@host/db",
         f"postgresql://host/db?password={CANARY.replace('/', '%2F')}",
         f"mysql://ada:{CANARY}@host",
@@ -146,6 +166,19 @@ async def test_it_has_a_name() -> None:
     for wrong in mistakes:
         with pytest.raises(ConfigurationError, match=next(iter(wrong))):
             PostgresSpend("postgresql://host", **wrong)
+
+
+@pytest.mark.parametrize("password", ["1@c4n4ry", "c4n4ry/2", "3/c4n4ry", "4?@c4n4ry", "5%c4n4ry"])
+async def test_a_password_that_is_not_encoded(password: str) -> None:
+    """What libpq would take for a host, a port or a database is shown nowhere."""
+    store = PostgresSpend(Secret.of_value(f"postgresql://ada:{password}@127.0.0.1:1/db"))
+    with pytest.raises(ConfigurationError, match="@ is written %40") as caught:
+        await store.append(records(1))
+    assert "c4n4ry" not in "".join(traceback.format_exception(caught.value)) + repr(store)
+    health = await store.health()
+    assert not health.well
+    assert "c4n4ry" not in repr(health)
+    await store.aclose()
 
 
 async def test_a_pipeline_writes_into_it(postgres: Postgres, name: str) -> None:
@@ -220,7 +253,10 @@ class Rotating(Secret):
 
 
 async def test_a_password_that_was_changed(postgres: Postgres, name: str) -> None:
-    """Refused, it is asked for again; if that does not help, no word of it is in the error."""
+    """Refused, it is asked for again; if that does not help, no word of it is in the error.
+
+    So is one whose user may not log in any more: what the server says is in its own language.
+    """
     postgres.ask(f"CREATE ROLE {name} LOGIN SUPERUSER PASSWORD 'new {CANARY}'")
     user, password = name.strip('"').replace(" ", "%20"), CANARY.replace("/", "%2F")
     old, new = (
@@ -232,12 +268,18 @@ async def test_a_password_that_was_changed(postgres: Postgres, name: str) -> Non
     store = PostgresSpend(secret, schema=name.strip('"'))
     assert await store.append(records(1)) == 1
     await store.aclose()
+    quoted = f'{name[:-1]} out"'
+    postgres.ask(f"CREATE ROLE {quoted} NOLOGIN PASSWORD 'old {CANARY}'")
+    secret.values = [old.replace(user, f"{user}%20out"), new]
+    assert await store.append(records(1, 2)) == 1
+    await store.aclose()
     secret.values = [old, old]
     with pytest.raises(StoreUnavailableError, match="password authentication failed") as caught:
-        await store.append(records(2))
+        await store.append(records(3))
+    assert "See whether host, port, user, password and database" in str(caught.value)
     assert caught.value.outcome is Outcome.NOT_SENT
     with pytest.raises(StoreUnavailableError) as now:
-        store.append_now(records(2))
+        store.append_now(records(3))
     for error in (caught.value, now.value):
         assert "c4n4ry" not in "".join(traceback.format_exception(error))
     assert "c4n4ry" not in repr(store)
@@ -328,6 +370,36 @@ async def test_a_caller_that_is_cancelled(postgres: Postgres, name: str) -> None
             await until(lambda: not backends(postgres, name, "active"))
         assert await store.append(records(1, 2)) == 1
         assert not backends(postgres, name, "idle in transaction")
+
+
+async def test_a_server_that_answers_a_little_at_a_time(postgres: Postgres, name: str) -> None:
+    """It is waited for no longer, either."""
+    function = f"{name}.slow()"
+    postgres.ask(
+        f"CREATE FUNCTION {function} RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN FOR n IN 1..150 "
+        "LOOP RAISE NOTICE 'yet'; PERFORM pg_sleep(0.02); END LOOP; RETURN NULL; END $$; "
+        f"CREATE TRIGGER slow BEFORE INSERT ON {name}.spend EXECUTE FUNCTION {function}"
+    )
+    async with opened(postgres, name.strip('"'), connections=1) as store:
+        with anyio.move_on_after(0.1):
+            await store.append(records(1))
+        with anyio.fail_after(1.5):
+            assert await ids(store) == []
+
+
+async def test_who_is_cancelled_leaves_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their places are others', however long the only lane is at something."""
+    monkeypatch.setattr("lamella_postgres._lanes.MOST_WAITING", 1)
+    lanes, go = Lanes(1), threading.Event()
+    async with anyio.create_task_group() as group:
+        group.start_soon(lanes.ask, lambda _, __: go.wait(), 60)
+        await anyio.wait_all_tasks_blocked()
+        for _ in range(3):
+            with anyio.move_on_after(0.01) as scope:
+                await lanes.ask(lambda _, __: None, 60)
+            assert scope.cancelled_caught
+        go.set()
+    await lanes.aclose()
 
 
 async def test_a_reading_does_not_wait_behind_a_writing(postgres: Postgres, name: str) -> None:
