@@ -20,7 +20,7 @@ from lamella._errors import StoreUnavailableError
 from lamella._fork_locks import fork_safe_lock
 from lamella._health import PartHealth
 from lamella._memory_leases import MemoryLeases
-from lamella._options import one_of, seconds, span, whole
+from lamella._options import is_async, one_of, optional_seconds, seconds, span, whole
 from lamella._store_arrears import Arrears
 from lamella._store_asking import MISTAKES, REST, TIMEOUT, Asking, NoAnswer
 from lamella._stores import Dimension, Lease, LeaseStore
@@ -37,6 +37,9 @@ PATIENCE: Final = 60.0
 
 MOST_PROCESSES: Final = 1_000_000
 
+DENYING_TIMEOUT: Final = 1.0
+"""Seconds that an operation may take where a store that is out refuses reservations."""
+
 _KEPT: Final = 100_000
 
 _FAREWELL: Final = 1.0  # seconds for which a store that is closed is told what it did not hear
@@ -44,6 +47,11 @@ _DEBT: Final = 60.0  # seconds for which what is charged without a lease is out
 
 _TRUSTED: Final = 10.0  # seconds for which the store is not asked again what time it is
 _SET: Final = 0.5  # seconds by which clocks part only if one of them has been set
+
+
+def _timeout(store: object, option: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None:
+        span(store, option, value)
 
 
 @attrs.frozen(eq=False)
@@ -86,7 +94,9 @@ class GuardedLeases:
             with capacity / processes: of 100 a minute, 4 processes let through 25 each, and of 2 a
             minute 1 in two minutes. Of what does not flow back each has at least 1. A reservation
             larger than its share takes all of it, and what was used beyond it is waited out.
-        timeout: Seconds, or a timedelta, that an operation may take.
+        timeout: Seconds, or a timedelta, above 0, that an operation may take. None is 0.05, and 1
+            with `"deny"`: where a slow answer costs a request, and not only some exactness, the
+            store of a busy machine gets its time.
         rest: Seconds, or a timedelta, between the tries while the store is out.
         monotonic: The clock, in seconds.
         wall: The wall clock, in seconds since the epoch.
@@ -100,8 +110,8 @@ class GuardedLeases:
         default="local", kw_only=True, validator=one_of("local", "deny", "allow")
     )
     processes: int = attrs.field(default=1, kw_only=True, validator=whole(1, MOST_PROCESSES))
-    timeout: float | timedelta = attrs.field(
-        default=TIMEOUT, kw_only=True, converter=seconds, validator=span
+    timeout: float | timedelta | None = attrs.field(
+        default=None, kw_only=True, converter=optional_seconds, validator=_timeout
     )
     rest: float | timedelta = attrs.field(
         default=REST, kw_only=True, converter=seconds, validator=span
@@ -131,6 +141,8 @@ class GuardedLeases:
     def __attrs_post_init__(self) -> None:
         """Make what an outage needs."""
         clock = self.monotonic
+        if self.timeout is None:
+            self.timeout = DENYING_TIMEOUT if self.outage == "deny" else TIMEOUT
         self._asking = Asking(
             self._named,
             self._meanwhile,
@@ -234,6 +246,18 @@ class GuardedLeases:
         said = self._asking.health(outage=self.outage)
         detail = {"store": type(self.store).__name__, "untold": len(self._arrears), **said.detail}
         return PartHealth(well=said.well, detail=detail)
+
+    async def check(self) -> None:
+        """See that the store can be used, as far as it has a `check()` of its own.
+
+        It is asked past the guard, which would count in its place. `lamella test-config` asks this.
+
+        Raises:
+            LamellaError: What the store finds wrong.
+        """
+        check = getattr(self.store, "check", None)
+        if is_async(check):
+            await check()
 
     async def aclose(self) -> None:
         """Close the store. What it has not heard yet is told it now, or is left to expire."""

@@ -48,6 +48,7 @@ from lamella import (
     middleware,
 )
 from lamella.testing import Scripted, ScriptedAnswer, each_step, virtual_ports
+from lamella.transports import Mock
 from lamella_middlewares.cost import Cost
 from lamella_middlewares.hedge import Hedge
 from lamella_middlewares.retry import Retry
@@ -484,3 +485,15 @@ async def test_counting_tokens_is_free_whatever_the_model_costs(unknown: Any) ->
     response = await pipe.run(TokenCountRequest.of("hello", model="nobody's"))
     assert [attempt.cost for attempt in response.trace.attempts] == [Money(0), Money(0)]
     assert not [note for note in response.trace.notes if note.layer == "cost"]
+
+
+@pytest.mark.parametrize(
+    ("model", "dearest"), [("gpt-4o-mini", "4"), ("mock;delay=1", "4"), ("my-reasoning", "8")]
+)
+async def test_the_mock_bills_any_name_as_one_of_its_own(model: str, dearest: str) -> None:
+    """Its models may be called anything, with faults behind the name."""
+    pipeline = Pipeline([Cost()], Mock(), ports=virtual_ports())
+    response = await pipeline.run(ChatRequest.of("Hi", model=model))
+    input_price = int(dearest) // 4
+    price = Price.of(input=str(input_price), output=dearest, reasoning_output="output")
+    assert response.cost == price.cost(response.usage)

@@ -180,7 +180,7 @@ def test_numbers_that_equal_nothing_come_back() -> None:
         TextDelta("x", choice=0.0),  # type: ignore[arg-type]
         Vector(0, ("x",)),  # type: ignore[arg-type]
         Turn(("x",)),  # type: ignore[arg-type]
-        UsageReport(Usage(cache_write={"5m": "x"})),  # type: ignore[dict-item]
+        UsageReport(Usage(cache_write={"5m": 0.5})),  # type: ignore[dict-item]
         "x",
     ],
 )

@@ -21,7 +21,8 @@ from lamella import (
     begin,
     middleware,
 )
-from lamella.transports import AzureOpenAI, Mock, OpenAI
+from lamella.testing import Scripted
+from lamella.transports import AzureOpenAI, OpenAI
 from lamella_middlewares import Cost, Deadline, Retry, Timeout, Watch
 
 if TYPE_CHECKING:
@@ -268,11 +269,11 @@ async def test_what_the_model_cannot_do() -> None:
 
 
 async def test_a_price_that_nobody_knows() -> None:
-    """With unknown="refuse" it is refused before it is sent."""
-    pipeline = Pipeline([Cost(unknown="refuse")], Mock())
+    """It is refused before it is sent."""
+    pipeline = Pipeline([Cost()], Scripted(["Hi."]))
     request = ChatRequest.of("hi", model="my-own-model")
     assert await said(lambda: pipeline.run(request)) == snapshot(
-        'RefusedError: Cost refuses the model \'my-own-model\' of \'mock\': it has no price. State its price with Cost(prices={"my-own-model": {"input": "0.50", "output": "1.50"}}), per million tokens, "0" for a model of your own; or send it uncounted with Cost(unknown="note").'
+        'RefusedError: Cost refuses the model \'my-own-model\' of \'scripted\': it has no price. State its price with Cost(prices={"my-own-model": {"input": "0.50", "output": "1.50"}}), per million tokens, "0" for a model of your own; or send it uncounted with Cost(unknown="note").'
     )
 
 

@@ -207,6 +207,8 @@ HEAD = every(
     headers=st.just({}),
     raw=st.none(),
     cached=st.just(value=False),
+    service=st.none(),
+    cost=st.none(),
 )
 KEPT = every(
     KeptAnswer,

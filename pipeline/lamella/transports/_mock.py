@@ -7,7 +7,7 @@ needs no server. `lamella.testing.MockServer` says the same over HTTP.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -33,6 +33,13 @@ if TYPE_CHECKING:
     from lamella.testing._mock_faults import MockFaults, Script, Steps
 
 R = TypeVar("R", bound=Response)
+
+_LIKE: Final[Mapping[str, str]] = {
+    "reasoning": "mock-reasoning",
+    "embed": "mock-embedding",
+    "moderation": MODERATION_MODEL,
+}
+"""Whose card a model has, by a word in its name; any other has that of `mock`."""
 
 _DEFAULTS = {"embeddings": "mock-embedding", "moderation": MODERATION_MODEL}
 """The models of requests that name none, where it is not the one for chat."""
@@ -118,6 +125,13 @@ class Mock:
             id=f"chatcmpl-{identity}" if isinstance(told, ChatRequest) else None,
         )
         return await begin(request, source, head)
+
+    def card_name(self, model: str) -> str:
+        """Whose model card holds for a model of any name: it behaves, and is billed, as that."""
+        name = model.partition(";")[0]
+        if name.startswith("mock"):
+            return name
+        return next((card for word, card in _LIKE.items() if word in name), "mock")
 
     def _aimed(self, request: Request[Any]) -> tuple[str, MockFaults | None]:
         """The model that is meant, and what goes wrong."""

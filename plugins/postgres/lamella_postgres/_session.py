@@ -20,20 +20,25 @@ _READS: Final = "REPEATABLE READ, READ ONLY"  # what it says is of one moment
 _GRACE: Final = 0.5
 """Seconds after its own limit in which the server may still say that it was reached."""
 
+_LONGEST: Final = 2**31 - 1
+"""Milliseconds that the server can be given as a limit: 24 days."""
+
 _AGAIN: Final = frozenset({"40001", "40P01"})  # serialization failure, deadlock
 _GONE: Final = frozenset({"42P01", "3F000"})  # the table, the schema
-_QUOTING: Final = ("22", "23")
-"""Classes of errors whose texts have values in them."""
+_QUOTING: Final = ("22", "23", "P0")
+"""Classes of errors whose texts have values in them, those of people's own triggers too."""
 
 _CONNECTING: Final = (
     "See whether host, port, user, password and database in the URL are right, and whether the "
     "server is up and lets the user in."
 )
 _REPLICA: Final = "It is a replica, or set to be read only: give the address of the primary."
+_CHANGED: Final = "The table is not as it was made: see who has changed it."
 _HINTS: Final = {
     "0A000": _REPLICA,
     "25006": _REPLICA,
-    "42": "The table is not as it was made: see who has changed it.",
+    "42703": _CHANGED,
+    "42P10": _CHANGED,
     "53": "The server is out of room or of connections: look at it.",
     "57014": "It took too long: see what the server is doing, or raise the timeout.",
 }
@@ -127,7 +132,7 @@ class Session:
 
     def _begin(self, link: Link, mode: str, seconds: float) -> None:
         """Begin; what is set holds for the transaction, as a pooler may give another connection."""
-        limit = max(1, int(seconds * 1000))
+        limit = min(max(1, int(seconds * 1000)), _LONGEST)
         link.execute(
             f"BEGIN ISOLATION LEVEL {mode}; SET LOCAL statement_timeout = {limit}; "
             f"SET LOCAL idle_in_transaction_session_timeout = {limit}; "

@@ -278,9 +278,9 @@ def _life(ttl: float) -> str:
     return span(ttl)
 
 
-def at_least(timeout: float | timedelta, least: float = 1.0) -> float:
+def at_least(timeout: float | timedelta | None, least: float = 1.0) -> float:
     """What the store itself waits: no less than its guard, which refuses what makes no sense."""
-    given = seconds(timeout)
+    given = optional_seconds(timeout)
     return max(least, given) if is_number(given) else least
 
 
@@ -290,7 +290,7 @@ def redis_leases(  # noqa: PLR0913 - options of a file
     namespace: str = "lamella",
     outage: Outage = "local",
     processes: int = 1,
-    timeout: float | timedelta = 0.05,
+    timeout: float | timedelta | None = None,
     rest: float | timedelta = 2.0,
     keep: float | timedelta = KEEP,
 ) -> GuardedLeases:

@@ -52,3 +52,12 @@ def postgres() -> Iterator[Postgres]:
 def schema() -> str:
     """A schema that nobody else uses."""
     return f"spend {next(_numbers)}"
+
+
+@pytest.fixture
+def name(postgres: Postgres, schema: str) -> str:
+    """A schema with the table, as SQL has its name."""
+    from lamella_postgres import spend_ddl
+
+    postgres.ask(spend_ddl(schema))
+    return f'"{schema}"'
