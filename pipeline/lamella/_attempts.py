@@ -30,7 +30,8 @@ class Attempt:
         index: Its place in the call, from 0.
         branch: Who asked for it, for example `/hedge2/try1`.
         provider: Where it went.
-        model: What was asked for there.
+        model: What was asked for there: the transport's own model where the request names none, and
+            None where nobody knows one.
         start: When it was opened.
         first_event: When the first semantic event came; None if none did.
         end: When it ended; None while it is under way.
@@ -80,6 +81,8 @@ class OpenAttempt:
     Attributes:
         index: Its place in the call.
         provider: Where it goes; the transport may put its own name.
+        model: What is asked for there, as in `Attempt`; the transport may put what it sends.
+        named_model: The model that the request names; None takes the transport's own.
         transport: What sends it.
         vendor: The name of that, under which its prices are looked up; `provider` is a target's.
         bound: The bound of the model turn that it belongs to.
@@ -115,8 +118,8 @@ class OpenAttempt:
     __slots__ = (
         "_now", "answer_id", "asked_by", "bound", "branch", "committed", "cost", "end", "error",
         "finish_reasons", "first_event", "headers", "index", "interruption", "key_renewed",
-        "learned", "may_renew", "model", "outcome", "preparing", "provider", "received",
-        "request_id", "sent", "served_model", "service", "start", "stated", "streamed",
+        "learned", "may_renew", "model", "named_model", "outcome", "preparing", "provider",
+        "received", "request_id", "sent", "served_model", "service", "start", "stated", "streamed",
         "substitute", "transport", "url", "usage", "vendor",
     )  # fmt: skip
 
@@ -128,6 +131,7 @@ class OpenAttempt:
         self.branch = branch
         self.provider = provider
         self.model = model
+        self.named_model = model
         self.transport: object = None
         self.vendor = provider
         self.bound: AttemptBound | None = None
@@ -157,6 +161,10 @@ class OpenAttempt:
         self.error: BaseException | None = None
         self.streamed = False
         self.interruption: Callable[[], LamellaError | None] | None = None
+
+    def asks(self, transport: object, model: str | None) -> bool:
+        """Whether it goes to that transport for that model; None is the transport's own."""
+        return self.transport is transport and model in (self.named_model, self.model)
 
     def broken_off(self) -> Usage | None:
         """What the provider had said of an answer that broke off, which may be less than the bill.

@@ -32,6 +32,7 @@ from lamella._layers import name_of
 from lamella._loops import current_loop
 from lamella._observers import tell_closed, tell_opened
 from lamella._outcomes import Outcome
+from lamella._own_models import model_of
 from lamella._responses import Response
 from lamella._watchdog import Alarm
 
@@ -133,6 +134,8 @@ def _opened(request: Request[Any], provider: str, transport: object) -> OpenAtte
     _refuse_if_over(context)
     context.bound.take()
     record = context.trace.open_attempt(context.branch, provider, request.model)
+    if request.model is None:
+        record.model = model_of(request, transport)
     record.bound = context.bound
     record.transport = transport
     record.substitute = context.substitute

@@ -30,7 +30,8 @@ class Money:
         """From whole units: `Money.of("0.25")` is a quarter of a dollar.
 
         Raises:
-            ValueError: If the amount is finer than one nano-unit, or not a finite number.
+            TypeError: If it is a float, which is not exact.
+            ValueError: If the amount has more than nine decimals, or is not a finite number.
         """
         if isinstance(amount, float):
             msg = f"Money.of({amount!r}): a float is not exact; pass a string such as '0.25'."
@@ -42,9 +43,14 @@ class Money:
             raise ValueError(msg) from None
         # Fractions, because Decimal arithmetic rounds to the context's 28 digits.
         sane = exact.is_finite() and abs(exact.adjusted()) < _MOST_DIGITS
-        nano = Fraction(exact) * _NANO if sane else None
-        if nano is None or nano.denominator != 1:
-            msg = f"Money.of({amount!r}): finer than one nano-unit, or no amount of money."
+        if not sane:
+            msg = f"Money.of({amount!r}): that is no amount of money; give one such as '0.25'."
+            raise ValueError(msg)
+        nano = Fraction(exact) * _NANO
+        if nano.denominator != 1:
+            msg = (
+                f"Money.of({amount!r}): give nine decimals at most; money is counted in billionths."
+            )
             raise ValueError(msg)
         return cls(nano.numerator, currency)
 

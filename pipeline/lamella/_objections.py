@@ -44,6 +44,8 @@ def objections(
     if alone is not None and not trial.healed():
         whole = trial.refusal(*arguments) if error is None else error
         if whole is not None and _alike(whole, alone):
+            if error is None and _of_several(alone):
+                return []  # it may lack only what could not be read
             return trial.of_required(alone, known.types)
         refusals = trial.of_one()
     else:

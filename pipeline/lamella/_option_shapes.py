@@ -18,6 +18,7 @@ import cattrs
 
 from lamella._errors import SecretError
 from lamella._mistakes import Finding, Misfit
+from lamella._money import Money
 from lamella._secrets import Secret
 from lamella._structuring import build, fit
 
@@ -41,6 +42,7 @@ _LISTS: Final[Mapping[Any, Any]] = {
 _TABLES: Final = (dict, abc.Mapping, abc.MutableMapping)
 
 _FROM_CODE: Final = ", from code"
+_AMOUNT: Final = "text such as '5.00'"
 
 _WORDS: Final[Mapping[Any, str]] = {
     bool: "true or false",
@@ -73,6 +75,8 @@ def expected(wanted: Any) -> str:
     if words is not None:
         return words
     arguments = get_args(wanted)
+    if _is_union(wanted) and {Money, str} <= set(arguments):
+        return _AMOUNT
     if _is_union(wanted):
         spans = dt.timedelta in arguments  # then a number is one of seconds
         left = [each for each in arguments if each is not type(None)]
@@ -178,6 +182,8 @@ def _union(value: Any, wanted: Any) -> Any:
         except Misfit as misfit:
             if any(finding.path for finding in misfit.findings):
                 deepest = misfit  # the shape was right and something inside it is not
+    if deepest is None and type(value) is float and Money in members:
+        raise Misfit([Finding((), f"{expected(wanted)}, since a float is not exact", value)])
     raise deepest or _misfit(value, wanted)
 
 

@@ -16,7 +16,7 @@ import attrs
 
 from lamella._checked_tables import close_to
 from lamella._configuration import PLUGINS_VARIABLE, ConfigurationFile, read_configuration
-from lamella._errors import ConfigurationError, LamellaError, UnknownNameError
+from lamella._errors import ConfigurationError, LamellaError, OrderError, UnknownNameError
 from lamella._layers import info_of
 from lamella._mistakes import Finding, Misfit, Mistakes, Place
 from lamella._ports import Ports
@@ -84,7 +84,16 @@ def _build(
     options["name"] = stack.name or called
     if stack.max_attempts is not None:
         options.setdefault("max_attempts", stack.max_attempts)
-    return pipeline(layers, chosen, **options)
+    try:
+        return pipeline(layers, chosen, **options)
+    except OrderError as error:
+        raise _placed(error, book.place(called) if preset is None else Place("Preset")) from error
+
+
+def _placed(error: OrderError, place: Place) -> OrderError:
+    """The same mistakes, each with the file and the preset that have the stack."""
+    lines = "\n".join(f"{place}: {line}" for line in error.message.splitlines())
+    return OrderError(lines, hint=error.hint)
 
 
 @attrs.frozen
@@ -181,6 +190,10 @@ class _Book:
             UnknownNameError: If there is none of that name.
         """
         return self._stack(name, _FILE, (), mistakes)
+
+    def place(self, name: str) -> Place:
+        """Where the preset of a name is written."""
+        return self._find(name, _FILE)[1]
 
     def with_base(
         self,

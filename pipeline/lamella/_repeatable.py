@@ -94,8 +94,7 @@ def left_alone(context: Context, transport: object, model: str | None) -> Lamell
         if (
             isinstance(error, LamellaError)
             and attempt.end is not None
-            and attempt.transport is transport
-            and attempt.model == model
+            and attempt.asks(transport, model)
         ):
             left = attempt.end + (valid_hint(error.retry_after) or 0.0) - now
             if left > longest:

@@ -56,7 +56,8 @@ class SpendRecord:
         operation: `"chat"`, `"embeddings"` ...
         category: The program's own word for what it was for; empty for none.
         provider: Where it went.
-        model: What was asked for; None where the transport has a model of its own.
+        model: What was asked for: the transport's own model where the request names none, and None
+            where nobody knows one.
         served_model: What answered, as far as the answer says.
         service: The provider's class of service that was billed; None for the ordinary one.
         tenant: On whose behalf.

@@ -16,6 +16,7 @@ from lamella._errors import ConfigurationError, StoreUnavailableError
 from lamella._guarded_blobs import GuardedBlobs
 from lamella._health import PartHealth
 from lamella._options import flag, whole
+from lamella._ports import run_in_thread
 from lamella._sqlite_entries import (
     ANSWER_BYTES,
     ENTRY_OVERHEAD,
@@ -232,6 +233,14 @@ class SQLiteBlobs:
         while await self._queue.ask(Step(Entries.give_back, alone=True)):
             pass
         return count
+
+    async def check(self) -> None:
+        """See that the file is one of this store's, or could be made; nothing is made or changed.
+
+        Raises:
+            StoreUnavailableError: If it cannot be used.
+        """
+        await (self.thread or run_in_thread)(self._file.check)
 
     async def health(self) -> PartHealth:
         """Whether the file can be read now."""

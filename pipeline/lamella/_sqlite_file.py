@@ -21,6 +21,7 @@ import attrs
 from lamella._errors import StoreUnavailableError
 from lamella._sqlite_schema import (
     FileForm,
+    check_file,
     code_of,
     damaged,
     ends_connection,
@@ -142,6 +143,15 @@ class SQLiteFile:
         """Whether it is to be tidied up before more is written."""
         contents = self._contents
         return contents is not None and contents.over
+
+    def check(self) -> None:
+        """See that it is such a file, or that it could be made; nothing is made or changed.
+
+        Raises:
+            StoreUnavailableError: If it cannot be used.
+        """
+        with self.lock:
+            check_file(self.path, self.form)
 
     def run(self, steps: Sequence[Step]) -> None:
         """Do the steps, all of one kind, in their order; each holds what came of it."""

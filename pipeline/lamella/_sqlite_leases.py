@@ -16,6 +16,7 @@ from lamella._errors import StoreUnavailableError
 from lamella._health import PartHealth
 from lamella._memory_buckets import ticks_up
 from lamella._options import seconds, span
+from lamella._ports import run_in_thread
 from lamella._sqlite_file import SQLiteFile, Step
 from lamella._sqlite_lease_books import MOST
 from lamella._sqlite_lease_clock import FileClock
@@ -134,6 +135,14 @@ class SQLiteLeases:
     async def now(self) -> float:
         """The machine's clock; see `LeaseStore.now`."""
         return self.wall()
+
+    async def check(self) -> None:
+        """See that the file is one of this store's, or could be made; nothing is made or changed.
+
+        Raises:
+            StoreUnavailableError: If it cannot be used.
+        """
+        await (self.thread or run_in_thread)(self._file.check)
 
     async def health(self) -> PartHealth:
         """Whether the file can be read now."""

@@ -7,6 +7,7 @@ has left beside it belongs to nobody, and goes.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import sys
@@ -141,6 +142,37 @@ def open_file(path: Path, form: FileForm) -> sqlite3.Connection:
     return connection
 
 
+def check_file(path: Path, form: FileForm) -> None:
+    """See that the file is such a file, or that it could be made; nothing is made or changed.
+
+    Raises:
+        StoreUnavailableError: If it is another one's, or cannot be used.
+    """
+    try:
+        if not path.exists():
+            _must_be_writable(path.parent)
+            return
+        _must_be_writable(path)
+        _must_be_writable(path.parent)  # for what is beside it while it is in use
+        if not path.stat().st_size:
+            return  # it becomes one
+        connection = _connect(f"{path.as_uri()}?mode=rw", uri=True)
+        try:
+            found = _found(connection)
+        finally:
+            connection.close()
+    except (sqlite3.Error, OSError) as error:
+        raise unavailable(path, error, form) from error
+    if any(found):
+        _must_be_ours(found, path, form)
+
+
+def _must_be_writable(place: Path) -> None:
+    place.stat()  # a place that is not there says so by itself
+    if not os.access(place, os.W_OK):
+        raise PermissionError(errno.EACCES, "no right to write there", str(place))
+
+
 def _connect(place: str, *, uri: bool) -> sqlite3.Connection:
     return sqlite3.connect(
         place,
@@ -249,12 +281,19 @@ def _know(connection: sqlite3.Connection, path: Path, form: FileForm) -> None:
     Raises:
         StoreUnavailableError: If it is not.
     """
-    application, version, found = _found(connection)
-    if not (application or version or found):
+    found = _found(connection)
+    if not any(found):
         with _alone_in(path.parent):
             if not any(_found(connection)):
                 _begin(connection, form)
-        application, version, found = _found(connection)
+        found = _found(connection)
+    _must_be_ours(found, path, form)
+
+
+def _must_be_ours(
+    contents: tuple[int, int, set[tuple[str, str | None]]], path: Path, form: FileForm
+) -> None:
+    application, version, found = contents
     if application != form.application:
         raise _foreign(path, form, "is a database of another program", "Give another path.")
     if version != form.version:

@@ -12,6 +12,7 @@ import attrs
 from lamella._errors import StoreUnavailableError
 from lamella._health import PartHealth
 from lamella._nothing import NOTHING
+from lamella._ports import run_in_thread
 from lamella._spend_checks import storable
 from lamella._spend_pages import Place, SpendReading
 from lamella._spend_records import SpendQuery, SpendRecord, SpendTotal
@@ -133,6 +134,14 @@ class SQLiteSpend:
         while await self._queue.ask(Step(SpendRows.give_back, alone=True)):
             pass
         return count
+
+    async def check(self) -> None:
+        """See that the file is one of this store's, or could be made; nothing is made or changed.
+
+        Raises:
+            StoreUnavailableError: If it cannot be used.
+        """
+        await (self.thread or run_in_thread)(self._file.check)
 
     async def health(self) -> PartHealth:
         """Whether the file can be read now."""

@@ -20,7 +20,7 @@ from lamella._errors import StoreUnavailableError
 from lamella._fork_locks import fork_safe_lock
 from lamella._health import PartHealth
 from lamella._memory_leases import MemoryLeases
-from lamella._options import is_async, one_of, optional_seconds, seconds, span, whole
+from lamella._options import one_of, optional_seconds, seconds, span, whole
 from lamella._store_arrears import Arrears
 from lamella._store_asking import MISTAKES, REST, TIMEOUT, Asking, NoAnswer
 from lamella._stores import Dimension, Lease, LeaseStore
@@ -246,18 +246,6 @@ class GuardedLeases:
         said = self._asking.health(outage=self.outage)
         detail = {"store": type(self.store).__name__, "untold": len(self._arrears), **said.detail}
         return PartHealth(well=said.well, detail=detail)
-
-    async def check(self) -> None:
-        """See that the store can be used, as far as it has a `check()` of its own.
-
-        It is asked past the guard, which would count in its place. `lamella test-config` asks this.
-
-        Raises:
-            LamellaError: What the store finds wrong.
-        """
-        check = getattr(self.store, "check", None)
-        if is_async(check):
-            await check()
 
     async def aclose(self) -> None:
         """Close the store. What it has not heard yet is told it now, or is left to expire."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -167,3 +168,40 @@ def test_secrets_of_layers_and_stores_are_looked_for(
     assert "preset mine: cache: Packing(key=...): the key has fewer than 16" in done.err
     assert SECRET not in done.out + done.err
     assert not (tmp_path / "log").exists()
+
+
+def test_where_things_are_kept_is_looked_at(
+    lamella: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of somebody else's is told, by the layer whose it is; looking makes nothing."""
+    (tmp_path / "text").write_text("Dear diary, this is no database. " * 100)
+    other = sqlite3.connect(tmp_path / "other.db")
+    other.execute("CREATE TABLE notes (text)")
+    other.close()
+    (tmp_path / "lamella.toml").write_text(
+        '[presets.mine]\ntransport = "mock"\nlayers = [{ use = "spend", path = "text" }, '
+        '{ use = "cache", store = { use = "sqlite", path = "other.db" } }]\n'
+        'stores.leases = { use = "sqlite", path = "other.db" }\n'
+        '[presets.good]\ntransport = "mock"\nlayers = [{ use = "spend", path = "new.db" }]\n'
+        '[presets.postgres]\ntransport = "mock"\nlayers = [{ use = "spend", '
+        'store = { use = "postgres", url = "postgresql://me@127.0.0.1:1/x" } }]\n'
+        '[presets.redis]\ntransport = "mock"\nlayers = []\n'
+        'stores.leases = { use = "redis", url = "env:MY_REDIS" }\n'
+    )
+    monkeypatch.setenv("MY_REDIS", "redis://127.0.0.1:1/0")
+    there = sorted(tmp_path.iterdir())
+    mine, good, postgres, redis = lamella("test-config", "--json").json["presets"]
+    assert sorted(tmp_path.iterdir()) == there
+    assert [each.split(":")[0] for each in mine["problems"]] == [
+        "spend",
+        "cache.store",
+        "stores.leases",
+    ]
+    assert "file is not a database" in mine["problems"][0]
+    assert "database of another program" in mine["problems"][2]
+    assert good["problems"] == []
+    [problem] = postgres["problems"]
+    assert problem.startswith("spend: PostgresSpend: ")
+    assert redis["problems"] == []
+    redis = lamella("test-config", "--json", "--live").json["presets"][-1]
+    assert redis["problems"][0].startswith("stores.leases: Redis")

@@ -140,6 +140,35 @@ def test_what_every_row_would_meet_ends_the_run(lamella: Any, tmp_path: Path) ->
     assert "No further row was begun" in done.err
 
 
+BUDGETS = """
+[presets.mine]
+transport = {{ use = "mock", script = "ok" }}
+layers = [{{ use = "budget", {limit} }}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("limit", "answered", "lines"),
+    [
+        ("requests = 2", 2, 3),  # nothing is left
+        ("tokens = 220, margin = 0", 3, 6),  # too little is, three times in a row
+        ("requests = 2, per = 'user'", 6, 9),  # the other users have theirs
+    ],
+)
+def test_a_used_up_budget_for_all_ends_the_run(
+    lamella: Any, tmp_path: Path, limit: str, answered: int, lines: int
+) -> None:
+    """Every further row would meet the same; where each user has a budget, the others go on."""
+    (tmp_path / "lamella.toml").write_text(BUDGETS.format(limit=limit))
+    prompt = {"prompt": "mock: words=20", "max_output_tokens": 100}
+    rows = rows_in(tmp_path, *[{**prompt, "user": f"u-{row % 3}"} for row in range(9)])
+    done = lamella("map", rows, "-", "-p", "mine", "--concurrency", "1")
+    assert done.code == 1
+    written = [line["error"] is None for line in lines_of(done.out)]
+    assert (sum(written), len(written)) == (answered, lines)
+    assert ("No further row was begun" in done.err) == (lines != 9)
+
+
 def test_options_hold_where_a_row_is_silent(lamella: Any) -> None:
     """What a row says goes first; instructions of its own stand in place of `--system`."""
     asking = Asking(model="m", system="Be brief.", temperature=0.5, tenant="acme")

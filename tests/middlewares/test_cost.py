@@ -496,4 +496,5 @@ async def test_the_mock_bills_any_name_as_one_of_its_own(model: str, dearest: st
     response = await pipeline.run(ChatRequest.of("Hi", model=model))
     input_price = int(dearest) // 4
     price = Price.of(input=str(input_price), output=dearest, reasoning_output="output")
+    assert response.usage is not None
     assert response.cost == price.cost(response.usage)

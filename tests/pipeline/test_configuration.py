@@ -147,6 +147,8 @@ def test_a_value_that_fits_is_taken(wanted: Any, value: object, result: object) 
         (Inner, "big", "got 'big', expected a table of Inner's options"),
         (Inner | None, {"size": "x"}, "size: got 'x', expected an integer"),
         (Money, 5, "got 5, expected a table of Money's options"),
+        (Money | str | int, True, "got True, expected text such as '5.00'"),
+        (Money | str | int, 5.0, "got 5.0, expected text such as '5.00', since a float is not"),
         (Callable[[], str], "f", "got 'f', expected a Callable, from code"),
         (Callable[[], str] | str, 5, "got 5, expected a string"),
         (Secret, 5, "expected a reference such as 'env:NAME' or 'file:PATH'"),

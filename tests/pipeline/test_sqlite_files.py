@@ -84,8 +84,28 @@ async def test_a_file_that_is_empty_becomes_one(tmp_path: Path) -> None:
     """An empty file is nobody's data."""
     path = tmp_path / "a.db"
     path.touch()
+    await SQLiteBlobs(path).check()
+    assert path.stat().st_size == 0
     await filled(path)
     assert names_in(tmp_path) == ["a.db"]
+
+
+async def test_looking_makes_nothing(tmp_path: Path) -> None:
+    """A file may be there or not, if it could be made; one whose folder went away could not."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    store = SQLiteBlobs(folder / "a.db", thread=inline)
+    await store.check()
+    assert names_in(folder) == []
+    await store.put("key", b"value")
+    await store.check()  # while it is in use
+    await store.aclose()
+    before = (folder / "a.db").read_bytes()
+    await store.check()
+    assert (names_in(folder), (folder / "a.db").read_bytes()) == (["a.db"], before)
+    shutil.rmtree(folder)
+    with pytest.raises(StoreUnavailableError, match=r"No such file.*its directory is there"):
+        await store.check()
 
 
 @pytest.mark.parametrize(
@@ -102,6 +122,9 @@ async def test_somebody_elses_file(tmp_path: Path, make: Callable[[Path], None],
     make(path)
     before = path.read_bytes()
     store = SQLiteBlobs(path)
+    with pytest.raises(StoreUnavailableError, match=says):
+        await store.check()
+    assert names_in(tmp_path) == ["a.db"]
     for _ in range(2):
         with pytest.raises(StoreUnavailableError, match=says) as caught:
             await store.put("key", b"value")

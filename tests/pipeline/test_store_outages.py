@@ -7,81 +7,31 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
 import pytest
+from remote_leases import Remote
 
 from lamella import (
     ConfigurationError,
     Dimension,
     GuardedLeases,
     Lease,
-    Outcome,
     Pipeline,
     StoreUnavailableError,
 )
-from lamella._memory_leases import MemoryLeases
 from lamella._memory_stores import memory_stores
 from lamella._stores import LeaseStore
 from lamella.testing import Scripted, check_lease_store, virtual_ports
 
 pytestmark = pytest.mark.anyio
 
-T = TypeVar("T")
-
 
 @pytest.fixture
 def anyio_backend(lamella_virtual_backend: Any) -> Any:
     """Both event loops, in virtual time."""
     return lamella_virtual_backend
-
-
-class Remote:
-    """A store elsewhere: it can be out, and lose what it is asked or what it answers."""
-
-    def __init__(self, monotonic: Callable[[], float] | None = None) -> None:
-        self.monotonic = monotonic or virtual_ports().monotonic
-        self.memory = MemoryLeases(
-            monotonic=self.monotonic, wall=virtual_ports().wall, max_buckets=100
-        )
-        self.state = "well"
-        self.asked = 0
-        self.closed = False
-
-    async def reserve(self, lease_id: str, dimensions: Sequence[Dimension], *, ttl: float) -> Lease:
-        return await self._do(lambda: self.memory.reserve(lease_id, dimensions, ttl=ttl))
-
-    async def settle(self, lease_id: str, amounts: Sequence[int]) -> bool:
-        return await self._do(lambda: self.memory.settle(lease_id, amounts))
-
-    async def refund(self, lease_id: str) -> bool:
-        return await self._do(lambda: self.memory.refund(lease_id))
-
-    async def renew(self, lease_id: str, *, ttl: float) -> bool:
-        return await self._do(lambda: self.memory.renew(lease_id, ttl=ttl))
-
-    async def level(self, dimension: Dimension) -> int:
-        return await self._do(lambda: self.memory.level(dimension))
-
-    async def now(self) -> float:
-        return await self._do(self.memory.now)
-
-    async def aclose(self) -> None:
-        self.closed = True
-
-    async def _do(self, operation: Callable[[], Awaitable[T]]) -> T:
-        self.asked += 1
-        if self.state == "gone":
-            raise StoreUnavailableError("It is gone.", outcome=Outcome.NOT_SENT)
-        if self.state == "silent":
-            await anyio.sleep_forever()
-        answer = await operation()
-        if self.state == "mute":  # it does what it is asked, and nobody hears of it
-            await anyio.sleep_forever()
-        if self.state == "broken":
-            raise ConnectionResetError("lost")
-        return answer
 
 
 def total(amount: int, capacity: int = 100) -> Dimension:
@@ -246,6 +196,26 @@ async def test_deny_refuses_with_a_time(remote: Remote) -> None:
     with pytest.raises(StoreUnavailableError) as caught:
         await store.level(total(0))
     assert caught.value.retry_after == pytest.approx(5.0)
+
+
+async def test_who_denies_is_patient(remote: Remote) -> None:
+    """Where silence costs a request the store has a second, and elsewhere 50 ms, unless told."""
+    times = [guarded(remote, outage=how).timeout for how in ("deny", "local", "allow")]
+    assert times == [1.0, 0.05, 0.05]
+    assert guarded(remote, outage="deny", timeout=0.2).timeout == 0.2
+    answer = remote.memory.reserve
+
+    async def slow(lease_id: str, dimensions: Sequence[Dimension], *, ttl: float) -> Lease:
+        await anyio.sleep(0.9)
+        return await answer(lease_id, dimensions, ttl=ttl)
+
+    remote.memory.reserve = slow  # type: ignore[method-assign]
+    assert (await take(guarded(remote, outage="deny"), "a", total(1))).granted
+    remote.state = "silent"
+    began = anyio.current_time()
+    with pytest.raises(StoreUnavailableError, match="no answer in 1 s"):
+        await take(guarded(remote, outage="deny"), "b", total(1))
+    assert anyio.current_time() - began == pytest.approx(1.0)
 
 
 async def test_allow_grants_uncounted(remote: Remote) -> None:

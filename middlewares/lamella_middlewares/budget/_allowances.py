@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from typing import Any, Final, cast
 
 import attrs
@@ -17,6 +18,9 @@ from lamella_middlewares.budget._windows import Window, Zone, window_given
 MOST: Final = 2**53
 """What every store counts exactly: nine million dollars in nano-units."""
 
+_FINEST: Final = -9
+"""The exponent of the least part of a currency that is counted."""
+
 TOKENS: Final = "tokens"
 REQUESTS: Final = "requests"
 
@@ -26,33 +30,53 @@ _AFTER: Final = 86_400.0
 """Seconds for which the count of a window is kept that is over: its last answers are settled."""
 
 
-def _amount(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
-    if value is not None:
-        money(layer, option, value, "USD")
+def amount(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
+    """Check an amount of money, or None."""
+    if value is None:
+        return
+    try:
+        money(value, "USD")
+    except ValueError as error:
+        raise refused(layer, option, value, str(error)) from None
 
 
-def money(layer: object, option: attrs.Attribute[Any], value: Any, currency: str) -> Money:
-    """An amount that an option says; text and whole numbers are of the currency.
+def money(value: Any, currency: str) -> Money:
+    """An amount of money that somebody gives; text and whole numbers are of the currency.
 
     Raises:
-        ConfigurationError: If it is none, negative, or too large to be counted.
+        ValueError: If it is none, negative, or too large to be counted; it says what to give.
     """
     want = "text such as '10.00', or Money; from 0 to 9 million"
+    if isinstance(value, float):
+        want = "text such as '5.00', since a float is not exact"
+    elif isinstance(value, str | Decimal) and _is_too_fine(value):
+        want = "nine decimals at most, since money is counted in billionths"
     try:
-        found = value if isinstance(value, Money) else Money.of(value, currency)
+        given: Any = value
+        found = value if isinstance(value, Money) else Money.of(given, currency)
     except (ArithmeticError, TypeError, ValueError):
-        raise refused(layer, option, value, want) from None
+        raise ValueError(want) from None
     if isinstance(value, bool) or not 0 <= found.nano <= MOST:
-        raise refused(layer, option, value, want)
+        raise ValueError(want)
     return found
 
 
-def _count(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
+def _is_too_fine(value: str | Decimal) -> bool:
+    try:
+        exponent = Decimal(value).normalize().as_tuple().exponent
+    except ArithmeticError:
+        return False
+    return isinstance(exponent, int) and exponent < _FINEST
+
+
+def count(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
+    """Check a number of tokens or requests, or None."""
     if value is not None:
         whole(0, MOST)(layer, option, value)
 
 
-def _whose(_: object, option: attrs.Attribute[Any], value: Any) -> None:
+def whose(_: object, option: attrs.Attribute[Any], value: Any) -> None:
+    """Check for whom it is, or None for all together."""
     if value is not None:
         scope_of("Budget", value, option=option.name)
 
@@ -75,10 +99,10 @@ class Allowance:
             is ten years, and seven days where it is counted for each session.
     """
 
-    amount: Money | str | int | None = attrs.field(default=None, validator=_amount)
-    tokens: int | None = attrs.field(default=None, validator=_count, kw_only=True)
-    requests: int | None = attrs.field(default=None, validator=_count, kw_only=True)
-    per: Any = attrs.field(default=None, validator=_whose, kw_only=True)
+    amount: Money | str | int | None = attrs.field(default=None, validator=amount)
+    tokens: int | None = attrs.field(default=None, validator=count, kw_only=True)
+    requests: int | None = attrs.field(default=None, validator=count, kw_only=True)
+    per: Any = attrs.field(default=None, validator=whose, kw_only=True)
     window: str | float | None = attrs.field(default=None, converter=window_given, kw_only=True)
     keep: float | None = attrs.field(
         default=None, converter=optional_seconds, validator=span_or_none, kw_only=True
@@ -196,24 +220,18 @@ def limits_of(
     """The limits that allowances amount to.
 
     Raises:
-        ConfigurationError: If there is none, or two are of the same thing.
+        ConfigurationError: If two are of the same thing.
     """
     found: list[Limit] = []
-    amount: Any = attrs.fields(Allowance).amount
     for each in allowances:
         window = Window(each.window, zone, zone_name)
         if each.amount is not None:
-            sum_of = money(each, amount, each.amount, currency)
+            sum_of = money(each.amount, currency)
             found.append(Limit(sum_of.currency, sum_of.nano, each, window))
         if each.tokens is not None:
             found.append(Limit(TOKENS, each.tokens, each, window))
         if each.requests is not None:
             found.append(Limit(REQUESTS, each.requests, each, window))
-    if not found:
-        raise ConfigurationError(
-            "Budget() limits nothing.",
-            hint='Give it an amount, such as Budget("100", per="tenant", window="month").',
-        )
     seen: set[tuple[str, ...]] = set()
     for limit in found:
         if limit.identity in seen:

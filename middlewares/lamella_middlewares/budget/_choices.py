@@ -136,19 +136,39 @@ def plan_of(layer: Any) -> Plan:
 
 def _given(layer: Any) -> list[Allowance]:
     given: list[Allowance] = list(layer.limits)
-    if layer.amount is not None or layer.tokens is not None or layer.requests is not None:
-        own = Allowance(
-            layer.amount,
-            tokens=layer.tokens,
-            requests=layer.requests,
-            per=layer.per,
-            window=layer.window,
-            keep=layer.keep,
-        )
-        return [own, *given]
-    if layer.per is not None or layer.window is not None or layer.keep is not None:
+    if not _has_its_own(layer):
+        return given
+    own = Allowance(
+        layer.amount,
+        tokens=layer.tokens,
+        requests=layer.requests,
+        per=layer.per,
+        window=layer.window,
+        keep=layer.keep,
+    )
+    return [own, *given]
+
+
+def _has_its_own(layer: Any) -> bool:
+    """Whether a layer says an amount itself, besides its `limits`."""
+    return layer.amount is not None or layer.tokens is not None or layer.requests is not None
+
+
+def must_limit(layer: Any) -> None:
+    """Refuse a layer that limits nothing, or says for whom, but not how much.
+
+    Raises:
+        ConfigurationError: If it does.
+    """
+    given = [name for name in ("per", "window", "keep") if getattr(layer, name) is not None]
+    if given and not _has_its_own(layer):
+        said = ", ".join(f"{name}={getattr(layer, name)!r}" for name in given)
         raise ConfigurationError(
-            "Budget(per=..., window=..., keep=...) go with an amount, tokens or requests.",
+            f"Budget({said}) says no amount, tokens or requests to go with that.",
             hint="Give one of these, or say per and window in each Allowance of limits.",
         )
-    return given
+    if not layer.plan.limits:
+        raise ConfigurationError(
+            "Budget() limits nothing.",
+            hint='Give it an amount, such as Budget("100", per="tenant", window="month").',
+        )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import attrs
 from cyclopts import Parameter
@@ -29,6 +29,12 @@ from lamella_middlewares.budget._middleware import Budget
 T = TypeVar("T")
 
 _GOOD: Final = 0
+
+Whose: TypeAlias = Annotated[str, Parameter(name="SCOPE")]
+"""One word of a scope, such as user=alice."""
+
+Seen: TypeAlias = tuple[list[BudgetLevel], list[Limit]]
+"""What is shown, and what else there is."""
 
 
 @Parameter(name="*")
@@ -52,13 +58,13 @@ class Which:
 ANY: Final = Which()
 
 
-def show(*, scope: tuple[str, ...] = (), which: Which = ANY, json: bool = False) -> int:
+def show(*scope: Whose, which: Which = ANY, json: bool = False) -> int:
     """Show how much there is, is spent, is reserved and is left, and when it starts anew.
 
-    Without --scope: what is counted for all together, and every scope with an amount of its own.
+    Without a scope: what is counted for all together, and every scope with an amount of its own.
 
     Args:
-        scope: For whom, such as user=alice; several times where it is counted by several.
+        scope: For whom, such as user=alice: all that it is counted by.
         which: Which budgets.
         json: Print a JSON list.
     """
@@ -66,7 +72,7 @@ def show(*, scope: tuple[str, ...] = (), which: Which = ANY, json: bool = False)
 
     wanted = _scope(scope)
 
-    async def work(pipeline: Pipeline, budgets: list[Budget]) -> list[BudgetLevel]:
+    async def work(pipeline: Pipeline, budgets: list[Budget]) -> Seen:
         found: list[BudgetLevel] = []
         _must_be_counted(budgets, wanted)
         for budget in budgets:
@@ -74,19 +80,20 @@ def show(*, scope: tuple[str, ...] = (), which: Which = ANY, json: bool = False)
             found += [each for each in levels if set(each.scope) <= set(wanted)]
             if not wanted:
                 found += [each for each in await budget.overridden(pipeline) if each.scope]
-        return found
+        return found, [] if wanted else _limits(budgets)
 
-    levels = _run(which, work)
+    levels, limits = _run(which, work)
     if json:
         show_json([_form(level) for level in levels])
-    else:
+    elif levels:
         _table(levels)
+    _tell_of_others(limits)
     return _GOOD
 
 
 def set_amount(
     amount: str,
-    *scope: str,
+    *scope: Whose,
     unit: str | None = None,
     window: str | None = None,
     which: Which = ANY,
@@ -98,7 +105,7 @@ def set_amount(
     Args:
         amount: How much there is from now on: money in whole units, or a number.
         scope: For whom, such as user=alice: all that it is counted by.
-        unit: tokens, requests or a currency, where limits differ in that only.
+        unit: tokens, requests or a currency, where it could be several.
         window: minute, hour, day, week, month or total, likewise.
         which: Which budgets.
     """
@@ -111,20 +118,25 @@ def set_amount(
 
 
 def unset(
-    *scope: str, unit: str | None = None, window: str | None = None, which: Which = ANY
+    *scope: Whose, unit: str | None = None, window: str | None = None, which: Which = ANY
 ) -> int:
     """Take the preset's own amount again.
 
     Args:
         scope: For whom, such as user=alice: all that it is counted by.
-        unit: tokens, requests or a currency, where limits differ in that only.
+        unit: tokens, requests or a currency, where it could be several.
         window: minute, hour, day, week, month or total, likewise.
         which: Which budgets.
     """
     from lamella.cli._output import say
 
-    changed, _ = _change(None, scope, unit, window, which)
-    say("The preset's own amount holds again." if changed else "No other amount had been set.")
+    changed, limit = _change(None, scope, unit, window, which)
+    what = f"of {limit.unit}{limit.whose}"
+    say(
+        f"The preset's own amount {what} holds again."
+        if changed
+        else f"No other amount {what} had been set."
+    )
     return _GOOD
 
 
@@ -152,8 +164,11 @@ def _only(
     """The only budget with a limit for a scope; those of one namespace that share it are one.
 
     Raises:
-        ConfigurationError: If there is none, or several.
+        ConfigurationError: If there is none, or several; or if nothing says which unit an amount
+            is in, of several that there are.
     """
+    if not wanted and unit is None:
+        _must_be_of_one_unit(budgets)
     found: dict[tuple[str, ...], Budget] = {}
     wrong: list[ConfigurationError] = []
     for budget in budgets:
@@ -172,6 +187,51 @@ def _only(
     if not found:
         raise wrong[0]
     return next(iter(found.values()))
+
+
+def _must_be_of_one_unit(budgets: list[Budget]) -> None:
+    """Refuse a bare number where there are money, tokens or requests: each could be meant.
+
+    Raises:
+        ConfigurationError: If there are several.
+    """
+    units = {limit.unit for limit in _limits(budgets)}
+    if len(units) > 1:
+        listed = "; ".join(f"{_forms(limit)}: {_counted(limit)}" for limit in _limits(budgets))
+        raise ConfigurationError(
+            f"The preset has limits in {' and '.join(sorted(units))}, and any may be meant.",
+            hint=f"Say --unit, and for whom: {listed}.",
+        )
+
+
+def _limits(budgets: list[Budget]) -> list[Limit]:
+    """All limits, each once."""
+    found = {limit.identity: limit for budget in budgets for limit in budget.plan.limits}
+    return list(found.values())
+
+
+def _forms(limit: Limit) -> str:
+    """How a limit is meant on the command line."""
+    return " ".join([*_scope_forms(limit), "--unit", limit.unit])
+
+
+def _scope_forms(limit: Limit) -> list[str]:
+    return [f"{word}=..." for word in limit.words]
+
+
+def _counted(limit: Limit) -> str:
+    return f"{limit.unit}{limit.whose or ' in all'}"
+
+
+def _tell_of_others(limits: list[Limit]) -> None:
+    """Say what is counted for each user or session by itself, and how one is seen."""
+    from lamella.cli._output import say
+
+    for limit in limits:
+        if limit.words:
+            forms = " ".join(_scope_forms(limit))
+            what = _counted(limit)
+            say(f"Counted for each by itself: {what}. See one: lamella budget show {forms}")
 
 
 def _run(which: Which, work: Callable[[Pipeline, list[Budget]], Awaitable[T]]) -> T:
@@ -276,12 +336,8 @@ def _instant(level: BudgetLevel) -> str | None:
 
 
 def _table(levels: list[BudgetLevel]) -> None:
-    from lamella.cli._output import say
     from lamella.cli._render import show_table
 
-    if not levels:
-        say("All of it is counted by somebody: say for whom, with --scope user=alice.")
-        return
     headers = ("for", "window", "limit", "spent", "reserved", "left", "starts anew")
     show_table(headers, [_line(level) for level in levels])
 

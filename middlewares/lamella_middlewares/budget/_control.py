@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
-
-import attrs
+from typing import Any
 
 from lamella import ConfigurationError, Money, Ports
 from lamella._scopes import Scope
 from lamella_middlewares.budget._accounts import Account
-from lamella_middlewares.budget._allowances import Allowance, Limit, money
+from lamella_middlewares.budget._allowances import MOST, Limit, money
 from lamella_middlewares.budget._choices import Plan
 from lamella_middlewares.budget._levels import BudgetLevel, levels
 from lamella_middlewares.budget._overrides import overrides_of
@@ -84,7 +82,22 @@ def limit_for(plan: Plan, scope: Mapping[str, str], unit: str | None, window: st
     )
 
 
+def _must_be_scope(given: Any) -> None:
+    """Refuse what is no mapping of texts. It is not shown: a user's name may be in it.
+
+    Raises:
+        ConfigurationError: If it is something else.
+    """
+    values: Any = given.values() if isinstance(given, Mapping) else [None]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    if not all(isinstance(each, str) for each in values):
+        raise ConfigurationError(
+            f"Budget: a scope has a text for each name, and this {type(given).__name__} has not.",  # pyright: ignore[reportUnknownArgumentType]
+            hint='Say for whom like {"user": "a"}; leave it out for all together.',
+        )
+
+
 def _must_know(plan: Plan, scope: Mapping[str, str]) -> None:
+    _must_be_scope(scope)
     words = sorted({word for limit in plan.limits for word in limit.words})
     for word in scope:
         if word not in words:
@@ -99,12 +112,23 @@ def _values(limit: Limit, scope: Mapping[str, str]) -> Scope:
 def _capacity(limit: Limit, amount: Any) -> int:
     """An amount in what a limit counts."""
     if limit.in_money:
-        option: Any = attrs.fields(Allowance).amount
-        found = money(Allowance(amount), option, amount, limit.unit)
+        try:
+            found = money(amount, limit.unit)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"Budget: {amount!r} is no amount of {limit.unit}.", hint=f"Give {error}."
+            ) from None
         if found.currency != limit.unit:
             raise ConfigurationError(f"The limit is in {limit.unit}, and {found} is not.")
         return found.nano
     if isinstance(amount, Money):
         raise ConfigurationError(f"The limit is in {limit.unit}, and {amount} is money.")
-    number: Any = int(amount) if isinstance(amount, str) and amount.isdecimal() else amount
-    return cast("int", Allowance(tokens=number).tokens)
+    number: Any = amount
+    if isinstance(amount, str) and amount.isdecimal() and len(amount) <= len(str(MOST)):
+        number = int(amount)
+    if type(number) is not int or not 0 <= number <= MOST:
+        raise ConfigurationError(
+            f"Budget: {amount!r} is no number of {limit.unit}.",
+            hint=f"Give a whole number from 0 to {MOST}.",
+        )
+    return number

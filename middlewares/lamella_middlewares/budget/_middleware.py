@@ -23,10 +23,20 @@ from lamella import (
 )
 from lamella._evolve import changed
 from lamella._nothing import NOTHING
-from lamella._options import flag, name, number, one_of, seconds, span, whole
+from lamella._options import (
+    flag,
+    name,
+    number,
+    one_of,
+    optional_seconds,
+    seconds,
+    span,
+    span_or_none,
+    whole,
+)
 from lamella._ownership import release, use
 from lamella._price_sources import PRICES
-from lamella_middlewares.budget import _choices, _control, _notices
+from lamella_middlewares.budget import _allowances, _choices, _control, _notices
 from lamella_middlewares.budget._allowances import Allowance, allowances_of
 from lamella_middlewares.budget._choices import Plan, plan_of
 from lamella_middlewares.budget._levels import BudgetLevel
@@ -114,13 +124,15 @@ class Budget:
         ConfigurationError: If an option is wrong, or nothing is limited.
     """
 
-    amount: Money | str | int | None = None
-    tokens: int | None = attrs.field(default=None, kw_only=True)
-    requests: int | None = attrs.field(default=None, kw_only=True)
-    per: Any = attrs.field(default=None, kw_only=True)
+    amount: Money | str | int | None = attrs.field(default=None, validator=_allowances.amount)
+    tokens: int | None = attrs.field(default=None, validator=_allowances.count, kw_only=True)
+    requests: int | None = attrs.field(default=None, validator=_allowances.count, kw_only=True)
+    per: Any = attrs.field(default=None, validator=_allowances.whose, kw_only=True)
     window: str | float | None = attrs.field(default=None, converter=window_given, kw_only=True)
     limits: tuple[Allowance, ...] = attrs.field(default=(), converter=allowances_of, kw_only=True)
-    keep: float | None = attrs.field(default=None, kw_only=True)
+    keep: float | None = attrs.field(
+        default=None, converter=optional_seconds, validator=span_or_none, kw_only=True
+    )
     currency: str = attrs.field(default="USD", validator=_choices.currency, kw_only=True)
     timezone: str = attrs.field(default=UTC, validator=name, kw_only=True)
     strict: bool = attrs.field(default=False, validator=flag, kw_only=True)
@@ -165,7 +177,8 @@ class Budget:
     """What the layer needs of those inside: prices, if it counts money."""
 
     def __attrs_post_init__(self) -> None:
-        """Count the layers that use a store of their own: it closes with the last of them."""
+        """Refuse to limit nothing; and count who uses its store, which closes with the last."""
+        _choices.must_limit(self)
         if self.store is not None:
             use(self.store, self)
 
@@ -229,7 +242,8 @@ class Budget:
                 is not given is empty, as for requests that do not say it.
 
         Raises:
-            ConfigurationError: If no limit is counted by one of the words.
+            ConfigurationError: If that is no mapping of texts, or no limit is counted by one of
+                the words.
             Exception: What the store raises.
         """
         return await _control.levels_for(self.plan, self._ports(pipeline), scope)
@@ -271,7 +285,8 @@ class Budget:
             Whether there was anything to change.
 
         Raises:
-            ConfigurationError: If that is no limit of this layer, or several, or no such amount.
+            ConfigurationError: If that is no limit of this layer, or several, or no such amount,
+                or the scope no mapping of texts.
             Exception: What the store raises.
         """
         limit = _control.limit_for(self.plan, scope, unit, window)

@@ -16,6 +16,9 @@ from lamella_middlewares.budget._accounts import NAME, Account
 logger = logging.getLogger("lamella")
 
 _TTL: Final = 60.0
+_NO_PERSON: Final = frozenset({"tenant", "provider", "model"})
+"""Parts of a scope that `Log` writes down as well. What the others say may be somebody's name, and
+a digest of that could be guessed."""
 _REACHED: Final = "the threshold of %.0f %% is reached"
 
 
@@ -88,11 +91,12 @@ class Thresholds:
             )
         full = share == 1 and spent < account.capacity
         logger.warning(
-            "Budget: %s, with %s spent of %s%s.",
+            "Budget: %s, with %s spent of %s%s%s.",
             "a request did not fit into what is left" if full else _REACHED % (share * 100),
             limit.shown(spent),
             limit.shown(account.capacity),
             limit.whose,
+            _shown_scope(limit.scope(account.values)),
         )
         if self._callback is None:
             return
@@ -109,6 +113,12 @@ class Thresholds:
             self._callback(notice)
         except Exception:
             logger.exception("Budget: on_threshold has failed.")
+
+
+def _shown_scope(scope: Mapping[str, str]) -> str:
+    """Whose it is, as far as a log may say: no users, sessions and tags, which may be people."""
+    shown = ", ".join(f"{name}={scope[name]!r}" for name in scope if name in _NO_PERSON)
+    return f" ({shown})" if shown else ""
 
 
 async def _first(context: Context, leases: LeaseStore, account: Account, share: float) -> bool:

@@ -145,7 +145,7 @@ def _priced(plan: Plan, request: Request[Any], worst: WorstCase) -> tuple[Limit,
     if not why:
         return limits
     if plan.unknown == "refuse":
-        raise refuse_unpriced(why, request)
+        raise refuse_unpriced(why, request, worst)
     request.context.note(NAME, f"{NAME}.uncounted", why=why, model=request.model)
     known = None if worst.nano is None else worst.currency
     return tuple([limit for limit in limits if not limit.in_money or limit.unit == known])

@@ -178,12 +178,13 @@ def unknown_price(worst: WorstCase, wanted: Iterable[str]) -> str:
     return ""
 
 
-def refuse_unpriced(why: str, request: Request[Any]) -> RefusedError:
+def refuse_unpriced(why: str, request: Request[Any], worst: WorstCase) -> RefusedError:
     """The error for a model that cannot be counted in money."""
     provider = request.context.provider
+    other = f" give the budget in {worst.currency}," if worst.nano is not None else ""
     return RefusedError(
         f"Budget refuses the model {request.model!r} of {provider!r}: {why}.",
-        hint="State its price with Cost(prices=...), or send it uncounted with "
+        hint=f"State its price with Cost(prices=...),{other} or send it uncounted with "
         'Budget(unknown="note").',
         code="unpriced",
         layer="budget",

@@ -189,7 +189,7 @@ class Meter:
         return next(iter(self._request.context.trace.costs), "USD")
 
     def _note(self, name: str, **fields: str) -> None:
-        model = self._head.model or self._request.model
+        model = self._head.model or self._model
         self._request.context.note(
             "cost", name, **fields, provider=self._attempt.provider, model=model
         )

@@ -12,6 +12,7 @@ import attrs
 
 from lamella import (
     CardBook,
+    ConfigurationError,
     Handler,
     OpenAttempt,
     Price,
@@ -24,6 +25,7 @@ from lamella import (
 from lamella._chosen_sources import sources_of
 from lamella._layers import name_of
 from lamella._options import refused
+from lamella._own_models import model_of
 from lamella._own_prices import own_prices, price_from
 from lamella._price_lists import Names, PriceList
 from lamella._target_fitness import card_name_of, card_provider_of, service_sent
@@ -74,7 +76,11 @@ def _assumed_of(cost: Any) -> Price | None:
 
 def _list_of(cost: Any) -> PriceList:
     own = own_prices(cost.prices, "Cost(prices=...)")
-    return PriceList(own, sources_of(cost.sources, cost.book))
+    try:
+        return PriceList(own, sources_of(cost.sources, cost.book))
+    except ConfigurationError as error:
+        said = error.message.removeprefix(f"sources={cost.sources!r}: ")
+        raise type(error)(f"Cost(sources={cost.sources!r}): {said}", hint=error.hint) from None
 
 
 @middleware(
@@ -145,7 +151,7 @@ class Cost:
             return await call_next(request)
         # Before anything is sent: whatever is wrong with a card file must not cost an answer.
         transport = attempt.transport
-        model = _model_of(request, transport)
+        model = model_of(request, transport)
         price: Price | None = None
         if model is not None:
             wall = request.context.ports.wall()
@@ -210,7 +216,7 @@ class Cost:
             transport = request.context.transport
         while (inner := getattr(transport, "transport", None)) is not None:
             transport = inner  # a pipeline's own
-        return self._names(transport, name_of(transport), (_model_of(request, transport),))
+        return self._names(transport, name_of(transport), (model_of(request, transport),))
 
     def _names(self, transport: object, vendor: str, models: Sequence[str | None]) -> Names:
         """What a model may be called by who knows its price.
@@ -243,14 +249,3 @@ class Cost:
         if price is not None:
             raise refuse_service(str(service), model, whose)
         raise refuse_model(model, whose, named=self.provider is not None, book=self.book)
-
-
-def _model_of(request: Request[Any], transport: object) -> str | None:
-    """The model that a request is for; None if nobody says."""
-    if request.model is not None:
-        return request.model
-    known: Mapping[str, object] = getattr(transport, "default_models", NOTHING)
-    model = known.get(request.operation) if known else None
-    if model is None and not request.own_model:
-        model = getattr(transport, "model", None)
-    return model if isinstance(model, str) else None

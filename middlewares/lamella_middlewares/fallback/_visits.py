@@ -43,7 +43,7 @@ class Visits:
         if target is not None and target.changes.keys() - {"model"}:
             return None  # what it is asked is another thing
         transport, model = self._place(target)
-        same = [one for one in attempts if one.transport is transport and one.model == model]
+        same = [one for one in attempts if one.asks(transport, model)]
         if any(one.outcome is None for one in same):
             return BEING_ASKED
         found = _TRY.match(context.branch)
@@ -77,7 +77,7 @@ class Visits:
             own = [member.transport for member in target.credentials]
             return any(one.transport in own for one in attempts)
         transport, model = self._place(target)
-        return any(one.transport is transport and one.model == model for one in attempts)
+        return any(one.asks(transport, model) for one in attempts)
 
     def _place(self, target: Target | None) -> tuple[Any, str | None]:
         aimed = self._request if target is None else self._request.aim(target)

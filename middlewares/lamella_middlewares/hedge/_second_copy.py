@@ -54,7 +54,11 @@ def second_copy(hedge: Hedge, request: Request[Any]) -> SecondCopy:
     if not hedge.targets:
         return SecondCopy(copy)
     fitness, why = Fitness(copy), ""
-    tried = {(attempt.provider, attempt.model) for attempt in context.trace.of_turn(context.bound)}
+    tried = {
+        (attempt.provider, model)
+        for attempt in context.trace.of_turn(context.bound)
+        for model in (attempt.named_model, attempt.model)
+    }
     for target in hedge.targets:
         if _place(copy, target) in tried:
             why = f"{target.name!r} has been asked already"

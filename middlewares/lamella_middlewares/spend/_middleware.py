@@ -164,12 +164,13 @@ class Spend:
         Args:
             since: The first instant: a datetime with a time zone, or seconds since the epoch.
             until: The first instant after.
-            tags: Tags that they have.
+            tags: Tags that they have, by name: `{"team": "search"}`.
             **where: What else they have: `user="u-1"`, `session=`, `model=`, `category=` and all
                 else that `SpendQuery` knows. None asks for those without.
 
         Raises:
-            ConfigurationError: If a name is not recorded, or a datetime has no time zone.
+            ConfigurationError: If a name is not recorded, tags are no table, or a datetime has no
+                time zone.
             StoreUnavailableError: If the store does not answer.
         """
         query = SpendQuery(
@@ -235,6 +236,18 @@ class Spend:
         """
         await flush(self._spool.store)
 
+    async def check(self) -> None:
+        """See that records can be kept; `lamella test-config` asks this.
+
+        Nothing is made or written. A store that has no `check()` of its own is taken at its word.
+
+        Raises:
+            LamellaError: What the store finds wrong.
+        """
+        look: Any = getattr(self.kept_in, "check", None)
+        if is_async(look):
+            await look()
+
     def health(self) -> PartHealth:
         """Whether records can be written, and how many wait, were written, dropped, refused."""
         return self._spool.health()
@@ -299,6 +312,11 @@ def _sqlite(path: str | os.PathLike[str]) -> SpendStore:
 def _where(
     where: Mapping[str, str | None], tags: Mapping[str, str] | None
 ) -> Mapping[str, str | None]:
+    if not isinstance(tags, Mapping | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(
+            f"Spend: tags={tags!r} does not say what they are to be.",
+            hint='Give names and values, such as tags={"team": "search"}.',
+        )
     return {**where, **{f"tag:{name}": value for name, value in (tags or {}).items()}}
 
 

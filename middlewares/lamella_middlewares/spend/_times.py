@@ -13,6 +13,7 @@ from lamella._ports import default_ports
 from lamella.cli._errors import UsageError
 
 _AGO: Final = re.compile(r"(\d{1,6})([hdw])")
+_SPAN: Final = re.compile(r"[\d.,]+\s*[a-zA-Z]+")
 _UNITS: Final = {"h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 _LOCALTIME: Final = Path("/etc/localtime")
 
@@ -47,6 +48,10 @@ def instant_of(option: str, text: str, zone: str) -> float:
     """
     now = default_ports().wall()
     ago = _AGO.fullmatch(text)
+    if ago is None and _SPAN.fullmatch(text):
+        msg = f"{option} {text!r} is no span before now that is known."
+        hint = "Give whole hours (12h), days (7d) or weeks (2w), or an instant: 2026-11-01T14:00."
+        raise UsageError(msg, hint=hint)
     if ago is not None:
         return now - int(ago[1]) * _UNITS[ago[2]]
     here = dt.datetime.fromtimestamp(now, ZoneInfo(zone))

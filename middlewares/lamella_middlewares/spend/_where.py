@@ -157,11 +157,15 @@ def place_of(path: str | None, preset: str | None, config: str | None) -> Place:
     if isinstance(path, Path) and not path.is_file():
         msg = f"There is no file {str(path)!r}, to which the preset {stack.name!r} writes."
         raise ConfigurationError(msg, hint="It is made with the first call of that preset.")
-    return Place(store, f"preset {stack.name!r}", pipeline)
+    where = f", {path}" if isinstance(path, Path) else ""
+    return Place(store, f"preset {stack.name!r}{where}", pipeline)
 
 
 def _file(given: str | None) -> Place:
     path = Path(given or DEFAULT_PATH).expanduser()
+    if path.is_dir():
+        msg = f"{str(path)!r} is a directory, and records are in a file."
+        raise ConfigurationError(msg, hint=f"Add its name to it, such as {path / DEFAULT_PATH}.")
     if not path.is_file():  # a store would make it
         msg = f"There is no file {str(path)!r}."
         hint = "Give its path with --from, or a preset that has a Spend with --preset."

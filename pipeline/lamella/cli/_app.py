@@ -147,7 +147,7 @@ def _app(tokens: Sequence[str]) -> App:
         name="lamella",
         help=_ABOUT,
         help_format="plaintext",
-        help_formatter="default" if terminal else "plain",
+        help_formatter="default" if terminal else _plain_help(),
         console=console(sys.stdout, width=None if terminal else _UNWRAPPED),
         version=_version,
         result_action="return_value",
@@ -158,6 +158,12 @@ def _app(tokens: Sequence[str]) -> App:
     if not is_built_in(asked) and asked != "--version":
         _add_plugins_commands(app)
     return app
+
+
+def _plain_help() -> Any:
+    from lamella.cli._help import PlainHelp
+
+    return PlainHelp()
 
 
 def _built_in(name: str) -> Callable[..., Any]:
@@ -201,10 +207,23 @@ def _add(app: App, name: str, command: Any) -> None:
     group = App(name=name, help=about, default_parameter=_OPTIONS, help_format="markdown")
     for part, function in parts.items():
         if part:
-            group.command(function, name=part, help_format="markdown")
+            usage = _usage(f"{name} {part}", function)
+            group.command(function, name=part, help_format="markdown", usage=usage)
     if own is not None:
         group.default(own)
     app.command(group)
+
+
+def _usage(name: str, function: Callable[..., Any]) -> str | None:
+    """The usage of a command that takes any number of words, which it names; None for others.
+
+    It is written here because those words would be called ARGS.
+    """
+    named = inspect.signature(function).parameters.values()
+    needed = [each.name for each in named if each.kind is each.POSITIONAL_OR_KEYWORD]
+    rest = [f"[{each.name.upper()}...]" for each in named if each.kind is each.VAR_POSITIONAL]
+    words = [*map(str.upper, needed), *rest]
+    return f"Usage: lamella {name} [OPTIONS] {' '.join(words)}\n" if rest else None
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from lamella._errors import AuthenticationError, ClosedError, LamellaError, QuotaError
+from lamella._errors import (
+    AuthenticationError,
+    BudgetExceededError,
+    ClosedError,
+    LamellaError,
+    QuotaError,
+)
 from lamella._loops import current_loop
 from lamella._many import first_error
 from lamella.cli._map_results import Tally, answered, attempts_of, failed, line_of, rows
@@ -16,7 +22,7 @@ from lamella.cli._map_rows import RowError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from lamella import Attempt, Pipeline
+    from lamella import Attempt, Money, Pipeline
     from lamella.cli._interrupts import Interrupts
     from lamella.cli._map_input import Line, Lines
     from lamella.cli._map_output import Results
@@ -24,6 +30,10 @@ if TYPE_CHECKING:
 
 _FINAL: Final = (AuthenticationError, ClosedError, QuotaError)
 """What every further row would meet as well."""
+
+_ENOUGH: Final = 3
+"""Refusals by a budget for all together that has a little left, without an answer between them,
+after which no further row is begun: one row may be dear, and the others fit."""
 
 CLEANING: Final = 2.5
 """Seconds that are kept for closing after the rows under way have had theirs."""
@@ -58,6 +68,7 @@ class Run:
         self._results = results
         self._progress = progress
         self._group: anyio.CancelScope | None = None
+        self._too_dear = 0
         self.tally = Tally()
         self.stopped: LamellaError | None = None
 
@@ -118,12 +129,41 @@ class Run:
         begun = monotonic()
         try:
             response = await self._pipeline.run(row.asked)
+            self._too_dear = 0
             return answered(row, response), response.trace.attempts, None
         except Exception as error:  # noqa: BLE001 - it stands in its row's line
-            if isinstance(error, _FINAL) and self.stopped is None:
-                self.stopped = error
-                self._lines.stop()
+            if isinstance(error, LamellaError):
+                self._look_at(error)
             return failed(row, error, monotonic() - begun), attempts_of(error), error
+
+    def _look_at(self, error: LamellaError) -> None:
+        """Begin no further row if it would meet the same."""
+        if self.stopped is None and self._would_meet_all(error):
+            self.stopped = error
+            self._lines.stop()
+
+    def _would_meet_all(self, error: LamellaError) -> bool:
+        """Whether every further row would meet the same.
+
+        So it is with a budget that all rows share, once it is used up. One that is counted for each
+        user or session may have something for the next row, and what rows under way have reserved
+        may come back.
+        """
+        if not isinstance(error, BudgetExceededError):
+            return isinstance(error, _FINAL)
+        limit, spent, wanted = map(_units, (error.limit, error.spent, error.wanted))
+        if error.scope:
+            return False
+        if spent >= limit:
+            return True
+        if wanted <= limit - spent or wanted > limit:
+            return False
+        self._too_dear += 1
+        return self._too_dear >= _ENOUGH
+
+
+def _units(amount: Money | int) -> int:
+    return amount if isinstance(amount, int) else amount.nano
 
 
 class Progress:

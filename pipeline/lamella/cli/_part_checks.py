@@ -1,14 +1,15 @@
-"""What the layers and stores of a preset find wrong with the secrets they were given."""
+"""What the layers and stores of a preset find wrong with their secrets, files and servers."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import attrs
 
-from lamella import Secret
+from lamella import GuardedBlobs, GuardedLeases, Secret, StoreUnavailableError
 from lamella._options import is_async
 
 if TYPE_CHECKING:
@@ -19,11 +20,16 @@ _DEEP = 6
 """How far options are looked into: a store inside of its guard, a secret in a list."""
 
 
-async def problems_of_parts(pipeline: Pipeline) -> tuple[str, ...]:
-    """What is wrong, a paragraph each; nothing is sent but questions to sources of secrets.
+async def problems_of_parts(pipeline: Pipeline, *, live: bool = False) -> tuple[str, ...]:
+    """What is wrong, a paragraph each; nothing is made or changed.
 
     A part with an async `check()` looks itself, and raises; of the others it is seen that their
-    secrets can be had.
+    secrets can be had. What a layer says of its store is not said again for the store itself.
+
+    Args:
+        pipeline: Which has the layers and stores.
+        live: Whether those that do not look themselves are asked whether they are well, as far as
+            that is a question to a server.
     """
     stores = pipeline.ports.stores
     parts = {info.name: layer for info, layer in zip(pipeline.infos, pipeline.layers, strict=True)}
@@ -33,20 +39,32 @@ async def problems_of_parts(pipeline: Pipeline) -> tuple[str, ...]:
         for own in ("store", "index")
     }
     parts |= {f"stores.{name}": getattr(stores, name) for name in ("leases", "blobs")}
-    found: list[str] = []
+    found: dict[str, list[str]] = {}
     for name, part in parts.items():
-        found += [f"{name}: {problem}" for problem in await _problems(part)]
-    return tuple(dict.fromkeys(found))
+        known = found.get(name.partition(".")[0], ())
+        found[name] = [each for each in await _problems(part, live=live) if each not in known]
+    return tuple([f"{name}: {each}" for name, problems in found.items() for each in problems])
 
 
-async def _problems(part: Any) -> list[str]:
+async def _problems(part: Any, *, live: bool) -> list[str]:
+    while isinstance(part, GuardedLeases | GuardedBlobs):
+        part = part.store  # a guard would answer in its place
     check = getattr(part, "check", None)
     if is_async(check):
-        asked = [check]
+        asked: list[Any] = [check]
     else:
         secrets = {str(secret): secret for secret in _secrets_in(part, _DEEP)}
         asked = [secret.fetch for secret in secrets.values()]
+        if live and is_async(getattr(part, "health", None)):
+            asked.append(partial(_must_be_well, part))
     return [problem for ask in asked if (problem := await _problem(ask))]
+
+
+async def _must_be_well(part: Any) -> None:
+    """Raise what a store says is the matter with it."""
+    found = await part.health()
+    if found.well is False:
+        raise StoreUnavailableError(str(found.detail.get("error") or "It does not answer."))
 
 
 async def _problem(ask: Any) -> str:
@@ -58,7 +76,7 @@ async def _problem(ask: Any) -> str:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is what the person asks for
             return paragraph(error)
         return ""
-    return f"its secrets could not be fetched in {_SECONDS:g} s."
+    return f"it could not be looked at in {_SECONDS:g} s: its secrets, or what it keeps things in."
 
 
 def _secrets_in(value: object, deep: int) -> Iterator[Secret]:

@@ -58,7 +58,8 @@ def check_configuration(
     LAMELLA_ENV names. Values are never shown.
 
     Args:
-        live: Ask those that lack nothing whether they answer. No tokens are used.
+        live: Ask those that lack nothing whether they answer, and stores that are servers. No
+            tokens are used.
         config: The file with presets, as for lamella run.
         json: Print one JSON object.
     """
@@ -120,7 +121,7 @@ async def _preset(name: str, config: str | None, *, live: bool) -> _Finding:
     async with pipeline:
         problems = (
             *await _problems(pipeline.transport),
-            *await problems_of_parts(pipeline),
+            *await problems_of_parts(pipeline, live=live),
         )
         answers, well = await _asked(pipeline) if live and not problems else ("", True)
     if not well:

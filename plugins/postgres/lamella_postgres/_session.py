@@ -116,6 +116,16 @@ class Session:
                 raise self._told(found, Outcome.NOT_SENT)
         raise AssertionError  # the second time returns or raises
 
+    def reach(self, lane: Lane, _: Job | None, *, url: Callable[[], str]) -> None:
+        """Connect anew, and do nothing there. Blocks.
+
+        Raises:
+            StoreUnavailableError: If there is no server, or it does not let us in.
+            LoginRefusedError: As for `run`.
+        """
+        lane.drop()
+        lane.link = self._connected(url)
+
     def _transaction(
         self, link: Link, work: Callable[[Link], Any], seconds: float, step: _Step
     ) -> Any:

@@ -181,6 +181,15 @@ class PostgresSpend:
             if place is None:
                 return count
 
+    async def check(self) -> None:
+        """See that the server is there and lets the user in; nothing is made there.
+
+        Raises:
+            ConfigurationError: If what `url` refers to is not there (a `SecretError`), or no URL.
+            StoreUnavailableError: If the server cannot be reached, or refuses the user.
+        """
+        await self._reach(self._session.reach, max(2.0, self.connect_timeout) + 1)
+
     async def health(self) -> PartHealth:
         """Whether the server can be asked now."""
         try:
@@ -217,13 +226,17 @@ class PostgresSpend:
     async def _ask(
         self, work: Callable[[Link], Any], seconds: float, *, writes: bool = False
     ) -> Any:
-        from lamella_postgres._session import LoginRefusedError
-
         # Waiting for a lane and for a connection, and twice what the server has for the work:
         # a stale connection is replaced.
         limit = max(2.0, self.connect_timeout) + 2 * seconds + 1
-        url = await self._url()
         run = partial(self._session.run, work=work, seconds=seconds, writes=writes)
+        return await self._reach(run, limit)
+
+    async def _reach(self, run: Callable[..., Any], limit: float) -> Any:
+        """Have a session do something, with the password of now."""
+        from lamella_postgres._session import LoginRefusedError
+
+        url = await self._url()
         try:
             return await self._lanes.ask(partial(run, url=url), limit)
         except LoginRefusedError as refusal:

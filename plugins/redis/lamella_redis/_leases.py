@@ -23,7 +23,7 @@ from lamella import (
 )
 from lamella._fork_locks import fork_safe_lock
 from lamella._loops import PerLoop, current_loop
-from lamella._options import is_number, refused, seconds
+from lamella._options import is_number, optional_seconds, refused, seconds
 from lamella._options import span as is_span
 from lamella._store_outages import Outage
 from lamella_redis._address import Address, url_of
@@ -279,9 +279,12 @@ def _life(ttl: float) -> str:
 
 
 def at_least(timeout: float | timedelta | None, least: float = 1.0) -> float:
-    """What the store itself waits: no less than its guard, which refuses what makes no sense."""
+    """What the store itself waits: no less than its guard, which refuses what makes no sense.
+
+    A guard that is not told how long waits no more than a second.
+    """
     given = optional_seconds(timeout)
-    return max(least, given) if is_number(given) else least
+    return max(least, given) if given is not None and is_number(given) else least
 
 
 def redis_leases(  # noqa: PLR0913 - options of a file

@@ -297,7 +297,9 @@ def _not_connected(error: Exception | None) -> LamellaError:
     words = "the connection was closed" if error is None else str(error) or type(error).__name__
     cause = None if error is None else error.__cause__
     if cause is not None:
-        words = f"{words.rstrip('.')} ({str(cause) or type(cause).__name__})"
+        why = str(cause) or type(cause).__name__
+        if why not in words:  # as where it was said why nobody can be reached
+            words = f"{words.rstrip('.')} ({why})"
     found = _unavailable(words, error, Outcome.NOT_SENT)
     found.__cause__ = error
     return found

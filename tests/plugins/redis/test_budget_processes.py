@@ -108,7 +108,7 @@ def test_what_is_set_from_outside_holds_at_once(
             await pipeline.run(ask)
 
     anyio.run(use)
-    _, levels, _ = budget("show", "--scope", "user=ann", "--json")
+    _, levels, _ = budget("show", "user=ann", "--json")
     users = [level for level in levels if level["scope"] and level["unit"] == "requests"]
     assert [(each["limit"], each["spent"], each["left"]) for each in users] == [(5, 4, 1)]
     assert users[0]["overridden"]

@@ -381,3 +381,6 @@ class TestTrouble:
         health = await store.health()
         assert health.well is False
         assert (await at(valkey.url).health()).well is True
+        with pytest.raises(StoreUnavailableError, match="cannot be reached") as refused:
+            await at("redis://127.0.0.1:1").level(LIMIT)
+        assert str(refused.value).count("connection attempts") == 1
