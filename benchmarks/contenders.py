@@ -199,7 +199,7 @@ def first_layers() -> list[Any]:
         Deadline(60),
         Retry(attempts=3),
         Timeout(connect=5, first_event=30, idle=30),
-        Cost(),
+        Cost({"null": {"input": "1", "output": "4"}}, provider="openai"),
     ]
 
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import copy_context
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache, lru_cache
 from importlib.util import find_spec
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from lamella._errors import ConfigurationError
 from lamella._prices import Price, Rates, Tier, rate
@@ -178,7 +178,7 @@ def _row(prices: Any, day: dt.date) -> Any:
     """What holds on a day; None if nothing, or if that depends on the time of day."""
     if not isinstance(prices, list):
         return prices
-    rows: Any = prices
+    rows = cast("Sequence[Any]", prices)
     if any(one.constraint is not None and not _dated(one.constraint) for one in rows):
         return None
     for one in reversed(rows):
