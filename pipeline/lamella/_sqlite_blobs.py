@@ -8,15 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import attrs
 
-from lamella._errors import ConfigurationError, StoreUnavailableError
+from lamella._errors import ConfigurationError
 from lamella._guarded_blobs import GuardedBlobs
-from lamella._health import PartHealth
 from lamella._options import flag, whole
-from lamella._ports import run_in_thread
 from lamella._sqlite_entries import (
     ANSWER_BYTES,
     ENTRY_OVERHEAD,
@@ -29,6 +27,7 @@ from lamella._sqlite_file import SQLiteFile, Step
 from lamella._sqlite_paths import absolute, usable
 from lamella._sqlite_queue import BATCH_BYTES, Queue
 from lamella._sqlite_room import ROWS, bytes_of, text_of
+from lamella._sqlite_store import SQLiteStore
 from lamella._stores import Blob, BlobPage
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ _IDS: Final = range(2**63)  # that SQLite has
 
 
 @attrs.define(eq=False)
-class SQLiteBlobs:
+class SQLiteBlobs(SQLiteStore):
     """`BlobStore` in a file, for one machine: it survives the process, and processes share it.
 
     Nothing is opened before the first use. Any number of event loops, threads, and processes may
@@ -96,6 +95,7 @@ class SQLiteBlobs:
     _step_bytes: int = attrs.field(init=False, repr=False)
     _file: SQLiteFile = attrs.field(init=False, repr=False)
     _queue: Queue = attrs.field(init=False, repr=False)
+    _look: ClassVar[Any] = staticmethod(Entries.newest)
 
     def __attrs_post_init__(self) -> None:
         """Make the way to the file, which is not opened."""
@@ -233,32 +233,6 @@ class SQLiteBlobs:
         while await self._queue.ask(Step(Entries.give_back, alone=True)):
             pass
         return count
-
-    async def check(self) -> None:
-        """See that the file is one of this store's, or could be made; nothing is made or changed.
-
-        Raises:
-            StoreUnavailableError: If it cannot be used.
-        """
-        await (self.thread or run_in_thread)(self._file.check)
-
-    async def health(self) -> PartHealth:
-        """Whether the file can be read now."""
-        try:
-            await self._queue.ask(Step(Entries.newest))
-        except StoreUnavailableError as error:
-            return PartHealth(well=False, detail={"error": error.message})
-        return PartHealth(well=True)
-
-    async def aclose(self) -> None:
-        """Close the file for all loops, once what waits is done. A later use opens it anew."""
-        if self._file.opened or self._queue.busy:
-            await self._queue.ask(Step(_nothing, alone=True, closes=True), keeps=True)
-        self._queue.rest()
-
-
-def _nothing(_: Entries) -> None:
-    """What is done with the open file to close it."""
 
 
 def _groups(sizes: Sequence[int], most: int) -> list[tuple[int, int, int]]:

@@ -8,21 +8,19 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import attrs
 
-from lamella._errors import StoreUnavailableError
-from lamella._health import PartHealth
 from lamella._memory_buckets import ticks_up
 from lamella._options import seconds, span
-from lamella._ports import run_in_thread
 from lamella._sqlite_file import SQLiteFile, Step
 from lamella._sqlite_lease_books import MOST
 from lamella._sqlite_lease_clock import FileClock
 from lamella._sqlite_lease_rows import FORM, LeaseRows
 from lamella._sqlite_paths import absolute, usable
 from lamella._sqlite_queue import Queue
+from lamella._sqlite_store import SQLiteStore
 from lamella._store_outages import GuardedLeases, Outage
 from lamella._stores import Dimension, Lease
 
@@ -33,7 +31,7 @@ _ROW_BYTES: Final = 500  # of a decision, about
 
 
 @attrs.define(eq=False)
-class SQLiteLeases:
+class SQLiteLeases(SQLiteStore):
     """`LeaseStore` in a file, for one machine: it survives the process, and processes share it.
 
     Nothing is opened before the first use. Any number of event loops, threads, and processes may
@@ -79,6 +77,7 @@ class SQLiteLeases:
     )
     _file: SQLiteFile = attrs.field(init=False, repr=False)
     _queue: Queue = attrs.field(init=False, repr=False)
+    _look: ClassVar[Any] = staticmethod(LeaseRows.look)
 
     def __attrs_post_init__(self) -> None:
         """Make the way to the file, which is not opened."""
@@ -136,28 +135,6 @@ class SQLiteLeases:
         """The machine's clock; see `LeaseStore.now`."""
         return self.wall()
 
-    async def check(self) -> None:
-        """See that the file is one of this store's, or could be made; nothing is made or changed.
-
-        Raises:
-            StoreUnavailableError: If it cannot be used.
-        """
-        await (self.thread or run_in_thread)(self._file.check)
-
-    async def health(self) -> PartHealth:
-        """Whether the file can be read now."""
-        try:
-            await self._queue.ask(Step(LeaseRows.look))
-        except StoreUnavailableError as error:
-            return PartHealth(well=False, detail={"error": error.message})
-        return PartHealth(well=True)
-
-    async def aclose(self) -> None:
-        """Close the file for all loops, once what waits is done. A later use opens it anew."""
-        if self._file.opened or self._queue.busy:
-            await self._queue.ask(Step(_nothing, alone=True, closes=True), keeps=True)
-        self._queue.rest()
-
     async def _decide(
         self, work: Callable[[Any], Any], *, ends: bool = False, lasts: bool = False
     ) -> Any:
@@ -176,10 +153,6 @@ def _life(ttl: float) -> int:
             "whose holder has died is refunded."
         )
     return ticks_up(float(ttl))
-
-
-def _nothing(_: Any) -> None:
-    """What is done with the open file to close it."""
 
 
 def sqlite_leases(

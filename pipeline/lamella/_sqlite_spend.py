@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import attrs
 
-from lamella._errors import StoreUnavailableError
-from lamella._health import PartHealth
 from lamella._nothing import NOTHING
-from lamella._ports import run_in_thread
 from lamella._spend_checks import storable
 from lamella._spend_pages import Place, SpendReading
 from lamella._spend_records import SpendQuery, SpendRecord, SpendTotal
@@ -20,6 +17,7 @@ from lamella._sqlite_file import SQLiteFile, Step
 from lamella._sqlite_paths import absolute, usable
 from lamella._sqlite_queue import Queue
 from lamella._sqlite_spend_rows import FORM, SpendRows
+from lamella._sqlite_store import SQLiteStore
 
 if TYPE_CHECKING:
     from lamella._ports import ThreadPort
@@ -29,7 +27,7 @@ _NOW_SECONDS: Final = 2.0
 
 
 @attrs.define(eq=False)
-class SQLiteSpend:
+class SQLiteSpend(SQLiteStore):
     """`SpendStore` in a file, for one machine: it survives the process, and processes share it.
 
     Nothing is opened before the first use. Any number of event loops, threads, and processes may
@@ -58,6 +56,7 @@ class SQLiteSpend:
     thread: ThreadPort | None = attrs.field(default=None, kw_only=True, repr=False)
     _file: SQLiteFile = attrs.field(init=False, repr=False)
     _queue: Queue = attrs.field(init=False, repr=False)
+    _look: ClassVar[Any] = staticmethod(SpendRows.look)
 
     def __attrs_post_init__(self) -> None:
         """Make the way to the file, which is not opened."""
@@ -135,38 +134,12 @@ class SQLiteSpend:
             pass
         return count
 
-    async def check(self) -> None:
-        """See that the file is one of this store's, or could be made; nothing is made or changed.
-
-        Raises:
-            StoreUnavailableError: If it cannot be used.
-        """
-        await (self.thread or run_in_thread)(self._file.check)
-
-    async def health(self) -> PartHealth:
-        """Whether the file can be read now."""
-        try:
-            await self._queue.ask(Step(SpendRows.look))
-        except StoreUnavailableError as error:
-            return PartHealth(well=False, detail={"error": error.message})
-        return PartHealth(well=True)
-
-    async def aclose(self) -> None:
-        """Close the file for all loops, once what waits is done. A later use opens it anew."""
-        if self._file.opened or self._queue.busy:
-            await self._queue.ask(Step(_nothing, alone=True, closes=True), keeps=True)
-        self._queue.rest()
-
 
 def _appending(records: Sequence[SpendRecord]) -> Step | None:
     kept = [storable(record) for record in records]
     if not kept:
         return None
     return Step(partial(SpendRows.append, records=kept), size=_ROW_BYTES * len(kept), writes=True)
-
-
-def _nothing(_: Any) -> None:
-    """What is done with the open file to close it."""
 
 
 def sqlite_spend(path: str | Path = "spend.db") -> SQLiteSpend:
