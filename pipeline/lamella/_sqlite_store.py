@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lamella._errors import StoreUnavailableError
@@ -28,7 +27,7 @@ class SQLiteStore:
     thread: ThreadPort | None
     _file: SQLiteFile
     _queue: Queue
-    _look: ClassVar[Callable[[Any], object]]
+    _look: ClassVar[Any]
     """Reads something of the file that costs little."""
 
     async def check(self) -> None:
