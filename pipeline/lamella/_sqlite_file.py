@@ -19,6 +19,7 @@ from weakref import WeakSet
 import attrs
 
 from lamella._errors import StoreUnavailableError
+from lamella._sqlite_link import Link, transaction, waiting
 from lamella._sqlite_schema import (
     FileForm,
     check_file,
@@ -26,10 +27,7 @@ from lamella._sqlite_schema import (
     damaged,
     ends_connection,
     open_file,
-    transaction,
     unavailable,
-    wait_for_others,
-    without_waiting,
 )
 
 
@@ -41,7 +39,7 @@ class Contents:
         connection: The open file.
     """
 
-    connection: sqlite3.Connection
+    connection: Link
 
     @property
     def wants_tidying(self) -> bool:
@@ -119,9 +117,7 @@ class SQLiteFile:
         in_child: What is done in a forked child.
     """
 
-    def __init__(
-        self, path: Path, form: FileForm, opens: Callable[[sqlite3.Connection], Contents]
-    ) -> None:
+    def __init__(self, path: Path, form: FileForm, opens: Callable[[Link], Contents]) -> None:
         self.path = path
         self.form = form
         self.in_child: Callable[[], None] = _nothing
@@ -184,10 +180,8 @@ class SQLiteFile:
             raise unavailable(self.path, busy, self.form)
         try:
             contents = self._open()
-            wait_for_others(contents.connection, seconds)
-            self._write(contents, [step])
-            if self._contents is contents:
-                wait_for_others(contents.connection)
+            with waiting(contents.connection, seconds):
+                self._write(contents, [step])
         finally:
             self.lock.release()
 
@@ -205,7 +199,7 @@ class SQLiteFile:
             if contents is None or not contents.wants_tidying:
                 return False
             try:
-                with nullcontext() if contents.over else without_waiting(contents.connection):
+                with nullcontext() if contents.over else waiting(contents.connection, 0):
                     with transaction(contents.connection):
                         written = contents.begin(0)
                         more = contents.sweep()
@@ -226,7 +220,7 @@ class SQLiteFile:
         link = contents.connection
         with (
             suppress(sqlite3.Error, TypeError, ValueError),
-            without_waiting(link),
+            waiting(link, 0),
             transaction(link),
         ):
             contents.begin(0)
@@ -254,7 +248,7 @@ class SQLiteFile:
         """All of them see the same state, for they share a transaction."""
         link = contents.connection
         try:
-            with transaction(link, "DEFERRED") if len(steps) > 1 else nullcontext():
+            with transaction(link, writes=False) if len(steps) > 1 else nullcontext():
                 for step in steps:
                     step.result = step.work(contents)
         except Exception as error:  # noqa: BLE001 - those who wait are told

@@ -21,9 +21,7 @@ import attrs
 
 from lamella._errors import StoreUnavailableError
 from lamella._outcomes import Outcome
-
-BUSY_SECONDS: Final = 0.5
-"""How long a step waits for another process that is writing."""
+from lamella._sqlite_link import Link, transaction
 
 
 @attrs.frozen(kw_only=True)
@@ -40,6 +38,8 @@ class FileForm:
             (`"index"`, `"view"` ...).
         more_room: What to do when the disk is full.
         moved: What is lost when the file is moved away.
+        patience: Seconds for which a step waits for another process that is writing. Half a second
+            is for what a call waits for; what must not be lost has longer.
     """
 
     store: str
@@ -50,6 +50,7 @@ class FileForm:
     additions: frozenset[str] = frozenset()
     more_room: str
     moved: str
+    patience: float = 0.5
 
 
 _CANNOT_OPEN: Final = (
@@ -115,7 +116,7 @@ def ends_connection(error: BaseException) -> bool:
     return code_of(error) in _REOPENED
 
 
-def open_file(path: Path, form: FileForm) -> sqlite3.Connection:
+def open_file(path: Path, form: FileForm) -> Link:
     """Open the file, after making it if there is none.
 
     Raises:
@@ -127,7 +128,7 @@ def open_file(path: Path, form: FileForm) -> sqlite3.Connection:
                 if not path.exists():
                     _make(path, form)
         # "rw", not "rwc": SQLite itself never makes a file here.
-        connection = _connect(f"{path.as_uri()}?mode=rw", uri=True)
+        connection = _connect(f"{path.as_uri()}?mode=rw", form, uri=True)
     except (sqlite3.Error, OSError) as error:
         raise unavailable(path, error, form) from error
     try:
@@ -156,7 +157,7 @@ def check_file(path: Path, form: FileForm) -> None:
         _must_be_writable(path.parent)  # for what is beside it while it is in use
         if not path.stat().st_size:
             return  # it becomes one
-        connection = _connect(f"{path.as_uri()}?mode=rw", uri=True)
+        connection = _connect(f"{path.as_uri()}?mode=rw", form, uri=True)
         try:
             found = _found(connection)
         finally:
@@ -173,14 +174,16 @@ def _must_be_writable(place: Path) -> None:
         raise PermissionError(errno.EACCES, "no right to write there", str(place))
 
 
-def _connect(place: str, *, uri: bool) -> sqlite3.Connection:
-    return sqlite3.connect(
+def _connect(place: str, form: FileForm, *, uri: bool) -> Link:
+    link = sqlite3.connect(
         place,
-        timeout=BUSY_SECONDS,
         isolation_level=None,
         check_same_thread=False,  # one thread at a time, whichever
+        factory=Link,
         uri=uri,
     )
+    link.wait_for_others(form.patience)
+    return link
 
 
 def _make(path: Path, form: FileForm) -> None:
@@ -192,7 +195,7 @@ def _make(path: Path, form: FileForm) -> None:
     handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
     os.close(handle)  # its mode is 0600, and those of -wal and -shm follow it
     try:
-        connection = _connect(draft, uri=False)
+        connection = _connect(draft, form, uri=False)
         try:
             _begin(connection, form)
         finally:
@@ -236,7 +239,7 @@ def _name(draft: str, path: Path) -> None:
         os.rename(draft, path)  # noqa: PTH104 - as above
 
 
-def _begin(connection: sqlite3.Connection, form: FileForm) -> None:
+def _begin(connection: Link, form: FileForm) -> None:
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before there is anything in it
     connection.execute("PRAGMA journal_mode = WAL").fetchall()
     with transaction(connection):
@@ -246,36 +249,7 @@ def _begin(connection: sqlite3.Connection, form: FileForm) -> None:
         connection.execute(f"PRAGMA user_version = {form.version}")
 
 
-@contextmanager
-def transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Generator[None]:
-    """All that is written inside, or nothing."""
-    connection.execute(f"BEGIN {kind}")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-@contextmanager
-def without_waiting(connection: sqlite3.Connection) -> Generator[None]:
-    """What is done inside fails at once if another process is writing."""
-    wait_for_others(connection, 0)
-    try:
-        yield
-    finally:
-        wait_for_others(connection)
-
-
-def wait_for_others(connection: sqlite3.Connection, seconds: float | None = None) -> None:
-    """Set how long a step waits for another process that is writing; None is as ever."""
-    milliseconds = int((BUSY_SECONDS if seconds is None else seconds) * 1000)
-    connection.execute(f"PRAGMA busy_timeout = {milliseconds}").fetchall()
-
-
-def _know(connection: sqlite3.Connection, path: Path, form: FileForm) -> None:
+def _know(connection: Link, path: Path, form: FileForm) -> None:
     """See that this is a file of ours.
 
     Raises:
@@ -312,9 +286,9 @@ def _must_be_ours(
         )
 
 
-def _found(connection: sqlite3.Connection) -> tuple[int, int, set[tuple[str, str | None]]]:
+def _found(connection: Link) -> tuple[int, int, set[tuple[str, str | None]]]:
     """Whose file it says it is, of which version, and what was made in it."""
-    with transaction(connection, "DEFERRED"):  # as they were at one moment
+    with transaction(connection, writes=False):  # as they were at one moment
         application = _one(connection, "PRAGMA application_id")
         version = _one(connection, "PRAGMA user_version")
         # What SQLite keeps for itself (sequences, statistics) is named sqlite_...
@@ -340,7 +314,7 @@ def _foreign(path: Path, form: FileForm, what: str, hint: str) -> StoreUnavailab
     )
 
 
-def _set_up(connection: sqlite3.Connection, form: FileForm) -> None:
+def _set_up(connection: Link, form: FileForm) -> None:
     for pragma in (
         "journal_mode = WAL",
         # What is forgotten is overwritten, not only unlinked: it may be about people.
@@ -355,5 +329,5 @@ def _set_up(connection: sqlite3.Connection, form: FileForm) -> None:
         connection.execute(f"PRAGMA {pragma}").fetchall()
 
 
-def _one(connection: sqlite3.Connection, query: str) -> int:
+def _one(connection: Link, query: str) -> int:
     return int(connection.execute(query).fetchone()[0])

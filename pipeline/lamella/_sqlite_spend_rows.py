@@ -20,7 +20,8 @@ from lamella._spend_pages import Place
 from lamella._spend_records import SpendQuery, SpendRecord, SpendTotal
 from lamella._spend_totals import Calendar, Part, Totals, label, time_of
 from lamella._sqlite_file import Contents
-from lamella._sqlite_schema import FileForm, transaction
+from lamella._sqlite_link import transaction
+from lamella._sqlite_schema import FileForm
 from lamella._sqlite_spend_queries import Asked, number_of, tag_of
 from lamella._usage import Usage
 
@@ -77,6 +78,7 @@ FORM: Final = FileForm(
     additions=frozenset({"index", "table", "view"}),  # people's own, who ask it
     more_room="have old records forgotten",
     moved="its records are then no longer counted",
+    patience=5.0,
 )
 """The files of this store."""
 
@@ -117,7 +119,7 @@ class SpendRows(Contents):
     def totals(self, query: SpendQuery) -> Sequence[SpendTotal]:
         """What the records amount to, all at one moment."""
         link, unit, totals = self.connection, time_of(query), Totals()
-        with nullcontext() if link.in_transaction else transaction(link, "DEFERRED"):
+        with nullcontext() if link.in_transaction else transaction(link, writes=False):
             calendar = None if unit is None else self._calendar(query)
             rows = link.execute(*Asked(query, calendar).totals()).fetchall()
         width = len(query.by)

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
+import attrs
 import pytest
 
 from lamella import StoreUnavailableError
 from lamella._outcomes import Outcome
-from lamella._sqlite_blobs import SQLiteBlobs, sqlite_blobs
+from lamella._sqlite_blobs import SQLiteBlobs
 from lamella._sqlite_entries import FORM
 from lamella._sqlite_schema import open_file
 
@@ -316,13 +317,11 @@ async def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
     await store.aclose()
 
 
-async def test_another_process_that_writes_for_long(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_another_process_that_writes_for_long(tmp_path: Path) -> None:
     """Who cannot write says so soon; reading goes on."""
-    monkeypatch.setattr("lamella._sqlite_schema.BUSY_SECONDS", 0.01)
     path = tmp_path / "a.db"
-    store = sqlite_blobs(path)
+    store = SQLiteBlobs(path)
+    store._file.form = attrs.evolve(store._file.form, patience=0.01)
     await store.put("key", b"value")
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -336,12 +335,12 @@ async def test_another_process_that_writes_for_long(
 
 
 async def test_nobody_waits_for_what_can_be_tidied_up_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """While another process writes, reads neither wait for it nor fill the log."""
-    monkeypatch.setattr("lamella._sqlite_schema.BUSY_SECONDS", 30.0)  # nobody has so much time
     path, now = tmp_path / "a.db", [1_700_000_000.0]
     store = SQLiteBlobs(path, wall=lambda: now[0], thread=inline)
+    store._file.form = attrs.evolve(store._file.form, patience=30.0)  # nobody has so much time
     await store.put("key", b"value", ttl=10)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 from sqlite_stores import file_bytes, modes_in
 
@@ -174,12 +175,12 @@ async def test_without_a_loop_while_others_are_at_it(
     """It waits for another process and for another thread, for a while, and then says so."""
     path = tmp_path / "spend.db"
     store = SQLiteSpend(path)
+    store._file.form = attrs.evolve(store._file.form, patience=0.0)
     assert store.append_now(records(1)) == 1
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     other.execute("BEGIN IMMEDIATE")
     soon = threading.Timer(0.05, other.execute, ["ROLLBACK"])
     soon.start()
-    monkeypatch.setattr("lamella._sqlite_schema.BUSY_SECONDS", 0.0)
     assert store.append_now(records(2)) == 1
     soon.join()
     monkeypatch.setattr("lamella._sqlite_spend._NOW_SECONDS", 0.01)
