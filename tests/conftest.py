@@ -2,8 +2,20 @@
 
 import gc
 
-import hypothesis  # noqa: F401 - it looks at who holds trio's random numbers, before they are frozen
+import hypothesis  # now: it looks at who holds trio's random numbers, before they are frozen
 import pytest
+
+# A busy machine may stand still within an example: that says nothing about what is tested.
+hypothesis.settings.register_profile(
+    "unhurried",
+    hypothesis.settings(),
+    deadline=None,
+    suppress_health_check=[
+        *hypothesis.settings().suppress_health_check,
+        hypothesis.HealthCheck.too_slow,
+    ],
+)
+hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.fixture(params=["asyncio", "trio"])

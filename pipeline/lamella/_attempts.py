@@ -116,17 +116,24 @@ class OpenAttempt:
     """
 
     __slots__ = (
-        "_now", "answer_id", "asked_by", "bound", "branch", "committed", "cost", "end", "error",
-        "finish_reasons", "first_event", "headers", "index", "interruption", "key_renewed",
-        "learned", "may_renew", "model", "named_model", "outcome", "preparing", "provider",
-        "received", "request_id", "sent", "served_model", "service", "start", "stated", "streamed",
-        "substitute", "transport", "url", "usage", "vendor",
+        "_monotonic", "_origin", "answer_id", "asked_by", "bound", "branch", "committed", "cost",
+        "end", "error", "finish_reasons", "first_event", "headers", "index", "interruption",
+        "key_renewed", "learned", "may_renew", "model", "named_model", "outcome", "preparing",
+        "provider", "received", "request_id", "sent", "served_model", "service", "start", "stated",
+        "streamed", "substitute", "transport", "url", "usage", "vendor",
     )  # fmt: skip
 
     def __init__(
-        self, index: int, branch: str, provider: str, model: str | None, now: Callable[[], float]
+        self,
+        index: int,
+        branch: str,
+        provider: str,
+        model: str | None,
+        clock: tuple[Callable[[], float], float],
     ) -> None:
-        self._now = now
+        # Not the trace itself: a record that referred to the trace it stands in would keep every
+        # call's trace until the garbage collector finds the cycle.
+        self._monotonic, self._origin = clock
         self.index = index
         self.branch = branch
         self.provider = provider
@@ -135,7 +142,7 @@ class OpenAttempt:
         self.transport: object = None
         self.vendor = provider
         self.bound: AttemptBound | None = None
-        self.start = now()
+        self.start = self._now()
         self.first_event: float | None = None
         self.end: float | None = None
         self.outcome: Outcome | None = None
@@ -161,6 +168,10 @@ class OpenAttempt:
         self.error: BaseException | None = None
         self.streamed = False
         self.interruption: Callable[[], LamellaError | None] | None = None
+
+    def _now(self) -> float:
+        """Seconds since the call began."""
+        return self._monotonic() - self._origin
 
     def asks(self, transport: object, model: str | None) -> bool:
         """Whether it goes to that transport for that model; None is the transport's own."""

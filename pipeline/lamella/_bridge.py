@@ -15,6 +15,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -28,6 +29,12 @@ P = ParamSpec("P")
 
 _CANCEL_SECONDS = 2.0
 """How long an interrupted caller waits for its call to clean up."""
+
+_LOOK_SECONDS = 0.2
+"""How long a caller waits at a stretch. In between Python runs the handlers of signals.
+
+A signal interrupts a wait, but not one that a thread is just about to begin; on Windows, none.
+"""
 
 
 class Bridge:
@@ -81,6 +88,9 @@ class Bridge:
 
         self._loop.call_soon_threadsafe(start)
         try:
+            while not done.done():
+                with suppress(TimeoutError):  # the work's own, if that was it, is raised below
+                    done.result(_LOOK_SECONDS)
             return done.result()
         except BaseException:
             if not done.done():

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Mapping
-from functools import partial
+from functools import lru_cache, partial
 from importlib import metadata
+from pathlib import Path
 from reprlib import Repr
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -115,8 +117,25 @@ def explain(pipeline: Pipeline) -> Explanation:
     )
 
 
-def _distributions() -> dict[str, list[str]]:
+def _distributions() -> Mapping[str, list[str]]:
     """Which distributions each top-level package came from."""
+    return _installed(tuple([(entry, _changed(entry)) for entry in sys.path]))
+
+
+def _changed(entry: str) -> int:
+    """When a folder that is imported from last got or lost an entry; 0 if it cannot say."""
+    try:
+        return Path(entry).stat().st_mtime_ns
+    except (OSError, TypeError, ValueError):
+        return 0
+
+
+@lru_cache(maxsize=1)
+def _installed(path: tuple[tuple[str, int], ...]) -> Mapping[str, list[str]]:  # noqa: ARG001
+    """What is installed, read once for as long as the path and its folders stay as they are.
+
+    It takes some tenths of a second: the list of every file of every distribution is read.
+    """
     found = {name: list(names) for name, names in metadata.packages_distributions().items()}
     # An editable installation does not list its packages; its entry points name them.
     for entry_point in metadata.entry_points(group="lamella"):

@@ -12,7 +12,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, TypeVar, cast
 
 import attrs
@@ -135,6 +135,19 @@ def fit(value: object, wanted: Any) -> Any:
 
 def parameters_of(factory: Callable[..., Any]) -> Parameters:
     """What `factory` can be called with."""
+    # A class is looked at once: evaluating its annotations costs a millisecond or more, and every
+    # pipeline of a preset is made of the same ones. Of other things, equal ones may take different.
+    if inspect.isclass(factory):
+        return _parameters_of_class(cast("type", factory))
+    return _looked_up(factory)
+
+
+@lru_cache(maxsize=256)
+def _parameters_of_class(factory: type) -> Parameters:
+    return _looked_up(factory)
+
+
+def _looked_up(factory: Callable[..., Any]) -> Parameters:
     try:
         signature = inspect.signature(factory)
     except (TypeError, ValueError):  # some of those that are written in C do not say

@@ -125,7 +125,8 @@ class Trace:
 
     def open_attempt(self, branch: str, provider: str, model: str | None) -> OpenAttempt:
         """Begin the record of an attempt; the core does this where the wire phase begins."""
-        attempt = OpenAttempt(len(self._attempts), branch, provider, model, self.now)
+        clock = self._monotonic, self._origin
+        attempt = OpenAttempt(len(self._attempts), branch, provider, model, clock)
         self._attempts.append(attempt)
         return attempt
 

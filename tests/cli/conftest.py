@@ -18,7 +18,7 @@ import pytest
 
 from lamella.cli import main
 
-PATIENCE = 30.0
+PATIENCE = 90.0
 """Seconds after which a test says what it waits for, rather than wait on."""
 
 KEPT = ("COVERAGE", "LANG", "LC_", "PATH", "PYTHON", "SYSTEMROOT", "VIRTUAL_ENV")

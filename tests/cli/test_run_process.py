@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ async def test_a_signal_closes_the_socket_and_keeps_what_came(
     assert done.code == code
     assert (begun + done.out.encode()).endswith(b"\n")
     assert "Traceback" not in done.err
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         await stalling.until(lambda server: server.disconnects and not server.open_connections)
 
 
@@ -110,6 +110,24 @@ _interrupts.run(work)
     assert (await ended(processes, process)).code == 143
 
 
+async def test_a_signal_that_interrupts_nothing_is_heard_of(processes: Any) -> None:
+    """As one does that comes just before the event loop begins to wait."""
+    code = """
+import _thread, signal, sys, threading
+import anyio
+from lamella.cli import _interrupts
+async def work(_):
+    threading.Timer(0.05, _thread.interrupt_main, [signal.SIGTERM]).start()
+    await anyio.sleep_forever()
+before = signal.getsignal(signal.SIGTERM)
+try:
+    _interrupts.run(work)
+except _interrupts.Terminated:
+    sys.exit(143 if signal.getsignal(signal.SIGTERM) == before else 1)
+"""
+    assert (await ended(processes, processes.start(code=code))).code == 143
+
+
 async def test_a_second_ctrl_c_does_not_wait_for_cleaning_up(processes: Any) -> None:
     """Who presses it twice means it."""
     code = """
@@ -137,23 +155,27 @@ except KeyboardInterrupt:
     assert (await ended(processes, process)).code == 130
 
 
-async def test_a_reader_who_leaves_is_no_failure(processes: Any) -> None:
+@pytest.fixture
+def left() -> Iterator[int]:
+    """A pipe whose reader has gone before anybody could write."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    yield writing
+    os.close(writing)
+
+
+async def test_a_reader_who_leaves_is_no_failure(processes: Any, left: int) -> None:
     """`lamella run ... | head`: nothing is said, and the exit code is that of SIGPIPE."""
-    process = processes.start("run", "hello")
-    process.stdout.close()
-    process.stdout = None
-    done = await ended(processes, process)
+    done = await ended(processes, processes.start("run", "hello", stdout=left))
     assert done.code == 141
     assert "Traceback" not in done.err
     assert "BrokenPipe" not in done.err
     assert "lamella: " not in done.err
 
 
-async def test_nobody_to_tell_is_no_traceback(processes: Any) -> None:
+async def test_nobody_to_tell_is_no_traceback(processes: Any, left: int) -> None:
     """Where standard error has no reader either, the program ends all the same."""
-    process = processes.start("run", "hello", "--transport", "nope", stderr=subprocess.STDOUT)
-    process.stdout.close()
-    process.stdout = None
+    process = processes.start("run", "hello", "--transport", "nope", stdout=left, stderr=left)
     assert (await ended(processes, process)).code == 141
 
 

@@ -30,7 +30,7 @@ WEATHER = Tool(
     {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
 )
 ANSWERS: dict[str, tuple[Message, str]] = {
-    "text": (Message.assistant("Grüße, 世界 🌍. " * 20), "stop"),
+    "text": (Message.assistant("Grüße, 世界 🌍. " * 3), "stop"),
     "one call": (
         Message.assistant([ToolCall("c1", "get_weather", '{"city":"Rom"}')]),
         "tool_calls",

@@ -469,7 +469,10 @@ _FIELDS = (
 @given(
     st.recursive(
         st.sampled_from(ODD),
-        lambda one: st.lists(one) | st.dictionaries(st.sampled_from(_FIELDS), one),
+        lambda one: (
+            st.lists(one, max_size=4) | st.dictionaries(st.sampled_from(_FIELDS), one, max_size=6)
+        ),
+        max_leaves=20,
     )
 )
 def test_no_head_or_proof_makes_it_fall_over(value: Any) -> None:

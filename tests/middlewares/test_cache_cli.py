@@ -384,7 +384,7 @@ def test_an_interrupted_run_leaves_what_is_kept(cache: Run, tmp_path: Path) -> N
         assert process.stderr is not None
         assert process.stderr.readline().startswith("line 2: ")
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
+        assert process.wait(90) == 130
         assert process.stderr.read() == (
             "2 lines done. What was kept stays: start it again to go on.\n"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Callable
 from tempfile import TemporaryDirectory
@@ -41,6 +42,10 @@ from lamella_middlewares.watch import Watch
 pytestmark = pytest.mark.anyio
 
 
+IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+"""Where a directory is no disk's: the ends of hundreds of logs are not waited for."""
+
+
 def ignore(what: object) -> None:
     """A sink, or a watcher, that does nothing."""
 
@@ -58,7 +63,9 @@ async def embedding(request: EmbeddingRequest) -> EmbeddingResponse:
 
 def audit(**options: Any) -> Audit:
     """An audit log in a directory of its own, which goes with the test."""
-    directory = TemporaryDirectory(prefix="lamella-audit-", ignore_cleanup_errors=True)
+    directory = TemporaryDirectory(
+        prefix="lamella-audit-", ignore_cleanup_errors=True, dir=IN_MEMORY
+    )
     made = Audit(directory.name, Secret.of_value("k" * 32), fsync="none", **options)
     weakref.finalize(made, directory.cleanup)
     return made
@@ -104,8 +111,12 @@ LAYERS: dict[str, Callable[[], Any]] = {
     "watch": lambda: Watch(on_request=ignore, on_event=ignore, on_response=ignore, on_error=ignore),
 }
 
+SAME_STEPS = {"audit, with its names hidden"}
+"""What takes the steps of the entry before it, and writes something else: cancelled there."""
+
 
 @pytest.mark.parametrize("name", LAYERS)
 async def test_it_keeps_the_contract(name: str) -> None:
     """Streamed and not, cancelled at each step, left, dropped, with errors inside."""
-    await check_middleware(LAYERS[name])
+    skip = ["cancelled anywhere"] if name in SAME_STEPS else []
+    await check_middleware(LAYERS[name], skip=skip)

@@ -73,7 +73,7 @@ class Told:
     @property
     def texts(self) -> list[str]:
         """All reports so far."""
-        assert self.debug.flush(5)
+        assert self.debug.flush(30)
         return self._texts
 
 
@@ -356,18 +356,18 @@ async def test_a_sink_that_fails_or_blocks_harms_no_call() -> None:
 
     def stuck(text: str) -> None:
         entered.set()
-        release.wait(10)
+        release.wait(60)
         texts.append(text)
         raise OSError
 
     debug = Debug(sink=stuck, queue=1)
     pipe = pipeline([debug], Scripted(["ok"] * 4))
     await ask(pipe)
-    entered.wait(10)
+    entered.wait(30)
     for _ in range(3):
         assert (await ask(pipe)).text == "ok"
     release.set()
-    assert debug.flush(5)
+    assert debug.flush(30)
     assert debug.health() == {
         "queued": 0, "written": 0, "dropped": 2, "failed": 2, "error": "OSError",
     }  # fmt: skip

@@ -25,13 +25,16 @@ from lamella import (
     Ports,
     Request,
 )
-from lamella.testing import Scripted, each_step, virtual_ports
+from lamella.testing import Scripted, each_step, virtual_backend, virtual_ports
 from lamella_middlewares.deadline import Deadline
 from lamella_middlewares.load_shed import Load, LoadShed
 
 pytestmark = pytest.mark.anyio
 
 BATCH, NORMAL, INTERACTIVE = -1, 0, 1
+ASYNCIO = pytest.mark.parametrize("anyio_backend", [virtual_backend("asyncio")], ids=["asyncio"])
+TRIO = pytest.mark.parametrize("anyio_backend", [virtual_backend("trio")], ids=["trio"])
+"""Minutes of overload are simulated on one event loop each."""
 
 
 def ask(text: str = "hello", *, tenant: str | None = None, priority: int = NORMAL) -> ChatRequest:
@@ -321,6 +324,7 @@ async def test_a_burst_is_no_overload() -> None:
     assert len(served.good) == 150
 
 
+@ASYNCIO
 async def test_in_a_lasting_overload_those_served_are_served_in_time() -> None:
     """Twice as much as can be done: what is served has waited about the target, not max_wait."""
     shed = LoadShed(10, max_waiting=1000, max_wait=60, target=2, interval=10)
@@ -350,6 +354,7 @@ async def test_in_a_lasting_overload_those_served_are_served_in_time() -> None:
     assert load == Load(10, 0, 0, overloaded=False)
 
 
+@TRIO
 async def test_in_an_overload_the_least_important_go() -> None:
     """Batch asks for twice of what there is, people for half: no person has to go."""
     shed = LoadShed(10, max_waiting=1000, max_wait=60, target=2, interval=10)

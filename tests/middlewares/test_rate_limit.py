@@ -12,6 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
+from crowds import crowd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,7 +34,7 @@ from lamella import (
     UsageReport,
 )
 from lamella._memory_stores import memory_stores
-from lamella.testing import Scripted, ScriptedAnswer, run_virtual, virtual_ports
+from lamella.testing import Scripted, ScriptedAnswer, run_virtual, virtual_backend, virtual_ports
 from lamella_middlewares.deadline import Deadline
 from lamella_middlewares.rate_limit import RateLimit
 from lamella_middlewares.retry import Retry
@@ -271,10 +272,12 @@ async def test_a_refusal_is_not_retried() -> None:
     assert desk.ports.monotonic() == 0
 
 
+@pytest.mark.parametrize("anyio_backend", [virtual_backend("asyncio")], ids=["asyncio"])
 async def test_over_capacity_memory_is_bounded() -> None:
     """Ten thousand at once: as many wait as may, the rest is refused, and all is gone after."""
     desk = Desk(RateLimit(requests=100, max_waiting=50))
-    await desk.ask_many(10_000)
+    with crowd():
+        await desk.ask_many(10_000)
     assert len(desk.arrived) == 150
     assert len(desk.refused) == 9_850
     assert "max_waiting=50" in str(desk.refused[0])

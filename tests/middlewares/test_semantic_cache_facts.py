@@ -136,4 +136,4 @@ def test_it_takes_time_in_proportion(piece: str) -> None:
     text = piece * (8000 // len(piece))
     began = time.process_time()
     different_facts(text, f"{text} x")
-    assert time.process_time() - began < 0.2
+    assert time.process_time() - began < 0.5

@@ -25,7 +25,7 @@ from lamella import (
     ServerError,
     middleware,
 )
-from lamella.testing import Item, Scripted, virtual_ports
+from lamella.testing import Item, Scripted, virtual_backend, virtual_ports
 from lamella_middlewares.cost import Cost
 from lamella_middlewares.retry import Retry
 from lamella_middlewares.single_flight import SingleFlight
@@ -38,16 +38,27 @@ pytestmark = pytest.mark.anyio
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_herd_makes_one_call(stream: bool) -> None:
-    """10,000 identical calls are one call upstream, paid for once."""
+    """1,000 identical calls are one call upstream, paid for once."""
+    await one_call(1_000, stream=stream)
+
+
+@pytest.mark.parametrize("anyio_backend", [virtual_backend("asyncio")], ids=["asyncio"])
+async def test_a_herd_of_ten_thousand_makes_one_call() -> None:
+    """As few as ever; on both loops with a cache around them, in `test_cache_together.py`."""
+    await one_call(10_000, stream=False)
+
+
+async def one_call(count: int, *, stream: bool) -> None:
+    """So many identical calls have one answer between them, and one of them pays."""
     pipeline, transport = stack(ANSWER, delay=1)
     callers = Callers(pipeline)
-    await callers.herd(10_000, callers.stream if stream else callers.run)
+    await callers.herd(count, callers.stream if stream else callers.run)
     assert len(transport.requests) == 1
-    assert (len(callers.found), callers.texts()) == (10_000, {"It is up."})
+    assert (len(callers.found), callers.texts()) == (count, {"It is up."})
     responses: list[Response] = list(callers.found.values())
-    assert len({id(response) for response in responses}) == 10_000
+    assert len({id(response) for response in responses}) == count
     costs = [response.cost for response in responses]
-    assert (costs.count(PRICE), costs.count(Money(0))) == (1, 9_999)
+    assert (costs.count(PRICE), costs.count(Money(0))) == (1, count - 1)
     assert {anyio.current_time(), *callers.at.values()} == {3.0}
     assert pipeline.background.names == ()
 

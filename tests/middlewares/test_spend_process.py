@@ -53,7 +53,10 @@ pipe.run_sync(ask("parent again"))
 """
 
 TERMINATED = """
+from lamella.cli import _interrupts
 from lamella.cli._interrupts import Terminated, run
+
+_interrupts.GRACE_SECONDS = 60  # however slow the disk is
 
 async def work(_):
     async with pipe:
@@ -93,7 +96,7 @@ def test_the_end_of_a_process_writes_what_waits(tmp_path: Path) -> None:
     One that is killed loses what was not written yet, and nothing else.
     """
     with start(AT_EXIT, tmp_path) as process:
-        assert process.wait(30) == 0
+        assert process.wait(90) == 0
     models = sorted(str(record.model) for record in written(tmp_path))
     assert models == ["child", "flushed", "parent", "parent again"]
 
@@ -104,6 +107,6 @@ def test_sigterm_loses_nothing_under_the_programs_handler(tmp_path: Path) -> Non
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 143
+        assert process.wait(90) == 143
     records = written(tmp_path)
     assert len(records) == len({record.id for record in records}) == 1000

@@ -190,8 +190,21 @@ async def test_the_gauges_see_what_is_under_way() -> None:
     await whole.at_baseline()
 
 
-@pytest.mark.parametrize("adaptive", [False, True], ids=["fixed", "adaptive"])
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+TAKING_TURNS = [
+    pytest.param(way, adaptive, loop, id=f"{way.__name__}-{limit}-{loop}")
+    for number, way in enumerate(WAYS)
+    for loop, turn in (("asyncio", 0), ("trio", 1))
+    for adaptive in [(number + turn) % 2 == 1]
+    for limit in ["adaptive" if adaptive else "fixed"]
+]
+"""Each way on both loops and under both kinds of limit; the bad day below has all four."""
+
+
+@pytest.mark.parametrize(
+    ("way", "adaptive", "lamella_virtual_backend"),
+    TAKING_TURNS,
+    indirect=["lamella_virtual_backend"],
+)
 async def test_a_hundred_streams_abandoned_in_one_way(way: Way, adaptive: bool) -> None:
     """Every place, lease, flight, probe and socket comes back."""
     whole = Whole(adaptive=adaptive)

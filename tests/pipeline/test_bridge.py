@@ -155,6 +155,8 @@ PROGRAM = """
 import os, signal, threading, anyio
 from lamella import ChatRequest, ChatResponse, Ending, Pipeline, ending
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what shells start aside ignores it
+
 async def echo(request):
     return ChatResponse.of("hello")
 
@@ -221,6 +223,45 @@ def test_a_program_ends_with_its_bridge_running() -> None:
     """)
 
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "hello", "")
+
+
+def test_a_signal_that_wakes_nobody_is_heard_of_soon() -> None:
+    """As one does that comes just before the caller begins to wait."""
+    done = run_program("""
+        import _thread
+
+        outcomes = []
+
+        async def account(request, call_next):
+            return await ending(call_next, request, lambda end: outcomes.append(end.outcome))
+
+        async def forever(request):
+            threading.Timer(0.05, _thread.interrupt_main).start()
+            await anyio.sleep_forever()
+
+        try:
+            Pipeline([account], forever).run_sync(HELLO)
+        except KeyboardInterrupt:
+            print(*outcomes)
+    """)
+
+    assert (done.stdout.strip(), done.stderr) == ("cancelled", "")
+
+
+def test_what_takes_long_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own timeout is none of the wait's."""
+    monkeypatch.setattr("lamella._bridge._LOOK_SECONDS", 0.001)
+    failures = [False, True]
+
+    async def slow(request: ChatRequest) -> ChatResponse:
+        await anyio.sleep(0.02)
+        if failures.pop():
+            raise TimeoutError("its own")
+        return ChatResponse.of("hello")
+
+    with pytest.raises(TimeoutError, match="its own"):
+        Pipeline([], slow).run_sync(HELLO)
+    assert Pipeline([], slow).run_sync(HELLO).text == "hello"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")

@@ -294,7 +294,7 @@ class TinyFewMachine(BlobMachine):
     max_entries = 4
 
 
-SETTINGS = settings(max_examples=100, stateful_step_count=40, deadline=None, database=None)
+SETTINGS = settings(max_examples=60, stateful_step_count=40, deadline=None, database=None)
 
 BlobMachine.TestCase.settings = SETTINGS
 LruFewMachine.TestCase.settings = SETTINGS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +23,7 @@ from lamella import (
     UnknownNameError,
     middleware,
 )
+from lamella._explain import _installed
 from lamella._presets import preset_names
 from lamella._registry import using
 from lamella_middlewares import _presets
@@ -530,3 +532,16 @@ def test_a_function_with_options_is_explained_as_itself() -> None:
 
     (layer,) = Pipeline([partial(greet, word="hi")], Line()).explain().layers
     assert (layer.name, layer.distribution) == ("greet", f"module {__name__}")
+
+
+def test_what_is_installed_meanwhile_is_explained(site: Site) -> None:
+    """What is installed is looked through again once it has changed, and only then."""
+    Pipeline([_Passing()], Line()).explain()
+    site.plugin("lamella-later", "async def later(request, call_next): ...")
+    layer: Any = import_module("lamella_later").later
+    scans: set[int] = set()
+    for _ in range(2):
+        (explained,) = Pipeline([layer], Line()).explain().layers
+        assert explained.distribution == "lamella-later"
+        scans.add(_installed.cache_info().misses)
+    assert len(scans) == 1

@@ -138,7 +138,7 @@ def test_what_is_taken_does_not_explode(expression: str, unit: str) -> None:
     compiled = re.compile(f"(?:{expression})!")
     began = time.perf_counter()
     compiled.match(unit * 10 + "?")
-    assert time.perf_counter() - began < 1.0  # 2**30 steps would take longer
+    assert time.perf_counter() - began < 10  # 2**30 steps take longer
 
 
 @settings(deadline=None)

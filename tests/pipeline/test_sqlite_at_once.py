@@ -135,11 +135,13 @@ class TestAtTheSameTime:
             return function(*args)
 
         store = SQLiteBlobs(tmp_path / "a.db", thread=port)
-        here = anyio.Event()
+        leaving, here = threading.Event(), anyio.Event()
 
         async def ends(key: str) -> None:
-            with anyio.move_on_after(0.05):
-                await store.put(key, b"")
+            async with anyio.create_task_group() as loop:
+                loop.start_soon(store.put, key, b"")
+                await anyio.to_thread.run_sync(leaving.wait)
+                loop.cancel_scope.cancel()
 
         async with anyio.create_task_group() as group:
             group.start_soon(in_a_thread, ends, "other", "asyncio")
@@ -150,7 +152,9 @@ class TestAtTheSameTime:
                 here.set()
 
             group.start_soon(put)
+            await anyio.wait_all_tasks_blocked()
             shut[0] = False
+            leaving.set()
             await here.wait()
         assert await data_of(store, "key") == b"value"
         await store.aclose()

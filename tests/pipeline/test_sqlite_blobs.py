@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sqlite3
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
@@ -186,6 +187,7 @@ class TestTime:
         assert (await store.get_many(["ends", "stays"])).keys() == {"stays"}
         assert [info.key for info in (await store.entries()).entries] == ["stays"]
         assert not await store.delete("ends")
+        await store.aclose()
 
     @pytest.mark.parametrize("ttl", [math.inf, 1e300, 1e11])
     async def test_an_end_that_is_never(self, tmp_path: Path, ttl: float) -> None:
@@ -196,6 +198,7 @@ class TestTime:
         clock.advance(1e9)
         assert await data_of(store, "key") == b"value"
         assert (await store.entries()).entries[0].expires_in is None
+        await store.aclose()
 
     async def test_what_has_expired_leaves_the_file(self, tmp_path: Path) -> None:
         """It goes whenever the store is used, although nobody asks for it."""
@@ -205,7 +208,8 @@ class TestTime:
         clock.advance(6)
         await store.get("another")
         await store.aclose()
-        assert sqlite3.connect(path).execute("SELECT count(*) FROM blobs").fetchone() == (0,)
+        with closing(sqlite3.connect(path)) as check:
+            assert check.execute("SELECT count(*) FROM blobs").fetchone() == (0,)
         assert b"expires" not in file_bytes(path).replace(b"blobs_by_expiry", b"").replace(
             b"expires INTEGER", b""
         ).replace(b"(expires)", b"").replace(b"WHERE expires", b"")
@@ -266,6 +270,7 @@ class TestRoom:
         left = {info.key for info in (await store.entries(prefix="old ")).entries}
         assert set(hot) <= left
         assert len(left) < 20
+        await store.aclose()
 
     async def test_a_clock_that_was_set_back_makes_nothing_last(self, tmp_path: Path) -> None:
         """What was used in the future is not the last to go."""
@@ -278,6 +283,7 @@ class TestRoom:
             await store.put(f"new {number}", b"x" * 10_000)
         assert await store.get("future") is None
         assert await store.get("new 119") is not None
+        await store.aclose()
 
     async def test_a_lower_bound_makes_the_file_smaller(self, tmp_path: Path) -> None:
         """A file that was larger is brought within the bound, and gives its pages back."""

@@ -352,13 +352,13 @@ class LeaseMachine(RuleBasedStateMachine):
 
 
 LeaseMachine.TestCase.settings = settings(
-    max_examples=100, stateful_step_count=40, deadline=None, database=None
+    max_examples=60, stateful_step_count=40, deadline=None, database=None
 )
 TestLeases = LeaseMachine.TestCase
 """The store agrees with the replay under random operations."""
 
 
-@settings(max_examples=1000, deadline=None, database=None)
+@settings(max_examples=500, deadline=None, database=None)
 @example([("reserve", 0, 1)] * 3 + [("refund", 1, 0), ("refund", 0, 0)])
 @example([("reserve", 0, 7), ("wait", 7, 0), ("wait", 7, 0), ("reserve", 0, 6), ("refund", 0, 0)])
 @given(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import anyio
 import pytest
@@ -10,6 +11,14 @@ import pytest
 from lamella._watchdog import Alarm
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend(
+    lamella_virtual_backend: tuple[str, dict[str, Any]],
+) -> tuple[str, dict[str, Any]]:
+    """Both event loops, in virtual time."""
+    return lamella_virtual_backend
 
 
 async def test_an_alarm_that_fails_does_not_silence_the_others(

@@ -52,7 +52,7 @@ def spend(backend: str, url: str, wait: Callable[[], object]) -> tuple[int, int,
 
     async def main() -> int:
         provider = Scripted([ANSWER], repeat=True, delay=0.05)
-        stores = {"leases": {"use": "redis", "url": url, "outage": "deny", "timeout": 5.0}}
+        stores = {"leases": {"use": "redis", "url": url, "outage": "deny", "timeout": 60.0}}
         layers: list[Any] = [
             Budget("1", window="month"),
             Cost({"m": {"input": "0", "output": "100"}}),

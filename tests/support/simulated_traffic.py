@@ -27,6 +27,9 @@ FAULTS: dict[str, tuple[FaultWindow, ...]] = {
 }
 """What goes wrong, in seconds from the beginning."""
 
+PIECES = {"broken": 4}
+"""In how many pieces answers are streamed where it matters at which they break off."""
+
 
 def traffic(name: str, backend: str, mode: Any, *, calls: int, seed: int = 11) -> Report:
     """Let so many callers come to `production`, while its provider does what the name says.
@@ -41,7 +44,7 @@ def traffic(name: str, backend: str, mode: Any, *, calls: int, seed: int = 11) -
     manners = RESTLESS if name == "broken" else WELL
     return Simulation(
         "production",
-        providers=SimulatedProvider(faults=FAULTS[name]),
+        providers=SimulatedProvider(faults=FAULTS[name], pieces=PIECES.get(name, 2)),
         load=Load(requests=calls, **manners),
         seed=seed,
         backend=backend,

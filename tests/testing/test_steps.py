@@ -41,6 +41,20 @@ def test_every_await_is_a_step(backend: str) -> None:
     assert reached[-1] == 5
 
 
+def test_what_is_over_is_not_cancelled_again(backend: str) -> None:
+    """A second cancellation is tried for as long as the clean-up takes, and no longer."""
+    runs: list[str] = []
+
+    def make() -> tuple[Scenario, Scenario]:
+        async def scenario() -> None:
+            runs.append("run")
+            await anyio.sleep(1)
+
+        return scenario, nothing
+
+    assert each_step(make, backend=backend, again=(50, 60)) + 1 == len(runs)
+
+
 def leaking(*, shielded: bool) -> Any:
     """Makes scenarios that forget to give back what they took when they are cancelled."""
 

@@ -142,7 +142,7 @@ async def test_leaving_resets_the_stream(tmp_path: Path) -> None:
             with pytest.raises(lamella.ClosedError):
                 await second.__anext__()
 
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             async with anyio.create_task_group() as group:
                 group.start_soon(reader)
                 await anyio.wait_all_tasks_blocked()

@@ -91,7 +91,7 @@ async def test_black_hole_ends_at_the_connect_limit() -> None:
             url = f"http://127.0.0.1:{address[1]}/"
             with pytest.raises(lamella.ConnectTimeout, match=r"0\.1 s") as caught:
                 await http.send(HTTPRequest(method="POST", url=url, connect=0.1))
-            assert 0.09 < anyio.current_time() - began < 0.5
+            assert 0.09 < anyio.current_time() - began < 30  # the system would try for minutes
         assert caught.value.outcome is lamella.Outcome.NOT_SENT
         for each in waiting:
             each.close()
@@ -105,14 +105,14 @@ async def test_waiting_for_a_place_in_the_pool_is_connecting() -> None:
         with pytest.raises(lamella.ConnectTimeout, match="max_connections"):
             await http.send(post(server, connect=0.05))
         await first.aclose()
-        assert await read(await http.send(post(server, connect=5))) == b"then"
+        assert await read(await http.send(post(server, connect=60))) == b"then"
 
 
 async def test_connect_limit_ends_with_connecting() -> None:
     """The limit on connecting does not bound the wait for the answer."""
-    slow = Reply(body=b"late", faults=Faults(delay=0.15))
+    slow = Reply(body=b"late", faults=Faults(delay=1.1))
     async with serving(slow) as server, client() as http:
-        assert await read(await http.send(post(server, connect=0.05))) == b"late"
+        assert await read(await http.send(post(server, connect=1.0))) == b"late"
 
 
 async def test_write_limit() -> None:
@@ -129,7 +129,7 @@ async def test_slow_progress_is_no_write_timeout() -> None:
     """The limit on writing is on the next piece, not on the whole body."""
     async with serving() as server, client() as http:
         body = b"x" * 4 * 2**20
-        assert await read(await http.send(post(server, body=body, write=5))) == b"then"
+        assert await read(await http.send(post(server, body=body, write=60))) == b"then"
         assert len(server.received[0].body) == len(body)
 
 
@@ -404,8 +404,9 @@ async def test_gzip_bomb_is_bounded() -> None:
 @pytest.mark.parametrize(
     ("coding", "data"),
     [
-        ("gzip", gzip.compress(BODY)),
-        ("gzip", gzip.compress(BODY[:100]) + gzip.compress(BODY[100:])),
+        # Without the time: a test has the same name in every process that collects it.
+        ("gzip", gzip.compress(BODY, mtime=0)),
+        ("gzip", gzip.compress(BODY[:100], mtime=0) + gzip.compress(BODY[100:], mtime=0)),
         ("deflate", zlib.compress(BODY)),
         ("deflate", zlib.compress(BODY)[2:-4]),
         ("identity", BODY),
@@ -423,7 +424,7 @@ async def test_compressed_bodies(coding: str, data: bytes, piece: int) -> None:
 @pytest.mark.parametrize(
     ("coding", "data", "error"),
     [
-        ("gzip", gzip.compress(BODY)[:-9], lamella.StreamTruncated),
+        ("gzip", gzip.compress(BODY, mtime=0)[:-9], lamella.StreamTruncated),
         ("gzip", BODY, lamella.ProtocolError),
         ("deflate", b"\x78" + BODY, lamella.ProtocolError),
         ("br", BODY, lamella.ProtocolError),

@@ -100,7 +100,7 @@ async def test_first_event_is_handed_out_at_once() -> None:
     """The first text is there while the rest of the answer is still to come."""
     held = stream(faults=Faults(stall_at=2))
     async with serving(held) as (server, pipeline), pipeline.stream(request()) as response:
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             assert await anext(aiter(response)) == TextDelta("Héllo ")
     await server.until(lambda it: not it.open_connections)
 
@@ -207,7 +207,7 @@ async def test_late_end_of_the_message_costs_little() -> None:
     """If HTTP's end does not follow at once, the answer does not wait, and the connection goes."""
     late = stream(faults=Faults(slow_close=math.inf))
     async with serving(late) as (server, pipeline):
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             assert (await streamed(pipeline)).text == TEXT
             await server.until(lambda it: not it.open_connections)
 
@@ -237,7 +237,7 @@ async def test_error_whose_body_never_ends() -> None:
     """An error is told although its body never ends, and its connection is closed."""
     endless = Reply(500, JSON, body=(b"x" * 10_000 for _ in range(10**9)))
     async with serving(endless) as (server, pipeline):
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             assert type(await failed(pipeline)) is lamella.ServerError
             await server.until(lambda it: not it.open_connections)
 

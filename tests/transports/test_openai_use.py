@@ -7,6 +7,7 @@ import json
 import math
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import anyio
@@ -32,6 +33,7 @@ import lamella
 from lamella import ChatRequest, ChatResponse, Finish, Outcome, Pipeline, TextDelta
 from lamella.testing._faults import Faults
 from lamella.transports import HTTPOptions, HTTPReply, HTTPRequest, OpenAI, OpenAIOptions
+from lamella.transports._sdk import import_sdk
 
 pytestmark = pytest.mark.anyio
 
@@ -59,7 +61,7 @@ async def test_silence(
 ) -> None:
     """A provider that falls silent ends at the limit, and so does its connection."""
     async with serving(stream(faults=faults)) as (server, pipeline):
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             error = await broken(pipeline, limited(**limits))
             assert type(error) is kind
             assert error.attempts[0].outcome is Outcome.TIMED_OUT
@@ -72,7 +74,7 @@ async def test_leaving_a_stream_closes_its_socket() -> None:
         async with pipeline.stream(request()) as response:
             async for _ in response:
                 break
-        with anyio.fail_after(0.5):
+        with anyio.fail_after(30):
             await server.until(lambda it: not it.open_connections)
         assert response.outcome is Outcome.LEFT
         assert (await streamed(pipeline)).text == TEXT
@@ -92,7 +94,7 @@ async def test_dropping_a_stream_closes_its_socket() -> None:
             await streamed(outer)
             held.clear()
             gc.collect()
-            with anyio.fail_after(2):
+            with anyio.fail_after(30):
                 await server.until(lambda it: not it.open_connections)
 
 
@@ -100,11 +102,11 @@ async def test_slow_consumer() -> None:
     """Who reads slowly is not late: the limits do not count their time, and buffers stay small."""
     many = (STREAM[0], *[chunk({"content": "x" * 1000})] * 2000, *STREAM[3:])
     async with serving(stream(many)) as (server, pipeline):
-        async with pipeline.stream(limited(idle=0.2)) as response:
+        async with pipeline.stream(limited(idle=1.0)) as response:
             count = 0
             async for event in response:
                 if count == 3:
-                    await anyio.sleep(0.3)
+                    await anyio.sleep(1.1)
                     assert server.body_bytes < 10 * 2**20
                 count += isinstance(event, TextDelta)
         assert count == 2000
@@ -120,7 +122,7 @@ async def test_cancelled_at_every_step(*, streaming: bool) -> None:
             await (streamed(pipeline) if streaming else pipeline.run(request()))
 
         await call()
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             for steps in range(60):
                 async with anyio.create_task_group() as group:
                     group.start_soon(call)
@@ -146,7 +148,7 @@ async def test_closing_under_a_stream() -> None:
             except lamella.LamellaError as error:
                 errors.append(error)
 
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             async with anyio.create_task_group() as group:
                 group.start_soon(reader)
                 await started.wait()
@@ -488,6 +490,34 @@ def test_two_loops_that_begin_at_once_share_one_client() -> None:
         [sys.executable, "-c", _TWO_AT_ONCE], capture_output=True, text=True, check=True
     )
     assert done.stdout == "True\n"
+
+
+async def test_who_comes_while_it_is_still_imported_waits_off_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also if the call that has begun it was cancelled: no loop stands still for its thread."""
+    begun, go = threading.Semaphore(0), threading.Event()
+    importing: list[int] = []
+
+    def slow(_: str) -> None:
+        importing.append(threading.get_ident())
+        begun.release()
+        assert go.wait(30)
+
+    monkeypatch.setattr("lamella.transports._sdk.import_module", slow)
+    import_sdk.cache_clear()
+    async with serving(complete()) as (server, pipeline):
+        for last in (False, True):
+            async with anyio.create_task_group() as group:
+                group.start_soon(pipeline.run, request())
+                assert await anyio.to_thread.run_sync(begun.acquire, True, 30)
+                if last:
+                    go.set()
+                else:
+                    group.cancel_scope.cancel()
+        assert server.requests == 1
+    assert len(importing) == 2
+    assert threading.get_ident() not in importing
 
 
 async def test_events_of_a_replay() -> None:

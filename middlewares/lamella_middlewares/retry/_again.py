@@ -69,7 +69,11 @@ class Again(Generic[R]):
             before_sleep=self._note_wait,
             retry_error_callback=self._give_up,
         )
-        response: R = await loop(self._try)
+        try:
+            response: R = await loop(self._try)
+        finally:
+            # It refers to itself, and so kept the whole call until the garbage collector came.
+            vars(loop).clear()
         return response
 
     async def _try(self) -> R:

@@ -10,14 +10,17 @@ import os
 import signal
 import threading  # noqa: TID251 - the bound must hold even while the event loop is blocked
 from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import anyio
 
 from lamella._loops import Loop, current_loop
 from lamella.cli._errors import exit_code_of_signal
+
+if TYPE_CHECKING:
+    import asyncio  # noqa: TID251 - as below
 
 T = TypeVar("T")
 
@@ -121,10 +124,13 @@ def run(work: Callable[[Interrupts], Awaitable[T]]) -> T:
 
 @contextmanager
 def _handled_by(interrupts: Interrupts) -> Generator[None, None, None]:
+    import asyncio  # noqa: TID251 - which `run` has chosen
+
+    loop = asyncio.get_running_loop()
     before: dict[int, Handler] = {}
     if threading.current_thread() is threading.main_thread():  # elsewhere signals cannot be taken
         before = {
-            number: signal.signal(number, interrupts.handle)
+            number: _taken(number, interrupts.handle, loop)
             for number in (signal.SIGINT, signal.SIGTERM)
         }
     try:
@@ -132,4 +138,27 @@ def _handled_by(interrupts: Interrupts) -> Generator[None, None, None]:
     finally:
         interrupts.done()
         for number, handler in before.items():
+            with suppress(NotImplementedError):
+                loop.remove_signal_handler(number)
             signal.signal(number, handler)
+
+
+def _taken(
+    number: int,
+    handler: Callable[[int, FrameType | None], Any],
+    loop: asyncio.AbstractEventLoop,
+) -> Handler:
+    """Have a signal handled, also one that comes just before the loop waits; by what it was before.
+
+    Python runs handlers between two of its instructions, and the loop's whole wait is one: the loop
+    has to be woken. It is for signals that it handles itself, and on Windows for all.
+    """
+    before: Handler = signal.getsignal(number)
+    with suppress(NotImplementedError):
+        loop.add_signal_handler(number, _nothing)
+    signal.signal(number, handler)
+    return before
+
+
+def _nothing() -> None:
+    """What the loop itself does about a signal."""

@@ -22,7 +22,7 @@ from lamella._errors import (
 from lamella._outcomes import Outcome
 from lamella.testing._conformance_world import TEXT, Subject, World, caught, chat, expect, no_group
 from lamella.testing._scripted import Step
-from lamella.testing._steps import cancelled_at
+from lamella.testing._steps import Steps, steps_cancelled_at
 
 _ERRORS = (
     RateLimitError("Too many requests.", status=429, retry_after=0.5),
@@ -112,21 +112,23 @@ async def expired_deadlines(subject: Subject) -> None:
 
 async def cancelled_anywhere(subject: Subject) -> None:
     """Cancelled at each step, once and twice, streamed and not, it leaves nothing behind."""
-    scripts = ([subject.answer], [ServerError("Try again.", status=503), subject.answer])
+    # Four pieces: the first, two in which an address and a number are cut, and the last. Between
+    # more of them there would be more of the same steps.
+    answer = subject.answer_in(24)
+    scripts = ([answer], [ServerError("Try again.", status=503), answer])
     for script, stream in itertools.product(scripts, (False, True)):
         for first in itertools.count(1):
-            reached = [
-                await _cancelled(subject, script, stream=stream, at=at)
-                for at in ((first,), (first, first + 1), (first, first + 2))
-            ]
-            if not any(reached):
+            once = await _cancelled(subject, script, stream=stream, at=(first,))
+            if not once.cancelled:
                 break
+            for second in once.further((1, 2)):
+                await _cancelled(subject, script, stream=stream, at=(first, second))
             expect(first < 5_000, "A call of a few events is over after 5,000 steps.")
 
 
 async def _cancelled(
     subject: Subject, script: Sequence[Step], *, stream: bool, at: Sequence[int]
-) -> bool:
+) -> Steps:
     world = World(subject, script)
     errors: list[BaseException] = []
 
@@ -135,10 +137,10 @@ async def _cancelled(
         if isinstance(found, BaseException):
             errors.append(found)
 
-    cancelled = await cancelled_at(at, scenario)
+    steps = await steps_cancelled_at(at, scenario)
     for error in errors:
         expect(
-            isinstance(error, ServerError) or not cancelled,
+            isinstance(error, ServerError) or not steps.cancelled,
             f"Cancellation is never turned into an error; at step {at[0]} it became {error!r}.",
         )
     try:
@@ -146,7 +148,7 @@ async def _cancelled(
     except AssertionError as error:
         kind = "streamed" if stream else "unstreamed"
         raise AssertionError(f"{error} (A {kind} call was cancelled at step {at[0]}.)") from None
-    return cancelled
+    return steps
 
 
 async def left_early(subject: Subject) -> None:

@@ -31,7 +31,7 @@ from lamella.testing._conformance_world import (
     plain,
     well_formed,
 )
-from lamella.testing._steps import cancelled_at
+from lamella.testing._steps import Steps, steps_cancelled_at
 
 _WAIT = 0.1
 """Seconds within which a connection that nobody needs any more is closed."""
@@ -212,15 +212,15 @@ async def cancelled_anywhere(subject: Subject) -> None:
     """Cancelled at each step, streamed and not, it leaves nothing behind."""
     for stream in (False, True):
         for first in itertools.count(1):
-            reached = False
-            for at in ((first,), (first, first + 1)):
-                reached = await _cancelled(subject, stream=stream, at=at) or reached
-            if not reached:
+            once = await _cancelled(subject, stream=stream, at=(first,))
+            if not once.cancelled:
                 break
+            for second in once.further((1,)):
+                await _cancelled(subject, stream=stream, at=(first, second))
             expect(first < 5_000, "A call is over after 5,000 steps.")
 
 
-async def _cancelled(subject: Subject, *, stream: bool, at: Sequence[int]) -> bool:
+async def _cancelled(subject: Subject, *, stream: bool, at: Sequence[int]) -> Steps:
     world = _World(subject)
     errors: list[BaseException] = []
 
@@ -229,7 +229,7 @@ async def _cancelled(subject: Subject, *, stream: bool, at: Sequence[int]) -> bo
         if isinstance(found, BaseException):
             errors.append(found)
 
-    cancelled = await cancelled_at(at, scenario)
+    steps = await steps_cancelled_at(at, scenario)
     expect(not errors, f"Cancellation is never turned into an error; it became {errors}.")
     for trace in world.traces:
         outcomes = {attempt.outcome for attempt in trace.attempts}
@@ -238,7 +238,7 @@ async def _cancelled(subject: Subject, *, stream: bool, at: Sequence[int]) -> bo
             f"A cancelled attempt is *cancelled*, not {outcomes}.",
         )
     await world.settle()
-    return cancelled
+    return steps
 
 
 async def limits(subject: Subject) -> None:

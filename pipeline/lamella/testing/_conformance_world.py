@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
-from typing import Any, TypeVar
+from functools import lru_cache, partial
+from typing import Any, Literal, TypeVar
 
 import anyio
 import attrs
@@ -48,14 +48,26 @@ def pieces(text: str, size: int) -> list[Event]:
 def plain(value: Any) -> Any:
     """A value taken apart, all the way down, so that a later change of it can be seen."""
     kind: Any = value.__class__
-    if issubclass(kind, Mapping):
+    parts = _parts(kind)
+    if parts == "values":
         return {key: plain(item) for key, item in value.items()}
-    if issubclass(kind, list | tuple):
+    if parts == "items":
         return [plain(item) for item in value]
-    if not attrs.has(kind):
+    if parts is None:
         return value
-    names = sorted({field.name for field in attrs.fields(kind)} - {"context", "target"})
-    return kind.__name__, {name: plain(getattr(value, name)) for name in names}
+    return kind.__name__, {name: plain(getattr(value, name)) for name in parts}
+
+
+@lru_cache(maxsize=256)
+def _parts(kind: type[Any]) -> Literal["values", "items"] | tuple[str, ...] | None:
+    """What the values of a class are taken apart into: its fields, or what it holds, if any."""
+    if issubclass(kind, Mapping):
+        return "values"
+    if issubclass(kind, list | tuple):
+        return "items"
+    if not attrs.has(kind):
+        return None
+    return tuple(sorted({field.name for field in attrs.fields(kind)} - {"context", "target"}))
 
 
 def well_formed(events: Sequence[Event]) -> None:
@@ -132,6 +144,10 @@ class Subject:
     @property
     def answer(self) -> Step:
         """What the transport answers in most checks."""
+        return self.answer_in(9)
+
+    def answer_in(self, size: int) -> Step:
+        """The same in pieces of so many characters, if it is text."""
         if isinstance(self.request, EmbeddingRequest):
             vectors = [[float(index), 1.0] for index, _ in enumerate(self.request.inputs)]
             return EmbeddingResponse.of(vectors, usage=USAGE)
@@ -139,7 +155,7 @@ class Subject:
             return TokenCountResponse.of(9)
         if isinstance(self.request, ModerationRequest):
             return ModerationResponse.of([{"violence": 0.1} for _ in self.request.inputs])
-        return pieces(TEXT, 9)
+        return pieces(TEXT, size)
 
 
 class World:

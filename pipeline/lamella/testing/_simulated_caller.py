@@ -192,10 +192,28 @@ class SimulatedCaller:
         key = (provider, context.provider, context.call_id)
         self._not_before[key] = context.ports.monotonic() + seconds
 
+    def forget(self) -> None:
+        """Let go of the frames that errors of the call came through.
+
+        They hold the caller and the trace, which hold the errors: of thousands of failed calls that
+        would be much work for the garbage collector.
+        """
+        _without_frames(self.error)
+        for record in self.records:
+            if record.attempt is not None and not record.open:
+                _without_frames(record.attempt.error)
+
     @property
     def attempts(self) -> tuple[Attempt, ...]:
         """The attempts that its trace has."""
         return () if self.trace is None else self.trace.attempts
+
+
+def _without_frames(error: BaseException | None) -> None:
+    """Drop the traceback of an error, and of those that it came from."""
+    while error is not None and error.__traceback__ is not None:  # what comes again has none
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def _name(error: Exception) -> str:

@@ -265,6 +265,7 @@ class Run:
             else:
                 self._detached.append(record)
         self.tally.over(caller, attempts, self.now())
+        caller.forget()
         if self.tally.ended % 1024 == 0:
             self._tidy()
         if self.simulation.stopped and self._group is not None:

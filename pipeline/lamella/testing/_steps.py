@@ -38,7 +38,8 @@ def each_step(
             uncancelled, on the same loop after it: what it raises ends all.
         backend: `"asyncio"` or `"trio"`.
         again: Steps after the cancellation at which to cancel once more, each in a run of its own:
-            `(1, 2, 3)` also cancels during the clean-up. Empty cancels once.
+            `(1, 2, 3)` also cancels during the clean-up, for as many steps as it takes. Empty
+            cancels once.
         by_task: On asyncio, cancel with `Task.cancel()`, which goes through every shield, instead
             of with anyio's scopes. Has no meaning on trio.
         seed: The order of tasks on trio.
@@ -53,22 +54,25 @@ def each_step(
         BaseException: What the scenario or the check raised; a note names the step.
     """
 
-    async def run(at: Sequence[int]) -> bool:
+    async def run(at: Sequence[int]) -> Steps:
         scenario, check = make()
-        cancelled = await cancelled_at(at, scenario, by_task=by_task)
+        steps = await steps_cancelled_at(at, scenario, by_task=by_task)
         await check()
-        return cancelled
+        return steps
+
+    def cancelled(*at: int) -> Steps:
+        try:
+            return run_virtual(run, at, backend=backend, seed=seed)
+        except BaseException as error:
+            error.add_note(f"The scenario was cancelled at step {at} on {backend}.")
+            raise
 
     for first in range(1, limit + 1):
-        reached = False
-        for at in ((first,), *((first, first + later) for later in again)):
-            try:
-                reached = run_virtual(run, at, backend=backend, seed=seed) or reached
-            except BaseException as error:
-                error.add_note(f"The scenario was cancelled at step {at} on {backend}.")
-                raise
-        if not reached:
+        once = cancelled(first)
+        if not once.cancelled:
             return first - 1
+        for second in once.further(again):
+            cancelled(first, second)
     raise AssertionError(f"The scenario was not through after {limit} steps on {backend}.")
 
 
@@ -89,7 +93,14 @@ async def cancelled_at(at: Sequence[int], scenario: Scenario, *, by_task: bool =
     Raises:
         AssertionError: If the event loop reported an error that nobody handled.
     """
-    steps = _Steps(at)
+    return (await steps_cancelled_at(at, scenario, by_task=by_task)).cancelled
+
+
+async def steps_cancelled_at(
+    at: Sequence[int], scenario: Scenario, *, by_task: bool = False
+) -> Steps:
+    """As `cancelled_at`; what was counted meanwhile."""
+    steps = Steps(at)
     if isinstance(current_loop(), TrioLoop):
         from lamella.testing._virtual_trio import ticking
 
@@ -97,7 +108,7 @@ async def cancelled_at(at: Sequence[int], scenario: Scenario, *, by_task: bool =
             steps.cancels(inner.cancel, outer.cancel)
             with ticking(steps.tick):
                 await scenario()
-        return steps.cancelled
+        return steps
     from lamella.testing._virtual_asyncio import in_task, is_virtual, unhandled
     from lamella.testing._virtual_asyncio import ticking as rounds
 
@@ -114,16 +125,24 @@ async def cancelled_at(at: Sequence[int], scenario: Scenario, *, by_task: bool =
                     await _Watched(scenario(), steps.tick)
     if reports:
         raise AssertionError(f"The event loop reported: {'; '.join(reports)}")
-    return steps.cancelled
+    return steps
 
 
-class _Steps:
-    """Counts steps, and cancels at the ones it was told."""
+class Steps:
+    """Counts steps, and cancels at the ones it was told.
+
+    Args:
+        at: Those steps, from 1.
+
+    Attributes:
+        taken: How many steps the scenario has taken.
+        cancelled: Whether it got as far as to be cancelled.
+    """
 
     def __init__(self, at: Sequence[int]) -> None:
         self._at = at
-        self._numbers = itertools.count(1)
         self._cancels: Iterator[Callable[[], object]] = iter(())
+        self.taken = 0
         self.cancelled = False
 
     def cancels(self, *cancels: Callable[[], object]) -> None:
@@ -132,11 +151,20 @@ class _Steps:
 
     def tick(self) -> bool:
         """A step has been taken; whether something was cancelled."""
-        if next(self._numbers) not in self._at:
+        self.taken += 1
+        if self.taken not in self._at:
             return False
         self.cancelled = True
         next(self._cancels)()
         return True
+
+    def further(self, again: Sequence[int]) -> list[int]:
+        """Where to cancel once more, so many steps after the first cancellation.
+
+        A step that was not taken is left out: a run takes the steps of the one before, so nothing
+        would be cancelled there.
+        """
+        return [step for step in (self._at[0] + later for later in again) if step <= self.taken]
 
 
 class _Watched:

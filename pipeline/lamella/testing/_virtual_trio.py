@@ -53,7 +53,11 @@ class VirtualClock(Clock):
             return deadline
         if self._polled_at != self._steps.taken:
             self._polled_at = self._steps.taken
-            return self._grace if _sockets_are_open() else 0.0
+            found = trio.lowlevel.current_statistics()
+            if _sockets_are_open(found):
+                return self._grace
+            if found.run_sync_soon_queue_size:  # it is served through trio's own socket
+                return 0.0
         self._now = deadline
         return 0.0
 
@@ -89,11 +93,13 @@ def _somebody_waits_until_all_are_blocked() -> bool:
     return bool(module.GLOBAL_RUN_CONTEXT.runner.waiting_for_idle)
 
 
-def _sockets_are_open() -> bool:
-    found: Any = trio.lowlevel.current_statistics().io_statistics
+def _sockets_are_open(statistics: trio.lowlevel.RunStatistics) -> bool:
+    found: Any = statistics.io_statistics
     waiting = sum(
-        getattr(found, name, 0)
-        for name in ("tasks_waiting_read", "tasks_waiting_write", "tasks_waiting")
+        [
+            getattr(found, name, 0)
+            for name in ("tasks_waiting_read", "tasks_waiting_write", "tasks_waiting")
+        ]
     )
     return waiting > 1  # one is trio's own wake-up socket
 

@@ -52,6 +52,11 @@ def http_library() -> HTTPLibrary:
     return HTTPLibrary(import_module(f"httpx{suffix}"), import_module(f"httpcore{suffix}"))
 
 
+def library_imported() -> bool:
+    """Whether that is behind us; it takes a tenth of a second, for which no loop should wait."""
+    return http_library.cache_info().currsize > 0
+
+
 def ssl_context(options: HTTPOptions) -> ssl.SSLContext:
     """The TLS settings that options ask for. Reads files: call it where that may block.
 

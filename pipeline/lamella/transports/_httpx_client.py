@@ -40,7 +40,12 @@ from lamella.transports._http import (
     HTTPRequest,
     can_be_sent,
 )
-from lamella.transports._http_library import http_library, proxy_for, ssl_context
+from lamella.transports._http_library import (
+    http_library,
+    library_imported,
+    proxy_for,
+    ssl_context,
+)
 from lamella.transports._http_network import NetworkBackend, blames_certificate, went_unanswered
 from lamella.transports._http_reply import PooledReply
 
@@ -228,6 +233,8 @@ class PooledHTTPClient:
         raise _connect_timeout(request, route.target)
 
     async def _route(self, request: HTTPRequest) -> _Route:
+        if not library_imported():
+            await self._thread(http_library)
         target = _target(request.url)
         proxy = self._proxy(target)
         if target.scheme != "https" and not (proxy is not None and proxy.encrypted):

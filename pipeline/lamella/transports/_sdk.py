@@ -6,8 +6,8 @@ the same pool of connections. It retries nothing.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterator
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -26,13 +26,19 @@ _DROPPED = frozenset({"host", "content-length", "connection", "accept-encoding"}
 
 
 def sdk_imported() -> bool:
-    """Whether the import is behind us."""
-    return "openai" in sys.modules
+    """Whether the import is behind us.
+
+    Not whether there is such a module: while a thread still imports it, whose caller may have gone,
+    everybody else who imports it waits for that thread.
+    """
+    return import_sdk.cache_info().currsize > 0
 
 
+@cache
 def import_sdk() -> None:
     """Import openai, which takes a good part of a second: call it where that may block."""
     import_module("openai")
+    http_library()
 
 
 def sdk_client(

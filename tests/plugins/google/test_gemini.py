@@ -90,7 +90,7 @@ async def test_first_event_is_handed_out_at_once() -> None:
         serving(stream(faults=Faults(stall_at=2))) as (server, pipeline),
         pipeline.stream(ChatRequest.of("hi")) as response,
     ):
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             assert await anext(aiter(response)) == TextDelta("Héllo ")
     await server.until(lambda it: not it.open_connections)
 

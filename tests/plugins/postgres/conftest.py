@@ -30,7 +30,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say loudly that nothing was tested."""
     if missing:
         terminalreporter.write_line(
-            "NO PostgreSQL here, neither pgserver nor one on PATH: its tests are LEFT OUT.",
+            "NO PostgreSQL here, neither a wheel's nor one on PATH: its tests are LEFT OUT.",
             red=True,
         )
 

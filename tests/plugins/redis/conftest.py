@@ -27,7 +27,7 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 
     server = Valkey(tmp_path_factory.mktemp("valkey"))
     yield server
-    server.kill()
+    server.end()
 
 
 @pytest.fixture
@@ -37,4 +37,4 @@ def own_valkey(tmp_path: Path) -> Iterator[Valkey]:
 
     server = Valkey(tmp_path)
     yield server
-    server.kill()
+    server.end()

@@ -39,7 +39,7 @@ def test_two_processes_spend_one_budget(own_valkey: Valkey) -> None:
     try:
         assert said.readline() == "ready\n"
         here = budget_spenders.spend("asyncio", own_valkey.tcp, go)
-        there = [int(word) for word in child.communicate(timeout=30)[0].split()]
+        there = [int(word) for word in child.communicate(timeout=60)[0].split()]
     finally:
         child.kill()
         child.wait()
@@ -56,8 +56,8 @@ layers = [
 ]
 
 [presets.shop.stores]
-leases = { use = "redis", url = "URL" }
-blobs = { use = "redis", url = "URL" }
+leases = { use = "redis", url = "URL", timeout = 60 }
+blobs = { use = "redis", url = "URL", timeout = 60 }
 """
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 import trustme
-from redis_peers import Node, Proxy, Valkey, command
+from redis_peers import PATIENCE, Node, Proxy, Valkey, command
 
 from lamella import (
     ConfigurationError,
@@ -23,8 +23,7 @@ from lamella import (
     SecretError,
     StoreUnavailableError,
 )
-from lamella_redis import RedisLeases, redis_leases
-from lamella_redis._link import SUSPECT
+from lamella_redis import RedisLeases, _link, redis_leases
 
 pytestmark = pytest.mark.anyio
 
@@ -34,7 +33,8 @@ LIMIT = Dimension(("a",), 1, 1000)
 
 def at(url: str, **options: Any) -> RedisLeases:
     """A store of its own on the server there."""
-    return RedisLeases(url, namespace=f"connections{next(_numbers)}", **options)
+    patient: dict[str, Any] = {"timeout": PATIENCE, "connect_timeout": PATIENCE}
+    return RedisLeases(url, namespace=f"connections{next(_numbers)}", **(patient | options))
 
 
 def at_port(port: int, **options: Any) -> RedisLeases:
@@ -206,8 +206,11 @@ class TestSharing:
         assert (len(granted), sum(granted)) == (200, 100)
         await store.aclose()
 
-    async def test_a_cancelled_command_takes_no_answer_from_others(self, valkey: Valkey) -> None:
+    async def test_a_cancelled_command_takes_no_answer_from_others(
+        self, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Who gives up leaves the connection in step: every answer reaches who asked for it."""
+        monkeypatch.setattr(_link, "SUSPECT", PATIENCE)
         async with Proxy(valkey.port) as proxy:
             proxy.delay = 0.002
             store = at_port(proxy.port)
@@ -227,7 +230,9 @@ class TestSharing:
             assert proxy.connections == 1
             await store.aclose()
 
-    async def test_an_answer_that_nobody_awaits_is_no_silence(self, valkey: Valkey) -> None:
+    async def test_an_answer_that_nobody_awaits_is_no_silence(
+        self, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Giving up on one command costs no connection if the server did answer it."""
         async with Proxy(valkey.port) as proxy:
             store = at_port(proxy.port)
@@ -235,7 +240,12 @@ class TestSharing:
             proxy.delay = 0.05
             with anyio.move_on_after(0.01):
                 await store.level(LIMIT)
-            await anyio.sleep(SUSPECT + 0.05)
+            unanswered = store._link()._unanswered
+            assert unanswered is not None
+            monkeypatch.setattr(_link, "SUSPECT", 0.0)
+            with anyio.fail_after(PATIENCE):
+                while not unanswered[1].complete:  # noqa: ASYNC110 - the client tells nobody
+                    await anyio.sleep(0.01)
             await store.level(LIMIT)
             assert proxy.connections == 1
             await store.aclose()
@@ -370,7 +380,7 @@ class TestTrouble:
             assert (await store.reserve("a", [LIMIT], ttl=60.0)).granted
             await store.aclose()
         finally:
-            replica.kill()
+            replica.end()
 
     async def test_nobody_there(self, valkey: Valkey) -> None:
         """A refused connection is an error at once, which says where and why."""

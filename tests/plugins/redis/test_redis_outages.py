@@ -10,21 +10,20 @@ from typing import Any
 
 import anyio
 import pytest
-from redis_peers import Proxy, Valkey, command
+from redis_peers import PATIENCE, Proxy, Valkey, command, impatient
 
 from lamella import Dimension, GuardedLeases, Secret
-from lamella._options import seconds
 from lamella_redis import RedisLeases, redis_leases
 
 pytestmark = pytest.mark.anyio
 
 _numbers = itertools.count()
 LIMIT = Dimension(("a",), 1, 100)
-BOUND = 0.1
-SLACK = 0.3  # of a busy machine
+LATE = 10.0
+"""Seconds that no call takes; one that waits for a server takes `PATIENCE`."""
 
 
-def guarded(url: str, timeout: float = BOUND, **options: Any) -> GuardedLeases:
+def guarded(url: str, timeout: float = PATIENCE, **options: Any) -> GuardedLeases:
     """The registered store, which tries again soon."""
     namespace = f"outage{next(_numbers)}"
     return redis_leases(url, namespace=namespace, timeout=timeout, rest=0.2, **options)
@@ -33,14 +32,14 @@ def guarded(url: str, timeout: float = BOUND, **options: Any) -> GuardedLeases:
 async def timed(store: GuardedLeases, lease_id: str, limit: Dimension = LIMIT) -> bool:
     """Whether it was granted; never late."""
     began = time.monotonic()
-    lease = await store.reserve(lease_id, [limit], ttl=60.0)
-    assert time.monotonic() - began < seconds(store.timeout or 0.0) + SLACK
+    lease = await store.reserve(lease_id, [limit], ttl=600.0)
+    assert time.monotonic() - began < LATE
     return lease.granted
 
 
 async def until_well(store: GuardedLeases) -> None:
     """Wait until the store answers again, with operations that use nothing."""
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENCE):
         while not store.health().well:
             await store.level(LIMIT)
             await anyio.sleep(0.02)
@@ -48,14 +47,14 @@ async def until_well(store: GuardedLeases) -> None:
 
 async def until_told(store: GuardedLeases) -> None:
     """Wait until the store has heard of all ends of leases."""
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENCE):
         while store.health().detail["untold"]:  # noqa: ASYNC110 - the store tells nobody
             await anyio.sleep(0.02)
 
 
 async def test_a_killed_server(own_valkey: Valkey) -> None:
     """Its clients count their share by themselves, and go back to it when it is there again."""
-    store = guarded(own_valkey.url, timeout=1.0, processes=4)
+    store = guarded(own_valkey.url, processes=4)
     assert all([await timed(store, f"before {n}") for n in range(10)])
     own_valkey.kill()
     granted = [await timed(store, f"during {n}") for n in range(100)]
@@ -75,11 +74,12 @@ async def test_a_frozen_server(own_valkey: Valkey) -> None:
     assert await timed(store, "before")
     own_valkey.freeze()
     try:
-        began = time.monotonic()
-        granted = [await timed(store, f"during {n}") for n in range(200)]
-        assert sum(granted) == 10
-        assert time.monotonic() - began < 3.0
-        assert await store.settle("before", [1])
+        with impatient(store):
+            began = time.monotonic()
+            granted = [await timed(store, f"during {n}") for n in range(400)]
+            assert sum(granted) == 10
+            assert time.monotonic() - began < 20.0  # if each waited, it would be 40
+            assert await store.settle("before", [1])
     finally:
         own_valkey.thaw()
     await until_well(store)
@@ -90,7 +90,7 @@ async def test_a_frozen_server(own_valkey: Valkey) -> None:
 
 async def test_an_emptied_server(own_valkey: Valkey) -> None:
     """After FLUSHALL limits are full, leases unknown, and nothing fails."""
-    store = guarded(own_valkey.url, timeout=1.0)
+    store = guarded(own_valkey.url)
     for number in range(100):
         assert await timed(store, str(number))
     assert not await timed(store, "more")
@@ -111,7 +111,8 @@ async def test_a_slow_server(valkey: Valkey) -> None:
         store = guarded(f"redis://127.0.0.1:{proxy.port}", processes=10)
         assert await timed(store, "before")
         proxy.delay = 0.25
-        granted = [await timed(store, f"during {n}") for n in range(50)]
+        with impatient(store):
+            granted = [await timed(store, f"during {n}") for n in range(50)]
         assert sum(granted) == 10
         assert store.health().well is False
         proxy.delay = 0.0
@@ -124,7 +125,7 @@ async def test_a_slow_server(valkey: Valkey) -> None:
 async def test_a_patient_guard_is_not_cut_short(valkey: Valkey) -> None:
     """A timeout of more than a second is waited for whole."""
     async with Proxy(valkey.port) as proxy:
-        store = guarded(f"redis://127.0.0.1:{proxy.port}", timeout=5.0)
+        store = guarded(f"redis://127.0.0.1:{proxy.port}")
         await store.level(LIMIT)
         proxy.delay = 1.1
         assert await store.level(LIMIT) == 100
@@ -160,8 +161,9 @@ async def test_a_crashed_holder(own_valkey: Valkey) -> None:
     """What a process held when it died is given back when its time is over."""
     store = RedisLeases(own_valkey.url)
     slot = Dimension(("slots",), 1, 1, held=True)
-    assert (await store.reserve("dead", [slot], ttl=0.2)).granted
+    assert (await store.reserve("dead", [slot], ttl=60.0)).granted
     assert not (await store.reserve("next", [slot], ttl=60.0)).granted
-    await anyio.sleep(0.25)
+    assert await store.renew("dead", ttl=0.05)  # the last time that it could
+    await anyio.sleep(0.1)
     assert (await store.reserve("next", [slot], ttl=60.0)).granted
     await store.aclose()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable
+from functools import lru_cache
 from typing import Any
 
 from lamella_middlewares.pii._detect import _engine
@@ -63,7 +64,7 @@ class Look:
         if _engine.name() == "re2":
             together = self._set
             if together is None:
-                together = self._set = _engine.compile_set([s.expression for s in self._signs])
+                together = self._set = _together(tuple([s.expression for s in self._signs]))
             found: list[int] | None = together.Match(text)
             return found or ()
         asked: dict[Callable[[str], bool], bool] = {}
@@ -75,3 +76,9 @@ class Look:
             if asked[look]:
                 seen.append(number)
         return seen
+
+
+@lru_cache(maxsize=8)
+def _together(expressions: tuple[str, ...]) -> Any:
+    """All of them as one set. To build it takes milliseconds, and most layers look for the same."""
+    return _engine.compile_set(expressions)
