@@ -140,6 +140,9 @@ class Packer:
             small = zlib.compress(data, 1)
             if len(small) + _SIZE < len(data) - len(data) // _WORTH:
                 head, body = _HEADS[self._mode | _SMALL] + len(data).to_bytes(_SIZE, "big"), small
+        elif not data and self._seal is not None:
+            # Before its version 46 cryptography seals some bytes, not none: as if compressed.
+            head, body = _HEADS[self._mode | _SMALL] + bytes(_SIZE), zlib.compress(data)
         where = _place(place)
         if self._seal is not None:
             packed: bytes = head + self._seal.encrypt(body, [where, head])

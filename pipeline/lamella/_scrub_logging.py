@@ -135,6 +135,9 @@ def scrub_event(
     Put it last before the renderer. It writes an exception out by itself, as the text `exception`:
     renderers would do so after it, with the values of variables. Line breaks stay in `exception`
     and `stack` only.
+
+    Before structlog 26.1 its `ConsoleRenderer` warns whenever it is given such a text, unless made
+    with `exception_formatter=structlog.dev.plain_traceback`.
     """
     failure = _failure(event.get("exc_info"))
     cleaned: dict[str, Any] = {}

@@ -221,6 +221,12 @@ def bound(renderer: str, *earlier: Any) -> Any:
     )
 
 
+# As structlog's console does before 26.1; it shows the text all the same.
+WARNS_OF_TEXT = pytest.mark.filterwarnings("ignore:Remove `format_exc_info`:UserWarning")
+TABLES_HAVE_MEMBERS = "exceptions" in structlog.tracebacks.Stack.__dataclass_fields__
+
+
+@WARNS_OF_TEXT
 @pytest.mark.parametrize("earlier", EARLIER)
 @pytest.mark.parametrize("renderer", RENDERERS)
 def test_a_processor_lets_no_secret_through(renderer: str, earlier: str) -> None:
@@ -238,7 +244,7 @@ def test_a_processor_lets_no_secret_through(renderer: str, earlier: str) -> None
             say("it failed", exc_info=sys.exc_info(), shown=Shown(), object=[Shown()]),
         ]
     for line in lines:
-        assert "member" in line
+        assert "member" in line or (earlier == "tables" and not TABLES_HAVE_MEMBERS)
         assert "cause" in line
         for secret in (OPENAI, VALUE, "hunter2"):
             assert secret not in line
@@ -251,6 +257,7 @@ def test_a_processor_leaves_what_is_harmless() -> None:
     assert json.loads(line) == {"event": "event", "level": "info", **expected}
 
 
+@WARNS_OF_TEXT
 def test_structlog_and_logging_together(logger: logging.Logger) -> None:
     """Structlog's formatter renders records of `logging`, which come to its processors whole."""
     formatter = structlog.stdlib.ProcessorFormatter(
