@@ -25,6 +25,7 @@ from lamella import (
     Target,
 )
 from lamella.testing import Scripted, ScriptedAnswer, virtual_ports
+from lamella_middlewares import Cost
 from lamella_middlewares.route import (
     Candidate,
     Cheapest,
@@ -36,7 +37,7 @@ from lamella_middlewares.route import (
     Weighted,
 )
 from lamella_middlewares.route._board import Decaying, Standing
-from lamella_middlewares.route._policies import policy_of
+from lamella_middlewares.route._policies import Moment, policy_of
 
 pytestmark = pytest.mark.anyio
 
@@ -49,7 +50,7 @@ def candidate(
     """A candidate with so many calls in flight."""
     standing = Standing("", name)
     standing.in_flight = in_flight
-    return Candidate(Target(name), standing, weight, ramp, ASK, now)
+    return Candidate(Target(name), standing, weight, ramp, Moment(ASK, now))
 
 
 def shares(policy: Policy, candidates: Sequence[Candidate], draws: int = 4_000) -> dict[str, float]:
@@ -167,7 +168,7 @@ def test_streams_are_compared_with_streams() -> None:
     """What was measured of answers in one piece says nothing of streams."""
     one = measured("a", 30.0)
     assert one.latency() == 30.0
-    streamed = Candidate(one.target, one.standing, 1, 1, _streamed(), 0)
+    streamed = Candidate(one.target, one.standing, 1, 1, Moment(_streamed(), 0))
     assert streamed.latency() is None
 
 
@@ -297,6 +298,39 @@ async def test_prices_come_from_the_model_cards() -> None:
     for _ in range(5):
         await pipeline.run(ASK)
     assert {request.model for request in transport.requests} == {"small"}
+
+
+@pytest.mark.parametrize("cost", [{"small": ("9", "9")}, {"large": ("0.1", "0.1")}])
+async def test_prices_are_those_that_cost_bills_by(cost: dict[str, tuple[str, str]]) -> None:
+    """The program's own price list, in the layer `Cost`, says which target is the cheapest."""
+    own = {"large": ("3", "3"), "small": ("1", "1")} | cost
+    table = {name: {"input": read, "output": written} for name, (read, written) in own.items()}
+    transport = Scripted(["x"], repeat=True, name="acme")
+    route = Route(["large", "small"], policy="cost")
+    await Pipeline([route, Cost(table)], transport, ports=virtual_ports()).run(ASK)
+    assert [request.model for request in transport.requests] == ["large"]
+
+
+async def test_a_policy_of_ones_own_may_ask_for_prices() -> None:
+    """Each candidate says what the request would be billed by there; None without `Cost`."""
+    seen: list[Any] = []
+
+    class Curious:
+        asks_prices = True
+
+        def choose(
+            self, request: Request[Any], candidates: Sequence[Candidate], random: Random, /
+        ) -> Candidate:
+            assert request.model == "m"
+            seen.append([one.price() for one in candidates])
+            return candidates[int(random.random() < 0)]
+
+    price = Price.of(input="1", output="2")
+    route = Route(["one", "two"], policy=Curious())
+    transport = Scripted(["x"], repeat=True)
+    await Pipeline([route, Cost({"one": price}, unknown="note")], transport).run(ASK)
+    await Pipeline([route], transport).run(ASK)
+    assert seen == [[price, None], [None, None]]
 
 
 def test_one_that_comes_back_is_let_in_by_and_by() -> None:

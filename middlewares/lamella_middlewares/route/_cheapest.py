@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from random import Random  # noqa: TID251 - the type of the random port
 from typing import Any, ClassVar, Final
 
 import attrs
 
-from lamella import CardBook, Request, Usage, input_usage
+from lamella import CardBook, Price, Request, Usage, input_usage
 from lamella._options import refused, whole
 from lamella._own_prices import Rows, own_prices
 from lamella._price_lists import day_of
@@ -53,14 +54,15 @@ class Cheapest:
 
     Args:
         prices: Prices by target, as for `Cost`: tables such as `{"input": "0.50", "output":
-            "1.50"}` in whole units per million tokens, or a file of them. They win over the model
-            cards.
+            "1.50"}` in whole units per million tokens, or a file of them. The others have those by
+            which `Cost` inside bills, or those of the model cards where there is no `Cost`.
         output_tokens: How long an answer is assumed to be, in tokens, 0 or more; a request's own
             `max_output_tokens` bounds it.
         book: The model cards. None takes those of the library and its plugins.
     """
 
     name: ClassVar[str] = "cost"
+    asks_prices: ClassVar[bool] = True
 
     prices: Any = attrs.field(factory=dict[str, Any], converter=_prices_of, repr=False)
     output_tokens: int = attrs.field(default=500, validator=whole(0))
@@ -93,8 +95,7 @@ class Cheapest:
             rows = self.prices.get(one.name)
             price = None if rows is None else price_on(rows, day)
             if price is None:
-                card = fitness.card(one.target)
-                price = None if card is None else card.price(day)
+                price = one.price() if one.priced else _of_card(fitness, one, day)
             if price is None or price.unpriced(usage, service=service):
                 continue
             currency = currency or price.currency
@@ -111,3 +112,8 @@ class Cheapest:
         most = getattr(request, "max_output_tokens", None)
         length = self.output_tokens if most is None else min(most, self.output_tokens)
         return read + Usage(text_output=length * (getattr(request, "n", None) or 1))
+
+
+def _of_card(fitness: Fitness, candidate: Candidate, day: dt.date) -> Price | None:
+    card = fitness.card(candidate.target)
+    return None if card is None else card.price(day)

@@ -15,11 +15,13 @@ from lamella import (
     Response,
     Target,
     ending,
+    provided,
 )
+from lamella._price_sources import PRICES, Pricing
 from lamella._target_fitness import Fitness
 from lamella_middlewares.route._affinity import Affinity
 from lamella_middlewares.route._board import Board
-from lamella_middlewares.route._policies import Candidate
+from lamella_middlewares.route._policies import Candidate, Moment
 from lamella_middlewares.route._rollout import CONTROL
 from lamella_middlewares.route._trip import Trip, is_within
 
@@ -42,7 +44,7 @@ class Journey(Trip[R]):
         board: What is known of the targets.
     """
 
-    __slots__ = ("_arm", "_waits", "_wanted", "_why")
+    __slots__ = ("_arm", "_pricing", "_waits", "_wanted", "_why")
 
     def __init__(self, route: Route, request: Request[R], call_next: Handler, board: Board) -> None:
         super().__init__(route, request, call_next, board)
@@ -50,6 +52,7 @@ class Journey(Trip[R]):
         self._arm: str | None = None
         self._why: dict[str, str] = {}  # why not, of the targets that are out already
         self._waits: list[float] = []
+        self._pricing: Pricing | None = provided(call_next, PRICES)
 
     async def run(self) -> R:
         """Send the request to a target; to another one where that cannot even take it.
@@ -67,6 +70,8 @@ class Journey(Trip[R]):
         fitness = Fitness(request, route.book, require=route.require)
         if not fitness.at_hand:
             await fitness.ready()
+        if self._pricing is not None and getattr(route.policy, "asks_prices", False):
+            await self._pricing.ready(request)
         refusal: LamellaError | None = None
         while True:
             found = self._choose()
@@ -128,6 +133,7 @@ class Journey(Trip[R]):
         """Those that are well, and those that are ejected: better than none."""
         route, request = self._route, self._request
         now = request.context.ports.monotonic()
+        moment = Moment(request, now, self._pricing)
         well: list[Candidate] = []
         ejected: list[Candidate] = []
         why, weights = self._why, route.weights.table
@@ -137,13 +143,13 @@ class Journey(Trip[R]):
             if not weight or name in why:
                 continue
             if conduct.spotless:
-                well.append(Candidate(target, standing, weight, 1.0, request, now))
+                well.append(Candidate(target, standing, weight, 1.0, moment))
                 continue
             status = conduct.status(now)
             if status in {"ok", "ejected"}:
                 slow_start = 0.0 if route.ejection is None else route.ejection.slow_start
                 ramp = conduct.ramp(now, slow_start)
-                one = Candidate(target, standing, weight * ramp, ramp, request, now)
+                one = Candidate(target, standing, weight * ramp, ramp, moment)
                 (well if status == "ok" else ejected).append(one)
         return well, ejected
 

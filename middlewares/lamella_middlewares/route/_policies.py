@@ -11,8 +11,9 @@ from typing import Any, ClassVar, Final, Protocol, cast, runtime_checkable
 
 import attrs
 
-from lamella import ConfigurationError, Request, Target
+from lamella import ConfigurationError, Price, Request, Target
 from lamella._options import is_async, is_number, number, seconds, span
+from lamella._price_sources import Pricing
 from lamella._structuring import build_option
 from lamella_middlewares.route._board import USAGE_HALF_LIFE, Standing
 
@@ -24,6 +25,23 @@ MOST: Final = 1e9
 """Weights between which sums and quotients of a few of them are exact enough."""
 
 
+class Moment:
+    """What holds for all candidates of one choice.
+
+    Attributes:
+        request: The request at hand.
+        now: The monotonic instant, in seconds.
+        pricing: The layer inside that knows prices; None if there is none.
+    """
+
+    __slots__ = ("now", "pricing", "request")
+
+    def __init__(self, request: Request[Any], now: float, pricing: Pricing | None = None) -> None:
+        self.request = request
+        self.now = now
+        self.pricing = pricing
+
+
 class Candidate:
     """A target that could take the request, as policies see it.
 
@@ -32,27 +50,23 @@ class Candidate:
         weight: How much of the traffic it should get, above 0: its weight as set, or a growing part
             of that while it comes back from an ejection.
         ramp: That part, 1 for most.
+        moment: What holds for all of them.
         streamed: Whether the request at hand is streamed: only like is compared with like.
         now: The monotonic instant, in seconds.
     """
 
-    __slots__ = ("now", "ramp", "standing", "streamed", "target", "weight")
+    __slots__ = ("moment", "now", "ramp", "standing", "streamed", "target", "weight")
 
     def __init__(
-        self,
-        target: Target,
-        standing: Standing,
-        weight: float,
-        ramp: float,
-        request: Request[Any],
-        now: float,
+        self, target: Target, standing: Standing, weight: float, ramp: float, moment: Moment
     ) -> None:
         self.target = target
         self.standing = standing
         self.weight = weight
         self.ramp = ramp
-        self.streamed = request.stream
-        self.now = now
+        self.moment = moment
+        self.streamed = moment.request.stream
+        self.now = moment.now
 
     @property
     def name(self) -> str:
@@ -73,13 +87,32 @@ class Candidate:
         """Seconds to its first event lately; None if nothing was measured for `forget` seconds."""
         return self.standing.latency[self.streamed].mean(self.now, forget)
 
+    @property
+    def priced(self) -> bool:
+        """Whether a layer inside knows prices; without one `price` is None for all."""
+        return self.moment.pricing is not None
+
+    def price(self) -> Price | None:
+        """What `Cost` inside would bill the request by there; None if nobody knows.
+
+        A policy that asks declares `asks_prices`; see `Policy`.
+        """
+        moment = self.moment
+        if moment.pricing is None:
+            return None
+        return moment.pricing.price_of(moment.request.aim(self.target))
+
     def __repr__(self) -> str:
         return f"<Candidate {self.name!r} weight={self.weight:g} in_flight={self.in_flight}>"
 
 
 @runtime_checkable
 class Policy(Protocol):
-    """Chooses among targets that are all fit to take the request."""
+    """Chooses among targets that are all fit to take the request.
+
+    One that asks candidates for their prices says so by an attribute `asks_prices` that is true:
+    the price list is then read before the first choice, off the event loop.
+    """
 
     def choose(
         self, request: Request[Any], candidates: Sequence[Candidate], random: Random, /
