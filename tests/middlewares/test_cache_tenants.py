@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from random import Random
 from typing import Any
 
@@ -31,11 +30,9 @@ def twins(count: int, seed: int) -> list[tuple[str, str, str, str]]:
 
 
 def test_no_two_share_an_address() -> None:
-    """Of 100,000 pairs that differ only in where one thing ends and the next begins."""
+    """Of 100,000 that differ only in where one thing ends and the next begins."""
     ports = virtual_ports()
-    asked = twins(30_000, seed=46)
-    alike = Counter(map("".join, asked))
-    assert sum(count * (count - 1) // 2 for count in alike.values()) > 100_000
+    asked = twins(100_000, seed=46)
 
     async def addresses() -> set[str]:
         layer = Cache()
@@ -52,13 +49,13 @@ def test_no_two_share_an_address() -> None:
         return found
 
     texts = {(tenant, space, model, text or " ") for tenant, space, model, text in asked}
-    assert len(run_virtual(addresses)) == len(texts) > 28_000
+    assert len(run_virtual(addresses)) == len(texts) > 95_000
 
 
-@pytest.mark.parametrize(("backend", "count"), [("asyncio", 1_000), ("trio", 100)])
-def test_each_reads_its_own(backend: str, count: int) -> None:
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_each_reads_its_own(backend: str) -> None:
     """Through the whole pipeline, twice each, into one store."""
-    asked = twins(count, seed=47)
+    asked = twins(1_000, seed=47)
 
     async def run() -> int:
         ports = virtual_ports()
@@ -79,7 +76,7 @@ def test_each_reads_its_own(backend: str, count: int) -> None:
                 assert not turn or response.head.cached
         return hits
 
-    assert run_virtual(run, backend=backend) >= count
+    assert run_virtual(run, backend=backend) >= 1_000
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

@@ -78,38 +78,17 @@ def moderation(  # noqa: PLR0913 - all by name, and most of them rare
     Raises:
         ConfigurationError: If an option is wrong.
     """
-    if action not in _ACTIONS:
-        raise ConfigurationError(f"moderation(action={action!r}): give 'block', 'ask' or 'note'.")
-    if pipeline is not None and not isinstance(pipeline, Pipeline):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ConfigurationError(
-            f"moderation(pipeline={pipeline!r}): give a Pipeline.",
-            hint="For example Pipeline([], OpenAI()).",
-        )
-    for option, value, least in (("characters", characters, 1000), ("max_inputs", max_inputs, 1)):
-        if type(value) is not int or value < least:
-            raise ConfigurationError(
-                f"moderation({option}={value!r}): give a whole number, {least} or more."
-            )
-    limits = dict(thresholds or {})
+    _must_be_bounded(characters=(characters, 1000), max_inputs=(max_inputs, 1))
     wanted = None if categories is None else _names(categories)
-    for category, limit in limits.items():
-        if not is_number(limit) or not 0 <= limit <= 1:
-            raise ConfigurationError(
-                f"moderation(thresholds=...): {category!r} has {limit!r}: give a number, 0 to 1."
-            )
-        if wanted is not None and category not in wanted:
-            raise ConfigurationError(
-                f"moderation(thresholds=...): {category!r} is none of categories={wanted!r}."
-            )
     return checked(
         ModerationRule(
             name=name,
             direction=direction,
             model=model,
             categories=wanted,
-            thresholds=tuple(sorted(limits.items())),
-            action=action,
-            pipeline=pipeline,
+            thresholds=_limits(dict(thresholds or {}), wanted),
+            action=_known(action),
+            pipeline=_whole(pipeline),
             images=images,
             judged_roles=None if roles is None else _names(roles),
             characters=characters,
@@ -256,6 +235,44 @@ def _picture_digest(picture: Image) -> bytes:
     data = picture.data if picture.data is not None else (picture.url or "").encode()
     person = b"data" if picture.data is not None else b"url"
     return blake2b(data, digest_size=16, person=person).digest()
+
+
+def _known(action: Action) -> Action:
+    if action not in _ACTIONS:
+        raise ConfigurationError(f"moderation(action={action!r}): give 'block', 'ask' or 'note'.")
+    return action
+
+
+def _whole(pipeline: Pipeline | None) -> Pipeline | None:
+    if pipeline is not None and not isinstance(pipeline, Pipeline):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(
+            f"moderation(pipeline={pipeline!r}): give a Pipeline.",
+            hint="For example Pipeline([], OpenAI()).",
+        )
+    return pipeline
+
+
+def _must_be_bounded(**options: tuple[int, int]) -> None:
+    for option, (value, least) in options.items():
+        if type(value) is not int or value < least:
+            raise ConfigurationError(
+                f"moderation({option}={value!r}): give a whole number, {least} or more."
+            )
+
+
+def _limits(
+    thresholds: Mapping[str, float], wanted: Collection[str] | None
+) -> tuple[tuple[str, float], ...]:
+    for category, limit in thresholds.items():
+        if not is_number(limit) or not 0 <= limit <= 1:
+            raise ConfigurationError(
+                f"moderation(thresholds=...): {category!r} has {limit!r}: give a number, 0 to 1."
+            )
+        if wanted is not None and category not in wanted:
+            raise ConfigurationError(
+                f"moderation(thresholds=...): {category!r} is none of categories={wanted!r}."
+            )
+    return tuple(sorted(thresholds.items()))
 
 
 def _names(given: Iterable[str]) -> tuple[str, ...]:
