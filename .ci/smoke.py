@@ -18,6 +18,8 @@ MARKS = {
     "cyclopts": {"cli"},
     "genai_prices": {"cost"},
     "h2": {"http2"},
+    "jinja2": {"templates"},
+    "json_repair": {"structured"},
     "numpy": {"semantic"},
     "phonenumbers": {"pii"},
     "pyarrow": {"parquet"},

@@ -156,6 +156,7 @@ if TYPE_CHECKING:
     from lamella._explain import ExplainedLayer, Explanation
     from lamella._guarded_blobs import GuardedBlobs
     from lamella._health import Health, PartHealth
+    from lamella._history import Group, answered, groups, unanswered
     from lamella._memory_spend import MemorySpend
     from lamella._memory_stores import memory_blobs
     from lamella._memory_vectors import MemoryVectors
@@ -169,6 +170,7 @@ if TYPE_CHECKING:
     from lamella._readings import Reading, pipelines_of, readings
     from lamella._registry import Registry, registry
     from lamella._request_keys import request_key
+    from lamella._returns import Returns
     from lamella._scrub import scrub
     from lamella._scrub_logging import ScrubFilter, scrub_event
     from lamella._secrets import Secret
@@ -191,6 +193,7 @@ if TYPE_CHECKING:
     from lamella._tokenizers import counter_for, exact_counter
     from lamella._tokens import TokenCounter, counted_input, input_usage, output_usage
     from lamella._trace_records import TraceRecord
+    from lamella._values import ValueDecoder, ValueReader, Values
     from lamella._vector_index import Near, VectorIndex
 
 _LAZY = {
@@ -203,6 +206,7 @@ _LAZY = {
     "ExplainedLayer": "_explain",
     "Explanation": "_explain",
     "Finding": "_detection",
+    "Group": "_history",
     "GuardedBlobs": "_guarded_blobs",
     "GuardedLeases": "_store_outages",
     "Health": "_health",
@@ -220,6 +224,7 @@ _LAZY = {
     "PromptCaching": "_prompt_caching",
     "Reading": "_readings",
     "Registry": "_registry",
+    "Returns": "_returns",
     "SQLiteBlobs": "_sqlite_blobs",
     "SQLiteLeases": "_sqlite_leases",
     "SQLiteSpend": "_sqlite_spend",
@@ -236,10 +241,15 @@ _LAZY = {
     "TokenCounter": "_tokens",
     "TraceRecord": "_trace_records",
     "UnpricedError": "_prices",
+    "ValueDecoder": "_values",
+    "ValueReader": "_values",
+    "Values": "_values",
     "VectorIndex": "_vector_index",
+    "answered": "_history",
     "counted_input": "_tokens",
     "counter_for": "_tokenizers",
     "exact_counter": "_tokenizers",
+    "groups": "_history",
     "input_usage": "_tokens",
     "map_texts": "_surfaces",
     "memory_blobs": "_memory_stores",
@@ -256,6 +266,7 @@ _LAZY = {
     "sqlite_leases": "_sqlite_leases",
     "sqlite_spend": "_sqlite_spend",
     "storable": "_spend_checks",
+    "unanswered": "_history",
 }
 """Public names that few programs need, by the module that is loaded when one is used."""
 
@@ -326,6 +337,7 @@ __all__ = (
     "Finding",
     "Finish",
     "FirstEventTimeout",
+    "Group",
     "GuardedBlobs",
     "GuardedLeases",
     "Handler",
@@ -399,6 +411,7 @@ __all__ = (
     "Request",
     "Response",
     "ResponseTooLargeError",
+    "Returns",
     "SQLiteBlobs",
     "SQLiteLeases",
     "SQLiteSpend",
@@ -446,15 +459,20 @@ __all__ = (
     "UnsupportedError",
     "Usage",
     "UsageReport",
+    "ValueDecoder",
+    "ValueReader",
+    "Values",
     "Vector",
     "VectorIndex",
     "Waiter",
     "WriteTimeout",
+    "answered",
     "begin",
     "counted_input",
     "counter_for",
     "ending",
     "exact_counter",
+    "groups",
     "input_usage",
     "inside",
     "map_texts",
@@ -476,6 +494,7 @@ __all__ = (
     "sqlite_leases",
     "sqlite_spend",
     "storable",
+    "unanswered",
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, overload
 
 import attrs
 
@@ -16,15 +16,16 @@ from lamella._responses import NO_HEAD, Head, Response
 from lamella._tools import Tool, tools
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeVar
+    import typing_extensions
 
     from lamella._usage import Usage
+    from lamella._values import ValueReader, Values
 
-    V_co = TypeVar("V_co", covariant=True, default=None)
+    V_co = typing_extensions.TypeVar("V_co", covariant=True, default=None)
 else:  # typing_extensions costs more than the rest of this module, and only checkers need it
-    from typing import TypeVar
-
     V_co = TypeVar("V_co", covariant=True)
+
+V = TypeVar("V")
 
 
 class ChatResponse(Response, Generic[V_co]):
@@ -32,11 +33,11 @@ class ChatResponse(Response, Generic[V_co]):
 
     operation: ClassVar[str] = "chat"
 
-    __slots__ = ("_value",)
+    __slots__ = ("_value_reader",)
 
     def __init__(self, events: Sequence[Event] = (), head: Head = NO_HEAD) -> None:
         super().__init__(events, head)
-        self._value: V_co | None = None
+        self._value_reader: ValueReader[V_co] | None = None
 
     @classmethod
     def of(
@@ -68,7 +69,7 @@ class ChatResponse(Response, Generic[V_co]):
         return ChatResponse(events, Head(model=model))
 
     def _carry_to(self, response: Any) -> None:
-        response._value = self._value  # noqa: SLF001 - its own class
+        response._value_reader = self._value_reader  # noqa: SLF001 - its own class
 
     @classmethod
     def _fold(cls, events: Sequence[Event]) -> ChatAnswer:
@@ -120,7 +121,35 @@ class ChatResponse(Response, Generic[V_co]):
     def value(self) -> V_co:
         """The answer as the type that `returns=` asked for; None where it was not given."""
         self._must_be_complete()
-        return self._value  # type: ignore[return-value] # pyright: ignore[reportReturnType]
+        reader = self._value_reader
+        return None if reader is None else reader.value  # type: ignore[return-value] # pyright: ignore[reportReturnType]
+
+    @overload
+    def values(self: ChatResponse[list[V]]) -> Values[V]: ...
+    @overload
+    def values(self) -> Values[V_co]: ...
+    def values(self) -> Any:
+        """The answer as it comes, as values of the type that `returns=` asked for.
+
+        A list gives each of its items once, as soon as it is complete. Anything else gives the
+        value again and again, each time with more of it: from the moment that what has come fits
+        the type, as it does once all that it must have is there. Texts and lists may still grow;
+        the last value is `value`. Read it with `async for`, or inside `stream_sync` with `for`.
+
+        Raises:
+            ConfigurationError: If `returns=` was not given.
+            StructureError: At the end, if the answer does not fit the type.
+        """
+        from lamella._values import Values, no_values
+
+        reader = self._value_reader
+        if reader is None:
+            raise no_values()
+        return Values(self, reader.begin)
+
+    def read_values_by(self, reader: ValueReader[Any]) -> None:
+        """Say what turns this answer into values; for the layer that `returns=` needs."""
+        self._value_reader = reader
 
 
 def _stop(given: str | Iterable[str]) -> tuple[str, ...]:

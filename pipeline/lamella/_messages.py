@@ -63,6 +63,7 @@ class Message:
         parts: Its content. Text, single parts and OpenAI-style dicts are converted.
         name: The participant's name, where the provider knows such a thing.
         extra: What only one provider knows, kept verbatim.
+        pinned: Whether it is kept whatever is shortened. Never sent. Not part of equality.
         listed: Wire hint: the content was, and is written as, a list even where a string would
             do. Not part of equality.
 
@@ -74,6 +75,7 @@ class Message:
     parts: tuple[Part, ...] = attrs.field(default=(), converter=_parts)
     name: str | None = attrs.field(default=None, kw_only=True)
     extra: JSONObject = attrs.field(default=NOTHING, hash=False, repr=False, kw_only=True)
+    pinned: bool = attrs.field(default=False, eq=False, repr=False, kw_only=True)
     listed: bool = attrs.field(default=False, eq=False, repr=False, kw_only=True)
 
     def __attrs_post_init__(self) -> None:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+)
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 
 import anyio
+import attrs
 
+from lamella._assembly import as_layer, as_transport, listed, place_of, terminal_of
 from lamella._attempts import DEFAULT_ATTEMPTS, AttemptBound
 from lamella._background import Background
 from lamella._calls import Call
@@ -16,9 +22,9 @@ from lamella._closing import Closing
 from lamella._context import is_given
 from lamella._ending import not_a_response, outcome_of
 from lamella._errors import ClosedError, ConfigurationError, LamellaError, NotBegunError
-from lamella._fingerprints import layer_inside, mark, transport_inside
+from lamella._fingerprints import layer_inside, transport_inside
 from lamella._fold import Step, fold
-from lamella._layers import LayerInfo, info_of, must_be_async, name_of
+from lamella._layers import LayerInfo, info_of, name_of
 from lamella._loops import Waiter
 from lamella._many import Progress, run_many
 from lamella._once import Once, Streaming
@@ -38,6 +44,7 @@ if TYPE_CHECKING:
     from lamella._health import Health
     from lamella._ports import Ports
     from lamella._preset_records import Preset
+    from lamella._returns import Returns
     from lamella._stores import Stores
 
 R = TypeVar("R", bound=Response)
@@ -90,8 +97,8 @@ class Pipeline:
             msg = f"max_attempts={max_attempts!r} would let no request out; it is 1 or more."
             raise ConfigurationError(msg)
         self.name = name
-        self.layers: tuple[Any, ...] = tuple([_layer(item) for item in _listed(layers)])
-        self.transport: Any = _transport(transport)
+        self.layers: tuple[Any, ...] = tuple([as_layer(item) for item in listed(layers)])
+        self.transport: Any = as_transport(transport)
         self.infos: tuple[LayerInfo, ...] = tuple([info_of(layer) for layer in self.layers])
         self.doubts: tuple[Doubt, ...] = tuple(check_order(self.infos, allow))
         self.allow = tuple(allow)
@@ -124,14 +131,19 @@ class Pipeline:
     def run(self, request: Request[R], /) -> Coroutine[Any, Any, R]: ...
     @overload
     def run(
-        self, request: ChatRequest, /, *, returns: type[T]
+        self, request: ChatRequest, /, *, returns: type[T] | Returns[T]
     ) -> Coroutine[Any, Any, ChatResponse[T]]: ...
+    @overload
+    def run(
+        self, request: ChatRequest, /, *, returns: Mapping[str, Any]
+    ) -> Coroutine[Any, Any, ChatResponse[Any]]: ...
     def run(self, request: Request[Any], /, *, returns: Any = None) -> Coroutine[Any, Any, Any]:
         """Send a request through the layers; its complete response.
 
         Args:
             request: What to ask. The same object may be run many times, and at once.
-            returns: The type that `response.value` is to have; needs a layer that provides it.
+            returns: The type that `response.value` is to have; needs a layer that provides it, as
+                `Structured` does. A class, `list[Person]`, `Returns[A | B]()`, or a JSON Schema.
 
         Raises:
             LamellaError: What went wrong; `error.attempts` has every attempt.
@@ -163,8 +175,12 @@ class Pipeline:
     def stream(self, request: Request[R], /) -> AbstractAsyncContextManager[R]: ...
     @overload
     def stream(
-        self, request: ChatRequest, /, *, returns: type[T]
+        self, request: ChatRequest, /, *, returns: type[T] | Returns[T]
     ) -> AbstractAsyncContextManager[ChatResponse[T]]: ...
+    @overload
+    def stream(
+        self, request: ChatRequest, /, *, returns: Mapping[str, Any]
+    ) -> AbstractAsyncContextManager[ChatResponse[Any]]: ...
     def stream(
         self, request: Request[Any], /, *, returns: Any = None
     ) -> AbstractAsyncContextManager[Any]:
@@ -205,6 +221,7 @@ class Pipeline:
         finally:
             await self._end(response.context.call, response.outcome or Outcome.UNKNOWN)
 
+    @overload
     async def run_many(
         self,
         requests: Iterable[Request[R]],
@@ -212,22 +229,62 @@ class Pipeline:
         *,
         concurrency: int = 16,
         on_progress: Callable[[Progress], object] | None = None,
-    ) -> list[R | Exception]:
+    ) -> list[R | Exception]: ...
+    @overload
+    async def run_many(
+        self,
+        requests: Iterable[ChatRequest],
+        /,
+        *,
+        returns: type[T] | Returns[T],
+        concurrency: int = 16,
+        on_progress: Callable[[Progress], object] | None = None,
+    ) -> list[ChatResponse[T] | Exception]: ...
+    @overload
+    async def run_many(
+        self,
+        requests: Iterable[ChatRequest],
+        /,
+        *,
+        returns: Mapping[str, Any],
+        concurrency: int = 16,
+        on_progress: Callable[[Progress], object] | None = None,
+    ) -> list[ChatResponse[Any] | Exception]: ...
+    async def run_many(
+        self,
+        requests: Iterable[Request[Any]],
+        /,
+        *,
+        returns: Any = None,
+        concurrency: int = 16,
+        on_progress: Callable[[Progress], object] | None = None,
+    ) -> list[Any]:
         """Run many requests at once; their responses in the order of the requests.
 
         One that fails does not lose the others: its exception stands in its place.
 
         Args:
             requests: What to ask; taken from the iterable as places become free.
+            returns: As for `run`.
             concurrency: How many may be under way at once; at least 1.
             on_progress: Told after each, on the event loop; it should return quickly.
         """
-        return await run_many(self.run, requests, concurrency, on_progress)
+
+        def run(request: Request[Any]) -> Coroutine[Any, Any, Any]:
+            return Once(self._run(request, returns))
+
+        return await run_many(run, requests, concurrency, on_progress)
 
     @overload
     def run_sync(self, request: Request[R], /) -> R: ...
     @overload
-    def run_sync(self, request: ChatRequest, /, *, returns: type[T]) -> ChatResponse[T]: ...
+    def run_sync(
+        self, request: ChatRequest, /, *, returns: type[T] | Returns[T]
+    ) -> ChatResponse[T]: ...
+    @overload
+    def run_sync(
+        self, request: ChatRequest, /, *, returns: Mapping[str, Any]
+    ) -> ChatResponse[Any]: ...
     def run_sync(self, request: Request[Any], /, *, returns: Any = None) -> Any:
         """`run` for synchronous code; see `stream_sync` for where it works."""
         from lamella._bridge import bridge
@@ -238,8 +295,12 @@ class Pipeline:
     def stream_sync(self, request: Request[R], /) -> AbstractContextManager[R]: ...
     @overload
     def stream_sync(
-        self, request: ChatRequest, /, *, returns: type[T]
+        self, request: ChatRequest, /, *, returns: type[T] | Returns[T]
     ) -> AbstractContextManager[ChatResponse[T]]: ...
+    @overload
+    def stream_sync(
+        self, request: ChatRequest, /, *, returns: Mapping[str, Any]
+    ) -> AbstractContextManager[ChatResponse[Any]]: ...
     def stream_sync(
         self, request: Request[Any], /, *, returns: Any = None
     ) -> AbstractContextManager[Any]:
@@ -328,7 +389,7 @@ class Pipeline:
             transport: As for `Pipeline`.
             **options: As for `Pipeline`.
         """
-        found = [_layer(item) for item in _listed(layers)]
+        found = [as_layer(item) for item in listed(layers)]
         return cls(arranged([(layer, info_of(layer)) for layer in found]), transport, **options)
 
     @classmethod
@@ -434,8 +495,7 @@ class Pipeline:
             msg = "Context(deadline=...) was given, but it is an instant on the clock of a call."
             raise ConfigurationError(msg, hint="Put Deadline(seconds) among the layers.")
         if returns is not None:
-            self._must_provide_values()
-            request = request.evolve(returns=returns)
+            request = self._to_return(request, returns)
         ports = given.ports if is_given(given.ports) else self.ports
         call_id = ports.new_id()
         trace = Trace(call_id, monotonic=ports.monotonic, wall=ports.wall())
@@ -479,7 +539,7 @@ class Pipeline:
         if chain is None:
             pairs = zip(self.layers, self.infos, strict=True)
             layers = [pair for pair in pairs if issubclass(key[0], pair[1].requests)]
-            terminal, place = _terminal(self.transport), _place(self.transport)
+            terminal, place = terminal_of(self.transport), place_of(self.transport)
             chain = fold(layers, terminal, place, timed=key[1], size=len(self.layers))
             self._chains[key] = chain
         return chain
@@ -493,70 +553,26 @@ class Pipeline:
             msg = f"{self.name!r} has been closed."
             raise ClosedError(msg, hint="Make a new pipeline, or close this one later.")
 
-    def _must_provide_values(self) -> None:
-        if not any("value" in info.provides for info in self.infos):
+    def _to_return(self, request: Request[R], returns: Any) -> Request[R]:
+        from lamella._returns import asked_type
+
+        if "returns" not in attrs.fields_dict(type(request)):
+            msg = (
+                f"`returns=` is for chat; the answer to {type(request).__name__} has its own type."
+            )
+            raise ConfigurationError(msg)
+        if not self._provides_values:
             msg = "`returns=` needs a layer that turns answers into values, and there is none."
             raise ConfigurationError(msg, hint="Add Structured() to the layers.")
+        return request.evolve(returns=asked_type(returns))
 
-
-def _listed(layers: Any) -> Sequence[Any]:
-    if isinstance(layers, str) or callable(layers):
-        given = layers if isinstance(layers, str) else name_of(layers)
-        msg = f"`layers` is a list, not {given!r}."
-        raise ConfigurationError(msg, hint="Put the one layer into brackets: Pipeline([...]).")
-    return tuple(layers)
-
-
-def _layer(item: Any) -> Any:
-    if isinstance(item, str):
-        from lamella._registry import registry
-
-        item = registry().make("middlewares", item)
-    if isinstance(item, Pipeline):
-        msg = "A Pipeline stands among the layers."
-        hint = (
-            "A pipeline is a handler: give it as transport=, or as a target of Fallback or Route."
+    @property
+    def _provides_values(self) -> bool:
+        """Whether a layer does, of its own or of the pipeline that is its transport."""
+        inner = self.transport
+        return any("value" in info.provides for info in self.infos) or (
+            isinstance(inner, Pipeline) and inner._provides_values  # noqa: SLF001 - its own class
         )
-        raise ConfigurationError(msg, hint=hint)
-    must_be_async(item, name_of(item), "middleware")
-    return item
-
-
-def _transport(item: Any) -> Any:
-    if isinstance(item, str):
-        from lamella._registry import registry
-
-        return registry().make("transports", item)
-    if not isinstance(item, Pipeline):
-        must_be_async(item, name_of(item), "transport")
-    return item
-
-
-def _place(transport: Any) -> Callable[[Any], tuple[str, Any] | None]:
-    """Finds where a request goes: the name and the transport, None if that is a pipeline."""
-    own = None if isinstance(transport, Pipeline) else (name_of(transport), transport)
-
-    def place(request: Any) -> tuple[str, Any] | None:
-        target = request.target
-        if target is None or target.transport is None:
-            return own
-        return None if target.nested else (target.name, target.transport)
-
-    return place
-
-
-def _terminal(transport: Any) -> Step:
-    """The transport, unless a choose layer has sent the request elsewhere."""
-
-    def terminal(request: Any) -> Any:
-        target = request.target
-        if target is None or target.transport is None:
-            return transport(request)
-        return target.transport(request)
-
-    terminal.__name__ = name_of(transport)
-    mark(terminal, transport_inside(transport))
-    return terminal
 
 
 async def _close(thing: Any) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from lamella._canonical import encode, fields_form, form, leave_out
 from lamella._fingerprints import fingerprint
+from lamella._messages import Message
 from lamella._requests import Request
 
 VERSION: Final = 1
@@ -28,6 +29,7 @@ the conversation whose tokens are counted.
 """
 
 leave_out(Request, EXCLUDED)
+leave_out(Message, {"pinned"})  # it is not sent
 
 
 def request_key(request: Request[Any], *, inside: str = "") -> str:

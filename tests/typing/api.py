@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, assert_type
+from typing import TYPE_CHECKING, Any, Literal, assert_type
 
 from lamella import (
     ChatRequest,
@@ -15,7 +15,9 @@ from lamella import (
     Pipeline,
     Request,
     Response,
+    Returns,
     Source,
+    Values,
     begin,
     ending,
     middleware,
@@ -32,6 +34,10 @@ if TYPE_CHECKING:
 
 class Person:
     """What an answer may be turned into."""
+
+
+class Place:
+    """Something else that it may be."""
 
 
 class Generic:
@@ -106,15 +112,10 @@ async def calls(source: Source) -> None:
     assert_type(await pipeline.run(embed), EmbeddingResponse)
     assert_type((await pipeline.run(embed)).vectors, tuple[tuple[float, ...], ...])
     assert_type((await pipeline.run(ModerationRequest.of("hi"))).flagged, bool)
-    assert_type(await pipeline.run(chat, returns=Person), ChatResponse[Person])
-    assert_type((await pipeline.run(chat, returns=Person)).value, Person)
-    assert_type((await pipeline.run(chat, returns=list[Person])).value, list[Person])
     assert_type((await pipeline.run(chat)).value, None)
     async with pipeline.stream(chat) as response:
         assert_type(response, ChatResponse)
         assert_type(await response.collect(), ChatResponse)
-    async with pipeline.stream(chat, returns=Person) as typed:
-        assert_type(typed, ChatResponse[Person])
 
     assert_type(pipeline.run_sync(chat), ChatResponse)
     assert_type(pipeline.run_sync(embed), EmbeddingResponse)
@@ -124,6 +125,38 @@ async def calls(source: Source) -> None:
     assert_type(Pipeline([], chat_transport), Pipeline)
     assert_type(chat.evolve(seed=1), ChatRequest)
     assert many
+
+
+async def values(source: Source) -> None:
+    """What answers are when they are asked for as types."""
+    pipeline, chat = Pipeline([], Universal(source)), ChatRequest.of("hi")
+
+    assert_type(await pipeline.run(chat, returns=Person), ChatResponse[Person])
+    assert_type((await pipeline.run(chat, returns=Person)).value, Person)
+    assert_type((await pipeline.run(chat, returns=list[Person])).value, list[Person])
+    assert_type((await pipeline.run(chat, returns=Returns[Person | Place]())).value, Person | Place)
+    assert_type(
+        (await pipeline.run(chat, returns=Returns[Literal["a", "b"]]())).value, Literal["a", "b"]
+    )
+    assert_type((await pipeline.run(chat, returns=int)).value, int)
+    assert_type((await pipeline.run(chat, returns={"type": "object"})).value, Any)
+    async with pipeline.stream(chat, returns=Person) as typed:
+        assert_type(typed, ChatResponse[Person])
+        assert_type(typed.values(), Values[Person])
+        async for value in typed.values():
+            assert_type(value, Person)
+    async with pipeline.stream(chat, returns=list[Person]) as several:
+        async for item in several.values():
+            assert_type(item, Person)
+    async with pipeline.stream(chat, returns=Returns[Person | Place]()) as either:
+        async for one in either.values():
+            assert_type(one, Person | Place)
+    with pipeline.stream_sync(chat, returns=Person) as steps:
+        for step in steps.values():
+            assert_type(step, Person)
+    found = await pipeline.run_many([chat], returns=Person)
+    assert_type(found, list[ChatResponse[Person] | Exception])
+    assert_type(pipeline.run_sync(chat, returns=Person).value, Person)
 
 
 async def wrong(source: Source) -> None:

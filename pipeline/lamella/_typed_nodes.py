@@ -1,0 +1,403 @@
+"""What a type reads from JSON: one node for each type, in a tree with shared records.
+
+A node reads a plain value, as a JSON parser gives it, and makes the typed one. What does not fit is
+raised as a `Misfit`; arrays and objects go on reading their other items, so that every problem is
+found in one pass. A node also says its JSON Schema, and in words what it expects.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+import msgspec
+
+from lamella._schema_book import SchemaBook
+from lamella._typed_problems import Findings, Key, Misfit, kind_of, misfit, missing
+
+KINDS: Final = frozenset({"null", "boolean", "integer", "number", "string", "array", "object"})
+"""The kinds of JSON; an `integer` is a number that is written without a fraction."""
+
+
+class Node:
+    """A type, as JSON sees it.
+
+    Attributes:
+        kinds: Which kinds of JSON it can be read from.
+        rank: Its turn among the members of a union that take the same kind; the pickiest first.
+    """
+
+    __slots__ = ()
+    kinds: frozenset[str] = KINDS
+    rank: int = 0
+
+    def read(self, value: Any) -> Any:
+        """The typed value of a plain one.
+
+        Raises:
+            Misfit: If it does not fit.
+        """
+        raise NotImplementedError
+
+    def schema(self, book: SchemaBook) -> dict[str, Any]:
+        """Its JSON Schema; records stand in the book and are referred to."""
+        raise NotImplementedError
+
+    @property
+    def words(self) -> str:
+        """What it expects, in a few words."""
+        raise NotImplementedError
+
+
+class Anything(Node):
+    """`Any`: the plain value as it is."""
+
+    __slots__ = ()
+    rank = 9
+    words = "any value"
+
+    def read(self, value: Any) -> Any:
+        """The value."""
+        return value
+
+    def schema(self, book: SchemaBook) -> dict[str, Any]:  # noqa: ARG002 - nothing to refer to
+        """A schema that takes everything."""
+        return {}
+
+
+class Leaf(Node):
+    """A type without parts, which msgspec reads: text, numbers, dates and the like."""
+
+    __slots__ = ("_convert", "_schema", "_type", "_whole", "kinds", "rank", "words")
+
+    def __init__(self, given: Any, schema: Mapping[str, Any], kinds: Collection[str], rank: int):
+        self._type = given
+        self._schema = dict(schema)
+        self._convert = msgspec.convert
+        self._whole = schema.get("type") == "integer"
+        self.kinds = frozenset(kinds)
+        self.rank = rank
+        self.words = schema_words(schema)
+
+    def read(self, value: Any) -> Any:
+        """The value, in its range and form."""
+        try:
+            return self._convert(value, self._type)
+        except msgspec.ValidationError:
+            if self._whole and value.__class__ is float and value.is_integer():
+                return self.read(int(value))  # 1.0 is an integer to JSON Schema
+            raise misfit(self.words, value) from None
+
+    def schema(self, book: SchemaBook) -> dict[str, Any]:  # noqa: ARG002 - nothing to refer to
+        """Its type, format and bounds."""
+        return dict(self._schema)
+
+
+class Choice(Node):
+    """`Literal` and `Enum`: a fixed set of scalars."""
+
+    __slots__ = ("_book_name", "_missing", "_schema", "_values", "kinds", "rank", "words")
+
+    def __init__(self, values: Mapping[Any, Any], missing: Callable[[Any], Any] | None = None):
+        self._values = {(key.__class__, key): value for key, value in values.items()}
+        self._missing = missing
+        self._schema = enum_schema(list(values))
+        self.kinds = frozenset(kind_of(key) for key in values)
+        if missing is not None and "string" in self.kinds:
+            self.rank = 1
+        else:
+            self.rank = 0
+        self.words = schema_words(self._schema)
+
+    @property
+    def values(self) -> frozenset[tuple[type, Any]]:
+        """What it takes: pairs of the class and the value."""
+        return frozenset(self._values)
+
+    def read(self, value: Any) -> Any:
+        """The member that the value stands for."""
+        try:
+            return self._values[value.__class__, value]
+        except (KeyError, TypeError):
+            pass
+        if value.__class__ is float and value.is_integer() and (int, int(value)) in self._values:
+            return self._values[int, int(value)]
+        if self._missing is not None and kind_of(value) in self.kinds:
+            try:
+                return self._missing(value)  # the enum's own `_missing_`
+            except ValueError:
+                pass
+        raise misfit(self.words, value)
+
+    def schema(self, book: SchemaBook) -> dict[str, Any]:  # noqa: ARG002 - nothing to refer to
+        """The values."""
+        return dict(self._schema)
+
+
+@attrs.frozen
+class Bounds:
+    """How many items an array or a mapping may have; None is no bound."""
+
+    least: int | None = None
+    most: int | None = None
+
+    def check(self, value: Collection[Any], words: str) -> None:
+        """Refuse a value with fewer or more.
+
+        Raises:
+            Misfit: If it has.
+        """
+        size = len(value)
+        if (self.least is not None and size < self.least) or (
+            self.most is not None and size > self.most
+        ):
+            found = Misfit([])
+            found.problems = misfit(words, value).problems
+            raise found
+
+    def keywords(self, what: str) -> dict[str, int]:
+        """As keywords of a schema: `what` is `Items` or `Properties`."""
+        pairs = (("min" + what, self.least), ("max" + what, self.most))
+        return {name: bound for name, bound in pairs if bound is not None}
+
+
+NO_BOUNDS: Final = Bounds()
+
+
+class Array(Node):
+    """`list`, `set`, `frozenset`, and `tuple[X, ...]`."""
+
+    __slots__ = ("_bounds", "_item", "_make", "_unique", "words")
+    kinds = frozenset({"array"})
+
+    def __init__(self, item: Node, make: Callable[[list[Any]], Any], bounds: Bounds) -> None:
+        self._item = item
+        self._make = make
+        self._bounds = bounds
+        self._unique = make in {set, frozenset}
+        self.words = " ".join(["array", *_sizes(bounds)])
+
+    @property
+    def item(self) -> Node:
+        """What each of them is."""
+        return self._item
+
+    @property
+    def bounds(self) -> Bounds:
+        """How many there may be."""
+        return self._bounds
+
+    def read(self, value: Any) -> Any:
+        """The items, each read."""
+        if value.__class__ is not list:
+            raise misfit(self.words, value)
+        self._bounds.check(value, self.words)
+        read = self._item.read
+        items: list[Any] = []
+        findings: Findings | None = None
+        for place, each in enumerate(value):
+            try:
+                items.append(read(each))
+            except Misfit as wrong:
+                findings = findings or Findings()
+                findings.add(place, wrong)
+        if findings is not None:
+            raise Misfit(findings.problems)
+        try:
+            return items if self._make is list else self._make(items)
+        except TypeError:  # a set of what has no hash
+            raise misfit(self.words, value, "its items cannot stand in a set") from None
+
+    def schema(self, book: SchemaBook) -> dict[str, Any]:
+        """Of an array of such items."""
+        found = {"type": "array", "items": self._item.schema(book), **self._bounds.keywords("Items")}
+        if self._unique:
+            found["uniqueItems"] = True
+        return found
+
+
+class Row(Node):
+    """`tuple[X, Y]`: an array of fixed length."""
+
+    __slots__ = ("_items", "words")
+    kinds = frozenset({"array"})
+
+    def __init__(self, items: Sequence[Node]) -> None:
+        self._items = tuple(items)
+        self.words = f"array of {len(self._items)} items"
+
+    def read(self, value: Any) -> tuple[Any, ...]:
+        """The items, each read by its own type."""
+        if value.__class__ is not list or len(value) != len(self._items):
+            raise misfit(self.words, value)
+        items: list[Any] = []
+        findings = Findings()
+        for place, (node, each) in enumerate(zip(self._items, value, strict=True)):
+            try:
+                items.append(node.read(each))
+            except Misfit as wrong:
+                findings.add(place, wrong)
+        if findings.problems:
+            raise Misfit(findings.problems)
+        return tuple(items)
+
+    def schema(self, book: SchemaBook) -> dict[str, Any]:
+        """Of an array whose items have types of their own."""
+        size = len(self._items)
+        fixed = {"type": "array", "minItems": size, "maxItems": size, "items": False}
+        if not size:
+            return fixed
+        return {**fixed, "prefixItems": [node.schema(book) for node in self._items]}
+
+
+class Map(Node):
+    """`dict[K, V]`: an object with any keys."""
+
+    __slots__ = ("_bounds", "_key", "_value", "words")
+    kinds = frozenset({"object"})
+    rank = 1
+
+    def __init__(self, key: Node | None, value: Node, bounds: Bounds) -> None:
+        self._key = key
+        self._value = value
+        self._bounds = bounds
+        self.words = " ".join(["object", *_sizes(bounds, "properties")])
+
+    def read(self, value: Any) -> dict[Any, Any]:
+        """The values, each read, by their keys."""
+        if value.__class__ is not dict:
+            raise misfit(self.words, value)
+        self._bounds.check(value, self.words)
+        found: dict[Any, Any] = {}
+        findings = Findings()
+        key, read = self._key, self._value.read
+        for name, each in value.items():
+            try:
+                typed = read(each)
+                found[name if key is None else _read_key(key, name)] = typed
+            except Misfit as wrong:
+                findings.add(Key(name), wrong)
+        if findings.problems:
+            raise Misfit(findings.problems)
+        return found
+
+    def schema(self, book: SchemaBook) -> dict[str, Any]:
+        """Of an object with any names."""
+        found: dict[str, Any] = {"type": "object", **self._bounds.keywords("Properties")}
+        values = self._value.schema(book)
+        if values:
+            found["additionalProperties"] = values
+        if self._key is not None:
+            names = self._key.schema(book)
+            if names.get("type") == "string":
+                found["propertyNames"] = names
+        return found
+
+
+class Described(Node):
+    """A node with words of the program about it."""
+
+    __slots__ = ("_keywords", "inner", "kinds", "rank", "words")
+
+    def __init__(self, inner: Node, keywords: Mapping[str, Any]) -> None:
+        self.inner = inner
+        self._keywords = dict(keywords)
+        self.kinds = inner.kinds
+        self.rank = inner.rank
+        self.words = inner.words
+
+    def read(self, value: Any) -> Any:
+        """As the node in it."""
+        return self.inner.read(value)
+
+    def schema(self, book: SchemaBook) -> dict[str, Any]:
+        """As the node in it, with the words."""
+        return {**self.inner.schema(book), **self._keywords}
+
+
+class Named(Node):
+    """A type alias, which may refer to itself."""
+
+    __slots__ = ("inner", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.inner: Node = Anything()
+
+    @property
+    def words(self) -> str:
+        """Its name, for what it stands for may be endless."""
+        return self.name
+
+    def read(self, value: Any) -> Any:
+        """As what it stands for."""
+        return self.inner.read(value)
+
+    def schema(self, book: SchemaBook) -> dict[str, Any]:
+        """A reference."""
+        return book.refer(self, self.name, lambda: self.inner.schema(book))
+
+
+def bare(node: Node) -> Node:
+    """The node without words around it."""
+    while isinstance(node, Described | Named):
+        node = node.inner
+    return node
+
+
+def enum_schema(values: Sequence[Any]) -> dict[str, Any]:
+    """The schema of a fixed set of scalars."""
+    plain = [value.value if isinstance(value, enum.Enum) else value for value in values]
+    kinds = list(dict.fromkeys(kind_of(value) for value in plain))
+    kind: Any = kinds[0] if len(kinds) == 1 else kinds
+    return {"type": kind, "enum": plain}
+
+
+def schema_words(schema: Mapping[str, Any]) -> str:
+    """What a schema without parts expects, in a few words."""
+    if "enum" in schema:
+        options = [msgspec.json.encode(option).decode() for option in schema["enum"]]
+        return "one of " + ", ".join(options) if len(options) > 1 else options[0]
+    words = [str(schema.get("type", "value"))]
+    words += [f"in the format {schema['format']}"] if "format" in schema else []
+    words += [f"in {schema['contentEncoding']}"] if "contentEncoding" in schema else []
+    for keyword, text in _BOUND_WORDS:
+        if keyword in schema:
+            words.append(f"{text} {schema[keyword]}")
+    words += [f"that matches {schema['pattern']!r}"] if "pattern" in schema else []
+    return " ".join(words)
+
+
+_BOUND_WORDS: Final = (
+    ("minimum", ">="),
+    ("exclusiveMinimum", ">"),
+    ("maximum", "<="),
+    ("exclusiveMaximum", "<"),
+    ("multipleOf", "that is a multiple of"),
+    ("minLength", "of length >="),
+    ("maxLength", "of length <="),
+)
+
+
+def _sizes(bounds: Bounds, what: str = "items") -> list[str]:
+    least = [] if bounds.least is None else [f"of >= {bounds.least} {what}"]
+    most = [] if bounds.most is None else [f"of <= {bounds.most} {what}"]
+    return [*least, *most]
+
+
+def _read_key(node: Node, name: str) -> Any:
+    """A key by its type: JSON writes numbers as text there."""
+    try:
+        return node.read(name)
+    except Misfit:
+        if "integer" in node.kinds or "number" in node.kinds:
+            try:
+                return node.read(int(name) if "integer" in node.kinds else float(name))
+            except ValueError:
+                pass
+        raise
+
+
+__all__ = ("missing",)
