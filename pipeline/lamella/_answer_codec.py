@@ -129,6 +129,7 @@ _FORMS: Final = Forms(
     },
     {
         Head: frozenset({"headers", "raw", "cached", "service", "cost"}),
+        Message: frozenset({"pinned"}),
         KeptAnswer: frozenset({"age"}),
     },
 )

@@ -43,9 +43,11 @@ from typing import Any, Final
 
 import attrs
 
+from lamella._card_counting import read_image_rule
 from lamella._card_regions import in_regions, read_regions
 from lamella._cards import (
     CAPABILITIES,
+    FRAMINGS,
     MODALITIES,
     OPERATIONS,
     CardPatch,
@@ -198,6 +200,14 @@ def _embedding(outer: Table, key: str) -> EmbeddingFacts | None:
     return facts
 
 
+def _framing(table: Table, key: str) -> str | None:
+    name = table.text(key)
+    if name is not None and name not in FRAMINGS and not name.startswith("x-"):
+        table.wrong(key, f"one of {', '.join(sorted(map(repr, FRAMINGS)))}")
+        return None
+    return name
+
+
 _READERS: Final[Mapping[str, Callable[[Table, str], object]]] = {
     "aliases": Table.texts,
     "snapshots": Table.texts,
@@ -210,6 +220,11 @@ _READERS: Final[Mapping[str, Callable[[Table, str], object]]] = {
     "max_output_tokens": Table.whole,
     "cache_minimum": Table.whole,
     "tokenizer": Table.text,
+    "framing": _framing,
+    "image_tokens": read_image_rule,
+    "audio_tokens": Table.whole,
+    "page_tokens": Table.whole,
+    "tool_tokens": Table.whole,
     "capabilities": partial(Table.names, known=CAPABILITIES),
     "embedding": _embedding,
     "rules": _rules,

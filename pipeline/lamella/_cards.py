@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
 from lamella._errors import UnsupportedError
 from lamella._parameter_rules import ParameterRule, RuleBook, Scalar
 from lamella._prices import Price, price_on
+
+if TYPE_CHECKING:
+    from lamella._image_tokens import ImageRule
 
 OPERATIONS: Final = frozenset(
     {
@@ -53,6 +56,9 @@ CAPABILITIES: Final = frozenset(
     }
 )
 """What a card may state besides operations and modalities. A plugin's own begin with `x-`."""
+
+FRAMINGS: Final = frozenset({"openai", "anthropic", "google"})
+"""Whose way of writing messages and tools a model reads. A plugin's own begin with `x-`."""
 
 _INPUTS: Final[Mapping[str, str]] = {
     "image_input": "input:image",
@@ -151,6 +157,12 @@ class ModelCard:
         cache_minimum: Tokens that the beginning of a request must have to be kept by the
             provider's prompt cache; None if nobody says.
         tokenizer: The tokenizer's name (`o200k_base`); None if nobody says.
+        framing: How messages and tools stand in what the model reads; see `FRAMINGS`. None if
+            nobody says.
+        image_tokens: What pictures are billed as; None if nobody says.
+        audio_tokens: Tokens of a second of sound; None if nobody says.
+        page_tokens: Tokens of a page of a PDF; None if nobody says.
+        tool_tokens: Tokens that the provider adds of its own to a request with tools.
         capabilities: See `CAPABILITIES`.
         embedding: For embedding models.
         rules: What it does with parameters, in the order in which they are applied.
@@ -174,6 +186,11 @@ class ModelCard:
     max_output_tokens: int | None = None
     cache_minimum: int | None = None
     tokenizer: str | None = None
+    framing: str | None = None
+    image_tokens: ImageRule | None = None
+    audio_tokens: int | None = None
+    page_tokens: int | None = None
+    tool_tokens: int | None = None
     capabilities: frozenset[str] = frozenset()
     embedding: EmbeddingFacts | None = None
     rules: tuple[ParameterRule, ...] = ()

@@ -100,7 +100,7 @@ def _renamed(schema: Any, names: Mapping[str, str]) -> Any:
             name = reference.removeprefix(_PREFIX)
             changed["$ref"] = _PREFIX + names.get(name, name)
         mapping = changed.get("discriminator")
-        if isinstance(mapping, Mapping):
+        if isinstance(mapping, Mapping) and isinstance(mapping.get("propertyName"), str):
             changed.pop("discriminator")  # OpenAPI's; the tags themselves say it
         return changed
     if isinstance(schema, list):

@@ -56,7 +56,7 @@ Unread: TypeAlias = Callable[[Surface], None]
 
 _SKIPPED: Final[Mapping[type, frozenset[str]]] = {
     Request: frozenset({"model", "context", "target", "stream", "returns"}),
-    Message: frozenset({"role"}),
+    Message: frozenset({"role", "pinned"}),
     Image: frozenset({"media_type", "detail"}),
     Audio: frozenset({"id", "format"}),
     File: frozenset({"id", "media_type"}),

@@ -15,7 +15,7 @@ import attrs
 import msgspec
 
 from lamella._schema_book import SchemaBook
-from lamella._typed_problems import Findings, Key, Misfit, kind_of, misfit, missing
+from lamella._typed_problems import Findings, Key, Misfit, kind_of, misfit
 
 KINDS: Final = frozenset({"null", "boolean", "integer", "number", "string", "array", "object"})
 """The kinds of JSON; an `integer` is a number that is written without a fraction."""
@@ -27,11 +27,13 @@ class Node:
     Attributes:
         kinds: Which kinds of JSON it can be read from.
         rank: Its turn among the members of a union that take the same kind; the pickiest first.
+        words: What it expects, in a few words.
     """
 
     __slots__ = ()
     kinds: frozenset[str] = KINDS
     rank: int = 0
+    words: str = "value"
 
     def read(self, value: Any) -> Any:
         """The typed value of a plain one.
@@ -45,10 +47,6 @@ class Node:
         """Its JSON Schema; records stand in the book and are referred to."""
         raise NotImplementedError
 
-    @property
-    def words(self) -> str:
-        """What it expects, in a few words."""
-        raise NotImplementedError
 
 
 class Anything(Node):
@@ -98,17 +96,13 @@ class Leaf(Node):
 class Choice(Node):
     """`Literal` and `Enum`: a fixed set of scalars."""
 
-    __slots__ = ("_book_name", "_missing", "_schema", "_values", "kinds", "rank", "words")
+    __slots__ = ("_missing", "_schema", "_values", "kinds", "words")
 
     def __init__(self, values: Mapping[Any, Any], missing: Callable[[Any], Any] | None = None):
         self._values = {(key.__class__, key): value for key, value in values.items()}
         self._missing = missing
         self._schema = enum_schema(list(values))
         self.kinds = frozenset(kind_of(key) for key in values)
-        if missing is not None and "string" in self.kinds:
-            self.rank = 1
-        else:
-            self.rank = 0
         self.words = schema_words(self._schema)
 
     @property
@@ -153,9 +147,7 @@ class Bounds:
         if (self.least is not None and size < self.least) or (
             self.most is not None and size > self.most
         ):
-            found = Misfit([])
-            found.problems = misfit(words, value).problems
-            raise found
+            raise misfit(words, value)
 
     def keywords(self, what: str) -> dict[str, int]:
         """As keywords of a schema: `what` is `Items` or `Properties`."""
@@ -320,16 +312,17 @@ class Described(Node):
 class Named(Node):
     """A type alias, which may refer to itself."""
 
-    __slots__ = ("inner", "name")
+    __slots__ = ("inner", "kinds", "name", "words")
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name = self.words = name
+        self.kinds = KINDS
         self.inner: Node = Anything()
 
-    @property
-    def words(self) -> str:
-        """Its name, for what it stands for may be endless."""
-        return self.name
+    def stand_for(self, inner: Node) -> None:
+        """Say what it stands for, once that is known."""
+        self.inner = inner
+        self.kinds = inner.kinds
 
     def read(self, value: Any) -> Any:
         """As what it stands for."""
@@ -399,5 +392,3 @@ def _read_key(node: Node, name: str) -> Any:
                 pass
         raise
 
-
-__all__ = ("missing",)

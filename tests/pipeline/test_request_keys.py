@@ -149,6 +149,8 @@ def variants(record: Any) -> Iterator[tuple[type, str, Any]]:
         if isinstance(record, Request) and field.name in EXCLUDED:
             continue
         SEEN.add((kind, field.name))
+        if isinstance(record, Message) and field.name == "pinned":
+            continue  # it is not sent
         before = getattr(record, field.name)
         for value in changed(before):
             if type(value) is type(before) and value == before:

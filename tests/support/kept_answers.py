@@ -127,6 +127,7 @@ def _message(role: str, parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]
         parts=parts,
         name=maybe(TEXT),
         extra=EXTRA,
+        pinned=st.just(value=False),  # what is not sent is not kept of an answer
         listed=st.booleans(),
     )
 

@@ -1,0 +1,222 @@
+"""What surrounds texts in what a model reads: roles and delimiters, and how tools are written.
+
+Providers publish little of it. OpenAI's models read functions as declarations in TypeScript, inside
+a namespace; Anthropic's read JSON, after a prompt of their provider's about tools whose length is
+published; Google's read JSON. How tools are written for a family is remembered by what they say, so
+that a conversation's tools are written once and not once a turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias, cast
+
+import attrs
+import msgspec
+
+from lamella._parts import Opaque
+from lamella._tools import Tool
+
+Tools: TypeAlias = Sequence[Tool | Opaque]
+
+MESSAGE_TOKENS: Final = 4
+"""What role and delimiters of a message take."""
+
+MOST_SETS: Final = 256
+"""How many sets of tools are remembered in a process."""
+MOST_OF_A_SET: Final = 256 * 1024
+"""Bytes; a set with more is written anew each time."""
+
+_UNSAYABLE: Final = (TypeError, ValueError, OverflowError, RecursionError)
+"""What msgspec raises for what JSON cannot say."""
+
+
+@attrs.frozen
+class Framing:
+    """How one family of models reads a request.
+
+    Attributes:
+        name: As model cards have it; empty for any model.
+        write: How tools are written.
+        message: Tokens of a message's role and delimiters.
+        named: Tokens more where a message names its participant.
+        request: Tokens once a request: the beginning of the answer.
+        tool: Tokens of each tool besides its text.
+    """
+
+    name: str
+    write: Callable[[Tools], str]
+    message: int = MESSAGE_TOKENS
+    named: int = 0
+    request: int = 0
+    tool: int = 0
+
+
+class _Kept:
+    """Texts of tools by family and by what the tools say. Each step is one operation on a dict."""
+
+    def __init__(self) -> None:
+        self._texts: dict[tuple[str, bytes], str] = {}
+
+    def of(self, framing: Framing, tools: Tools) -> str:
+        try:
+            given = _ENCODER.encode(tools)
+        except _UNSAYABLE:  # it is refused when it is sent; to be counted it must only have a size
+            return str([str(tool) for tool in tools])
+        key = (framing.name, given)
+        found = self._texts.get(key)
+        if found is None:
+            found = framing.write(tools)
+            if len(given) <= MOST_OF_A_SET:
+                if len(self._texts) >= MOST_SETS:
+                    self._texts.clear()
+                self._texts[key] = found
+        return found
+
+
+def tools_text(framing: Framing, tools: Tools) -> str:
+    """The tools of a request as its model reads them.
+
+    Args:
+        framing: The family of the model.
+        tools: At least one.
+    """
+    return _KEPT.of(framing, tools)
+
+
+# --- JSON ------------------------------------------------------------------------------------
+
+
+def _as_json(tools: Tools) -> str:
+    return "\n".join([_json(_described(tool)) for tool in tools])
+
+
+def _described(tool: Tool | Opaque) -> Any:
+    if isinstance(tool, Opaque):
+        return tool.data
+    said: dict[str, Any] = {"name": tool.name, "description": tool.description}
+    return {**said, "parameters": tool.parameters}
+
+
+def _json(value: Any) -> str:
+    return _ENCODER.encode(value).decode()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(cast("Mapping[str, Any]", value))
+    return repr(value)
+
+
+# --- TypeScript ------------------------------------------------------------------------------
+
+_NAMES: Final = {"integer": "number", "null": "null", "string": "string", "boolean": "boolean"}
+_DEEPEST: Final = 24
+
+
+def _as_namespace(tools: Tools) -> str:
+    """Functions as OpenAI's models read them; hosted tools as their JSON."""
+    functions = [tool for tool in tools if isinstance(tool, Tool)]
+    hosted = [tool for tool in tools if isinstance(tool, Opaque)]
+    written = "\n\n".join([_function(tool) for tool in functions])
+    text = f"# Tools\n\n## functions\n\nnamespace functions {{\n\n{written}\n\n}}" * bool(functions)
+    return "\n".join([text, _as_json(hosted)]) if hosted else text
+
+
+def _function(tool: Tool) -> str:
+    lines = [f"// {line}" for line in tool.description.splitlines()]
+    inner = _fields(tool.parameters, "", 0)
+    body = f"(_: {{\n{inner}\n}})" if inner else "()"
+    return "\n".join([*_definitions(tool.parameters), *lines, f"type {tool.name} = {body} => any;"])
+
+
+def _definitions(schema: Mapping[str, Any]) -> list[str]:
+    """What a schema refers to by name, each once."""
+    found: list[str] = []
+    for word in ("$defs", "definitions"):
+        named: Any = schema.get(word)
+        if isinstance(named, Mapping):
+            found += [f"type {name} = {_one(given, '', 0)};" for name, given in named.items()]  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+    return found
+
+
+def _fields(schema: Mapping[str, Any], indent: str, depth: int) -> str:
+    properties: Any = schema.get("properties")
+    if not isinstance(properties, Mapping):
+        return ""
+    listed: Any = schema.get("required")
+    required: list[Any] = listed if isinstance(listed, list) else []  # pyright: ignore[reportUnknownVariableType]
+    lines: list[str] = []
+    for name, given in cast("Mapping[str, Any]", properties).items():
+        inner: Mapping[str, Any] = given if isinstance(given, Mapping) else {}  # pyright: ignore[reportUnknownVariableType]
+        said = str(inner.get("description") or "")
+        lines += [f"{indent}// {line}" for line in said.splitlines()]
+        mark = "" if name in required else "?"
+        default = f", // default: {_json(inner['default'])}" if "default" in inner else ","
+        lines.append(f"{indent}{name}{mark}: {_type(inner, indent, depth + 1)}{default}")
+    return "\n".join(lines)
+
+
+def _type(schema: Mapping[str, Any], indent: str, depth: int) -> str:
+    if depth > _DEEPEST or "$ref" in schema:
+        return str(schema.get("$ref", "any")).rpartition("/")[2]
+    for word in ("enum", "const"):
+        if word in schema:
+            given: Any = schema[word]
+            values: list[Any] = given if word == "enum" and isinstance(given, list) else [given]
+            return " | ".join([_json(value) for value in values])
+    for word in ("anyOf", "oneOf"):
+        several: Any = schema.get(word)
+        if isinstance(several, list):
+            return " | ".join([_one(each, indent, depth) for each in several])  # pyright: ignore[reportUnknownVariableType]
+    kind: Any = schema.get("type")
+    if isinstance(kind, list):
+        return " | ".join([_type({**schema, "type": each}, indent, depth + 1) for each in kind])  # pyright: ignore[reportUnknownVariableType]
+    if kind == "array":
+        return f"{_one(schema.get('items'), indent, depth)}[]"
+    if kind == "object" or "properties" in schema:
+        inner = _fields(schema, f"{indent}  ", depth)
+        return f"{{\n{inner}\n{indent}}}" if inner else "object"
+    return _NAMES.get(kind, str(kind or "any"))
+
+
+def _one(schema: Any, indent: str, depth: int) -> str:
+    return _type(schema, indent, depth + 1) if isinstance(schema, Mapping) else "any"  # pyright: ignore[reportUnknownArgumentType]
+
+
+# --- the families ----------------------------------------------------------------------------
+
+
+def _as_repr(tools: Tools) -> str:
+    """Names, descriptions and schemas one after the other, for models of which nobody says more."""
+    said = [
+        str(dict(tool.data))
+        if isinstance(tool, Opaque)
+        else f"{tool.name} {tool.description} {dict(tool.parameters)}"
+        for tool in tools
+    ]
+    return "\n".join(said)
+
+
+ANY_MODEL: Final = Framing("", _as_repr, tool=MESSAGE_TOKENS)
+"""For models without a card, or whose card does not say."""
+
+_FAMILIES: Final[Mapping[str, Framing]] = {
+    # The role is one token of the four, and every answer begins with three.
+    "openai": Framing("openai", _as_namespace, named=1, request=3, tool=2),
+    "anthropic": Framing("anthropic", _as_json, tool=4),
+    "google": Framing("google", _as_json, message=1, tool=4),
+}
+
+
+def framing_of(name: str | None) -> Framing:
+    """How the family of that name reads a request; as any model does, if there is none.
+
+    Args:
+        name: As a model card has it.
+    """
+    return ANY_MODEL if name is None else _FAMILIES.get(name, ANY_MODEL)
+
+
+_ENCODER: Final = msgspec.json.Encoder(enc_hook=_plain)
+_KEPT: Final = _Kept()

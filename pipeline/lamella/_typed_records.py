@@ -1,0 +1,311 @@
+"""Types with named fields, and unions, which are told apart by them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+import attrs
+
+from lamella._errors import ConfigurationError
+from lamella._nothing import NOTHING
+from lamella._schema_book import SchemaBook
+from lamella._typed_nodes import Choice, Node, bare
+from lamella._typed_problems import (
+    MOST_PROBLEMS,
+    Findings,
+    Misfit,
+    Problem,
+    kind_of,
+    misfit,
+    missing,
+)
+
+WRONG_VALUES: Final = (ValueError, TypeError, AssertionError, ArithmeticError, LookupError)
+"""What validators and converters raise for a wrong value; anything else is a mistake in them."""
+
+NO_DEFAULT: Final = object()
+"""In the place of a field's default: there is none, or none that JSON can say."""
+
+_SCALARS: Final = (str, int, float, bool, type(None))
+T = TypeVar("T")
+
+
+@attrs.frozen
+class Field:
+    """One field of a record, as JSON names it.
+
+    Attributes:
+        name: Of the property.
+        node: What it is read by.
+        required: Whether it has to be there.
+        default: What stands for it where it is not there, as plain JSON, for the schema.
+        description: For the model.
+    """
+
+    name: str
+    node: Node
+    required: bool
+    default: Any = NO_DEFAULT
+    description: str = ""
+
+
+@attrs.frozen
+class Shape:
+    """What an object is known by, among others.
+
+    Attributes:
+        properties: Names that it may have.
+        required: Names that it must have.
+        tags: Names whose values are from a fixed set, with the set as (class, value).
+    """
+
+    properties: frozenset[str]
+    required: frozenset[str]
+    tags: Mapping[str, frozenset[tuple[type, Any]]] = NOTHING
+
+    def unlike(self, other: Shape) -> bool:
+        """Whether any object that fits one of the two can be told from those of the other."""
+        for name, values in self.tags.items():
+            if name in other.tags and not values & other.tags[name]:
+                return True
+        return bool(self.required - other.properties or other.required - self.properties)
+
+    def may_be(self, value: Mapping[str, Any]) -> bool:
+        """Whether the tags that an object has are this one's."""
+        return all(
+            (item := value[name]).__class__ in _SCALARS and (item.__class__, item) in values
+            for name, values in self.tags.items()
+            if name in value
+        )
+
+
+class Shaped(Node):
+    """A node for objects that have a shape."""
+
+    __slots__ = ()
+    kinds = frozenset({"object"})
+
+    @property
+    def shape(self) -> Shape:
+        """Its shape."""
+        raise NotImplementedError
+
+    @property
+    def title(self) -> str:
+        """Its name, for messages."""
+        raise NotImplementedError
+
+
+class Record(Shaped):
+    """A class with fields: attrs, dataclass, TypedDict or NamedTuple; or a function's parameters."""
+
+    __slots__ = ("_about", "_explain", "_fields", "_make", "_plan", "_title")
+
+    def __init__(
+        self,
+        title: str,
+        make: Callable[[dict[str, Any]], Any],
+        explain: Callable[[dict[str, Any]], list[Problem]] | None = None,
+        about: str = "",
+    ) -> None:
+        self._title = title
+        self._make = make
+        self._explain = explain
+        self._about = about
+        self._fields: tuple[Field, ...] = ()
+        self._plan: tuple[tuple[str, Callable[[Any], Any], bool, bool], ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The name of the class."""
+        return self._title
+
+    @property
+    def words(self) -> str:  # type: ignore[override]
+        """An object, and which."""
+        return f"object ({self._title})"
+
+    @property
+    def shape(self) -> Shape:
+        """Of its fields."""
+        tags = {
+            each.name: node.values
+            for each in self._fields
+            if isinstance(node := bare(each.node), Choice)
+        }
+        required = frozenset(each.name for each in self._fields if each.required)
+        return Shape(frozenset(each.name for each in self._fields), required, tags)
+
+    def take(self, fields: Sequence[Field]) -> None:
+        """Give it its fields; they may refer to it."""
+        self._fields = tuple(fields)
+
+    def finish(self) -> None:
+        """Prepare the reading, now that every node is known."""
+        self._plan = tuple(
+            (each.name, each.node.read, each.required, "null" in each.node.kinds)
+            for each in self._fields
+        )
+
+    def read(self, value: Any) -> Any:
+        """An instance. Properties without a field are let be; null may stand for a default."""
+        if value.__class__ is not dict:
+            raise misfit(self.words, value)
+        found: dict[str, Any] = {}
+        findings: Findings | None = None
+        for name, read, required, takes_null in self._plan:
+            try:
+                if name in value:
+                    each = value[name]
+                    if each is not None or required or takes_null:
+                        found[name] = read(each)
+                elif required:
+                    raise Misfit([missing(name, self._expected(name))])  # noqa: TRY301 - as any other
+            except Misfit as wrong:
+                findings = findings or Findings()
+                if name in value:
+                    findings.add(name, wrong)
+                else:
+                    findings.problems += wrong.problems
+        if findings is not None:
+            raise Misfit(findings.problems[:MOST_PROBLEMS])
+        try:
+            return self._make(found)
+        except WRONG_VALUES as error:
+            raise self._refused(found, error) from None
+
+    def schema(self, book: SchemaBook) -> dict[str, Any]:
+        """A reference to its definition."""
+        return book.refer(self, self._title, lambda: self._definition(book))
+
+    def _definition(self, book: SchemaBook) -> dict[str, Any]:
+        found: dict[str, Any] = {"title": self._title}
+        if self._about:
+            found["description"] = self._about
+        found["type"] = "object"
+        found["properties"] = {each.name: _property(each, book) for each in self._fields}
+        if required := [each.name for each in self._fields if each.required]:
+            found["required"] = required
+        return found
+
+    def _expected(self, name: str) -> str:
+        return next(each.node.words for each in self._fields if each.name == name)
+
+    def _refused(self, found: dict[str, Any], error: Exception) -> Misfit:
+        """Which field the class did not take, and what it said of it."""
+        problems = self._explain(found) if self._explain is not None else []
+        if problems:
+            return Misfit(problems[:MOST_PROBLEMS])
+        return misfit(f"object that {self._title} takes", found, said(error))
+
+
+class Union(Node):
+    """One of several types: told apart by the kind of JSON, then by tags and required names."""
+
+    __slots__ = ("_by_kind", "_nodes", "kinds", "words")
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self._nodes = tuple(nodes)
+        self.kinds: frozenset[str] = frozenset()
+        self.words = "value"
+        self._by_kind: dict[str, tuple[Node, ...]] = {}
+
+    def finish(self) -> None:
+        """Sort the members by the kinds that they take, now that every node is known.
+
+        Raises:
+            ConfigurationError: If an object or an array would fit two of them.
+        """
+        self.kinds = frozenset().union(*(node.kinds for node in self._nodes))
+        self.words = " or ".join(dict.fromkeys(node.words for node in self._nodes))
+        ranked = sorted(self._nodes, key=lambda node: node.rank)
+        self._by_kind = {
+            kind: tuple(node for node in ranked if kind in node.kinds) for kind in self.kinds
+        }
+        for kind in ("object", "array"):
+            _check_apart([bare(node) for node in self._by_kind.get(kind, ())], kind)
+
+    def read(self, value: Any) -> Any:
+        """By the member that the value is one of."""
+        nodes = self._by_kind.get(kind_of(value), ())
+        if len(nodes) == 1:
+            return nodes[0].read(value)
+        if value.__class__ is dict and len(nodes) > 1:
+            return self._record(value, nodes).read(value)
+        for node in nodes:
+            try:
+                return node.read(value)
+            except Misfit:
+                continue
+        raise misfit(self.words, value)
+
+    def schema(self, book: SchemaBook) -> dict[str, Any]:
+        """Any of them."""
+        return {"anyOf": [node.schema(book) for node in self._nodes]}
+
+    def _record(self, value: dict[str, Any], nodes: Sequence[Node]) -> Node:
+        """The record that an object is meant to be, whether or not it fits."""
+        shapes = [(node, shape) for node in nodes if (shape := shape_of(node)) is not None]
+        if not shapes:
+            return nodes[0]
+        left = [(node, shape) for node, shape in shapes if shape.may_be(value)]
+        if not left:
+            raise Misfit([_wrong_tag([shape for _, shape in shapes], value, self.words)])
+        names = value.keys()
+
+        def fit(item: tuple[Node, Shape]) -> tuple[int, int]:
+            return -len(item[1].required - names), len(item[1].properties & names)
+
+        return max(left, key=fit)[0]
+
+
+def shape_of(node: Node) -> Shape | None:
+    """The shape of the objects that a node takes; None if it takes any."""
+    plain = bare(node)
+    return plain.shape if isinstance(plain, Shaped) else None
+
+
+def said(error: Exception) -> str:
+    """What an exception of a validator says; only for whoever wrote the value."""
+    text = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
+    return " ".join(text.split())[:500]
+
+
+def _property(each: Field, book: SchemaBook) -> dict[str, Any]:
+    found = each.node.schema(book)
+    if each.description and "description" not in found:
+        found["description"] = each.description
+    if each.default is not NO_DEFAULT:
+        found["default"] = each.default
+    return found
+
+
+def _check_apart(nodes: Sequence[Node], kind: str) -> None:
+    for place, one in enumerate(nodes):
+        for other in nodes[place + 1 :]:
+            mine, theirs = shape_of(one), shape_of(other)
+            if mine is None or theirs is None:
+                msg = f"A union has two members that are a JSON {kind}: {_name(one)} and {_name(other)}."
+                hint = "Make each of them a field of a class, and the union one of the classes."
+                raise ConfigurationError(msg, hint=hint)
+            if not mine.unlike(theirs):
+                msg = f"A JSON object can be both {_name(one)} and {_name(other)} of one union."
+                hint = (
+                    "Give each a field that tells it: kind: Literal['a'] in one, "
+                    "kind: Literal['b'] in the other; or a required field that the other lacks."
+                )
+                raise ConfigurationError(msg, hint=hint)
+
+
+def _name(node: Node) -> str:
+    return node.title if isinstance(node, Shaped) else node.words
+
+
+def _wrong_tag(shapes: Sequence[Shape], value: Mapping[str, Any], words: str) -> Problem:
+    """The problem of an object whose tag is none of theirs."""
+    for name in shapes[0].tags:
+        if name in value and all(name in shape.tags for shape in shapes):
+            options = sorted({repr(item) for shape in shapes for _, item in shape.tags[name]})
+            return Problem((name,), "one of " + ", ".join(options), f"another {kind_of(value[name])}")
+    return Problem((), words, "another object")
