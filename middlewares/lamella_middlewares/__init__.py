@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from lamella_middlewares.semantic_cache import SemanticCache
     from lamella_middlewares.single_flight import SingleFlight
     from lamella_middlewares.spend import Spend
+    from lamella_middlewares.template import Template
     from lamella_middlewares.timeout import Timeout
+    from lamella_middlewares.trim import Trim
     from lamella_middlewares.watch import Watch
 
 __all__ = (
@@ -58,7 +60,9 @@ __all__ = (
     "SemanticCache",
     "SingleFlight",
     "Spend",
+    "Template",
     "Timeout",
+    "Trim",
     "Watch",
 )
 

@@ -28,7 +28,9 @@ LAYERS: Final = {
     "SemanticCache": "semantic_cache",
     "SingleFlight": "single_flight",
     "Spend": "spend",
+    "Template": "template",
     "Timeout": "timeout",
+    "Trim": "trim",
     "Watch": "watch",
 }
 """Each layer's class, and the module it is in, which is also its name."""

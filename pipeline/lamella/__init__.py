@@ -64,8 +64,11 @@ from lamella._errors import (
     StillOpenError,
     StoreUnavailableError,
     StreamTruncated,
+    StructureError,
     TargetsFailedError,
+    TemplateError,
     TimedOutError,
+    ToolLimitError,
     UnknownNameError,
     UnsupportedError,
     WriteTimeout,
@@ -166,6 +169,7 @@ if TYPE_CHECKING:
     from lamella._price_sources import PriceSource, Pricing
     from lamella._prices import Price, UnpricedError
     from lamella._prompt_caching import PromptCaching
+    from lamella._prompts import Prompt
     from lamella._provided import provided
     from lamella._readings import Reading, pipelines_of, readings
     from lamella._registry import Registry, registry
@@ -175,6 +179,8 @@ if TYPE_CHECKING:
     from lamella._scrub_logging import ScrubFilter, scrub_event
     from lamella._secrets import Secret
     from lamella._shared_cards import shared_cards
+    from lamella._shortening import History, Shortener, Size
+    from lamella._shortening_strategies import DropToolResults, SlidingWindow, Truncate
     from lamella._shown import Shown
     from lamella._spend_checks import storable
     from lamella._spend_records import (
@@ -189,6 +195,8 @@ if TYPE_CHECKING:
     from lamella._store_outages import GuardedLeases
     from lamella._surfaces import Change, Surface, map_texts
     from lamella._tally import CacheStats
+    from lamella._template_library import PromptLibrary
+    from lamella._templates import PromptTemplate
     from lamella._text_channels import Channel, TextChannels, TextFilter
     from lamella._tokenizers import counter_for, exact_counter
     from lamella._tokens import TokenCounter, counted_input, input_usage, output_usage
@@ -203,6 +211,7 @@ _LAZY = {
     "Change": "_surfaces",
     "Channel": "_text_channels",
     "Detector": "_detection",
+    "DropToolResults": "_shortening_strategies",
     "ExplainedLayer": "_explain",
     "Explanation": "_explain",
     "Finding": "_detection",
@@ -210,6 +219,7 @@ _LAZY = {
     "GuardedBlobs": "_guarded_blobs",
     "GuardedLeases": "_store_outages",
     "Health": "_health",
+    "History": "_shortening",
     "MemorySpend": "_memory_spend",
     "MemoryVectors": "_memory_vectors",
     "ModelCard": "_cards",
@@ -221,7 +231,10 @@ _LAZY = {
     "Price": "_prices",
     "PriceSource": "_price_sources",
     "Pricing": "_price_sources",
+    "Prompt": "_prompts",
     "PromptCaching": "_prompt_caching",
+    "PromptLibrary": "_template_library",
+    "PromptTemplate": "_templates",
     "Reading": "_readings",
     "Registry": "_registry",
     "Returns": "_returns",
@@ -230,7 +243,10 @@ _LAZY = {
     "SQLiteSpend": "_sqlite_spend",
     "ScrubFilter": "_scrub_logging",
     "Secret": "_secrets",
+    "Shortener": "_shortening",
     "Shown": "_shown",
+    "Size": "_shortening",
+    "SlidingWindow": "_shortening_strategies",
     "SpendQuery": "_spend_records",
     "SpendRecord": "_spend_records",
     "SpendStore": "_spend_records",
@@ -240,6 +256,7 @@ _LAZY = {
     "TextFilter": "_text_channels",
     "TokenCounter": "_tokens",
     "TraceRecord": "_trace_records",
+    "Truncate": "_shortening_strategies",
     "UnpricedError": "_prices",
     "ValueDecoder": "_values",
     "ValueReader": "_values",
@@ -321,6 +338,7 @@ __all__ = (
     "Detector",
     "Dimension",
     "Doubt",
+    "DropToolResults",
     "Effect",
     "EmbeddingAnswer",
     "EmbeddingMiddleware",
@@ -343,6 +361,7 @@ __all__ = (
     "Handler",
     "Head",
     "Health",
+    "History",
     "IdleTimeout",
     "Image",
     "InspectionError",
@@ -396,7 +415,10 @@ __all__ = (
     "PriceSource",
     "Pricing",
     "Progress",
+    "Prompt",
     "PromptCaching",
+    "PromptLibrary",
+    "PromptTemplate",
     "ProtocolError",
     "ProviderError",
     "QuotaError",
@@ -419,7 +441,10 @@ __all__ = (
     "Secret",
     "SecretError",
     "ServerError",
+    "Shortener",
     "Shown",
+    "Size",
+    "SlidingWindow",
     "Source",
     "Span",
     "SpendQuery",
@@ -430,9 +455,11 @@ __all__ = (
     "StoreUnavailableError",
     "Stores",
     "StreamTruncated",
+    "StructureError",
     "Surface",
     "Target",
     "TargetsFailedError",
+    "TemplateError",
     "Text",
     "TextChannels",
     "TextDelta",
@@ -448,11 +475,13 @@ __all__ = (
     "Tool",
     "ToolCall",
     "ToolCallDelta",
+    "ToolLimitError",
     "ToolResult",
     "Trace",
     "TraceRecord",
     "Transform",
     "Transport",
+    "Truncate",
     "Turn",
     "UnknownNameError",
     "UnpricedError",

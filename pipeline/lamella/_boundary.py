@@ -24,6 +24,7 @@ from lamella._errors import (
     FirstEventTimeout,
     IdleTimeout,
     LamellaError,
+    TemplateError,
     TimedOutError,
 )
 from lamella._events import Finish
@@ -132,6 +133,9 @@ def _refuse_if_over(context: Context) -> None:
 def _opened(request: Request[Any], provider: str, transport: object) -> OpenAttempt:
     context = request.context
     _refuse_if_over(context)
+    if request.unwritten is not None:
+        msg = f"{request.unwritten!r} has not become messages, so that there is nothing to send."
+        raise TemplateError(msg, hint="Put Template(folder) among the layers.")
     context.bound.take()
     record = context.trace.open_attempt(context.branch, provider, request.model)
     if request.model is None:

@@ -81,6 +81,11 @@ class Call:
             raise failure
         self._failure = self._failure or failure
 
+    @property
+    def failing(self) -> bool:
+        """Whether a callback has failed whose error the consumer is yet to be told."""
+        return self._failure is not None
+
     def raise_failure(self) -> None:
         """Raise what a callback raised, once; the core does this where an answer is handed out."""
         failure, self._failure = self._failure, None

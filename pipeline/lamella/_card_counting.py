@@ -12,7 +12,8 @@ _NUMBERS: Final[Mapping[str, tuple[type[Any], Mapping[str, int]]]] = {
     "tiles": (TileRule, {"base": 0, "tile": 1}),
     "patches": (
         PatchRule,
-        {"side": 1, "most": 0, "longest": 0, "original": 0, "original_side": 0},
+        dict.fromkeys(("most", "longest", "original", "original_side", "low_side"), 0)
+        | {"side": 1},
     ),
     "crops": (CropRule, {"tokens_each": 1, "small": 0, "least": 1, "largest": 1}),
     "levels": (LevelRule, {}),

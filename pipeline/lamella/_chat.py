@@ -245,6 +245,14 @@ class ChatRequest(Request[ChatResponse]):
         return cls(messages=content, **cls.known(fields))
 
     @property
+    def unwritten(self) -> Message | None:
+        """The first message that is still to be made: a `Prompt`. None if there is none."""
+        for message in self.messages:
+            if message.unwritten:
+                return message
+        return None
+
+    @property
     def needs(self) -> frozenset[str]:
         """The capabilities that it asks of a model, in the words of the model cards."""
         found: set[str] = set()

@@ -126,8 +126,10 @@ def _answer(
             reason = reasons[index]
         message = Message("assistant", builder.parts())
         choices.append(Choice(index, message, reason, tuple(builder.logprobs)))
+    last = choices[0].message
     return ChatAnswer(
-        messages=(*earlier, choices[0].message),
+        # After a turn that nothing follows, there is no message that the conversation could take.
+        messages=(*earlier, last) if last.parts or not earlier else tuple(earlier),
         choices=tuple(choices),
         finish_reason=finish.reason if finish is not None else None,
         usage=usage,

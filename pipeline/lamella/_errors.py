@@ -24,8 +24,10 @@
         + StoreUnavailableError     what counts for the fleet cannot be reached
         + BlockedError              a guard does not let a request or an answer pass
         + ApprovalRequired          somebody has to agree first
+        + ToolLimitError            a loop of tools has reached one of its limits
         + InspectionError           what inspects texts has failed, and that means no
         + AuditError                it cannot be written down, and that means no
+        + TemplateError             a prompt template cannot become messages
       x TargetsFailedError          every target has failed; also of the first one's class
       x CredentialsExhaustedError   no credential of a pool is accepted any more
       x UnpricedError               something that was used has no price
@@ -55,6 +57,7 @@
       x ProtocolError               the answer's bytes make no sense
         + ResponseTooLargeError
       x StreamTruncated             the answer stopped without its terminal signal
+      x StructureError              the answer is not the value that was asked for
       x ClosedError                 the pipeline, transport or response was closed
 """
 
@@ -70,7 +73,9 @@ if TYPE_CHECKING:
 
     from lamella._attempts import Attempt
     from lamella._money import Money
+    from lamella._parts import ToolCall
     from lamella._responses import Answer
+    from lamella._typed_problems import Problem
     from lamella._usage import Usage
 
 
@@ -307,10 +312,25 @@ class ApprovalRequired(RefusedError):
     Attributes:
         rule: Which rule asks.
         approval_id: The same for the same question, so that an answer given later can be kept.
+        calls: The calls of tools that are to be agreed to, by the id of each question; empty where
+            it is not about tools.
     """
 
     rule: str = ""
     approval_id: str = ""
+    calls: Mapping[str, ToolCall] = NOTHING
+
+
+class ToolLimitError(RefusedError):
+    """Raised when a model goes on asking for tools after a limit on that is reached.
+
+    `partial` has the turns so far: what was asked for, and what the tools said.
+
+    Attributes:
+        limit: Which: `"max_steps"`, `"max_tokens"`, `"max_cost"` or `"max_seconds"`.
+    """
+
+    limit: str = ""
 
 
 class InspectionError(RefusedError):
@@ -325,6 +345,20 @@ class InspectionError(RefusedError):
 
 class AuditError(RefusedError):
     """Raised when what is done cannot be written down, and must not be done otherwise."""
+
+
+class TemplateError(RefusedError):
+    """Raised when a `Prompt` cannot become messages: its name, version or variables are wrong.
+
+    Attributes:
+        template: The template's name; empty for one that has none.
+        version: Its version; None where none was found.
+        problems: What is wrong with the variables, a sentence each; never a value.
+    """
+
+    template: str = ""
+    version: str | None = None
+    problems: tuple[str, ...] = ()
 
 
 class TargetsFailedError(LamellaError):
@@ -512,6 +546,24 @@ class StreamTruncated(LamellaError):
     elsewhere = True
     phase = "stream"
     outcome = Outcome.TRUNCATED
+
+
+class StructureError(LamellaError):
+    """Raised when an answer is not the value that `returns=` asked for.
+
+    `code` says why: `"mismatch"` (it does not fit the type), `"length"` (it was cut off),
+    `"refusal"`, `"content_filter"`, or `"tool_calls"` (the model asks for the caller's tools first).
+
+    Attributes:
+        problems: Where it does not fit; in words that have nothing of the answer. Empty unless the
+            code is `"mismatch"`.
+        text: What was to be the value, as the model wrote it. `partial` has the whole answer.
+    """
+
+    elsewhere = True
+    phase = "decode"
+    problems: tuple[Problem, ...] = ()
+    text: str = ""
 
 
 class ClosedError(LamellaError):

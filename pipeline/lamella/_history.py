@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import attrs
 
 from lamella._messages import Message
-from lamella._parts import ToolCall, ToolResult
+from lamella._parts import Reasoning, ToolCall, ToolResult
 
 
 @attrs.frozen
@@ -22,7 +22,8 @@ class Group:
     Attributes:
         start: The place of the first one in the conversation.
         messages: The messages, in order: a single one, or a call of tools with all that answers it
-            and whatever stands between.
+            and whatever stands between. Reasoning that ends an assistant's message belongs to the
+            assistant's next one.
     """
 
     start: int
@@ -49,6 +50,11 @@ def groups(messages: Sequence[Message]) -> tuple[Group, ...]:
     reach = list(range(len(messages)))  # how far what begins at each place goes
     for call, result in _pairs(messages)[0]:
         reach[call] = max(reach[call], result)
+    for place, message in enumerate(messages[:-1]):
+        if message.role == "assistant" and message.parts:
+            follows = messages[place + 1].role == "assistant"
+            if follows and isinstance(message.parts[-1], Reasoning):
+                reach[place] = max(reach[place], place + 1)
     found: list[Group] = []
     place = 0
     while place < len(messages):

@@ -65,6 +65,14 @@ def lamella_model_cards() -> Mapping[str, Any]:  # type: ignore[empty-body]
 
 
 @hookspec
+def lamella_templates() -> Mapping[str, Any]:  # type: ignore[empty-body]
+    """Prompt templates: a `PromptTemplate`, or a table of the shape that its file would have.
+
+    Or the `Path` of a folder of such files, whose names then begin with the name registered.
+    """
+
+
+@hookspec
 def lamella_commands() -> Mapping[str, Any]:  # type: ignore[empty-body]
     """Commands of the command line: functions whose parameters are the command's.
 

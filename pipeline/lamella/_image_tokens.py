@@ -22,7 +22,6 @@ UNSEEN: Final[Size] = (1_024, 1_024)
 _TILE: Final = 512
 _BOX: Final = 2_048
 _SHORT_SIDE: Final = 768
-_LOW_SIDE: Final = 512
 _CROPPED: Final = 1.5
 
 
@@ -78,6 +77,7 @@ class PatchRule:
         original: Patches at most in detail `"original"`; 0 for no bound, None where the model
             knows no such detail.
         original_side: Pixels of the longer side in detail `"original"`; 0 for no bound.
+        low_side: Pixels of the longer side in detail `"low"`; 0 where the model does not know it.
         default: The detail of a picture that asks for none, or for `"auto"`.
     """
 
@@ -87,6 +87,7 @@ class PatchRule:
     multiplier: float = 1.0
     original: int | None = None
     original_side: int = 6_000
+    low_side: int = 512
     default: str = "high"
 
     def tokens(self, size: Size | None, detail: str | None, /) -> int:
@@ -95,8 +96,8 @@ class PatchRule:
         most, longest = self.most, self.longest
         if asked == "original" and self.original is not None:
             most, longest = self.original, self.original_side
-        elif asked == "low":
-            longest = min(_LOW_SIDE, longest or _LOW_SIDE)
+        elif asked == "low" and self.low_side:
+            longest = min(self.low_side, longest or self.low_side)
         width, height = _within(size or UNSEEN, longest)
         count = self._patches(width) * self._patches(height)
         if most and count > most:
@@ -158,8 +159,8 @@ class LevelRule:
 
     def tokens(self, _: Size | None, detail: str | None, /) -> int:
         """What one picture is billed as."""
-        known = self.levels
-        return known[detail] if detail in known else known[self.default]
+        known = None if detail is None else self.levels.get(detail)
+        return self.levels[self.default] if known is None else known
 
 
 ANY_MODEL: Final = TileRule()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Self, TypeAlias, cast
+from typing import Any, ClassVar, Self, TypeAlias, cast
 
 import attrs
 
@@ -70,6 +70,8 @@ class Message:
     Raises:
         ValueError: If the role is unknown, or a tool message has not exactly one `ToolResult`.
     """
+
+    unwritten: ClassVar[bool] = False  # whether it stands for messages that are yet to be made
 
     role: str
     parts: tuple[Part, ...] = attrs.field(default=(), converter=_parts)

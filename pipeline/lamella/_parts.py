@@ -6,11 +6,15 @@ Each part is frozen; nested JSON in `extra` and `data` is shared and must not be
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 import attrs
 
 from lamella._nothing import NOTHING
+
+if TYPE_CHECKING:
+    from lamella._image_sizes import Size
+    from lamella._media import Given, Resize, Source, Wanted
 
 JSONObject: TypeAlias = Mapping[str, Any]
 
@@ -50,6 +54,68 @@ class Image:
     def __attrs_post_init__(self) -> None:
         _exactly_one(self, "url", "data")
 
+    @classmethod
+    def of(
+        cls,
+        source: Source,
+        *,
+        detail: str | None = None,
+        media_type: str | None = None,
+        max_bytes: int = 20_000_000,
+        resize: Resize | None = None,
+    ) -> Self:
+        """A picture of a file, bytes or an address; what kind it is, its bytes say.
+
+        Nothing is fetched: an address (`https:`, `http:`, `gs:`, `s3:`) goes to the provider as it
+        is. A `data:` URL is read here. A text is never a path; give a `pathlib.Path`.
+
+        Args:
+            source: Bytes, a path, a binary file, or an address as text.
+            detail: As the attribute.
+            media_type: What it is said to be; the bytes must agree. None leaves it to them.
+            max_bytes: The most that it may have, 20 MB; with `resize` ten times as much is read.
+            resize: Gets the bytes and their MIME type and gives those to send: makes a picture
+                smaller, or another kind of it. It runs before size and kind are checked.
+
+        Raises:
+            UnsupportedError: If it is too large, or no PNG, JPEG, GIF or WebP.
+            MisuseError: If a file is to be read where an event loop runs: use `load`.
+            ValueError: If the text is no address.
+            TypeError: If it is nothing of all that.
+            OSError: If the file cannot be read.
+        """
+        from lamella._media import taken
+
+        wanted = _pictures(max_bytes, resize)
+        return cls._made(taken(source, wanted, media_type), detail)
+
+    @classmethod
+    async def load(
+        cls,
+        source: Source,
+        *,
+        detail: str | None = None,
+        media_type: str | None = None,
+        max_bytes: int = 20_000_000,
+        resize: Resize | None = None,
+    ) -> Self:
+        """As `of`, but a file is read, and `resize` runs, in a thread."""
+        from lamella._media import loaded
+
+        wanted = _pictures(max_bytes, resize)
+        return cls._made(await loaded(source, wanted, media_type), detail)
+
+    @classmethod
+    def _made(cls, given: Given, detail: str | None) -> Self:
+        return cls(given.url, given.data, given.media_type, detail)
+
+    @property
+    def size(self) -> Size | None:
+        """Width and height in pixels; None where the content is not here, or does not say."""
+        from lamella._image_sizes import image_size
+
+        return None if self.data is None else image_size(self.data)
+
 
 @attrs.frozen
 class Audio:
@@ -67,6 +133,54 @@ class Audio:
     transcript: str | None = None
     extra: JSONObject = extra()
 
+    @classmethod
+    def of(
+        cls,
+        source: Source,
+        *,
+        transcript: str | None = None,
+        media_type: str | None = None,
+        max_bytes: int = 25_000_000,
+    ) -> Self:
+        """Sound of a file or bytes; its format, its bytes say.
+
+        Args:
+            source: Bytes, a path, a binary file, or a `data:` URL. Providers take no addresses.
+            transcript: As the attribute.
+            media_type: What it is said to be; the bytes must agree. None leaves it to them.
+            max_bytes: The most that it may have, 25 MB.
+
+        Raises:
+            UnsupportedError: If it is too large, of no kind that a provider takes, or an address.
+            MisuseError: If a file is to be read where an event loop runs: use `load`.
+            ValueError: If the text is no address.
+            TypeError: If it is nothing of all that.
+            OSError: If the file cannot be read.
+        """
+        from lamella._media import taken
+
+        return cls._made(taken(source, _sounds(max_bytes), media_type), transcript)
+
+    @classmethod
+    async def load(
+        cls,
+        source: Source,
+        *,
+        transcript: str | None = None,
+        media_type: str | None = None,
+        max_bytes: int = 25_000_000,
+    ) -> Self:
+        """As `of`, but a file is read in a thread."""
+        from lamella._media import loaded
+
+        return cls._made(await loaded(source, _sounds(max_bytes), media_type), transcript)
+
+    @classmethod
+    def _made(cls, given: Given, transcript: str | None) -> Self:
+        from lamella._media import sound_format
+
+        return cls(given.data, sound_format(given), None, transcript)
+
 
 @attrs.frozen
 class File:
@@ -82,6 +196,53 @@ class File:
 
     def __attrs_post_init__(self) -> None:
         _exactly_one(self, "data", "id", "url")
+
+    @classmethod
+    def of(
+        cls,
+        source: Source,
+        *,
+        filename: str | None = None,
+        media_type: str | None = None,
+        max_bytes: int = 32_000_000,
+    ) -> Self:
+        """A document of a file, bytes or an address; what kind it is, its bytes say.
+
+        Args:
+            source: Bytes, a path, a binary file, or an address as text (as for `Image.of`).
+            filename: What it is called; None takes the file's own name, without its folder.
+            media_type: What it is said to be. For text it can say more than the bytes do
+                (`"text/markdown"`); otherwise they must agree.
+            max_bytes: The most that it may have, 32 MB.
+
+        Raises:
+            UnsupportedError: If it is too large, or of no kind that is known and none is said.
+            MisuseError: If a file is to be read where an event loop runs: use `load`.
+            ValueError: If the text is no address.
+            TypeError: If it is nothing of all that.
+            OSError: If the file cannot be read.
+        """
+        from lamella._media import taken
+
+        return cls._made(taken(source, _documents(max_bytes), media_type), filename)
+
+    @classmethod
+    async def load(
+        cls,
+        source: Source,
+        *,
+        filename: str | None = None,
+        media_type: str | None = None,
+        max_bytes: int = 32_000_000,
+    ) -> Self:
+        """As `of`, but a file is read in a thread."""
+        from lamella._media import loaded
+
+        return cls._made(await loaded(source, _documents(max_bytes), media_type), filename)
+
+    @classmethod
+    def _made(cls, given: Given, filename: str | None) -> Self:
+        return cls(given.data, None, given.url, filename or given.name, given.media_type)
 
 
 @attrs.frozen
@@ -179,6 +340,26 @@ Part: TypeAlias = Text | Image | Audio | File | ToolCall | ToolResult | Reasonin
 PART_TYPES: tuple[type, ...] = (
     Text, Image, Audio, File, ToolCall, ToolResult, Reasoning, Refusal, Opaque,
 )  # fmt: skip
+
+
+def _pictures(most: int, resize: Resize | None) -> Wanted:
+    from lamella._media import Wanted
+    from lamella._media_types import IMAGES
+
+    return Wanted("Image", IMAGES, "PNG, JPEG, GIF and WebP", most, resize)
+
+
+def _sounds(most: int) -> Wanted:
+    from lamella._media import Wanted
+    from lamella._media_types import SOUNDS
+
+    return Wanted("Audio", SOUNDS, "WAV, MP3, FLAC, OGG, AAC, M4A and AIFF", most)
+
+
+def _documents(most: int) -> Wanted:
+    from lamella._media import Wanted
+
+    return Wanted("File", None, "a PDF, a text, an office document or a picture", most)
 
 
 def _exactly_one(part: object, *names: str) -> None:

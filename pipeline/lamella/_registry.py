@@ -35,6 +35,7 @@ Kind: TypeAlias = Literal[
     "price_sources",
     "secret_sources",
     "stores",
+    "templates",
     "tokenizers",
     "transports",
 ]

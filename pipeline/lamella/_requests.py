@@ -22,6 +22,7 @@ from lamella._trace import Trace
 if TYPE_CHECKING:
     from lamella._events import Event
     from lamella._guards import Guard
+    from lamella._messages import Message
     from lamella._targets import Target
     from lamella._transforms import Source
 
@@ -175,6 +176,11 @@ class Request(Evolvable, Generic[R_co]):
             idempotency_key=idempotency_key,
         )
         return self.evolve(context=fresh, stream=stream)
+
+    @property
+    def unwritten(self) -> Message | None:
+        """What stands for messages that a layer is to make, without which it is not sent."""
+        return None
 
     @property
     def needs(self) -> frozenset[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 _PREFIX: Final = "#/$defs/"
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_-]+")
@@ -23,7 +23,9 @@ class SchemaBook:
         self._names: dict[int, str] = {}
         self._kept: list[object] = []  # so that no id is used twice
 
-    def refer(self, owner: object, name: str, write: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def refer(
+        self, owner: object, name: str, write: Callable[[], dict[str, Any]]
+    ) -> dict[str, Any]:
         """A reference to what the owner defines, which is written at the first time."""
         known = self._names.get(id(owner))
         if known is None:
@@ -43,10 +45,10 @@ class SchemaBook:
             self.definitions[names[name]] = {}
         for name, body in inner.items():
             self.definitions[names[name]] = _renamed(body, names)
-        return _renamed(rest, names)
+        return cast("dict[str, Any]", _renamed(rest, names))
 
     def whole(self, root: Mapping[str, Any]) -> dict[str, Any]:
-        """The schema with the definitions that it reaches; a reference at the root is written out."""
+        """The schema with the definitions it reaches; a reference at the root is written out."""
         root = dict(root)
         reference = root.get("$ref")
         if isinstance(reference, str):
@@ -77,32 +79,34 @@ def with_definitions(root: dict[str, Any], known: Mapping[str, Any]) -> dict[str
 
 
 def references(schema: Any) -> list[str]:
-    """The names of the definitions that a schema refers to, in their order."""
+    """The names of the definitions that a schema refers to."""
     found: list[str] = []
     waiting: list[Any] = [schema]
     while waiting:
-        each = waiting.pop()
+        each: Any = waiting.pop()
         if isinstance(each, Mapping):
-            reference = each.get("$ref")
+            given = cast("Mapping[str, Any]", each)
+            reference = given.get("$ref")
             if isinstance(reference, str) and reference.startswith(_PREFIX):
                 found.append(reference.removeprefix(_PREFIX))
-            waiting.extend(each.values())
+            waiting.extend(given.values())
         elif isinstance(each, list):
-            waiting.extend(each)
+            waiting.extend(cast("Any", each))
     return found
 
 
 def _renamed(schema: Any, names: Mapping[str, str]) -> Any:
     if isinstance(schema, Mapping):
-        changed = {key: _renamed(value, names) for key, value in schema.items()}
+        given = cast("Mapping[str, Any]", schema)
+        changed = {key: _renamed(value, names) for key, value in given.items()}
         reference = changed.get("$ref")
         if isinstance(reference, str) and reference.startswith(_PREFIX):
             name = reference.removeprefix(_PREFIX)
             changed["$ref"] = _PREFIX + names.get(name, name)
-        mapping = changed.get("discriminator")
-        if isinstance(mapping, Mapping) and isinstance(mapping.get("propertyName"), str):
-            changed.pop("discriminator")  # OpenAPI's; the tags themselves say it
+        tagged = changed.get("discriminator")
+        if isinstance(tagged, dict) and isinstance(tagged.get("propertyName"), str):  # pyright: ignore[reportUnknownMemberType]
+            del changed["discriminator"]  # OpenAPI's; the tags themselves say it
         return changed
     if isinstance(schema, list):
-        return [_renamed(each, names) for each in schema]
+        return [_renamed(each, names) for each in cast("Any", schema)]
     return schema

@@ -8,6 +8,8 @@ reasoning, opaque parts) is never changed.
 A conversation is gone through as it grew: whenever it passes the trigger it is cut down to the
 target, and what was cut stays cut. So the same beginning is always shortened in the same way, the
 request of a turn begins as that of the turn before, and providers' prompt caches find it again.
+
+The strategies are in `_shortening_strategies`.
 """
 
 from __future__ import annotations
@@ -104,9 +106,43 @@ class Size:
         )
 
 
-def target_of(trigger: Size, target: Size | None) -> Size:
+def target_of(trigger: Size, target: Size | None = None) -> Size:
     """Where a cut goes to: what is given, or four fifths of the trigger."""
     return trigger.scaled(TARGET) if target is None else target
+
+
+def sizes_within(
+    trigger: Size, target: Size | None, window: int | None
+) -> tuple[Size, Size] | None:
+    """When a conversation is cut, and down to what; without shares.
+
+    Args:
+        trigger: How long it may become.
+        target: How long it is after a cut. What it leaves open, and None, is four fifths of the
+            trigger; it is never more than the trigger.
+        window: The tokens that shares are of; None where nobody knows them, and then shares count
+            for nothing.
+
+    Returns:
+        None if the trigger has nothing but a share, and nobody knows of what.
+    """
+    most = trigger.within(window)
+    if most is None:
+        return None
+    least = None if target is None else target.within(window)
+    usual = target_of(most)
+    if least is None:
+        return most, usual
+    return most, Size(
+        tokens=_smaller(least.tokens, usual.tokens, most.tokens),
+        messages=_smaller(least.messages, usual.messages, most.messages),
+    )
+
+
+def _smaller(wanted: int | None, usual: int | None, most: int | None) -> int | None:
+    if wanted is None or most is None:
+        return usual if wanted is None else wanted
+    return min(wanted, most)
 
 
 @attrs.frozen(slots=False, eq=False)
@@ -146,19 +182,27 @@ class History:
     def past(self) -> tuple[Group, ...]:
         """What may be changed or left out, the oldest first.
 
-        It lacks instructions, what is pinned, and the user's last message with all that follows.
+        It lacks instructions, what is pinned together with the question that it answers, and the
+        user's last message with all that follows.
         """
         under_way = turn_under_way(self.messages)
-        return tuple(
-            [
-                group
-                for group in self.groups
-                if group.stop <= under_way
-                and not any(
-                    [one.pinned or one.role in _INSTRUCTIONS for one in group.messages],
-                )
-            ]
-        )
+        found: list[Group] = []
+        question: int | None = None  # where in `found` that of the turn is
+        for group in self.groups:
+            if group.stop > under_way:
+                break
+            if group.role in _INSTRUCTIONS:
+                continue
+            if group.pinned:
+                if group.role != "user" and question is not None:
+                    del found[question]
+                question = None
+                continue
+            if group.role == "user":
+                question = len(found)
+            if not any(one.role in _INSTRUCTIONS for one in group.messages):
+                found.append(group)
+        return tuple(found)
 
     def replacing(self, changed: Mapping[int, Message]) -> History:
         """The same with other messages at some places."""
@@ -211,3 +255,100 @@ class Shortener(Protocol):
     def shorten(self, history: History, /) -> History:
         """The history itself, or a shorter one. It must not block."""
         ...
+
+
+@attrs.frozen
+class Shortened:
+    """What has become of a conversation.
+
+    Attributes:
+        messages: What is sent; the very object that was given if nothing was to be done.
+        before: Its tokens as it came; 0 where only messages count.
+        after: Its tokens as it is sent.
+        used: The names of the strategies that changed something, in order.
+        fits: Whether it is no longer than the trigger.
+    """
+
+    messages: tuple[Message, ...]
+    before: int
+    after: int
+    used: tuple[str, ...] = ()
+    fits: bool = True
+
+
+def shortened(
+    messages: tuple[Message, ...],
+    strategies: Sequence[Shortener],
+    *,
+    trigger: Size,
+    target: Size,
+    count: MessageTokens,
+    overhead: int = 0,
+) -> Shortened:
+    """A conversation cut down to the target each time that it grew beyond the trigger.
+
+    Args:
+        messages: All of it.
+        strategies: Asked in this order, until it is short enough.
+        trigger: How long it may be; without a share (`Size.within`).
+        target: How long it is after a cut; without a share.
+        count: Counts the tokens of a message. Called often: it should remember.
+        overhead: Tokens of what is sent besides the messages.
+    """
+    tokens = 0 if trigger.tokens is None else overhead + sum(map(count, messages))
+    if trigger.holds(tokens, len(messages)):
+        return Shortened(messages, tokens, tokens)
+    grown = _Grown(strategies, trigger, target, count, overhead)
+    for group in groups(messages):
+        grown.add(group.messages)
+    kept = grown.messages
+    return Shortened(tuple(kept), tokens, grown.tokens, tuple(grown.used), grown.fits)
+
+
+class _Grown:
+    """A conversation that grows, and is cut each time that it has become too long."""
+
+    __slots__ = (
+        "_count", "_overhead", "_strategies", "_target", "_trigger", "messages", "tokens", "used",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        strategies: Sequence[Shortener],
+        trigger: Size,
+        target: Size,
+        count: MessageTokens,
+        overhead: int,
+    ) -> None:
+        self._strategies = strategies
+        self._trigger = trigger
+        self._target = target
+        self._count = count
+        self._overhead = overhead
+        self.messages: list[Message] = []
+        self.used: dict[str, None] = {}
+        self.tokens = 0 if trigger.tokens is None else overhead
+
+    @property
+    def fits(self) -> bool:
+        return self._trigger.holds(self.tokens, len(self.messages))
+
+    def add(self, more: Sequence[Message]) -> None:
+        self.messages.extend(more)
+        if self._trigger.tokens is not None:
+            self.tokens += sum(map(self._count, more))
+        if not self.fits:
+            self._cut()
+
+    def _cut(self) -> None:
+        history = History(tuple(self.messages), self._target, self._count, self._overhead)
+        for strategy in self._strategies:
+            if history.fits:
+                break
+            shorter = strategy.shorten(history)
+            if shorter.messages != history.messages:
+                self.used[strategy.name] = None
+                history = shorter
+        self.messages = list(history.messages)
+        if self._trigger.tokens is not None:
+            self.tokens = self._overhead + sum(map(self._count, self.messages))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from lamella._cards import stated_needs
+from lamella._cards import ModelCard, stated_needs
 from lamella._errors import ConfigurationError, UnsupportedError
 from lamella._layers import name_of
 from lamella._nothing import NOTHING
@@ -18,7 +18,6 @@ from lamella._shared_cards import shared_cards, shared_reading
 
 if TYPE_CHECKING:
     from lamella._card_book import CardBook
-    from lamella._cards import ModelCard
     from lamella._requests import Request
     from lamella._targets import Target
 
@@ -29,6 +28,9 @@ DOUBT: Final = 0.5
 """Estimates lean upwards, by more than double for some scripts: only half of one is held against a
 target. What is too long nevertheless, the provider refuses."""
 
+
+_ANY_MODEL: Final = ModelCard("any", "any")
+"""By which a request is counted that several models may get: by no rule of one of them."""
 
 _CHATS: Final = frozenset({"chat", "responses"})
 _DONE_BY: Final[Mapping[str, frozenset[str]]] = {"chat": _CHATS, "token_count": _CHATS}
@@ -169,7 +171,7 @@ class Fitness:
         if self._tokens is None:
             from lamella._tokens import input_usage
 
-            usage = input_usage(self._request)
+            usage = input_usage(self._request, card=_ANY_MODEL)
             self._tokens = 0 if usage is None else usage.input_tokens
         return self._tokens
 

@@ -24,13 +24,33 @@ _WORD: Final = 16
 _SAMPLED: Final = 32_000
 _SLICE: Final = 8_000
 _LOOKED_AT: Final = 128_000
+_WORTH_IT: Final = 200
+"""Characters; shorter texts are not remembered."""
+_REMEMBERED: Final = 4_096
+
+_known: dict[tuple[int, int], int] = {}
+"""What longer texts have come to, by hash and length: a conversation is counted at every turn, by
+several layers. A race forgets a count, at worst."""
 
 
 def tokens(text: str) -> int:
     """About how many tokens a text has; see the module for the error.
 
-    Of texts above 32,000 characters a quarter of that is looked at, in four places.
+    Of texts above 32,000 characters a quarter of that is looked at, in four places. Of the last
+    4,096 of more than 200 characters the count is remembered, by a hash and the length.
     """
+    if len(text) <= _WORTH_IT:
+        return _count(text)
+    key = (hash(text), len(text))  # which a text keeps once it is known
+    found = _known.get(key)
+    if found is None:
+        if len(_known) >= _REMEMBERED:
+            _known.clear()
+        found = _known[key] = _tokens(text)
+    return found
+
+
+def _tokens(text: str) -> int:
     if len(text) > _SAMPLED:
         step = (len(text) - _SLICE) // 3
         seen = sum(_count(text[start : start + _SLICE]) for start in range(0, 4 * step, step))

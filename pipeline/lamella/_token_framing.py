@@ -160,11 +160,10 @@ def _fields(schema: Mapping[str, Any], indent: str, depth: int) -> str:
 def _type(schema: Mapping[str, Any], indent: str, depth: int) -> str:
     if depth > _DEEPEST or "$ref" in schema:
         return str(schema.get("$ref", "any")).rpartition("/")[2]
-    for word in ("enum", "const"):
-        if word in schema:
-            given: Any = schema[word]
-            values: list[Any] = given if word == "enum" and isinstance(given, list) else [given]
-            return " | ".join([_json(value) for value in values])
+    if "const" in schema:
+        return _json(schema["const"])
+    if isinstance(schema.get("enum"), list):
+        return " | ".join([_json(value) for value in schema["enum"]])
     for word in ("anyOf", "oneOf"):
         several: Any = schema.get(word)
         if isinstance(several, list):
@@ -203,7 +202,7 @@ ANY_MODEL: Final = Framing("", _as_repr, tool=MESSAGE_TOKENS)
 
 _FAMILIES: Final[Mapping[str, Framing]] = {
     # The role is one token of the four, and every answer begins with three.
-    "openai": Framing("openai", _as_namespace, named=1, request=3, tool=2),
+    "openai": Framing("openai", _as_namespace, named=1, request=3, tool=6),
     "anthropic": Framing("anthropic", _as_json, tool=4),
     "google": Framing("google", _as_json, message=1, tool=4),
 }

@@ -7,9 +7,10 @@ follows the providers' published rules of thumb, which are the same for all coun
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from lamella._chat import ChatRequest
+from lamella._context import is_given
 from lamella._embeddings import EmbeddingRequest
 from lamella._events import (
     Event,
@@ -20,24 +21,46 @@ from lamella._events import (
     ToolCallDelta,
     Turn,
 )
+from lamella._image_sizes import Size, image_size
+from lamella._image_tokens import ANY_MODEL as ANY_RULE
 from lamella._messages import Message
 from lamella._parts import Audio, File, Image, Opaque, Text, ToolCall, ToolResult
 from lamella._requests import Request
 from lamella._token_estimate import ESTIMATOR
+from lamella._token_framing import ANY_MODEL, MESSAGE_TOKENS, framing_of, tools_text
+from lamella._token_media import (
+    AUDIO_BYTES,
+    AUDIO_TOKENS,
+    FILE_BYTES,
+    document_pages,
+    is_text,
+    sound_seconds,
+)
 from lamella._tools import Tool
 from lamella._usage import Usage
 
-MESSAGE_TOKENS: Final = 4
-"""What role and delimiters of a message take."""
+if TYPE_CHECKING:
+    from lamella._cards import ModelCard
+
+__all__ = [
+    "AUDIO_BYTES",
+    "FILE_BYTES",
+    "IMAGE_TOKENS",
+    "MESSAGE_TOKENS",
+    "SMALL_IMAGE_TOKENS",
+    "TokenCounter",
+    "counted_input",
+    "counted_tokens",
+    "input_usage",
+    "output_tokens",
+    "output_usage",
+]
+
 IMAGE_TOKENS: Final = 765
 """A picture of 1024 x 1024 in full detail; models differ between 85 and 2,000."""
 SMALL_IMAGE_TOKENS: Final = 85
-AUDIO_BYTES: Final = 1_600
-"""Of compressed sound for a token: 16 kB and 10 tokens a second."""
 DRAWN_IMAGE_TOKENS: Final = 1_290
 """What a picture of 1024 x 1024 is billed as that the model has made; others count 272 to 6,240."""
-FILE_BYTES: Final = 20
-"""Of a document for a token; documents are mostly not text."""
 INLINE_CHARACTERS: Final = 16_000
 """More than this is counted in a thread. A vocabulary takes 0.3 to 6 ms for as much."""
 
@@ -61,22 +84,41 @@ class TokenCounter(Protocol):
         ...
 
 
-def input_usage(request: Request[Any], counter: TokenCounter = ESTIMATOR) -> Usage | None:
+def input_usage(
+    request: Request[Any], counter: TokenCounter = ESTIMATOR, *, card: ModelCard | None = None
+) -> Usage | None:
     """What a request makes the model read, flagged as estimated.
+
+    Roles and delimiters, tools, pictures, sound and documents are counted by the rules that the
+    model's card names, and as for any model where it names none.
 
     Args:
         request: Any request.
         counter: Counts its texts.
+        card: The model's; None looks it up if the request is one of a call, and has more than text
+            or a counter that is not the estimator. The first look-up of a process reads the cards,
+            in some 50 ms.
 
     Returns:
         None for operations that are not counted in tokens.
+
+    Raises:
+        ConfigurationError: If cards of the user's cannot be read, or the counter's vocabulary is
+            gone or damaged.
     """
     content = _content(request)
-    return None if content is None else content.usage(counter.count(content.texts))
+    if content is None:
+        return None
+    if card is None and content.wants_card(counter) and _has_begun(request):
+        from lamella._target_fitness import Fitness
+
+        card = Fitness(request).card(None)
+    content.by(card)
+    return content.usage(counter.count(content.texts))
 
 
 async def counted_input(request: Request[Any], counter: TokenCounter = ESTIMATOR) -> Usage | None:
-    """As `input_usage`, but a long text does not hold up the event loop: a thread counts it.
+    """As `input_usage`, but neither a long text nor the first look-up holds up the event loop.
 
     Args:
         request: A request of a call that has begun.
@@ -89,7 +131,8 @@ async def counted_input(request: Request[Any], counter: TokenCounter = ESTIMATOR
     Raises:
         DeadlineExceeded: If the call's deadline passes meanwhile; the thread ends by itself.
         ClosedError: If the pipeline closes meanwhile.
-        ConfigurationError: If the counter finds its vocabulary gone or damaged.
+        ConfigurationError: If the counter finds its vocabulary gone or damaged, or cards of the
+            user's cannot be read.
     """
     content = _content(request)
     if content is None:
@@ -104,6 +147,14 @@ async def counted_tokens(request: Request[Any], counter: TokenCounter = ESTIMATO
 
 
 async def _counted(request: Request[Any], content: _Content, counter: TokenCounter) -> int:
+    card = None
+    if content.wants_card(counter) and _has_begun(request):
+        from lamella._target_fitness import Fitness
+
+        fitness = Fitness(request)
+        await fitness.ready()
+        card = fitness.card(None)
+    content.by(card)
     texts = content.texts
     unseen: Callable[[Sequence[str]], float] = getattr(counter, "unseen", _characters)
     if unseen(texts) <= INLINE_CHARACTERS:
@@ -112,6 +163,11 @@ async def _counted(request: Request[Any], content: _Content, counter: TokenCount
     return await context.wait(
         lambda: context.ports.thread(counter.count, texts), what="counting tokens"
     )
+
+
+def _has_begun(request: Request[Any]) -> bool:
+    """Whether it is known who will be asked, without whom a model's name means nothing."""
+    return is_given(request.context.transport)
 
 
 def _characters(texts: Sequence[str]) -> int:
@@ -128,8 +184,7 @@ def _content(request: object) -> _Content | None:
         return None
     for message in request.messages:
         content.message(message)
-    for tool in request.tools:
-        content.tool(tool)
+    content.tools = request.tools
     if request.response_format is not None:
         content.texts.append(str(dict(request.response_format)))
     return content
@@ -206,15 +261,58 @@ class _Pieces:
 
 
 class _Content:
-    """Adds up a conversation: its texts, and the tokens of what is not text."""
+    """What there is to count in a request: its texts, and what is not text."""
 
-    __slots__ = ("audio", "image", "text", "texts")
+    __slots__ = (
+        "audio",
+        "calls",
+        "files",
+        "image",
+        "images",
+        "messages",
+        "named",
+        "sounds",
+        "text",
+        "texts",
+        "tools",
+    )
 
     def __init__(self) -> None:
-        self.text = 0
         self.texts: list[str] = []
-        self.image = 0
-        self.audio = 0
+        self.tools: Sequence[Tool | Opaque] = ()
+        self.messages = self.named = self.calls = 0
+        self.images: list[tuple[Size | None, str | None]] = []
+        self.sounds: list[float] = []
+        self.files: list[bytes] = []
+        self.text = self.image = self.audio = 0
+
+    def wants_card(self, counter: TokenCounter) -> bool:
+        """Whether the model's card makes a difference that is worth looking it up."""
+        if self.tools or self.images or self.sounds or self.files:
+            return True
+        return self.messages > 0 and counter is not ESTIMATOR
+
+    def by(self, card: ModelCard | None) -> None:
+        """Work out what is not text, by the rules of a model; as of any model without a card."""
+        framing = ANY_MODEL if card is None else framing_of(card.framing)
+        if self.messages:
+            self.text += framing.request + framing.message * self.messages
+        self.text += framing.named * self.named + MESSAGE_TOKENS * self.calls
+        if self.tools:
+            self.texts.append(tools_text(framing, self.tools))
+            self.text += framing.tool * len(self.tools)
+            if card is not None and card.tool_tokens is not None:
+                self.text += card.tool_tokens
+        if self.images:
+            rule = (None if card is None else card.image_tokens) or ANY_RULE
+            self.image = sum([rule.tokens(size, detail) for size, detail in self.images])
+        if self.sounds:
+            second = (None if card is None else card.audio_tokens) or AUDIO_TOKENS
+            self.audio = sum([int(seconds * second) for seconds in self.sounds])
+        for data in self.files:
+            page = None if card is None else card.page_tokens
+            pages = None if page is None else document_pages(data)
+            self.text += len(data) // FILE_BYTES if page is None or pages is None else page * pages
 
     def tokens(self, counted: int) -> int:
         return counted + self.text + self.image + self.audio
@@ -228,8 +326,9 @@ class _Content:
         )
 
     def message(self, message: Message) -> None:
-        self.text += MESSAGE_TOKENS
+        self.messages += 1
         if message.name:
+            self.named += 1
             self.texts.append(message.name)
         self.parts(message.parts)
 
@@ -238,14 +337,16 @@ class _Content:
             if isinstance(part, Text):
                 self.texts.append(part.text)
             elif isinstance(part, Image):
-                self.image += SMALL_IMAGE_TOKENS if part.detail == "low" else IMAGE_TOKENS
+                data = part.data
+                self.images.append((None if data is None else image_size(data), part.detail))
             elif isinstance(part, Audio):
-                self.audio += len(part.data or b"") // AUDIO_BYTES
+                if part.data:
+                    self.sounds.append(sound_seconds(part.data, part.format))
                 self.texts.append(part.transcript or "")
             elif isinstance(part, File):
-                self.text += len(part.data or b"") // FILE_BYTES
+                self.file(part)
             elif isinstance(part, ToolCall):
-                self.text += MESSAGE_TOKENS
+                self.calls += 1
                 self.texts += part.name, part.arguments
             elif isinstance(part, ToolResult):
                 self.parts(part.content)
@@ -254,9 +355,13 @@ class _Content:
             else:
                 self.texts.append(str(getattr(part, "text", "")))
 
-    def tool(self, tool: Tool | Opaque) -> None:
-        if isinstance(tool, Opaque):
-            self.texts.append(str(dict(tool.data)))
+    def file(self, part: File) -> None:
+        data = part.data
+        if not data:
+            return  # it is somewhere else, and nobody here knows how long it is
+        if is_text(part.media_type):
+            self.texts.append(data.decode("utf-8", "replace"))
+        elif (part.media_type or "").startswith("image/"):
+            self.images.append((image_size(data), None))
         else:
-            self.text += MESSAGE_TOKENS
-            self.texts += tool.name, tool.description, str(dict(tool.parameters))
+            self.files.append(data)

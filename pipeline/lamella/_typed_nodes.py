@@ -48,7 +48,6 @@ class Node:
         raise NotImplementedError
 
 
-
 class Anything(Node):
     """`Any`: the plain value as it is."""
 
@@ -204,7 +203,11 @@ class Array(Node):
 
     def schema(self, book: SchemaBook) -> dict[str, Any]:
         """Of an array of such items."""
-        found = {"type": "array", "items": self._item.schema(book), **self._bounds.keywords("Items")}
+        found = {
+            "type": "array",
+            "items": self._item.schema(book),
+            **self._bounds.keywords("Items"),
+        }
         if self._unique:
             found["uniqueItems"] = True
         return found
@@ -391,4 +394,3 @@ def _read_key(node: Node, name: str) -> Any:
             except ValueError:
                 pass
         raise
-

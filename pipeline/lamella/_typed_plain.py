@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import attrs
 import msgspec
@@ -31,9 +32,7 @@ def plain(value: Any) -> Any:
 
 
 def _learn(kind: type[Any]) -> Callable[[Any], Any]:
-    writer = _writer(kind)
-    if not isinstance(kind, type) or kind.__module__ == "builtins":  # pyright: ignore[reportUnnecessaryIsInstance]
-        _WRITERS[kind] = writer
+    writer = _WRITERS[kind] = _writer(kind)
     return writer
 
 
@@ -45,7 +44,9 @@ def _writer(kind: type[Any]) -> Callable[[Any], Any]:
 
         return pydantic_plain
     if attrs.has(kind):
-        names = [(field.alias or field.name, field.name) for field in attrs.fields(kind) if field.init]
+        names = [
+            (field.alias or field.name, field.name) for field in attrs.fields(kind) if field.init
+        ]
         return lambda value: {alias: plain(getattr(value, name)) for alias, name in names}
     if dataclasses.is_dataclass(kind):
         own = [field.name for field in dataclasses.fields(kind) if field.init]
@@ -112,4 +113,5 @@ _BASES: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
     (AbstractSet, _set),
 )
 
-_WRITERS: Final[dict[type[Any], Callable[[Any], Any]]] = {}
+_WRITERS: Final[WeakKeyDictionary[type[Any], Callable[[Any], Any]]] = WeakKeyDictionary()
+"""How values of each class that has been met are written."""

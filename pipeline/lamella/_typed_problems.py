@@ -13,7 +13,7 @@ from typing import Any, Final
 import attrs
 
 MOST_PROBLEMS: Final = 20
-"""How many problems of one value are collected; a list of 10,000 wrong items says enough with 20."""
+"""How many problems of one value are collected; of 10,000 wrong items 20 say enough."""
 
 NOTHING_THERE: Final = "nothing"
 """What was got where something required is missing."""
@@ -97,7 +97,7 @@ class FormError(ValueError):
         return type(self), (self.name, self.problems)
 
 
-class Misfit(Exception):  # noqa: N818 - it is caught where it is prefixed, and never leaves a form
+class Misfit(Exception):
     """What a node raises: problems as seen from the value that it was given."""
 
     def __init__(self, problems: list[Problem]) -> None:

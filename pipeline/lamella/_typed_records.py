@@ -307,5 +307,7 @@ def _wrong_tag(shapes: Sequence[Shape], value: Mapping[str, Any], words: str) ->
     for name in shapes[0].tags:
         if name in value and all(name in shape.tags for shape in shapes):
             options = sorted({repr(item) for shape in shapes for _, item in shape.tags[name]})
-            return Problem((name,), "one of " + ", ".join(options), f"another {kind_of(value[name])}")
+            return Problem(
+                (name,), "one of " + ", ".join(options), f"another {kind_of(value[name])}"
+            )
     return Problem((), words, "another object")

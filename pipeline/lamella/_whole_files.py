@@ -11,14 +11,16 @@ from pathlib import Path
 _numbers = count()
 
 
-def write_whole(path: str | PathLike[str], text: str) -> Path:
+def write_whole(path: str | PathLike[str], text: str, *, lasting: bool = False) -> Path:
     """Write a text file, so that whoever reads it meanwhile sees the old one or the new one.
 
-    Blocks. It is for what can be made again: nothing waits until the disk has it.
+    Blocks.
 
     Args:
         path: Where; what is there is replaced. Its folder must be there.
         text: What to write, in UTF-8.
+        lasting: Whether it is waited for until the disk has it, and a new file is for this user
+            alone: for what cannot be made again and is about people. Otherwise nothing waits.
 
     Returns:
         Where it was written.
@@ -34,8 +36,11 @@ def write_whole(path: str | PathLike[str], text: str) -> Path:
         return given
     draft = target.with_name(f".{target.name[:40]}.{os.getpid()}.{next(_numbers)}.draft")
     try:
-        with draft.open("xb") as file:
+        with open(draft, "xb", opener=_for_this_user if lasting else None) as file:  # noqa: PTH123
             file.write(data)
+            if lasting:
+                file.flush()
+                os.fsync(file.fileno())
         with suppress(FileNotFoundError):
             draft.chmod(target.stat().st_mode & 0o777)
         draft.replace(target)
@@ -44,3 +49,7 @@ def write_whole(path: str | PathLike[str], text: str) -> Path:
             draft.unlink()
         raise
     return given
+
+
+def _for_this_user(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -16,6 +16,7 @@ from lamella._errors import UnsupportedError
 from lamella._parts import Opaque
 from lamella._requests import Request
 from lamella._tools import Tool
+from lamella.transports._closed_schemas import closed_schema
 from lamella.transports._dialect import JSON, DialectOptions
 from lamella.transports._losses import Losses
 from lamella.transports._stable_tools import Tools, written_tools
@@ -201,16 +202,19 @@ def _add_tools(body: JSON, request: ChatRequest, provider: str, losses: Losses) 
 
 def _tools(provider: str, tools: Tools, losses: Losses) -> list[Any]:
     return [
-        _tool(tool, losses) if isinstance(tool, Tool) else _hosted(tool, provider, losses)
+        _tool(tool, provider, losses) if isinstance(tool, Tool) else _hosted(tool, provider, losses)
         for tool in tools
     ]
 
 
-def _tool(tool: Tool, losses: Losses) -> JSON:
+def _tool(tool: Tool, provider: str, losses: Losses) -> JSON:
     written: JSON = {"name": tool.name}
     if tool.description:
         written["description"] = tool.description
-    written["input_schema"] = {"type": "object", **tool.parameters}
+    schema: JSON = {"type": "object", **tool.parameters}
+    if tool.strict:
+        schema = closed_schema(schema, losses, "Tool.parameters", provider=provider)
+    written["input_schema"] = schema
     if tool.strict is not None:
         written["strict"] = tool.strict
     if tool.extra:
@@ -273,7 +277,8 @@ def _add_format(body: JSON, given: Mapping[str, Any], provider: str, losses: Los
     if described.get("strict") is False:
         losses.add("response_format.strict", "this API always holds the answer to the schema")
     output: JSON = body.setdefault("output_config", {})
-    output["format"] = {"type": "json_schema", "schema": schema}
+    closed = closed_schema(schema, losses, "response_format", provider=provider)
+    output["format"] = {"type": "json_schema", "schema": closed}
 
 
 def _merge_extra(body: JSON, request: ChatRequest, provider: str) -> None:

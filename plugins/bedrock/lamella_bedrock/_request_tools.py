@@ -18,6 +18,7 @@ from lamella._messages import Message
 from lamella._parts import Opaque, ToolCall, ToolResult
 from lamella._prompt_caching import CACHE_MARK
 from lamella._tools import Tool
+from lamella.transports._closed_schemas import closed_schema
 from lamella.transports._dialect import JSON
 from lamella.transports._losses import Losses
 from lamella.transports._stable_tools import Tools, written_tools
@@ -93,7 +94,8 @@ def _unmarked(tool: Tool | Opaque) -> Tool | Opaque:
 
 def _specs(writer: PartWriter, tools: Tools, losses: Losses) -> list[JSON]:
     return [
-        writer.opaque(tool) if isinstance(tool, Opaque) else _tool(tool, losses) for tool in tools
+        writer.opaque(tool) if isinstance(tool, Opaque) else _tool(tool, losses, writer.provider)
+        for tool in tools
     ]
 
 
@@ -150,11 +152,13 @@ def _name_again(body: JSON, names: list[str], family: str, losses: Losses) -> No
     losses.add("tools", "calls in the conversation need their tools, which were named again")
 
 
-def _tool(tool: Tool, losses: Losses) -> JSON:
+def _tool(tool: Tool, losses: Losses, provider: str) -> JSON:
     spec: JSON = {"name": tool.name}
     if tool.description:
         spec["description"] = tool.description
     parameters = {"type": "object", **tool.parameters} if tool.parameters else _NOTHING
+    if tool.strict:
+        parameters = closed_schema(parameters, losses, "Tool.parameters", provider=provider)
     spec["inputSchema"] = {"json": parameters}
     if tool.strict is not None:
         spec["strict"] = tool.strict

@@ -1,0 +1,248 @@
+"""Asking for a value: the first turn, and those in which a wrong answer is mended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, cast
+
+import attrs
+
+from lamella import ChatRequest, ChatResponse, Context, Handler, LamellaError, MisuseError
+from lamella._chat_answer import ChatAnswer, fold
+from lamella._events import Event, Finish, Turn, UsageReport
+from lamella._tokens import counted_tokens, input_usage, output_usage
+from lamella._transforms import transformed
+from lamella._typed_forms import form_of
+from lamella_middlewares.structured._corrections import Corrections
+from lamella_middlewares.structured._failures import failure
+from lamella_middlewares.structured._first_turn import LAYER, first_turn, must_be_possible
+from lamella_middlewares.structured._keeping import refreshing
+from lamella_middlewares.structured._open_answers import OpenAnswer
+from lamella_middlewares.structured._reading import Reader
+from lamella_middlewares.structured._tool_answers import ToolAnswers, ended
+from lamella_middlewares.structured._verdicts import MISMATCH, WAITING, Verdict, judge
+
+if TYPE_CHECKING:
+    from lamella._usage import Usage
+    from lamella_middlewares.structured._middleware import Structured
+    from lamella_middlewares.structured._modes import Asked
+
+
+_HINT_ATTEMPTS: Final = (
+    "Describe the fields of the type, take a stronger model, or raise Structured(attempts=...)."
+)
+_HINT_HOPELESS: Final = (
+    "The model says the same whatever it is told: describe the fields of the type, or take another."
+)
+_HINT_STREAM: Final = "What is shown cannot be asked for again: Structured(hold=True) reads first."
+
+
+class Asking:
+    """One call's way to a value.
+
+    Args:
+        layer: Its options.
+        request: The caller's, with `returns`.
+        call_next: The handler inside.
+
+    Raises:
+        ConfigurationError: If the type cannot be asked for, or the request says otherwise.
+    """
+
+    def __init__(self, layer: Structured, request: ChatRequest, call_next: Handler) -> None:
+        must_be_possible(request)
+        self._layer = layer
+        self._call_next = call_next
+        self._context = request.context
+        self._form = form_of(request.returns)
+        self._reader = Reader(self._form)
+        self._shown = request.stream and not layer.hold
+        self._request = request.evolve(returns=None, stream=self._shown)
+        self._corrections = Corrections()
+        self._turns = 1
+        self._refreshed = False
+        self._wrong: ChatAnswer | None = None  # the last answer that was asked for again
+        self._spent: Usage | None = None  # by the turns that are over
+        self._paid = 0  # tokens of it, kept answers not counted
+
+    async def run(self) -> ChatResponse:
+        """Ask until there is a value, or no sense in asking again.
+
+        Raises:
+            LamellaError: As the layer does.
+        """
+        asked, response = await first_turn(
+            self._layer, self._request, self._form, self._call_next
+        )
+        request = asked.request
+        while True:
+            if response.open and self._shown:
+                return self._opened(asked, response)
+            if response.open:
+                response = await self._collected(response)
+            events, finish = _said(asked, response)
+            verdict = await self._judged(fold([*events, finish]))
+            if verdict.good or verdict.code == WAITING:
+                return self._complete(response, events, finish)
+            request = await self._next(asked, request, response, verdict)
+            response = await self._send(request)
+
+    # --- turns -----------------------------------------------------------------------------------
+
+    async def _send(self, request: ChatRequest) -> ChatResponse:
+        try:
+            return await self._call_next(request)
+        except LamellaError as error:
+            raise self._with_turns(error) from error.__cause__
+
+    async def _collected(self, response: ChatResponse) -> ChatResponse:
+        try:
+            return await response.collect()
+        except LamellaError as error:
+            raise self._with_turns(error) from error.__cause__
+
+    async def _next(
+        self, asked: Asked, request: ChatRequest, response: ChatResponse, verdict: Verdict
+    ) -> ChatRequest:
+        """The request of the turn after a wrong answer.
+
+        Raises:
+            StructureError: If there is to be none.
+        """
+        kept = response.head.cached
+        again, hint = await self._again(asked, request, response, verdict)
+        if again is not None:
+            return again
+        fresh = refreshing(request) if kept and not self._refreshed else None
+        if fresh is None:
+            raise failure(self._form, self._answer_so_far(asked, response), verdict, hint)
+        self._refreshed = True
+        self._context.note(LAYER, "structured.refreshed", code=verdict.code)
+        return fresh
+
+    async def _again(
+        self, asked: Asked, request: ChatRequest, response: ChatResponse, verdict: Verdict
+    ) -> tuple[ChatRequest | None, str]:
+        """The request that says what is wrong; or None, and why there is none."""
+        if verdict.code != MISMATCH:
+            return None, ""
+        if self._turns >= self._layer.attempts:
+            return None, _HINT_ATTEMPTS
+        if self._corrections.hopeless(verdict):
+            return None, _HINT_HOPELESS
+        again = asked.request.turn(self._turns + 1, asked_by=LAYER).evolve(
+            messages=self._corrections.messages(asked, response, verdict)
+        )
+        usage = response.usage or _estimated(request, response)
+        paid = self._paid + (0 if response.head.cached else usage.total_tokens)
+        most = self._layer.max_tokens
+        if most is not None and paid + await _at_least(again, usage) > most:
+            return None, f"Raise Structured(max_tokens={most}): {paid} of them are used up."
+        self._wrong = self._answer_so_far(asked, response)
+        self._corrections.saw(response, verdict)
+        self._paid = paid
+        self._spent = usage if self._spent is None else self._spent + usage
+        self._turns += 1
+        self._context.note(
+            LAYER,
+            "structured.again",
+            turn=self._turns,
+            problems=len(verdict.problems),
+            first=str(verdict.problems[0]),
+        )
+        return again, ""
+
+    # --- answers -------------------------------------------------------------------------------
+
+    async def _judged(self, answer: ChatAnswer) -> Verdict:
+        verdict = await judge(answer, self._form, self._context, repair=self._layer.repair)
+        if verdict.repaired:
+            self._context.note(LAYER, "structured.repaired", what=verdict.repaired)
+        self._reader.settle(verdict, answer)
+        return verdict
+
+    def _complete(
+        self, response: ChatResponse, events: list[Event], finish: Finish
+    ) -> ChatResponse:
+        """The answer to the caller, with the tools that earlier turns have used."""
+        if self._spent is not None:
+            events = [
+                attrs.evolve(event, usage=self._spent + event.usage)
+                if isinstance(event, UsageReport)
+                else event
+                for event in events
+            ]
+        request = self._request.evolve(context=self._context_of(response))
+        made = request.answer([*self._before(), *events, finish], response.head)
+        made.read_values_by(self._reader)
+        return made
+
+    def _opened(self, asked: Asked, response: ChatResponse) -> ChatResponse:
+        """The answer to a caller who reads it while it comes."""
+        tools = None if asked.tool is None else ToolAnswers(asked.tool)
+        inner = response if tools is None else response.transform(tools)
+
+        async def end(answer: ChatResponse, finish: Finish) -> Finish:
+            verdict = await self._judged(answer.answer)
+            if not verdict.good and verdict.code != WAITING:
+                raise failure(self._form, answer.answer, verdict, _HINT_STREAM)
+            return ended(finish, tools)
+
+        source = OpenAnswer(inner, self._before(), self._spent, end)
+        made = ChatResponse.opened(source, response.context, response.head)
+        made.read_values_by(self._reader)
+        return made
+
+    def _context_of(self, response: ChatResponse) -> Context:
+        try:
+            return response.context
+        except MisuseError:  # some layer inside has made it by hand
+            return self._context
+
+    def _before(self) -> list[Event]:
+        """What the turns before have added to the conversation."""
+        kept = self._corrections.kept
+        return [Turn(kept)] if kept else []
+
+    def _answer_so_far(self, asked: Asked, response: ChatResponse) -> ChatAnswer:
+        events, finish = _said(asked, response)
+        answer = fold([*self._before(), *events, finish])
+        usage = answer.usage
+        if self._spent is not None:
+            usage = self._spent if usage is None else self._spent + usage
+        return attrs.evolve(answer, usage=usage)
+
+    def _with_turns(self, error: LamellaError) -> LamellaError:
+        """An error with what the turns before it have come to: it is paid, and tools were used."""
+        if self._wrong is None or self._spent is None:
+            return error
+        usage = self._spent if error.usage is None else self._spent + error.usage
+        partial = error.partial
+        if isinstance(partial, ChatAnswer):
+            earlier = self._corrections.kept
+            partial = attrs.evolve(partial, messages=(*earlier, *partial.messages))
+        return error.copy(partial=partial or self._wrong, usage=usage)
+
+
+def _said(asked: Asked, response: ChatResponse) -> tuple[list[Event], Finish]:
+    """The events of a complete answer with its end apart, calls of the layer's tool as text."""
+    tools = None if asked.tool is None else ToolAnswers(asked.tool)
+    events = list(response.events)
+    if tools is not None:
+        events = transformed(events, tools)
+    finish = events.pop() if events and isinstance(events[-1], Finish) else Finish("stop")
+    return events, ended(cast("Finish", finish), tools)
+
+
+def _estimated(request: ChatRequest, response: ChatResponse) -> Usage:
+    """What a turn has consumed of which nobody has said it."""
+    output = output_usage(response.events)
+    read = input_usage(request)
+    return output if read is None else read + output
+
+
+async def _at_least(request: ChatRequest, before: Usage) -> int:
+    """Tokens that a further turn takes at least: its question is longer than the one before.
+
+    That one may have been several, where tools were used on the way.
+    """
+    return min(before.input_tokens, await counted_tokens(request))

@@ -1,0 +1,76 @@
+"""What a model is told after a wrong answer, and when there is no sense in telling it again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lamella import ChatResponse, Message
+from lamella._typed_problems import Problem
+from lamella_middlewares.structured._words import correction, part_at
+
+if TYPE_CHECKING:
+    from lamella_middlewares.structured._modes import Asked
+    from lamella_middlewares.structured._verdicts import Verdict
+
+_NOT_CALLED = "Not called: the answer was given in the same turn."
+
+
+class Corrections:
+    """The further questions of one call.
+
+    A further turn has the conversation, the tools that were used on the way, the last wrong answer
+    and what is wrong with it. Wrong answers before the last are left out: they would grow the
+    question each time and say nothing.
+
+    Attributes:
+        kept: What the turns so far have added to the conversation for good: uses of tools.
+    """
+
+    def __init__(self) -> None:
+        self.kept: tuple[Message, ...] = ()
+        self._last = ""
+        self._again = 0
+
+    def saw(self, response: ChatResponse, verdict: Verdict) -> None:
+        """Take note of a wrong answer, as it came from inside, that is asked for again."""
+        self.kept = (*self.kept, *response.messages[:-1])
+        self._again = self._times(verdict)
+        self._last = verdict.text
+
+    def hopeless(self, verdict: Verdict) -> bool:
+        """Whether the model gives the same answer whatever it is told."""
+        return self._times(verdict) > 1
+
+    def messages(
+        self, asked: Asked, response: ChatResponse, verdict: Verdict
+    ) -> tuple[Message, ...]:
+        """The conversation of the next turn.
+
+        Args:
+            asked: What was asked first.
+            response: The wrong answer, as it came from inside.
+            verdict: What is wrong with it. If it is the last wrong answer once more, the schema of
+                that place is said again.
+        """
+        problems = verdict.problems
+        schema = part_at(asked.schema, problems[0]) if self._times(verdict) else None
+        said = response.messages if response.message.parts else response.messages[:-1]
+        replies = _replies(response.message, asked.tool, problems, schema)
+        return (*asked.request.messages, *self.kept, *said, *replies)
+
+    def _times(self, verdict: Verdict) -> int:
+        """How often the model has repeated itself with this answer."""
+        return self._again + 1 if verdict.text and verdict.text == self._last else 0
+
+
+def _replies(
+    answer: Message, tool: str | None, problems: tuple[Problem, ...], schema: Any
+) -> list[Message]:
+    calls = answer.tool_calls
+    own = next((call for call in calls if call.name == tool), None)
+    words = correction(problems, tool=tool, schema=schema)
+    if own is None:
+        return [Message.user(words)]
+    return [
+        Message.tool(call.id, words if call is own else _NOT_CALLED, error=True) for call in calls
+    ]

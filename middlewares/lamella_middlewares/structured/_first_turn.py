@@ -1,0 +1,103 @@
+"""The first question, in the best way that model, transport and provider take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from lamella import (
+    ChatRequest,
+    ChatResponse,
+    ConfigurationError,
+    ContentFilteredError,
+    ContextLengthError,
+    Handler,
+    InvalidRequestError,
+    LamellaError,
+    UnsupportedError,
+)
+from lamella_middlewares.structured._modes import Asked, asked, card_of, modes
+
+if TYPE_CHECKING:
+    from lamella._cards import ModelCard
+    from lamella._typed_forms import Form
+    from lamella_middlewares.structured._middleware import Structured
+    from lamella_middlewares.structured._modes import Mode
+
+LAYER: Final = "structured"
+
+
+class Habits:
+    """Which way the models take that have no card, as far as this process has found out."""
+
+    def __init__(self) -> None:
+        self.ways: dict[str | None, Mode] = {}
+
+
+def must_be_possible(request: ChatRequest) -> None:
+    """Refuse a request that asks for a value and for something else.
+
+    Raises:
+        ConfigurationError: That says what.
+    """
+    if request.response_format is not None:
+        msg = "Both `returns=` and response_format say which shape the answer is to have."
+        raise ConfigurationError(msg, hint="Leave response_format out.", layer=LAYER)
+    if request.n is not None and request.n > 1:
+        msg = f"n={request.n} asks for several answers, and `returns=` for one value."
+        hint = "Leave n out, and run the request several times: run_many([request] * 3, returns=T)."
+        raise ConfigurationError(msg, hint=hint, layer=LAYER)
+
+
+async def first_turn(
+    layer: Structured, request: ChatRequest, form: Form[Any], call_next: Handler
+) -> tuple[Asked, ChatResponse]:
+    """Ask; in the next best way where one is refused. What was asked, and the answer.
+
+    Args:
+        layer: Its options.
+        request: The caller's, without `returns`.
+        form: What is wanted.
+        call_next: The handler inside.
+
+    Raises:
+        ConfigurationError: If the request cannot be asked so.
+        LamellaError: What the layers inside raise.
+    """
+    card = await card_of(request)
+    ways: tuple[Mode, ...]
+    strict = layer.strict and form.strict is not None
+    ways = modes(card, strict=strict or not layer.strict) if layer.mode == "auto" else (layer.mode,)
+    habits = _habits(request) if card is None and len(ways) > 1 else None
+    known = None if habits is None else habits.ways.get(request.model)
+    if known in ways:
+        ways = ways[ways.index(known) :]
+    for place, mode in enumerate(ways):
+        way = asked(mode, request, form, card, call_next, strict=strict)
+        request.context.note(LAYER, "structured.asked", mode=mode, strict=way.strict)
+        try:
+            response = await call_next(way.request)
+        except (UnsupportedError, InvalidRequestError) as error:
+            if place == len(ways) - 1 or not _refuses_the_way(error, card):
+                raise
+            request = request.branch(ways[place + 1], asked_by=LAYER)
+            continue
+        if habits is not None and place:
+            habits.ways[request.model] = mode
+        return way, response
+    raise AssertionError("There is always a way.")  # pragma: no cover - `ways` is never empty
+
+
+def _refuses_the_way(error: LamellaError, card: ModelCard | None) -> bool:
+    """Whether an error may be about how it was asked, so that another way may be taken.
+
+    What the transport has no words for was not sent. Of a model without a card nobody knows what
+    it takes; a provider that refuses bills nothing.
+    """
+    if isinstance(error, UnsupportedError):
+        return True
+    return card is None and not isinstance(error, ContextLengthError | ContentFilteredError)
+
+
+def _habits(request: ChatRequest) -> Habits:
+    context = request.context
+    return context.ports.stores.local.get(("shared", LAYER, context.provider), Habits)

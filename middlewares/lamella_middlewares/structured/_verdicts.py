@@ -1,0 +1,90 @@
+"""Whether a complete answer is a value, and if not, why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from lamella import Context
+from lamella._chat_answer import ChatAnswer
+from lamella._typed_problems import FormError, Problem
+from lamella_middlewares.structured._near_json import fenced, is_json, mended
+
+if TYPE_CHECKING:
+    from lamella._typed_forms import Form
+
+MISMATCH: Final = "mismatch"
+"""The one code after which asking again may help."""
+
+WAITING: Final = "tool_calls"
+"""The model asks for tools that are the caller's to run: there is no value yet, and no mistake."""
+
+NO_ANSWER: Final = Problem((), "JSON", "an empty answer")
+
+
+@attrs.frozen
+class Verdict:
+    """What an answer amounts to.
+
+    Attributes:
+        value: The value; only where `code` is empty.
+        code: Why it is none; see `StructureError`. Empty where it is one.
+        problems: Where it does not fit.
+        text: What was read.
+        repaired: What had to be mended to read it: `"fence"` or `"json"`; empty for nothing.
+    """
+
+    value: Any = None
+    code: str = ""
+    problems: tuple[Problem, ...] = ()
+    text: str = attrs.field(default="", repr=False)
+    repaired: str = ""
+
+    @property
+    def good(self) -> bool:
+        """Whether there is a value."""
+        return not self.code
+
+
+async def judge(
+    answer: ChatAnswer, form: Form[Any], context: Context, *, repair: bool
+) -> Verdict:
+    """What a complete answer amounts to; what was the call of our tool is text in it.
+
+    Args:
+        answer: The answer.
+        form: What is wanted.
+        context: Of the call: long texts are mended in a thread.
+        repair: Whether what is nearly JSON is mended.
+    """
+    text = answer.text
+    if not text.strip():
+        code = _ending(answer)
+        return Verdict(None, code or MISMATCH, () if code else (NO_ANSWER,), text)
+    try:
+        return Verdict(form.decode(text), text=text)
+    except FormError as error:
+        problems = error.problems
+    code = _ending(answer)
+    if code:  # what was cut off would be mended to half a value
+        return Verdict(None, code, (), text)
+    inner, how = fenced(text), "fence"
+    if repair and not is_json(text if inner is None else inner):
+        inner, how = await mended(text, context), "json"
+    if inner is not None:
+        try:
+            return Verdict(form.decode(inner), text=text, repaired=how)
+        except FormError as error:
+            problems = error.problems
+    return Verdict(None, MISMATCH, problems, text)
+
+
+def _ending(answer: ChatAnswer) -> str:
+    """Why an answer without a value is not to be asked for again; empty where it is."""
+    message, reason = answer.message, answer.finish_reason
+    if message.refusal is not None or reason == "refusal":
+        return "refusal"
+    if reason in {"length", "content_filter"}:
+        return str(reason)
+    return WAITING if message.tool_calls else ""

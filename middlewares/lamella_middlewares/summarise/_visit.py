@@ -1,0 +1,246 @@
+"""One conversation that has become too long, on its way past the layer."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from lamella import ChatRequest, Context, Handler, Message, SummariseError, Target
+from lamella._message_sizes import in_thread
+from lamella._shortening import History, MessageTokens
+from lamella._target_fitness import Fitness
+from lamella._token_estimate import ESTIMATOR
+from lamella_middlewares.summarise._flights import Made, flights_of, made_once
+from lamella_middlewares.summarise._names import LAYER
+from lamella_middlewares.summarise._pieces import pieces
+from lamella_middlewares.summarise._shelf import digests
+from lamella_middlewares.summarise._texts import FRAME_TOKENS, PROMPT, standing_in
+from lamella_middlewares.summarise._transcript import record_line
+from lamella_middlewares.summarise._writer import GRACE, Order
+
+if TYPE_CHECKING:
+    from lamella._history import Group
+    from lamella_middlewares.summarise._middleware import Summarise
+    from lamella_middlewares.summarise._plan import Plan
+    from lamella_middlewares.summarise._shelf import Shelf
+    from lamella_middlewares.summarise._writer import Writer
+
+MOST_PIECES: Final = 12
+"""How many child calls one call makes; the next one goes on from there."""
+
+UNKNOWN_WINDOW: Final = 32_000
+"""Tokens that a model reads of whose context window nobody knows."""
+
+_WINDOW: Final = 0.75
+"""How much of a window is used: counts are estimates."""
+_LEAST: Final = 500
+_THREAD_TOKENS: Final = 4_000
+"""From here on writing down what is summarised is done in a thread."""
+
+
+class Visit:
+    """A conversation of which the oldest turns are to become a summary.
+
+    Args:
+        layer: The layer, with its options.
+        request: What is asked.
+        call_next: The handler inside.
+        plan: What is to be summarised.
+        count: Counts the tokens of a message.
+        shelf: Where summaries are kept.
+        writer: What is known of who writes them.
+        decisive: What decides a summary besides what it stands for.
+    """
+
+    __slots__ = (
+        "_call_next", "_context", "_count", "_covered", "_decisive", "_earlier", "_keys", "_layer",
+        "_plan", "_request", "_shelf", "_writer",
+    )  # fmt: skip
+
+    def __init__(  # noqa: PLR0913 - what a call is made of
+        self,
+        layer: Summarise,
+        request: ChatRequest,
+        call_next: Handler,
+        plan: Plan,
+        *,
+        count: MessageTokens,
+        shelf: Shelf,
+        writer: Writer,
+        decisive: tuple[Any, ...],
+    ) -> None:
+        self._layer = layer
+        self._request = request
+        self._context: Context = request.context
+        self._call_next = call_next
+        self._plan = plan
+        self._count = count
+        self._shelf = shelf
+        self._writer = writer
+        self._decisive = decisive
+        whole = History(request.messages, layer.trigger, count)
+        self._covered: tuple[Group, ...] = whole.past[: plan.covered]
+        self._keys: list[str] = []
+        self._earlier: tuple[int, Made] | None = None  # how many groups it stands for
+
+    async def messages(self) -> tuple[Message, ...]:
+        """What is to be sent.
+
+        Raises:
+            SummariseError: If there is no summary, and `otherwise` is `"raise"`.
+            DeadlineExceeded: If the call's own deadline passes.
+            ClosedError: If the pipeline closes meanwhile.
+        """
+        try:
+            self._keys = digests(self._decisive, self._covered)
+        except TypeError as error:
+            return self._without(str(error))
+        made, joined = await self._shelf.find(self._keys[-1]), False
+        if made is None:
+            made, joined = await self._bounded()
+        if not made.text:
+            if self._earlier is None:
+                self._earlier = await self._kept_before()
+            return self._without(made.why)
+        summary = self._summary(made, len(self._covered))
+        plan = self._plan
+        sent = plan.filled(summary)
+        self._context.note(
+            LAYER,
+            "summarise.used",
+            digest=self._keys[-1][:32],
+            messages=_messages_in(self._covered),
+            before=plan.before,
+            after=plan.before and plan.after - self._layer.allowance + self._count(summary),
+            age=round(made.age, 3),
+            joined=joined,
+            strategies=plan.used,
+        )
+        return sent
+
+    # --- making --------------------------------------------------------------------------------
+
+    async def _bounded(self) -> tuple[Made, bool]:
+        """The summary, made by this call or another one, or why there is none in time."""
+        context, timeout = self._context, self._layer.timeout
+        seconds = min(timeout, max(context.left(), 0.0) / 2)  # type: ignore[type-var]
+        until = context.clock.now() + seconds
+        make = partial(self._make, until, hurried=seconds < timeout)  # type: ignore[operator]
+        flights = flights_of(context, self._layer.namespace)
+        address = self._shelf.address(self._keys[-1])
+        with anyio.move_on_after(seconds + 2 * GRACE):
+            return await made_once(flights, address, context, make)
+        return Made(why="not over in time"), False
+
+    async def _make(self, until: float, *, hurried: bool) -> Made:
+        """Write the summary: of what came since the last one that there is, in as few calls as do.
+
+        Each part is kept, so that what has been paid for is not paid for again.
+        """
+        context = self._context
+        began = context.ports.monotonic()
+        self._earlier = await self._kept_before()
+        done, made = (0, Made()) if self._earlier is None else self._earlier
+        if done == len(self._covered):
+            return made  # another call was quicker
+        first = done
+        parts = await self._pieces(done)
+        for number, piece in enumerate(parts):
+            if number == MOST_PIECES:
+                return Made(why="too long for one call; the next one goes on")
+            lines = f"{record_line(made.text)}\n{piece.lines}" if made.text else piece.lines
+            prompt = PROMPT if self._layer.prompt is None else self._layer.prompt
+            order = Order(lines, prompt, self._layer.max_output_tokens, until, hurried)
+            made, cost = await self._writer.write(
+                self._request, order, self._target, self._call_next
+            )
+            if not made.text:
+                return made
+            done += piece.groups
+            if self._count(self._summary(made, done)) >= self._tokens(self._covered[:done]):
+                return Made(why="it is longer than what it stands for", lasting=True)
+            await self._shelf.put(self._keys[done - 1], made, cost=cost, model=self._request.model)
+            self._earlier = (done, made)
+        context.note(
+            LAYER,
+            "summarise.made",
+            digest=self._keys[-1][:32],
+            messages=_messages_in(self._covered[first:]),
+            parts=len(parts),
+            rolled=first > 0,
+            cut=made.cut,
+            seconds=round(context.ports.monotonic() - began, 3),
+        )
+        return made
+
+    async def _pieces(self, done: int) -> Any:
+        covered, tokens = self._covered[done:], await self._readable()
+        if self._tokens(covered) < _THREAD_TOKENS:
+            return pieces(covered, tokens)
+        return await in_thread(self._request, pieces, covered, tokens)
+
+    async def _readable(self) -> int:
+        """Tokens of the conversation that who summarises can read at once."""
+        most: int | None = self._layer.max_input_tokens
+        if most is None:
+            fitness = Fitness(self._request)
+            await fitness.ready()
+            window = fitness.window(self._target) or UNKNOWN_WINDOW
+            own = ESTIMATOR.count([self._layer.prompt or PROMPT]) + FRAME_TOKENS
+            most = int(window * _WINDOW) - own - 2 * self._layer.max_output_tokens
+        return max(_LEAST, most)
+
+    @property
+    def _target(self) -> Target | None:
+        targets = self._layer.targets
+        return targets[0] if targets else None
+
+    async def _kept_before(self) -> tuple[int, Made] | None:
+        """The summary of the longest part that has one, and how many groups it stands for."""
+        found = await self._shelf.longest(self._keys)
+        return None if found is None else (found[0] + 1, found[1])
+
+    # --- without one ---------------------------------------------------------------------------
+
+    def _without(self, why: str) -> tuple[Message, ...]:
+        """What is sent if there is no summary, as `otherwise` says."""
+        otherwise = self._layer.otherwise
+        done, made = (0, None) if self._earlier is None else self._earlier
+        stands = [] if made is None else [self._summary(made, done)]
+        left_out = _messages_in(self._covered[done:]) if otherwise == "sliding_window" else 0
+        self._context.note(
+            LAYER, "summarise.failed", why=why, otherwise=otherwise, left_out=left_out
+        )
+        if otherwise == "raise":
+            raise SummariseError(
+                f"The conversation is too long, and could not be summarised: {why}.",
+                hint="The trace has the child call. Summarise(otherwise='sliding_window') goes on "
+                "without the oldest turns.",
+                layer=LAYER,
+                why=why,
+            )
+        if otherwise == "sliding_window":
+            return self._plan.filled(*stands)
+        whole = self._request.messages
+        if not stands:
+            return whole
+        gone = {
+            place for group in self._covered[:done] for place in range(group.start, group.stop)
+        }
+        first = self._covered[0].start
+        kept = [one for place, one in enumerate(whole[first:], first) if place not in gone]
+        return (*whole[:first], *stands, *kept)
+
+    # --- the message ---------------------------------------------------------------------------
+
+    def _summary(self, made: Made, groups: int) -> Message:
+        return standing_in(made.text, self._keys[groups - 1][:16], cut=made.cut)
+
+    def _tokens(self, covered: tuple[Group, ...]) -> int:
+        return sum([self._count(message) for group in covered for message in group.messages])
+
+
+def _messages_in(covered: tuple[Group, ...]) -> int:
+    return sum([len(group.messages) for group in covered])

@@ -1,0 +1,186 @@
+"""Who writes summaries: a child call, which may fail without the call's failing."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from typing import Final
+
+import anyio
+import attrs
+
+from lamella import (
+    ChatRequest,
+    ClosedError,
+    DeadlineExceeded,
+    Handler,
+    Message,
+    Money,
+    PartHealth,
+    RefusedError,
+    Request,
+    Target,
+)
+from lamella._keepable import cost_of_turn
+from lamella._store_breaker import StoreBreaker
+from lamella._targets import send
+from lamella_middlewares.summarise._flights import Made
+from lamella_middlewares.summarise._names import LAYER
+from lamella_middlewares.summarise._texts import question
+
+FAILURES: Final = 5
+"""How many times in a row summarising fails before it is left alone."""
+
+REST: Final = 30.0
+"""Seconds between the tries while it fails."""
+
+GRACE: Final = 1.0
+"""Seconds after which a child call is cut off that should have ended by its own deadline."""
+
+_TOKENS_A_WORD: Final = 2
+"""What a word takes in most languages, generously: the model should end before it is cut off."""
+
+logger = logging.getLogger("lamella")
+
+
+@attrs.frozen
+class Order:
+    """What one child call is to do.
+
+    Attributes:
+        lines: The messages, a line each.
+        prompt: What the model is told.
+        tokens: The most it may write.
+        until: The instant on the call's clock by which it is to be done.
+        hurried: Whether that is because of the caller's deadline, and says little of the model.
+    """
+
+    lines: str = attrs.field(repr=False)
+    prompt: str = attrs.field(repr=False)
+    tokens: int
+    until: float
+    hurried: bool
+
+
+class Writer:
+    """What is known of a model that summarises: whether it works. Kept in `ports.stores.local`.
+
+    Args:
+        name: What it is called.
+        monotonic: The clock, in seconds.
+    """
+
+    __slots__ = ("_breaker", "_error", "_monotonic", "_name")
+
+    def __init__(self, name: str, monotonic: Callable[[], float]) -> None:
+        self._name = name
+        self._monotonic = monotonic
+        self._breaker = StoreBreaker(failures=FAILURES, rest=REST, monotonic=monotonic)
+        self._error = ""
+
+    async def write(
+        self,
+        request: ChatRequest,
+        order: Order,
+        target: Target | None,
+        call_next: Handler,
+    ) -> tuple[Made, Money | None]:
+        """A summary, or why there is none; and what it has cost, if anybody knows.
+
+        Args:
+            request: For which it is wanted.
+            order: What is to be done.
+            target: Who does it; None is the request's own model, through the handler inside.
+            call_next: The handler inside the layer.
+
+        Raises:
+            DeadlineExceeded: If the call's own deadline passes.
+            ClosedError: If the pipeline closes meanwhile.
+        """
+        if not self._breaker.admits():
+            return Made(why="left alone after failures", lasting=True), None
+        began, context = self._monotonic(), request.context
+        child = _asked(request, order)
+        made, tells = Made(why="not over in time", lasting=not order.hurried), not order.hurried
+        with anyio.move_on_after(order.until - context.clock.now() + GRACE):
+            try:
+                made = await _answer(child, target, call_next)
+                tells = True
+            except Exception as error:
+                if isinstance(error, DeadlineExceeded | ClosedError) and _is_over(request):
+                    raise  # the call is over, and not only the summary
+                late = isinstance(error, DeadlineExceeded)
+                # What a layer refuses (the caller's budget, say) is not the model's fault.
+                tells = not isinstance(error, RefusedError) and not (late and order.hurried)
+                why = "not over in time" if late else type(error).__name__
+                made = Made(why=why, lasting=tells)
+        if made.text:
+            self._answered()
+        elif tells:
+            self._failed(began, made.why)
+        return made, cost_of_turn(child.context)
+
+    def health(self) -> PartHealth:
+        """Whether it answers."""
+        seconds = self._breaker.open_for()
+        if seconds is None:
+            return PartHealth(well=True)
+        detail = {"model": self._name, "seconds": round(seconds, 1), "error": self._error}
+        return PartHealth(well=False, detail=detail)
+
+    def _answered(self) -> None:
+        seconds = self._breaker.answered()
+        if seconds is not None:
+            logger.warning("%r writes summaries again, after %.1f s.", self._name, seconds)
+
+    def _failed(self, began: float, why: str) -> None:
+        self._error = why
+        if self._breaker.failed(began):
+            logger.warning(
+                "%r writes no summaries (%s); until it does, Summarise leaves it alone and does "
+                "what its option `otherwise` says.",
+                self._name,
+                why,
+            )
+
+
+def _asked(request: ChatRequest, order: Order) -> ChatRequest:
+    """The child call's request. No `Summarise` on its way summarises it again."""
+    mark = hashlib.sha256(order.lines.encode(), usedforsecurity=False).hexdigest()[:16]
+    words = max(20, order.tokens // _TOKENS_A_WORD)
+    asked = ChatRequest(
+        messages=(
+            Message("system", order.prompt),
+            Message("user", question(order.lines, mark, words)),
+        ),
+        model=request.model,
+        max_output_tokens=order.tokens,
+    )
+    child = request.child(asked, purpose="summary", asked_by=LAYER)
+    context = child.context
+    own = context.deadline
+    context = context.evolve(
+        attributes={**context.attributes, LAYER: False},
+        deadline=order.until if own is None else min(own, order.until),
+    )
+    placed: ChatRequest = child.evolve(context=context)  # type: ignore[assignment]
+    return placed
+
+
+async def _answer(child: ChatRequest, target: Target | None, call_next: Handler) -> Made:
+    sent = call_next(child) if target is None else send(child, target, call_next)
+    response = await (await sent).collect()
+    if response.refusal is not None:
+        return Made(why="the model declined", lasting=True)
+    reason = response.finish_reason
+    text = response.text.strip()
+    if reason not in {"stop", "length"}:
+        return Made(why=f"it ended with {reason!r}", lasting=True)
+    if not text:
+        return Made(why="it is empty", lasting=True)
+    return Made(text, cut=reason == "length")
+
+
+def _is_over(request: Request[object]) -> bool:
+    return request.context.call.closing or request.context.left() <= 0

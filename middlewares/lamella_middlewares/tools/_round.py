@@ -1,0 +1,350 @@
+"""The calls of one message: each is answered exactly once, in their order, whatever happens."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+import attrs
+
+from lamella import ChatRequest, Context, Handler, Message, Text, ToolCall
+from lamella_middlewares.tools import _outcomes as outcomes
+from lamella_middlewares.tools._approvals import Approvals
+from lamella_middlewares.tools._function_tool import FunctionTool
+from lamella_middlewares.tools._outcomes import Answered, told
+from lamella_middlewares.tools._parameters import BadArguments
+from lamella_middlewares.tools._results import NoResult, cut, fenced, parts_of
+from lamella_middlewares.tools._told import ToolContext, ToolFailed
+
+if TYPE_CHECKING:
+    from lamella_middlewares.tools._middleware import Tools
+
+logger = logging.getLogger("lamella")
+
+_PAUSE: Final = 0.5
+"""Seconds before the first retry of a tool, at most; doubled for each further one."""
+_LONGEST_PAUSE: Final = 10.0
+_AGAIN: Final = frozenset({"failed", "timed_out"})
+
+
+@attrs.define(eq=False)
+class Scene:
+    """What the turns of one answer share.
+
+    Attributes:
+        tools: The options.
+        request: What is asked, with the tools offered.
+        call_next: The handler inside.
+        approvals: What somebody has agreed to.
+        effects: Whether a tool has been run that must not be run twice.
+    """
+
+    tools: Tools
+    request: ChatRequest
+    call_next: Handler
+    approvals: Approvals
+    effects: bool = False
+
+    @property
+    def context(self) -> Context:
+        """Of the request."""
+        return self.request.context
+
+
+@attrs.frozen(eq=False)
+class Asked:
+    """What a message asks for, each call with an id of its own.
+
+    Attributes:
+        message: The message.
+        calls: Its calls.
+        duplicates: The places of those that had the id of one before them.
+    """
+
+    message: Message
+    calls: tuple[ToolCall, ...]
+    duplicates: frozenset[int] = frozenset()
+
+    @classmethod
+    def of(cls, message: Message, new_id: Callable[[], str]) -> Asked:
+        """What a model's message asks for; ids that are missing, or stand twice, are made anew."""
+        calls = message.tool_calls
+        ids = {call.id for call in calls}
+        if len(ids) == len(calls) and "" not in ids:
+            return cls(message, calls)
+        seen: set[str] = set()
+        duplicates: set[int] = set()
+        mended: list[ToolCall] = []
+        for place, call in enumerate(calls):
+            if call.id in seen:
+                duplicates.add(place)
+            identity = f"call_{new_id()[:24]}" if not call.id or call.id in seen else call.id
+            seen.add(identity)
+            mended.append(attrs.evolve(call, id=identity))
+        rest = iter(mended)
+        parts = [next(rest) if isinstance(part, ToolCall) else part for part in message.parts]
+        return cls(attrs.evolve(message, parts=parts), tuple(mended), frozenset(duplicates))
+
+
+@attrs.frozen(eq=False)
+class Ready:
+    """A call that can be run.
+
+    Attributes:
+        place: Its place among the calls of its message.
+        call: The call.
+        tool: The tool.
+        read: Its arguments.
+    """
+
+    place: int
+    call: ToolCall
+    tool: FunctionTool[..., Any]
+    read: Any
+
+
+class Round:
+    """The calls of one message.
+
+    Args:
+        scene: What the turns share.
+        asked: The calls, in order.
+        turn: Which model turn asks.
+        messages: The conversation, up to the message that asks.
+    """
+
+    def __init__(
+        self, scene: Scene, asked: Asked, turn: int, messages: tuple[Message, ...]
+    ) -> None:
+        self._scene = scene
+        self._asked_for = asked
+        self._calls = asked.calls
+        self._turn = turn
+        self._messages = messages
+        self._answers: dict[int, Answered] = {}
+        self._ready: list[Ready] = []
+        self._began: dict[int, float] = {}
+
+    def prepare(self) -> None:
+        """Read what the model asks for; what cannot be run is answered."""
+        for place, call in enumerate(self._calls):
+            if place in self._asked_for.duplicates:
+                self._answer(place, told(call, "duplicate", outcomes.DUPLICATE))
+                continue
+            tool = self._scene.tools.by_name.get(call.name)
+            if tool is None:
+                names = ", ".join(self._scene.tools.by_name)
+                self._answer(place, told(call, "unknown", outcomes.UNKNOWN.format(names=names)))
+                continue
+            try:
+                read = tool.parameters.read(call.arguments)
+            except BadArguments as wrong:
+                why = outcomes.INVALID.format(why=wrong)
+                self._answer(place, told(call, "invalid", why))
+            else:
+                self._ready.append(Ready(place, call, tool, read))
+
+    def refuse(self, why: str) -> None:
+        """Run none of them."""
+        for place, call in enumerate(self._calls):
+            self._answer(place, told(call, "not_run", why))
+
+    def questions(self) -> dict[str, ToolCall]:
+        """The calls that somebody has to agree to before any is run, by the ids of the questions.
+
+        Nobody is asked here: these are for the caller to be asked.
+        """
+        approvals = self._scene.approvals
+        return {
+            approvals.id_of(ready.call): ready.call
+            for ready in self._ready
+            if self._approver(ready.tool) == "ask" and not approvals.given(ready.call)
+        }
+
+    async def run(self, seconds: float | None) -> None:
+        """Run those that are ready, at once, and wait for all.
+
+        Args:
+            seconds: How long all of them may take together; None is as long as the deadline allows.
+
+        Raises:
+            DeadlineExceeded: If the call's deadline passes.
+            ClosedError: If the pipeline closes.
+        """
+        if not self._ready:
+            return
+        with anyio.move_on_after(seconds) as scope:
+            await self._scene.context.wait(self._all, what="tools were run")
+        if scope.cancelled_caught:
+            self.end(outcomes.LATE, "timed_out")
+
+    def end(self, begun: str = outcomes.CANCELLED, outcome: str = "cancelled") -> None:
+        """Answer what has no answer: the round is over.
+
+        Args:
+            begun: What the model is told of a call that was begun.
+            outcome: What became of it.
+        """
+        for place, call in enumerate(self._calls):
+            if place not in self._answers:
+                text = begun if place in self._began else outcomes.NEVER_RUN
+                self._answer(place, told(call, outcome, text))
+
+    @property
+    def answers(self) -> tuple[Message, ...]:
+        """The messages that answer the calls, in their order."""
+        return tuple([self._answers[place].message for place in range(len(self._calls))])
+
+    # --- running -------------------------------------------------------------------------------
+
+    async def _all(self) -> None:
+        room = anyio.Semaphore(self._scene.tools.concurrency)
+        try:
+            async with anyio.create_task_group() as group:
+                for ready in self._ready:
+                    group.start_soon(self._one, ready, room)
+        except BaseExceptionGroup as several:
+            raise _single(several) from None
+        self.end()  # a tool that has cancelled itself
+
+    async def _one(self, ready: Ready, room: anyio.Semaphore) -> None:
+        async with room:
+            self._began[ready.place] = self._scene.context.trace.now()
+            self._answer(ready.place, await self._answered(ready))
+
+    async def _answered(self, ready: Ready) -> Answered:
+        refusal = await self._refusal(ready)
+        if refusal is not None:
+            return refusal
+        context, tries = self._scene.context, 0
+        while True:
+            tries += 1
+            answer = await self._tried(ready, tries)
+            pause = min(_PAUSE * 2.0 ** (tries - 1), _LONGEST_PAUSE) * context.ports.random.random()
+            if answer.outcome not in _AGAIN or tries > ready.tool.retries:
+                return answer
+            if pause >= context.left():
+                return answer
+            context.note("tools", "tools.retried", tool=ready.tool.name, outcome=answer.outcome)
+            await context.ports.sleep(pause)
+
+    async def _tried(self, ready: Ready, attempt: int) -> Answered:
+        """One try of a call."""
+        tool, call, layer = ready.tool, ready.call, self._scene.tools
+        run = tool.parameters.call(tool.function, ready.read, self._told(ready, attempt))
+        seconds = layer.timeout if tool.timeout is None else tool.timeout
+        self._scene.effects = self._scene.effects or not tool.idempotent
+        try:
+            with anyio.move_on_after(seconds):
+                parts = parts_of(await self._value(tool.is_async, run))
+                return self._shaped(call, tool, parts, "ok")
+        except ToolFailed as failure:
+            return self._shaped(call, tool, (Text(failure.text),), "failed")
+        except NoResult as none:
+            return told(call, "no_result", outcomes.FAILED.format(error=none))
+        except Exception as error:  # noqa: BLE001 - a tool's failure is the model's to know
+            self._report(call, error)
+            return told(call, "failed", outcomes.FAILED.format(error=type(error).__name__))
+        return told(call, "timed_out", outcomes.TIMED_OUT.format(seconds=seconds))
+
+    async def _value(self, is_async: bool, run: Callable[[], Any]) -> Any:  # noqa: FBT001 - one of two ways
+        value = run() if is_async else await self._scene.context.ports.thread(run)
+        return await value if inspect.isawaitable(value) else value
+
+    def _shaped(
+        self, call: ToolCall, tool: FunctionTool[..., Any], parts: tuple[Any, ...], outcome: str
+    ) -> Answered:
+        """An answer within its size, between its lines."""
+        layer = self._scene.tools
+        most = layer.max_output if tool.max_output is None else tool.max_output
+        parts, left_out = cut(parts, most)
+        if left_out:
+            self._scene.context.note("tools", "tools.cut", tool=tool.name, characters=left_out)
+        return Answered(call, fenced(parts, tool.name) if layer.fence else parts, outcome)
+
+    def _told(self, ready: Ready, attempt: int) -> ToolContext:
+        scene = self._scene
+        return ToolContext(
+            ready.call,
+            scene.context,
+            self._turn,
+            self._messages,
+            attempt,
+            request=scene.request,
+            call_next=scene.call_next,
+        )
+
+    def _report(self, call: ToolCall, error: Exception) -> None:
+        """Let the program know of a tool's exception; the trace has its class."""
+        context, on_error = self._scene.context, self._scene.tools.on_error
+        context.note("tools", "tools.failed", tool=call.name, error=type(error).__name__)
+        if on_error is None:
+            return
+        try:
+            on_error(call, error)
+        except Exception:
+            logger.exception("Tools: on_error has failed.")
+
+    # --- asking --------------------------------------------------------------------------------
+
+    def _approver(self, tool: FunctionTool[..., Any]) -> Any:
+        approve: Any = self._scene.tools.approve if tool.approve is None else tool.approve
+        return approve or None
+
+    async def _refusal(self, ready: Ready) -> Answered | None:
+        """Why a call is not run; None if it is."""
+        approve = self._approver(ready.tool)
+        if approve is None or self._scene.approvals.take(ready.call):
+            return None
+        if approve == "ask":  # agreed to a moment ago, for another call with the same id
+            return told(ready.call, "declined", outcomes.DECLINED)
+        try:
+            verdict = await self._asked(approve, ready)
+        except Exception as error:  # noqa: BLE001 - who cannot be asked has not agreed
+            self._report(ready.call, error)
+            return told(ready.call, "not_asked", outcomes.NOT_ASKED)
+        if verdict is True:
+            return None
+        if isinstance(verdict, str):
+            return told(ready.call, "declined", verdict)
+        if verdict is False:
+            return told(ready.call, "declined", outcomes.DECLINED)
+        wrong = TypeError(f"approve=... gave {type(verdict).__name__}, not True, False or a text.")
+        self._report(ready.call, wrong)
+        return told(ready.call, "not_asked", outcomes.NOT_ASKED)
+
+    async def _asked(self, approve: Callable[..., Any], ready: Ready) -> Any:
+        from lamella._options import is_async
+
+        context = self._told(ready, 1)
+        if is_async(approve):
+            waiting: Awaitable[Any] = approve(ready.call, context)
+            return await waiting
+        found = await self._scene.context.ports.thread(approve, ready.call, context)
+        return await found if inspect.isawaitable(found) else found
+
+    def _answer(self, place: int, answer: Answered) -> None:
+        """Answer a call, once; what became of it goes into the trace."""
+        if place in self._answers:
+            return
+        self._answers[place] = answer
+        context = self._scene.context
+        now = context.trace.now()
+        known = answer.call.name in self._scene.tools.by_name
+        context.note(
+            "tools",
+            "tools.called",
+            tool=answer.call.name if known else None,  # what a model made up may say anything
+            outcome=answer.outcome,
+            seconds=now - self._began.get(place, now),
+            bytes=answer.size,
+        )
+
+
+def _single(several: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one exception that a group is about."""
+    first = several.exceptions[0]
+    return _single(first) if isinstance(first, BaseExceptionGroup) else first  # pyright: ignore[reportUnknownArgumentType]

@@ -1,0 +1,202 @@
+"""One turn of a conversation: what was said and its answer, added together or not at all."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import anyio
+import attrs
+
+from lamella._chat_answer import fold
+from lamella._closing import CLEANUP_SECONDS
+from lamella._conversation_words import answered_with, kept_of
+from lamella._errors import LamellaError, MisuseError
+from lamella._outcomes import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from lamella._calls import Call
+    from lamella._chat import ChatRequest, ChatResponse
+    from lamella._conversation import Conversation
+    from lamella._conversation_entries import Line
+    from lamella._conversation_words import Said
+    from lamella._ending import Ending
+    from lamella._messages import Message
+    from lamella._responses import Answer
+
+logger = logging.getLogger("lamella")
+
+
+@attrs.define(eq=False)
+class Turn:
+    """A turn under way.
+
+    Attributes:
+        conversation: Whose.
+        line: All up to the question, the question included.
+        request: What is sent for it.
+        kept: Whether it has been added.
+        over: Whether nothing may be added any more.
+    """
+
+    conversation: Conversation
+    line: Line
+    request: ChatRequest
+    kept: bool = False
+    over: bool = False
+
+    def keep(self, messages: Sequence[Message]) -> None:
+        """Add it, with an answer that ended well."""
+        self._add(answered_with(messages), partial=False)
+
+    def keep_partial(self, answer: Answer | None) -> None:
+        """Add it, with an answer that broke off, if that is wanted and there is something of it."""
+        if self.conversation.keep_partial and (messages := kept_of(answer)):
+            self._add(messages, partial=True)
+
+    def _add(self, messages: Sequence[Message], *, partial: bool) -> None:
+        if not self.over:
+            self.over = self.kept = True
+            self.conversation.add_turn(self.line, messages, partial=partial)
+
+    async def save(self, answer: Answer | None = None) -> None:
+        """Save the conversation, if it was added and there is a store.
+
+        Raises:
+            StoreUnavailableError: If that failed; `partial` is the answer, which was added.
+        """
+        if not self.kept or self.conversation.store is None:
+            return
+        try:
+            await self.conversation.save()
+        except LamellaError as error:
+            raise error.copy(partial=answer, committed=answer is not None) from error.__cause__
+
+    async def save_quietly(self) -> None:
+        """The same beside an error under way, which is more important than that this fails."""
+        try:
+            with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
+                await self.save()
+        except Exception as error:  # noqa: BLE001 - the caller is about to be told of another one
+            logger.warning(
+                "A conversation was not saved (%s); the next turn, or save(), does it.",
+                type(error).__name__,
+            )
+
+
+async def say(
+    conversation: Conversation, content: Said | None, returns: Any, fields: Mapping[str, Any]
+) -> ChatResponse[Any]:
+    """One turn; None as content answers the last question anew."""
+    with conversation.alone():
+        turn = await conversation.begin_turn(content, fields)
+        try:
+            response: ChatResponse[Any] = await conversation.pipeline.run(
+                turn.request, returns=returns
+            )
+        except LamellaError as error:
+            turn.keep_partial(error.partial)
+            await turn.save_quietly()
+            raise
+        turn.keep(response.messages)
+        await turn.save(response.answer)
+        return response
+
+
+class Saying:
+    """The block of a streamed turn. What was said is added when the answer has ended."""
+
+    __slots__ = ("_begin", "_block", "_conversation", "_returns", "_turn", "_used")
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        content: Said | None,
+        returns: Any,
+        fields: Mapping[str, Any],
+    ) -> None:
+        self._conversation = conversation
+        self._begin = partial(conversation.begin_turn, content, fields)
+        self._returns = returns
+        self._block: AbstractAsyncContextManager[ChatResponse[Any]] | None = None
+        self._turn: Turn | None = None
+        self._used = False
+
+    async def __aenter__(self) -> Any:
+        if self._used:
+            msg = "This turn has already been entered."
+            raise MisuseError(msg, hint="Call say_stream(...) again for another one.")
+        self._used = True
+        self._conversation.enter()
+        try:
+            turn = self._turn = await self._begin()
+            block = self._conversation.pipeline.stream(turn.request, returns=self._returns)
+            try:
+                response = await block.__aenter__()
+            except LamellaError as error:
+                turn.keep_partial(error.partial)
+                await turn.save_quietly()
+                raise
+        except BaseException:
+            self._leave()
+            raise
+        self._block = block
+        await response.on_end(partial(_ended, turn, response.context.call))
+        return response
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        block, turn = self._block, self._turn
+        if block is None or turn is None:
+            return
+        try:
+            await block.__aexit__(kind, error, traceback)
+            if error is None:
+                await turn.save()
+            else:
+                await turn.save_quietly()
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        if self._turn is not None:
+            self._turn.over = True
+        self._block = self._turn = None
+        self._conversation.leave()
+
+    def __del__(self) -> None:
+        """The net under a block that was entered and dropped."""
+        if self._block is not None:
+            self._leave()
+
+    def __aiter__(self) -> NoReturn:
+        self._explain()
+
+    def __await__(self) -> NoReturn:
+        self._explain()
+
+    def __iter__(self) -> NoReturn:
+        self._explain()
+
+    def _explain(self) -> NoReturn:
+        msg = "say_stream(...) is a block, so that leaving it ends the turn."
+        hint = "Write `async with conversation.say_stream(...) as response:` and iterate there."
+        raise MisuseError(msg, hint=hint)
+
+
+def _ended(turn: Turn, call: Call, end: Ending) -> None:
+    """It must not refer to the response, which would then never be found to have been dropped."""
+    if end.outcome is not Outcome.COMPLETE:
+        turn.keep_partial(fold(end.events))
+    elif not call.failing:  # otherwise the reader is told that the answer may not be used
+        turn.keep(fold(end.events).messages)

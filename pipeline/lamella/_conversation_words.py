@@ -1,0 +1,86 @@
+"""From what is given to a conversation to messages, and from an answer to what is kept of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+import attrs
+
+from lamella._history import groups, unanswered
+from lamella._messages import Content, Message
+from lamella._parts import PART_TYPES, Part, Reasoning, ToolCall, ToolResult
+
+if TYPE_CHECKING:
+    from lamella._responses import Answer
+
+Said: TypeAlias = Content | Message | Iterable[Message | Mapping[str, Any]]
+"""What may be said: what a user's message may hold, or whole messages."""
+
+
+def said(content: Said) -> tuple[Message, ...]:
+    """The messages of one turn of the caller's.
+
+    Raises:
+        TypeError: If it is neither content nor messages, or both.
+        ValueError: If it is nothing.
+    """
+    if isinstance(content, Message):
+        return (content,)
+    if isinstance(content, str | Mapping) or isinstance(content, PART_TYPES):
+        one = cast("Any", content)
+        return (Message.of(one) if _is_message(one) else Message("user", one),)
+    if content is None:  # pyright: ignore[reportUnnecessaryComparison]
+        raise TypeError("Nothing is said: give text, parts or messages, not None.")
+    items = list(cast("Iterable[Any]", content))
+    if not items:
+        raise ValueError("Nothing is said: the content is empty.")
+    whole = [item for item in items if _is_message(item)]
+    if not whole:
+        return (Message("user", items),)
+    if len(whole) < len(items):
+        raise TypeError("Messages and parts of a message are mixed: give the one or the other.")
+    return tuple([Message.of(item) for item in items])
+
+
+def _is_message(item: object) -> bool:
+    return isinstance(item, Message) or (isinstance(item, Mapping) and "role" in item)
+
+
+def answered_with(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """What an answer that ended well adds; a last message without anything in it is nothing."""
+    return tuple(messages if messages and messages[-1].parts else messages[:-1])
+
+
+def kept_of(partial: Answer | None) -> tuple[Message, ...]:
+    """What can be kept of an answer that broke off: no call without its result, no half thought."""
+    messages: tuple[Message, ...] = getattr(partial, "messages", ())
+    found: list[Message] = []
+    for group in groups(messages):
+        alone = frozenset(unanswered(group.messages))
+        for message in group.messages:
+            kept = _without(message, alone) if alone else message
+            if kept is not None:
+                found.append(kept)
+    if found and found[-1].role == "assistant":
+        last = found.pop()
+        parts = list(last.parts)
+        while parts and isinstance(parts[-1], Reasoning):
+            parts.pop()
+        if parts:
+            found.append(attrs.evolve(last, parts=parts))
+    return tuple(found)
+
+
+def _without(message: Message, alone: frozenset[str]) -> Message | None:
+    """A message without the calls, or the result, that nothing belongs to; None if that is all."""
+    parts = [part for part in message.parts if _id_of(part) not in alone]
+    if len(parts) == len(message.parts):
+        return message
+    return attrs.evolve(message, parts=parts) if parts and message.role != "tool" else None
+
+
+def _id_of(part: Part) -> str | None:
+    if isinstance(part, ToolCall):
+        return part.id
+    return part.call_id if isinstance(part, ToolResult) else None

@@ -1,0 +1,237 @@
+"""How long each message of a conversation is, in tokens, and how long it all may be.
+
+A conversation comes again with each of its turns, one or two messages longer. So the count of a
+message is remembered, by a hash of what it says and never by its words, and a turn costs a look-up
+for each message that was there before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import attrs
+
+from lamella._chat import ChatRequest
+from lamella._messages import Message
+from lamella._parts import Opaque, ToolResult
+from lamella._tokenizers import counter_choice, counter_for
+from lamella._tokens import INLINE_CHARACTERS, TokenCounter, input_usage
+
+if TYPE_CHECKING:
+    from lamella._cards import ModelCard
+
+T = TypeVar("T")
+
+_REMEMBERED: Final = 8_192
+"""Messages, at least the last ones, for each counter and card."""
+_MODELS: Final = 32
+_TOOL_SETS: Final = 64
+_EMPTY: Final = Message("user", "")
+
+
+class Measure:
+    """Counts the messages of conversations as one model reads them. Any thread may use it.
+
+    Attributes:
+        counter: Counts texts.
+        card: What is known of the model; None if nothing is.
+    """
+
+    __slots__ = ("_older", "_once", "_recent", "_toolsets", "card", "counter")
+
+    def __init__(self, counter: TokenCounter, card: ModelCard | None) -> None:
+        self.counter = counter
+        self.card = card
+        # Two generations: when the recent one is full it becomes the older one. Each step is one
+        # operation on a dict, so that no lock is needed; a race forgets a count, at worst.
+        self._recent: dict[int, int] = {}
+        self._older: dict[int, int] = {}
+        self._toolsets: dict[tuple[int, ...], tuple[Any, int]] = {}
+        self._once: int | None = None
+
+    def __call__(self, message: Message, /) -> int:
+        """How many tokens a message has, its role and delimiters included."""
+        known = self._recent.get(hash(message))
+        return self._look_up(message) if known is None else known
+
+    def overhead(self, request: ChatRequest) -> int:
+        """How many tokens of a request are no message's: tools, and the format of the answer."""
+        tools, wanted = request.tools, request.response_format
+        if not tools and wanted is None:
+            return self._frame()
+        key = (id(wanted), *map(id, tools))
+        known = self._toolsets.get(key)
+        if known is None:
+            alone = ChatRequest(messages=(_EMPTY,), tools=tools, response_format=wanted)
+            if len(self._toolsets) >= _TOOL_SETS:
+                self._toolsets.clear()
+            # What is kept with the count keeps the ids from being others'.
+            known = ((tools, wanted), self._counted(alone) - self(_EMPTY))
+            self._toolsets[key] = known
+        return known[1]
+
+    def unseen(self, messages: Sequence[Message]) -> int:
+        """How many characters would have to be gone through to count some messages."""
+        return sum([_length(one) for one in messages if not self._seen(one)])
+
+    def count_all(self, messages: Sequence[Message]) -> int:
+        """How many tokens some messages have together."""
+        return sum(map(self, messages))
+
+    def known(self, messages: Sequence[Message]) -> int | None:
+        """The same, if all of them have been counted lately; None if one has not."""
+        recent = self._recent
+        try:
+            return sum([recent[hash(message)] for message in messages])
+        except KeyError:
+            return None
+
+    def _seen(self, message: Message) -> bool:
+        key = hash(message)
+        return key in self._recent or key in self._older
+
+    def _look_up(self, message: Message) -> int:
+        key = hash(message)
+        found = self._older.get(key)
+        if found is None:
+            found = self._counted(ChatRequest(messages=(message,))) - self._frame()
+            if _has_opaque(message.parts):
+                return found  # its hash says nothing of what it holds
+        if len(self._recent) >= _REMEMBERED:
+            self._older, self._recent = self._recent, {}
+        self._recent[key] = found
+        return found
+
+    def _frame(self) -> int:
+        """What every request has besides its messages."""
+        if self._once is None:
+            one, two = (self._counted(ChatRequest(messages=(_EMPTY,) * many)) for many in (1, 2))
+            self._once = 2 * one - two
+        return self._once
+
+    def _counted(self, request: ChatRequest) -> int:
+        usage = input_usage(request, self.counter, card=self.card)
+        return 0 if usage is None else usage.input_tokens
+
+
+@attrs.frozen
+class Measured:
+    """What is known of a request's length.
+
+    Attributes:
+        measure: Counts its messages, and others of the conversation.
+        tokens: All that is sent: messages, tools, and the format of the answer.
+        window: How many tokens it may have so that its answer has room; None if nobody says.
+    """
+
+    measure: Measure
+    tokens: int
+    window: int | None
+
+
+class MessageSizes:
+    """Measures the conversations of requests, each as the model that it is for would read it.
+
+    Args:
+        choice: Counts texts; see `counter_choice`: a counter, a tokenizer's name, `"auto"` for that
+            of each request's model, or None for the estimator.
+
+    Raises:
+        ConfigurationError: If the counter cannot be had; so with the errors of `exact_counter`.
+    """
+
+    __slots__ = ("_choice", "_fixed", "_measures")
+
+    def __init__(self, choice: TokenCounter | str | None = "auto") -> None:
+        self._choice = choice
+        self._fixed = None if choice == "auto" else counter_choice(choice)
+        # What is measured with is kept, so that its id is nobody else's.
+        self._measures: dict[tuple[int, int], Measure] = {}
+
+    def __reduce__(self) -> tuple[type[MessageSizes], tuple[Any]]:
+        return MessageSizes, (self._choice,)
+
+    async def measure(self, request: ChatRequest) -> Measured:
+        """How long a request is, and how long it may be.
+
+        A thread counts where more than 16,000 characters are new.
+
+        Raises:
+            DeadlineExceeded: If the call's deadline passes meanwhile.
+            ClosedError: If the pipeline closes meanwhile.
+            ConfigurationError: If model cards of the user's cannot be read, or the counter finds
+                its vocabulary gone or damaged.
+        """
+        from lamella._target_fitness import Fitness
+
+        fitness = Fitness(request)
+        if not fitness.at_hand:
+            await fitness.ready()
+        card = fitness.card(None)
+        fixed = self._fixed
+        counter = counter_for(card) if fixed is None else fixed(request)
+        key = (id(counter), id(card))
+        measure = self._measures.get(key)
+        if measure is None:
+            if len(self._measures) >= _MODELS:
+                self._measures.clear()
+            measure = self._measures.setdefault(key, Measure(counter, card))
+        messages = request.messages
+        counted = measure.known(messages)
+        if counted is None:
+            counted = await _counted(request, measure, messages)
+        return Measured(measure, measure.overhead(request) + counted, window_of(request, card))
+
+
+def window_of(request: ChatRequest, card: ModelCard | None) -> int | None:
+    """How many tokens a conversation may have so that its answer has room; None if nobody says.
+
+    Args:
+        request: Its `max_output_tokens` is the room that is wanted.
+        card: What is known of the model.
+    """
+    if card is None:
+        return None
+    limits = [] if card.max_input_tokens is None else [card.max_input_tokens]
+    if card.context_window is not None:
+        limits.append(max(1, card.context_window - (request.max_output_tokens or 0)))
+    return min(limits, default=None)
+
+
+async def in_thread(request: ChatRequest, function: Callable[..., T], *args: Any) -> T:
+    """Work that takes the processor for long, done where it holds up no event loop."""
+    context = request.context
+    return await context.wait(
+        lambda: context.ports.thread(function, *args), what="measuring the conversation"
+    )
+
+
+async def _counted(request: ChatRequest, measure: Measure, messages: Sequence[Message]) -> int:
+    """Counts messages; in a thread if that takes long, or may have a vocabulary read."""
+    ready: Callable[[Sequence[str]], float] | None = getattr(measure.counter, "unseen", None)
+    cold = ready is not None and ready(("",)) > INLINE_CHARACTERS
+    if cold or measure.unseen(messages) > INLINE_CHARACTERS:
+        return await in_thread(request, measure.count_all, messages)
+    return measure.count_all(messages)
+
+
+def _length(message: Message) -> int:
+    return sum([_part_length(part) for part in message.parts])
+
+
+def _part_length(part: Any) -> int:
+    text: Any = getattr(part, "text", None)
+    if isinstance(text, str):
+        return len(text)
+    if isinstance(part, ToolResult):
+        return sum([_part_length(one) for one in part.content])
+    arguments: Any = getattr(part, "arguments", "")
+    return len(arguments) if isinstance(arguments, str) else 0
+
+
+def _has_opaque(parts: Sequence[Any]) -> bool:
+    return any(
+        isinstance(part, Opaque) or (isinstance(part, ToolResult) and _has_opaque(part.content))
+        for part in parts
+    )

@@ -1,0 +1,326 @@
+"""The strategies that need no model: results of tools, long texts, old turns."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, TypeAlias, cast
+
+import attrs
+
+from lamella._errors import ConfigurationError
+from lamella._history import Group
+from lamella._messages import Message
+from lamella._options import whole
+from lamella._parts import Audio, File, Image, Opaque, Part, Reasoning, Text, ToolResult
+from lamella._shortening import History, Shortener, turn_under_way
+
+_WORTH: Final = 200
+"""Characters. A result this short is no longer than what would be said in its place."""
+_LOOKED_BACK: Final = 80
+"""Characters in which the end of a word is looked for."""
+_HEAD: Final = 0.7
+"""How much of what stays of a text is its beginning."""
+_MARKED: Final = 200
+"""Characters above the limit that a text has before it is cut: the mark needs some of them."""
+
+
+def _whole_or_none(least: int) -> Any:
+    return attrs.validators.optional(whole(least))
+
+
+@attrs.frozen
+class DropToolResults:
+    """Old results of tools are replaced by a line that says how long they were.
+
+    The call and its result both stay, so the model still sees what it asked for. The oldest go
+    first; results of up to 200 characters stay.
+
+    Attributes:
+        current: Of the turn that is being answered, too, the results of all but so many of its last
+            calls: for agents that work long on one question. None leaves that turn whole.
+    """
+
+    current: int | None = attrs.field(default=None, kw_only=True, validator=_whole_or_none(1))
+
+    @property
+    def name(self) -> str:
+        """What the trace calls it."""
+        return "drop_tool_results"
+
+    def shorten(self, history: History, /) -> History:
+        """The history with as few results replaced as will do."""
+        return _replacing(history, self._shorter(history))
+
+    def _shorter(self, history: History) -> Iterable[tuple[int, Message]]:
+        for group in self._groups(history):
+            for place, message in enumerate(group.messages, group.start):
+                parts = [_without_content(part) for part in message.parts]
+                if any(new is not old for new, old in zip(parts, message.parts, strict=True)):
+                    yield place, attrs.evolve(message, parts=parts)
+
+    def _groups(self, history: History) -> Sequence[Group]:
+        past = history.past
+        if self.current is None:
+            return past
+        begun = turn_under_way(history.messages)
+        calls = [
+            group
+            for group in history.groups
+            if group.start >= begun and len(group.messages) > 1 and not group.pinned
+        ]
+        return (*past, *calls[: -self.current])
+
+
+@attrs.frozen
+class Truncate:
+    """Of long texts the beginning and the end stay, with a mark between them; the longest first.
+
+    A text is cut between words, and never inside of what is read as one character.
+
+    Attributes:
+        characters: How many characters of a text stay; at least 100.
+    """
+
+    characters: int = attrs.field(default=4_000, validator=whole(100))
+
+    @property
+    def name(self) -> str:
+        """What the trace calls it."""
+        return "truncate"
+
+    def shorten(self, history: History, /) -> History:
+        """The history with as few texts cut as will do."""
+        most = self.characters + _MARKED
+        found: list[tuple[int, int, Message]] = []
+        for group in history.past:
+            for place, message in enumerate(group.messages, group.start):
+                longest = _longest_text(message.parts)
+                if longest > most and not _bound(message.parts):
+                    found.append((-longest, place, message))
+        found.sort(key=_first_two)
+        return _replacing(
+            history,
+            (
+                (place, attrs.evolve(message, parts=self._cut_parts(message.parts, most)))
+                for _, place, message in found
+            ),
+        )
+
+    def _cut_parts(self, parts: Sequence[Part], most: int) -> tuple[Part, ...]:
+        return tuple([self._cut_part(part, most) for part in parts])
+
+    def _cut_part(self, part: Part, most: int) -> Part:
+        if isinstance(part, Text) and len(part.text) > most:
+            return attrs.evolve(part, text=cut_text(part.text, self.characters))
+        if isinstance(part, ToolResult):
+            return attrs.evolve(part, content=self._cut_parts(part.content, most))
+        return part
+
+
+@attrs.frozen
+class SlidingWindow:
+    """The oldest turns go: a question goes with its answer, a call of a tool with its results.
+
+    What stays of the past begins with a user's message, as providers want it.
+    """
+
+    @property
+    def name(self) -> str:
+        """What the trace calls it."""
+        return "sliding_window"
+
+    def shorten(self, history: History, /) -> History:
+        """The history without as many of its oldest turns as have to go."""
+        tokens, messages, target = history.tokens, len(history.messages), history.target
+        past = {group.start for group in history.past}
+        gone: list[Group] = []
+        unasked = False  # the question of this turn has gone, so its answers go too
+        for group in history.groups:
+            fits = target.holds(tokens, messages)
+            if group.role == "user":
+                unasked = group.start in past
+            if fits and (group.role == "user" or not unasked):
+                break
+            if group.start not in past:
+                continue
+            gone.append(group)
+            messages -= len(group.messages)
+            if target.tokens is not None:
+                tokens -= sum(map(history.count, group.messages))
+        return history.without(gone)
+
+
+_NAMED: Final[dict[str, Shortener]] = {
+    strategy.name: strategy for strategy in (DropToolResults(), Truncate(), SlidingWindow())
+}
+
+drop_tool_results: Final = _NAMED["drop_tool_results"]
+truncate: Final = _NAMED["truncate"]
+sliding_window: Final = _NAMED["sliding_window"]
+
+
+Strategies: TypeAlias = Shortener | str | Iterable[Shortener | str]
+"""What may be given: a strategy's name, an object with `shorten`, or several."""
+
+
+def strategies_of(given: Strategies, *, option: str) -> tuple[Shortener, ...]:
+    """Strategies from what a user gives: a name, an object with `shorten`, or several.
+
+    Args:
+        given: What was given.
+        option: Whose option it is, for messages: `Trim(strategies=...)`.
+
+    Raises:
+        ConfigurationError: If one of them is none, or there is none.
+    """
+    several: tuple[object, ...]
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        several = (given,)
+    else:
+        several = tuple(given)
+    if not several:
+        msg = f"{option}: no strategy is given, so nothing could become shorter."
+        raise ConfigurationError(msg, hint=f"Give one or several of {_names()}.")
+    return tuple([_strategy(one, option) for one in several])
+
+
+def _strategy(given: object, option: str) -> Shortener:
+    found: object = _NAMED.get(given) if isinstance(given, str) else given
+    if not callable(getattr(found, "shorten", None)) or isinstance(found, type):
+        msg = f"{option}: {given!r} is no strategy."
+        hint = f"Give one of {_names()}, or an object with a name and shorten(history)."
+        raise ConfigurationError(msg, hint=hint)
+    return cast("Shortener", found)
+
+
+def _names() -> str:
+    return ", ".join(repr(name) for name in _NAMED)
+
+
+# --- replacing -----------------------------------------------------------------------------------
+
+
+def _first_two(found: tuple[int, int, Message]) -> tuple[int, int]:
+    return found[:2]
+
+
+def _replacing(history: History, shorter: Iterable[tuple[int, Message]]) -> History:
+    """The history with messages replaced one after the other, until it fits.
+
+    One that would not have fewer tokens stays as it is.
+    """
+    target, tokens = history.target, history.tokens
+    messages = len(history.messages)
+    if target.tokens is None or target.holds(tokens, messages):
+        return history  # fewer tokens make no fewer messages
+    changed: dict[int, Message] = {}
+    for place, message in shorter:
+        saved = history.count(history.messages[place]) - history.count(message)
+        if saved <= 0:
+            continue
+        changed[place] = message
+        tokens -= saved
+        if tokens <= target.tokens:
+            break
+    return history.replacing(changed)
+
+
+def _without_content(part: Part) -> Part:
+    """A tool's result with a line in the place of its content, if that is worth it."""
+    if not isinstance(part, ToolResult) or part.extra:
+        return part
+    characters = sum([len(one.text) for one in part.content if isinstance(one, Text)])
+    media = sum([isinstance(one, Image | Audio | File) for one in part.content])
+    if characters <= _WORTH and not media:
+        return part
+    said = f"{characters:,} characters" + (f" and {media} files or pictures" if media else "")
+    line = f"[An older result, left out because of its length: {said}.]"
+    return attrs.evolve(part, content=(Text(line),), listed=False)
+
+
+def _longest_text(parts: Sequence[Part]) -> int:
+    longest = 0
+    for part in parts:
+        if isinstance(part, Text):
+            longest = max(longest, len(part.text))
+        elif isinstance(part, ToolResult):
+            longest = max(longest, _longest_text(part.content))
+    return longest
+
+
+def _bound(parts: Sequence[Part]) -> bool:
+    """Whether something in a message holds only together with the rest as it is.
+
+    Sealed reasoning vouches for the turn that it belongs to, and in `extra` providers put seals of
+    single parts.
+    """
+    for part in parts:
+        if isinstance(part, Opaque):
+            return True
+        if isinstance(part, Reasoning) and (part.signature or part.id or part.redacted):
+            return True
+        if getattr(part, "extra", None):
+            return True
+        if isinstance(part, ToolResult) and _bound(part.content):
+            return True
+    return False
+
+
+# --- cutting texts -------------------------------------------------------------------------------
+
+
+def cut_text(text: str, characters: int) -> str:
+    """The beginning and the end of a text, with a mark that says how much was between them.
+
+    Args:
+        text: Any text.
+        characters: How many of its characters stay at most, besides the mark.
+    """
+    if len(text) <= characters:
+        return text
+    head = _border_before(text, int(characters * _HEAD))
+    tail = _border_after(text, len(text) - (characters - int(characters * _HEAD)))
+    mark = f"\n[... {tail - head:,} characters left out ...]\n"
+    return text[:head] + mark + text[tail:]
+
+
+def _border_before(text: str, place: int) -> int:
+    """Where a text may be cut at a place or before it."""
+    for at in range(place, max(place - _LOOKED_BACK, 0), -1):
+        if text[at].isspace() or text[at - 1].isspace():
+            return at
+    while place > 0 and not _apart(text[place - 1], text[place]):
+        place -= 1
+    return place
+
+
+def _border_after(text: str, place: int) -> int:
+    """Where a text may be cut at a place or after it."""
+    for at in range(place, min(place + _LOOKED_BACK, len(text))):
+        if text[at - 1].isspace() or text[at].isspace():
+            return at
+    while place < len(text) and not _apart(text[place - 1], text[place]):
+        place += 1
+    return place
+
+
+_JOINER: Final = "\u200d"
+
+
+def _apart(left: str, right: str) -> bool:
+    """Whether a text may be cut between two characters.
+
+    It errs on the side of not cutting: a row of flags is not taken apart at all.
+    """
+    if right < "\u0300":
+        return not (left == "\r" and right == "\n")
+    if _JOINER in {left, right} or unicodedata.combining(right):
+        return False
+    if unicodedata.category(right)[0] == "M" or "\U0001f3fb" <= right <= "\U0001f3ff":
+        return False  # marks, variation selectors; shades of skin
+    if "\U000e0020" <= right <= "\U000e007f":
+        return False  # the tags of regional flags
+    if "\U0001f1e6" <= right <= "\U0001f1ff" and "\U0001f1e6" <= left <= "\U0001f1ff":
+        return False
+    return not ("\u1160" <= right <= "\u11ff" and "\u1100" <= left <= "\u11ff")

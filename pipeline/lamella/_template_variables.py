@@ -1,0 +1,246 @@
+"""The variables of a prompt template: what each may be, and how it is written.
+
+A value is data and nothing else: it is checked against its type, copied where it is nested, and
+written as it is. What is wrong is told by types, never by the value itself.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
+from enum import Enum
+from typing import Any, Final, cast
+
+import attrs
+
+from lamella._checked_tables import Table
+from lamella._messages import ROLES, Message
+from lamella._parts import Audio, File, Image, Part, Text
+
+
+class _Default(Enum):
+    REQUIRED = "required"
+
+
+REQUIRED: Final = _Default.REQUIRED
+"""Stands for the default of a variable that has none."""
+
+_DEPTH: Final = 64
+"""How deep JSON may be nested."""
+
+_UNTRUSTED: Final = ("user", "assistant", "tool", "function")
+"""Who may speak in a list of messages, unless the template says otherwise."""
+
+
+class Unfit(Exception):
+    """Raised with what was found and what was expected; never with the value."""
+
+
+@attrs.frozen
+class Variable:
+    """One variable of a prompt template.
+
+    Attributes:
+        name: Its name.
+        type: `"text"`; `"number"`; `"flag"`, true or false; `"json"`, anything that JSON has;
+            `"messages"`, a conversation; `"image"`, `"audio"`, `"file"`, one such part; `"parts"`,
+            any of these and texts, one or several.
+        default: What it is where nothing is given; `REQUIRED` if something must be.
+        description: What it is for.
+        one_of: The only values that a text or number may have; empty for any.
+        roles: Who may speak in `"messages"`.
+    """
+
+    name: str
+    type: str = "text"
+    default: Any = attrs.field(default=REQUIRED, hash=False)
+    description: str = ""
+    one_of: tuple[Any, ...] = ()
+    roles: tuple[str, ...] = _UNTRUSTED
+
+    @property
+    def inline(self) -> bool:
+        """Whether it stands within a text. The others are inserted."""
+        return self.type in INLINE
+
+    @property
+    def required(self) -> bool:
+        """Whether it must be given."""
+        return self.default is REQUIRED
+
+    def value(self, given: Any) -> Any:
+        """What was given, checked and detached from the caller's objects.
+
+        Raises:
+            Unfit: If it is not of the type.
+        """
+        value = TYPES[self.type](given, self)
+        if self.one_of and value not in self.one_of:
+            words = ", ".join(map(repr, self.one_of))
+            raise Unfit(f"is not one of {words}")
+        return value
+
+    def written(self, value: Any) -> str:
+        """A value that `value` has given, as text."""
+        if self.type == "json":
+            return json.dumps(value, ensure_ascii=False, allow_nan=False)
+        if self.type == "flag":
+            return "true" if value else "false"
+        return value if isinstance(value, str) else str(value)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.type}{'' if self.required else ', may be left out'})"
+
+
+def _unfit(given: object, expected: str) -> Unfit:
+    return Unfit(f"is of the type {type(given).__name__}, expected {expected}")
+
+
+def _text(given: Any, _: Variable) -> str:
+    if not isinstance(given, str):
+        raise _unfit(given, "text")
+    return str.__str__(given)  # of a class of its own, it could be read as anything later
+
+
+def _number(given: Any, _: Variable) -> int | float | Decimal:
+    if isinstance(given, bool) or not isinstance(given, int | float | Decimal):
+        raise _unfit(given, "a number")
+    if isinstance(given, int):
+        if abs(given) >= 10**300:
+            raise Unfit("is a number of more than 300 digits")
+        return int.__index__(given)
+    if not (given.is_finite() if isinstance(given, Decimal) else math.isfinite(given)):
+        raise Unfit("is infinite or no number at all")
+    return given if isinstance(given, Decimal) else float.__float__(given)
+
+
+def _flag(given: Any, _: Variable) -> bool:
+    if not isinstance(given, bool):
+        raise _unfit(given, "True or False")
+    return given
+
+
+def _json(given: Any, variable: Variable, depth: int = 0) -> Any:
+    if given is None or isinstance(given, bool):
+        return given
+    if isinstance(given, str):
+        return _text(given, variable)
+    if isinstance(given, int | float):
+        return _number(given, variable)
+    if depth == _DEPTH:
+        raise Unfit(f"is nested deeper than {_DEPTH} levels, or holds itself")
+    if isinstance(given, list | tuple):
+        items = cast("Iterable[Any]", given)
+        return [_json(item, variable, depth + 1) for item in items]
+    if isinstance(given, Mapping):
+        table: Any = given
+        return {
+            _json_key(key, variable): _json(item, variable, depth + 1)
+            for key, item in table.items()
+        }
+    where = "holds something" if depth else "is"
+    raise Unfit(
+        f"{where} of the type {type(given).__name__}, expected what JSON has: texts, numbers, "
+        "true, false, None, lists, and dicts with texts as keys"
+    )
+
+
+def _json_key(given: Any, variable: Variable) -> str:
+    if not isinstance(given, str):
+        raise Unfit(f"holds a dict with a key of the type {type(given).__name__}, expected text")
+    return _text(given, variable)
+
+
+def _messages(given: Any, variable: Variable) -> tuple[Message, ...]:
+    if isinstance(given, Message):
+        given = (given,)
+    if not isinstance(given, list | tuple):
+        raise _unfit(given, "a list of messages")
+    found: list[Message] = []
+    for place, item in enumerate(cast("Iterable[Any]", given)):
+        try:
+            message = Message.of(item)
+        except (TypeError, ValueError):
+            raise Unfit(f"is no list of messages: item {place} is none") from None
+        if message.unwritten:
+            raise Unfit(f"holds another Prompt as item {place}; place it beside this one")
+        if message.role not in variable.roles:
+            raise Unfit(
+                f"has a message of the role {message.role!r} as item {place}, and only "
+                f"{', '.join(variable.roles)} may speak there; `roles` of the variable says who may"
+            )
+        found.append(message)
+    return tuple(found)
+
+
+def _part(*kinds: type[Any], expected: str) -> Callable[[Any, Variable], Any]:
+    def check(given: Any, _: Variable) -> Any:
+        if not isinstance(given, kinds):
+            raise _unfit(given, expected)
+        return given
+
+    return check
+
+
+_ONE_PART: Final = _part(Text, Image, Audio, File, expected="text, Image, Audio or File")
+
+
+def _parts(given: Any, variable: Variable) -> tuple[Part, ...]:
+    several = cast("Iterable[Any]", given if isinstance(given, list | tuple) else (given,))
+    items = [Text(_text(item, variable)) if isinstance(item, str) else item for item in several]
+    return tuple([_ONE_PART(item, variable) for item in items])
+
+
+TYPES: Final[Mapping[str, Callable[[Any, Variable], Any]]] = {
+    "text": _text,
+    "number": _number,
+    "flag": _flag,
+    "json": _json,
+    "messages": _messages,
+    "parts": _parts,
+    "image": _part(Image, expected="an Image"),
+    "audio": _part(Audio, expected="an Audio"),
+    "file": _part(File, expected="a File"),
+}
+"""The types, each with what checks a value."""
+
+INLINE: Final = frozenset({"text", "number", "flag", "json"})
+"""Types whose values are written within a text."""
+
+
+def read_variable(name: str, table: Table) -> Variable:
+    """The variable that a table describes; what is wrong with it is written down."""
+    kind = table.text("type") or "text"
+    if kind not in TYPES:
+        table.wrong("type", f"one of {', '.join(map(repr, TYPES))}")
+        kind = "text"
+    description = table.text("description") or ""
+    roles: tuple[str, ...] = _UNTRUSTED
+    if kind == "messages" and table.has("roles"):
+        roles = tuple(sorted(table.names("roles", ROLES)))
+    variable = Variable(name, kind, description=description, roles=roles)
+    one_of = _one_of(variable, table) if kind in {"text", "number"} else ()
+    variable = attrs.evolve(variable, one_of=one_of)
+    if not table.has("default"):
+        return variable
+    try:
+        return attrs.evolve(variable, default=variable.value(table.raw("default")))
+    except Unfit as error:
+        table.mistakes.add(f"{table.at('default')} {error}.")
+        return variable
+
+
+def _one_of(variable: Variable, table: Table) -> tuple[Any, ...]:
+    if not table.has("one_of"):
+        return ()
+    given = table.raw("one_of")
+    if not isinstance(given, list | tuple) or not given:
+        table.wrong("one_of", "a list that is not empty")
+        return ()
+    try:
+        return tuple([variable.value(item) for item in cast("Iterable[Any]", given)])
+    except Unfit as error:
+        table.mistakes.add(f"{table.at('one_of')} {error}.")
+        return ()

@@ -1,0 +1,320 @@
+"""Annotations to nodes: what a type is made of, and a refusal of what JSON cannot carry."""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import enum
+import inspect
+import types
+from collections import abc
+from collections.abc import Callable, Mapping, Sequence
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Generic,
+    Literal,
+    NewType,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
+
+import msgspec
+import typing_extensions
+
+from lamella._errors import ConfigurationError
+from lamella._typed_classes import class_fields, is_class_with_fields
+from lamella._typed_limits import Limited, limited
+from lamella._typed_nodes import (
+    Anything,
+    Array,
+    Choice,
+    Described,
+    Leaf,
+    Map,
+    Named,
+    Node,
+    Row,
+    bare,
+)
+from lamella._typed_records import Record
+from lamella._typed_records import Union as UnionNode
+
+_ALIASES: Final = tuple(
+    kind
+    for kind in (
+        getattr(typing_extensions, "TypeAliasType", None),
+        getattr(__import__("typing"), "TypeAliasType", None),
+    )
+    if kind is not None
+)
+_STRUCT_HINT: Final = (
+    "Give the class a type that JSON can carry, or use attrs, dataclass or TypedDict."
+)
+
+_SCALARS: Final[Mapping[Any, tuple[Mapping[str, Any], tuple[str, ...], int]]] = {
+    str: ({"type": "string"}, ("string",), 5),
+    int: ({"type": "integer"}, ("integer", "number"), 1),
+    float: ({"type": "number"}, ("integer", "number"), 2),
+    bool: ({"type": "boolean"}, ("boolean",), 0),
+    None: ({"type": "null"}, ("null",), 0),
+    types.NoneType: ({"type": "null"}, ("null",), 0),
+    bytes: ({"type": "string", "contentEncoding": "base64"}, ("string",), 4),
+    bytearray: ({"type": "string", "contentEncoding": "base64"}, ("string",), 4),
+    dt.datetime: ({"type": "string", "format": "date-time"}, ("string",), 0),
+    dt.date: ({"type": "string", "format": "date"}, ("string",), 0),
+    dt.time: ({"type": "string", "format": "time"}, ("string",), 0),
+    dt.timedelta: ({"type": "string", "format": "duration"}, ("string",), 0),
+    UUID: ({"type": "string", "format": "uuid"}, ("string",), 0),
+    decimal.Decimal: ({"type": "string", "format": "decimal"}, ("string", "integer", "number"), 3),
+}
+"""Types without parts: their schema, the kinds they are read from, their turn in a union."""
+
+_ARRAYS: Final[Mapping[Any, Callable[[list[Any]], Any]]] = {
+    list: list,
+    tuple: tuple,
+    set: set,
+    frozenset: frozenset,
+    abc.Sequence: list,
+    abc.MutableSequence: list,
+    abc.Collection: list,
+    abc.Iterable: list,
+    abc.Set: frozenset,
+    abc.MutableSet: set,
+}
+_MAPS: Final = (dict, abc.Mapping, abc.MutableMapping)
+
+
+class Reading:
+    """The reading of one annotation, with everything that it refers to."""
+
+    def __init__(self, asked: str) -> None:
+        self._asked = asked
+        self._records: dict[Any, Node] = {}
+        self._aliases: dict[Any, Named] = {}
+        self._unions: list[UnionNode] = []
+        self._made: list[Record] = []
+
+    def node(self, annotation: Any) -> Node:
+        """The node of a whole annotation, ready to read.
+
+        Raises:
+            ConfigurationError: If JSON cannot carry it; it names the place.
+        """
+        node = self.part(annotation, "", {})
+        self.finish()
+        return node
+
+    def finish(self) -> None:
+        """Make every node ready, now that all are known."""
+        for union in reversed(self._unions):  # inner ones first
+            union.finish()
+        for record in self._made:
+            record.finish()
+
+    def add(self, record: Record) -> Record:
+        """A record that is made ready with the others."""
+        self._made.append(record)
+        return record
+
+    def part(self, annotation: Any, where: str, known: Mapping[Any, Any]) -> Node:
+        """The node of an annotation at a place, with what type variables stand for."""
+        annotation = known.get(annotation, annotation) if _hashable(annotation) else annotation
+        if annotation in (Any, object):
+            return Anything()
+        origin = get_origin(annotation)
+        if origin is Annotated:
+            inner, *said = get_args(annotation)
+            return self._annotated(inner, limited(said), where, known)
+        if isinstance(annotation, NewType):
+            return self.part(annotation.__supertype__, where, known)
+        if isinstance(annotation, TypeVar):
+            bound = annotation.__bound__
+            options = annotation.__constraints__
+            return self.part(Union[options] if options else bound or Any, where, known)  # noqa: UP007
+        if isinstance(annotation, _ALIASES) or isinstance(origin, _ALIASES):
+            return self._alias(annotation, where, known)
+        if origin is Literal or (
+            isinstance(annotation, type) and issubclass(annotation, enum.Enum)
+        ):
+            return self._choice(annotation, where)
+        if origin in (Union, types.UnionType):
+            return self._union(get_args(annotation), where, known)
+        return self._plain(annotation, Limited(), where, known)
+
+    def _annotated(self, inner: Any, said: Limited, where: str, known: Mapping[Any, Any]) -> Node:
+        inner = known.get(inner, inner) if _hashable(inner) else inner
+        while isinstance(inner, NewType):
+            inner = inner.__supertype__
+        plain = get_origin(inner) or inner
+        if said.bounds and (plain in _SCALARS or plain in _ARRAYS or plain in _MAPS):
+            node = self._plain(inner, said, where, known)
+        elif said.bounds:
+            msg = f"{self._asked}: {_at(where)} has bounds that its type {_shown(inner)} does not have."
+            raise ConfigurationError(
+                msg, hint="Bounds are for numbers, texts, arrays and mappings."
+            )
+        else:
+            node = self.part(inner, where, known)
+        return Described(node, said.keywords) if said.keywords else node
+
+    def _plain(self, given: Any, said: Limited, where: str, known: Mapping[Any, Any]) -> Node:
+        """A type by its class: a scalar, an array, a mapping or a record."""
+        if _hashable(given) and given in _SCALARS:
+            schema, kinds, rank = _SCALARS[given]
+            return self._scalar(given, said, (schema, kinds, rank), where)
+        origin = get_origin(given) or given
+        args = get_args(given)
+        if origin in _ARRAYS:
+            return self._array(origin, args, said, where, known)
+        if origin in _MAPS:
+            key, value = (self.part(each, f"{where}[*]", known) for each in args or (Any, Any))
+            plain_key = args == () or bare(key).words == "string"
+            if "string" not in key.kinds and not key.kinds & {"integer", "number"}:
+                raise self._refusal(given, where, "the keys of a JSON object are texts")
+            return Map(None if plain_key else key, value, said.sizes())
+        return self._class(given, origin, where, known)
+
+    def _scalar(self, given: Any, said: Limited, plain: tuple[Any, Any, int], where: str) -> Node:
+        schema, kinds, rank = plain
+        if not said.bounds:
+            return Leaf(given, schema, kinds, rank)
+        try:
+            typed = Annotated[given, msgspec.Meta(**said.bounds)]
+            bounds = msgspec.json.schema(typed)
+            msgspec.json.Decoder(typed)
+        except (TypeError, ValueError) as error:
+            raise self._refusal(given, where, str(error)) from None
+        return Leaf(typed, {**schema, **bounds}, kinds, rank - 1 if rank == 5 else rank)  # noqa: PLR2004
+
+    def _array(
+        self, origin: Any, args: Sequence[Any], said: Limited, where: str, known: Mapping[Any, Any]
+    ) -> Node:
+        if origin is tuple and args and args[-1] is not Ellipsis:
+            parts = () if args == ((),) else args
+            if said.bounds:
+                raise self._refusal(origin, where, "a tuple of fixed length has no further bounds")
+            return Row([self.part(each, f"{where}[{i}]", known) for i, each in enumerate(parts)])
+        item = self.part(args[0] if args else Any, f"{where}[*]", known)
+        return Array(item, _ARRAYS[origin], said.sizes())
+
+    def _class(self, given: Any, origin: Any, where: str, known: Mapping[Any, Any]) -> Node:
+        if _is_pydantic(given) or _is_pydantic(origin):
+            from lamella._typed_pydantic import PydanticNode  # noqa: PLC0415 - only with pydantic
+
+            return PydanticNode(_substituted(given, known), self._asked)
+        if not isinstance(origin, type) and not typing_extensions.is_typeddict(origin):
+            raise self._refusal(given, where)
+        key = _substituted(given, known)
+        if key in self._records:
+            return self._records[key]
+        if isinstance(origin, type) and issubclass(origin, msgspec.Struct):
+            from lamella._typed_structs import StructNode  # noqa: PLC0415 - few use them
+
+            try:
+                node: Node = StructNode(key)
+            except TypeError as error:
+                raise self._refusal(given, where, str(error)) from None
+            self._records[key] = node
+            return node
+        if not is_class_with_fields(origin):
+            raise self._refusal(given, where)
+        return self._record(key, origin, where)
+
+    def _record(self, key: Any, origin: Any, where: str) -> Node:
+        read = class_fields(key, origin, self._asked, where)
+        record = self._records[key] = Record(read.title, read.make, read.explain, read.about)
+        record.take(
+            [
+                each.field(self.part(each.annotation, f"{where}.{each.name}", read.variables))
+                for each in read.fields
+            ]
+        )
+        return self.add(record)
+
+    def _alias(self, given: Any, where: str, known: Mapping[Any, Any]) -> Node:
+        origin = get_origin(given) or given
+        args = tuple(_substituted(each, known) for each in get_args(given))
+        if (origin, args) in self._aliases:
+            return self._aliases[origin, args]
+        named = self._aliases[origin, args] = Named(origin.__name__)
+        variables = dict(zip(origin.__type_params__, args, strict=False))
+        named.stand_for(self.part(origin.__value__, where, variables))
+        return named
+
+    def _choice(self, given: Any, where: str) -> Node:
+        members = list(given) if isinstance(given, type) else list(_literals(given))
+        values: dict[Any, Any] = {}
+        for member in members:
+            value = member.value if isinstance(member, enum.Enum) else member
+            if not isinstance(value, str | int | float | bool | None) or value in values:
+                raise self._refusal(
+                    given, where, f"JSON has no {value!r}, or it stands there twice"
+                )
+            values[value] = member
+        if not values:
+            raise self._refusal(given, where, "it has no members")
+        if not isinstance(given, type):
+            return Choice(values)
+        about = inspect.cleandoc(given.__dict__.get("__doc__") or "")
+        node = Choice(values, given)
+        plain = not about or about == "An enumeration."
+        return node if plain else Described(node, {"description": about})
+
+    def _union(self, options: Sequence[Any], where: str, known: Mapping[Any, Any]) -> Node:
+        nodes = [self.part(each, where, known) for each in options]
+        union = UnionNode(nodes)
+        self._unions.append(union)
+        return union
+
+    def _refusal(self, given: Any, where: str, why: str = "") -> ConfigurationError:
+        reason = why or "JSON has no form for it"
+        msg = f"{self._asked}: {_at(where)} is {_shown(given)}: {reason}."
+        return ConfigurationError(msg, hint=_STRUCT_HINT)
+
+
+def _at(where: str) -> str:
+    return f"the field ${where}" if where else "the type itself"
+
+
+def _shown(given: Any) -> str:
+    return given.__qualname__ if isinstance(given, type) and not get_args(given) else repr(given)
+
+
+def _hashable(given: Any) -> bool:
+    try:
+        hash(given)
+    except TypeError:
+        return False
+    return True
+
+
+def _literals(given: Any) -> list[Any]:
+    found: list[Any] = []
+    for each in get_args(given):
+        found += _literals(each) if get_origin(each) is Literal else [each]
+    return found
+
+
+def _substituted(given: Any, known: Mapping[Any, Any]) -> Any:
+    """An annotation with what its type variables stand for."""
+    if isinstance(given, TypeVar):
+        return known.get(given, given)
+    parameters = getattr(given, "__parameters__", ())
+    if not known or not parameters or get_origin(given) in (None, Generic):
+        return given
+    return given[tuple(known.get(each, each) for each in parameters)]
+
+
+def _is_pydantic(given: Any) -> bool:
+    return any(
+        hasattr(given, name)
+        for name in (
+            "__pydantic_core_schema__",
+            "__get_pydantic_core_schema__",
+            "__pydantic_fields__",
+        )
+    )

@@ -1,0 +1,130 @@
+"""Models and types of pydantic's, by pydantic itself. Only imported where one is given."""
+
+from __future__ import annotations
+
+from typing import Any, Final, get_args
+from weakref import WeakKeyDictionary
+
+import msgspec
+import pydantic
+from pydantic_core import core_schema
+
+from lamella._errors import ConfigurationError
+from lamella._schema_book import SchemaBook
+from lamella._schema_shapes import property_names, schema_shape, takes_null, without_nulls
+from lamella._typed_nodes import KINDS
+from lamella._typed_problems import (
+    MOST_PROBLEMS,
+    NOTHING_THERE,
+    Key,
+    Misfit,
+    Problem,
+    Step,
+    kind_of,
+    misfit,
+)
+from lamella._typed_records import Shape, Shaped
+
+_KNOWN: Final = frozenset(get_args(core_schema.ErrorType))
+_OWN_WORDS: Final = frozenset({"value_error", "assertion_error", "custom_error"})
+"""Kinds of errors whose sentence the program wrote, and may have put the value into."""
+
+
+class PydanticNode(Shaped):
+    """A model, a dataclass, an annotated type or a `TypeAdapter` of pydantic's."""
+
+    __slots__ = ("_adapter", "_schema", "_shape", "_title", "kinds", "words")
+
+    def __init__(self, given: Any, asked: str) -> None:
+        is_adapter = isinstance(given, pydantic.TypeAdapter)
+        try:
+            self._adapter: pydantic.TypeAdapter[Any] = (
+                given if is_adapter else pydantic.TypeAdapter(given)  # pyright: ignore[reportUnknownMemberType]
+            )
+            self._schema = self._adapter.json_schema(mode="validation")
+        except (pydantic.errors.PydanticUserError, NameError) as error:
+            reason = str(error).splitlines()[0]
+            msg = f"{asked}: pydantic cannot read {given!r}: {reason}."
+            hint = "Give it types that pydantic can validate from JSON and has a schema for."
+            raise ConfigurationError(msg, hint=hint) from error
+        self._shape = schema_shape(self._schema)
+        self._title = str(self._schema.get("title") or getattr(given, "__name__", "answer"))
+        self.kinds = KINDS if self._shape is None else frozenset({"object"})
+        if self._shape is None and not takes_null(self._schema, self._schema):
+            self.kinds = KINDS - {"null"}
+        self.words = f"object ({self._title})" if self._shape is not None else self._title
+
+    @property
+    def title(self) -> str:
+        """The name of the model."""
+        return self._title
+
+    @property
+    def shape(self) -> Shape:
+        """Of its fields, by their aliases."""
+        return self._shape or Shape(frozenset(), frozenset())
+
+    def read(self, value: Any) -> Any:
+        """An instance, read as from JSON."""
+        pruned = without_nulls(value, self._schema)
+        try:
+            return self._adapter.validate_json(msgspec.json.encode(pruned))
+        except pydantic.ValidationError as error:
+            details = error.errors(include_url=False, include_context=False, include_input=False)
+            raise Misfit(self._problems(details[:MOST_PROBLEMS], pruned)) from None
+        except RecursionError:
+            raise misfit("value that is nested less deeply", value) from None
+
+    def schema(self, book: SchemaBook) -> dict[str, Any]:
+        """As pydantic gives it."""
+        if self._shape is None:
+            return book.merge(self._schema)
+        return book.refer(self, self._title, lambda: self._body(book))
+
+    def _problems(self, errors: list[Any], value: Any) -> list[Problem]:
+        names = property_names(self._schema)
+        return [_problem(each, value, names) for each in errors]
+
+    def _body(self, book: SchemaBook) -> dict[str, Any]:
+        found = book.merge(self._schema)
+        return book.definitions[found["$ref"].rpartition("/")[2]] if "$ref" in found else found
+
+
+def pydantic_plain(value: Any) -> Any:
+    """An instance of a pydantic class as plain JSON, by its aliases."""
+    kind = type(value)
+    adapter = _ADAPTERS.get(kind)
+    if adapter is None:
+        adapter = _ADAPTERS[kind] = pydantic.TypeAdapter(kind)
+    return adapter.dump_python(value, mode="json", by_alias=True)
+
+
+_ADAPTERS: Final[WeakKeyDictionary[type[Any], pydantic.TypeAdapter[Any]]] = WeakKeyDictionary()
+
+
+def _problem(error: Any, value: Any, names: frozenset[str]) -> Problem:
+    steps: list[Step] = []
+    here = value
+    location = error["loc"]
+    for place, step in enumerate(location):
+        if isinstance(here, dict) and (step in here or place == len(location) - 1):
+            steps.append(step if step in names else Key(step))
+            here = here.get(step)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        elif isinstance(here, list) and isinstance(step, int) and step < len(here):  # pyright: ignore[reportUnknownArgumentType]
+            steps.append(step)
+            here = here[step]  # pyright: ignore[reportUnknownVariableType]
+        # else it is the name of a member of a union, which is no step in the value
+    if error["type"] == "missing":
+        return Problem(tuple(steps), "a value", NOTHING_THERE)
+    if error["type"] == "extra_forbidden":
+        return Problem(tuple(steps), "no such property", kind_of(here))
+    if error["type"] in _OWN_WORDS or error["type"] not in _KNOWN:
+        words = error["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+        return Problem(
+            tuple(steps), "value that its validator takes", f"another {kind_of(here)}", words[:500]
+        )
+    return Problem(tuple(steps), _words(error["msg"]), kind_of(here))
+
+
+def _words(sentence: str) -> str:
+    return sentence.removeprefix("Input should be ").removeprefix("a ").removeprefix("valid ")

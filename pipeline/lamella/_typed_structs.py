@@ -1,0 +1,78 @@
+"""Classes made with msgspec: msgspec itself reads them, with their tags, renamed fields and all."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import msgspec
+
+from lamella._schema_book import SchemaBook
+from lamella._schema_shapes import schema_shape, without_nulls
+from lamella._typed_problems import Misfit, Problem, Step, kind_of
+from lamella._typed_records import WRONG_VALUES, Shape, Shaped
+
+_PLACE: Final = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?(?P<path>\$[^`]*)`)?$", re.DOTALL)
+_STEP: Final = re.compile(r"\.([^.\[]+)|\[(\d+)\]|\[\.\.\.\]")
+_EXPECTED: Final = re.compile(r"^Expected (?P<want>.+?)(?:, got `(?P<got>[^`]+)`)?$", re.DOTALL)
+_REQUIRED: Final = re.compile(r"^Object missing required field `(?P<name>[^`]+)`$")
+
+
+class StructNode(Shaped):
+    """A `msgspec.Struct`. Of several problems the first is found."""
+
+    __slots__ = ("_schema", "_shape", "_title", "_type", "kinds", "words")
+
+    def __init__(self, given: Any) -> None:
+        msgspec.json.Decoder(given)
+        self._type = given
+        self._schema = msgspec.json.schema(given)
+        self._shape = schema_shape(self._schema)
+        self._title = getattr(given, "__name__", "Struct")
+        self.kinds = frozenset({"object"} if self._shape is not None else {"array"})
+        self.words = f"object ({self._title})" if self._shape is not None else "array"
+
+    @property
+    def title(self) -> str:
+        """The name of the class."""
+        return self._title
+
+    @property
+    def shape(self) -> Shape:
+        """Of its fields, as they are called in JSON."""
+        return self._shape or Shape(frozenset(), frozenset())
+
+    def read(self, value: Any) -> Any:
+        """An instance."""
+        try:
+            return msgspec.convert(without_nulls(value, self._schema), self._type)
+        except msgspec.ValidationError as error:
+            raise Misfit([_problem(str(error), value)]) from None
+        except WRONG_VALUES as error:
+            raise Misfit([_problem(str(error), value)]) from None
+
+    def schema(self, book: SchemaBook) -> dict[str, Any]:
+        """As msgspec gives it."""
+        return book.merge(self._schema)
+
+
+def _problem(message: str, value: Any) -> Problem:
+    """A problem from msgspec's sentence; other sentences may hold the value and are detail."""
+    place = _PLACE.match(message)
+    what = place["what"] if place else message
+    steps: list[Step] = []
+    for found in _STEP.finditer((place["path"] or "$") if place else "$"):
+        steps.append(int(found[2]) if found[2] else found[1] or "*")
+    if missed := _REQUIRED.match(what):
+        return Problem((*steps, missed["name"]), "a value", "nothing")
+    here = value
+    for step in steps:
+        try:
+            here = here[step]
+        except (LookupError, TypeError):
+            break
+    kind = kind_of(here)
+    if expected := _EXPECTED.match(what):
+        got = expected["got"] or f"another {kind}"
+        return Problem(tuple(steps), expected["want"].replace("`", ""), got)
+    return Problem(tuple(steps), "value that msgspec takes", f"another {kind}", what[:500])
