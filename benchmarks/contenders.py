@@ -166,6 +166,7 @@ def every_layer() -> dict[str, Any]:
         RateLimit,
         Route,
         SingleFlight,
+        Structured,
     )
     from lamella_middlewares.guard import max_length, pattern
 
@@ -187,6 +188,7 @@ def every_layer() -> dict[str, Any]:
         "CircuitBreaker": CircuitBreaker(),
         "Hold": Hold(),
         "PromptCache": PromptCache(),
+        "Structured (not asked)": Structured(),
     }
 
 

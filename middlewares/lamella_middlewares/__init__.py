@@ -32,8 +32,11 @@ if TYPE_CHECKING:
     from lamella_middlewares.semantic_cache import SemanticCache
     from lamella_middlewares.single_flight import SingleFlight
     from lamella_middlewares.spend import Spend
+    from lamella_middlewares.structured import Structured
     from lamella_middlewares.template import Template
+    from lamella_middlewares.summarise import Summarise
     from lamella_middlewares.timeout import Timeout
+    from lamella_middlewares.tools import Tools
     from lamella_middlewares.trim import Trim
     from lamella_middlewares.watch import Watch
 
@@ -60,8 +63,11 @@ __all__ = (
     "SemanticCache",
     "SingleFlight",
     "Spend",
+    "Structured",
     "Template",
+    "Summarise",
     "Timeout",
+    "Tools",
     "Trim",
     "Watch",
 )

@@ -28,8 +28,11 @@ LAYERS: Final = {
     "SemanticCache": "semantic_cache",
     "SingleFlight": "single_flight",
     "Spend": "spend",
+    "Structured": "structured",
     "Template": "template",
+    "Summarise": "summarise",
     "Timeout": "timeout",
+    "Tools": "tools",
     "Trim": "trim",
     "Watch": "watch",
 }
@@ -73,4 +76,5 @@ def lamella_commands() -> Mapping[str, str]:
         "budget": f"{__package__}.budget._commands:COMMANDS",
         "cache": f"{__package__}.cache._commands:COMMANDS",
         "costs": f"{__package__}.spend._commands:COMMANDS",
+        "prompts": f"{__package__}.template._commands:COMMANDS",
     }

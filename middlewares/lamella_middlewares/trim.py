@@ -17,6 +17,7 @@ from lamella import (
     Outcome,
     middleware,
 )
+from lamella._keeping import of_table
 from lamella._message_sizes import Measured, MessageSizes, in_thread
 from lamella._options import one_of, refused
 from lamella._shortening import Shortened, Shortener, Size, shortened, sizes_within
@@ -31,12 +32,30 @@ from lamella._tokens import TokenCounter
 
 _MANY: Final = 200
 """Messages. Going through more of them takes longer than a thread does to begin."""
+_HINT: Final = (
+    "Shorten or unpin them, choose a model with a larger window, raise the trigger, or give "
+    "Trim(otherwise='send')."
+)
+_AGENTS: Final = (
+    " In a turn with many calls of tools, DropToolResults(current=3) among the strategies helps."
+)
+_WINDOWS: Final = 256
 _QUICK: Final = 4_000
 """Tokens. More than that may have pieces that take long to count."""
 
 
 def _strategies(given: Strategies) -> tuple[Shortener, ...]:
     return strategies_of(given, option="Trim(strategies=...)")
+
+
+def _trigger(given: Any) -> Any:
+    """A `Size`, or the table of one."""
+    return of_table("trigger", Size, given)
+
+
+def _target(given: Any) -> Any:
+    """A `Size`, or the table of one."""
+    return of_table("target", Size, given)
 
 
 def _size(layer: Any, option: attrs.Attribute[Any], value: object) -> None:
@@ -70,6 +89,11 @@ def _sizes(layer: Any) -> MessageSizes:
     return MessageSizes(layer.counter)
 
 
+def _no_limits() -> dict[int | None, tuple[Size, Size] | None]:
+    """What trigger and target come to, by the window that they are shares of."""
+    return {}
+
+
 @middleware(phase="shape", rank=50, requests=ChatRequest, effects=("changes requests",))
 @attrs.frozen
 class Trim:
@@ -98,8 +122,8 @@ class Trim:
             request's model, or None for the estimator.
     """
 
-    trigger: Size = attrs.field(default=Size(share=0.8), validator=_size)
-    target: Size | None = attrs.field(default=None, validator=_size_or_none)
+    trigger: Size = attrs.field(default=Size(share=0.8), converter=_trigger, validator=_size)
+    target: Size | None = attrs.field(default=None, converter=_target, validator=_size_or_none)
     strategies: tuple[Shortener, ...] = attrs.field(
         default=(drop_tool_results, sliding_window), converter=_strategies
     )
@@ -109,6 +133,10 @@ class Trim:
     counter: TokenCounter | str | None = attrs.field(default="auto", validator=_counter)
     _sizes: MessageSizes = attrs.field(
         init=False, eq=False, repr=False, default=attrs.Factory(_sizes, takes_self=True)
+    )
+
+    _known: dict[int | None, tuple[Size, Size] | None] = attrs.field(
+        init=False, eq=False, repr=False, factory=_no_limits
     )
 
     async def __call__(self, request: ChatRequest, call_next: Handler) -> ChatResponse:
@@ -123,13 +151,24 @@ class Trim:
         if _counts(trigger) or (target is not None and _counts(target)):
             measured = await self._sizes.measure(request)
         tokens, window = (0, None) if measured is None else (measured.tokens, measured.window)
-        limits = sizes_within(trigger, target, window)
+        limits = self._within(window)
         if limits is None:
             why = "nobody knows the context window of this model"
             request.context.note("trim", "trim.skipped", model=request.model, why=why)
         elif not limits[0].holds(tokens, len(request.messages)):
             return await call_next(await self._trimmed(request, limits, measured))
         return await call_next(request)
+
+    def _within(self, window: int | None) -> tuple[Size, Size] | None:
+        """The trigger and the target in tokens and messages; None if there is no trigger then."""
+        known = self._known
+        found = known.get(window)
+        if found is None:  # another thread may clear what is remembered, so it is not asked twice
+            found = sizes_within(self.trigger, self.target, window)
+            if len(known) >= _WINDOWS:
+                known.clear()
+            known[window] = found
+        return found
 
     async def _trimmed(
         self, request: ChatRequest, limits: tuple[Size, Size], measured: Measured | None
@@ -147,7 +186,7 @@ class Trim:
         )
         long = measured is not None and measured.tokens > _QUICK
         found = await in_thread(request, cut) if long or len(messages) > _MANY else cut()
-        if found.used:
+        if found.used or not found.fits:
             _note(request, found)
         if not found.fits and self.otherwise == "raise":
             self._must_fit(request, found, measured)
@@ -172,13 +211,9 @@ class Trim:
             f"The conversation cannot be made to fit model {request.model!r}: instructions, pinned "
             f"messages, tools and the last question alone are {size}."
         )
+        hint = _HINT + (_AGENTS if found.messages[-1].role == "tool" else "")
         raise ContextLengthError(
-            msg,
-            phase="local",
-            outcome=Outcome.NOT_SENT,
-            layer="trim",
-            hint="Shorten or unpin them, choose a model with a larger window, raise the trigger, "
-            "or give Trim(otherwise='send').",
+            msg, phase="local", outcome=Outcome.NOT_SENT, layer="trim", hint=hint
         )
 
 

@@ -65,6 +65,7 @@ from lamella._errors import (
     StoreUnavailableError,
     StreamTruncated,
     StructureError,
+    SummariseError,
     TargetsFailedError,
     TemplateError,
     TimedOutError,
@@ -155,6 +156,10 @@ from lamella._usage import Usage
 if TYPE_CHECKING:
     from lamella._card_book import CardBook
     from lamella._cards import CardPatch, ModelCard
+    from lamella._conversation import Conversation
+    from lamella._conversation_entries import ConversationBranch, ConversationEntry
+    from lamella._conversation_records import ConversationRecord
+    from lamella._conversation_stores import ConversationInfo, ConversationStore
     from lamella._detection import Detector, Finding
     from lamella._explain import ExplainedLayer, Explanation
     from lamella._guarded_blobs import GuardedBlobs
@@ -179,9 +184,10 @@ if TYPE_CHECKING:
     from lamella._scrub_logging import ScrubFilter, scrub_event
     from lamella._secrets import Secret
     from lamella._shared_cards import shared_cards
-    from lamella._shortening import History, Shortener, Size
+    from lamella._shortening import History, Shortener
     from lamella._shortening_strategies import DropToolResults, SlidingWindow, Truncate
     from lamella._shown import Shown
+    from lamella._sizes import Size
     from lamella._spend_checks import storable
     from lamella._spend_records import (
         SpendQuery,
@@ -190,6 +196,7 @@ if TYPE_CHECKING:
         SpendTotal,
     )
     from lamella._sqlite_blobs import SQLiteBlobs, sqlite_blobs
+    from lamella._sqlite_conversations import SQLiteConversations
     from lamella._sqlite_leases import SQLiteLeases, sqlite_leases
     from lamella._sqlite_spend import SQLiteSpend, sqlite_spend
     from lamella._store_outages import GuardedLeases
@@ -210,6 +217,12 @@ _LAZY = {
     "CardPatch": "_cards",
     "Change": "_surfaces",
     "Channel": "_text_channels",
+    "Conversation": "_conversation",
+    "ConversationBranch": "_conversation_entries",
+    "ConversationEntry": "_conversation_entries",
+    "ConversationInfo": "_conversation_stores",
+    "ConversationRecord": "_conversation_records",
+    "ConversationStore": "_conversation_stores",
     "Detector": "_detection",
     "DropToolResults": "_shortening_strategies",
     "ExplainedLayer": "_explain",
@@ -239,13 +252,14 @@ _LAZY = {
     "Registry": "_registry",
     "Returns": "_returns",
     "SQLiteBlobs": "_sqlite_blobs",
+    "SQLiteConversations": "_sqlite_conversations",
     "SQLiteLeases": "_sqlite_leases",
     "SQLiteSpend": "_sqlite_spend",
     "ScrubFilter": "_scrub_logging",
     "Secret": "_secrets",
     "Shortener": "_shortening",
     "Shown": "_shown",
-    "Size": "_shortening",
+    "Size": "_sizes",
     "SlidingWindow": "_shortening_strategies",
     "SpendQuery": "_spend_records",
     "SpendRecord": "_spend_records",
@@ -333,6 +347,12 @@ __all__ = (
     "ContentFilteredError",
     "Context",
     "ContextLengthError",
+    "Conversation",
+    "ConversationBranch",
+    "ConversationEntry",
+    "ConversationInfo",
+    "ConversationRecord",
+    "ConversationStore",
     "CredentialsExhaustedError",
     "DeadlineExceeded",
     "Detector",
@@ -435,6 +455,7 @@ __all__ = (
     "ResponseTooLargeError",
     "Returns",
     "SQLiteBlobs",
+    "SQLiteConversations",
     "SQLiteLeases",
     "SQLiteSpend",
     "ScrubFilter",
@@ -456,6 +477,7 @@ __all__ = (
     "Stores",
     "StreamTruncated",
     "StructureError",
+    "SummariseError",
     "Surface",
     "Target",
     "TargetsFailedError",

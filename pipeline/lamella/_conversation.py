@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -12,45 +12,42 @@ from lamella._chat import ChatRequest
 from lamella._context import NO_CONTEXT, Context, is_given
 from lamella._conversation_asking import Asking
 from lamella._conversation_entries import (
-    Branch,
+    ConversationBranch,
     ConversationEntry,
     Line,
     Lines,
     must_be_whole,
     must_follow,
 )
+from lamella._conversation_keeping import Keeping
 from lamella._conversation_limits import Limits
+from lamella._conversation_options import (
+    a_flag,
+    a_pipeline,
+    a_word,
+    fields_of,
+    system_of,
+    tags_of,
+)
 from lamella._conversation_records import (
     ConversationRecord,
     entries_of,
-    is_text,
     lines_of,
-    record_of,
-    record_text,
 )
 from lamella._conversation_stores import Kept, store_of
 from lamella._conversation_turns import Turn
-from lamella._conversation_words import Said, said
+from lamella._conversation_words import AGAIN, Said, said
 from lamella._errors import BusyError, ConfigurationError, MisuseError, UnknownNameError
 from lamella._fork_locks import fork_safe_lock
 from lamella._messages import Content, Message, messages
 from lamella._nothing import NOTHING
-from lamella._pipeline import Pipeline
 
 if TYPE_CHECKING:
-    from lamella._conversation_stores import ConversationStore
+    from lamella._pipeline import Pipeline
     from lamella._ports import Ports
 
-_OWN = {
-    "messages": "Give it as messages= when the conversation is made, and say(...) after that.",
-    "context": "Give it as context= when the conversation is made.",
-    "returns": "Give it to say(...).",
-    "target": "A layer such as Route chooses the target.",
-    "stream": "Use say_stream(...).",
-}
 
-
-class Conversation(Asking):
+class Conversation(Asking, Keeping):
     """What is said with a model in turns, over any pipeline.
 
     A turn is added as a whole, when its answer has ended well: the question, the answer, and what
@@ -82,11 +79,7 @@ class Conversation(Asking):
             `tools=[...]`.
 
     Attributes:
-        pipeline: What answers.
-        session: Its name.
-        tenant: Whose data it is.
-        user: Who talks.
-        tags: Free labels.
+        pipeline: What answers; another one may be set, for the turns to come.
         keep_partial: Whether turns whose answer broke off are added.
         store: Where each turn is saved; None if nowhere.
 
@@ -113,22 +106,21 @@ class Conversation(Asking):
         store: Kept | None = None,
         **fields: Any,
     ) -> None:
-        self.pipeline = _pipeline(pipeline)
+        self.pipeline = a_pipeline(pipeline)
         self._ports: Ports = context.ports if is_given(context.ports) else pipeline.ports
-        self.session = self._ports.new_id() if session is None else _word("session", session)
-        self.tenant = None if tenant is None else _word("tenant", tenant)
-        self.user = None if user is None else _word("user", user)
-        self.tags = _tags(tags)
-        self.keep_partial = keep_partial is True
+        self.keep_partial = a_flag("keep_partial", keep_partial)
         self.store = None if store is None else store_of(store, self._ports.thread)
-        self._system = _system(system)
+        self._system = system_of(system)
         self._limits = Limits.of(max_messages, max_tokens)
         self._request = ChatRequest(
             messages=(),
             context=context.evolve(
-                session=self.session, tenant=self.tenant, user=self.user, tags=self.tags
+                session=self._ports.new_id() if session is None else a_word("session", session),
+                tenant=None if tenant is None else a_word("tenant", tenant),
+                user=None if user is None else a_word("user", user),
+                tags=tags_of(tags),
             ),
-            **_fields(fields),
+            **fields_of(fields),
         )
         self._created = self._updated = self._ports.wall()
         self._lock = fork_safe_lock()
@@ -137,6 +129,26 @@ class Conversation(Asking):
         self._begin_with(messages)
 
     # --- looking ---------------------------------------------------------------------------------
+
+    @property
+    def session(self) -> str:
+        """Its name, on the context of each call."""
+        return self._request.context.session or ""
+
+    @property
+    def tenant(self) -> str | None:
+        """Whose data it is."""
+        return self._request.context.tenant
+
+    @property
+    def user(self) -> str | None:
+        """Who talks."""
+        return self._request.context.user
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """Free labels."""
+        return self._request.context.tags
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -149,9 +161,9 @@ class Conversation(Asking):
         return self._lines.line
 
     @property
-    def branches(self) -> tuple[Branch, ...]:
+    def branches(self) -> tuple[ConversationBranch, ...]:
         """The lines that were left, the oldest first: `conversation.branch(branches[0].id)`."""
-        return tuple([Branch(line[-1].id, line) for line in self._lines.others])
+        return tuple([ConversationBranch(line[-1].id, line) for line in self._lines.others])
 
     @property
     def busy(self) -> bool:
@@ -165,7 +177,7 @@ class Conversation(Asking):
 
     @system.setter
     def system(self, content: Content | Message | None) -> None:
-        system = _system(content)
+        system = system_of(content)
         with self.alone():
             self._system = system
             self._touch()
@@ -190,8 +202,10 @@ class Conversation(Asking):
             line = self._lines.line
             place = self._place(index)
             old = line[place]
-            given = content if isinstance(content, Message) else None
-            new = given or attrs.evolve(old.message, parts=content, listed=False)
+            if isinstance(content, Message):
+                new = content
+            else:
+                new = attrs.evolve(old.message, parts=content, listed=False)
             past = [entry.message for entry in line[:place]]
             must_be_whole([*past, new])
             entry = self._entry(new, line[:place], begins=old.begins, answer=old.answer)
@@ -260,7 +274,7 @@ class Conversation(Asking):
             UnknownNameError: If there is no such entry.
         """
         lines = self._lines
-        line = self._line_to(lines, at)
+        line = self._line_to(at)
         must_be_whole([entry.message for entry in line])
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
@@ -268,10 +282,9 @@ class Conversation(Asking):
         other._busy = False
         other._lines = lines.moved(line)
         if session is not None:
-            other.session = _word("session", session)
             other._created = self._ports.wall()
             other._lines = Lines(line, (), lines.pins)
-            context = self._request.context.evolve(session=other.session)
+            context = self._request.context.evolve(session=a_word("session", session))
             other._request = self._request.evolve(context=context)
         if self._limits is not None:
             other._limits = self._limits.fresh()
@@ -283,41 +296,19 @@ class Conversation(Asking):
     def record(self) -> ConversationRecord:
         """All that is kept of it, as a store is given it."""
         lines = self._lines
+        entries = entries_of(lines)
         return ConversationRecord(
             session=self.session,
             tenant=self.tenant,
             user=self.user,
             tags=self.tags,
             system=self._system,
-            entries=entries_of(lines),
+            entries=entries,
             head=lines.line[-1].id if lines.line else None,
-            pinned=lines.pins,
+            pinned=lines.pins & {entry.id for entry in entries},
             created=self._created,
             updated=self._updated,
         )
-
-    def to_json(self) -> str:
-        """All that is kept of it as JSON, pictures included; `from_json` turns it back.
-
-        Raises:
-            MisuseError: If a message holds what JSON cannot say, such as an object in `extra`.
-        """
-        return record_text(self.record())
-
-    @classmethod
-    def from_json(cls, pipeline: Pipeline, text: str | bytes, **options: Any) -> Self:
-        """The conversation that `to_json` has written.
-
-        Args:
-            pipeline: What answers.
-            text: The JSON.
-            **options: As for `Conversation`, for how it goes on: `model="..."`, `max_tokens=8000`.
-                `system`, `user` and `tags` take the place of what was kept.
-
-        Raises:
-            ConfigurationError: If the text is no such JSON, or of a later version.
-        """
-        return cls.of(pipeline, record_of(text), **options)
 
     @classmethod
     def of(cls, pipeline: Pipeline, record: ConversationRecord, **options: Any) -> Self:
@@ -339,9 +330,12 @@ class Conversation(Asking):
                     f"The conversation is of the {name} {own!r}, not {options[name]!r}.",
                     hint=f"Leave {name}= out, or give what it was kept with.",
                 )
-        kept = {name: getattr(record, name) for name in ("system", "user", "tags")}
-        given = {name: value for name, value in options.items() if value is not None}
-        given = {**kept, **given, "session": record.session, "tenant": record.tenant}
+        if "messages" in options:
+            msg = "messages= was given, and the conversation that was kept has its own."
+            raise ConfigurationError(msg, hint="Leave it out, and say(...) what is new.")
+        given: dict[str, Any] = {n: getattr(record, n) for n in ("system", "user", "tags")}
+        given.update({name: value for name, value in options.items() if value is not None})
+        given.update(session=record.session, tenant=record.tenant)
         lines = lines_of(record)
         must_be_whole([entry.message for entry in lines.line])
         made = cls(pipeline, **given)
@@ -349,124 +343,134 @@ class Conversation(Asking):
         made._created, made._updated = record.created, record.updated
         return made
 
-    async def save(self, where: Kept | None = None) -> None:
-        """Keep all that is not kept yet.
-
-        Args:
-            where: A store, or the path of a JSON file; None is `store`.
-
-        Raises:
-            ConfigurationError: If there is nowhere to keep it.
-            MisuseError: If a message holds what JSON cannot say.
-            StoreUnavailableError: If it cannot be kept now.
-        """
-        store = self.store if where is None else store_of(where, self._ports.thread)
-        if store is None:
-            msg = "The conversation has no store."
-            raise ConfigurationError(msg, hint="Write save(store) or save('chat.json').")
-        await store.save(self.record())
-
-    @classmethod
-    async def load(
-        cls,
-        pipeline: Pipeline,
-        store: Kept,
-        session: str | None = None,
-        *,
-        tenant: str | None = None,
-        **options: Any,
-    ) -> Self:
-        """A conversation that was saved; its turns go on being saved there.
-
-        Args:
-            pipeline: What answers.
-            store: A store, or the path of a JSON file.
-            session: Its name; needed for a store, and not for a file, which holds only one.
-            tenant: Whose it is. In a server always give it: other tenants' are then never found.
-            **options: As for `from_json`.
-
-        Raises:
-            UnknownNameError: If there is none.
-            ConfigurationError: If what is kept is no conversation, or of a later version.
-            StoreUnavailableError: If it cannot be read now.
-        """
-        found = await cls._kept(pipeline, store, session, tenant, options)
-        if found is None:
-            what = f"no conversation {session!r}" if session else "no conversation"
-            msg = f"There is {what} of the tenant {tenant!r} in {store!r}."
-            raise UnknownNameError(msg, hint="Conversation.open(...) begins one in that case.")
-        return found
-
-    @classmethod
-    async def open(
-        cls,
-        pipeline: Pipeline,
-        store: Kept,
-        session: str | None = None,
-        *,
-        tenant: str | None = None,
-        **options: Any,
-    ) -> Self:
-        """The conversation that was saved, or a new one; its turns are saved there.
-
-        Args:
-            pipeline: As for `load`.
-            store: As for `load`.
-            session: As for `load`.
-            tenant: As for `load`.
-            **options: As for `load`.
-
-        Raises:
-            ConfigurationError: As `load` does.
-            StoreUnavailableError: As `load` does.
-        """
-        found = await cls._kept(pipeline, store, session, tenant, options)
-        if found is not None:
-            return found
-        return cls(pipeline, session=session, tenant=tenant, store=store, **options)
-
-    @classmethod
-    async def _kept(
-        cls,
-        pipeline: Pipeline,
-        store: Kept,
-        session: str | None,
-        tenant: str | None,
-        options: Mapping[str, Any],
-    ) -> Self | None:
-        place = store_of(store, _pipeline(pipeline).ports.thread)
-        if session is None and place is store:
-            msg = "A store holds many conversations, and no session says which."
-            raise ConfigurationError(msg, hint="Give session=, the name of the conversation.")
-        record = await place.load(session or "", tenant=tenant)
-        if record is None:
-            return None
-        return cls.of(pipeline, record, **{**options, "store": place})
-
-    def save_sync(self, where: Kept | None = None) -> None:
-        """`save` for synchronous code."""
-        from lamella._bridge import bridge
-
-        bridge().call(self.save, where)
-
-    @classmethod
-    def load_sync(
-        cls, pipeline: Pipeline, store: Kept, session: str | None = None, **options: Any
-    ) -> Self:
-        """`load` for synchronous code."""
-        from lamella._bridge import bridge
-
-        return bridge().call(cls.load, pipeline, store, session, **options)
-
-    @classmethod
-    def open_sync(
-        cls, pipeline: Pipeline, store: Kept, session: str | None = None, **options: Any
-    ) -> Self:
-        """`open` for synchronous code."""
-        from lamella._bridge import bridge
-
-        return bridge().call(cls.open, pipeline, store, session, **options)
-
     def __repr__(self) -> str:
         left = f", {len(self._lines.others)} branches" if self._lines.others else ""
         return f"<Conversation {self.session!r}, {len(self._lines.line)} messages{left}>"
+
+    # --- turns: for those that make them ---------------------------------------------------------
+
+    def enter(self) -> None:
+        """Begin a turn, or another change; `leave` ends it.
+
+        Raises:
+            BusyError: If one is under way.
+        """
+        with self._lock:
+            if self._busy:
+                msg = f"A turn of the conversation {self.session!r} is under way."
+                hint = "Let it end first, or go on beside it: conversation.branch().say(...)."
+                raise BusyError(msg, hint=hint)
+            self._busy = True
+
+    def leave(self) -> None:
+        """End a turn."""
+        self._busy = False
+
+    @contextmanager
+    def alone(self) -> Generator[None]:
+        """A block in which nobody else changes anything.
+
+        Raises:
+            BusyError: If a turn is under way.
+        """
+        self.enter()
+        try:
+            yield
+        finally:
+            self.leave()
+
+    async def begin_turn(self, content: object, fields: Mapping[str, Any]) -> Turn:
+        """What is to be sent for a turn: for what is said, or again for what was (`AGAIN`).
+
+        Raises:
+            MisuseError: If it cannot be said here.
+        """
+        lines = self._lines
+        if content is AGAIN:
+            line = _question(lines.line)
+            history = Lines(line, (), lines.pins).messages
+        else:
+            asked = said(cast("Said", content))
+            must_follow(lines.messages, asked)
+            line = self._extended(lines.line, asked)
+            history = (*lines.messages, *asked)
+        system = () if self._system is None else (self._system,)
+        request = self._request.evolve(messages=(*system, *history), **fields_of(fields))
+        if self._limits is not None:
+            request = await self._limits.within(request, self._ports.thread)
+        return Turn(self, line, request)
+
+    def add_turn(self, line: Line, answer: Sequence[Message], *, partial: bool) -> None:
+        """Go on with a line that ends with a question, and its answer."""
+        longer = self._extended(line, answer, answer=True, partial=partial)
+        self._move(longer, pins=[entry.id for entry in longer if entry.message.pinned])
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    def _begin_with(self, given: Any) -> None:
+        before = messages(given)
+        must_be_whole(before)
+        line: Line = ()
+        for message in before:
+            answer = message.role in {"assistant", "tool", "function"}
+            begins = not answer and (not line or line[-1].answer)
+            line = (*line, self._entry(message, line, begins=begins, answer=answer))
+        pins = frozenset([entry.id for entry in line if entry.message.pinned])
+        self._lines = Lines(line, (), pins)
+
+    def _extended(
+        self, line: Line, more: Sequence[Message], *, answer: bool = False, partial: bool = False
+    ) -> Line:
+        for place, message in enumerate(more):
+            begins = not answer and place == 0
+            entry = self._entry(message, line, begins=begins, answer=answer, partial=partial)
+            line = (*line, entry)
+        return line
+
+    def _entry(self, message: Message, after: Line, **flags: bool) -> ConversationEntry:
+        return ConversationEntry(
+            id=self._ports.new_id(),
+            parent=after[-1].id if after else None,
+            at=self._ports.wall(),
+            message=message,
+            **flags,
+        )
+
+    def _move(self, line: Line, pins: Sequence[str] = ()) -> None:
+        lines = self._lines.moved(line)
+        self._lines = lines.pinning(pins) if pins else lines
+        self._touch()
+
+    def _touch(self) -> None:
+        self._updated = self._ports.wall()
+
+    def _place(self, index: int) -> int:
+        count = len(self._lines.line)
+        if not -count <= index < count:
+            raise IndexError(f"There is no message {index!r}: the conversation has {count}.")
+        return index % count
+
+    def _line_to(self, at: int | str | None) -> Line:
+        lines = self._lines
+        if at is None:
+            return lines.line
+        if isinstance(at, str):
+            for line in (lines.line, *reversed(lines.others)):
+                for place, entry in enumerate(line, 1):
+                    if entry.id == at:
+                        return line[:place]
+            msg = f"The conversation {self.session!r} has no entry {at!r}."
+            raise UnknownNameError(msg, hint="Give the id of one of its entries or branches.")
+        count = len(lines.line)
+        if not -count <= at <= count:
+            raise IndexError(f"There are no {at!r} messages: the conversation has {count}.")
+        return lines.line[:at]
+
+
+def _question(line: Line) -> Line:
+    """All of a line up to what was last said to the model."""
+    for place in range(len(line), 0, -1):
+        if not line[place - 1].answer:
+            return line[:place]
+    msg = "There is nothing to answer: nothing has been said."
+    raise MisuseError(msg, hint="Begin with say(...).")

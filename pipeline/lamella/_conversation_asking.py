@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from lamella._conversation_turns import Saying, say
+from lamella._conversation_words import AGAIN
 from lamella._once import Once
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class Asking:
         """`say_stream` for synchronous code: `with` instead of `async with`."""
         from lamella._bridge import SyncStreaming
 
-        return SyncStreaming(Saying(self._itself, content, returns, fields))
+        return SyncStreaming(cast("Any", Saying(self._itself, content, returns, fields)))
 
     @overload
     def regenerate(
@@ -160,7 +161,7 @@ class Asking:
             MisuseError: If nothing has been said.
             LamellaError: As `say` does; then the answer that was there stays.
         """
-        return Once(say(self._itself, None, returns, fields))
+        return Once(say(self._itself, AGAIN, returns, fields))
 
     @overload
     def regenerate_stream(
@@ -179,7 +180,7 @@ class Asking:
 
     def regenerate_stream(self, *, returns: Any = None, **fields: Any) -> Any:
         """`regenerate` as a block, like `say_stream`."""
-        return cast("Any", Saying(self._itself, None, returns, fields))
+        return cast("Any", Saying(self._itself, AGAIN, returns, fields))
 
     @overload
     def regenerate_sync(
@@ -198,7 +199,7 @@ class Asking:
         """`regenerate` for synchronous code."""
         from lamella._bridge import bridge
 
-        return bridge().call(say, self._itself, None, returns, fields)
+        return bridge().call(say, self._itself, AGAIN, returns, fields)
 
     @overload
     def regenerate_stream_sync(
@@ -219,4 +220,4 @@ class Asking:
         """`regenerate_stream` for synchronous code."""
         from lamella._bridge import SyncStreaming
 
-        return SyncStreaming(Saying(self._itself, None, returns, fields))
+        return SyncStreaming(cast("Any", Saying(self._itself, AGAIN, returns, fields)))

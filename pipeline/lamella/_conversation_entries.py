@@ -46,7 +46,7 @@ Line: TypeAlias = tuple[ConversationEntry, ...]
 
 
 @attrs.frozen(slots=False)
-class Branch:
+class ConversationBranch:
     """A line that a conversation has left: by an edit, by an answer made anew, by `undo`.
 
     Attributes:
@@ -84,7 +84,13 @@ class Lines:
         return tuple([as_pinned(entry.message, entry.id in pins) for entry in self.line])
 
     def moved(self, line: Line) -> Lines:
-        """The same on another line; the one that it was on is one of the others then."""
+        """The same on another line. The one that it was on is among the others then.
+
+        Unless it is the beginning of the new one: then the conversation has gone on.
+        """
+        if _begins(self.line, line):
+            others = [other for other in self.others if not _begins(other, line)]
+            return Lines(line, tuple(others), self.pins)
         found = [*self.others, self.line]
         others = [
             other
@@ -95,10 +101,6 @@ class Lines:
         ]
         others.sort(key=lambda other: (other[-1].at, other[-1].id))
         return Lines(line, tuple(others), self.pins)
-
-    def grown(self, more: Line) -> Lines:
-        """The same further on its line."""
-        return Lines(self.line + more, self.others, self.pins)
 
     def pinning(self, ids: Iterable[str], *, pinned: bool = True) -> Lines:
         """The same with more, or less, that is kept."""

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from lamella._chat import ChatRequest
+from lamella._errors import ConfigurationError
+from lamella._messages import Message
 from lamella._shortening import Size, shortened, target_of
 from lamella._shortening_strategies import sliding_window
 from lamella._tokens import INLINE_CHARACTERS, input_usage
 
 if TYPE_CHECKING:
-    from lamella._messages import Message
     from lamella._ports import ThreadPort
 
 _REMEMBERED: Final = 4096
@@ -30,7 +31,9 @@ class Limits:
 
     trigger: Size
     target: Size
-    _counts: dict[int, tuple[Message, int]] = attrs.field(factory=dict, init=False)
+    _counts: dict[int, tuple[Message, int]] = attrs.field(
+        factory=dict[int, tuple[Message, int]], init=False
+    )
 
     @classmethod
     def of(cls, max_messages: int | None, max_tokens: int | None) -> Limits | None:
@@ -39,10 +42,18 @@ class Limits:
         Raises:
             ConfigurationError: If one cannot be.
         """
+        for name, most in (("max_messages", max_messages), ("max_tokens", max_tokens)):
+            if most is not None and (type(most) is not int or most < 1):
+                msg = f"Conversation({name}={most!r}): give a whole number, 1 or more, or None."
+                raise ConfigurationError(msg)
         if max_messages is None and max_tokens is None:
             return None
         trigger = Size(messages=max_messages, tokens=max_tokens)
         return cls(trigger, target_of(trigger, None))
+
+    def fresh(self) -> Limits:
+        """The same for another conversation, which counts for itself."""
+        return Limits(self.trigger, self.target)
 
     async def within(self, request: ChatRequest, thread: ThreadPort) -> ChatRequest:
         """The request with no more of the past than may be sent.

@@ -245,10 +245,13 @@ def _of(given: Mapping[str, Any], name: str, kind: Any, where: str = "") -> Any:
 
 def is_text(value: object) -> bool:
     """Whether it is text that can be written: half of a surrogate pair cannot."""
+    if not isinstance(value, str):
+        return False
     try:
-        return isinstance(value, str) and value.encode() is not None
+        value.encode()
     except UnicodeEncodeError:
         return False
+    return True
 
 
 def _maybe(given: Mapping[str, Any], name: str, kind: Any, where: str = "") -> Any:

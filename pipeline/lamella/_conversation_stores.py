@@ -135,21 +135,28 @@ class ConversationFile:
     async def load(
         self, session: str, /, *, tenant: str | None = None
     ) -> ConversationRecord | None:
-        """What is in the file if it is that conversation; with an empty name whichever it is.
+        """What is in the file, if there is one; with an empty name whichever it is.
 
         Raises:
-            ConfigurationError: If the file holds none.
+            ConfigurationError: If the file holds none, or another one.
         """
         record: ConversationRecord | None = await self._do(self._load)
-        if record is None or (session and (record.session, record.tenant) != (session, tenant)):
-            return None
+        if record is not None and session and (record.session, record.tenant) != (session, tenant):
+            raise ConfigurationError(
+                f"The file {str(self.path)!r} holds another conversation than {session!r}.",
+                hint="Give another path, or leave session= out.",
+            )
         return record
 
     async def delete(self, session: str, /, *, tenant: str | None = None) -> bool:
-        """Remove the file if it is of that conversation."""
+        """Remove the file.
+
+        Raises:
+            ConfigurationError: If it holds another conversation, or none.
+        """
         if await self.load(session, tenant=tenant) is None:
             return False
-        await self._do(self.path.unlink, True)
+        await self._do(self.path.unlink)
         return True
 
     async def find(

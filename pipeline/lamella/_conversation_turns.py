@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from lamella._chat import ChatRequest, ChatResponse
     from lamella._conversation import Conversation
     from lamella._conversation_entries import Line
-    from lamella._conversation_words import Said
     from lamella._ending import Ending
     from lamella._messages import Message
     from lamella._responses import Answer
@@ -91,9 +90,9 @@ class Turn:
 
 
 async def say(
-    conversation: Conversation, content: Said | None, returns: Any, fields: Mapping[str, Any]
+    conversation: Conversation, content: object, returns: Any, fields: Mapping[str, Any]
 ) -> ChatResponse[Any]:
-    """One turn; None as content answers the last question anew."""
+    """One turn: what is said, or `AGAIN`, and its answer."""
     with conversation.alone():
         turn = await conversation.begin_turn(content, fields)
         try:
@@ -117,7 +116,7 @@ class Saying:
     def __init__(
         self,
         conversation: Conversation,
-        content: Said | None,
+        content: object,
         returns: Any,
         fields: Mapping[str, Any],
     ) -> None:

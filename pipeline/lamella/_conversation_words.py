@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import attrs
 
 from lamella._history import groups, unanswered
-from lamella._messages import Content, Message
+from lamella._messages import Message
 from lamella._parts import PART_TYPES, Part, Reasoning, ToolCall, ToolResult
 
 if TYPE_CHECKING:
     from lamella._responses import Answer
 
-Said: TypeAlias = Content | Message | Iterable[Message | Mapping[str, Any]]
+Said: TypeAlias = (
+    str | Part | Message | Mapping[str, Any] | Iterable[str | Part | Message | Mapping[str, Any]]
+)
 """What may be said: what a user's message may hold, or whole messages."""
+
+AGAIN: Final = object()
+"""Said instead of something new: the last question is to be answered anew."""
 
 
 def said(content: Said) -> tuple[Message, ...]:
@@ -27,7 +32,7 @@ def said(content: Said) -> tuple[Message, ...]:
     """
     if isinstance(content, Message):
         return (content,)
-    if isinstance(content, str | Mapping) or isinstance(content, PART_TYPES):
+    if isinstance(content, (str, Mapping, *PART_TYPES)):
         one = cast("Any", content)
         return (Message.of(one) if _is_message(one) else Message("user", one),)
     if content is None:  # pyright: ignore[reportUnnecessaryComparison]

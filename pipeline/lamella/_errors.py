@@ -27,6 +27,7 @@
         + ToolLimitError            a loop of tools has reached one of its limits
         + InspectionError           what inspects texts has failed, and that means no
         + AuditError                it cannot be written down, and that means no
+        + SummariseError            a conversation is too long, and there is no summary of it
         + TemplateError             a prompt template cannot become messages
       x TargetsFailedError          every target has failed; also of the first one's class
       x CredentialsExhaustedError   no credential of a pool is accepted any more
@@ -345,6 +346,16 @@ class InspectionError(RefusedError):
 
 class AuditError(RefusedError):
     """Raised when what is done cannot be written down, and must not be done otherwise."""
+
+
+class SummariseError(RefusedError):
+    """Raised when a conversation is too long and cannot be summarised, if that is not to pass.
+
+    Attributes:
+        why: In a few words; never of what was said.
+    """
+
+    why: str = ""
 
 
 class TemplateError(RefusedError):

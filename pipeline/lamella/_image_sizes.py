@@ -14,6 +14,9 @@ Size: TypeAlias = tuple[int, int]
 
 _SEGMENTS: Final = 512
 """So many parts of a JPEG before its picture are looked at; cameras write less than thirty."""
+_EXTENDED: Final = 30
+_LOSSLESS: Final = 25
+"""Bytes of a WebP's beginning up to the end of its size."""
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Marks of a JPEG after which its size stands."""
 _ALONE: Final = frozenset({0x01, *range(0xD0, 0xD9)})
@@ -80,12 +83,12 @@ def _jpeg(data: bytes) -> Size | None:
 
 def _webp(data: bytes) -> Size | None:
     kind = data[12:16]
-    if kind == b"VP8X":
+    if kind == b"VP8X" and len(data) >= _EXTENDED:
         return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
     if kind == b"VP8 " and data[23:26] == b"\x9d\x01\x2a":
         width, height = _pair("<HH", data, 26)
         return width & 0x3FFF, height & 0x3FFF
-    if kind == b"VP8L" and data[20] == 0x2F:
+    if kind == b"VP8L" and data[20:21] == b"\x2f" and len(data) >= _LOSSLESS:
         bits = int.from_bytes(data[21:25], "little")
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
     return None

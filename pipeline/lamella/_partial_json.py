@@ -162,11 +162,11 @@ class ClosedItems(Generic[T]):
 
 
 def _cut(plain: Any, problem: Problem) -> bool:
-    """Take out of a value what is still open and does not fit; whether there was something."""
+    """Take out of a value what is still open and does not fit; whether there was something.
+
+    A property goes before the object around it: what was there before it came still stands.
+    """
     way = _common(_open_way(plain), problem.steps)
-    places = [place for place, step in enumerate(way) if isinstance(step, int)]
-    if places:
-        way = way[: places[-1] + 1]
     if not way:
         return False
     holder = plain
@@ -179,10 +179,10 @@ def _cut(plain: Any, problem: Problem) -> bool:
 def _open_way(plain: Any) -> list[Step]:
     """The way to what was written last."""
     way: list[Step] = []
-    while plain and isinstance(plain, dict | list):
-        step: Any = len(plain) - 1 if isinstance(plain, list) else next(reversed(plain))  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    while plain.__class__ in (dict, list) and plain:
+        step: Any = len(plain) - 1 if plain.__class__ is list else next(reversed(plain))
         way.append(step)
-        plain = plain[step]  # pyright: ignore[reportUnknownVariableType]
+        plain = plain[step]
     return way
 
 

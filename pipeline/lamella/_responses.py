@@ -406,6 +406,9 @@ class Response:
         """The source raised instead of giving an event: end, and raise what the reader is told."""
         if self._guard is not None:
             self._guard.disarm()
+        unread = getattr(self._source, "unread", None)
+        if unread is not None:  # what a loop had done before it was broken off
+            self._events.extend(unread())
         cause = self._cause(error)
         if isinstance(cause, LamellaError):
             cause = self._at_this_level(cause)

@@ -21,6 +21,7 @@ class SchemaBook:
     def __init__(self) -> None:
         self.definitions: dict[str, dict[str, Any]] = {}
         self._names: dict[int, str] = {}
+        self._merged: dict[str, tuple[str, Any]] = {}
         self._kept: list[object] = []  # so that no id is used twice
 
     def refer(
@@ -40,11 +41,18 @@ class SchemaBook:
         rest = {key: value for key, value in schema.items() if key != "$defs"}
         inner: Mapping[str, Any] = schema.get("$defs", {})
         names: dict[str, str] = {}
-        for name in inner:
-            names[name] = self._free(schema_name(name, "Item"))
-            self.definitions[names[name]] = {}
+        new: list[str] = []
         for name, body in inner.items():
-            self.definitions[names[name]] = _renamed(body, names)
+            whole = (name, with_definitions(dict(body), inner))
+            known = next((each for each, one in self._merged.items() if one == whole), None)
+            if known is None:
+                known = self._free(schema_name(name, "Item"))
+                self.definitions[known] = {}
+                self._merged[known] = whole
+                new.append(name)
+            names[name] = known
+        for name in new:
+            self.definitions[names[name]] = _renamed(inner[name], names)
         return cast("dict[str, Any]", _renamed(rest, names))
 
     def whole(self, root: Mapping[str, Any]) -> dict[str, Any]:

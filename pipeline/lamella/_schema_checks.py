@@ -86,7 +86,7 @@ class Checker:
         sizes = _SIZES.get(value.__class__)
         if sizes is not None:
             for word, fits, text in sizes:
-                if word in schema and not fits(len(value), schema[word]):
+                if word in schema and not fits(len(cast("Any", value)), schema[word]):
                     return f"{kind_of(value)} of {text} {schema[word]} {sizes[0][0][3:].lower()}"
             if schema.get("uniqueItems") is True and isinstance(value, list):
                 return _unique_problem(cast("Any", value))
@@ -151,23 +151,26 @@ class Checker:
         for name, inner in schema.get("dependentSchemas", {}).items():
             if name in value:
                 yield from self._found(value, inner, steps)
-        patterns: Mapping[str, Any] = schema.get("patternProperties", {})
-        rest = schema.get("additionalProperties", True)
-        names = schema.get("propertyNames", True)
         for name, each in value.items():
             step = (*steps, name if name in properties else Key(name))
-            if names is not True and any(self._found(name, names, steps)):
-                yield Problem(step, "another name of the property", "string")
-            if name in properties:
-                yield from self._found(each, properties[name], step)
-            matching = [p for p in patterns if self._patterns[p].search(name)]
-            for pattern in matching:
-                yield from self._found(each, patterns[pattern], step)
-            if name not in properties and not matching and rest is not True:
-                if rest is False:
-                    yield Problem(step, "no such property", kind_of(each))
-                else:
-                    yield from self._found(each, rest, step)
+            yield from self._property(name, each, schema, step)
+
+    def _property(
+        self, name: str, value: Any, schema: Mapping[str, Any], steps: tuple[Step, ...]
+    ) -> Iterator[Problem]:
+        properties: Mapping[str, Any] = schema.get("properties", {})
+        patterns: Mapping[str, Any] = schema.get("patternProperties", {})
+        if any(self._found(name, schema.get("propertyNames", True), steps)):
+            yield Problem(steps, "another name of the property", "string")
+        inner = [properties[name]] if name in properties else []
+        inner += [each for text, each in patterns.items() if self._patterns[text].search(name)]
+        if not inner:
+            inner = [schema.get("additionalProperties", True)]
+            if inner == [False]:
+                yield Problem(steps, "no such property", kind_of(value))
+                return
+        for each in inner:
+            yield from self._found(value, each, steps)
 
     def _look(self, schema: Any, where: str, seen: set[int]) -> None:
         """Look through the whole schema once, for what cannot be checked."""
@@ -200,8 +203,8 @@ class Checker:
             if word in schema and not isinstance(schema[word], kinds):
                 msg = f"A JSON Schema has {type(schema[word]).__name__} as {word!r} at {where}."
                 raise ConfigurationError(msg, hint="See json-schema.org for what it has to be.")
-        kinds = schema.get("type", "null")
-        for kind in kinds if isinstance(kinds, list) else [kinds]:
+        types: Any = schema.get("type", "null")
+        for kind in cast("Any", types if isinstance(types, list) else [types]):
             if kind not in _TYPES:
                 msg = f"A JSON Schema has the type {kind!r} at {where}, which JSON does not have."
                 raise ConfigurationError(msg, hint=f"The types are {', '.join(sorted(_TYPES))}.")
@@ -255,7 +258,7 @@ def _multiple(value: float, of: float) -> bool:
     if isinstance(value, int) and isinstance(of, int):
         return value % of == 0
     share = value / of
-    return abs(share - round(share)) < 1e-9  # noqa: PLR2004 - 0.3 is a multiple of 0.1
+    return abs(share - round(share)) < 1e-9  # 0.3 is a multiple of 0.1
 
 
 def _unique_problem(value: list[Any]) -> str | None:
@@ -279,15 +282,15 @@ def _countable(value: Any) -> Any:
     return value
 
 
-def _words(schema: Any) -> str:
-    if not isinstance(schema, Mapping) or not {"type", "enum", "const"} & schema.keys():
+def _words(given: Any) -> str:
+    schema: Mapping[str, Any] = cast("Any", given) if isinstance(given, Mapping) else {}
+    if not {"type", "enum", "const"} & schema.keys():
         return "a value"
-    schema = cast("Mapping[str, Any]", schema)
     if "const" in schema:
         return msgspec.json.encode(schema["const"]).decode()
-    kinds = schema.get("type")
+    kinds: Any = schema.get("type")
     return schema_words(
-        {**schema, "type": " or ".join(kinds)} if isinstance(kinds, list) else schema
+        {**schema, "type": " or ".join(cast("Any", kinds))} if isinstance(kinds, list) else schema
     )
 
 

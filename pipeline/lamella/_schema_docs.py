@@ -46,7 +46,7 @@ def parsed_words(text: str) -> Words:
     """The words of a docstring."""
     if ":" not in text and "--" not in text:
         return Words(text)
-    import docstring_parser  # noqa: PLC0415 - 15 ms, and only where there are sections
+    import docstring_parser
 
     try:
         parsed = docstring_parser.parse(text)

@@ -18,7 +18,7 @@ def schema_shape(schema: Mapping[str, Any]) -> Shape | None:
     tags: dict[str, frozenset[tuple[type, Any]]] = {}
     for name, given in _mapping(found["properties"]).items():
         inner = resolved(_mapping(given), schema)
-        values = [inner["const"]] if "const" in inner else inner.get("enum")
+        values: Any = [inner["const"]] if "const" in inner else inner.get("enum")
         if isinstance(values, list):
             tags[name] = frozenset((value.__class__, value) for value in cast("Any", values))
     required = frozenset(found.get("required", ()))
@@ -48,7 +48,7 @@ def pointed(root: Mapping[str, Any], pointer: str) -> Mapping[str, Any]:
             raise LookupError(pointer)
         for step in pointer[2:].split("/"):
             name = step.replace("~1", "/").replace("~0", "~")
-            found = found[int(name)] if isinstance(found, list) else _mapping(found)[name]
+            found = found[int(name)] if found.__class__ is list else _mapping(found)[name]
     return _mapping(found)
 
 
@@ -71,7 +71,7 @@ def takes_null(schema: Any, root: Mapping[str, Any]) -> bool:
     if not isinstance(schema, Mapping):
         return schema is not False
     found = resolved(cast("Mapping[str, Any]", schema), root)
-    kinds = found.get("type")
+    kinds: Any = found.get("type")
     if kinds is not None and kinds != "null" and not (isinstance(kinds, list) and "null" in kinds):
         return False
     if "enum" in found and None not in found["enum"]:

@@ -16,133 +16,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import attrs
 
-from lamella._errors import ConfigurationError
-from lamella._history import Group, groups
+from lamella._errors import MisuseError
+from lamella._history import Group, groups, unanswered
 from lamella._messages import Message
-from lamella._options import is_number, refused
+from lamella._sizes import Size, sizes_within, target_of
+
+__all__ = [
+    "History",
+    "MessageTokens",
+    "Shortened",
+    "Shortener",
+    "Size",
+    "shortened",
+    "sizes_within",
+    "target_of",
+    "turn_under_way",
+]
 
 MessageTokens: TypeAlias = Callable[[Message], int]
 """How many tokens a message has."""
 
-TARGET: Final = 0.8
-"""How much of the trigger a cut leaves where no target is given."""
-
 _INSTRUCTIONS: Final = frozenset({"system", "developer"})
-
-
-def _whole_or_none(size: object, option: attrs.Attribute[Any], value: Any) -> None:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise refused(size, option, value, f"a whole number of {option.name}, 1 or more, or None")
-
-
-def _share_or_none(size: object, option: attrs.Attribute[Any], value: Any) -> None:
-    if value is not None and (not is_number(value) or not 0 < value <= 1):
-        raise refused(size, option, value, "a share of the model's context window, up to 1 (0.7)")
-
-
-@attrs.frozen(kw_only=True)
-class Size:
-    """How long a conversation is or may be; at least one of the three is given.
-
-    As a trigger it is passed as soon as one of them is; as a target all of them are to be met.
-
-    Attributes:
-        tokens: Tokens of all that is sent: messages, tools, and the format of the answer.
-        messages: Messages, instructions included.
-        share: The part of the model's context window that the tokens take, above 0 and up to 1.
-
-    Raises:
-        ConfigurationError: If none is given, or one cannot be.
-    """
-
-    tokens: int | None = attrs.field(default=None, validator=_whole_or_none)
-    messages: int | None = attrs.field(default=None, validator=_whole_or_none)
-    share: float | None = attrs.field(default=None, validator=_share_or_none)
-
-    def __attrs_post_init__(self) -> None:
-        if self.tokens is None and self.messages is None and self.share is None:
-            msg = "Size() says nothing: give tokens=, messages=, or share= of the model's window."
-            raise ConfigurationError(msg)
-
-    def scaled(self, factor: float) -> Size:
-        """The same in smaller or larger, never below one token or message.
-
-        Args:
-            factor: Above 0. A share never becomes more than 1.
-        """
-        tokens, messages, share = self.tokens, self.messages, self.share
-        return Size(
-            tokens=None if tokens is None else max(1, int(tokens * factor)),
-            messages=None if messages is None else max(1, int(messages * factor)),
-            share=None if share is None else min(1.0, share * factor),
-        )
-
-    def within(self, window: int | None) -> Size | None:
-        """The same without a share: that of a model's context window, in tokens.
-
-        Args:
-            window: In tokens; None where nobody knows it, and then the share counts for nothing.
-
-        Returns:
-            None if nothing is left that can be passed.
-        """
-        if self.share is None:
-            return self
-        found = [] if self.tokens is None else [self.tokens]
-        if window is not None:
-            found.append(max(1, int(window * self.share)))
-        if not found and self.messages is None:
-            return None
-        return Size(tokens=min(found, default=None), messages=self.messages)
-
-    def holds(self, tokens: int, messages: int) -> bool:
-        """Whether a conversation is no longer than this. A share counts for nothing."""
-        return (self.tokens is None or tokens <= self.tokens) and (
-            self.messages is None or messages <= self.messages
-        )
-
-
-def target_of(trigger: Size, target: Size | None = None) -> Size:
-    """Where a cut goes to: what is given, or four fifths of the trigger."""
-    return trigger.scaled(TARGET) if target is None else target
-
-
-def sizes_within(
-    trigger: Size, target: Size | None, window: int | None
-) -> tuple[Size, Size] | None:
-    """When a conversation is cut, and down to what; without shares.
-
-    Args:
-        trigger: How long it may become.
-        target: How long it is after a cut. What it leaves open, and None, is four fifths of the
-            trigger; it is never more than the trigger.
-        window: The tokens that shares are of; None where nobody knows them, and then shares count
-            for nothing.
-
-    Returns:
-        None if the trigger has nothing but a share, and nobody knows of what.
-    """
-    most = trigger.within(window)
-    if most is None:
-        return None
-    least = None if target is None else target.within(window)
-    usual = target_of(most)
-    if least is None:
-        return most, usual
-    return most, Size(
-        tokens=_smaller(least.tokens, usual.tokens, most.tokens),
-        messages=_smaller(least.messages, usual.messages, most.messages),
-    )
-
-
-def _smaller(wanted: int | None, usual: int | None, most: int | None) -> int | None:
-    if wanted is None or most is None:
-        return usual if wanted is None else wanted
-    return min(wanted, most)
 
 
 @attrs.frozen(slots=False, eq=False)
@@ -191,16 +89,18 @@ class History:
         for group in self.groups:
             if group.stop > under_way:
                 break
-            if group.role in _INSTRUCTIONS:
+            role = group.role
+            if role in _INSTRUCTIONS:
                 continue
             if group.pinned:
-                if group.role != "user" and question is not None:
+                if role != "user" and question is not None:
                     del found[question]
                 question = None
                 continue
-            if group.role == "user":
+            if role == "user":
                 question = len(found)
-            if not any(one.role in _INSTRUCTIONS for one in group.messages):
+            alone = len(group.messages) == 1
+            if alone or not any(one.role in _INSTRUCTIONS for one in group.messages):
                 found.append(group)
         return tuple(found)
 
@@ -209,23 +109,32 @@ class History:
         if not changed:
             return self
         kept = list(self.messages)
+        saved = 0
         for place, message in changed.items():
+            if self.target.tokens is not None:
+                saved += self.count(kept[place]) - self.count(message)
             kept[place] = message
-        return self._with(kept)
+        return self._with(kept, saved)
 
     def without(self, gone: Iterable[Group]) -> History:
         """The same without some groups."""
         places = {place for group in gone for place in range(group.start, group.stop)}
         if not places:
             return self
-        return self._with([one for at, one in enumerate(self.messages) if at not in places])
+        messages = self.messages
+        saved = 0
+        if self.target.tokens is not None:
+            saved = sum([self.count(messages[place]) for place in places])
+        return self._with([one for at, one in enumerate(messages) if at not in places], saved)
 
     def aiming_at(self, target: Size) -> History:
         """The same with another target."""
         return History(self.messages, target, self.count, self.overhead)
 
-    def _with(self, kept: Sequence[Message]) -> History:
-        return History(tuple(kept), self.target, self.count, self.overhead)
+    def _with(self, kept: Sequence[Message], saved: int) -> History:
+        made = History(tuple(kept), self.target, self.count, self.overhead)
+        made.__dict__["tokens"] = self.tokens - saved  # what it would count again
+        return made
 
 
 def turn_under_way(messages: Sequence[Message]) -> int:
@@ -342,13 +251,29 @@ class _Grown:
 
     def _cut(self) -> None:
         history = History(tuple(self.messages), self._target, self._count, self._overhead)
+        counted = self._trigger.tokens is not None and self._target.tokens is not None
+        if counted:
+            history.__dict__["tokens"] = self.tokens
         for strategy in self._strategies:
             if history.fits:
                 break
             shorter = strategy.shorten(history)
             if shorter.messages != history.messages:
+                _must_be_whole(strategy, history, shorter)
                 self.used[strategy.name] = None
                 history = shorter
         self.messages = list(history.messages)
-        if self._trigger.tokens is not None:
+        if counted:
+            self.tokens = history.tokens
+        elif self._trigger.tokens is not None:
             self.tokens = self._overhead + sum(map(self._count, self.messages))
+
+
+def _must_be_whole(strategy: Shortener, history: History, shorter: History) -> None:
+    """Refuse what a provider would refuse, in words that name the strategy."""
+    before = unanswered(history.messages)
+    lost = [one for one in unanswered(shorter.messages) if one not in before]
+    if lost:
+        msg = f"The strategy {strategy.name!r} has parted calls of tools from their results: "
+        hint = "Take groups of messages whole: history.without(group for group in history.past)."
+        raise MisuseError(f"{msg}{', '.join(map(repr, lost[:3]))}.", hint=hint)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeAlias, cast
 
@@ -14,13 +13,10 @@ from lamella._messages import Message
 from lamella._options import whole
 from lamella._parts import Audio, File, Image, Opaque, Part, Reasoning, Text, ToolResult
 from lamella._shortening import History, Shortener, turn_under_way
+from lamella._text_cutting import cut_text
 
 _WORTH: Final = 200
 """Characters. A result this short is no longer than what would be said in its place."""
-_LOOKED_BACK: Final = 80
-"""Characters in which the end of a word is looked for."""
-_HEAD: Final = 0.7
-"""How much of what stays of a text is its beginning."""
 _MARKED: Final = 200
 """Characters above the limit that a text has before it is cut: the mark needs some of them."""
 
@@ -265,62 +261,3 @@ def _bound(parts: Sequence[Part]) -> bool:
         if isinstance(part, ToolResult) and _bound(part.content):
             return True
     return False
-
-
-# --- cutting texts -------------------------------------------------------------------------------
-
-
-def cut_text(text: str, characters: int) -> str:
-    """The beginning and the end of a text, with a mark that says how much was between them.
-
-    Args:
-        text: Any text.
-        characters: How many of its characters stay at most, besides the mark.
-    """
-    if len(text) <= characters:
-        return text
-    head = _border_before(text, int(characters * _HEAD))
-    tail = _border_after(text, len(text) - (characters - int(characters * _HEAD)))
-    mark = f"\n[... {tail - head:,} characters left out ...]\n"
-    return text[:head] + mark + text[tail:]
-
-
-def _border_before(text: str, place: int) -> int:
-    """Where a text may be cut at a place or before it."""
-    for at in range(place, max(place - _LOOKED_BACK, 0), -1):
-        if text[at].isspace() or text[at - 1].isspace():
-            return at
-    while place > 0 and not _apart(text[place - 1], text[place]):
-        place -= 1
-    return place
-
-
-def _border_after(text: str, place: int) -> int:
-    """Where a text may be cut at a place or after it."""
-    for at in range(place, min(place + _LOOKED_BACK, len(text))):
-        if text[at - 1].isspace() or text[at].isspace():
-            return at
-    while place < len(text) and not _apart(text[place - 1], text[place]):
-        place += 1
-    return place
-
-
-_JOINER: Final = "\u200d"
-
-
-def _apart(left: str, right: str) -> bool:
-    """Whether a text may be cut between two characters.
-
-    It errs on the side of not cutting: a row of flags is not taken apart at all.
-    """
-    if right < "\u0300":
-        return not (left == "\r" and right == "\n")
-    if _JOINER in {left, right} or unicodedata.combining(right):
-        return False
-    if unicodedata.category(right)[0] == "M" or "\U0001f3fb" <= right <= "\U0001f3ff":
-        return False  # marks, variation selectors; shades of skin
-    if "\U000e0020" <= right <= "\U000e007f":
-        return False  # the tags of regional flags
-    if "\U0001f1e6" <= right <= "\U0001f1ff" and "\U0001f1e6" <= left <= "\U0001f1ff":
-        return False
-    return not ("\u1160" <= right <= "\u11ff" and "\u1100" <= left <= "\u11ff")

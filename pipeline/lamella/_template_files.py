@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -118,9 +117,9 @@ def read_file(path: Path, folder: Path, prefix: str = "") -> PromptTemplate:
 
 def _table(path: Path) -> Mapping[str, Any]:
     try:
+        if not path.is_file():  # opening a pipe would wait for whoever writes to it
+            raise ConfigurationError(f"{path}: is no file.", hint="Take it out of the folder.")
         with path.open("rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ConfigurationError(f"{path}: is no file.", hint="Take it out of the folder.")
             data = file.read(MOST_BYTES + 1)
         if len(data) > MOST_BYTES:
             msg = f"{path}: has more than {MOST_BYTES} bytes."

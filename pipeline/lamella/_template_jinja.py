@@ -18,7 +18,7 @@ from lamella._errors import ConfigurationError
 from lamella._template_syntax import TooLong, WriteFailed
 
 if TYPE_CHECKING:
-    from jinja2 import Environment, Template
+    from jinja2 import Template
 
 INSTALL: Final = 'pip install "lamella[templates]"'
 
@@ -83,7 +83,7 @@ def jinja_text(source: str) -> tuple[JinjaText | None, list[str]]:
         ]
         if wrong:
             return None, wrong
-        names = meta.find_undeclared_variables(tree) - _known(environment)
+        names = meta.find_undeclared_variables(tree) - set(environment.globals)
         return JinjaText(frozenset(names), environment.from_string(source)), []
     except TemplateSyntaxError as error:
         return None, [f"line {error.lineno}: {error.message or 'not the language of Jinja2'}"]
@@ -92,7 +92,7 @@ def jinja_text(source: str) -> tuple[JinjaText | None, list[str]]:
 
 
 @cache
-def _environment() -> Environment:
+def _environment() -> Any:
     try:
         from jinja2 import StrictUndefined
         from jinja2.exceptions import SecurityError
@@ -117,23 +117,17 @@ def _environment() -> Environment:
                 raise SecurityError("a power of more than 64")
             return super().call_binop(context, operator, left, right)
 
-    made = Sandbox(
+    made: Any = Sandbox(
         undefined=StrictUndefined,
         autoescape=False,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    tables: tuple[dict[str, Any], ...] = (made.globals, made.filters)
-    for table in tables:
-        for name in _BY_CHANCE:
-            table.pop(name, None)
+    for name in _BY_CHANCE:
+        made.globals.pop(name, None)
+        made.filters.pop(name, None)
     return made
-
-
-def _known(environment: Environment) -> set[str]:
-    names: dict[str, Any] = environment.globals
-    return set(names)
 
 
 def _line_of(traceback: TracebackType | None) -> int | None:

@@ -135,7 +135,7 @@ def _json(given: Any, variable: Variable, depth: int = 0) -> Any:
         items = cast("Iterable[Any]", given)
         return [_json(item, variable, depth + 1) for item in items]
     if isinstance(given, Mapping):
-        table: Any = given
+        table = cast("Any", given)
         return {
             _json_key(key, variable): _json(item, variable, depth + 1)
             for key, item in table.items()

@@ -6,21 +6,26 @@ import datetime as dt
 import decimal
 import enum
 import inspect
+import sys
 import types
+import typing
 from collections import abc
 from collections.abc import Callable, Mapping, Sequence
 from typing import (
     Annotated,
     Any,
     Final,
+    ForwardRef,
     Generic,
     Literal,
     NewType,
     TypeVar,
     Union,
+    cast,
     get_args,
     get_origin,
 )
+from uuid import UUID  # noqa: TID251 - the type, which makes no ids here
 
 import msgspec
 import typing_extensions
@@ -47,12 +52,12 @@ _ALIASES: Final = tuple(
     kind
     for kind in (
         getattr(typing_extensions, "TypeAliasType", None),
-        getattr(__import__("typing"), "TypeAliasType", None),
+        getattr(typing, "TypeAliasType", None),  # Python 3.12
     )
     if kind is not None
 )
-_STRUCT_HINT: Final = (
-    "Give the class a type that JSON can carry, or use attrs, dataclass or TypedDict."
+_HINT: Final = (
+    "Use what JSON can carry: a scalar, a list, a dict, or a class with annotated fields."
 )
 
 _SCALARS: Final[Mapping[Any, tuple[Mapping[str, Any], tuple[str, ...], int]]] = {
@@ -125,6 +130,9 @@ class Reading:
         annotation = known.get(annotation, annotation) if _hashable(annotation) else annotation
         if annotation in (Any, object):
             return Anything()
+        if isinstance(annotation, str | ForwardRef):
+            why = "it is a text, and not the type that the text names"
+            raise self._refusal(annotation, where, why)
         origin = get_origin(annotation)
         if origin is Annotated:
             inner, *said = get_args(annotation)
@@ -153,10 +161,8 @@ class Reading:
         if said.bounds and (plain in _SCALARS or plain in _ARRAYS or plain in _MAPS):
             node = self._plain(inner, said, where, known)
         elif said.bounds:
-            msg = f"{self._asked}: {_at(where)} has bounds that its type {_shown(inner)} does not have."
-            raise ConfigurationError(
-                msg, hint="Bounds are for numbers, texts, arrays and mappings."
-            )
+            why = "bounds are for numbers, texts, arrays and mappings"
+            raise self._refusal(inner, where, why)
         else:
             node = self.part(inner, where, known)
         return Described(node, said.keywords) if said.keywords else node
@@ -188,7 +194,7 @@ class Reading:
             msgspec.json.Decoder(typed)
         except (TypeError, ValueError) as error:
             raise self._refusal(given, where, str(error)) from None
-        return Leaf(typed, {**schema, **bounds}, kinds, rank - 1 if rank == 5 else rank)  # noqa: PLR2004
+        return Leaf(typed, {**schema, **bounds}, kinds, rank - 1 if rank == 5 else rank)
 
     def _array(
         self, origin: Any, args: Sequence[Any], said: Limited, where: str, known: Mapping[Any, Any]
@@ -202,17 +208,18 @@ class Reading:
         return Array(item, _ARRAYS[origin], said.sizes())
 
     def _class(self, given: Any, origin: Any, where: str, known: Mapping[Any, Any]) -> Node:
-        if _is_pydantic(given) or _is_pydantic(origin):
-            from lamella._typed_pydantic import PydanticNode  # noqa: PLC0415 - only with pydantic
-
-            return PydanticNode(_substituted(given, known), self._asked)
-        if not isinstance(origin, type) and not typing_extensions.is_typeddict(origin):
-            raise self._refusal(given, where)
         key = _substituted(given, known)
         if key in self._records:
             return self._records[key]
+        if _is_pydantic(given) or _is_pydantic(origin):
+            from lamella._typed_pydantic import PydanticNode
+
+            model = self._records[key] = PydanticNode(key, self._asked)
+            return model
+        if not isinstance(origin, type) and not typing_extensions.is_typeddict(origin):
+            raise self._refusal(given, where)
         if isinstance(origin, type) and issubclass(origin, msgspec.Struct):
-            from lamella._typed_structs import StructNode  # noqa: PLC0415 - few use them
+            from lamella._typed_structs import StructNode
 
             try:
                 node: Node = StructNode(key)
@@ -220,7 +227,7 @@ class Reading:
                 raise self._refusal(given, where, str(error)) from None
             self._records[key] = node
             return node
-        if not is_class_with_fields(origin):
+        if not is_class_with_fields(cast("Any", origin)):
             raise self._refusal(given, where)
         return self._record(key, origin, where)
 
@@ -242,25 +249,34 @@ class Reading:
             return self._aliases[origin, args]
         named = self._aliases[origin, args] = Named(origin.__name__)
         variables = dict(zip(origin.__type_params__, args, strict=False))
-        named.stand_for(self.part(origin.__value__, where, variables))
+        named.stand_for(self.part(self._meaning(origin, where), where, variables))
         return named
 
+    def _meaning(self, alias: Any, where: str) -> Any:
+        """What an alias stands for; on Python 3.11 it is a text where it refers to itself."""
+        value = alias.__value__
+        if not isinstance(value, str | ForwardRef):
+            return value
+        module = sys.modules.get(alias.__module__)
+        names = {**vars(module), alias.__name__: alias} if module else {}
+        text = value if isinstance(value, ForwardRef) else ForwardRef(value)
+        try:
+            return typing_extensions.evaluate_forward_ref(text, globals=names)
+        except (NameError, TypeError, SyntaxError) as error:
+            raise self._refusal(alias, where, f"it cannot be read: {error}") from None
+
     def _choice(self, given: Any, where: str) -> Node:
-        members = list(given) if isinstance(given, type) else list(_literals(given))
-        values: dict[Any, Any] = {}
-        for member in members:
-            value = member.value if isinstance(member, enum.Enum) else member
-            if not isinstance(value, str | int | float | bool | None) or value in values:
-                raise self._refusal(
-                    given, where, f"JSON has no {value!r}, or it stands there twice"
-                )
-            values[value] = member
-        if not values:
-            raise self._refusal(given, where, "it has no members")
+        members: list[Any] = (
+            list(cast("Any", given)) if isinstance(given, type) else _literals(given)
+        )
+        pairs = [(each.value if isinstance(each, enum.Enum) else each, each) for each in members]
+        strange = [each for each, _ in pairs if not isinstance(each, str | int | float | None)]
+        if strange or not pairs:
+            raise self._refusal(given, where, f"JSON has no {strange[0]!r}" if strange else "empty")
         if not isinstance(given, type):
-            return Choice(values)
+            return Choice(pairs)
         about = inspect.cleandoc(given.__dict__.get("__doc__") or "")
-        node = Choice(values, given)
+        node = Choice(pairs, given)
         plain = not about or about == "An enumeration."
         return node if plain else Described(node, {"description": about})
 
@@ -273,7 +289,7 @@ class Reading:
     def _refusal(self, given: Any, where: str, why: str = "") -> ConfigurationError:
         reason = why or "JSON has no form for it"
         msg = f"{self._asked}: {_at(where)} is {_shown(given)}: {reason}."
-        return ConfigurationError(msg, hint=_STRUCT_HINT)
+        return ConfigurationError(msg, hint=_HINT)
 
 
 def _at(where: str) -> str:

@@ -24,6 +24,8 @@ from lamella._typed_problems import Problem, kind_of
 from lamella._typed_records import NO_DEFAULT, WRONG_VALUES, Field, said
 
 _UNREAD: Final = object()
+_EMPTY: Final[Mapping[Any, Any]] = {list: [], dict: {}, set: [], frozenset: [], tuple: []}
+"""What factories make that make the same each time."""
 
 
 @attrs.frozen
@@ -61,13 +63,13 @@ class ReadClass:
     variables: Mapping[Any, Any]
 
 
-def is_class_with_fields(given: Any) -> bool:
+def is_class_with_fields(given: type[Any]) -> bool:
     """Whether it is one of the four kinds."""
     return (
         typing_extensions.is_typeddict(given)
         or attrs.has(given)
         or dataclasses.is_dataclass(given)
-        or (issubclass(given, tuple) and hasattr(given, "_fields"))
+        or (issubclass(given, tuple) and "_fields" in given.__dict__)
     )
 
 
@@ -101,10 +103,8 @@ def class_fields(given: Any, origin: Any, asked: str, where: str) -> ReadClass:
         explain = None
     _check_makeable(origin, fields, asked, where)
 
-    def make(found: dict[str, Any]) -> Any:
-        return origin(**found)
-
-    return ReadClass(title, fields, make, explain, words.about, variables)
+    call = cast("Callable[..., Any]", origin)
+    return ReadClass(title, fields, lambda found: call(**found), explain, words.about, variables)
 
 
 def _hints(origin: Any, asked: str, where: str) -> dict[str, Any]:
@@ -129,9 +129,9 @@ def _attrs_fields(origin: Any, hints: Mapping[str, Any], words: Words) -> list[R
         if field.converter is not None:  # it is given what its parameter says
             annotation = takes.get(alias, annotation)
         default = field.default
-        factory = isinstance(default, attrs.Factory)  # type: ignore[arg-type]
+        factory = hasattr(default, "takes_self")  # an `attrs.Factory`
         if factory:
-            default = _UNREAD if default.takes_self else default.factory  # type: ignore[union-attr]
+            default = _UNREAD if default.takes_self else default.factory
         found.append(
             ReadField(
                 alias,
@@ -206,7 +206,7 @@ def _default(given: Any, *, made: bool) -> Any:
     if given in (attrs.NOTHING, dataclasses.MISSING, _UNREAD):
         return NO_DEFAULT
     if made:
-        return {list: [], dict: {}, set: [], frozenset: [], tuple: []}.get(given, NO_DEFAULT)
+        return _EMPTY.get(given, NO_DEFAULT)
     try:
         return plain(given)
     except (TypeError, ValueError):
@@ -267,15 +267,14 @@ def _attrs_explainer(origin: Any) -> Callable[[dict[str, Any]], list[Problem]]:
 
 
 def _converted(field: Any, value: Any, instance: Any) -> Any:
-    converter = field.converter
+    converter: Any = field.converter
     if converter is None:
         return value
-    if isinstance(converter, attrs.Converter):  # pyright: ignore[reportUnknownArgumentType]
-        more = ([instance] if converter.takes_self else []) + (
-            [field] if converter.takes_field else []
-        )
-        return converter.converter(value, *more)
-    return converter(value)
+    if not hasattr(converter, "takes_self"):
+        return converter(value)
+    more = [instance] if converter.takes_self else []
+    more += [field] if converter.takes_field else []
+    return converter.converter(value, *more)
 
 
 def _refused(name: str, value: Any, error: Exception) -> Problem:
@@ -291,21 +290,16 @@ def _title(given: Any, origin: Any) -> str:
 
 def _variables(given: Any, origin: Any) -> dict[Any, Any]:
     """What the type variables of a class and of its bases stand for."""
-    found: dict[Any, Any] = {}
-    own = getattr(origin, "__parameters__", ())
-    found.update(zip(own, get_args(given), strict=False))
-    waiting = list(getattr(origin, "__orig_bases__", ()))
+    own: Sequence[Any] = getattr(origin, "__parameters__", ())
+    found: dict[Any, Any] = dict(zip(own, get_args(given), strict=False))
+    waiting: list[Any] = list(getattr(origin, "__orig_bases__", ()))
     while waiting:
         base = waiting.pop(0)
-        kind = get_origin(base)
+        kind: Any = get_origin(base)
         if kind is None or kind is Generic:
             continue
-        for variable, value in zip(
-            getattr(kind, "__parameters__", ()), get_args(base), strict=False
-        ):
-            found.setdefault(
-                variable,
-                found.get(value, value) if isinstance(value, typing_extensions.TypeVar) else value,
-            )
+        names: Sequence[Any] = getattr(kind, "__parameters__", ())
+        for variable, value in zip(names, get_args(base), strict=False):
+            found.setdefault(variable, found.get(value, value))
         waiting += getattr(kind, "__orig_bases__", ())
     return found

@@ -11,10 +11,18 @@ A form is made once per type and kept; making one takes a millisecond, decoding 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Generic, TypeVar, cast
-from weakref import WeakKeyDictionary
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Final,
+    Generic,
+    TypeVar,
+    cast,
+    get_args,
+    get_origin,
+)
 
-import attrs
 import msgspec
 
 from lamella._errors import ConfigurationError
@@ -22,10 +30,12 @@ from lamella._fork_locks import fork_safe_lock
 from lamella._schema_book import SchemaBook, schema_name
 from lamella._schema_strict import NotStrict, strict_schema
 from lamella._typed_annotations import Reading
-from lamella._typed_nodes import Described, Node, bare
+from lamella._typed_nodes import Array, Node, bare
 from lamella._typed_plain import plain
 from lamella._typed_problems import FormError, Misfit, Problem, misfit
-from lamella._typed_records import NO_DEFAULT, Field, Record
+
+if TYPE_CHECKING:
+    from lamella._partial_json import ClosedItems, GrowingValue
 
 T = TypeVar("T")
 
@@ -33,7 +43,7 @@ WRAPPED: Final = "value"
 """The one property of the object that stands around what is no object by itself."""
 
 _MOST_KEPT: Final = 1_000
-"""Forms of types that are no classes (`list[Person]`), and so are not dropped with one."""
+"""Forms that are kept; a program that makes types as it goes does not grow by them."""
 
 
 class Form(Generic[T]):
@@ -101,11 +111,18 @@ class Form(Generic[T]):
         """
         return msgspec.json.encode(plain(value)).decode()
 
-    def item(self) -> Form[Any] | None:
-        """The form of the items, where the type is an array of one kind; else None."""
+    def growing(self) -> GrowingValue[T] | ClosedItems[Any]:
+        """What reads the text of an answer as it comes: pieces in, values out.
+
+        For a `list` it gives each item once, when it is complete. For anything else it gives the
+        value again and again, each time with more of it, as soon as what has come fits the type.
+        """
+        from lamella._partial_json import ClosedItems, GrowingValue
+
         node = bare(self._node)
-        inner = getattr(node, "item", None)
-        return Form[Any](self.type, inner, f"{self.name}_item") if isinstance(inner, Node) else None
+        if isinstance(node, Array) and _is_list(self.type):
+            return ClosedItems(node.item.read)
+        return GrowingValue(self._read, skip=self._node.kinds <= {"array", "object"})
 
     def unwrapped(self, value: Any) -> Any:
         """What stands in the wrapping, if the value is wrapped."""
@@ -140,21 +157,6 @@ class Form(Generic[T]):
         return f"Form({self.name!r})"
 
 
-@attrs.frozen
-class Parameter:
-    """One parameter of a function, for `form_of_parameters`.
-
-    Attributes:
-        annotation: Its type.
-        default: What it is without an argument; `NO_DEFAULT` if it needs one.
-        description: For the model.
-    """
-
-    annotation: Any
-    default: Any = NO_DEFAULT
-    description: str = ""
-
-
 def form_of(given: Any) -> Form[Any]:
     """The form of a type.
 
@@ -166,52 +168,39 @@ def form_of(given: Any) -> Form[Any]:
     Raises:
         ConfigurationError: If JSON cannot carry it; it names the field and what to do.
     """
-    kept: Any = _by_class if isinstance(given, type) else _by_type
-    try:
-        found = kept.get(given)
-    except TypeError:  # it has no hash, or no weak references
-        return _made(given)
+    key = _key(given)
+    found = _kept.get(key)
     if found is not None:
-        return cast("Form[Any]", found)
+        return found
     made = _made(given)
+    if key is None:
+        return made
     with _lock:
-        if kept is _by_type and len(_by_type) >= _MOST_KEPT:
-            _by_type.clear()
+        if len(_kept) >= _MOST_KEPT:
+            _kept.clear()
+        return _kept.setdefault(key, made)
+
+
+def _key(given: Any) -> Any:
+    """What a form is kept under; None if it cannot be."""
+    if isinstance(given, type):
+        return given
+    if isinstance(given, Mapping):
         try:
-            return cast("Form[Any]", kept.setdefault(given, made))
-        except TypeError:
-            return made
-
-
-def form_of_parameters(
-    name: str, parameters: Mapping[str, Parameter], about: str = ""
-) -> Form[Any]:
-    """The form of a function's arguments: an object; it decodes to a dict of those that are there.
-
-    Args:
-        name: Of the function.
-        parameters: By their names.
-        about: What the function does.
-
-    Raises:
-        ConfigurationError: If JSON cannot carry one of them.
-    """
-    reading = Reading(f"{name}()")
-    record = reading.add(Record(name, dict[str, Any], None, about))
-    fields: list[Field] = []
-    for each, parameter in parameters.items():
-        node = reading.part(parameter.annotation, f".{each}", {})
-        required = parameter.default is NO_DEFAULT
-        default = NO_DEFAULT if required else _plain_or_none(parameter.default)
-        fields.append(Field(each, node, required, default, parameter.description))
-    record.take(fields)
-    reading.finish()
-    return Form(dict[str, Any], record, name)
+            return msgspec.json.encode(given)
+        except (TypeError, ValueError, RecursionError) as error:
+            msg = f"The JSON Schema that was given is not JSON: {error}."
+            raise ConfigurationError(msg, hint="Give dicts, lists, texts and numbers.") from None
+    try:
+        hash(given)
+    except TypeError:
+        return None
+    return given, repr(given)  # `A | B` equals `B | A`, and is read in another order
 
 
 def _made(given: Any) -> Form[Any]:
     if isinstance(given, Mapping):
-        from lamella._typed_schemas import SchemaNode  # noqa: PLC0415 - few write schemas by hand
+        from lamella._typed_schemas import SchemaNode
 
         schema = cast("Mapping[str, Any]", given)
         title = schema.get("title")
@@ -219,7 +208,7 @@ def _made(given: Any) -> Form[Any]:
         return Form(given, SchemaNode(schema, name), name)
     name = _name(given)
     if type(given).__module__.partition(".")[0] == "pydantic":  # a TypeAdapter
-        from lamella._typed_pydantic import PydanticNode  # noqa: PLC0415 - only with pydantic
+        from lamella._typed_pydantic import PydanticNode
 
         adapted: Node = PydanticNode(given, name)
         return Form(given, adapted, getattr(adapted, "title", name))
@@ -245,6 +234,13 @@ def _name(given: Any) -> str:
     return "_".join([str(own), *names])
 
 
+def _is_list(given: Any) -> bool:
+    """Whether a type checker takes it for a list."""
+    while get_origin(given) is Annotated:
+        given = get_args(given)[0]
+    return given is list or get_origin(given) is list
+
+
 def _wrapped(schema: Mapping[str, Any]) -> dict[str, Any]:
     inner = {key: each for key, each in schema.items() if key != "$defs"}
     found: dict[str, Any] = {
@@ -257,26 +253,5 @@ def _wrapped(schema: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _plain_or_none(value: Any) -> Any:
-    try:
-        return plain(value)
-    except (TypeError, ValueError):
-        return NO_DEFAULT
-
-
 _lock = fork_safe_lock()
-_by_class: WeakKeyDictionary[Any, Form[Any]] = WeakKeyDictionary()
-_by_type: dict[Any, Form[Any]] = {}
-
-
-__all__ = (
-    "NO_DEFAULT",
-    "WRAPPED",
-    "Described",
-    "Form",
-    "FormError",
-    "Parameter",
-    "Problem",
-    "form_of",
-    "form_of_parameters",
-)
+_kept: dict[Any, Form[Any]] = {}

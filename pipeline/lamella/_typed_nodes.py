@@ -7,7 +7,6 @@ found in one pass. A node also says its JSON Schema, and in words what it expect
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
@@ -59,7 +58,7 @@ class Anything(Node):
         """The value."""
         return value
 
-    def schema(self, book: SchemaBook) -> dict[str, Any]:  # noqa: ARG002 - nothing to refer to
+    def schema(self, book: SchemaBook) -> dict[str, Any]:
         """A schema that takes everything."""
         return {}
 
@@ -67,11 +66,14 @@ class Anything(Node):
 class Leaf(Node):
     """A type without parts, which msgspec reads: text, numbers, dates and the like."""
 
-    __slots__ = ("_convert", "_schema", "_type", "_whole", "kinds", "rank", "words")
+    __slots__ = ("_as_it_is", "_convert", "_schema", "_type", "_whole", "kinds", "rank", "words")
 
-    def __init__(self, given: Any, schema: Mapping[str, Any], kinds: Collection[str], rank: int):
+    def __init__(
+        self, given: Any, schema: Mapping[str, Any], kinds: Collection[str], rank: int
+    ) -> None:
         self._type = given
         self._schema = dict(schema)
+        self._as_it_is = given if given in (str, int, float, bool) else None
         self._convert = msgspec.convert
         self._whole = schema.get("type") == "integer"
         self.kinds = frozenset(kinds)
@@ -80,6 +82,8 @@ class Leaf(Node):
 
     def read(self, value: Any) -> Any:
         """The value, in its range and form."""
+        if value.__class__ is self._as_it_is:
+            return value
         try:
             return self._convert(value, self._type)
         except msgspec.ValidationError:
@@ -87,21 +91,23 @@ class Leaf(Node):
                 return self.read(int(value))  # 1.0 is an integer to JSON Schema
             raise misfit(self.words, value) from None
 
-    def schema(self, book: SchemaBook) -> dict[str, Any]:  # noqa: ARG002 - nothing to refer to
+    def schema(self, book: SchemaBook) -> dict[str, Any]:
         """Its type, format and bounds."""
         return dict(self._schema)
 
 
 class Choice(Node):
-    """`Literal` and `Enum`: a fixed set of scalars."""
+    """`Literal` and `Enum`: a fixed set of scalars, each with what it stands for."""
 
     __slots__ = ("_missing", "_schema", "_values", "kinds", "words")
 
-    def __init__(self, values: Mapping[Any, Any], missing: Callable[[Any], Any] | None = None):
-        self._values = {(key.__class__, key): value for key, value in values.items()}
+    def __init__(
+        self, pairs: Sequence[tuple[Any, Any]], missing: Callable[[Any], Any] | None = None
+    ) -> None:
+        self._values = {(plain.__class__, plain): member for plain, member in pairs}
         self._missing = missing
-        self._schema = enum_schema(list(values))
-        self.kinds = frozenset(kind_of(key) for key in values)
+        self._schema = enum_schema([plain for plain, _ in pairs])
+        self.kinds = frozenset(kind_of(plain) for plain, _ in pairs)
         self.words = schema_words(self._schema)
 
     @property
@@ -124,7 +130,7 @@ class Choice(Node):
                 pass
         raise misfit(self.words, value)
 
-    def schema(self, book: SchemaBook) -> dict[str, Any]:  # noqa: ARG002 - nothing to refer to
+    def schema(self, book: SchemaBook) -> dict[str, Any]:
         """The values."""
         return dict(self._schema)
 
@@ -345,10 +351,8 @@ def bare(node: Node) -> Node:
 
 def enum_schema(values: Sequence[Any]) -> dict[str, Any]:
     """The schema of a fixed set of scalars."""
-    plain = [value.value if isinstance(value, enum.Enum) else value for value in values]
-    kinds = list(dict.fromkeys(kind_of(value) for value in plain))
-    kind: Any = kinds[0] if len(kinds) == 1 else kinds
-    return {"type": kind, "enum": plain}
+    kinds = list(dict.fromkeys(kind_of(value) for value in values))
+    return {"type": kinds[0] if len(kinds) == 1 else kinds, "enum": list(values)}
 
 
 def schema_words(schema: Mapping[str, Any]) -> str:
@@ -378,9 +382,11 @@ _BOUND_WORDS: Final = (
 
 
 def _sizes(bounds: Bounds, what: str = "items") -> list[str]:
-    least = [] if bounds.least is None else [f"of >= {bounds.least} {what}"]
-    most = [] if bounds.most is None else [f"of <= {bounds.most} {what}"]
-    return [*least, *most]
+    if bounds.least is not None and bounds.most is not None:
+        return [f"of {bounds.least} to {bounds.most} {what}"]
+    if bounds.least is not None:
+        return [f"of >= {bounds.least} {what}"]
+    return [] if bounds.most is None else [f"of <= {bounds.most} {what}"]
 
 
 def _read_key(node: Node, name: str) -> Any:

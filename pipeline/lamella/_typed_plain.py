@@ -40,7 +40,7 @@ def _writer(kind: type[Any]) -> Callable[[Any], Any]:
     if issubclass(kind, enum.Enum):
         return lambda value: plain(value.value)
     if hasattr(kind, "__pydantic_serializer__"):
-        from lamella._typed_pydantic import pydantic_plain  # noqa: PLC0415 - only with pydantic
+        from lamella._typed_pydantic import pydantic_plain
 
         return pydantic_plain
     if attrs.has(kind):
@@ -109,7 +109,7 @@ _BASES: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
     (int, int),
     (float, _float),
     (Mapping, _mapping),
-    (list | tuple, _sequence),
+    ((list, tuple), _sequence),
     (AbstractSet, _set),
 )
 

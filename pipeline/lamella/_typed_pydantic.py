@@ -92,7 +92,7 @@ class PydanticNode(Shaped):
 
 def pydantic_plain(value: Any) -> Any:
     """An instance of a pydantic class as plain JSON, by its aliases."""
-    kind = type(value)
+    kind: type[Any] = value.__class__
     adapter = _ADAPTERS.get(kind)
     if adapter is None:
         adapter = _ADAPTERS[kind] = pydantic.TypeAdapter(kind)
@@ -104,15 +104,15 @@ _ADAPTERS: Final[WeakKeyDictionary[type[Any], pydantic.TypeAdapter[Any]]] = Weak
 
 def _problem(error: Any, value: Any, names: frozenset[str]) -> Problem:
     steps: list[Step] = []
-    here = value
+    here: Any = value
     location = error["loc"]
     for place, step in enumerate(location):
-        if isinstance(here, dict) and (step in here or place == len(location) - 1):
+        if here.__class__ is dict and (step in here or place == len(location) - 1):
             steps.append(step if step in names else Key(step))
-            here = here.get(step)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        elif isinstance(here, list) and isinstance(step, int) and step < len(here):  # pyright: ignore[reportUnknownArgumentType]
+            here = here.get(step)
+        elif here.__class__ is list and isinstance(step, int) and step < len(here):
             steps.append(step)
-            here = here[step]  # pyright: ignore[reportUnknownVariableType]
+            here = here[step]
         # else it is the name of a member of a union, which is no step in the value
     if error["type"] == "missing":
         return Problem(tuple(steps), "a value", NOTHING_THERE)
@@ -123,8 +123,8 @@ def _problem(error: Any, value: Any, names: frozenset[str]) -> Problem:
         return Problem(
             tuple(steps), "value that its validator takes", f"another {kind_of(here)}", words[:500]
         )
-    return Problem(tuple(steps), _words(error["msg"]), kind_of(here))
-
-
-def _words(sentence: str) -> str:
-    return sentence.removeprefix("Input should be ").removeprefix("a ").removeprefix("valid ")
+    words = error["msg"].removeprefix("Input should be a valid ")
+    words = words.replace("Input should be ", "value that is ")
+    if error["type"].endswith("_parsing"):
+        words = words.partition(", ")[0]
+    return Problem(tuple(steps), words, kind_of(here))

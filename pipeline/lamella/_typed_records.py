@@ -72,12 +72,16 @@ class Shape:
         return bool(self.required - other.properties or other.required - self.properties)
 
     def may_be(self, value: Mapping[str, Any]) -> bool:
-        """Whether the tags that an object has are this one's."""
+        """Whether the tags that an object has are this one's; null may stand for a default."""
         return all(
-            (item := value[name]).__class__ in _SCALARS and (item.__class__, item) in values
-            for name, values in self.tags.items()
+            self.has(name, value[name]) or (value[name] is None and name not in self.required)
+            for name in self.tags
             if name in value
         )
+
+    def has(self, name: str, item: Any) -> bool:
+        """Whether a tag may have this value."""
+        return item.__class__ in _SCALARS and (item.__class__, item) in self.tags[name]
 
 
 class Shaped(Node):
@@ -98,7 +102,7 @@ class Shaped(Node):
 
 
 class Record(Shaped):
-    """A class with fields: attrs, dataclass, TypedDict or NamedTuple; or a function's parameters."""
+    """A class with fields: attrs, dataclass, TypedDict or NamedTuple."""
 
     __slots__ = ("_about", "_explain", "_fields", "_make", "_plan", "_title")
 
@@ -155,19 +159,19 @@ class Record(Shaped):
         found: dict[str, Any] = {}
         findings: Findings | None = None
         for name, read, required, takes_null in self._plan:
+            if name not in value:
+                if required:
+                    findings = findings or Findings()
+                    findings.problems.append(missing(name, self._expected(name)))
+                continue
+            each = value[name]
+            if each is None and not required and not takes_null:
+                continue
             try:
-                if name in value:
-                    each = value[name]
-                    if each is not None or required or takes_null:
-                        found[name] = read(each)
-                elif required:
-                    raise Misfit([missing(name, self._expected(name))])  # noqa: TRY301 - as any other
+                found[name] = read(each)
             except Misfit as wrong:
                 findings = findings or Findings()
-                if name in value:
-                    findings.add(name, wrong)
-                else:
-                    findings.problems += wrong.problems
+                findings.add(name, wrong)
         if findings is not None:
             raise Misfit(findings.problems[:MOST_PROBLEMS])
         try:
@@ -203,13 +207,14 @@ class Record(Shaped):
 class Union(Node):
     """One of several types: told apart by the kind of JSON, then by tags and required names."""
 
-    __slots__ = ("_by_kind", "_nodes", "kinds", "words")
+    __slots__ = ("_by_kind", "_nodes", "_tags", "kinds", "words")
 
     def __init__(self, nodes: Sequence[Node]) -> None:
         self._nodes = tuple(nodes)
         self.kinds: frozenset[str] = frozenset()
         self.words = "value"
         self._by_kind: dict[str, tuple[Node, ...]] = {}
+        self._tags: tuple[str, ...] = ()
 
     def finish(self) -> None:
         """Sort the members by the kinds that they take, now that every node is known.
@@ -225,6 +230,7 @@ class Union(Node):
         }
         for kind in ("object", "array"):
             _check_apart([bare(node) for node in self._by_kind.get(kind, ())], kind)
+        self._tags = _telling_tags(self._by_kind.get("object", ()))
 
     def read(self, value: Any) -> Any:
         """By the member that the value is one of."""
@@ -249,9 +255,13 @@ class Union(Node):
         shapes = [(node, shape) for node in nodes if (shape := shape_of(node)) is not None]
         if not shapes:
             return nodes[0]
-        left = [(node, shape) for node, shape in shapes if shape.may_be(value)]
-        if not left:
-            raise Misfit([_wrong_tag([shape for _, shape in shapes], value, self.words)])
+        for tag in self._tags:
+            if value.get(tag) is not None:
+                for node, shape in shapes:
+                    if shape.has(tag, value[tag]):
+                        return node
+                raise Misfit([_wrong_tag(tag, [shape for _, shape in shapes], value[tag])])
+        left = [each for each in shapes if each[1].may_be(value)] or shapes
         names = value.keys()
 
         def fit(item: tuple[Node, Shape]) -> tuple[int, int]:
@@ -286,7 +296,8 @@ def _check_apart(nodes: Sequence[Node], kind: str) -> None:
         for other in nodes[place + 1 :]:
             mine, theirs = shape_of(one), shape_of(other)
             if mine is None or theirs is None:
-                msg = f"A union has two members that are a JSON {kind}: {_name(one)} and {_name(other)}."
+                pair = f"{_name(one)} and {_name(other)}"
+                msg = f"A union has two members that are a JSON {kind}: {pair}."
                 hint = "Make each of them a field of a class, and the union one of the classes."
                 raise ConfigurationError(msg, hint=hint)
             if not mine.unlike(theirs):
@@ -302,12 +313,21 @@ def _name(node: Node) -> str:
     return node.title if isinstance(node, Shaped) else node.words
 
 
-def _wrong_tag(shapes: Sequence[Shape], value: Mapping[str, Any], words: str) -> Problem:
+def _telling_tags(nodes: Sequence[Node]) -> tuple[str, ...]:
+    """The tags that each of several records has, and no two with the same value."""
+    shapes = [shape for node in nodes if (shape := shape_of(node)) is not None]
+    if len(shapes) < 2 or len(shapes) < len(nodes):
+        return ()
+    return tuple(
+        name
+        for name in shapes[0].tags
+        if all(name in shape.tags for shape in shapes)
+        and sum(len(shape.tags[name]) for shape in shapes)
+        == len(frozenset[tuple[type, Any]]().union(*(shape.tags[name] for shape in shapes)))
+    )
+
+
+def _wrong_tag(name: str, shapes: Sequence[Shape], item: Any) -> Problem:
     """The problem of an object whose tag is none of theirs."""
-    for name in shapes[0].tags:
-        if name in value and all(name in shape.tags for shape in shapes):
-            options = sorted({repr(item) for shape in shapes for _, item in shape.tags[name]})
-            return Problem(
-                (name,), "one of " + ", ".join(options), f"another {kind_of(value[name])}"
-            )
-    return Problem((), words, "another object")
+    options = sorted({repr(each) for shape in shapes for _, each in shape.tags[name]})
+    return Problem((name,), "one of " + ", ".join(options), f"another {kind_of(item)}")

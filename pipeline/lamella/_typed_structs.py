@@ -9,7 +9,7 @@ import msgspec
 
 from lamella._schema_book import SchemaBook
 from lamella._schema_shapes import schema_shape, without_nulls
-from lamella._typed_problems import Misfit, Problem, Step, kind_of
+from lamella._typed_problems import Key, Misfit, Problem, Step, kind_of
 from lamella._typed_records import WRONG_VALUES, Shape, Shaped
 
 _PLACE: Final = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?(?P<path>\$[^`]*)`)?$", re.DOTALL)
@@ -60,9 +60,10 @@ def _problem(message: str, value: Any) -> Problem:
     """A problem from msgspec's sentence; other sentences may hold the value and are detail."""
     place = _PLACE.match(message)
     what = place["what"] if place else message
-    steps: list[Step] = []
-    for found in _STEP.finditer((place["path"] or "$") if place else "$"):
-        steps.append(int(found[2]) if found[2] else found[1] or "*")
+    path = (place["path"] or "$") if place else "$"
+    steps: list[Step] = [
+        int(found[2]) if found[2] else found[1] or Key("*") for found in _STEP.finditer(path)
+    ]
     if missed := _REQUIRED.match(what):
         return Problem((*steps, missed["name"]), "a value", "nothing")
     here = value

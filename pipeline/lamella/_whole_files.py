@@ -36,7 +36,7 @@ def write_whole(path: str | PathLike[str], text: str, *, lasting: bool = False) 
         return given
     draft = target.with_name(f".{target.name[:40]}.{os.getpid()}.{next(_numbers)}.draft")
     try:
-        with open(draft, "xb", opener=_for_this_user if lasting else None) as file:  # noqa: PTH123
+        with open(draft, "xb", opener=_for_this_user if lasting else None) as file:
             file.write(data)
             if lasting:
                 file.flush()

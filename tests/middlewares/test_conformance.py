@@ -11,7 +11,7 @@ from typing import Any
 import anyio.lowlevel
 import pytest
 
-from lamella import EmbeddingRequest, EmbeddingResponse, Secret
+from lamella import EmbeddingRequest, EmbeddingResponse, Secret, Size
 from lamella._memory_spend import MemorySpend
 from lamella.testing import check_middleware
 from lamella_middlewares.audit import Audit
@@ -36,7 +36,11 @@ from lamella_middlewares.route import Route
 from lamella_middlewares.semantic_cache import SemanticCache
 from lamella_middlewares.single_flight import SingleFlight
 from lamella_middlewares.spend import Spend
+from lamella_middlewares.structured import Structured
+from lamella_middlewares.template import Template
 from lamella_middlewares.timeout import Timeout
+from lamella_middlewares.tools import Tools
+from lamella_middlewares.trim import Trim
 from lamella_middlewares.watch import Watch
 
 pytestmark = pytest.mark.anyio
@@ -71,12 +75,18 @@ def audit(**options: Any) -> Audit:
     return made
 
 
+def nothing_to_do(place: str) -> str:
+    """A tool that no model asks for."""
+    return place
+
+
 LAYERS: dict[str, Callable[[], Any]] = {
     "deadline": Deadline,
     "timeout": Timeout,
     "fallback": lambda: Fallback(["other"]),
     "retry": Retry,
     "route": lambda: Route([{"name": "one"}, {"name": "two"}]),
+    "structured": Structured,
     "semantic_cache": lambda: SemanticCache(embedding, tenant="shared"),
     "semantic_cache, everything": lambda: SemanticCache(embedding, when="all", tenant="shared"),
     "cache": Cache,
@@ -106,8 +116,12 @@ LAYERS: dict[str, Callable[[], Any]] = {
     "pii": PII,
     "pii, answers too": lambda: PII(direction="both", strategies={"email": "redact"}),
     "pii, answers whole": lambda: PII(direction="both", strategies={"us_ssn": "block"}),
+    "template": Template,
     "prompt_cache": PromptCache,
     "prompt_cache, a key of its own": lambda: PromptCache(key=lambda request: request.model),
+    "tools": lambda: Tools([nothing_to_do]),
+    "trim": Trim,
+    "trim, what is too long": lambda: Trim(Size(tokens=1), otherwise="send"),
     "watch": lambda: Watch(on_request=ignore, on_event=ignore, on_response=ignore, on_error=ignore),
 }
 

@@ -73,7 +73,7 @@ def left_out(content: Any = "hi", options: Any = None, **fields: Any) -> tuple[A
     """What is sent for a request, and what the trace says was left out."""
     trace = Trace("call_1", monotonic=lambda: 0.0, wall=0.0)
     written = body(content, options, context=Context(call_id="call_1", trace=trace), **fields)
-    return written, [note.fields["what"] for note in trace.notes]
+    return written, [note.fields["what"] for note in trace.notes if note.name == "request.left_out"]
 
 
 def answer(*content: Mapping[str, Any], reason: str | None = "end_turn", **more: Any) -> bytes:

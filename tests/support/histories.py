@@ -16,6 +16,7 @@ WORDS: Final = (
     "👩‍👩‍👧", "🇩🇪🇫🇷", "ship",
     "tomorrow", "{'city':", "Москва", "a_long_identifier", "\n", "yes",
 )  # fmt: skip
+_SAID: Final = Random(7).choices(WORDS, k=12_000)
 PICTURE: Final = Image(url="https://example.org/a.png", detail="low")
 
 
@@ -39,7 +40,7 @@ def history(
         tools: How many of the turns use tools. Calls are parallel, ids come again in later turns,
             and some groups have sealed reasoning.
         orphans: How many results without calls, or calls without results, are put in somewhere.
-        words: How many words a text has at most; one in twelve has twenty times as many.
+        words: How many words a text has at most, up to 500; one in twelve has twenty times as many.
     """
     drawn = Random(seed)
     made = _Made(drawn, pins, words)
@@ -111,7 +112,8 @@ class _Made:
         many = self._drawn.randint(1, self._words)
         if self._drawn.random() < 0.08:
             many *= 20
-        return " ".join(self._drawn.choices(WORDS, k=many))
+        start = self._drawn.randrange(len(_SAID) - many)
+        return " ".join(_SAID[start : start + many])
 
     def _id(self) -> str:
         """Every third id has been there before, as with providers that count anew each turn."""

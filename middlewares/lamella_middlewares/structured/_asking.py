@@ -70,9 +70,7 @@ class Asking:
         Raises:
             LamellaError: As the layer does.
         """
-        asked, response = await first_turn(
-            self._layer, self._request, self._form, self._call_next
-        )
+        asked, response = await first_turn(self._layer, self._request, self._form, self._call_next)
         request = asked.request
         while True:
             if response.open and self._shown:

@@ -26,8 +26,7 @@ _WHY: Final = {
     ),
     "tool_calls": (
         "There is no {name!r} yet: the model asks for tools that the caller has to run first.",
-        "Run response.tool_calls, append response.messages and the results, and run it again; or "
-        "put Tools([...]) inside Structured.",
+        "Run them, append response.messages and their results, and run that; or add Tools([...]).",
     ),
 }
 

@@ -30,8 +30,10 @@ def refreshing(request: ChatRequest) -> ChatRequest | None:
 
 def _fresh(said: Any) -> Any:
     """What to say instead; None if it must stand."""
-    if said is None or said == "use" or said == "refresh":
+    if said is None:
         return "refresh"
+    if isinstance(said, str):
+        return "refresh" if said in {"use", "refresh"} else _unless(said)
     if said is True:
         return {"mode": "refresh", "always": True}
     if isinstance(said, KeepingControl):
@@ -39,4 +41,9 @@ def _fresh(said: Any) -> Any:
     if isinstance(said, Mapping):
         table = cast("Mapping[str, Any]", said)
         return {**table, "mode": "refresh"} if table.get("mode", "use") == "use" else None
+    return _unless(said)
+
+
+def _unless(said: Any) -> Any:
+    """What passes by kept answers is as good as fresh."""
     return said if said is False or said == "bypass" else None

@@ -87,14 +87,10 @@ def asked(
     """
     schema = form.strict if strict else None
     if mode == "native":
-        wanted = {
-            "name": form.name,
-            "schema": form.object_schema if schema is None else schema,
-            "strict": schema is not None,
-        }
-        shape = {"type": "json_schema", "json_schema": wanted}
-        changed = request.evolve(response_format=shape)
-        return Asked(mode, changed, None, schema is not None, wanted["schema"])
+        sent = form.object_schema if schema is None else schema
+        wanted = {"name": form.name, "schema": sent, "strict": schema is not None}
+        changed = request.evolve(response_format={"type": "json_schema", "json_schema": wanted})
+        return Asked(mode, changed, None, schema is not None, sent)
     if mode == "prompt":
         return _in_words(request, form, card)
     if card is None or "json_schema" not in card.capabilities:

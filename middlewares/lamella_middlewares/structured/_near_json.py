@@ -10,7 +10,9 @@ import msgspec
 
 from lamella import ConfigurationError, Context
 
-_FENCE: Final = re.compile(r"\s*```[ \t]*[\w+-]*[ \t]*\r?\n(?P<inner>.*?)\r?\n?[ \t]*```\s*", re.DOTALL)
+_FENCE: Final = re.compile(
+    r"\s*```[ \t]*[\w+-]*[ \t]*\r?\n(?P<inner>.*?)\r?\n?[ \t]*```\s*", re.DOTALL
+)
 
 _INLINE: Final = 20_000
 """Characters that are mended on the event loop; more than this takes a thread."""

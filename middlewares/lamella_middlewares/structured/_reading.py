@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from lamella import StructureError
 from lamella._chat_answer import ChatAnswer
-from lamella._events import Event, Finish
+from lamella._events import Event, Finish, TextDelta, Turn
+from lamella._partial_json import ClosedItems
 from lamella_middlewares.structured._failures import failure
 
 if TYPE_CHECKING:
     from lamella._typed_forms import Form
     from lamella_middlewares.structured._verdicts import Verdict
+
+_NONE_YET: Final = object()
 
 
 class Reader:
@@ -51,14 +54,42 @@ class Reader:
 class Decoder:
     """One reader's way through the events of an answer."""
 
-    __slots__ = ("_reader",)
+    __slots__ = ("_given", "_growing", "_last", "_reader")
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
+        self._growing = reader.form.growing()
+        self._given = 0
+        self._last: Any = _NONE_YET
 
     def feed(self, event: Event) -> Iterable[Any]:
         """The values that are there now and were not before."""
-        if isinstance(event, Finish):
-            value = self._reader.value
-            return value if self._reader.form.item() is not None else (value,)
+        if isinstance(event, TextDelta):
+            return self._gave(self._growing.feed(event.text)) if event.choice == 0 else ()
+        if isinstance(event, Turn):  # what came before it was not the answer
+            self._growing = self._reader.form.growing()
+        elif isinstance(event, Finish):
+            return self._rest()
         return ()
+
+    def _gave(self, values: list[Any]) -> list[Any]:
+        if values:
+            self._given += len(values)
+            self._last = values[-1]
+        return values
+
+    def _rest(self) -> Iterable[Any]:
+        """What the complete answer has besides; where it had to be mended, that may be all."""
+        value = self._reader.value
+        if isinstance(self._growing, ClosedItems):
+            rest: list[Any] = value[self._given :]
+            return rest
+        return () if _same(self._last, value) else (value,)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether a value has been given already; if the program's type cannot tell, it has not."""
+    try:
+        return one is not _NONE_YET and bool(one == other)
+    except Exception:  # noqa: BLE001 - of somebody else's __eq__, which may raise anything
+        return False

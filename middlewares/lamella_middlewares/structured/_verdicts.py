@@ -47,9 +47,7 @@ class Verdict:
         return not self.code
 
 
-async def judge(
-    answer: ChatAnswer, form: Form[Any], context: Context, *, repair: bool
-) -> Verdict:
+async def judge(answer: ChatAnswer, form: Form[Any], context: Context, *, repair: bool) -> Verdict:
     """What a complete answer amounts to; what was the call of our tool is text in it.
 
     Args:

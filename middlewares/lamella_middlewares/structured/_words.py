@@ -78,8 +78,8 @@ def _inner(
     schema = _resolved(root, schema)
     if isinstance(step, int):
         fixed = schema.get("prefixItems")
-        if isinstance(fixed, Sequence) and step < len(cast("Sequence[Any]", fixed)):
-            return _table(cast("Sequence[Any]", fixed)[step])
+        if isinstance(fixed, list) and step < len(fixed):  # pyright: ignore[reportUnknownArgumentType]
+            return _table(fixed[step])
         found = schema.get("items")
     else:
         properties = _table(schema.get("properties")) or {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import attrs
 
@@ -12,8 +12,8 @@ from lamella._message_sizes import MessageSizes
 from lamella._named_stores import layer_store
 from lamella._options import refused
 from lamella._shortening import Shortener, Size
-from lamella._shortening_strategies import SlidingWindow, strategies_of
-from lamella._target_forms import as_targets
+from lamella._shortening_strategies import SlidingWindow, Strategies, strategies_of
+from lamella._target_forms import as_targets, shown
 
 TARGET = 0.5
 """How much of the trigger is left after a summary: each is paid for, so it is made seldom."""
@@ -39,13 +39,13 @@ def store(value: Any) -> Any:
     return None if value is None else layer_store("Summarise", "blobs", value)
 
 
-def before(value: Any) -> tuple[Shortener, ...]:
+def before(value: Strategies | None) -> tuple[Shortener, ...]:
     """Strategies that replace messages; none is allowed.
 
     Raises:
         ConfigurationError: If one of them is none, or leaves messages out.
     """
-    if value is None or (isinstance(value, list | tuple) and not value):
+    if value is None or value in ((), []):
         return ()
     found = strategies_of(value, option="Summarise(before=...)")
     if any(isinstance(one, SlidingWindow) for one in found):
@@ -75,13 +75,19 @@ def prompt(layer: Any, option: attrs.Attribute[Any], value: object) -> None:
         raise refused(layer, option, value, "the instructions as a text, or None for the usual")
 
 
-def counter(layer: object, option: attrs.Attribute[Any], value: object) -> None:
+def counter(layer: object, option: attrs.Attribute[Any], given: Any) -> None:
     """What counts tokens."""
+    value: object = given
     # Lists have a count() too, and so has an empty name.
     counts = callable(getattr(value, "count", None)) and not isinstance(value, str | list | tuple)
     if value is not None and not counts and not (isinstance(value, str) and value):
         want = "a TokenCounter (an object with count(texts)), a tokenizer's name, 'auto' or None"
-        raise refused(layer, option, cast("object", value), want)
+        raise refused(layer, option, given, want)
+
+
+def shown_model(given: object) -> str:
+    """What `model` was given, without what may be keys."""
+    return "None" if given is None else shown(given)
 
 
 def writer(layer: Any) -> tuple[Target, ...]:
@@ -105,6 +111,8 @@ def sizes(layer: Any) -> MessageSizes:
     for name in ("tokens", "messages", "share"):
         most, least = getattr(trigger, name), getattr(target, name, None)
         if most is not None and least is not None and least > most:
-            msg = f"Summarise(trigger={trigger!r}, target={target!r}): the target's {name} are more."
+            msg = (
+                f"Summarise(trigger={trigger!r}, target={target!r}): the target's {name} are more."
+            )
             raise ConfigurationError(msg, hint="What is summarised leaves less than the trigger.")
     return MessageSizes(layer.counter)

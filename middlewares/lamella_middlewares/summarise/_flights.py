@@ -7,13 +7,15 @@ longer than it may; if who makes it is cancelled or runs out of its own time, th
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import anyio
 import attrs
 
 from lamella import Context, PerLoop
 from lamella_middlewares.summarise._names import LAYER
+
+LATE: Final = "not over in time"
 
 
 @attrs.frozen
@@ -54,7 +56,7 @@ class Flight:
 
 
 Flights: TypeAlias = dict[str, Flight]
-"""Those of one event loop, by their addresses."""
+"""Those of one event loop, by what they stand for."""
 
 
 def flights_of(context: Context, namespace: str) -> Flights:
@@ -64,31 +66,41 @@ def flights_of(context: Context, namespace: str) -> Flights:
 
 
 async def made_once(
-    flights: Flights, address: str, context: Context, make: Callable[[], Awaitable[Made]]
+    flights: Flights,
+    digest: str,
+    context: Context,
+    make: Callable[[bool], Awaitable[Made]],
+    seconds: float,
 ) -> tuple[Made, bool]:
     """A summary that this caller makes, or that another one is making; whether it was another.
 
     Args:
         flights: Those under way.
-        address: Which.
+        digest: Which.
         context: The caller's.
-        make: Makes it.
+        make: Makes it; told whether the caller has been waiting for another one before.
+        seconds: How long this caller waits for others.
 
     Raises:
         DeadlineExceeded: If the caller's deadline passes.
         ClosedError: If the pipeline closes meanwhile.
     """
-    while (flight := flights.get(address)) is not None:
-        await context.wait(flight.over, what="another call summarised the conversation")
-        made = flight.made
-        if made is not None and (made.text or made.lasting):
-            return made, True
-    flight = flights[address] = Flight()
+    waited = False
+    with anyio.move_on_after(seconds):
+        while (flight := flights.get(digest)) is not None:
+            waited = True
+            await context.wait(flight.over, what="another call summarised the conversation")
+            made = flight.made
+            if made is not None and (made.text or made.lasting):
+                return made, True
+    if digest in flights:
+        return Made(why=LATE), True
+    flight = flights[digest] = Flight()
     try:
-        flight.made = await make()
+        flight.made = await make(waited)
         return flight.made, False
     finally:
-        del flights[address]
+        del flights[digest]
         flight.end()
 
 

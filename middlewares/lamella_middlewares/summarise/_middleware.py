@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final, Literal
@@ -12,7 +11,9 @@ import attrs
 from lamella import (
     ChatRequest,
     ChatResponse,
+    Context,
     Handler,
+    Message,
     MisuseError,
     Packing,
     PartHealth,
@@ -26,28 +27,49 @@ from lamella import (
     middleware,
 )
 from lamella._answer_shelves import check_key, kept_answers, refuse_unsigned
-from lamella._fingerprints import transport_inside
+from lamella._canonical import form
+from lamella._fingerprints import digest, transport_inside
 from lamella._guarded_blobs import shown
 from lamella._kept_answers import KeptAnswers
-from lamella._message_sizes import Measure, MessageSizes, in_thread, window_of
+from lamella._message_sizes import Measure, Measured, MessageSizes, in_thread
 from lamella._options import one_of, optional_seconds, seconds, span, span_or_none, whole
 from lamella._ownership import release, use
 from lamella._ports import default_ports
 from lamella._shortening import Shortener, Size, sizes_within
-from lamella._target_forms import shown as shown_target
+from lamella._shortening_strategies import drop_tool_results
 from lamella._tenants import must_choose
 from lamella._token_estimate import ESTIMATOR
 from lamella._tokens import TokenCounter
 from lamella_middlewares.summarise import _choices
 from lamella_middlewares.summarise._names import LAYER
 from lamella_middlewares.summarise._plan import Plan, plan
-from lamella_middlewares.summarise._shelf import Shelf
+from lamella_middlewares.summarise._shelf import Shelf, spare_of
 from lamella_middlewares.summarise._texts import FRAME_TOKENS
 from lamella_middlewares.summarise._visit import Visit
 from lamella_middlewares.summarise._writer import Writer
 
 _MANY: Final = 200
 """Messages. Going through more of them takes longer than a thread does to begin."""
+
+
+_QUICK: Final = 10_000
+"""Tokens. What goes through more of them is done in a thread."""
+
+_WINDOWS: Final = 32
+"""How many models' sizes are remembered."""
+
+_BY_MESSAGES: Final = Measured(Measure(ESTIMATOR, None), 0, None)
+"""What counts where only the number of messages decides."""
+
+
+def _sizes_wanted(layer: Any) -> tuple[Size, Size]:
+    trigger: Size = layer.trigger
+    target: Size | None = layer.target
+    return trigger, trigger.scaled(_choices.TARGET) if target is None else target
+
+
+def _no_limits() -> dict[int | None, tuple[Size, Size] | None]:
+    return {}
 
 
 def _decisive(layer: Any) -> tuple[Any, ...]:
@@ -124,7 +146,7 @@ class Summarise:
     target: Size | None = attrs.field(
         default=None, converter=_choices.target_size, validator=_choices.is_size_or_none
     )
-    model: Any = attrs.field(default=None, repr=shown_target, kw_only=True)
+    model: Any = attrs.field(default=None, repr=_choices.shown_model, kw_only=True)
     prompt: str | None = attrs.field(default=None, validator=_choices.prompt, kw_only=True)
     timeout: float | timedelta = attrs.field(
         default=30.0, converter=seconds, validator=span, kw_only=True
@@ -133,10 +155,8 @@ class Summarise:
     max_input_tokens: int | None = attrs.field(
         default=None, validator=attrs.validators.optional(whole(1)), kw_only=True
     )
-    before: tuple[Shortener, ...] | Iterable[Shortener | str] | Shortener | str | None = (
-        attrs.field(
-            default=("drop_tool_results",), converter=_choices.before, kw_only=True
-        )
+    before: tuple[Shortener, ...] = attrs.field(
+        default=(drop_tool_results,), converter=_choices.before, kw_only=True
     )
     otherwise: Literal["sliding_window", "pass", "raise"] = attrs.field(
         default="sliding_window",
@@ -166,6 +186,12 @@ class Summarise:
     _sizes: MessageSizes = attrs.field(
         init=False, repr=False, default=attrs.Factory(_choices.sizes, takes_self=True)
     )
+    _wanted: tuple[Size, Size] = attrs.field(
+        init=False, repr=False, default=attrs.Factory(_sizes_wanted, takes_self=True)
+    )
+    _known: dict[int | None, tuple[Size, Size] | None] = attrs.field(
+        init=False, repr=False, factory=_no_limits
+    )
     _decisive: tuple[Any, ...] = attrs.field(
         init=False, repr=False, default=attrs.Factory(_decisive, takes_self=True)
     )
@@ -177,63 +203,70 @@ class Summarise:
             SummariseError: If it cannot be summarised, and `otherwise` is `"raise"`.
             ConfigurationError: If model cards, a vocabulary or the key cannot be read.
         """
-        if not _wanted(request):
+        if not _may_change(request):
             return await call_next(request)
-        trigger, target = self._wanted_sizes
-        measure = _UNCOUNTED
-        window: int | None = None
+        trigger, target = self._wanted
+        measured = _BY_MESSAGES
+        limits: tuple[Size, Size] | None = trigger, target
         if _counts(trigger) or _counts(target):
-            measure = await self._sizes.measure(request)
-            if trigger.share is not None or target.share is not None:
-                window = window_of(request, measure.card)
-        limits = sizes_within(trigger, target, window)
+            measured = await self._sizes.measure(request)
+            limits = self._within(measured.window)
         if limits is None:
             why = "nobody knows the context window of this model"
             request.context.note(LAYER, "summarise.skipped", why=why, model=request.model)
-            return await call_next(request)
-        messages = request.messages
-        overhead = measure.overhead(request) if limits[0].tokens is not None else 0
-        tokens = overhead + measure.count_all(messages) if limits[0].tokens is not None else 0
-        if limits[0].holds(tokens, len(messages)):
-            return await call_next(request)
-        found = await self._plan(request, limits, measure, overhead)
-        sent = await self._sent(request, call_next, found, measure)
-        if sent is not messages:
-            request = request.evolve(messages=sent)
+        elif not limits[0].holds(measured.tokens, len(request.messages)):
+            found = await self._planned(request, limits, measured)
+            sent = await self._sent(request, call_next, found, measured.measure)
+            if sent is not request.messages:
+                request = request.evolve(messages=sent)
         return await call_next(request)
+
+    def _within(self, window: int | None) -> tuple[Size, Size] | None:
+        """The trigger and the target in tokens and messages; None if there is no trigger then."""
+        if window not in self._known:
+            if len(self._known) >= _WINDOWS:
+                self._known.clear()
+            self._known[window] = sizes_within(*self._wanted, window)
+        return self._known[window]
+
+    async def _planned(
+        self, request: ChatRequest, limits: tuple[Size, Size], measured: Measured
+    ) -> Plan:
+        planned = partial(
+            plan,
+            request.messages,
+            self.before,
+            limits,
+            count=measured.measure,
+            overhead=measured.measure.overhead(request),
+            allowance=self.allowance,
+        )
+        if measured.tokens > _QUICK or len(request.messages) > _MANY:
+            return await in_thread(request, planned)
+        return planned()
 
     async def _sent(
         self, request: ChatRequest, call_next: Handler, found: Plan, measure: Measure
-    ) -> Any:
+    ) -> tuple[Message, ...]:
         """What is sent of a conversation that is too long."""
         context = request.context
         if not found.fits:
-            why = "what has to stay is too long by itself"
-            context.note(LAYER, "summarise.too_long", why=why, after=found.after)
+            context.note(LAYER, "summarise.too_long", before=found.before, after=found.after)
         if found.gap is None:
             if found.used:
                 sizes = {"before": found.before, "after": found.after}
                 context.note(LAYER, "summarise.shortened", strategies=found.used, **sizes)
             return found.messages
         ports = context.ports
-        try:
-            kept = await self._kept(ports)
-        except SecretError as error:
-            if not error.retryable:
-                raise
-            kept = None
-        shelf = Shelf(
-            kept, context, near=self._near(ports), ttl=self.ttl, namespace=self.namespace
-        )  # type: ignore[arg-type]
         visit = Visit(
             self,
             request,
             call_next,
             found,
             count=measure,
-            shelf=shelf,
+            shelf=await self._shelf(context),
             writer=self._writer(ports),
-            decisive=(context.tenant, self._own_model(request), inside(call_next), *self._decisive),
+            decisive=(context.tenant, request.model, inside(call_next), *self._decisive),
         )
         return await visit.messages()
 
@@ -241,3 +274,109 @@ class Summarise:
     def allowance(self) -> int:
         """Tokens that are set aside for a summary."""
         return self.max_output_tokens + FRAME_TOKENS
+
+    # --- what it works with ------------------------------------------------------------------
+
+    async def _shelf(self, context: Context) -> Shelf:
+        ports = context.ports
+        kept: KeptAnswers | None = None
+        try:
+            kept = await self._kept(ports)
+        except SecretError as error:
+            if not error.retryable:
+                raise
+        store = ports.stores.blobs if self.store is None else self.store
+        near = getattr(store, "instant", False)
+        spare = spare_of(ports, self.namespace)
+        return Shelf(kept, spare, context, near=near, ttl=self.ttl)  # type: ignore[arg-type]
+
+    async def _kept(self, ports: Ports) -> KeptAnswers:
+        return await kept_answers(LAYER, self.namespace, self.store, self.packing, ports)
+
+    def _writer(self, ports: Ports) -> Writer:
+        name = self.targets[0].name if self.targets else "the conversation's own model"
+        told = digest(form([self.targets[0].name, self._decisive[0]])) if self.targets else ""
+        home = (self.namespace or "shared", LAYER, "writer", told)
+        return ports.stores.local.get(home, lambda: Writer(name, ports.monotonic))
+
+    # --- acting by hand ----------------------------------------------------------------------
+
+    async def purge(self, pipeline: Pipeline, *, tenant: str) -> int:
+        """Forget the summaries of a tenant; how many were kept.
+
+        Args:
+            pipeline: The one that this layer is in.
+            tenant: Whose, as in `Context(tenant=...)`.
+
+        Raises:
+            MisuseError: If it is no text, or empty.
+            StoreUnavailableError: If the store does not answer: then some may be left.
+        """
+        must_choose(LAYER, "Summarise", tenant=tenant, tag=None)
+        return await self._forget(pipeline, tenant)
+
+    async def clear(self, pipeline: Pipeline) -> int:
+        """Forget all summaries of this namespace; how many were kept.
+
+        Args:
+            pipeline: The one that this layer is in.
+
+        Raises:
+            StoreUnavailableError: If the store does not answer: then some may be left.
+        """
+        return await self._forget(pipeline, None)
+
+    async def _forget(self, pipeline: Pipeline, tenant: str | None) -> int:
+        spare_of(pipeline.ports, self.namespace).clear()
+        kept = await self._kept(pipeline.ports)
+        return await kept.purge(tenant=tenant)
+
+    def health(self, ports: Ports | None = None) -> PartHealth:
+        """Whether who summarises answers. `Pipeline.health()` asks for it."""
+        return self._writer(ports or default_ports()).health()
+
+    def __attrs_post_init__(self) -> None:
+        """Count the layers that use a store of their own: it closes with the last of them."""
+        if self.store is not None:
+            refuse_unsigned(LAYER, self.store, self.packing)
+            use(self.store, self)
+
+    def check_stores(self, stores: Stores) -> None:
+        """Refuse the stores of a pipeline that is being built, if what is kept there is not signed.
+
+        Raises:
+            ConfigurationError: If others can write there, and there is no key.
+        """
+        if self.store is None:
+            refuse_unsigned(LAYER, stores.blobs, self.packing)
+
+    async def check(self) -> None:
+        """See that the key can be had and is one; `lamella test-config` asks this.
+
+        Raises:
+            ConfigurationError: If it is too short.
+            SecretError: If it cannot be had.
+        """
+        await check_key(self.packing)
+
+    async def aclose(self) -> None:
+        """Close a store of its own, once no other layer uses it."""
+        if self.store is not None and release(self.store, self):
+            await self.store.aclose()
+
+
+def _counts(size: Size) -> bool:
+    return size.tokens is not None or size.share is not None
+
+
+def _may_change(request: ChatRequest) -> bool:
+    """Whether the request may be changed: unless it says that it may not.
+
+    Raises:
+        MisuseError: If what it says makes no sense.
+    """
+    said = request.context.attributes.get(LAYER, True)
+    if not isinstance(said, bool):
+        msg = f"Context(attributes={{'summarise': ...}}) was given a {type(said).__name__}."
+        raise MisuseError(msg, hint="Give False to send the conversation as it is.", layer=LAYER)
+    return said

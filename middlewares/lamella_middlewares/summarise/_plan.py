@@ -8,6 +8,7 @@ same summary, and two turns in a row find the same one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final, cast
 
 import attrs
 
@@ -61,9 +62,8 @@ class Plan:
 def plan(
     messages: tuple[Message, ...],
     before: Sequence[Shortener],
+    limits: tuple[Size, Size],
     *,
-    trigger: Size,
-    target: Size,
     count: MessageTokens,
     overhead: int,
     allowance: int,
@@ -73,8 +73,7 @@ def plan(
     Args:
         messages: All of it.
         before: What is tried before anything is summarised; it replaces messages, one by one.
-        trigger: How long it may be; without a share.
-        target: How long it is after a cut; without a share.
+        limits: How long it may be, and how long it is after a cut; without shares.
         count: Counts the tokens of a message.
         overhead: Tokens of what is sent besides the messages.
         allowance: Tokens that a summary may take.
@@ -83,22 +82,18 @@ def plan(
     def counted(message: Message) -> int:
         return allowance if message.__class__ is Gap else count(message)
 
-    strategies = (*[_Replaces(one) for one in before], _Summarised(allowance))
+    strategies: list[Shortener] = [_Replaces(one) for one in before]
+    strategies.append(_Summarised(allowance))
+    trigger, target = limits
     found = shortened(
         messages, strategies, trigger=trigger, target=target, count=counted, overhead=overhead
     )
-    place, covered = None, 0
-    if _SUMMARY in found.used:
-        for place, message in enumerate(found.messages):
-            if isinstance(message, Gap):
-                covered = message.covered
-                break
-    return Plan(
-        found.messages, found.before, found.after, found.used, found.fits, place, covered
-    )
+    gap = next((at for at, one in enumerate(found.messages) if one.__class__ is Gap), None)
+    covered = 0 if gap is None else cast("Gap", found.messages[gap]).covered
+    return Plan(found.messages, found.before, found.after, found.used, found.fits, gap, covered)
 
 
-_SUMMARY = "summary"
+_SUMMARY: Final = "summary"
 
 
 @attrs.frozen

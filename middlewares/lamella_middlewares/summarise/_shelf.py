@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import anyio
 
-from lamella import Context, Finish, Head, TextDelta
+from lamella import Context, Finish, Head, Ports, TextDelta
 from lamella._answer_codec import KeptAnswer
 from lamella._canonical import encode, form
+from lamella._fork_locks import fork_safe_lock
 from lamella._history import Group
 from lamella._kept_answers import Found, KeptAnswers
 from lamella_middlewares.summarise._flights import Made
 from lamella_middlewares.summarise._names import LAYER
-
-T = TypeVar("T")
 
 VERSION: Final = 1
 """Of what the digests are made of, and of the prompt: others' summaries are not found."""
@@ -27,6 +26,8 @@ PUT_SECONDS: Final = 0.9
 
 _AT_ONCE: Final = 64
 """How many beginnings of a conversation are looked up in one question to the store."""
+
+_SPARE: Final = 64
 
 
 def digests(decisive: Sequence[Any], covered: Sequence[Group]) -> list[str]:
@@ -50,56 +51,77 @@ def digests(decisive: Sequence[Any], covered: Sequence[Group]) -> list[str]:
     return found
 
 
+class Spare:
+    """Summaries that the store would not take, kept by this process meanwhile. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = fork_safe_lock()
+        self._made: dict[str, Made] = {}
+
+    def get(self, digest: str) -> Made | None:
+        """The one with that digest, if it is here."""
+        return self._made.get(digest)
+
+    def put(self, digest: str, made: Made) -> None:
+        """Keep one; of many the oldest goes."""
+        with self._lock:
+            self._made[digest] = made
+            if len(self._made) > _SPARE:
+                del self._made[next(iter(self._made))]
+
+    def clear(self) -> None:
+        """Forget all."""
+        with self._lock:
+            self._made.clear()
+
+
+def spare_of(ports: Ports, namespace: str) -> Spare:
+    """What this process keeps in the place of a store that is out."""
+    return ports.stores.local.get((namespace or "shared", LAYER, "spare"), Spare)
+
+
 class Shelf:
-    """The summaries of one tenant.
+    """The summaries that a call may find, and where it keeps its own.
 
     Args:
-        kept: What the layer keeps.
-        tenant: Whose.
+        kept: What the layer keeps; None while its key cannot be had.
+        spare: What this process keeps in its place.
+        context: The call's.
         near: Whether the store is in memory, so that nobody waits for it.
         ttl: Seconds for which a summary is kept; None for as long as there is room.
-        context: The call's.
     """
 
-    __slots__ = ("_context", "_kept", "_near", "_tenant", "_ttl")
+    __slots__ = ("_context", "_kept", "_near", "_spare", "_ttl")
 
     def __init__(
         self,
-        kept: KeptAnswers,
-        tenant: str | None,
+        kept: KeptAnswers | None,
+        spare: Spare,
         context: Context,
         *,
         near: bool,
         ttl: float | None,
     ) -> None:
         self._kept = kept
-        self._tenant = tenant
+        self._spare = spare
+        self._context = context
         self._near = near
         self._ttl = ttl
-        self._context = context
-
-    def address(self, digest: str) -> str:
-        """Where the summary with that digest is kept."""
-        return self._kept.address(self._tenant or "", digest)
 
     async def find(self, digest: str) -> Made | None:
         """The summary with that digest, if there is one."""
-        address = self.address(digest)
-        found = await self._waited(partial(self._kept.get, address, counted=False))
-        return self._made(found)
+        found = await self._found([digest])
+        return found[0]
 
     async def longest(self, candidates: Sequence[str]) -> tuple[int, Made] | None:
         """The summary of the longest beginning that has one, and its place among the digests."""
         for stop in range(len(candidates), 0, -_AT_ONCE):
             start = max(0, stop - _AT_ONCE)
-            wanted = [self.address(digest) for digest in candidates[start:stop]]
-            found = await self._waited(partial(self._kept.get_many, wanted, counted=False))
-            for place in range(len(wanted) - 1, -1, -1):
-                made = self._made(found[wanted[place]])
+            found = await self._found(candidates[start:stop])
+            for place in range(len(found) - 1, -1, -1):
+                made = found[place]
                 if made is not None:
                     return start + place, made
-            if any(one.why == "unavailable" for one in found.values()):
-                return None
         return None
 
     async def put(self, digest: str, made: Made, **about: Any) -> None:
@@ -110,20 +132,42 @@ class Shelf:
             made: The summary.
             **about: Fields of `KeptAnswer`: what it cost, and which model was asked.
         """
-        reason = "length" if made.cut else "stop"
-        entry = KeptAnswer(
-            events=(TextDelta(made.text), Finish(reason)),
-            head=Head(),
-            operation="chat",
-            tenant=self._tenant,
-            fresh_for=self._ttl,
-            **about,
-        )
         why = "it took too long"
-        with anyio.move_on_after(PUT_SECONDS):
-            why = await self._kept.put(self.address(digest), entry, ttl=self._ttl)
+        if self._kept is None:
+            why = "its key cannot be had now"
+        else:
+            entry = KeptAnswer(
+                events=(TextDelta(made.text), Finish("length" if made.cut else "stop")),
+                head=Head(),
+                operation="chat",
+                tenant=self._context.tenant,
+                fresh_for=self._ttl,
+                **about,
+            )
+            with anyio.move_on_after(PUT_SECONDS):
+                why = await self._kept.put(self._address(digest), entry, ttl=self._ttl)
         if why:
+            self._spare.put(digest, made)
             self._context.note(LAYER, "summarise.not_stored", why=why)
+
+    async def _found(self, wanted: Sequence[str]) -> list[Made | None]:
+        found: list[Made | None] = [None] * len(wanted)
+        kept = self._kept
+        if kept is not None:
+            addresses = [self._address(digest) for digest in wanted]
+            ask = partial(kept.get_many, addresses, counted=False)
+            answers = await (
+                ask() if self._near else self._context.wait(ask, what="looking for a summary")
+            )
+            found = [self._made(answers[address]) for address in addresses]
+        return [
+            self._spare.get(digest) if made is None else made
+            for digest, made in zip(wanted, found, strict=True)
+        ]
+
+    def _address(self, digest: str) -> str:
+        assert self._kept is not None  # noqa: S101 - asked for only where there is a store
+        return self._kept.address(self._context.tenant or "", digest)
 
     def _made(self, found: Found) -> Made | None:
         answer = found.answer
@@ -133,8 +177,3 @@ class Shelf:
         last = answer.events[-1] if answer.events else None
         cut = isinstance(last, Finish) and last.reason == "length"
         return Made(text, cut=cut, age=answer.age) if text else None
-
-    async def _waited(self, function: Callable[[], Awaitable[T]]) -> T:
-        if self._near:
-            return await function()
-        return await self._context.wait(function, what="looking for a summary")

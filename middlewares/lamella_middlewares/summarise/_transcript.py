@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
 from lamella import Audio, File, Image, Message, Refusal, Text, ToolCall, ToolResult
 from lamella._parts import Part, Reasoning
-from lamella._shortening_strategies import cut_text
+from lamella._text_cutting import cut_text
 
 RESULT_CHARACTERS: Final = 2_000
 """What stays of a tool's result; the answer that was made of it is there as well."""
@@ -85,9 +85,7 @@ def _whole(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, dict):
-        table: dict[str, Any] = value
-        return {name: _whole(item) for name, item in table.items()}
+        return {name: _whole(item) for name, item in cast("dict[str, Any]", value).items()}
     if isinstance(value, list):
-        items: list[Any] = value
-        return [_whole(item) for item in items]
+        return [_whole(item) for item in cast("Iterable[Any]", value)]
     return value

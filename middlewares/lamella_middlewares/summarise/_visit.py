@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
+import attrs
 
-from lamella import ChatRequest, Context, Handler, Message, SummariseError, Target
+from lamella import ChatRequest, Context, Handler, Message, Outcome, SummariseError, Target
 from lamella._message_sizes import in_thread
 from lamella._shortening import History, MessageTokens
 from lamella._target_fitness import Fitness
 from lamella._token_estimate import ESTIMATOR
-from lamella_middlewares.summarise._flights import Made, flights_of, made_once
+from lamella_middlewares.summarise._flights import LATE, Made, flights_of, made_once
 from lamella_middlewares.summarise._names import LAYER
-from lamella_middlewares.summarise._pieces import pieces
+from lamella_middlewares.summarise._pieces import Piece, pieces
 from lamella_middlewares.summarise._shelf import digests
 from lamella_middlewares.summarise._texts import FRAME_TOKENS, PROMPT, standing_in
 from lamella_middlewares.summarise._transcript import record_line
-from lamella_middlewares.summarise._writer import GRACE, Order
+from lamella_middlewares.summarise._writer import Order
 
 if TYPE_CHECKING:
     from lamella._history import Group
@@ -32,6 +32,9 @@ MOST_PIECES: Final = 12
 
 UNKNOWN_WINDOW: Final = 32_000
 """Tokens that a model reads of whose context window nobody knows."""
+
+GRACE: Final = 1.0
+"""Seconds after which a child call is cut off that should have ended by its own deadline."""
 
 _WINDOW: Final = 0.75
 """How much of a window is used: counts are estimates."""
@@ -125,16 +128,22 @@ class Visit:
     async def _bounded(self) -> tuple[Made, bool]:
         """The summary, made by this call or another one, or why there is none in time."""
         context, timeout = self._context, self._layer.timeout
-        seconds = min(timeout, max(context.left(), 0.0) / 2)  # type: ignore[type-var]
-        until = context.clock.now() + seconds
-        make = partial(self._make, until, hurried=seconds < timeout)  # type: ignore[operator]
+        seconds: Any = min(timeout, max(context.left(), 0.0) / 2)
+        grace = min(GRACE, seconds / 4)
         flights = flights_of(context, self._layer.namespace)
-        address = self._shelf.address(self._keys[-1])
-        with anyio.move_on_after(seconds + 2 * GRACE):
-            return await made_once(flights, address, context, make)
-        return Made(why="not over in time"), False
 
-    async def _make(self, until: float, *, hurried: bool) -> Made:
+        async def make(waited: bool) -> Made:  # noqa: FBT001 - it is all that there is to say
+            order = Order(
+                "", self._prompt, self._layer.max_output_tokens, until, grace, hurried or waited
+            )
+            return await self._make(order)
+
+        until, hurried = context.clock.now() + seconds, seconds < timeout
+        with anyio.move_on_after(seconds + 2 * grace):
+            return await made_once(flights, self._keys[-1], context, make, seconds)
+        return Made(why=LATE), False
+
+    async def _make(self, order: Order) -> Made:
         """Write the summary: of what came since the last one that there is, in as few calls as do.
 
         Each part is kept, so that what has been paid for is not paid for again.
@@ -151,8 +160,7 @@ class Visit:
             if number == MOST_PIECES:
                 return Made(why="too long for one call; the next one goes on")
             lines = f"{record_line(made.text)}\n{piece.lines}" if made.text else piece.lines
-            prompt = PROMPT if self._layer.prompt is None else self._layer.prompt
-            order = Order(lines, prompt, self._layer.max_output_tokens, until, hurried)
+            order = attrs.evolve(order, lines=lines)
             made, cost = await self._writer.write(
                 self._request, order, self._target, self._call_next
             )
@@ -175,7 +183,7 @@ class Visit:
         )
         return made
 
-    async def _pieces(self, done: int) -> Any:
+    async def _pieces(self, done: int) -> list[Piece]:
         covered, tokens = self._covered[done:], await self._readable()
         if self._tokens(covered) < _THREAD_TOKENS:
             return pieces(covered, tokens)
@@ -188,9 +196,13 @@ class Visit:
             fitness = Fitness(self._request)
             await fitness.ready()
             window = fitness.window(self._target) or UNKNOWN_WINDOW
-            own = ESTIMATOR.count([self._layer.prompt or PROMPT]) + FRAME_TOKENS
+            own = ESTIMATOR.count([self._prompt]) + FRAME_TOKENS
             most = int(window * _WINDOW) - own - 2 * self._layer.max_output_tokens
         return max(_LEAST, most)
+
+    @property
+    def _prompt(self) -> str:
+        return PROMPT if self._layer.prompt is None else self._layer.prompt
 
     @property
     def _target(self) -> Target | None:
@@ -214,21 +226,13 @@ class Visit:
             LAYER, "summarise.failed", why=why, otherwise=otherwise, left_out=left_out
         )
         if otherwise == "raise":
-            raise SummariseError(
-                f"The conversation is too long, and could not be summarised: {why}.",
-                hint="The trace has the child call. Summarise(otherwise='sliding_window') goes on "
-                "without the oldest turns.",
-                layer=LAYER,
-                why=why,
-            )
+            raise _refused(why)
         if otherwise == "sliding_window":
             return self._plan.filled(*stands)
         whole = self._request.messages
         if not stands:
             return whole
-        gone = {
-            place for group in self._covered[:done] for place in range(group.start, group.stop)
-        }
+        gone = {place for group in self._covered[:done] for place in range(group.start, group.stop)}
         first = self._covered[0].start
         kept = [one for place, one in enumerate(whole[first:], first) if place not in gone]
         return (*whole[:first], *stands, *kept)
@@ -240,6 +244,18 @@ class Visit:
 
     def _tokens(self, covered: tuple[Group, ...]) -> int:
         return sum([self._count(message) for group in covered for message in group.messages])
+
+
+def _refused(why: str) -> SummariseError:
+    error = SummariseError(
+        f"The conversation is too long, and could not be summarised: {why}.",
+        hint="The trace has the child call. Summarise(otherwise='sliding_window') goes on without "
+        "the oldest turns.",
+        layer=LAYER,
+        outcome=Outcome.NOT_SENT,
+    )
+    error.why = why
+    return error
 
 
 def _messages_in(covered: tuple[Group, ...]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import attrs
@@ -25,7 +25,7 @@ from lamella import (
 from lamella._keepable import cost_of_turn
 from lamella._store_breaker import StoreBreaker
 from lamella._targets import send
-from lamella_middlewares.summarise._flights import Made
+from lamella_middlewares.summarise._flights import LATE, Made
 from lamella_middlewares.summarise._names import LAYER
 from lamella_middlewares.summarise._texts import question
 
@@ -34,9 +34,6 @@ FAILURES: Final = 5
 
 REST: Final = 30.0
 """Seconds between the tries while it fails."""
-
-GRACE: Final = 1.0
-"""Seconds after which a child call is cut off that should have ended by its own deadline."""
 
 _TOKENS_A_WORD: Final = 2
 """What a word takes in most languages, generously: the model should end before it is cut off."""
@@ -52,7 +49,8 @@ class Order:
         lines: The messages, a line each.
         prompt: What the model is told.
         tokens: The most it may write.
-        until: The instant on the call's clock by which it is to be done.
+        until: The instant on the call's clock by which it is to be done: the child's deadline.
+        grace: Seconds after that instant at which it is cut off nevertheless.
         hurried: Whether that is because of the caller's deadline, and says little of the model.
     """
 
@@ -60,6 +58,7 @@ class Order:
     prompt: str = attrs.field(repr=False)
     tokens: int
     until: float
+    grace: float
     hurried: bool
 
 
@@ -102,8 +101,8 @@ class Writer:
             return Made(why="left alone after failures", lasting=True), None
         began, context = self._monotonic(), request.context
         child = _asked(request, order)
-        made, tells = Made(why="not over in time", lasting=not order.hurried), not order.hurried
-        with anyio.move_on_after(order.until - context.clock.now() + GRACE):
+        made, tells = Made(why=LATE, lasting=not order.hurried), not order.hurried
+        with anyio.move_on_after(order.until - context.clock.now() + order.grace):
             try:
                 made = await _answer(child, target, call_next)
                 tells = True
@@ -113,7 +112,7 @@ class Writer:
                 late = isinstance(error, DeadlineExceeded)
                 # What a layer refuses (the caller's budget, say) is not the model's fault.
                 tells = not isinstance(error, RefusedError) and not (late and order.hurried)
-                why = "not over in time" if late else type(error).__name__
+                why = LATE if late else type(error).__name__
                 made = Made(why=why, lasting=tells)
         if made.text:
             self._answered()
@@ -182,5 +181,5 @@ async def _answer(child: ChatRequest, target: Target | None, call_next: Handler)
     return Made(text, cut=reason == "length")
 
 
-def _is_over(request: Request[object]) -> bool:
+def _is_over(request: Request[Any]) -> bool:
     return request.context.call.closing or request.context.left() <= 0

@@ -7,8 +7,19 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
-from typing import Any, Final, Generic, Literal, ParamSpec, TypeAlias, TypedDict, TypeVar, Unpack
-from typing import cast, overload
+from typing import (
+    Any,
+    Final,
+    Generic,
+    Literal,
+    ParamSpec,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
 
 import attrs
 
@@ -64,10 +75,14 @@ def _declared(tool: FunctionTool[..., Any]) -> Tool:
         if schema is None:
             msg = f"tool({tool.name!r}, strict=True): {form.why_not}."
             raise ConfigurationError(msg, hint="Leave strict out, or change the parameter.")
-    return Tool(tool.name, tool.description, schema, strict=tool.strict)
+    # The title is the tool's own name once more.
+    said = {key: value for key, value in schema.items() if key != "title"}
+    if not tool.parameters.whole:
+        said["additionalProperties"] = False
+    return Tool(tool.name, tool.description, said, strict=tool.strict)
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@attrs.frozen(eq=False, kw_only=True, repr=False)
 class FunctionTool(Generic[P, T]):
     """A function that a model may call. Made by `tool`; calling it calls the function.
 
@@ -109,6 +124,9 @@ class FunctionTool(Generic[P, T]):
         repr=False,
         default=attrs.Factory(lambda self: is_async(_inner(self.function)), takes_self=True),
     )
+
+    def __repr__(self) -> str:
+        return f"tool({self.name!r})"
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call the function itself."""

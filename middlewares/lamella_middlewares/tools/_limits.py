@@ -46,9 +46,11 @@ class Limits:
         self._context = context
         self._began = context.clock.now()
 
-    def reached(self) -> Limit | None:
-        """Which limit is reached, but for that on turns; None if none is."""
+    def reached(self, turn: int) -> Limit | None:
+        """Which limit is reached after so many turns; None if none is."""
         tools, trace = self._tools, self._context.trace
+        if turn >= tools.max_steps:
+            return "max_steps"
         if tools.max_tokens is not None and trace.usage.total_tokens >= tools.max_tokens:
             return "max_tokens"
         if tools.max_cost is not None:

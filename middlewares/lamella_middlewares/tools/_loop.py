@@ -19,7 +19,6 @@ from lamella import (
     Handler,
     LamellaError,
     Message,
-    ToolLimitError,
     Turn,
     Usage,
     UsageReport,
@@ -53,12 +52,11 @@ class Loop:
         context = request.context
         self._tools = tools
         self._request = request
-        self._given = given
         self._callers = names_of(given)
         self._scene = Scene(tools, request, call_next, Approvals(context))
         self._limits = Limits(tools, context)
         self._turn = 0
-        self._last = False  # whether the turn under way is the one without tools
+        self._limit: Limit | None = None  # that is reached: the turn under way has no tools
         self._added: list[Message] = []  # what the turns so far have added to the conversation
         self._response: ChatResponse | None = None
         self._cursor: AsyncIterator[Event] | None = None
@@ -71,11 +69,6 @@ class Loop:
         self._scope: anyio.CancelScope | None = None
         self._closed = False
 
-    @property
-    def effects(self) -> bool:
-        """Whether a tool has been run that must not be run twice."""
-        return self._scene.effects
-
     # --- the source ----------------------------------------------------------------------------
 
     async def __anext__(self) -> Event:
@@ -84,15 +77,28 @@ class Loop:
             if self._closed:
                 raise _closed()
             if self._failure is not None:
-                raise self._failure
-            if self._step is not None:
-                step, self._step = self._step, None
-                await self._interruptibly(step)
-            elif self._cursor is not None:
-                self._saw(await anext(self._cursor))
-            else:
-                raise StopAsyncIteration
+                raise self._with_usage(self._failure)
+            try:
+                await self._further()
+            except LamellaError as error:
+                raise self._with_usage(error) from error.__cause__
         return pending.popleft()
+
+    async def _further(self) -> None:
+        """Read the next event of a turn, or take the next step between two turns."""
+        if self._step is not None:
+            step, self._step = self._step, None
+            await self._interruptibly(step)
+        elif self._cursor is not None:
+            self._saw(await anext(self._cursor))
+        else:
+            raise StopAsyncIteration
+
+    def unread(self) -> list[Event]:
+        """What was there when a read was broken off."""
+        events = list(self._pending)
+        self._pending.clear()
+        return events
 
     async def aclose(self) -> None:
         """End what is under way: tools, a model turn, or its answer."""
@@ -141,10 +147,7 @@ class Loop:
         return response
 
     async def _ask(self) -> None:
-        try:
-            await self.ask()
-        except LamellaError as error:
-            raise self._with_usage(error) from error.__cause__
+        await self.ask()
 
     def _choice(self) -> str | Mapping[str, Any] | None:
         """What the model must do in a further turn.
@@ -155,8 +158,8 @@ class Loop:
         choice = self._request.tool_choice
         if self._callers and choice == "required":
             only = next(iter(self._callers)) if len(self._callers) == 1 else choice
-            return only if self._last else choice
-        if self._last:
+            return only if self._limit is not None else choice
+        if self._limit is not None:
             return "none"
         return choice if _is_free(choice) else None
 
@@ -205,32 +208,28 @@ class Loop:
         """Answer every call of a message; then the turn is whole, and the next one may begin."""
         before = (*self._request.messages, *self._added)
         calls = Round(self._scene, asked, self._turn, (*before, asked.message))
-        refusal, limit = self._refusal(finish)
+        refusal = self._refusal(finish)
         if refusal is not None:
             calls.refuse(refusal)
         else:
-            await self._run(calls)
-            if self._failure is not None and not calls.over:
+            await self._run(calls, (asked.message,))
+            if not calls.over:
                 return  # somebody has to agree first: the message goes out as it is
         self._turn_over((asked.message, *calls.answers))
         if self._failure is None:
-            self._go_on(finish, limit)
+            self._go_on(finish)
 
-    def _refusal(self, finish: Finish) -> tuple[str | None, Limit | None]:
-        """Why the calls of a message are not run, and which limit is reached, if that is why."""
+    def _refusal(self, finish: Finish) -> str | None:
+        """Why the calls of a message are not run; None if they are."""
         if finish.reason == "length":
-            return outcomes.CUT_OFF, None
+            return outcomes.CUT_OFF
         if finish.reason not in _ENDS_WELL:
-            return outcomes.NOT_FINISHED.format(reason=finish.reason), None
-        limit: Limit | None = self._limits.reached()
-        if self._turn >= self._tools.max_steps:
-            limit = "max_steps"
-        if limit is not None:
-            return outcomes.LIMIT.format(what=outcomes.LIMITS[limit]), limit
-        return (outcomes.NO_TOOLS if self._last else None), None
+            return outcomes.NOT_FINISHED.format(reason=finish.reason)
+        limit = self._limit or self._limits.reached(self._turn)
+        return None if limit is None else outcomes.LIMIT.format(what=outcomes.LIMITS[limit])
 
-    async def _run(self, calls: Round) -> None:
-        """Run the calls; a deadline that passes, or a pipeline that closes, is for later."""
+    async def _run(self, calls: Round, before: tuple[Message, ...]) -> None:
+        """Run the calls; a deadline that passes, or a pipeline that closes, is raised later."""
         calls.prepare()
         questions = calls.questions()
         if questions:
@@ -241,49 +240,53 @@ class Loop:
         try:
             await calls.run(None if math.isinf(left) else left)
         except LamellaError as error:
-            calls.end()
-            self._failure = self._with_usage(error)
+            self._failure = error
         except BaseException:
             calls.end()
+            self._turn_over((*before, *calls.answers))  # for whoever looks at what has come
             raise
+        calls.end()
 
     def _turn_over(self, messages: tuple[Message, ...]) -> None:
         self._added.extend(messages)
         self._pending.append(Turn(messages))
 
-    def _go_on(self, finish: Finish, limit: Limit | None) -> None:
-        """What follows a turn whose calls are answered."""
-        if finish.reason not in {*_ENDS_WELL, "length"}:
+    def _go_on(self, finish: Finish) -> None:
+        """See to what follows a turn whose calls are answered."""
+        tools = self._tools
+        if finish.reason != "length" and finish.reason not in _ENDS_WELL:
             self._finish(finish)
             return
-        if limit is None and self._turn >= self._tools.max_steps:
-            limit = "max_steps"
-        if self._last or (limit is not None and self._tools.on_limit == "raise"):
-            self._failure = self._with_usage(limit_error(limit or "max_steps", self._tools))
+        limit = self._limit or self._limits.reached(self._turn)
+        if limit is not None and (self._limit is not None or tools.on_limit == "raise"):
+            self._failure = limit_error(limit, tools)
             return
-        if limit is None and self._turn + 1 >= self._tools.max_steps:
-            limit = "max_steps" if self._tools.on_limit == "answer" else None
+        if limit is None and tools.on_limit == "answer" and self._turn + 1 >= tools.max_steps:
+            limit = "max_steps"
         if limit is not None:
-            self._last = True
-            self._request.context.note("tools", "tools.limit", limit=limit)
+            self._limit = limit
+            self._request.context.note("tools", "tools.limit", limit=limit, turns=self._turn)
         self._step = self._ask
 
     # --- going on with a conversation ----------------------------------------------------------
 
-    async def resume(self, asked: Asked) -> None:
-        """Answer the calls that the conversation has come with.
+    async def resume(self, asked: Asked) -> ChatResponse:
+        """Answer the calls that the conversation has come with, and ask the model.
 
         Raises:
             ApprovalRequired: If somebody has to agree to one of them.
-            DeadlineExceeded: If the call's deadline passes.
-            ClosedError: If the pipeline closes.
+            LamellaError: What the model turn failed with.
         """
-        calls = Round(self._scene, asked, 0, self._request.messages)
-        await self._run(calls)
-        if calls.over:
-            self._turn_over(calls.answers)
-        if self._failure is not None:
-            raise self._failure
+        try:
+            calls = Round(self._scene, asked, 0, self._request.messages)
+            await self._run(calls, ())
+            if calls.over:
+                self._turn_over(calls.answers)
+            if self._failure is not None:
+                raise self._failure
+            return await self.ask()
+        except LamellaError as error:
+            raise self._whole(error, list(self._pending)) from error.__cause__
 
     # --- what it amounts to --------------------------------------------------------------------
 
@@ -298,8 +301,6 @@ class Loop:
             while not events or type(events[-1]) is not Finish:
                 events.append(await self.__anext__())
         except LamellaError as error:
-            if not self._added and self._turn <= 1 and not isinstance(error, ToolLimitError):
-                raise self._whole(error, events) from error.__cause__
             raise self._whole(error, events) from error.__cause__
         except BaseException:
             await self.aclose()
@@ -307,7 +308,19 @@ class Loop:
         return events
 
     def _whole(self, error: LamellaError, events: list[Event]) -> LamellaError:
-        return error
+        """An error with what has come, which nobody tries again where that would do harm."""
+        found = fold(events)
+        inner = error.partial
+        if isinstance(inner, ChatAnswer) and inner.message.parts:
+            found = attrs.evolve(inner, messages=(*self._added, *inner.messages))
+        elif not events:
+            found = attrs.evolve(found, messages=())
+        usage = error.usage or self._usage
+        if self._scene.effects:
+            return error.copy(
+                partial=found, usage=usage, retryable=False, elsewhere=False, should_retry=False
+            )
+        return error.copy(partial=found, usage=usage)
 
     def _with_usage(self, error: LamellaError) -> LamellaError:
         """An error with what the turns before it have consumed as well."""

@@ -1,4 +1,4 @@
-"""What a function takes, as a model is told it; and a model's arguments as the function takes them."""
+"""What a function takes, as a model is told it, and the other way round."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, make_dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final, get_args, get_type_hints
+from typing import Annotated, Any, Final, get_args, get_type_hints
 
 import attrs
 import msgspec
@@ -14,11 +14,10 @@ import msgspec
 from lamella import ConfigurationError, Context
 from lamella._nothing import NOTHING
 from lamella._schema_docs import Words
-from lamella._typed_forms import FormError, form_of
+from lamella._typed_annotations import Reading
+from lamella._typed_forms import Form, form_of
+from lamella._typed_problems import FormError
 from lamella_middlewares.tools._told import ToolContext
-
-if TYPE_CHECKING:
-    from lamella._typed_forms import Form
 
 _EMPTY: Final = inspect.Parameter.empty
 _CONTEXTS: Final = (ToolContext, Context)
@@ -26,7 +25,7 @@ _MOST: Final = 12
 """How many problems of its arguments a model is told of."""
 
 
-class BadArguments(Exception):  # noqa: N818 - it is no error of the program
+class BadArguments(Exception):
     """The model's arguments do not fit; `args[0]` tells the model what to mend."""
 
 
@@ -62,7 +61,7 @@ class Parameters:
                 named = ", ".join([repr(name[:60]) for name in unknown[:_MOST]])
                 raise BadArguments(f"There is no parameter {named}. The parameters are: {known}.")
         try:
-            return self.form.decode(text if value else "{}")
+            return self.form.check(value)
         except FormError as wrong:
             problems = [problem.told for problem in wrong.problems[:_MOST]]
             raise BadArguments("\n".join(problems)) from None
@@ -112,7 +111,8 @@ def parameters_of(function: Callable[..., Any], name: str, words: Words) -> Para
             continue
         positional += parameter.kind is parameter.POSITIONAL_ONLY
         fields.append(_field(parameter, hints, name, words))
-    form = form_of(make_dataclass(name, fields, kw_only=True))
+    record = make_dataclass(name.replace("-", "_"), fields, kw_only=True)
+    form: Form[Any] = Form(record, Reading(f"The tool {name!r}").node(record), name)
     names = tuple([name for name, _, _ in fields])
     return Parameters(form, names, positional, contexts)
 
@@ -200,6 +200,8 @@ def _field(
     if parameter.default is _EMPTY:
         return name, annotation, field()
     default = parameter.default
+    if default is None or isinstance(default, str | int | float):
+        return name, annotation, field(default=default)
     return name, annotation, field(default_factory=lambda: default)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
 import attrs
+import msgspec
 
 from lamella import Audio, File, Image, Message, Opaque, Part, Text, ToolResult
 from lamella._typed_plain import plain
@@ -22,7 +22,7 @@ _OPEN: Final = (
 _CLOSE: Final = "\n[end of data {id}]"
 
 
-class NoResult(Exception):  # noqa: N818 - it becomes an error result
+class NoResult(Exception):
     """What a tool gave has no form that a model could be told."""
 
 
@@ -40,7 +40,7 @@ def parts_of(value: object) -> tuple[Part, ...]:
         items: Sequence[Any] = value
         return tuple([part for item in items for part in parts_of(item)])
     try:
-        text = json.dumps(plain(value), ensure_ascii=False, separators=(",", ":"))
+        text = msgspec.json.encode(plain(value)).decode()
     except (TypeError, ValueError, RecursionError) as error:
         msg = f"its result, a {type(value).__name__}, has no form in JSON"
         raise NoResult(msg) from error

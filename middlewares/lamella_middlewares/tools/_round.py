@@ -81,7 +81,7 @@ class Asked:
         for place, call in enumerate(calls):
             if call.id in seen:
                 duplicates.add(place)
-            identity = f"call_{new_id()[:24]}" if not call.id or call.id in seen else call.id
+            identity = f"call_{new_id()[-24:]}" if not call.id or call.id in seen else call.id
             seen.add(identity)
             mended.append(attrs.evolve(call, id=identity))
         rest = iter(mended)
@@ -194,6 +194,11 @@ class Round:
                 self._answer(place, told(call, outcome, text))
 
     @property
+    def over(self) -> bool:
+        """Whether every call has its answer."""
+        return len(self._answers) == len(self._calls)
+
+    @property
     def answers(self) -> tuple[Message, ...]:
         """The messages that answer the calls, in their order."""
         return tuple([self._answers[place].message for place in range(len(self._calls))])
@@ -242,7 +247,7 @@ class Round:
                 parts = parts_of(await self._value(tool.is_async, run))
                 return self._shaped(call, tool, parts, "ok")
         except ToolFailed as failure:
-            return self._shaped(call, tool, (Text(failure.text),), "failed")
+            return self._shaped(call, tool, (Text(failure.text),), "refused")
         except NoResult as none:
             return told(call, "no_result", outcomes.FAILED.format(error=none))
         except Exception as error:  # noqa: BLE001 - a tool's failure is the model's to know

@@ -11,7 +11,7 @@ from lamella import Context, Handler, Message, Request, Response, ToolCall
 R = TypeVar("R", bound=Response)
 
 
-class ToolFailed(Exception):  # noqa: N818 - it says that something has failed, to a model
+class ToolFailed(Exception):
     """Raised by a tool to tell the model, in its own words, why it has no result.
 
     Every other exception is told to the model by its class only. This one's text goes to the model

@@ -3,8 +3,8 @@
 Anthropic's and Amazon Bedrock's take objects only if they are closed (`additionalProperties`
 false), and no bounds on numbers, lengths or counts. A schema without the first is closed here, as
 whoever asks for `strict` wants it; a bound is said to the model in the description instead, so that
-it may still keep it, and whoever reads the answer has to check it. Each of that is noted. What would
-mean something else is refused.
+it may still keep it, and whoever reads the answer has to check it. Each of that is noted. What
+would mean something else is refused.
 """
 
 from __future__ import annotations
@@ -107,21 +107,25 @@ class _Closing:
         """`oneOf` is not known; a grammar that takes any of several takes one of them."""
         if word != "oneOf":
             return word
-        self._losses.add(f"{self._what}: oneOf", "this API knows only anyOf, which is sent instead")
+        self._losses.adapted(
+            f"{self._what}: oneOf", "this API knows only anyOf, which is sent instead"
+        )
         return "anyOf"
 
     @staticmethod
     def _is_object(given: Mapping[str, Any]) -> bool:
         kind: Any = given.get("type")
-        return kind == "object" or "properties" in given or (
-            isinstance(kind, list) and "object" in kind
+        return (
+            kind == "object"
+            or "properties" in given
+            or (isinstance(kind, list) and "object" in kind)
         )
 
     def _close(self, out: dict[str, Any]) -> None:
         stated = out.get(_CLOSED)
         if stated is None:
             out[_CLOSED] = False
-            self._losses.add(f"{self._what}: open objects", "strict is sent closed to this API")
+            self._losses.adapted(f"{self._what}: open objects", "strict is sent closed to this API")
         elif stated is not False:
             raise UnsupportedError(
                 f"{self._what} has an object with `{_CLOSED}`, which {self._provider!r} cannot "
@@ -134,7 +138,7 @@ class _Closing:
 
     def _tell(self, out: dict[str, Any], said: Mapping[str, Any]) -> None:
         for word in said:
-            self._losses.add(
+            self._losses.adapted(
                 f"{self._what}: {word}", "this API knows no such bound: the description says it"
             )
         bounds = ", ".join(f"{word}: {_json(value)}" for word, value in said.items())

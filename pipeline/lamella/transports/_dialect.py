@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lamella._cards import ModelCard
     from lamella._errors import LamellaError
     from lamella._prompt_caching import PromptCaching
+    from lamella.transports._media_limits import MediaLimits
 
 Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 """Names and values of headers, as they are sent."""
@@ -246,6 +247,10 @@ class BaseDialect:
         self, model: str, *, options: DialectOptions, card: ModelCard | None
     ) -> PromptCaching | None:
         """Nothing."""
+        return None
+
+    def media_limits(self, card: ModelCard) -> MediaLimits | None:
+        """What the model takes of pictures and documents; None if nobody says."""
         return None
 
     def decode(self, body: bytes, request: Any = None) -> tuple[Sequence[Event], Head]:

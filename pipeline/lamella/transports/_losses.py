@@ -1,4 +1,4 @@
-"""What of a request an API cannot take and that is left out, said in the trace and never silently.
+"""What of a request an API cannot take and that is left out, or said otherwise: the trace has it.
 
 What would change the meaning of a request is refused instead (`unsupported`). Left out is what only
 another provider understands, and what no more than advises: marks for caches, seals, thoughts that
@@ -33,7 +33,7 @@ class Losses:
         cache_marks: Whether the API takes `CACHE_MARK` as it stands.
     """
 
-    __slots__ = ("_cache_marks", "_found", "_origin", "_provider", "_refuse")
+    __slots__ = ("_adapted", "_cache_marks", "_found", "_origin", "_provider", "_refuse")
 
     def __init__(
         self,
@@ -48,6 +48,7 @@ class Losses:
         self._refuse = refuse_foreign
         self._cache_marks = cache_marks
         self._found: dict[tuple[str, str], int] = {}
+        self._adapted: dict[tuple[str, str], int] = {}
 
     @property
     def settings(self) -> tuple[str, str, bool, bool]:
@@ -59,6 +60,11 @@ class Losses:
         """What has been left out and why, and how often."""
         return self._found
 
+    @property
+    def changed(self) -> Mapping[tuple[str, str], int]:
+        """What has been said in another way and why, and how often."""
+        return self._adapted
+
     def apart(self) -> Losses:
         """One with the same settings, in which nothing is noted yet."""
         provider, origin, refuse, cache_marks = self.settings
@@ -68,6 +74,8 @@ class Losses:
         """Note what another one has noted."""
         for key, count in other.found.items():
             self._found[key] = self._found.get(key, 0) + count
+        for key, count in other.changed.items():
+            self._adapted[key] = self._adapted.get(key, 0) + count
 
     def add(self, what: str, why: str) -> None:
         """Note that something is left out.
@@ -77,6 +85,15 @@ class Losses:
             why: A short reason.
         """
         self._found[what, why] = self._found.get((what, why), 0) + 1
+
+    def adapted(self, what: str, why: str) -> None:
+        """Note that something is said in another way than it was given.
+
+        Args:
+            what: A word for it, `"Tool.parameters: minimum"`; never its content.
+            why: A short reason.
+        """
+        self._adapted[what, why] = self._adapted.get((what, why), 0) + 1
 
     def foreign(self, what: str) -> None:
         """Note, or refuse, what only another provider understands.
@@ -137,13 +154,14 @@ class Losses:
         return {key: value for key, value in extra.items() if key != ORIGIN}
 
     def declare(self, request: Request[Any]) -> None:
-        """Write into the call's trace what has been left out, each kind once."""
-        if not self._found or not is_given(request.context.trace):
+        """Write into the call's trace what has been left out or adapted, each kind once."""
+        if not (self._found or self._adapted) or not is_given(request.context.trace):
             return
-        for (what, why), count in self._found.items():
-            request.context.note(
-                self._provider, "request.left_out", what=what, why=why, count=count
-            )
+        for name, found in (("left_out", self._found), ("adapted", self._adapted)):
+            for (what, why), count in found.items():
+                request.context.note(
+                    self._provider, f"request.{name}", what=what, why=why, count=count
+                )
 
 
 def marked(extra: Mapping[str, Any], provider: str) -> JSONObject:

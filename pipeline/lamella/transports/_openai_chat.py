@@ -11,10 +11,12 @@ from lamella.transports._dialect import JSON, BaseDialect, DialectOptions
 from lamella.transports._openai_caching import openai_caching
 from lamella.transports._openai_chat_answer import ChatDecoder
 from lamella.transports._openai_chat_request import chat_body
+from lamella.transports._openai_limits import openai_limits
 
 if TYPE_CHECKING:
     from lamella._cards import ModelCard
     from lamella._prompt_caching import PromptCaching
+    from lamella.transports._media_limits import MediaLimits
 
 
 @attrs.frozen
@@ -49,6 +51,10 @@ class OpenAIChat(BaseDialect):
             UnsupportedError: If the API has no words for something that is asked.
         """
         return chat_body(request, stream=stream, options=options, provider=self.provider)
+
+    def media_limits(self, card: ModelCard) -> MediaLimits | None:
+        """OpenAI's own; of other providers' models nobody says."""
+        return openai_limits(card)
 
     def prompt_caching(
         self, model: str, *, options: DialectOptions, card: ModelCard | None

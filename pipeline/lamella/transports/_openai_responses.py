@@ -9,12 +9,14 @@ import attrs
 from lamella._chat import ChatRequest
 from lamella.transports._dialect import JSON, BaseDialect, DialectOptions
 from lamella.transports._openai_caching import openai_caching
+from lamella.transports._openai_limits import openai_limits
 from lamella.transports._openai_responses_events import ResponsesDecoder
 from lamella.transports._openai_responses_request import responses_body
 
 if TYPE_CHECKING:
     from lamella._cards import ModelCard
     from lamella._prompt_caching import PromptCaching
+    from lamella.transports._media_limits import MediaLimits
 
 
 @attrs.frozen
@@ -54,6 +56,10 @@ class OpenAIResponses(BaseDialect):
         return responses_body(
             request, stream=stream, options=options, provider=self.provider, origin=self.origin
         )
+
+    def media_limits(self, card: ModelCard) -> MediaLimits | None:
+        """OpenAI's own; of other providers' models nobody says."""
+        return openai_limits(card)
 
     def prompt_caching(
         self, model: str, *, options: DialectOptions, card: ModelCard | None

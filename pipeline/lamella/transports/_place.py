@@ -25,11 +25,13 @@ from lamella.transports._dialect import Dialect, DialectOptions, Headers
 from lamella.transports._exchange import ERROR_BYTES, Authorize, Exchange
 from lamella.transports._headers import encoded_headers
 from lamella.transports._http import HTTPClient, HTTPReply, HTTPRequest
+from lamella.transports._media_limits import check_media
 from lamella.transports._parameters import fit, require
 from lamella.transports._stream_source import read_some
 
 if TYPE_CHECKING:
     from lamella._card_book import CardBook
+    from lamella._cards import ModelCard
     from lamella._context import Context
     from lamella._health import PartHealth
     from lamella._parameter_rules import HasRules
@@ -47,6 +49,14 @@ def _quirks(place: Place) -> DialectOptions:
     return given.dialect or DialectOptions(
         send_user=given.send_user, refuse_foreign=given.refuse_foreign
     )
+
+
+def _check_media(dialect: Dialect, card: ModelCard, request: Request[Any], name: str) -> None:
+    """Refuse pictures and documents that a known model does not take."""
+    limits_of = getattr(dialect, "media_limits", None)  # which dialects need not have
+    limits = None if limits_of is None else limits_of(card)
+    if limits is not None:
+        check_media(request, limits, provider=name)
 
 
 def _card_book(place: Place) -> CardBook:
@@ -106,6 +116,7 @@ class Place:
         stream = wanted and request.streams
         if card is not None:
             require(card, request, dialect.api)
+            _check_media(dialect, card, request, self.name)
             stream = stream and ("streaming" in card.capabilities or not card.capabilities)
         rules = (card, self.rules)
         request, options = fit(request, dialect.api, self.options, rules, layer=self.name)

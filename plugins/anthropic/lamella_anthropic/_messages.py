@@ -9,11 +9,13 @@ import attrs
 
 from lamella._chat import ChatRequest
 from lamella._events import Event
+from lamella._media_types import IMAGES
 from lamella._prompt_caching import LEAST_TOKENS, PromptCaching
 from lamella._responses import Head
 from lamella._token_counts import TokenCountRequest, token_count_events
 from lamella.transports._dialect import JSON, BaseDialect, DialectOptions, Headers
 from lamella.transports._headers import encoded_headers
+from lamella.transports._media_limits import MediaLimits
 from lamella.transports._wire_json import count_of, json_object, nonsense, raise_in_band
 from lamella_anthropic._answer import MessageDecoder
 from lamella_anthropic._request import chat_body, count_body, headers_of
@@ -23,6 +25,17 @@ if TYPE_CHECKING:
 
 MOST_MARKS: Final = 4
 """How many places of a request may be marked for the prompt cache."""
+
+
+_SMALL_WINDOW: Final = 200_000
+_LIMITS: Final = MediaLimits(
+    image_types=IMAGES,
+    image_bytes=10_000_000,
+    image_side=8_000,
+    crowd=20,
+    crowd_side=2_000,
+    request_bytes=32_000_000,
+)
 
 
 @attrs.frozen
@@ -46,6 +59,11 @@ class AnthropicDialect(BaseDialect):
     provider: str = "anthropic"
     origin: str = "anthropic"
     betas: tuple[str, ...] = ()
+
+    def media_limits(self, card: ModelCard) -> MediaLimits:
+        """As the guide "Vision" has them; models with a smaller window take fewer pictures."""
+        window = card.context_window or 0
+        return attrs.evolve(_LIMITS, images=600 if window > _SMALL_WINDOW else 100)
 
     def headers(self, request: Any) -> Headers:
         """The betas of the transport and of the request, and what else goes into a header."""

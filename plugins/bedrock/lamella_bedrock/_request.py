@@ -17,6 +17,7 @@ from lamella._chat import ChatRequest
 from lamella._errors import UnsupportedError
 from lamella._messages import Message
 from lamella._parts import Opaque, Text
+from lamella.transports._closed_schemas import closed_schema
 from lamella.transports._dialect import JSON, DialectOptions
 from lamella.transports._exchange import encoded_json
 from lamella.transports._losses import Losses
@@ -51,7 +52,7 @@ def converse_body(
     if inference:
         body["inferenceConfig"] = inference
     if request.response_format is not None:
-        shape = _shape(request.response_format, provider)
+        shape = _shape(request.response_format, provider, losses)
         if shape is not None:
             body["outputConfig"] = {**body.get("outputConfig", {}), "textFormat": shape}
     if request.service_tier is not None and request.service_tier != "auto":
@@ -211,14 +212,17 @@ def _inference(request: ChatRequest) -> JSON:
     return found
 
 
-def _shape(given: Mapping[str, Any], provider: str) -> JSON | None:
+def _shape(given: Mapping[str, Any], provider: str, losses: Losses) -> JSON | None:
     """The shape of the answer; None if it is plain text."""
     kind = given.get("type")
     if kind == "text":
         return None
     schema: Any = given.get("json_schema")
     if kind == "json_schema" and is_object(schema) and "schema" in schema:
-        made: JSON = {"schema": encoded_json(schema["schema"]).decode()}
+        inner: Any = schema["schema"]
+        if is_object(inner):
+            inner = closed_schema(inner, losses, "response_format", provider=provider)
+        made: JSON = {"schema": encoded_json(inner).decode()}
         made.update({name: schema[name] for name in ("name", "description") if schema.get(name)})
         return {"type": "json_schema", "structure": {"jsonSchema": made}}
     raise UnsupportedError(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import attrs
 
 from lamella._chat import ChatRequest
+from lamella._media_types import IMAGES
 from lamella.transports._dialect import JSON, BaseDialect, DialectOptions, MessageReader
+from lamella.transports._media_limits import MediaLimits
 from lamella_google._chat_answer import GeminiDecoder
 from lamella_google._chat_request import chat_body
 from lamella_google._errors import google_status_error
@@ -16,7 +18,14 @@ from lamella_google._model_names import resource
 from lamella_google._stream_reader import GoogleReader
 
 if TYPE_CHECKING:
+    from lamella._cards import ModelCard
     from lamella._errors import LamellaError
+
+
+_LIMITS: Final = MediaLimits(
+    image_types=IMAGES | {"image/heic", "image/heif"}, images=3_600, request_bytes=100_000_000
+)
+"""The newest and most generous bounds; models before them may take less."""
 
 
 @attrs.frozen
@@ -55,6 +64,10 @@ class GeminiChat(GoogleDialect):
     api: ClassVar[str] = "chat"
     wants_card: ClassVar[bool] = True
     service_header: ClassVar[str] = "x-gemini-service-tier"
+
+    def media_limits(self, card: ModelCard) -> MediaLimits:
+        """As the guide "Image understanding" has them."""
+        return _LIMITS
 
     def path(self, model: str, *, stream: bool) -> str:
         """Where requests go, after the API's version."""

@@ -34,7 +34,11 @@ def test_tools_own_and_hosted() -> None:
         {
             "name": "f",
             "description": "Does f.",
-            "input_schema": {"type": "object", "properties": {"a": {"type": "integer"}}},
+            "input_schema": {
+                "type": "object",
+                "properties": {"a": {"type": "integer"}},
+                "additionalProperties": False,
+            },
             "strict": True,
             **EPHEMERAL,
         },
@@ -123,9 +127,10 @@ def test_one_answer_is_what_there_is() -> None:
 
 
 def test_the_shape_of_the_answer() -> None:
-    """Schemas natively; JSON without a schema is refused."""
+    """Schemas natively, closed as the API wants them; JSON without a schema is refused."""
     schema = {"type": "object", "properties": {"a": {"type": "string"}}}
-    expected = {"format": {"type": "json_schema", "schema": schema}}
+    closed = {**schema, "additionalProperties": False}
+    expected = {"format": {"type": "json_schema", "schema": closed}}
     wrapped = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
     assert body(response_format=wrapped)["output_config"] == expected
     bare = {"type": "json_schema", "schema": schema}

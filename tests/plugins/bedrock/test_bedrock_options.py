@@ -178,12 +178,13 @@ def test_effort_that_cannot_be_said() -> None:
 
 
 def test_structured_output() -> None:
-    """A schema goes as text into the output's configuration; other shapes are refused."""
+    """A schema goes as text into the output's configuration, closed; other shapes are refused."""
     schema = {"type": "object", "properties": {"a": {"type": "string"}}}
     shape = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema, "strict": True}}
     body, _ = written("hi", response_format=shape, reasoning_effort="low")
     made = body["outputConfig"]["textFormat"]["structure"]["jsonSchema"]
-    assert (json.loads(made["schema"]), made["name"]) == (schema, "n")
+    closed = {**schema, "additionalProperties": False}
+    assert (json.loads(made["schema"]), made["name"]) == (closed, "n")
     assert body["outputConfig"]["effort"] == "low"
     assert "outputConfig" not in written("hi", response_format={"type": "text"})[0]
     with pytest.raises(UnsupportedError):

@@ -1,0 +1,375 @@
+"""Conversations become shorter by rules: never an orphan, never what is to be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+import pytest
+from histories import history
+
+from lamella import (
+    ConfigurationError,
+    DropToolResults,
+    History,
+    Image,
+    Message,
+    Opaque,
+    Part,
+    Reasoning,
+    Size,
+    SlidingWindow,
+    Text,
+    ToolCall,
+    ToolResult,
+    Truncate,
+    answered,
+    groups,
+    unanswered,
+)
+from lamella._shortening import Shortened, shortened, sizes_within, turn_under_way
+from lamella._shortening_strategies import strategies_of
+from lamella._text_cutting import cut_text
+
+CHAIN = (DropToolResults(), Truncate(200), SlidingWindow())
+
+
+def letters(parts: Sequence[Part]) -> int:
+    """How many letters some parts have."""
+    return sum(
+        [
+            letters(part.content)
+            if isinstance(part, ToolResult)
+            else len(getattr(part, "text", ""))
+            for part in parts
+        ]
+    )
+
+
+def count(message: Message) -> int:
+    """A token for four letters, and four for the role."""
+    return 4 + letters(message.parts) // 4
+
+
+def total(messages: Sequence[Message]) -> int:
+    """Tokens of some messages."""
+    return sum(map(count, messages))
+
+
+def cut(messages: Sequence[Message], tokens: int, *strategies: Any, **sizes: Any) -> Shortened:
+    """What becomes of a conversation that may have so many tokens, and a fifth less after a cut."""
+    trigger = Size(tokens=max(1, tokens), **sizes)
+    return shortened(
+        tuple(messages),
+        strategies or CHAIN,
+        trigger=trigger,
+        target=trigger.scaled(0.8),
+        count=count,
+    )
+
+
+def tool_turn(name: str, result: str, *more: Part) -> tuple[Message, ...]:
+    """A call of a tool, and its result."""
+    calls = ToolCall(name, "f", "{}")
+    return Message("assistant", [*more, calls]), Message.tool(name, result)
+
+
+# --- sizes ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "option"),
+    [
+        ({}, "says nothing"),
+        ({"tokens": 0}, "tokens=0"),
+        ({"messages": True}, "messages=True"),
+        ({"share": 1.5}, "share=1.5"),
+        ({"share": 0}, "share=0"),
+    ],
+)
+def test_a_size_that_cannot_be_is_refused(fields: dict[str, Any], option: str) -> None:
+    """The message names the option and the value."""
+    with pytest.raises(ConfigurationError, match=option):
+        Size(**fields)
+
+
+def test_a_share_is_of_a_window() -> None:
+    """Tokens and share together are the smaller one; without a window the share says nothing."""
+    assert Size(share=0.5).within(1_000) == Size(tokens=500)
+    assert Size(share=0.5, tokens=300).within(1_000) == Size(tokens=300)
+    assert Size(share=0.5, messages=7).within(None) == Size(messages=7)
+    assert Size(share=0.5).within(None) is None
+
+
+def test_a_cut_goes_to_the_target_and_never_beyond_the_trigger() -> None:
+    """What the target leaves open is four fifths of the trigger."""
+    trigger = Size(tokens=1_000, messages=10)
+    assert sizes_within(trigger, None, None) == (trigger, Size(tokens=800, messages=8))
+    assert sizes_within(trigger, Size(messages=4), None) == (trigger, Size(tokens=800, messages=4))
+    assert sizes_within(trigger, Size(share=0.9), 2_000) == (
+        trigger,
+        Size(tokens=1_000, messages=8),
+    )
+    assert sizes_within(Size(share=0.5), None, None) is None
+
+
+# --- single strategies ---------------------------------------------------------------------------
+
+
+def test_old_results_become_a_line_and_the_calls_stay_answered() -> None:
+    """The oldest go first, as few as will do; errors stay errors."""
+    failed = Message("tool", ToolResult("b", (Text("x" * 2_000),), error=True))
+    talk = (
+        Message.user("one"),
+        *tool_turn("a", "y" * 2_000),
+        tool_turn("b", "")[0],
+        failed,
+        *tool_turn("c", "z" * 2_000),
+        Message.user("two"),
+    )
+    found = cut(talk, 1_100, DropToolResults())
+    lines = [message.text for message in found.messages if message.role == "tool"]
+    assert lines[0] == "[An older result, left out because of its length: 2,000 characters.]"
+    assert lines[1].startswith("[An older result")
+    assert lines[2] == "z" * 2_000
+    (part,) = found.messages[4].parts
+    assert isinstance(part, ToolResult)
+    assert part.error
+    assert part.call_id == "b"
+    assert answered(found.messages)
+    assert found.used == ("drop_tool_results",)
+
+
+def test_pictures_in_results_go_too_and_short_results_stay() -> None:
+    """A line is worth it only in the place of something long."""
+    picture = Message("tool", ToolResult("a", (Image(url="https://example.org/a.png"),)))
+    talk = (
+        Message.user("q"),
+        tool_turn("a", "")[0],
+        picture,
+        *tool_turn("b", "short"),
+        Message.user("w" * 4_000),
+    )
+    old = History(talk, Size(tokens=10), lambda message: 900 if message is picture else 20)
+    found = DropToolResults().shorten(old)
+    assert found.messages[2].text.endswith("0 characters and 1 files or pictures.]")
+    assert found.messages[4] is talk[4]
+
+
+def test_an_agent_may_drop_results_of_the_turn_under_way() -> None:
+    """Only if it is told how many of its last calls are to stay whole."""
+    talk = (
+        Message.user("q"),
+        *tool_turn("a", "a" * 2_000),
+        *tool_turn("b", "b" * 2_000),
+        *tool_turn("c", "c" * 2_000),
+    )
+    assert cut(talk, 700, DropToolResults()).messages == talk
+    found = cut(talk, 700, DropToolResults(current=1)).messages
+    assert [message.text[:1] for message in found if message.role == "tool"] == ["[", "[", "c"]
+
+
+def test_long_texts_keep_beginning_and_end() -> None:
+    """The longest first; what is short enough stays the same object."""
+    talk = (
+        Message.user("begin " + "middle " * 900 + "end"),
+        Message.assistant("a " * 250),
+        Message.user("short"),
+        Message.assistant("fine"),
+        Message.user("last " * 3_000),
+    )
+    found = cut(talk, total(talk) - 1_000, Truncate(400))
+    first = found.messages[0].text
+    assert first.startswith("begin middle")
+    assert first.endswith("middle end")
+    assert "characters left out ...]" in first
+    assert len(first) < 460
+    assert all(new is old for new, old in zip(found.messages[1:], talk[1:], strict=True))
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        Reasoning("hm", signature="seal"),
+        Reasoning("hm", id="rs_1"),
+        Opaque({"type": "thing"}, "google"),
+        Text("hm", extra={"thoughtSignature": "seal"}),
+    ],
+)
+def test_what_only_its_provider_can_read_is_never_cut(part: Part) -> None:
+    """A seal may vouch for the text beside it."""
+    talk = (
+        Message.user("q"),
+        Message("assistant", [part, Text("long " * 1_000)]),
+        Message.user("again " * 200),
+    )
+    assert cut(talk, 300, Truncate(100)).messages == talk
+    assert len(cut(talk, 600, SlidingWindow()).messages) == 1
+
+
+def test_the_oldest_turns_go_whole_and_what_stays_begins_with_a_question() -> None:
+    """An answer without its question is of no use, and some providers refuse it."""
+    talk = (
+        Message.system("s"),
+        Message.user("one"),
+        *tool_turn("a", "r" * 400),
+        Message.assistant("answer " * 100),
+        Message.user("two"),
+        Message.assistant("answer"),
+        Message.user("three"),
+    )
+    found = cut(talk, total(talk) - 1, SlidingWindow())
+    assert found.messages == (talk[0], *talk[5:])
+
+
+def test_pinned_messages_stay_with_the_question_that_they_answer() -> None:
+    """All else of the turn goes."""
+    pinned = Message("assistant", "the answer", pinned=True)
+    talk = (
+        Message.user("one"),
+        *tool_turn("a", "r" * 400),
+        pinned,
+        Message.user("two " * 100),
+        Message.assistant("x"),
+        Message.user("three"),
+    )
+    found = cut(talk, 40, SlidingWindow())
+    assert found.messages == (talk[0], pinned, talk[-1])
+
+
+def test_messages_alone_are_counted_without_asking_for_tokens() -> None:
+    """Where only their number matters, nobody counts."""
+
+    def never(message: Message) -> int:
+        raise AssertionError(message)
+
+    talk = tuple([Message.user("q"), Message.assistant("a")] * 10 + [Message.user("q")])
+    trigger = Size(messages=8)
+    found = shortened(talk, CHAIN, trigger=trigger, target=Size(messages=6), count=never)
+    assert len(found.messages) == 5  # the last cut left six or less, from a question on
+    assert (found.before, found.after, found.fits) == (0, 0, True)
+
+
+# --- cutting texts -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "whole", ["👩‍👩‍👧", "🇩🇪", "e\u0301", "กำ", "\r\n", "👍🏽", "❤\ufe0f", "각", "x"]
+)
+def test_no_character_is_cut_apart(whole: str) -> None:
+    """What is read as one stays one, wherever the cut falls, or is gone as a whole."""
+    for characters in range(100, 125):
+        found = cut_text(whole * 200, characters)
+        head, _, tail = found.partition("\n[... ")
+        tail = tail.partition(" ...]\n")[2]
+        assert set(head.split(whole)) <= {""}
+        assert set(tail.split(whole)) <= {""}
+        assert len(head) + len(tail) <= characters
+
+
+def test_texts_are_cut_between_words() -> None:
+    """Where there are words."""
+    head, _, tail = cut_text("word " * 1_000, 333).partition("\n[... ")
+    assert set(head.split()) == {"word"}
+    assert set(tail.partition(" ...]\n")[2].split()) == {"word"}
+
+
+# --- what a user gives ---------------------------------------------------------------------------
+
+
+def test_strategies_are_names_or_objects() -> None:
+    """One, or several."""
+    own = Truncate(500)
+    assert strategies_of("truncate", option="o") == (Truncate(),)
+    assert strategies_of(["sliding_window", own], option="o") == (SlidingWindow(), own)
+
+
+@pytest.mark.parametrize("given", ["summary", (), 7, Truncate, ["truncate", None]])
+def test_what_is_no_strategy_is_refused(given: Any) -> None:
+    """With the names that there are."""
+    with pytest.raises(ConfigurationError, match="strategy") as caught:
+        strategies_of(given, option="Trim(strategies=...)")
+    assert "'sliding_window'" in str(caught.value.hint)
+
+
+# --- all histories -------------------------------------------------------------------------------
+
+
+def kept(messages: Sequence[Message]) -> list[Message]:
+    """What must stay as it is."""
+    last = turn_under_way(messages)
+    return [
+        message
+        for place, message in enumerate(messages)
+        if place >= last or message.pinned or message.role in {"system", "developer"}
+    ]
+
+
+@pytest.mark.parametrize("shard", range(5))
+def test_ten_thousand_histories(shard: int) -> None:
+    """Never an orphan, never too long if it can be helped, and what is to be kept is kept."""
+    for seed in range(shard * 2_000, (shard + 1) * 2_000):
+        talk = history(seed, turns=seed % 4 + 1, words=12)
+        budget = max(1, total(talk) * (seed % 7 + 2) // 10)
+        found = cut(talk, budget)
+        sent = found.messages
+        assert not unanswered(sent)
+        same = {id(message) for message in sent}
+        assert all(id(message) in same for message in kept(talk))
+        assert found.after == total(sent)
+        assert found.fits == (found.after <= budget)
+        if not found.fits:  # nothing is left that could go
+            assert History(sent, Size(tokens=1), count).past == ()
+
+
+def shape(message: Message) -> Any:
+    """All of a message but its texts."""
+    said = [
+        attrs.evolve(part, text="") if isinstance(part, Text) else part for part in message.parts
+    ]
+    bare = [
+        attrs.evolve(part, content=()) if isinstance(part, ToolResult) else part for part in said
+    ]
+    return message.role, bare, message.name, message.pinned
+
+
+def test_only_what_is_too_long_changes_and_only_by_a_strategy() -> None:
+    """What stays is the same message, one with cut texts, or a result whose content is a line."""
+    for seed in range(300):
+        talk = history(seed, words=12)
+        found = cut(talk, total(talk) // 2)
+        given = {id(message) for message in talk}
+        for message in found.messages:
+            if id(message) in given:
+                continue
+            assert "left out" in str(message.parts)
+            assert any(shape(message) == shape(old) for old in talk)
+
+
+def test_what_was_shortened_is_short() -> None:
+    """Shortening it again changes nothing."""
+    for seed in range(300):
+        talk = history(seed, words=12, orphans=seed % 3)
+        budget = max(1, total(talk) * (seed % 7 + 2) // 10)
+        once = cut(talk, budget).messages
+        assert cut(once, budget).messages == once
+
+
+def test_a_turn_is_sent_as_the_turn_before_with_more_behind_it() -> None:
+    """As long as that fits: only a cut changes what a provider's prompt cache has seen."""
+    cuts = turns = 0
+    for seed in range(60):
+        talk = history(seed, turns=8, words=12, pins=0.03)
+        budget = total(talk) // 3
+        before: tuple[Message, ...] = ()
+        for group in groups(talk):
+            sent = cut(talk[: group.stop], budget).messages
+            expected = (*before, *group.messages)
+            turns += 1
+            if total(expected) <= budget:
+                assert sent == expected
+            else:
+                cuts += 1
+            before = sent
+    assert cuts < turns / 3
