@@ -167,6 +167,8 @@ def every_layer() -> dict[str, Any]:
         Route,
         SingleFlight,
         Structured,
+        Summarise,
+        Trim,
     )
     from lamella_middlewares.guard import max_length, pattern
 
@@ -189,6 +191,8 @@ def every_layer() -> dict[str, Any]:
         "Hold": Hold(),
         "PromptCache": PromptCache(),
         "Structured (not asked)": Structured(),
+        "Summarise (below its trigger)": Summarise(),
+        "Trim (below its trigger)": Trim(),
     }
 
 

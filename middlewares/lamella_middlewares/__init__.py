@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from lamella_middlewares.single_flight import SingleFlight
     from lamella_middlewares.spend import Spend
     from lamella_middlewares.structured import Structured
-    from lamella_middlewares.template import Template
     from lamella_middlewares.summarise import Summarise
+    from lamella_middlewares.template import Template
     from lamella_middlewares.timeout import Timeout
     from lamella_middlewares.tools import Tools
     from lamella_middlewares.trim import Trim
@@ -64,8 +64,8 @@ __all__ = (
     "SingleFlight",
     "Spend",
     "Structured",
-    "Template",
     "Summarise",
+    "Template",
     "Timeout",
     "Tools",
     "Trim",

@@ -195,16 +195,13 @@ class Trim:
     def _must_fit(self, request: ChatRequest, found: Shortened, measured: Measured | None) -> None:
         """Refuse what nothing can make short enough; what only passes a share may yet fit."""
         trigger, count = self.trigger, len(found.messages)
-        most = trigger.tokens
-        if most is None and measured is not None and trigger.share is not None:
-            window = measured.window
-            doubt = 1 if measured.measure.counter.exact else DOUBT
-            if window is not None and found.after * doubt > window:
-                most = window
-        if most is not None and found.after > most:
-            size = f"about {found.after:,} tokens, where {most:,} are the most"
+        window = None if measured is None or trigger.share is None else measured.window
+        if trigger.tokens is not None and found.after > trigger.tokens:
+            size = f"about {found.after:,} tokens, where {trigger.tokens:,} are the most"
         elif trigger.messages is not None and count > trigger.messages:
             size = f"{count:,} messages, where {trigger.messages:,} are the most"
+        elif window is not None and _sure(found.after, measured) > window:
+            size = f"about {found.after:,} tokens, and its context window leaves {window:,}"
         else:
             return
         msg = (
@@ -222,6 +219,11 @@ def _counts(size: Size) -> bool:
     return size.tokens is not None or size.share is not None
 
 
+def _sure(tokens: int, measured: Measured | None) -> float:
+    """How many tokens there are at least: estimates lean upwards."""
+    return tokens if measured is None or measured.measure.counter.exact else tokens * DOUBT
+
+
 def _nothing(_: Message) -> int:
     """The size of a message where only their number matters."""
     return 0
@@ -229,11 +231,11 @@ def _nothing(_: Message) -> int:
 
 def _note(request: ChatRequest, found: Shortened) -> None:
     """Say what was done: sizes and names, and none of the words."""
+    tokens = {"before": found.before, "after": found.after} if found.before else {}
     request.context.note(
         "trim",
         "trim.shortened",
-        before=found.before,
-        after=found.after,
+        **tokens,
         messages=len(request.messages),
         kept=len(found.messages),
         strategies=found.used,

@@ -165,6 +165,7 @@ if TYPE_CHECKING:
     from lamella._guarded_blobs import GuardedBlobs
     from lamella._health import Health, PartHealth
     from lamella._history import Group, answered, groups, unanswered
+    from lamella._image_tokens import CropRule, ImageRule, LevelRule, PatchRule, TileRule
     from lamella._memory_spend import MemorySpend
     from lamella._memory_stores import memory_blobs
     from lamella._memory_vectors import MemoryVectors
@@ -223,6 +224,7 @@ _LAZY = {
     "ConversationInfo": "_conversation_stores",
     "ConversationRecord": "_conversation_records",
     "ConversationStore": "_conversation_stores",
+    "CropRule": "_image_tokens",
     "Detector": "_detection",
     "DropToolResults": "_shortening_strategies",
     "ExplainedLayer": "_explain",
@@ -233,6 +235,8 @@ _LAZY = {
     "GuardedLeases": "_store_outages",
     "Health": "_health",
     "History": "_shortening",
+    "ImageRule": "_image_tokens",
+    "LevelRule": "_image_tokens",
     "MemorySpend": "_memory_spend",
     "MemoryVectors": "_memory_vectors",
     "ModelCard": "_cards",
@@ -240,6 +244,7 @@ _LAZY = {
     "Packing": "_packing",
     "ParameterRule": "_parameter_rules",
     "PartHealth": "_health",
+    "PatchRule": "_image_tokens",
     "Preset": "_preset_records",
     "Price": "_prices",
     "PriceSource": "_price_sources",
@@ -268,6 +273,7 @@ _LAZY = {
     "Surface": "_surfaces",
     "TextChannels": "_text_channels",
     "TextFilter": "_text_channels",
+    "TileRule": "_image_tokens",
     "TokenCounter": "_tokens",
     "TraceRecord": "_trace_records",
     "Truncate": "_shortening_strategies",
@@ -354,6 +360,7 @@ __all__ = (
     "ConversationRecord",
     "ConversationStore",
     "CredentialsExhaustedError",
+    "CropRule",
     "DeadlineExceeded",
     "Detector",
     "Dimension",
@@ -384,6 +391,7 @@ __all__ = (
     "History",
     "IdleTimeout",
     "Image",
+    "ImageRule",
     "InspectionError",
     "InvalidRequestError",
     "LamellaError",
@@ -391,6 +399,7 @@ __all__ = (
     "LayerInfo",
     "Lease",
     "LeaseStore",
+    "LevelRule",
     "LimitedError",
     "Limits",
     "LocalState",
@@ -424,6 +433,7 @@ __all__ = (
     "ParameterRule",
     "Part",
     "PartHealth",
+    "PatchRule",
     "PerLoop",
     "PermissionDeniedError",
     "Phase",
@@ -486,6 +496,7 @@ __all__ = (
     "TextChannels",
     "TextDelta",
     "TextFilter",
+    "TileRule",
     "TimedOutError",
     "TokenCount",
     "TokenCountAnswer",

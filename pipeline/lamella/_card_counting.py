@@ -27,9 +27,10 @@ def read_image_rule(outer: Table, key: str) -> ImageRule | None:
     if table is None:
         return None
     name = table.text("rule", required=True)
+    if name is None:
+        return None
     if name not in _NUMBERS:
-        if name is not None:
-            table.wrong("rule", f"one of {', '.join(map(repr, _NUMBERS))}")
+        table.wrong("rule", f"one of {', '.join(map(repr, _NUMBERS))}")
         return None
     rule, numbers = _NUMBERS[name]
     fields: dict[str, Any] = {

@@ -20,7 +20,7 @@ from lamella._conversation_entries import (
     must_follow,
 )
 from lamella._conversation_keeping import Keeping
-from lamella._conversation_limits import Limits
+from lamella._conversation_limits import SendLimits
 from lamella._conversation_options import (
     a_flag,
     a_pipeline,
@@ -36,7 +36,7 @@ from lamella._conversation_records import (
 )
 from lamella._conversation_stores import Kept, store_of
 from lamella._conversation_turns import Turn
-from lamella._conversation_words import AGAIN, Said, said
+from lamella._conversation_words import AGAIN, GoOn, Said, said
 from lamella._errors import BusyError, ConfigurationError, MisuseError, UnknownNameError
 from lamella._fork_locks import fork_safe_lock
 from lamella._messages import Content, Message, messages
@@ -111,7 +111,7 @@ class Conversation(Asking, Keeping):
         self.keep_partial = a_flag("keep_partial", keep_partial)
         self.store = None if store is None else store_of(store, self._ports.thread)
         self._system = system_of(system)
-        self._limits = Limits.of(max_messages, max_tokens)
+        self._limits = SendLimits.of(max_messages, max_tokens)
         self._request = ChatRequest(
             messages=(),
             context=context.evolve(
@@ -380,13 +380,18 @@ class Conversation(Asking, Keeping):
             self.leave()
 
     async def begin_turn(self, content: object, fields: Mapping[str, Any]) -> Turn:
-        """What is to be sent for a turn: for what is said, or again for what was (`AGAIN`).
+        """What is to be sent for a turn: for what is said, or instead of it `AGAIN` or `GoOn`.
 
         Raises:
             MisuseError: If it cannot be said here.
         """
         lines = self._lines
-        if content is AGAIN:
+        context = self._request.context
+        if isinstance(content, GoOn):
+            line, history = _unfinished(lines.line), lines.messages
+            approved = {**context.attributes, "approvals": content.approvals}
+            context = context.evolve(attributes=approved) if content.approvals else context
+        elif content is AGAIN:
             line = _question(lines.line)
             history = Lines(line, (), lines.pins).messages
         else:
@@ -395,7 +400,9 @@ class Conversation(Asking, Keeping):
             line = self._extended(lines.line, asked)
             history = (*lines.messages, *asked)
         system = () if self._system is None else (self._system,)
-        request = self._request.evolve(messages=(*system, *history), **fields_of(fields))
+        request = self._request.evolve(
+            messages=(*system, *history), context=context, **fields_of(fields)
+        )
         if self._limits is not None:
             request = await self._limits.within(request, self._ports.thread)
         return Turn(self, line, request)
@@ -474,3 +481,14 @@ def _question(line: Line) -> Line:
             return line[:place]
     msg = "There is nothing to answer: nothing has been said."
     raise MisuseError(msg, hint="Begin with say(...).")
+
+
+def _unfinished(line: Line) -> Line:
+    """All of a line that does not end with a whole answer."""
+    last = line[-1] if line else None
+    if last is not None and (
+        last.partial or last.message.role != "assistant" or last.message.tool_calls
+    ):
+        return line
+    msg = "There is nothing to go on with: the conversation ends with a whole answer, or is empty."
+    raise MisuseError(msg, hint="Say something new with say(...).")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from lamella._conversation_turns import Saying, say
-from lamella._conversation_words import AGAIN
+from lamella._conversation_words import AGAIN, GoOn
 from lamella._once import Once
 
 if TYPE_CHECKING:
@@ -221,3 +221,106 @@ class Asking:
         from lamella._bridge import SyncStreaming
 
         return SyncStreaming(cast("Any", Saying(self._itself, AGAIN, returns, fields)))
+
+    @overload
+    def resume(
+        self, *, approvals: Iterable[str] = (), returns: type[T] | Returns[T], **fields: Any
+    ) -> Coroutine[Any, Any, ChatResponse[T]]: ...
+
+    @overload
+    def resume(
+        self, *, approvals: Iterable[str] = (), returns: Mapping[str, Any], **fields: Any
+    ) -> Coroutine[Any, Any, ChatResponse[Any]]: ...
+
+    @overload
+    def resume(
+        self, *, approvals: Iterable[str] = (), returns: None = None, **fields: Any
+    ) -> Coroutine[Any, Any, ChatResponse]: ...
+
+    def resume(self, *, approvals: Iterable[str] = (), returns: Any = None, **fields: Any) -> Any:
+        """Let the answer go on where it stopped; nothing new is said.
+
+        For an answer that waits for somebody to agree to a call of a tool: `say` raised
+        `ApprovalRequired`, and the conversation ends with the calls, also where it was loaded from
+        a store. And for one that broke off and was kept (`keep_partial`).
+
+        Args:
+            approvals: The ids of what was agreed to, out of `error.calls`.
+            returns: As for `Pipeline.run`.
+            **fields: Fields of `ChatRequest` for this turn only.
+
+        Raises:
+            ApprovalRequired: If somebody has to agree to more.
+            MisuseError: If the conversation ends with a whole answer, or is empty.
+            LamellaError: As `say` does.
+        """
+        return Once(say(self._itself, GoOn(tuple(approvals)), returns, fields))
+
+    @overload
+    def resume_stream(
+        self, *, approvals: Iterable[str] = (), returns: type[T] | Returns[T], **fields: Any
+    ) -> AbstractAsyncContextManager[ChatResponse[T]]: ...
+
+    @overload
+    def resume_stream(
+        self, *, approvals: Iterable[str] = (), returns: Mapping[str, Any], **fields: Any
+    ) -> AbstractAsyncContextManager[ChatResponse[Any]]: ...
+
+    @overload
+    def resume_stream(
+        self, *, approvals: Iterable[str] = (), returns: None = None, **fields: Any
+    ) -> AbstractAsyncContextManager[ChatResponse]: ...
+
+    def resume_stream(
+        self, *, approvals: Iterable[str] = (), returns: Any = None, **fields: Any
+    ) -> Any:
+        """`resume` as a block, like `say_stream`."""
+        return cast("Any", Saying(self._itself, GoOn(tuple(approvals)), returns, fields))
+
+    @overload
+    def resume_sync(
+        self, *, approvals: Iterable[str] = (), returns: type[T] | Returns[T], **fields: Any
+    ) -> ChatResponse[T]: ...
+
+    @overload
+    def resume_sync(
+        self, *, approvals: Iterable[str] = (), returns: Mapping[str, Any], **fields: Any
+    ) -> ChatResponse[Any]: ...
+
+    @overload
+    def resume_sync(
+        self, *, approvals: Iterable[str] = (), returns: None = None, **fields: Any
+    ) -> ChatResponse: ...
+
+    def resume_sync(
+        self, *, approvals: Iterable[str] = (), returns: Any = None, **fields: Any
+    ) -> Any:
+        """`resume` for synchronous code."""
+        from lamella._bridge import bridge
+
+        return bridge().call(say, self._itself, GoOn(tuple(approvals)), returns, fields)
+
+    @overload
+    def resume_stream_sync(
+        self, *, approvals: Iterable[str] = (), returns: type[T] | Returns[T], **fields: Any
+    ) -> AbstractContextManager[ChatResponse[T]]: ...
+
+    @overload
+    def resume_stream_sync(
+        self, *, approvals: Iterable[str] = (), returns: Mapping[str, Any], **fields: Any
+    ) -> AbstractContextManager[ChatResponse[Any]]: ...
+
+    @overload
+    def resume_stream_sync(
+        self, *, approvals: Iterable[str] = (), returns: None = None, **fields: Any
+    ) -> AbstractContextManager[ChatResponse]: ...
+
+    def resume_stream_sync(
+        self, *, approvals: Iterable[str] = (), returns: Any = None, **fields: Any
+    ) -> Any:
+        """`resume_stream` for synchronous code."""
+        from lamella._bridge import SyncStreaming
+
+        return SyncStreaming(
+            cast("Any", Saying(self._itself, GoOn(tuple(approvals)), returns, fields))
+        )

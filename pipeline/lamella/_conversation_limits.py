@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 _REMEMBERED: Final = 4096
 """Messages whose tokens are remembered; after that they are counted anew."""
 
+_INLINE_MESSAGES: Final = 300
+"""With more it takes milliseconds to find what stays; a thread does it."""
+
 
 @attrs.define(eq=False)
-class Limits:
+class SendLimits:
     """How much of a conversation is sent at most: its oldest turns are left out.
 
     Attributes:
@@ -36,7 +39,7 @@ class Limits:
     )
 
     @classmethod
-    def of(cls, max_messages: int | None, max_tokens: int | None) -> Limits | None:
+    def of(cls, max_messages: int | None, max_tokens: int | None) -> SendLimits | None:
         """Those that are given; None if none is.
 
         Raises:
@@ -51,9 +54,9 @@ class Limits:
         trigger = Size(messages=max_messages, tokens=max_tokens)
         return cls(trigger, target_of(trigger, None))
 
-    def fresh(self) -> Limits:
+    def fresh(self) -> SendLimits:
         """The same for another conversation, which counts for itself."""
-        return Limits(self.trigger, self.target)
+        return SendLimits(self.trigger, self.target)
 
     async def within(self, request: ChatRequest, thread: ThreadPort) -> ChatRequest:
         """The request with no more of the past than may be sent.
@@ -63,7 +66,7 @@ class Limits:
         unseen = 0
         if self.trigger.tokens is not None:
             unseen = sum([_characters(m) for m in request.messages if id(m) not in self._counts])
-        if unseen > INLINE_CHARACTERS:  # some milliseconds of work
+        if unseen > INLINE_CHARACTERS or len(request.messages) > _INLINE_MESSAGES:
             return await thread(self._shortened, request)
         return self._shortened(request)
 

@@ -60,6 +60,17 @@ def entries_of(lines: Lines) -> tuple[ConversationEntry, ...]:
     return tuple(found.values())
 
 
+def joined(record: ConversationRecord, before: ConversationRecord) -> ConversationRecord:
+    """A record with what was kept before of the same conversation, by whomever."""
+    ours = {entry.id for entry in record.entries}
+    others = [entry for entry in before.entries if entry.id not in ours]
+    if not others:
+        return record
+    # What others have added comes after its parent, which may be one of ours.
+    entries = (*record.entries, *others)
+    return attrs.evolve(record, entries=entries, pinned=record.pinned | (before.pinned - ours))
+
+
 def lines_of(record: ConversationRecord) -> Lines:
     """The lines that the entries of a record make.
 

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_check
 
 import attrs
 
-from lamella._conversation_records import ConversationRecord, record_of, record_text
+from lamella._conversation_records import (
+    ConversationRecord,
+    joined,
+    record_of,
+    record_text,
+)
 from lamella._errors import ConfigurationError, StoreUnavailableError
 from lamella._nothing import NOTHING
 from lamella._outcomes import Outcome
@@ -129,7 +134,11 @@ class ConversationFile:
     thread: ThreadPort | None = attrs.field(default=None, kw_only=True, repr=False)
 
     async def save(self, record: ConversationRecord, /) -> None:
-        """Write the file; whoever reads it meanwhile sees the old one or the new one."""
+        """Write the file; whoever reads it meanwhile sees the old one or the new one.
+
+        Raises:
+            ConfigurationError: If the file that is there is not this conversation's.
+        """
         await self._do(self._save, record)
 
     async def load(
@@ -141,11 +150,8 @@ class ConversationFile:
             ConfigurationError: If the file holds none, or another one.
         """
         record: ConversationRecord | None = await self._do(self._load)
-        if record is not None and session and (record.session, record.tenant) != (session, tenant):
-            raise ConfigurationError(
-                f"The file {str(self.path)!r} holds another conversation than {session!r}.",
-                hint="Give another path, or leave session= out.",
-            )
+        if record is not None and session:
+            self._must_be(record, session, tenant)
         return record
 
     async def delete(self, session: str, /, *, tenant: str | None = None) -> bool:
@@ -191,7 +197,18 @@ class ConversationFile:
             ) from error
 
     def _save(self, record: ConversationRecord) -> None:
+        before = self._load()
+        if before is not None:
+            self._must_be(before, record.session, record.tenant)
+            record = joined(record, before)
         write_whole(self.path, record_text(record), lasting=True)
+
+    def _must_be(self, record: ConversationRecord, session: str, tenant: str | None) -> None:
+        if (record.session, record.tenant) != (session, tenant):
+            raise ConfigurationError(
+                f"The file {str(self.path)!r} holds another conversation than {session!r}.",
+                hint="Give another path, or remove the file if nobody needs it.",
+            )
 
     def _load(self) -> ConversationRecord | None:
         try:

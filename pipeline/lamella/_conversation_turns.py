@@ -13,7 +13,7 @@ import attrs
 
 from lamella._chat_answer import fold
 from lamella._closing import CLEANUP_SECONDS
-from lamella._conversation_words import answered_with, kept_of
+from lamella._conversation_words import answered_with, kept_of, waiting_in
 from lamella._errors import LamellaError, MisuseError
 from lamella._outcomes import Outcome
 
@@ -54,9 +54,17 @@ class Turn:
         """Add it, with an answer that ended well."""
         self._add(answered_with(messages), partial=False)
 
-    def keep_partial(self, answer: Answer | None) -> None:
-        """Add it, with an answer that broke off, if that is wanted and there is something of it."""
-        if self.conversation.keep_partial and (messages := kept_of(answer)):
+    def broke_off(self, error: object, answer: Answer | None) -> None:
+        """Add it without a good end: if it waits for somebody to agree, or if that is wanted.
+
+        Args:
+            error: What ended it.
+            answer: What came of the answer.
+        """
+        before = [entry.message for entry in self.line]
+        if waiting := waiting_in(error, before):
+            self._add(waiting, partial=False)
+        elif self.conversation.keep_partial and (messages := kept_of(answer, before)):
             self._add(messages, partial=True)
 
     def _add(self, messages: Sequence[Message], *, partial: bool) -> None:
@@ -100,7 +108,7 @@ async def say(
                 turn.request, returns=returns
             )
         except LamellaError as error:
-            turn.keep_partial(error.partial)
+            turn.broke_off(error, error.partial)
             await turn.save_quietly()
             raise
         turn.keep(response.messages)
@@ -139,7 +147,7 @@ class Saying:
             try:
                 response = await block.__aenter__()
             except LamellaError as error:
-                turn.keep_partial(error.partial)
+                turn.broke_off(error, error.partial)
                 await turn.save_quietly()
                 raise
         except BaseException:
@@ -196,6 +204,6 @@ class Saying:
 def _ended(turn: Turn, call: Call, end: Ending) -> None:
     """It must not refer to the response, which would then never be found to have been dropped."""
     if end.outcome is not Outcome.COMPLETE:
-        turn.keep_partial(fold(end.events))
+        turn.broke_off(end.error, fold(end.events))
     elif not call.failing:  # otherwise the reader is told that the answer may not be used
         turn.keep(fold(end.events).messages)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import attrs
 
+from lamella._conversation_entries import must_be_whole, open_calls
+from lamella._errors import ApprovalRequired, MisuseError
 from lamella._history import groups, unanswered
 from lamella._messages import Message
 from lamella._parts import PART_TYPES, Part, Reasoning, ToolCall, ToolResult
@@ -21,6 +23,17 @@ Said: TypeAlias = (
 
 AGAIN: Final = object()
 """Said instead of something new: the last question is to be answered anew."""
+
+
+@attrs.frozen
+class GoOn:
+    """Said instead of something new: the answer is to go on where it stopped.
+
+    Attributes:
+        approvals: The ids of what somebody has agreed to.
+    """
+
+    approvals: tuple[str, ...] = ()
 
 
 def said(content: Said) -> tuple[Message, ...]:
@@ -57,13 +70,23 @@ def answered_with(messages: Sequence[Message]) -> tuple[Message, ...]:
     return tuple(messages if messages and messages[-1].parts else messages[:-1])
 
 
-def kept_of(partial: Answer | None) -> tuple[Message, ...]:
-    """What can be kept of an answer that broke off: no call without its result, no half thought."""
-    messages: tuple[Message, ...] = getattr(partial, "messages", ())
+def kept_of(partial: Answer | None, before: Sequence[Message]) -> tuple[Message, ...]:
+    """What can be kept of an answer that broke off: no call without its result, no half thought.
+
+    Args:
+        partial: What came of it.
+        before: What it answers; it may end with calls whose results are the first to come.
+    """
+    came: tuple[Message, ...] = getattr(partial, "messages", ())
     found: list[Message] = []
-    for group in groups(messages):
+    for group in groups((*before, *came)):
+        if group.stop <= len(before):
+            continue
         alone = frozenset(unanswered(group.messages))
-        for message in group.messages:
+        new = group.messages[max(0, len(before) - group.start) :]
+        if alone and len(new) < len(group.messages):
+            return ()  # not all calls that waited have their results
+        for message in new:
             kept = _without(message, alone) if alone else message
             if kept is not None:
                 found.append(kept)
@@ -75,6 +98,21 @@ def kept_of(partial: Answer | None) -> tuple[Message, ...]:
         if parts:
             found.append(attrs.evolve(last, parts=parts))
     return tuple(found)
+
+
+def waiting_in(error: object, before: Sequence[Message]) -> tuple[Message, ...]:
+    """What came of an answer that waits for somebody to agree to its last calls; else nothing."""
+    if not isinstance(error, ApprovalRequired) or not error.calls:
+        return ()
+    came: tuple[Message, ...] = getattr(error.partial, "messages", ())
+    asked = {call.id for call in error.calls.values()}
+    if not came or not asked.intersection(open_calls(came)):
+        return ()
+    try:
+        must_be_whole((*before, *came))
+    except MisuseError:
+        return ()
+    return came
 
 
 def _without(message: Message, alone: frozenset[str]) -> Message | None:

@@ -11,7 +11,7 @@
       x MisuseError                 an object was used in a way that cannot work
         + NotBegunError             a pipeline called as a handler outside any call
         + StillOpenError            a complete answer was asked of an open response
-        + BusyError                 two tasks waited for the next event of one response
+        + BusyError                 two tasks waited for one response, or spoke in one conversation
         + CallEndedError            an attempt was made on a call that has ended
       x RefusedError                refused here, before the network
         + UnsupportedError          the model or transport cannot do this
@@ -219,7 +219,7 @@ class StillOpenError(MisuseError):
 
 
 class BusyError(MisuseError):
-    """Raised when a second task waits for the next event of the same response."""
+    """Raised when a second task waits for one response, or begins a turn of one conversation."""
 
 
 class CallEndedError(MisuseError):

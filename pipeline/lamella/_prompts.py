@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
+from lamella._errors import TemplateError
 from lamella._messages import Message
 from lamella._nothing import NOTHING
 from lamella._parts import Opaque
@@ -57,6 +58,16 @@ class Prompt(Message):
         fields = {"template": template, "version": version, "variables": dict(variables)}
         for field, value in fields.items():
             object.__setattr__(self, field, value)  # as attrs itself fills what is frozen
+
+    def to_dict(self) -> dict[str, Any]:
+        """Refused: what it stands for is not there yet, and its variables would be lost.
+
+        Raises:
+            TemplateError: Always.
+        """
+        msg = f"{self!r} has no dict: it stands for messages that are yet to be made."
+        hint = "Make them: PromptLibrary(folder).get(name).messages(...) gives messages."
+        raise TemplateError(msg, hint=hint)
 
     def __repr__(self) -> str:
         template = self.template

@@ -36,11 +36,16 @@ class SchemaBook:
             self.definitions[known] = write()
         return {"$ref": _PREFIX + known}
 
-    def merge(self, schema: Mapping[str, Any]) -> dict[str, Any]:
-        """A whole schema of another maker: its definitions join these, under free names."""
+    def merge(self, schema: Mapping[str, Any], root: str = "#") -> dict[str, Any]:
+        """A whole schema of another maker: its definitions join these, under free names.
+
+        Args:
+            schema: The schema.
+            root: What its references to itself (`#`) are to be.
+        """
         rest = {key: value for key, value in schema.items() if key != "$defs"}
         inner: Mapping[str, Any] = schema.get("$defs", {})
-        names: dict[str, str] = {}
+        names: dict[str, str] = {"#": root}
         new: list[str] = []
         for name, body in inner.items():
             whole = (name, with_definitions(dict(body), inner))
@@ -88,15 +93,20 @@ def with_definitions(root: dict[str, Any], known: Mapping[str, Any]) -> dict[str
 
 def references(schema: Any) -> list[str]:
     """The names of the definitions that a schema refers to."""
+    found = all_references(schema)
+    return [each.removeprefix(_PREFIX) for each in found if each.startswith(_PREFIX)]
+
+
+def all_references(schema: Any) -> list[str]:
+    """Everything that a schema refers to, as it is written."""
     found: list[str] = []
     waiting: list[Any] = [schema]
     while waiting:
         each: Any = waiting.pop()
         if isinstance(each, Mapping):
             given = cast("Mapping[str, Any]", each)
-            reference = given.get("$ref")
-            if isinstance(reference, str) and reference.startswith(_PREFIX):
-                found.append(reference.removeprefix(_PREFIX))
+            if isinstance(given.get("$ref"), str):
+                found.append(given["$ref"])
             waiting.extend(given.values())
         elif isinstance(each, list):
             waiting.extend(cast("Any", each))
@@ -111,6 +121,8 @@ def _renamed(schema: Any, names: Mapping[str, str]) -> Any:
         if isinstance(reference, str) and reference.startswith(_PREFIX):
             name = reference.removeprefix(_PREFIX)
             changed["$ref"] = _PREFIX + names.get(name, name)
+        elif reference == "#":
+            changed["$ref"] = names[reference]
         tagged = changed.get("discriminator")
         if isinstance(tagged, dict) and isinstance(tagged.get("propertyName"), str):  # pyright: ignore[reportUnknownMemberType]
             del changed["discriminator"]  # OpenAPI's; the tags themselves say it

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, cast
 
 import msgspec
@@ -41,6 +42,7 @@ class Checker:
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._root = schema
         self._patterns: dict[str, re.Pattern[str]] = {}
+        self._ended: set[int] = set()
         self._look(schema, "#", set())
 
     def problems(self, value: Any) -> list[Problem]:
@@ -188,6 +190,7 @@ class Checker:
                 msg = f"A JSON Schema has {word!r} at {where}, which is not checked here."
                 raise ConfigurationError(msg, hint=_HINT)
         self._look_at_words(known, where)
+        self._look_for_an_end(known, where, set())
         for word in _SCHEMAS:
             if word in known:
                 self._look(known[word], f"{where}/{word}", seen)
@@ -197,6 +200,26 @@ class Checker:
         for word in _NAMED:
             for name, each in known.get(word, {}).items():
                 self._look(each, f"{where}/{word}/{name}", seen)
+
+    def _look_for_an_end(self, schema: Any, where: str, within: set[int]) -> None:
+        """Refuse a schema that is checked by checking itself, of the same value, without end."""
+        if not isinstance(schema, Mapping) or id(cast("Any", schema)) in self._ended:
+            return
+        known = cast("Mapping[str, Any]", schema)
+        if id(known) in within:
+            msg = f"A JSON Schema refers to itself without end at {where}."
+            hint = "Have it refer to itself only from within a property or an item."
+            raise ConfigurationError(msg, hint=hint)
+        same_value = [known[word] for word in ("not", "if", "then", "else") if word in known]
+        for word in ("allOf", "anyOf", "oneOf"):
+            same_value += known.get(word, ())
+        same_value += known.get("dependentSchemas", {}).values()
+        if "$ref" in known:
+            with suppress(LookupError, ValueError):  # its own place says what is wrong with it
+                same_value.append(pointed(self._root, known["$ref"]))
+        for each in same_value:
+            self._look_for_an_end(each, where, {*within, id(known)})
+        self._ended.add(id(known))
 
     def _look_at_words(self, schema: Mapping[str, Any], where: str) -> None:
         for word, kinds in _KINDS_OF_WORDS.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
+from lamella._typed_nodes import KINDS
 from lamella._typed_records import Shape
 
 _MOST_STEPS = 20
@@ -23,6 +24,15 @@ def schema_shape(schema: Mapping[str, Any]) -> Shape | None:
             tags[name] = frozenset((value.__class__, value) for value in cast("Any", values))
     required = frozenset(found.get("required", ()))
     return Shape(frozenset(found["properties"]), required, tags)
+
+
+def schema_kinds(schema: Mapping[str, Any]) -> frozenset[str]:
+    """The kinds of JSON that a schema takes, as far as its type says."""
+    given: Any = resolved(schema, schema).get("type")
+    if given is None:
+        return KINDS
+    kinds = frozenset[str]([given] if isinstance(given, str) else given)
+    return kinds | {"integer", "number"} if kinds & {"integer", "number"} else kinds
 
 
 def resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:

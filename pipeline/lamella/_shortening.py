@@ -23,6 +23,7 @@ import attrs
 from lamella._errors import MisuseError
 from lamella._history import Group, groups, unanswered
 from lamella._messages import Message
+from lamella._parts import Part, ToolResult
 from lamella._sizes import Size, sizes_within, target_of
 
 __all__ = [
@@ -140,13 +141,19 @@ class History:
 def turn_under_way(messages: Sequence[Message]) -> int:
     """The place of the user's last message: the turn that is to be answered begins there.
 
+    One that has nothing but results of tools, as some providers write them, says nothing itself.
     Without a user's message it is where the last group begins.
     """
     for place in range(len(messages) - 1, -1, -1):
-        if messages[place].role == "user":
+        message = messages[place]
+        if message.role == "user" and not _only_results(message.parts):
             return place
     found = groups(messages)
     return found[-1].start if found else 0
+
+
+def _only_results(parts: Sequence[Part]) -> bool:
+    return bool(parts) and all(isinstance(part, ToolResult) for part in parts)
 
 
 class Shortener(Protocol):

@@ -223,7 +223,7 @@ def read_variable(name: str, table: Table) -> Variable:
     variable = Variable(name, kind, description=description, roles=roles)
     one_of = _one_of(variable, table) if kind in {"text", "number"} else ()
     variable = attrs.evolve(variable, one_of=one_of)
-    if not table.has("default"):
+    if "default" not in table.values:  # null is a default of JSON
         return variable
     try:
         return attrs.evolve(variable, default=variable.value(table.raw("default")))

@@ -208,14 +208,14 @@ class PromptTemplate:
     def _extra(self, name: str) -> str:
         from lamella._checked_tables import close_to
 
-        offer = close_to(name, self.variables).rstrip("?").lower()
-        return f"{name} is none of its variables{f' ({offer}?)' if offer else ''}"
+        offer = close_to(name, self.variables)
+        return f"{name} is none of its variables{f'. {offer}' if offer else ''}"
 
     def _refusal(self, problems: Iterable[str]) -> TemplateError:
         found = tuple(problems)
         listed = ", ".join(map(str, self.variables.values())) or "none"
         error = TemplateError(
-            f"The prompt template {self} cannot be written: {'; '.join(found)}.",
+            f"The prompt template {self} cannot be written: {_sentence(found)}",
             hint=f"Its variables are: {listed}.",
             layer="template",
         )
@@ -256,6 +256,11 @@ class PromptTemplate:
 
     def __deepcopy__(self, _: object) -> Self:
         return self
+
+
+def _sentence(problems: Iterable[str]) -> str:
+    text = "; ".join(problems)
+    return text if text.endswith("?") else f"{text}."
 
 
 def _message(pattern: Pattern, values: Mapping[str, Any], most: int) -> tuple[Message | None, int]:

@@ -124,6 +124,11 @@ class TokenCountRequest(Request[TokenCountResponse]):
         return self.chat.evolve(model=self.model, extra=self.extra, context=self.context)
 
     @property
+    def unwritten(self) -> Message | None:
+        """The first message of the conversation that is still to be made. None if there is none."""
+        return self.chat.unwritten
+
+    @property
     def needs(self) -> frozenset[str]:
         """The capabilities that it asks of a model, in the words of the model cards."""
         return self.chat.needs

@@ -205,7 +205,11 @@ def _made(given: Any) -> Form[Any]:
         schema = cast("Mapping[str, Any]", given)
         title = schema.get("title")
         name = title if isinstance(title, str) and title else "answer"
-        return Form(given, SchemaNode(schema, name), name)
+        try:
+            return Form(given, SchemaNode(schema, name), name)
+        except RecursionError:
+            msg = f"The JSON Schema {name!r} nests too deeply."
+            raise ConfigurationError(msg, hint="Take parts of it into '$defs'.") from None
     name = _name(given)
     if type(given).__module__.partition(".")[0] == "pydantic":  # a TypeAdapter
         from lamella._typed_pydantic import PydanticNode
@@ -242,16 +246,30 @@ def _is_list(given: Any) -> bool:
 
 
 def _wrapped(schema: Mapping[str, Any]) -> dict[str, Any]:
-    inner = {key: each for key, each in schema.items() if key != "$defs"}
+    inner = {key: _moved(each) for key, each in schema.items() if key != "$defs"}
     found: dict[str, Any] = {
         "type": "object",
         "properties": {WRAPPED: inner},
         "required": [WRAPPED],
     }
     if "$defs" in schema:
-        found["$defs"] = schema["$defs"]
+        found["$defs"] = _moved(schema["$defs"])
     return found
+
+
+def _moved(schema: Any) -> Any:
+    """A part of a schema that went into the wrapping, with its references into the rest."""
+    if isinstance(schema, Mapping):
+        given = cast("Mapping[str, Any]", schema)
+        found = {key: _moved(each) for key, each in given.items()}
+        reference = found.get("$ref")
+        if isinstance(reference, str) and not reference.startswith("#/$defs/"):
+            found["$ref"] = f"#/properties/{WRAPPED}{reference.removeprefix('#')}"
+        return found
+    return [_moved(each) for each in cast("Any", schema)] if isinstance(schema, list) else schema
 
 
 _lock = fork_safe_lock()
 _kept: dict[Any, Form[Any]] = {}
+
+__all__ = ("WRAPPED", "Form", "FormError", "form_of")

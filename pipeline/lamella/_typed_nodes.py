@@ -66,7 +66,17 @@ class Anything(Node):
 class Leaf(Node):
     """A type without parts, which msgspec reads: text, numbers, dates and the like."""
 
-    __slots__ = ("_as_it_is", "_convert", "_schema", "_type", "_whole", "kinds", "rank", "words")
+    __slots__ = (
+        "_as_it_is",
+        "_convert",
+        "_same",
+        "_schema",
+        "_type",
+        "_whole",
+        "kinds",
+        "rank",
+        "words",
+    )
 
     def __init__(
         self, given: Any, schema: Mapping[str, Any], kinds: Collection[str], rank: int
@@ -75,7 +85,8 @@ class Leaf(Node):
         self._schema = dict(schema)
         self._as_it_is = given if given in (str, int, float, bool) else None
         self._convert = msgspec.convert
-        self._whole = schema.get("type") == "integer"
+        self._same = (schema["type"],)
+        self._whole = schema["type"] == "integer"
         self.kinds = frozenset(kinds)
         self.rank = rank
         self.words = schema_words(schema)
@@ -89,7 +100,7 @@ class Leaf(Node):
         except msgspec.ValidationError:
             if self._whole and value.__class__ is float and value.is_integer():
                 return self.read(int(value))  # 1.0 is an integer to JSON Schema
-            raise misfit(self.words, value) from None
+            raise misfit(self.words, value, self._same) from None
 
     def schema(self, book: SchemaBook) -> dict[str, Any]:
         """Its type, format and bounds."""
@@ -128,7 +139,7 @@ class Choice(Node):
                 return self._missing(value)  # the enum's own `_missing_`
             except ValueError:
                 pass
-        raise misfit(self.words, value)
+        raise misfit(self.words, value, self.kinds)
 
     def schema(self, book: SchemaBook) -> dict[str, Any]:
         """The values."""
@@ -152,7 +163,7 @@ class Bounds:
         if (self.least is not None and size < self.least) or (
             self.most is not None and size > self.most
         ):
-            raise misfit(words, value)
+            raise misfit(words, value, ("array", "object"))
 
     def keywords(self, what: str) -> dict[str, int]:
         """As keywords of a schema: `what` is `Items` or `Properties`."""
@@ -205,7 +216,7 @@ class Array(Node):
         try:
             return items if self._make is list else self._make(items)
         except TypeError:  # a set of what has no hash
-            raise misfit(self.words, value, "its items cannot stand in a set") from None
+            raise misfit(self.words, value, self.kinds, "its items cannot stand in a set") from None
 
     def schema(self, book: SchemaBook) -> dict[str, Any]:
         """Of an array of such items."""
@@ -232,7 +243,7 @@ class Row(Node):
     def read(self, value: Any) -> tuple[Any, ...]:
         """The items, each read by its own type."""
         if value.__class__ is not list or len(value) != len(self._items):
-            raise misfit(self.words, value)
+            raise misfit(self.words, value, self.kinds)
         items: list[Any] = []
         findings = Findings()
         for place, (node, each) in enumerate(zip(self._items, value, strict=True)):

@@ -7,7 +7,7 @@ the keys of mappings, and what a validator of the program said, which often repe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 import attrs
@@ -129,11 +129,10 @@ def kind_of(value: object) -> str:
     return _KINDS.get(value.__class__, "something that is not JSON")
 
 
-def misfit(expected: str, value: object, detail: str = "") -> Misfit:
-    """The misfit of a whole value."""
-    got = kind_of(value)
-    if expected == got or expected.startswith((got + " ", f"{got},")):
-        got = f"another {got}"
+def misfit(expected: str, value: object, kinds: Collection[str] = (), detail: str = "") -> Misfit:
+    """The misfit of a whole value; where its kind is right, `another string` was got."""
+    kind = kind_of(value)
+    got = f"another {kind}" if kind in kinds else kind
     return Misfit([Problem((), expected, got, detail)])
 
 

@@ -11,7 +11,13 @@ from pydantic_core import core_schema
 
 from lamella._errors import ConfigurationError
 from lamella._schema_book import SchemaBook
-from lamella._schema_shapes import property_names, schema_shape, takes_null, without_nulls
+from lamella._schema_shapes import (
+    property_names,
+    schema_kinds,
+    schema_shape,
+    takes_null,
+    without_nulls,
+)
 from lamella._typed_nodes import KINDS
 from lamella._typed_problems import (
     MOST_PROBLEMS,
@@ -26,8 +32,13 @@ from lamella._typed_problems import (
 from lamella._typed_records import Shape, Shaped
 
 _KNOWN: Final = frozenset(get_args(core_schema.ErrorType))
-_OWN_WORDS: Final = frozenset({"value_error", "assertion_error", "custom_error"})
-"""Kinds of errors whose sentence the program wrote, and may have put the value into."""
+_OWN_WORDS: Final = frozenset(
+    {
+        "assertion_error", "bytes_invalid_encoding", "custom_error", "get_attribute_error",
+        "iteration_error", "json_invalid", "mapping_type", "timezone_offset", "value_error",
+    }
+)  # fmt: skip
+"""Kinds of errors whose sentence may hold the value, as those may that the program wrote."""
 
 
 class PydanticNode(Shaped):
@@ -49,9 +60,10 @@ class PydanticNode(Shaped):
             raise ConfigurationError(msg, hint=hint) from error
         self._shape = schema_shape(self._schema)
         self._title = str(self._schema.get("title") or getattr(given, "__name__", "answer"))
-        self.kinds = KINDS if self._shape is None else frozenset({"object"})
-        if self._shape is None and not takes_null(self._schema, self._schema):
-            self.kinds = KINDS - {"null"}
+        kinds = schema_kinds(self._schema)
+        if not kinds <= {"array", "object"}:  # pydantic reads numbers from texts, and so on
+            kinds = KINDS if takes_null(self._schema, self._schema) else KINDS - {"null"}
+        self.kinds = kinds
         self.words = f"object ({self._title})" if self._shape is not None else self._title
 
     @property
@@ -70,24 +82,20 @@ class PydanticNode(Shaped):
         try:
             return self._adapter.validate_json(msgspec.json.encode(pruned))
         except pydantic.ValidationError as error:
-            details = error.errors(include_url=False, include_context=False, include_input=False)
+            details = error.errors(include_url=False, include_input=False)
             raise Misfit(self._problems(details[:MOST_PROBLEMS], pruned)) from None
         except RecursionError:
             raise misfit("value that is nested less deeply", value) from None
 
     def schema(self, book: SchemaBook) -> dict[str, Any]:
         """As pydantic gives it."""
-        if self._shape is None:
+        if self._shape is None or "$ref" in self._schema:
             return book.merge(self._schema)
-        return book.refer(self, self._title, lambda: self._body(book))
+        return book.refer(self, self._title, lambda: book.merge(self._schema))
 
     def _problems(self, errors: list[Any], value: Any) -> list[Problem]:
         names = property_names(self._schema)
         return [_problem(each, value, names) for each in errors]
-
-    def _body(self, book: SchemaBook) -> dict[str, Any]:
-        found = book.merge(self._schema)
-        return book.definitions[found["$ref"].rpartition("/")[2]] if "$ref" in found else found
 
 
 def pydantic_plain(value: Any) -> Any:
@@ -116,6 +124,10 @@ def _problem(error: Any, value: Any, names: frozenset[str]) -> Problem:
         # else it is the name of a member of a union, which is no step in the value
     if error["type"] == "missing":
         return Problem(tuple(steps), "a value", NOTHING_THERE)
+    if error["type"] == "union_tag_invalid":  # its sentence has the tag that was found
+        context = error["ctx"]
+        expected = f"one of {context['expected_tags']} as {context['discriminator']}"
+        return Problem(tuple(steps), expected, "another tag")
     if error["type"] == "extra_forbidden":
         return Problem(tuple(steps), "no such property", kind_of(here))
     if error["type"] in _OWN_WORDS or error["type"] not in _KNOWN:

@@ -201,7 +201,7 @@ class Record(Shaped):
         problems = self._explain(found) if self._explain is not None else []
         if problems:
             return Misfit(problems[:MOST_PROBLEMS])
-        return misfit(f"object that {self._title} takes", found, said(error))
+        return misfit(f"object that {self._title} takes", found, self.kinds, said(error))
 
 
 class Union(Node):
@@ -244,7 +244,7 @@ class Union(Node):
                 return node.read(value)
             except Misfit:
                 continue
-        raise misfit(self.words, value)
+        raise misfit(self.words, value, self.kinds)
 
     def schema(self, book: SchemaBook) -> dict[str, Any]:
         """Any of them."""

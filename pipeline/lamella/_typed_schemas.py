@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final, cast
 
-from lamella._schema_book import SchemaBook
+from lamella._schema_book import SchemaBook, all_references
 from lamella._schema_checks import Checker
-from lamella._schema_shapes import schema_shape, without_nulls
-from lamella._typed_nodes import KINDS
+from lamella._schema_shapes import schema_kinds, schema_shape, without_nulls
 from lamella._typed_problems import Misfit
 from lamella._typed_records import Shape, Shaped
+
+_OLD: Final = "#/definitions/"
 
 
 class SchemaNode(Shaped):
     """A JSON Schema."""
 
-    __slots__ = ("_checker", "_schema", "_shape", "_title", "kinds", "words")
+    __slots__ = ("_checker", "_itself", "_schema", "_shape", "_title", "kinds", "words")
 
     def __init__(self, schema: Mapping[str, Any], title: str) -> None:
-        self._schema = schema
         self._checker = Checker(schema)
+        if "definitions" in schema and "$defs" not in schema:
+            renewed = _renewed(schema)
+            renewed["$defs"] = renewed.pop("definitions")
+            schema = renewed
+        self._schema = schema
+        self._itself = "#" in all_references(schema)
         self._title = title
         self._shape = schema_shape(schema)
-        self.kinds = KINDS
+        self.kinds = schema_kinds(schema)
         self.words = title
 
     @property
@@ -45,5 +51,23 @@ class SchemaNode(Shaped):
         return pruned
 
     def schema(self, book: SchemaBook) -> dict[str, Any]:
-        """As it was given."""
-        return book.merge(self._schema)
+        """As it was given; a schema that refers to itself becomes a definition."""
+        if not self._itself:
+            return book.merge(self._schema)
+        return book.refer(self, self._title, lambda: self._definition(book))
+
+    def _definition(self, book: SchemaBook) -> dict[str, Any]:
+        own = book.refer(self, self._title, dict[str, Any])["$ref"]  # it has its name by now
+        return book.merge(self._schema, own)
+
+
+def _renewed(schema: Any) -> Any:
+    """The schema with `$defs` where older drafts have `definitions`."""
+    if isinstance(schema, Mapping):
+        given = cast("Mapping[str, Any]", schema)
+        found = {key: _renewed(each) for key, each in given.items()}
+        reference = found.get("$ref")
+        if isinstance(reference, str) and reference.startswith(_OLD):
+            found["$ref"] = "#/$defs/" + reference.removeprefix(_OLD)
+        return found
+    return [_renewed(each) for each in cast("Any", schema)] if isinstance(schema, list) else schema

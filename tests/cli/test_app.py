@@ -79,6 +79,7 @@ Commands:
   mock: Serve the embedded provider over HTTP until Ctrl-C, in the words of many providers.
   models: List the models that are known: limits, modalities, and prices for a million tokens.
   plugins: List the plugins that are installed: what they contribute, and what is wrong with them.
+  prompts: List, show, check.
   run: Ask once; the answer streams to standard output.
   scenarios: Play the failover scenarios: two providers on loopback sockets, one of which fails.
   simulate: Run a preset in virtual time under a load, against modelled providers, and report.

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
 from inline_snapshot import snapshot
+
+from lamella import Registry
+from lamella._registry import using
 
 GREET = """
 description = "Greets."
@@ -94,3 +99,27 @@ def test_a_folder_is_checked(lamella: Any, folder: Path) -> None:
     assert done.code == 2
     assert "a.toml" in done.err
     assert "b.toml" in done.err
+
+
+def test_plugins_bring_templates(
+    lamella: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hook names a folder; its templates are there beside those of one's own."""
+    (tmp_path / "lamella_shop.py").write_text(
+        "from pathlib import Path\n"
+        "def lamella_templates():\n"
+        "    return {'shop': Path(__file__).parent / 'theirs'}\n"
+    )
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "hello.toml").write_text(GREET)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "lamella_shop", raising=False)
+    entry_points = [
+        EntryPoint("shop", "lamella_shop", "lamella"),
+        EntryPoint("layers", "lamella_middlewares._plugin", "lamella"),
+    ]
+    with using(Registry(entry_points)):
+        names = [line.split()[0] for line in lamella("prompts", "list").out.splitlines()]
+        assert names == ["template", "greet", "greet", "shop/hello"]
+        assert lamella("prompts", "show", "shop/hello", "name=a").out.startswith("system:\n")
+        assert "templates" in lamella("plugins").out

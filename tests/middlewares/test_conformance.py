@@ -37,6 +37,7 @@ from lamella_middlewares.semantic_cache import SemanticCache
 from lamella_middlewares.single_flight import SingleFlight
 from lamella_middlewares.spend import Spend
 from lamella_middlewares.structured import Structured
+from lamella_middlewares.summarise import Summarise
 from lamella_middlewares.template import Template
 from lamella_middlewares.timeout import Timeout
 from lamella_middlewares.tools import Tools
@@ -120,8 +121,8 @@ LAYERS: dict[str, Callable[[], Any]] = {
     "prompt_cache": PromptCache,
     "prompt_cache, a key of its own": lambda: PromptCache(key=lambda request: request.model),
     "tools": lambda: Tools([nothing_to_do]),
-    "trim": Trim,
-    "trim, what is too long": lambda: Trim(Size(tokens=1), otherwise="send"),
+    "summarise": Summarise,
+    "trim": lambda: Trim(Size(tokens=1), otherwise="send"),
     "watch": lambda: Watch(on_request=ignore, on_event=ignore, on_response=ignore, on_error=ignore),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -35,7 +36,7 @@ from lamella import (
 )
 from lamella._events import Finish
 from lamella.testing import Scripted, virtual_ports
-from lamella_middlewares import Cache, Deadline, Fallback, Retry, Structured
+from lamella_middlewares import PII, Cache, Deadline, Fallback, Retry, Structured, Tools
 
 pytestmark = pytest.mark.anyio
 
@@ -145,9 +146,10 @@ async def test_without_returns_the_request_passes_untouched() -> None:
         (list[Person], f"[{GOOD}]", [ADA]),
         (Returns[Place | Thing](), '{"kind": "thing", "label": "x"}', Thing("thing", "x")),
         (int, '{"value": 3}', 3),
+        (Person, GOOD + " " * 300_000, ADA),
         ({"type": "object", "properties": {"a": {"type": "integer"}}}, '{"a": 1}', {"a": 1}),
     ],
-    ids=["list", "bare list", "union", "scalar", "schema"],
+    ids=["list", "bare list", "union", "scalar", "long", "schema"],
 )
 async def test_what_is_no_object_is_one_on_the_wire(wanted: Any, text: str, value: Any) -> None:
     """Lists, unions and scalars stand in an object for the provider, and come without it."""
@@ -274,12 +276,24 @@ async def test_a_wrong_answer_is_asked_for_again_with_what_is_wrong() -> None:
     assert response.messages == (Message.assistant(GOOD),)
     assert response.usage == one + other
     again = asked(transport)[1]
-    assert (again.context.branch, again.context.asked_by) == ("/turn2", "structured")
+    assert (again.context.branch, again.context.asked_by) == ("/again2", "structured")
     assert again.messages[:2] == (*ASK.messages, Message.assistant(WRONG))
     assert "$.age: expected integer, got string" in again.messages[2].text
     assert "properties" not in again.messages[2].text
     fields = {"turn": 2, "problems": 1, "first": "$.age: expected integer, got string"}
     assert notes(response)[1] == ("again", fields)
+
+
+async def test_problems_are_told_where_the_model_wrote_them() -> None:
+    """With the object around a list, if it is there, and with the part of the schema."""
+    wrong = f'{{"value": [{GOOD}, {WRONG}]}}'
+    transport = Scripted([wrong, wrong, f"[{WRONG}]", f"[{GOOD}]"])
+    response = await pipeline(transport, attempts=4).run(ASK, returns=list[Person])
+    assert response.value == [ADA]
+    told = [request.messages[-1].text for request in asked(transport)[1:]]
+    assert "\n$.value[1].age: expected integer" in told[0]
+    assert 'There the schema says: {"type":"integer"}' in told[1]
+    assert "\n$[0].age: expected integer" in told[2]
 
 
 async def test_only_the_last_wrong_answer_is_said_again() -> None:
@@ -473,6 +487,38 @@ async def test_tools_that_were_used_stay_in_the_conversation() -> None:
     assert error.partial.messages == (*used, *used, Message.assistant(WORSE))
 
 
+@pytest.mark.parametrize("mode", ["native", "tool", "prompt"])
+async def test_with_tools_inside_the_value_comes_last(mode: Any) -> None:
+    """They are used first, also where a call is forced, and stay used if the value is wrong."""
+
+    def look_up(name: str) -> str:
+        """Finds somebody."""
+        found.append(name)
+        return f"{name} is 36"
+
+    def say(text: str) -> Any:
+        return ToolCall("c9", "final_answer", text) if mode == "tool" else text
+
+    found: list[str] = []
+    used = ToolCall("c1", "look_up", '{"name": "Ada"}')
+    for stream in (False, True):
+        script = [used, say(GOOD)] if stream else [used, say(WORSE), say(GOOD)]
+        transport = Scripted(script)
+        pipe = pipeline(transport, Tools([look_up]), mode=mode)
+        if stream:
+            async with pipe.stream(ASK, returns=Person) as response:
+                assert [value async for value in response.values()][-1] == ADA
+        else:
+            response = await pipe.run(ASK, returns=Person)
+        assert response.value == ADA
+        assert [message.role for message in response.messages] == ["assistant", "tool", "assistant"]
+        assert response.text == GOOD
+        choices = {one.tool_choice for one in asked(transport)}
+        assert choices == {"required" if mode == "tool" else None}
+        assert len({one.context.branch for one in asked(transport)}) == len(script)
+    assert found == ["Ada", "Ada"]
+
+
 async def test_a_shared_answer_does_not_hand_its_value_to_another_call() -> None:
     """A plain function may answer with one object again and again."""
     shared = ChatResponse.of(GOOD)
@@ -484,6 +530,22 @@ async def test_a_shared_answer_does_not_hand_its_value_to_another_call() -> None
     assert (await pipe.run(ASK, returns=Person)).value == ADA
     assert (await pipe.run(ASK)).value is None
     assert shared.value is None
+
+
+@pytest.mark.parametrize("mode", ["native", "tool", "prompt"])
+async def test_a_value_has_what_was_masked(mode: Any) -> None:
+    """Restored by PII inside, in whatever way the model was asked; escaped as JSON asks."""
+
+    def say(request: Any) -> Any:
+        masked = re.search(r"\u27e6\w+\u27e7", request.messages[-1].text)
+        assert masked is not None
+        text = json.dumps({"name": masked[0], "age": 36}, ensure_ascii=False)
+        return ToolCall("c", "final_answer", text) if request.tools else text
+
+    request = ChatRequest.of('Who is "Eve"@example.org or eve@example.org?', model="m")
+    response = await pipeline(Scripted([say]), PII(), mode=mode).run(request, returns=Person)
+    assert response.value.name in request.messages[0].text
+    assert "@" in response.value.name
 
 
 @pytest.mark.parametrize("outer", [Cache])

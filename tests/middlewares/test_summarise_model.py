@@ -10,9 +10,10 @@ import pytest
 from histories import history
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from summaries import World, noted
+from summaries import World, long_talk, noted
 
 from lamella import (
+    ChatRequest,
     Finish,
     Message,
     RefusalDelta,
@@ -24,7 +25,8 @@ from lamella import (
     unanswered,
 )
 from lamella._shortening import turn_under_way
-from lamella.testing import each_step, run_virtual, virtual_ports
+from lamella.testing import check_middleware, each_step, run_virtual, virtual_ports
+from lamella_middlewares.summarise import Summarise
 
 LONG = "word " * 3_000
 STEPS: list[Any] = [
@@ -100,7 +102,7 @@ async def converse(seed: int, tokens: int, target: int, otherwise: str, orphans:
             assert world.sent[-1] == sent
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 10**9),
     tokens=st.sampled_from([150, 400, 1_500]),
@@ -130,3 +132,16 @@ def test_cancelled_anywhere_it_leaves_nothing_behind(backend: str) -> None:
         return world.ask, check_after
 
     assert each_step(make, backend=backend) > 0
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_it_keeps_the_contract_while_it_summarises(backend: str) -> None:
+    """Streamed and not, left, dropped, with errors inside: of the child as well."""
+    talk = ChatRequest(messages=long_talk(4), model="m")
+
+    async def kept() -> None:
+        await check_middleware(
+            lambda: Summarise(Size(messages=4)), requests=[talk], skip=["cancelled anywhere"]
+        )
+
+    run_virtual(kept, backend=backend)

@@ -13,6 +13,7 @@ from lamella import (
     ChatRequest,
     ConfigurationError,
     Context,
+    Finish,
     Image,
     Message,
     Pipeline,
@@ -20,6 +21,8 @@ from lamella import (
     PromptTemplate,
     Registry,
     TemplateError,
+    TokenCount,
+    TokenCountRequest,
     inside,
 )
 from lamella._registry import using
@@ -163,7 +166,7 @@ async def test_the_trace_and_the_tag_say_which_prompt_it_was(folder: Path) -> No
         (Prompt("../secret"), "no prompt template '../secret'"),
         (ask(version="12"), "no version '12'. It has 9, 10, 11."),
         (ask(version="../9"), "no version '../9'"),
-        (ask(nme="x"), "nme is none of its variables (did you mean 'name'?)"),
+        (ask(nme="x"), "nme is none of its variables. Did you mean 'name'? Its variables are"),
         (Prompt("support/reply", name=3), "name is of the type int, expected text; history is mis"),
     ],
 )
@@ -199,8 +202,10 @@ async def test_observers_outside_see_which_prompt_it_is_and_no_variables(folder:
         await pipe.run(ChatRequest.of(ask()))
     assert "opaque" in "".join(told)
     prompt = ask()
-    assert "Ada" not in repr(prompt) + str(prompt.to_dict()) + "".join(told)
-    assert "support/reply" in str(prompt.to_dict())
+    assert "Ada" not in f"{prompt!r} {prompt.parts}" + "".join(told)
+    assert "support/reply" in str(prompt.parts)
+    with pytest.raises(TemplateError, match="has no dict"):
+        prompt.to_dict()
 
 
 async def test_prompts_are_values(folder: Path) -> None:
@@ -224,6 +229,22 @@ async def test_variables_pass_what_protects_personal_data(folder: Path) -> None:
     assert "ada@example.com" not in transport.requests[0].messages[0].text  # type: ignore[attr-defined]
     with pytest.raises(ConfigurationError, match="variables of a template"):
         Pipeline([PII(), Template(folder)])
+
+
+async def test_tokens_are_counted_of_the_messages(folder: Path) -> None:
+    """A request that asks how long a prompt is gets the same messages."""
+    seen: list[Any] = []
+
+    async def count(request: Any) -> Any:
+        seen.append(request)
+        return request.answer([TokenCount(3), Finish("stop")])
+
+    request = TokenCountRequest.of(ask())
+    await pipeline([Template(folder)], count).run(request)
+    assert seen[0].chat.messages == (Message.system("Version 10 for Ada."),)
+    assert (seen[0].model, seen[0].context.tags) == ("small", {"prompt": "support/reply@10"})
+    with pytest.raises(TemplateError, match="has not become messages"):
+        await pipeline([], count).run(request)
 
 
 async def test_equal_prompts_are_one_for_a_cache(folder: Path) -> None:

@@ -35,6 +35,7 @@ def braced(name: str, engine: str) -> str:
 
 
 @ENGINES
+@settings(max_examples=50)
 @given(
     fixed=st.lists(FIXED, min_size=3, max_size=3), values=st.lists(TEXTS, min_size=2, max_size=2)
 )
@@ -60,7 +61,7 @@ def test_any_text_comes_out_as_it_is(engine: str, fixed: list[str], values: list
 
 
 @ENGINES
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(value=st.recursive(st.none() | st.booleans() | st.integers(-9, 9) | TEXTS, st.lists))
 def test_json_comes_out_as_json(engine: str, value: Any) -> None:
     """Nested values are written so that they can be read again, and detached from the caller's."""
@@ -195,6 +196,22 @@ def test_all_mistakes_of_a_call_are_told_at_once() -> None:
     assert [problem.split()[0] for problem in error.problems] == ["a", "b", "d"]
     assert (error.template, error.version, error.outcome) == ("t", "1", "not_sent")
     assert "a (text), b (number), c (text, may be left out)" in str(error)
+
+
+def test_what_may_be_left_out_has_a_default() -> None:
+    """None is one for JSON, and an empty list one for what is inserted."""
+    template = PromptTemplate.of(
+        [
+            {"insert": "history"},
+            {"role": "user", "content": ["{facts}", {"insert": "pictures"}]},
+        ],
+        variables={
+            "facts": {"type": "json", "default": None},
+            "history": {"type": "messages", "default": []},
+            "pictures": {"type": "parts", "default": []},
+        },
+    )
+    assert template.messages() == (Message.user("null"),)
 
 
 def test_digests_change_with_what_is_sent() -> None:

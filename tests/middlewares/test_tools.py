@@ -6,7 +6,7 @@ from typing import Any
 
 import anyio
 import pytest
-from tool_turns import ASK, asks, call, noted, pipeline, read, results, whole
+from tool_turns import ASK, asks, call, noted, pipeline, read, results, sent, whole
 
 from lamella import (
     ChatRequest,
@@ -17,6 +17,7 @@ from lamella import (
     Message,
     OrderError,
     Pipeline,
+    ServerError,
     TextDelta,
     Tool,
     ToolCall,
@@ -68,7 +69,7 @@ async def test_tools_are_run_and_the_model_goes_on(*, stream: bool) -> None:
     ]
     told = [("weather", '{"city":"Bern","degrees":7}', False), ("add", "3", False)]
     assert results(response.messages) == told
-    assert transport.requests[1].messages == (*ASK.messages, *response.messages[:3])
+    assert sent(transport)[1].messages == (*ASK.messages, *response.messages[:3])
     assert [attempt.branch for attempt in response.trace.attempts] == ["", "/turn2"]
     assert [attempt.asked_by for attempt in response.trace.attempts] == ["", "tools"]
 
@@ -96,10 +97,7 @@ async def test_without_calls_the_answer_passes(*, stream: bool) -> None:
     response = await read(pipeline(TOOLS, transport), stream=stream)
     assert response.text == "Hello."
     assert not response.trace.notes
-    assert (
-        transport.requests[0].tools is TOOLS.declared
-        or transport.requests[0].tools == TOOLS.declared
-    )
+    assert sent(transport)[0].tools is TOOLS.declared or sent(transport)[0].tools == TOOLS.declared
 
 
 @BOTH
@@ -129,11 +127,12 @@ async def test_what_tools_return(*, stream: bool) -> None:
     """Text as it is, parts as parts, anything else as JSON."""
     four = [call("look", word, what=word) for word in ("text", "picture", "both", "none")]
     response = await read(pipeline(TOOLS, [asks(*four), "Done."]), stream=stream)
-    found = [message.parts[0].content for message in response.messages[1:5]]  # type: ignore[union-attr]
-    assert [part.text for part in found[0]] == ["plain"]  # type: ignore[union-attr]
+    parts: list[Any] = [message.parts[0] for message in response.messages[1:5]]
+    found = [part.content for part in parts]
+    assert [part.text for part in found[0]] == ["plain"]
     assert found[1] == (PIXEL,)
     assert [part.type for part in found[2]] == ["text", "image"]
-    assert found[3][0].text == "null"  # type: ignore[union-attr]
+    assert found[3][0].text == "null"
 
 
 @BOTH
@@ -151,7 +150,7 @@ async def test_the_callers_own_tools_are_the_callers(*, stream: bool) -> None:
     response = await read(pipe, request, stream=stream)
     assert [one.name for one in response.tool_calls] == ["mine"]
     assert [message.role for message in response.messages] == ["assistant", "tool", "assistant"]
-    assert [one.name for one in transport.requests[0].tools] == ["weather", "add", "look", "mine"]
+    assert [one.name for one in sent(transport)[0].tools] == ["weather", "add", "look", "mine"]
 
 
 async def test_a_conversation_goes_on_where_the_caller_has_answered_its_own() -> None:
@@ -163,8 +162,8 @@ async def test_a_conversation_goes_on_where_the_caller_has_answered_its_own() ->
     mine = Message.tool("mine", "yes")
     response = await pipe.run(request.evolve(messages=(*request.messages, *first.messages, mine)))
     assert results(response.messages) == [("add", "2", False)]
-    assert results(transport.requests[1].messages) == [("mine", "yes", False), ("add", "2", False)]
-    assert whole(transport.requests[1:])
+    assert results(sent(transport)[1].messages) == [("mine", "yes", False), ("add", "2", False)]
+    assert whole(sent(transport)[1:])
     left = pipeline(Tools([add], resume=False), ["Done."])
     response = await left.run(request.evolve(messages=(*request.messages, *first.messages, mine)))
     assert [message.role for message in response.messages] == ["assistant"]
@@ -191,7 +190,7 @@ async def test_a_tool_that_had_to_be_called_is_not_forced_again(
     transport = Scripted(script)
     pipe = pipeline(Tools([add], max_steps=3), transport)
     await pipe.run(ASK.evolve(tool_choice=choice, tools=tools))
-    found = [request.tool_choice for request in transport.requests]
+    found = [request.tool_choice for request in sent(transport)]
     assert found[0] == choice
     last = [choice, "none"] if later == "same" else later
     if last[-1] in {None, "auto"}:
@@ -201,10 +200,10 @@ async def test_a_tool_that_had_to_be_called_is_not_forced_again(
 
 async def test_personal_data_is_restored_for_the_tool_that_may_have_it() -> None:
     """The tool gets the address, the provider neither it nor the result."""
-    sent: list[str] = []
+    mails: list[str] = []
 
     def send_mail(to: str) -> str:
-        sent.append(to)
+        mails.append(to)
         return f"Sent to {to}."
 
     def masked(request: Any) -> Any:
@@ -213,9 +212,9 @@ async def test_personal_data_is_restored_for_the_tool_that_may_have_it() -> None
     transport = Scripted([masked, "It is sent."])
     pipe = pipeline(Tools([send_mail]), transport, PII(restore_tools=["send_mail"]))
     response = await pipe.run(ChatRequest.of("Write to ada@example.com", model="m"))
-    assert sent == ["ada@example.com"]
+    assert mails == ["ada@example.com"]
     assert results(response.messages)[0][1] == "Sent to ada@example.com."
-    for request in transport.requests:
+    for request in sent(transport):
         assert "ada@" not in repr(request.messages)
     assert not any("ada@" in repr(note.fields) for note in response.trace.notes)
 
@@ -238,7 +237,7 @@ async def test_a_tool_is_told_what_it_runs_in_and_may_ask_a_model() -> None:
     assert found[1:3] == (1, 1)
     assert found[3] == (*ASK.messages, response.messages[0])
     assert found[4].user == "ada"
-    assert transport.requests[1].tools == ()
+    assert sent(transport)[1].tools == ()
     branches = [attempt.branch for attempt in response.trace.attempts]
     assert branches == ["", "/shorten", "/turn2"]
 
@@ -248,7 +247,7 @@ async def test_several_answers_are_refused_before_anything_is_sent() -> None:
     transport = Scripted(["never"])
     with pytest.raises(UnsupportedError, match="n=2"):
         await pipeline(TOOLS, transport).run(ASK.evolve(n=2))
-    assert not transport.requests
+    assert not sent(transport)
 
 
 async def test_the_same_tool_in_the_request_is_one_and_another_one_is_refused() -> None:
@@ -256,7 +255,7 @@ async def test_the_same_tool_in_the_request_is_one_and_another_one_is_refused() 
     transport = Scripted(["Hello."])
     pipe = pipeline(TOOLS, transport)
     await pipe.run(ASK.evolve(tools=TOOLS.declared[:1]))
-    assert transport.requests[0].tools == TOOLS.declared
+    assert sent(transport)[0].tools == TOOLS.declared
     with pytest.raises(ConfigurationError, match="'add'"):
         await pipe.run(ASK.evolve(tools=[Tool("add", "something else")]))
 
@@ -274,14 +273,12 @@ async def test_ids_that_are_missing_or_stand_twice_are_mended(*, stream: bool) -
     assert [text for _, text, _ in told][:2] == ["2", "3"]
     assert "same id" in told[2][1]
     assert len({identity for identity, _, _ in told} - {""}) == 3
-    assert whole(transport.requests)
+    assert whole(sent(transport))
     assert [one["outcome"] for one in noted(response)] == ["duplicate", "ok", "ok"]
 
 
 async def test_retry_inside_repeats_a_turn_and_no_tool() -> None:
     """Each model turn has tries of its own."""
-    from lamella import ServerError
-
     script = [asks(call("add", a=1)), ServerError("oops", status=500), "Two."]
     response = await pipeline(TOOLS, script, Retry(base=0.01, budget=None)).run(ASK)
     assert response.text == "Two."

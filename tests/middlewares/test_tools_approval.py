@@ -6,7 +6,7 @@ from typing import Any
 
 import anyio
 import pytest
-from tool_turns import ASK, asks, call, noted, pipeline, read, results, whole
+from tool_turns import ASK, asks, call, noted, pipeline, read, results, sent, whole
 
 from lamella import ApprovalRequired, ChatRequest, Context, Message, ToolCall
 from lamella.testing import Scripted
@@ -86,7 +86,7 @@ async def test_who_is_asked_decides(kind: str, verdict: Any, said: str, outcome:
     assert not results(response.messages)[1][2]
     assert bank.paid == ([5] if verdict is True else [])
     assert {one["tool"]: one["outcome"] for one in noted(response)}["pay"] == outcome
-    assert whole(transport.requests)
+    assert whole(sent(transport))
 
 
 @BOTH
@@ -108,7 +108,7 @@ async def test_the_run_ends_and_goes_on_where_somebody_agrees(*, stream: bool) -
     assert response.text == "It is paid."
     assert [message.role for message in response.messages] == ["tool", "tool", "assistant"]
     assert results(response.messages)[0] == ("pay", "Paid 5.", False)
-    assert whole(transport.requests[1:])
+    assert whole(sent(transport)[1:])
 
 
 @BOTH
@@ -149,4 +149,4 @@ async def test_who_declines_answers_the_call() -> None:
     response = await pipe.run(request.evolve(messages=(*request.messages, no)))
     assert response.text == "As you wish."
     assert bank.paid == []
-    assert whole(transport.requests[1:])
+    assert whole(sent(transport)[1:])

@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
-from tool_turns import ASK, asks, call, noted, pipeline, results, whole
+from tool_turns import ASK, asks, call, noted, pipeline, results, sent, whole
 
 from lamella import Context, Image, Message, Text, ToolCall
 from lamella.testing import Scripted
@@ -44,7 +44,7 @@ async def said(layer: Tools, *calls: ToolCall) -> tuple[list[tuple[str, str, boo
     """What the model is told of some calls, and the response."""
     transport = Scripted([asks(*calls), "Done."])
     response = await pipeline(layer, transport).run(ASK)
-    assert whole(transport.requests)
+    assert whole(sent(transport))
     return results(response.messages), response
 
 
@@ -200,7 +200,7 @@ async def test_a_tool_is_not_run_where_its_call_was_cut_off() -> None:
     response = await pipeline(Tools([slow]), transport).run(ASK)
     assert response.text == "Sorry."
     assert [text[:8] for _, text, _ in results(response.messages)] == ["Not run:"] * 2
-    assert whole(transport.requests)
+    assert whole(sent(transport))
 
 
 async def test_an_answer_that_was_filtered_ends_there() -> None:

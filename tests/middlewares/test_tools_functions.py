@@ -11,7 +11,7 @@ import anyio
 import attrs
 import msgspec
 import pytest
-from tool_turns import asks, pipeline, results
+from tool_turns import ASK, asks, pipeline, results
 
 from lamella import ConfigurationError, Context, ToolCall
 from lamella_middlewares import Tools
@@ -87,15 +87,9 @@ async def run(function: Any, arguments: str) -> tuple[str, bool]:
     """What a model is told of one call."""
     given = Tools([function])
     script = [asks(ToolCall("1", given.tools[0].name, arguments)), "Done."]
-    response = await pipeline(given, script).run(_request())
+    response = await pipeline(given, script).run(ASK)
     ((_, text, error),) = results(response.messages)
     return text, error
-
-
-def _request() -> Any:
-    from tool_turns import ASK
-
-    return ASK
 
 
 @pytest.mark.parametrize("function", [google, numpy, sphinx], ids=lambda given: given.__name__)
@@ -290,4 +284,4 @@ def test_wrong_options_of_a_tool_are_refused(options: dict[str, Any]) -> None:
         """No parameters."""
 
     with pytest.raises(ConfigurationError):
-        tool(nothing, **options)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue]
+        tool(nothing, **options)

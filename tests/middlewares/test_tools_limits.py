@@ -6,9 +6,9 @@ from typing import Any
 
 import anyio
 import pytest
-from tool_turns import ASK, asks, call, noted, pipeline, read, results, whole
+from tool_turns import ASK, asks, call, noted, pipeline, read, results, sent, whole
 
-from lamella import LamellaError, Money, ToolLimitError, Usage, answered
+from lamella import LamellaError, Money, ServerError, ToolLimitError, Usage, answered
 from lamella.testing import Scripted
 from lamella_middlewares import Cost, Tools
 
@@ -51,16 +51,16 @@ async def test_at_a_limit_the_model_answers_without_tools(limit: str, *, stream:
         pipeline(Tools([step], **options), transport, Cost(PRICES)), stream=stream
     )
     assert response.text == "Enough."
-    assert len(transport.requests) == turns
-    assert [request.tool_choice for request in transport.requests] == [
+    assert len(sent(transport)) == turns
+    assert [request.tool_choice for request in sent(transport)] == [
         *[None] * (turns - 1),
         "none",
     ]
-    assert all(request.tools for request in transport.requests)
+    assert all(request.tools for request in sent(transport))
     told = results(response.messages)
     assert sum(not error for _, _, error in told) == run - (limit == "max_seconds")
     assert [one["limit"] for one in noted(response, "tools.limit")] == [limit]
-    assert whole(transport.requests)
+    assert whole(sent(transport))
 
 
 @BOTH
@@ -75,12 +75,12 @@ async def test_at_a_limit_an_error_may_be_wanted(limit: str, *, stream: bool) ->
     error = caught.value
     assert error.limit == limit
     assert error.layer == "tools"
-    assert error.partial is not None
-    messages = error.partial.messages  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue]
+    partial: Any = error.partial
+    messages = partial.messages
     assert answered(messages)
-    assert len(messages) == 2 * len(transport.requests)
+    assert len(messages) == 2 * len(sent(transport))
     assert error.usage is not None
-    assert error.usage.total_tokens == 110 * len(transport.requests)
+    assert error.usage.total_tokens == 110 * len(sent(transport))
     assert not error.retryable
     assert error.committed is stream
 
@@ -90,7 +90,7 @@ async def test_a_model_that_does_not_stop_is_stopped() -> None:
     transport = Scripted([asks(call("step"))], repeat=True)
     with pytest.raises(ToolLimitError) as caught:
         await pipeline(Tools([step], max_steps=3), transport).run(ASK)
-    assert len(transport.requests) == 3
+    assert len(sent(transport)) == 3
     assert caught.value.limit == "max_steps"
     assert caught.value.retryable is False
 
@@ -101,7 +101,7 @@ async def test_a_cost_that_nobody_knows_counts_as_too_much() -> None:
         transport = Scripted([endless], repeat=True)
         layer = Tools([step], max_cost=given)
         response = await pipeline(layer, transport, Cost(prices, unknown="note")).run(ASK)
-        assert len(transport.requests) == 2
+        assert len(sent(transport)) == 2
         assert noted(response, "tools.limit")[0]["limit"] == "max_cost"
 
 
@@ -124,14 +124,13 @@ async def test_time_that_is_up_stops_the_tools_under_way() -> None:
 @BOTH
 async def test_an_error_after_a_turn_has_what_was_done(*, stream: bool) -> None:
     """And nobody tries again what would run a tool twice."""
-    from lamella import ServerError
-
     broken = ServerError("oops", status=500, should_retry=True)
     script = [asks(call("step", number=1), usage=USAGE), broken]
     with pytest.raises(ServerError) as caught:
         await read(pipeline(Tools([step]), script), stream=stream)
     error: LamellaError = caught.value
-    messages: Any = error.partial.messages  # type: ignore[union-attr] # pyright: ignore
+    partial: Any = error.partial
+    messages = partial.messages
     assert [message.role for message in messages] == ["assistant", "tool"]
     assert results(messages) == [("step", "step 1", False)]
     assert error.usage == USAGE
@@ -143,8 +142,6 @@ async def test_an_error_after_a_turn_has_what_was_done(*, stream: bool) -> None:
 
 async def test_an_error_in_the_first_turn_is_left_as_it_is() -> None:
     """Nothing was run."""
-    from lamella import ServerError
-
     with pytest.raises(ServerError) as caught:
         await pipeline(Tools([step]), [ServerError("oops", status=500)]).run(ASK)
     assert caught.value.retryable

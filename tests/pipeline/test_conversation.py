@@ -304,6 +304,11 @@ async def test_only_so_much_is_sent() -> None:
         assert [message.text for message in request.messages[:2]] == ["Be brief.", "pinned"]
     assert sent(model)[-1][-3:] == ["question 6", "answer 6", "question 7"]
 
+    long, model = talk("a", "b", max_tokens=3000)
+    await long.say("word " * 4000)  # counted in a thread
+    await long.say("hello")
+    assert sent(model)[1] == ["hello"]
+
     small, counted = talk(*["word " * 100] * 6, max_tokens=300)
     for _ in range(6):
         await small.say("word " * 50)

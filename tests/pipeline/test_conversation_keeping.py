@@ -155,15 +155,25 @@ async def test_a_file_holds_one_conversation(tmp_path: Path) -> None:
     assert list(contents(tmp_path)) == [path]
     with pytest.raises(ConfigurationError, match="holds another conversation than 's-2'"):
         await Conversation.load(pipeline(), path, "s-2")
+    with pytest.raises(ConfigurationError, match="holds another conversation than 's-2'"):
+        await again.branch(session="s-2").say("second")
+    other = again.branch(3)
+    await other.say("to the other")
+    await again.say("third")
+    kept = await Conversation.load(pipeline(), path)
+    assert kept.messages == again.messages
+    assert [branch.entries for branch in kept.branches] == [other.entries]
     with pytest.raises(UnknownNameError, match="no conversation"):
         await Conversation.load(pipeline(), tmp_path / "none.json")
     (tmp_path / "wrong.json").write_bytes(b"\xff")
     with pytest.raises(ConfigurationError, match="no conversation that was kept"):
         await Conversation.load(pipeline(), tmp_path / "wrong.json")
+    with pytest.raises(ConfigurationError, match="no conversation that was kept"):
+        await talking.save(tmp_path / "wrong.json")
     with pytest.raises(ConfigurationError, match="directory"):
         await talking.save(tmp_path / "nowhere" / "chat.json")
     assert isinstance(again.store, ConversationStore)
-    assert [info.entries for info in await again.store.find(where={"user": None})] == [5]
+    assert [info.entries for info in await again.store.find(where={"user": None})] == [9]
     assert await again.store.find(where={"tenant": "acme"}) == []
     assert await again.store.delete("s-1")
     assert not await again.store.delete("s-1")

@@ -1,4 +1,4 @@
-"""Conversations beside lists of messages: whatever happens, each is well-formed and as it should."""
+"""Conversations beside lists of messages: whatever happens, each is well-formed, and as it was."""
 
 from __future__ import annotations
 
@@ -227,4 +227,4 @@ async def inline(function: Any, /, *args: Any) -> Any:
 
 
 TestTalks = Talks.TestCase
-TestTalks.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestTalks.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.media_files import bmp, flac, gif, jpeg, mp3, pdf, png, wav, webp
+from media_files import bmp, flac, gif, jpeg, mp3, pdf, png, wav, webp
 
 from lamella import Audio, File, Image, MisuseError, UnsupportedError
 from lamella._media_types import IMAGES, media_type_of
@@ -41,7 +41,7 @@ KINDS = {
     "text/html": b"  <!DOCTYPE html><p>",
     "text/plain": "Grüße, BMW ID3 RIF".encode(),
 }
-NOTHING_KNOWN = [b"", b"\0\1\2", b"\xff\xfeh\0i\0", b"RIFF....????", "ä".encode("latin-1") * 9]
+NOTHING_KNOWN = [b"", b"\0\1\2", b"\xff\xfeh\0i\0", b"RIFF\0\0\0\0????", "ä".encode("latin-1") * 9]
 
 
 @pytest.mark.parametrize("kind", KINDS)

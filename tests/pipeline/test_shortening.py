@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import attrs
@@ -47,6 +48,7 @@ def letters(parts: Sequence[Part]) -> int:
     )
 
 
+@lru_cache(maxsize=256)
 def count(message: Message) -> int:
     """A token for four letters, and four for the role."""
     return 4 + letters(message.parts) // 4
@@ -236,6 +238,17 @@ def test_pinned_messages_stay_with_the_question_that_they_answer() -> None:
     )
     found = cut(talk, 40, SlidingWindow())
     assert found.messages == (talk[0], pinned, talk[-1])
+
+
+def test_results_that_the_users_role_brings_are_no_question() -> None:
+    """Some providers write results so; the question that they help to answer is kept."""
+    talk = (
+        Message.user("old " * 200),
+        Message.user("the question"),
+        Message("assistant", [ToolCall("a", "f", "{}")]),
+        Message("user", [ToolResult("a", (Text("r" * 400),))]),
+    )
+    assert cut(talk, 150, SlidingWindow()).messages == talk[1:]
 
 
 def test_messages_alone_are_counted_without_asking_for_tokens() -> None:

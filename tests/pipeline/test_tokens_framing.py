@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import pytest
-from tests.support.media_files import flac, mp3, pdf, png, wav
+from media_files import flac, mp3, pdf, png, wav
 
 from lamella import (
     Audio,
@@ -36,7 +36,9 @@ from lamella._token_framing import MOST_OF_A_SET, framing_of, tools_text
 from lamella._token_media import document_pages, sound_seconds
 from lamella.testing import Scripted
 
-WEATHER = {
+R = TypeVar("R", bound=Response)
+
+WEATHER: dict[str, Any] = {
     "type": "object",
     "properties": {
         "location": {"type": "string", "description": "The city and state, e.g. San Francisco, CA"},
@@ -259,7 +261,12 @@ def test_estimates_of_longer_texts_are_remembered(monkeypatch: pytest.MonkeyPatc
     """By a hash: the same words are gone through once, and never a short text."""
     seen: list[str] = []
     real = estimate._count
-    monkeypatch.setattr(estimate, "_count", lambda text: seen.append(text) or real(text))
+
+    def counted(text: str) -> int:
+        seen.append(text)
+        return real(text)
+
+    monkeypatch.setattr(estimate, "_count", counted)
     text = "A sentence that nobody has written before, number 7.\n" * 9
     assert estimate.tokens(text) == estimate.tokens("".join(list(text))) > 0
     assert seen == [text]
@@ -272,7 +279,7 @@ class Counting:
 
     found: list[int] = attrs.field(factory=list)
 
-    async def __call__(self, request: Request[Any], call_next: Handler) -> Response:
+    async def __call__(self, request: Request[R], call_next: Handler) -> R:
         """Count, and go on."""
         usage = await counted_input(request)
         assert usage is not None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.support.media_files import bmp, gif, jpeg, png, webp
+from media_files import bmp, gif, jpeg, png, webp
 
 from lamella._image_sizes import Size, image_size
 from lamella._image_tokens import (

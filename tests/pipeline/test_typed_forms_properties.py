@@ -8,6 +8,7 @@ import enum
 import re
 from collections.abc import Sequence
 from decimal import Decimal
+from types import GenericAlias
 from typing import Annotated, Any, Literal, TypedDict
 from uuid import UUID
 
@@ -57,7 +58,8 @@ def typed(draw: st.DrawFn, depth: int = 2) -> Made:
     kinds = ["scalar", "list", "dict", "optional", "class", "union", "pair"]
     kind = draw(st.sampled_from(kinds[: 7 if depth else 1]))
     if kind == "scalar":
-        return draw(st.sampled_from(SCALARS))
+        scalar: Made = draw(st.sampled_from(SCALARS))
+        return scalar
     if kind == "class":
         return draw(classes(depth - 1))
     if kind == "union":
@@ -66,12 +68,12 @@ def typed(draw: st.DrawFn, depth: int = 2) -> Made:
         return one | other, ones | others
     inner, values = draw(typed(depth - 1))
     if kind == "list":
-        return list[inner], st.lists(values, max_size=3)
+        return GenericAlias(list, (inner,)), st.lists(values, max_size=3)
     if kind == "dict":
-        return dict[str, inner], st.dictionaries(TEXT, values, max_size=3)
+        return GenericAlias(dict, (str, inner)), st.dictionaries(TEXT, values, max_size=3)
     if kind == "optional":
         return inner | None, st.none() | values
-    return tuple[inner, inner], st.tuples(values, values)
+    return GenericAlias(tuple, (inner, inner)), st.tuples(values, values)
 
 
 @st.composite
@@ -197,7 +199,7 @@ _SAMPLES: dict[str, list[Any]] = {
 @QUICK
 @given(typed(), st.data())
 def test_growing_values_end_as_the_whole(made: Made, data: st.DataObject) -> None:
-    """Whatever the pieces, what comes last is the value of the whole text; a list's items add up."""
+    """Whatever the pieces, the last is the value of the whole text; the items of a list add up."""
     kind, values = made
     form: Form[Any] = form_of(kind)
     value = data.draw(values)

@@ -14,6 +14,7 @@ from lamella import (
     Pipeline,
     ToolCall,
     ToolCallDelta,
+    ToolResult,
     UsageReport,
     answered,
 )
@@ -40,7 +41,7 @@ def asks(*calls: ToolCall, reason: str = "tool_calls", usage: Any = None) -> lis
     return [*events, *([] if usage is None else [UsageReport(usage)]), Finish(reason)]
 
 
-def pipeline(layer: Any, script: Iterable[Any], *inside: Any, **more: Any) -> Pipeline:
+def pipeline(layer: Any, script: Any, *inside: Any, **more: Any) -> Pipeline:
     """A pipeline with a clock and stores of its own, and what its model says in each turn."""
     transport = script if isinstance(script, Scripted) else Scripted(script)
     return Pipeline([layer, *inside], transport, ports=virtual_ports(), **more)
@@ -61,8 +62,13 @@ def results(messages: Sequence[Message]) -> list[tuple[str, str, bool]]:
         (part.call_id, message.text, part.error)
         for message in messages
         for part in message.parts
-        if part.type == "tool_result"
+        if isinstance(part, ToolResult)
     ]
+
+
+def sent(transport: Scripted) -> list[Any]:
+    """What the model was asked, as requests for chat."""
+    return list(transport.requests)
 
 
 def noted(response: Any, name: str = "tools.called") -> list[dict[str, Any]]:

@@ -22,7 +22,12 @@ from lamella import (
 )
 from lamella_middlewares.pii._inspecting import LAYER, failed
 from lamella_middlewares.pii._masking import AT_ONCE, Masking, TooMuch, blocked, unreadable
-from lamella_middlewares.pii._restoring import Restoring, asks_for_json, tokens_in
+from lamella_middlewares.pii._restoring import (
+    Restoring,
+    asks_for_json,
+    tokens_in,
+    tools_of,
+)
 from lamella_middlewares.pii._screening import Screening
 from lamella_middlewares.pii._showing import Masked, answer_through
 from lamella_middlewares.pii._strategies import Strategy, redacted
@@ -215,7 +220,7 @@ class Passage(Generic[R]):
         made = () if self._screening is None else self._screening.made
         self._restoring = Restoring(
             self._vault,
-            tools=self._pii.restore_tools,
+            tools=tools_of(self._request, named=self._pii.restore_tools),
             json=asks_for_json(self._request),
             ours=made,
         )

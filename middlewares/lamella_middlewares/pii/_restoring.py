@@ -11,10 +11,11 @@ import re
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
+from lamella._answer_shape import answer_shape
 from lamella_middlewares.pii._placeholders import BODY, CLOSE, FORM, OPEN, kind_of
 
 if TYPE_CHECKING:
-    from lamella import Channel, Event, TextFilter
+    from lamella import Channel, Event, Request, TextFilter
     from lamella_middlewares.pii._vault import CallVault
 
 _PLAIN: Final = re.compile(rf"(?P<whole>{OPEN}{BODY}{CLOSE})|(?P<part>{OPEN}[A-Z0-9_]*)\Z")
@@ -189,10 +190,25 @@ class _Filter:
             self._loose = found["part"]
 
 
-def asks_for_json(request: object) -> bool:
+def asks_for_json(request: Request[Any] | None) -> bool:
     """Whether the words of the answer are to be JSON, into which values go escaped."""
+    if request is not None and answer_shape(request.context).json:
+        return True
     wanted: Any = getattr(request, "response_format", None)
     return bool(wanted) and str(wanted.get("type", "json_object")).startswith("json")
+
+
+def tools_of(
+    request: Request[Any] | None, *, named: bool | tuple[str, ...]
+) -> bool | tuple[str, ...]:
+    """The tools in whose arguments values are restored: those named, and one that is the answer.
+
+    What a layer outside takes for the answer, the caller reads; no program runs with it.
+    """
+    tool = None if request is None else answer_shape(request.context).tool
+    if tool is None or named is True:
+        return named
+    return (*(named or ()), tool)
 
 
 def tokens_in(events: Iterable[Event]) -> list[str]:

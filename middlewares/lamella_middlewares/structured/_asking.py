@@ -14,7 +14,12 @@ from lamella._transforms import transformed
 from lamella._typed_forms import form_of
 from lamella_middlewares.structured._corrections import Corrections
 from lamella_middlewares.structured._failures import failure
-from lamella_middlewares.structured._first_turn import LAYER, first_turn, must_be_possible
+from lamella_middlewares.structured._first_turn import (
+    LAYER,
+    another,
+    first_turn,
+    must_be_possible,
+)
 from lamella_middlewares.structured._keeping import refreshing
 from lamella_middlewares.structured._open_answers import OpenAnswer
 from lamella_middlewares.structured._reading import Reader
@@ -57,7 +62,7 @@ class Asking:
         self._reader = Reader(self._form)
         self._shown = request.stream and not layer.hold
         self._request = request.evolve(returns=None, stream=self._shown)
-        self._corrections = Corrections()
+        self._corrections = Corrections(self._form)
         self._turns = 1
         self._refreshed = False
         self._wrong: ChatAnswer | None = None  # the last answer that was asked for again
@@ -127,7 +132,7 @@ class Asking:
             return None, _HINT_ATTEMPTS
         if self._corrections.hopeless(verdict):
             return None, _HINT_HOPELESS
-        again = asked.request.turn(self._turns + 1, asked_by=LAYER).evolve(
+        again = another(asked.request, f"again{self._turns + 1}").evolve(
             messages=self._corrections.messages(asked, response, verdict)
         )
         usage = response.usage or _estimated(request, response)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from lamella import ChatResponse, Message
+from lamella._typed_forms import WRAPPED
 from lamella._typed_problems import Problem
 from lamella_middlewares.structured._words import correction, part_at
 
 if TYPE_CHECKING:
+    from lamella._typed_forms import Form
     from lamella_middlewares.structured._modes import Asked
     from lamella_middlewares.structured._verdicts import Verdict
 
@@ -22,11 +26,15 @@ class Corrections:
     and what is wrong with it. Wrong answers before the last are left out: they would grow the
     question each time and say nothing.
 
+    Args:
+        form: What is wanted.
+
     Attributes:
         kept: What the turns so far have added to the conversation for good: uses of tools.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, form: Form[Any]) -> None:
+        self._form = form
         self.kept: tuple[Message, ...] = ()
         self._last = ""
         self._again = 0
@@ -52,15 +60,29 @@ class Corrections:
             verdict: What is wrong with it. If it is the last wrong answer once more, the schema of
                 that place is said again.
         """
-        problems = verdict.problems
-        schema = part_at(asked.schema, problems[0]) if self._times(verdict) else None
+        repeated = self._times(verdict) > 0
+        schema = part_at(self._form.schema, verdict.problems[0]) if repeated else None
         said = response.messages if response.message.parts else response.messages[:-1]
+        problems = _as_written(self._form, verdict)
         replies = _replies(response.message, asked.tool, problems, schema)
         return (*asked.request.messages, *self.kept, *said, *replies)
 
     def _times(self, verdict: Verdict) -> int:
         """How often the model has repeated itself with this answer."""
         return self._again + 1 if verdict.text and verdict.text == self._last else 0
+
+
+def _as_written(form: Form[Any], verdict: Verdict) -> tuple[Problem, ...]:
+    """The problems by the paths of what the model wrote: perhaps with an object around it."""
+    if not form.wrapped:
+        return verdict.problems
+    try:
+        written = msgspec.json.decode(verdict.text)
+    except (msgspec.DecodeError, RecursionError):
+        return verdict.problems
+    if form.unwrapped(written) is written:
+        return verdict.problems
+    return tuple([problem.under(WRAPPED) for problem in verdict.problems])
 
 
 def _replies(

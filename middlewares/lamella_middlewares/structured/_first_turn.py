@@ -25,12 +25,20 @@ if TYPE_CHECKING:
 
 LAYER: Final = "structured"
 
+_MOST_MODELS: Final = 1_000
+
 
 class Habits:
     """Which way the models take that have no card, as far as this process has found out."""
 
     def __init__(self) -> None:
         self.ways: dict[str | None, Mode] = {}
+
+    def learn(self, model: str | None, mode: Mode) -> None:
+        """Remember a way; names that callers make up do not fill the memory."""
+        if len(self.ways) >= _MOST_MODELS:
+            self.ways.clear()
+        self.ways[model] = mode
 
 
 def must_be_possible(request: ChatRequest) -> None:
@@ -63,7 +71,7 @@ async def first_turn(
         ConfigurationError: If the request cannot be asked so.
         LamellaError: What the layers inside raise.
     """
-    card = await card_of(request)
+    card = None if layer.mode == "native" else await card_of(request)
     ways: tuple[Mode, ...]
     strict = layer.strict and form.strict is not None
     ways = modes(card, strict=strict or not layer.strict) if layer.mode == "auto" else (layer.mode,)
@@ -79,12 +87,27 @@ async def first_turn(
         except (UnsupportedError, InvalidRequestError) as error:
             if place == len(ways) - 1 or not _refuses_the_way(error, card):
                 raise
-            request = request.branch(ways[place + 1], asked_by=LAYER)
+            request = another(request, ways[place + 1])
             continue
         if habits is not None and place:
-            habits.ways[request.model] = mode
+            habits.learn(request.model, mode)
         return way, response
     raise AssertionError("There is always a way.")  # pragma: no cover - `ways` is never empty
+
+
+def another(request: ChatRequest, word: str) -> ChatRequest:
+    """A request as another question: with a bound on attempts and an idempotency key of its own.
+
+    It is a further model turn, but not called one: a layer inside may count turns of its own, whose
+    branches and keys would be the same.
+    """
+    before, turn = request.context, request.turn(2, asked_by=LAYER)
+    key = before.idempotency_key
+    facts = {
+        "branch": f"{before.branch}/{word}",
+        "idempotency_key": None if key is None else f"{key}/{word}",
+    }
+    return turn.evolve(context=turn.context.evolve(**facts))
 
 
 def _refuses_the_way(error: LamellaError, card: ModelCard | None) -> bool:
@@ -95,7 +118,8 @@ def _refuses_the_way(error: LamellaError, card: ModelCard | None) -> bool:
     """
     if isinstance(error, UnsupportedError):
         return True
-    return card is None and not isinstance(error, ContextLengthError | ContentFilteredError)
+    other = isinstance(error, ContextLengthError | ContentFilteredError)
+    return card is None and not other and error.status in {None, 400, 422}
 
 
 def _habits(request: ChatRequest) -> Habits:

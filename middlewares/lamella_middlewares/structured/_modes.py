@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 import attrs
 
 from lamella import ChatRequest, ConfigurationError, Handler, Message, Tool
-from lamella._nothing import NOTHING
+from lamella._answer_shape import AnswerShape, with_shape
 from lamella._provided import provided
 from lamella._target_fitness import Fitness
 from lamella_middlewares.structured._words import TOOL_DESCRIPTION, instruction
@@ -33,14 +33,12 @@ class Asked:
         request: What is sent.
         tool: The name of the tool that gives the value; None in the other modes.
         strict: Whether the provider is to hold the answer to the schema.
-        schema: The schema as it was sent, or said.
     """
 
     mode: Mode
     request: ChatRequest
     tool: str | None = None
     strict: bool = False
-    schema: Mapping[str, Any] = attrs.field(default=NOTHING, repr=False)
 
 
 async def card_of(request: ChatRequest) -> ModelCard | None:
@@ -90,7 +88,7 @@ def asked(
         sent = form.object_schema if schema is None else schema
         wanted = {"name": form.name, "schema": sent, "strict": schema is not None}
         changed = request.evolve(response_format={"type": "json_schema", "json_schema": wanted})
-        return Asked(mode, changed, None, schema is not None, sent)
+        return Asked(mode, changed, None, schema is not None)
     if mode == "prompt":
         return _in_words(request, form, card)
     if card is None or "json_schema" not in card.capabilities:
@@ -116,13 +114,13 @@ def _by_tool(
     return Asked(
         "tool",
         request.evolve(
+            context=with_shape(request.context, AnswerShape(tool=name)),
             tools=(*request.tools, tool),
             # With other tools it may use those first; then some call is all that can be forced.
             tool_choice=name if only else "required",
         ),
         name,
         strict is not None,
-        schema,
     )
 
 
@@ -135,8 +133,9 @@ def _in_words(request: ChatRequest, form: Form[Any], card: ModelCard | None) -> 
         place += 1
     said = Message("system", instruction(schema), pinned=True)
     changes: dict[str, Any] = {
-        "messages": (*request.messages[:place], said, *request.messages[place:])
+        "context": with_shape(request.context, AnswerShape(json=True)),
+        "messages": (*request.messages[:place], said, *request.messages[place:]),
     }
     if card is not None and "json_object" in card.capabilities:
         changes["response_format"] = {"type": "json_object"}
-    return Asked("prompt", request.evolve(**changes), schema=schema)
+    return Asked("prompt", request.evolve(**changes))

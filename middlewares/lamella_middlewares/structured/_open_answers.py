@@ -42,9 +42,9 @@ class OpenAnswer:
         if self._pending:
             return self._pending.popleft()
         event: Event = await anext(self._cursor)
-        if isinstance(event, Finish):
+        if type(event) is Finish:
             return await self._end(self._inner, event)
-        if self._spent is not None and isinstance(event, UsageReport):
+        if type(event) is UsageReport and self._spent is not None:
             return attrs.evolve(event, usage=self._spent + event.usage)
         return event
 

@@ -68,6 +68,7 @@ class Decoder:
             return self._gave(self._growing.feed(event.text)) if event.choice == 0 else ()
         if isinstance(event, Turn):  # what came before it was not the answer
             self._growing = self._reader.form.growing()
+            self._given, self._last = 0, _NONE_YET
         elif isinstance(event, Finish):
             return self._rest()
         return ()

@@ -10,12 +10,15 @@ import attrs
 
 from lamella import (
     ChatRequest,
-    ChatResponse,
+    Context,
     Handler,
     Message,
     Prompt,
     PromptLibrary,
     PromptTemplate,
+    Request,
+    Response,
+    TokenCountRequest,
     middleware,
 )
 from lamella._nothing import NOTHING
@@ -23,6 +26,7 @@ from lamella._options import flag, refused, whole
 from lamella._templates import MOST_CHARACTERS
 
 T = TypeVar("T")
+R = TypeVar("R", bound=Response)
 
 Folder: TypeAlias = str | os.PathLike[str]
 
@@ -48,7 +52,7 @@ def _library(layer: Any) -> PromptLibrary:
     return PromptLibrary(layer.folders, templates=layer.templates, pins=layer.pins)
 
 
-@middleware(phase="compose", rank=10, requests=ChatRequest, effects=("changes requests",))
+@middleware(phase="compose", rank=10, once=True, effects=("changes requests",))
 @attrs.frozen(eq=False)
 class Template:
     """Puts messages in the place of each `Prompt` of a conversation.
@@ -90,7 +94,7 @@ class Template:
         """What tells it from others, for the keys of caches: the templates themselves."""
         return f"template:{self.library.fingerprint}"
 
-    async def __call__(self, request: ChatRequest, call_next: Handler) -> ChatResponse:
+    async def __call__(self, request: Request[R], call_next: Handler) -> R:
         """Pass the request on with messages in the place of its prompts.
 
         Raises:
@@ -99,37 +103,46 @@ class Template:
         """
         if request.unwritten is None:
             return await call_next(request)
+        made: Any = request
+        context = request.context
+        if isinstance(request, ChatRequest):
+            made, used = await self._made(request, context)
+            made = made.evolve(context=self._noted(context, used))
+        elif isinstance(request, TokenCountRequest):  # counted as it would be sent
+            chat, used = await self._made(request.chat, context)
+            made = request.evolve(
+                chat=chat, model=request.model or chat.model, context=self._noted(context, used)
+            )
+        return await call_next(made)
+
+    async def _made(
+        self, request: ChatRequest, context: Context
+    ) -> tuple[ChatRequest, list[PromptTemplate]]:
+        """The request with its messages, and with what the templates say that it leaves open."""
         if self.reload:
-            await self._in_thread(request, self.library.refresh)
+            await _in_thread(context, self.library.refresh)
         messages: list[Message] = []
         used: list[PromptTemplate] = []
         for message in request.messages:
             if isinstance(message, Prompt):
-                template = await self._template(message, request)
+                template = await self._template(message, context)
                 messages += template.written(message.variables, most=self.max_characters)
                 used.append(template)
             else:
                 messages.append(message)
-        return await call_next(self._made(request, messages, used))
+        return request.evolve(messages=messages, **_defaults(request, used)), used
 
-    async def _template(self, prompt: Prompt, request: ChatRequest) -> PromptTemplate:
+    async def _template(self, prompt: Prompt, context: Context) -> PromptTemplate:
         if isinstance(prompt.template, PromptTemplate):
             return prompt.template
         known = self.library.known(prompt.template, prompt.version)
         if known is not None:
             return known
-        return await self._in_thread(request, self.library.get, prompt.template, prompt.version)
+        return await _in_thread(context, self.library.get, prompt.template, prompt.version)
 
-    async def _in_thread(self, request: ChatRequest, function: Callable[..., T], *args: Any) -> T:
-        context = request.context
-        what = "prompt templates were read"
-        return await context.wait(lambda: context.ports.thread(function, *args), what=what)
-
-    def _made(
-        self, request: ChatRequest, messages: list[Message], used: list[PromptTemplate]
-    ) -> ChatRequest:
-        """The request with its messages, and with what the templates say that it leaves open."""
-        context = request.context
+    def _noted(self, context: Context, used: Iterable[PromptTemplate]) -> Context:
+        """The context with the tag; which templates it was is in the trace."""
+        label = None
         for template in used:
             context.note(
                 "template",
@@ -138,11 +151,15 @@ class Template:
                 version=template.version,
                 digest=template.digest,
             )
-        changes = _defaults(request, used)
-        label = next((template.label for template in used if template.name), None)
-        if self.tag is not None and label is not None and self.tag not in context.tags:
-            changes["context"] = context.evolve(tags={**context.tags, self.tag: label})
-        return request.evolve(messages=messages, **changes)
+            label = label or (template.label if template.name else None)
+        if self.tag is None or label is None or self.tag in context.tags:
+            return context
+        return context.evolve(tags={**context.tags, self.tag: label})
+
+
+async def _in_thread(context: Context, function: Callable[..., T], *args: Any) -> T:
+    what = "prompt templates were read"
+    return await context.wait(lambda: context.ports.thread(function, *args), what=what)
 
 
 def _defaults(request: ChatRequest, used: Iterable[PromptTemplate]) -> dict[str, Any]:

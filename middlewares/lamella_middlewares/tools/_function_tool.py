@@ -69,12 +69,10 @@ def most_given(owner: Any, option: attrs.Attribute[Any], value: Any) -> None:
 
 def _declared(tool: FunctionTool[..., Any]) -> Tool:
     form = tool.parameters.form
-    schema = form.schema
-    if tool.strict:
-        schema = form.strict
-        if schema is None:
-            msg = f"tool({tool.name!r}, strict=True): {form.why_not}."
-            raise ConfigurationError(msg, hint="Leave strict out, or change the parameter.")
+    schema = form.strict if tool.strict else form.schema
+    if schema is None:
+        msg = f"tool({tool.name!r}, strict=True): {form.why_not}."
+        raise ConfigurationError(msg, hint="Leave strict out, or change the parameter.")
     # The title is the tool's own name once more.
     said = {key: value for key, value in schema.items() if key != "title"}
     if not tool.parameters.whole:
@@ -183,7 +181,11 @@ def tool(function: Any = None, /, **options: Unpack[ToolOptions]) -> Any:
         ConfigurationError: If the function cannot be a tool; it says what to change.
     """
     if function is None:
-        return lambda given: tool(given, **options)
+        return functools.partial(_tool, options=options)
+    return _tool(function, options)
+
+
+def _tool(function: Any, options: ToolOptions) -> FunctionTool[..., Any]:
     given = dict(options)
     unknown = sorted(given.keys() - ToolOptions.__annotations__.keys())
     if unknown:
@@ -209,13 +211,15 @@ def tool(function: Any = None, /, **options: Unpack[ToolOptions]) -> Any:
 
 def tool_of(given: Any) -> FunctionTool[..., Any]:
     """The tool itself, or the one that a function is."""
-    return given if isinstance(given, FunctionTool) else tool(given)
+    if isinstance(given, FunctionTool):
+        return cast("FunctionTool[..., Any]", given)
+    return _tool(given, {})
 
 
 def _must_be_a_function(given: Any) -> None:
     hint = "Give a function, plain or async, or tool(function, ...)."
     if isinstance(given, FunctionTool):
-        msg = f"tool() was given {given.name!r}, which is a tool already."
+        msg = f"tool() was given {given!r}, which is a tool already."
         raise ConfigurationError(msg, hint="Give all options in one place.")
     if isinstance(given, type):
         msg = f"The class {given.__name__} was given where a tool's function is needed."

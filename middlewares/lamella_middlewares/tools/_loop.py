@@ -65,7 +65,7 @@ class Loop:
         self._unreported = False
         self._pending: deque[Event] = deque()
         self._step: Callable[[], Awaitable[None]] | None = None
-        self._failure: Exception | None = None
+        self._failure: LamellaError | None = None
         self._scope: anyio.CancelScope | None = None
         self._closed = False
 

@@ -44,10 +44,11 @@ MAX_OUTPUT = 50_000
 
 
 def _made(given: Any) -> tuple[FunctionTool[..., Any], ...]:
+    items = given
     if callable(given) or isinstance(given, str | Mapping) or not isinstance(given, Iterable):
         hint = "Give a list of functions: Tools([get_weather, search])."
         raise ConfigurationError(f"Tools({given!r}) names no tools.", hint=hint)
-    return tuple(each_of("tools", given, tool_of))
+    return tuple(each_of("tools", items, tool_of))
 
 
 def _different(layer: Any, option: attrs.Attribute[Any], value: Any) -> None:
@@ -78,6 +79,7 @@ def _requires(layer: Any) -> frozenset[str]:
     phase="compose",
     rank=50,
     requests=ChatRequest,
+    provides=("tools",),  # a layer outside that forces a call leaves these to be called first
     effects=("calls again", "changes requests", "changes events", "asks a child"),
     outside={
         "retry": "a try that fails after a tool was run would run it again",

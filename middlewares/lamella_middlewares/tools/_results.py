@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Final, cast
 
 import attrs
 import msgspec
@@ -32,17 +32,19 @@ def parts_of(value: object) -> tuple[Part, ...]:
     Raises:
         NoResult: If JSON has no form for it.
     """
+    kind = type(value).__name__
     if isinstance(value, str):
         return (Text(value),)
     if isinstance(value, _PARTS):
         return (value,)
-    if isinstance(value, list | tuple) and value and any(isinstance(one, _PARTS) for one in value):  # pyright: ignore[reportUnknownVariableType]
-        items: Sequence[Any] = value
-        return tuple([part for item in items for part in parts_of(item)])
+    if isinstance(value, list | tuple):
+        items = cast("Sequence[object]", value)
+        if any(isinstance(item, _PARTS) for item in items):
+            return tuple([part for item in items for part in parts_of(item)])
     try:
         text = msgspec.json.encode(plain(value)).decode()
     except (TypeError, ValueError, RecursionError) as error:
-        msg = f"its result, a {type(value).__name__}, has no form in JSON"
+        msg = f"its result, a {kind}, has no form in JSON"
         raise NoResult(msg) from error
     return (Text(text),)
 

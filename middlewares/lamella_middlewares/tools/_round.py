@@ -210,15 +210,18 @@ class Round:
         try:
             async with anyio.create_task_group() as group:
                 for ready in self._ready:
+                    await room.acquire()  # here, so that they begin in their order
                     group.start_soon(self._one, ready, room)
         except BaseExceptionGroup as several:
             raise _single(several) from None
         self.end()  # a tool that has cancelled itself
 
     async def _one(self, ready: Ready, room: anyio.Semaphore) -> None:
-        async with room:
-            self._began[ready.place] = self._scene.context.trace.now()
+        self._began[ready.place] = self._scene.context.trace.now()
+        try:
             self._answer(ready.place, await self._answered(ready))
+        finally:
+            room.release()
 
     async def _answered(self, ready: Ready) -> Answered:
         refusal = await self._refusal(ready)
@@ -253,7 +256,7 @@ class Round:
         except Exception as error:  # noqa: BLE001 - a tool's failure is the model's to know
             self._report(call, error)
             return told(call, "failed", outcomes.FAILED.format(error=type(error).__name__))
-        return told(call, "timed_out", outcomes.TIMED_OUT.format(seconds=seconds))
+        return told(call, "timed_out", outcomes.TIMED_OUT.format(seconds=seconds or 0))
 
     async def _value(self, is_async: bool, run: Callable[[], Any]) -> Any:  # noqa: FBT001 - one of two ways
         value = run() if is_async else await self._scene.context.ports.thread(run)

@@ -44,8 +44,8 @@ class ToolContext:
     turn: int
     messages: tuple[Message, ...] = attrs.field(repr=False)
     attempt: int = 1
-    _request: Request[Response] = attrs.field(kw_only=True, repr=False)
-    _call_next: Handler = attrs.field(kw_only=True, repr=False)
+    _request: Request[Response] = attrs.field(kw_only=True, repr=False, alias="request")
+    _call_next: Handler = attrs.field(kw_only=True, repr=False, alias="call_next")
 
     async def ask(self, request: Request[R], *, purpose: str = "tool") -> R:
         """Ask a model something, in this call: in its trace, its budgets and its deadline.

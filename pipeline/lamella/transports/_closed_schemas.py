@@ -21,7 +21,8 @@ BOUNDS: Final = frozenset(
     {
         "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength",
         "maxLength", "maxItems", "uniqueItems", "minProperties", "maxProperties", "contains",
-        "minContains", "maxContains",
+        "minContains", "maxContains", "prefixItems", "propertyNames", "patternProperties", "not",
+        "if", "then", "else", "dependentRequired", "dependentSchemas",
     }
 )  # fmt: skip
 """What such a grammar does not know. Of `minItems` it knows 0 and 1."""
@@ -32,7 +33,7 @@ _FORMATS: Final = frozenset(
         "date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid",
     }
 )  # fmt: skip
-_MANY: Final = ("anyOf", "allOf", "oneOf", "prefixItems")
+_MANY: Final = ("anyOf", "allOf", "oneOf")
 _NAMED: Final = ("properties", "$defs", "definitions")
 _CLOSED: Final = "additionalProperties"
 
@@ -84,7 +85,7 @@ class _Closing:
                 out[word] = {name: self._inner(inner) for name, inner in named.items()}
             elif word in _MANY and isinstance(value, list | tuple):
                 out[self._several(word)] = [self._inner(one) for one in cast("list[Any]", value)]
-            elif word in {"items", "not"}:
+            elif word == "items":
                 out[word] = self._inner(value)
             else:
                 out[word] = value

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Final, TypeGuard
+from typing import Any, Final, TypeGuard, cast
 
 from lamella._chat import ChatRequest
 from lamella._errors import UnsupportedError
@@ -277,7 +277,9 @@ def _add_format(body: JSON, given: Mapping[str, Any], provider: str, losses: Los
     if described.get("strict") is False:
         losses.add("response_format.strict", "this API always holds the answer to the schema")
     output: JSON = body.setdefault("output_config", {})
-    closed = closed_schema(schema, losses, "response_format", provider=provider)
+    closed = closed_schema(
+        cast("Mapping[str, Any]", schema), losses, "response_format", provider=provider
+    )
     output["format"] = {"type": "json_schema", "schema": closed}
 
 

@@ -1,0 +1,44 @@
+"""What a layer outside makes of an answer, for layers inside that change its texts.
+
+The arguments of a tool are data for a program; the words of an answer are for the caller. Where a
+layer hands the arguments of one tool on as the answer, or reads the words as JSON, who restores or
+replaces something in them has to know.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+if TYPE_CHECKING:
+    from lamella._context import Context
+
+_ATTRIBUTE: Final = "answer_shape"
+
+
+@attrs.frozen
+class AnswerShape:
+    """How the answer to a request is read.
+
+    Attributes:
+        tool: The tool whose arguments are the answer; None if its words are.
+        json: Whether the words are read as JSON, so that what is put into them must be escaped.
+    """
+
+    tool: str | None = None
+    json: bool = False
+
+
+NO_SHAPE: Final = AnswerShape()
+
+
+def with_shape(context: Context, shape: AnswerShape) -> Context:
+    """A context that says how the answer is read."""
+    return context.evolve(attributes={**context.attributes, _ATTRIBUTE: shape})
+
+
+def answer_shape(context: Context) -> AnswerShape:
+    """What a layer outside has said of the answer."""
+    said: Any = context.attributes.get(_ATTRIBUTE)
+    return said if isinstance(said, AnswerShape) else NO_SHAPE
