@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from lamella._ports import Ports
 
 
-class Conversation(Asking, Keeping):
+class Conversation(Asking, Keeping, Speaking):
     """What is said with a model in turns, over any pipeline.
 
     A turn is added as a whole, when its answer has ended well: the question, the answer, and what
@@ -107,33 +107,15 @@ class Conversation(Asking, Keeping):
         **fields: Any,
     ) -> None:
         self.pipeline = a_pipeline(pipeline)
-        self._ports: Ports = context.ports if is_given(context.ports) else pipeline.ports
+        ports: Ports = context.ports if is_given(context.ports) else pipeline.ports
+        whose = context_of(context, ports.new_id, session, tenant, user, tags)
+        request = ChatRequest(messages=(), context=whose, **fields_of(fields))
+        super().__init__(request, SendLimits.of(max_messages, max_tokens), ports, messages)
         self.keep_partial = a_flag("keep_partial", keep_partial)
-        self.store = None if store is None else store_of(store, self._ports.thread)
+        self.store = None if store is None else store_of(store, ports.thread)
         self._system = system_of(system)
-        self._limits = SendLimits.of(max_messages, max_tokens)
-        self._request = ChatRequest(
-            messages=(),
-            context=context.evolve(
-                session=self._ports.new_id() if session is None else a_word("session", session),
-                tenant=None if tenant is None else a_word("tenant", tenant),
-                user=None if user is None else a_word("user", user),
-                tags=tags_of(tags),
-            ),
-            **fields_of(fields),
-        )
-        self._created = self._updated = self._ports.wall()
-        self._lock = fork_safe_lock()
-        self._busy = False
-        self._lines = Lines()
-        self._begin_with(messages)
 
     # --- looking ---------------------------------------------------------------------------------
-
-    @property
-    def session(self) -> str:
-        """Its name, on the context of each call."""
-        return self._request.context.session or ""
 
     @property
     def tenant(self) -> str | None:
@@ -164,11 +146,6 @@ class Conversation(Asking, Keeping):
     def branches(self) -> tuple[ConversationBranch, ...]:
         """The lines that were left, the oldest first: `conversation.branch(branches[0].id)`."""
         return tuple([ConversationBranch(line[-1].id, line) for line in self._lines.others])
-
-    @property
-    def busy(self) -> bool:
-        """Whether a turn is under way."""
-        return self._busy
 
     @property
     def system(self) -> Message | None:
@@ -346,149 +323,3 @@ class Conversation(Asking, Keeping):
     def __repr__(self) -> str:
         left = f", {len(self._lines.others)} branches" if self._lines.others else ""
         return f"<Conversation {self.session!r}, {len(self._lines.line)} messages{left}>"
-
-    # --- turns: for those that make them ---------------------------------------------------------
-
-    def enter(self) -> None:
-        """Begin a turn, or another change; `leave` ends it.
-
-        Raises:
-            BusyError: If one is under way.
-        """
-        with self._lock:
-            if self._busy:
-                msg = f"A turn of the conversation {self.session!r} is under way."
-                hint = "Let it end first, or go on beside it: conversation.branch().say(...)."
-                raise BusyError(msg, hint=hint)
-            self._busy = True
-
-    def leave(self) -> None:
-        """End a turn."""
-        self._busy = False
-
-    @contextmanager
-    def alone(self) -> Generator[None]:
-        """A block in which nobody else changes anything.
-
-        Raises:
-            BusyError: If a turn is under way.
-        """
-        self.enter()
-        try:
-            yield
-        finally:
-            self.leave()
-
-    async def begin_turn(self, content: object, fields: Mapping[str, Any]) -> Turn:
-        """What is to be sent for a turn: for what is said, or instead of it `AGAIN` or `GoOn`.
-
-        Raises:
-            MisuseError: If it cannot be said here.
-        """
-        lines = self._lines
-        context = self._request.context
-        if isinstance(content, GoOn):
-            line, history = _unfinished(lines.line), lines.messages
-            approved = {**context.attributes, "approvals": content.approvals}
-            context = context.evolve(attributes=approved) if content.approvals else context
-        elif content is AGAIN:
-            line = _question(lines.line)
-            history = Lines(line, (), lines.pins).messages
-        else:
-            asked = said(cast("Said", content))
-            must_follow(lines.messages, asked)
-            line = self._extended(lines.line, asked)
-            history = (*lines.messages, *asked)
-        system = () if self._system is None else (self._system,)
-        request = self._request.evolve(
-            messages=(*system, *history), context=context, **fields_of(fields)
-        )
-        if self._limits is not None:
-            request = await self._limits.within(request, self._ports.thread)
-        return Turn(self, line, request)
-
-    def add_turn(self, line: Line, answer: Sequence[Message], *, partial: bool) -> None:
-        """Go on with a line that ends with a question, and its answer."""
-        longer = self._extended(line, answer, answer=True, partial=partial)
-        self._move(longer, pins=[entry.id for entry in longer if entry.message.pinned])
-
-    # --- inside ----------------------------------------------------------------------------------
-
-    def _begin_with(self, given: Any) -> None:
-        before = messages(given)
-        must_be_whole(before)
-        line: Line = ()
-        for message in before:
-            answer = message.role in {"assistant", "tool", "function"}
-            begins = not answer and (not line or line[-1].answer)
-            line = (*line, self._entry(message, line, begins=begins, answer=answer))
-        pins = frozenset([entry.id for entry in line if entry.message.pinned])
-        self._lines = Lines(line, (), pins)
-
-    def _extended(
-        self, line: Line, more: Sequence[Message], *, answer: bool = False, partial: bool = False
-    ) -> Line:
-        for place, message in enumerate(more):
-            begins = not answer and place == 0
-            entry = self._entry(message, line, begins=begins, answer=answer, partial=partial)
-            line = (*line, entry)
-        return line
-
-    def _entry(self, message: Message, after: Line, **flags: bool) -> ConversationEntry:
-        return ConversationEntry(
-            id=self._ports.new_id(),
-            parent=after[-1].id if after else None,
-            at=self._ports.wall(),
-            message=message,
-            **flags,
-        )
-
-    def _move(self, line: Line, pins: Sequence[str] = ()) -> None:
-        lines = self._lines.moved(line)
-        self._lines = lines.pinning(pins) if pins else lines
-        self._touch()
-
-    def _touch(self) -> None:
-        self._updated = self._ports.wall()
-
-    def _place(self, index: int) -> int:
-        count = len(self._lines.line)
-        if not -count <= index < count:
-            raise IndexError(f"There is no message {index!r}: the conversation has {count}.")
-        return index % count
-
-    def _line_to(self, at: int | str | None) -> Line:
-        lines = self._lines
-        if at is None:
-            return lines.line
-        if isinstance(at, str):
-            for line in (lines.line, *reversed(lines.others)):
-                for place, entry in enumerate(line, 1):
-                    if entry.id == at:
-                        return line[:place]
-            msg = f"The conversation {self.session!r} has no entry {at!r}."
-            raise UnknownNameError(msg, hint="Give the id of one of its entries or branches.")
-        count = len(lines.line)
-        if not -count <= at <= count:
-            raise IndexError(f"There are no {at!r} messages: the conversation has {count}.")
-        return lines.line[:at]
-
-
-def _question(line: Line) -> Line:
-    """All of a line up to what was last said to the model."""
-    for place in range(len(line), 0, -1):
-        if not line[place - 1].answer:
-            return line[:place]
-    msg = "There is nothing to answer: nothing has been said."
-    raise MisuseError(msg, hint="Begin with say(...).")
-
-
-def _unfinished(line: Line) -> Line:
-    """All of a line that does not end with a whole answer."""
-    last = line[-1] if line else None
-    if last is not None and (
-        last.partial or last.message.role != "assistant" or last.message.tool_calls
-    ):
-        return line
-    msg = "There is nothing to go on with: the conversation ends with a whole answer, or is empty."
-    raise MisuseError(msg, hint="Say something new with say(...).")

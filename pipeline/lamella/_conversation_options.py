@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 from lamella._chat import ChatRequest
+from lamella._context import Context
 from lamella._conversation_records import is_text
 from lamella._errors import ConfigurationError
 from lamella._messages import Content, Message
@@ -90,3 +91,30 @@ def fields_of(fields: Mapping[str, Any]) -> dict[str, Any]:
             msg = f"{name}= is no field that can be given here."
             raise ConfigurationError(msg, hint=hint)
     return ChatRequest.known(dict(fields))
+
+
+def context_of(
+    context: Context,
+    new_id: Callable[[], str],
+    session: object,
+    tenant: object,
+    user: object,
+    tags: Mapping[str, str],
+) -> Context:
+    """The context of every call; what is not given is the context's own.
+
+    Raises:
+        ConfigurationError: If something is wrong, or would be the same for calls that differ.
+    """
+    if context.idempotency_key is not None:
+        msg = "Context(idempotency_key=...) was given to a conversation, and is for one call."
+        raise ConfigurationError(
+            msg, hint="Leave it out; Retry(mint_idempotency_key=True) has one."
+        )
+    found = {
+        "session": context.session or new_id() if session is None else session,
+        "tenant": context.tenant if tenant is None else tenant,
+        "user": context.user if user is None else user,
+    }
+    words = {n: None if value is None else a_word(n, value) for n, value in found.items()}
+    return context.evolve(**words, tags=tags_of(tags or context.tags))

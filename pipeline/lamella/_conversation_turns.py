@@ -52,7 +52,7 @@ class Turn:
 
     def keep(self, messages: Sequence[Message]) -> None:
         """Add it, with an answer that ended well."""
-        self._add(answered_with(messages), partial=False)
+        self._add(answered_with(messages, self._before), partial=False)
 
     def broke_off(self, error: object, answer: Answer | None) -> None:
         """Add it without a good end: if it waits for somebody to agree, or if that is wanted.
@@ -61,11 +61,16 @@ class Turn:
             error: What ended it.
             answer: What came of the answer.
         """
-        before = [entry.message for entry in self.line]
-        if waiting := waiting_in(error, before):
+        came: Sequence[Message] = getattr(answer, "messages", ())
+        before = self._before
+        if waiting := waiting_in(error, came, before):
             self._add(waiting, partial=False)
-        elif self.conversation.keep_partial and (messages := kept_of(answer, before)):
+        elif self.conversation.keep_partial and (messages := kept_of(came, before)):
             self._add(messages, partial=True)
+
+    @property
+    def _before(self) -> Sequence[Message]:
+        return [entry.message for entry in self.line]
 
     def _add(self, messages: Sequence[Message], *, partial: bool) -> None:
         if not self.over:

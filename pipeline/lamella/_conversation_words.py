@@ -65,19 +65,27 @@ def _is_message(item: object) -> bool:
     return isinstance(item, Message) or (isinstance(item, Mapping) and "role" in item)
 
 
-def answered_with(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """What an answer that ended well adds; a last message without anything in it is nothing."""
-    return tuple(messages if messages and messages[-1].parts else messages[:-1])
+def answered_with(came: Sequence[Message], before: Sequence[Message]) -> tuple[Message, ...]:
+    """What an answer that ended well adds; a last message without anything in it is nothing.
+
+    Args:
+        came: Its messages.
+        before: What it answers; it may end with calls whose results are the first to come.
+    """
+    whole = tuple(came if came and came[-1].parts else came[:-1])
+    alone = set(unanswered(whole))
+    if alone <= {*open_calls(whole), *open_calls(before)}:
+        return whole
+    return kept_of(whole, before)  # a layer has left a call without its result
 
 
-def kept_of(partial: Answer | None, before: Sequence[Message]) -> tuple[Message, ...]:
+def kept_of(came: Sequence[Message], before: Sequence[Message]) -> tuple[Message, ...]:
     """What can be kept of an answer that broke off: no call without its result, no half thought.
 
     Args:
-        partial: What came of it.
+        came: What came of it.
         before: What it answers; it may end with calls whose results are the first to come.
     """
-    came: tuple[Message, ...] = getattr(partial, "messages", ())
     found: list[Message] = []
     for group in groups((*before, *came)):
         if group.stop <= len(before):
@@ -100,11 +108,12 @@ def kept_of(partial: Answer | None, before: Sequence[Message]) -> tuple[Message,
     return tuple(found)
 
 
-def waiting_in(error: object, before: Sequence[Message]) -> tuple[Message, ...]:
+def waiting_in(
+    error: object, came: Sequence[Message], before: Sequence[Message]
+) -> tuple[Message, ...]:
     """What came of an answer that waits for somebody to agree to its last calls; else nothing."""
     if not isinstance(error, ApprovalRequired) or not error.calls:
         return ()
-    came: tuple[Message, ...] = getattr(error.partial, "messages", ())
     asked = {call.id for call in error.calls.values()}
     if not came or not asked.intersection(open_calls(came)):
         return ()
@@ -112,7 +121,7 @@ def waiting_in(error: object, before: Sequence[Message]) -> tuple[Message, ...]:
         must_be_whole((*before, *came))
     except MisuseError:
         return ()
-    return came
+    return tuple(came)
 
 
 def _without(message: Message, alone: frozenset[str]) -> Message | None:

@@ -27,6 +27,7 @@ class Made:
         cut: Whether it was longer than it may be.
         why: Why there is none.
         lasting: Whether whoever else asks now would fare no better.
+        unfit: Whether the model has answered, and not with what can stand for the conversation.
         age: Seconds since it was kept; 0 while it is not.
     """
 
@@ -34,6 +35,7 @@ class Made:
     cut: bool = False
     why: str = ""
     lasting: bool = False
+    unfit: bool = False
     age: float = 0.0
 
 
@@ -69,7 +71,7 @@ async def made_once(
     flights: Flights,
     digest: str,
     context: Context,
-    make: Callable[[bool], Awaitable[Made]],
+    make: Callable[[], Awaitable[Made]],
     seconds: float,
 ) -> tuple[Made, bool]:
     """A summary that this caller makes, or that another one is making; whether it was another.
@@ -78,17 +80,15 @@ async def made_once(
         flights: Those under way.
         digest: Which.
         context: The caller's.
-        make: Makes it; told whether the caller has been waiting for another one before.
+        make: Makes it.
         seconds: How long this caller waits for others.
 
     Raises:
         DeadlineExceeded: If the caller's deadline passes.
         ClosedError: If the pipeline closes meanwhile.
     """
-    waited = False
     with anyio.move_on_after(seconds):
         while (flight := flights.get(digest)) is not None:
-            waited = True
             await context.wait(flight.over, what="another call summarised the conversation")
             made = flight.made
             if made is not None and (made.text or made.lasting):
@@ -97,7 +97,7 @@ async def made_once(
         return Made(why=LATE), True
     flight = flights[digest] = Flight()
     try:
-        flight.made = await make(waited)
+        flight.made = await make()
         return flight.made, False
     finally:
         del flights[digest]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import anyio
 
@@ -18,6 +18,8 @@ from lamella._kept_answers import Found, KeptAnswers
 from lamella_middlewares.summarise._flights import Made
 from lamella_middlewares.summarise._names import LAYER
 
+T = TypeVar("T")
+
 VERSION: Final = 1
 """Of what the digests are made of, and of the prompt: others' summaries are not found."""
 
@@ -27,7 +29,11 @@ PUT_SECONDS: Final = 0.9
 _AT_ONCE: Final = 64
 """How many beginnings of a conversation are looked up in one question to the store."""
 
+UNFIT_SECONDS: Final = 600.0
+"""For how long a model is not asked again for what it has not been able to summarise."""
+
 _SPARE: Final = 64
+_UNFIT: Final = 1_024
 
 
 def digests(decisive: Sequence[Any], covered: Sequence[Group]) -> list[str]:
@@ -52,11 +58,16 @@ def digests(decisive: Sequence[Any], covered: Sequence[Group]) -> list[str]:
 
 
 class Spare:
-    """Summaries that the store would not take, kept by this process meanwhile. Thread-safe."""
+    """What this process knows of summaries besides the store. Thread-safe.
+
+    Those that the store would not take, meanwhile; and what the model made of a conversation that
+    can stand for nothing, so that not each turn pays for the same again.
+    """
 
     def __init__(self) -> None:
         self._lock = fork_safe_lock()
         self._made: dict[str, Made] = {}
+        self._unfit: dict[str, tuple[float, str]] = {}
 
     def get(self, digest: str) -> Made | None:
         """The one with that digest, if it is here."""
@@ -65,18 +76,35 @@ class Spare:
     def put(self, digest: str, made: Made) -> None:
         """Keep one; of many the oldest goes."""
         with self._lock:
-            self._made[digest] = made
-            if len(self._made) > _SPARE:
-                del self._made[next(iter(self._made))]
+            _keep(self._made, digest, made, _SPARE)
+
+    def unfit(self, digest: str, now: float) -> str:
+        """Why the model is not asked again for that one; empty if it may be."""
+        until, why = self._unfit.get(digest, (now, ""))
+        return why if now < until else ""
+
+    def leave(self, digest: str, why: str, until: float) -> None:
+        """Do not ask the model again for that one until then."""
+        with self._lock:
+            _keep(self._unfit, digest, (until, why), _UNFIT)
 
     def clear(self) -> None:
         """Forget all."""
         with self._lock:
             self._made.clear()
+            self._unfit.clear()
+
+
+def _keep(kept: dict[str, T], digest: str, value: T, most: int) -> None:
+    """Keep a value; of many the oldest goes."""
+    kept.pop(digest, None)
+    kept[digest] = value
+    if len(kept) > most:
+        del kept[next(iter(kept))]
 
 
 def spare_of(ports: Ports, namespace: str) -> Spare:
-    """What this process keeps in the place of a store that is out."""
+    """What this process knows of the summaries of a namespace."""
     return ports.stores.local.get((namespace or "shared", LAYER, "spare"), Spare)
 
 
@@ -85,7 +113,7 @@ class Shelf:
 
     Args:
         kept: What the layer keeps; None while its key cannot be had.
-        spare: What this process keeps in its place.
+        spare: What this process knows besides.
         context: The call's.
         near: Whether the store is in memory, so that nobody waits for it.
         ttl: Seconds for which a summary is kept; None for as long as there is room.
@@ -123,6 +151,15 @@ class Shelf:
                 if made is not None:
                     return start + place, made
         return None
+
+    def unfit(self, digest: str) -> str:
+        """Why the model is not asked again for that one; empty if it may be."""
+        return self._spare.unfit(digest, self._context.ports.monotonic())
+
+    def leave(self, digest: str, why: str) -> None:
+        """Do not ask the model again for that one for a while."""
+        until = self._context.ports.monotonic() + UNFIT_SECONDS
+        self._spare.leave(digest, why, until)
 
     async def put(self, digest: str, made: Made, **about: Any) -> None:
         """Keep a summary, if that does not take long; what comes of it is noted.

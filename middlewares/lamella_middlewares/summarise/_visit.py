@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -102,13 +103,19 @@ class Visit:
             return self._without(str(error))
         made, joined = await self._shelf.find(self._keys[-1]), False
         if made is None:
-            made, joined = await self._bounded()
+            why = self._shelf.unfit(self._keys[-1])
+            made, joined = (Made(why=why), False) if why else await self._bounded()
         if not made.text:
-            if self._earlier is None:
-                self._earlier = await self._kept_before()
-            return self._without(made.why)
-        summary = self._summary(made, len(self._covered))
-        plan = self._plan
+            earlier = self._earlier or await self._kept_before()
+            if earlier is None or earlier[0] < len(self._covered):
+                self._earlier = earlier
+                return self._without(made.why)
+            made = earlier[1]  # another one had it ready a moment too late
+        return self._used(made, joined=joined)
+
+    def _used(self, made: Made, *, joined: bool) -> tuple[Message, ...]:
+        """What is sent with the summary, which is noted."""
+        plan, summary = self._plan, self._summary(made, len(self._covered))
         sent = plan.filled(summary)
         self._context.note(
             LAYER,
@@ -130,15 +137,13 @@ class Visit:
         context, timeout = self._context, self._layer.timeout
         seconds: Any = min(timeout, max(context.left(), 0.0) / 2)
         grace = min(GRACE, seconds / 4)
-        flights = flights_of(context, self._layer.namespace)
-
-        async def make(waited: bool) -> Made:  # noqa: FBT001 - it is all that there is to say
-            order = Order(
-                "", self._prompt, self._layer.max_output_tokens, until, grace, hurried or waited
-            )
-            return await self._make(order)
-
-        until, hurried = context.clock.now() + seconds, seconds < timeout
+        order = Order(
+            prompt=self._prompt,
+            tokens=self._layer.max_output_tokens,
+            until=context.clock.now() + seconds,
+            grace=grace,
+        )
+        flights, make = flights_of(context, self._layer.namespace), partial(self._make, order)
         with anyio.move_on_after(seconds + 2 * grace):
             return await made_once(flights, self._keys[-1], context, make, seconds)
         return Made(why=LATE), False
@@ -150,6 +155,8 @@ class Visit:
         """
         context = self._context
         began = context.ports.monotonic()
+        # Who has waited for another one, or has not the whole time, says little of the model.
+        hurried = order.until - context.clock.now() < self._layer.timeout
         self._earlier = await self._kept_before()
         done, made = (0, Made()) if self._earlier is None else self._earlier
         if done == len(self._covered):
@@ -160,15 +167,17 @@ class Visit:
             if number == MOST_PIECES:
                 return Made(why="too long for one call; the next one goes on")
             lines = f"{record_line(made.text)}\n{piece.lines}" if made.text else piece.lines
-            order = attrs.evolve(order, lines=lines)
+            order = attrs.evolve(order, lines=lines, hurried=hurried or number > 0)
             made, cost = await self._writer.write(
                 self._request, order, self._target, self._call_next
             )
-            if not made.text:
-                return made
             done += piece.groups
-            if self._count(self._summary(made, done)) >= self._tokens(self._covered[:done]):
-                return Made(why="it is longer than what it stands for", lasting=True)
+            if made.text and not self._shorter(made, done):
+                made = Made(why="it is longer than what it stands for", lasting=True, unfit=True)
+            if not made.text:
+                if made.unfit:
+                    self._shelf.leave(self._keys[-1], made.why)
+                return made
             await self._shelf.put(self._keys[done - 1], made, cost=cost, model=self._request.model)
             self._earlier = (done, made)
         context.note(
@@ -241,6 +250,9 @@ class Visit:
 
     def _summary(self, made: Made, groups: int) -> Message:
         return standing_in(made.text, self._keys[groups - 1][:16], cut=made.cut)
+
+    def _shorter(self, made: Made, groups: int) -> bool:
+        return self._count(self._summary(made, groups)) < self._tokens(self._covered[:groups])
 
     def _tokens(self, covered: tuple[Group, ...]) -> int:
         return sum([self._count(message) for group in covered for message in group.messages])

@@ -46,20 +46,20 @@ class Order:
     """What one child call is to do.
 
     Attributes:
-        lines: The messages, a line each.
         prompt: What the model is told.
         tokens: The most it may write.
         until: The instant on the call's clock by which it is to be done: the child's deadline.
         grace: Seconds after that instant at which it is cut off nevertheless.
-        hurried: Whether that is because of the caller's deadline, and says little of the model.
+        lines: The messages, a line each.
+        hurried: Whether it has not the whole time that the layer gives.
     """
 
-    lines: str = attrs.field(repr=False)
     prompt: str = attrs.field(repr=False)
     tokens: int
     until: float
     grace: float
-    hurried: bool
+    lines: str = attrs.field(default="", repr=False)
+    hurried: bool = False
 
 
 class Writer:
@@ -171,14 +171,19 @@ async def _answer(child: ChatRequest, target: Target | None, call_next: Handler)
     sent = call_next(child) if target is None else send(child, target, call_next)
     response = await (await sent).collect()
     if response.refusal is not None:
-        return Made(why="the model declined", lasting=True)
+        return _unfit("the model declined")
     reason = response.finish_reason
     text = response.text.strip()
     if reason not in {"stop", "length"}:
-        return Made(why=f"it ended with {reason!r}", lasting=True)
+        return _unfit(f"it ended with {reason!r}")
     if not text:
-        return Made(why="it is empty", lasting=True)
+        cut = reason == "length"
+        return _unfit("max_output_tokens left no room for it" if cut else "it is empty")
     return Made(text, cut=reason == "length")
+
+
+def _unfit(why: str) -> Made:
+    return Made(why=why, lasting=True, unfit=True)
 
 
 def _is_over(request: Request[Any]) -> bool:
