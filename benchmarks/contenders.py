@@ -168,6 +168,7 @@ def every_layer() -> dict[str, Any]:
         SingleFlight,
         Structured,
         Summarise,
+        Tools,
         Trim,
     )
     from lamella_middlewares.guard import max_length, pattern
@@ -192,6 +193,7 @@ def every_layer() -> dict[str, Any]:
         "PromptCache": PromptCache(),
         "Structured (not asked)": Structured(),
         "Summarise (below its trigger)": Summarise(),
+        "Tools (none asked for)": Tools([_say_nothing]),
         "Trim (below its trigger)": Trim(),
     }
 
@@ -207,6 +209,10 @@ def first_layers() -> list[Any]:
         Timeout(connect=5, first_event=30, idle=30),
         Cost({"null": {"input": "1", "output": "4"}}, provider="openai"),
     ]
+
+
+def _say_nothing(text: str) -> None:
+    """A tool that no model asks for."""
 
 
 def _throw_away(_: object) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self, cast
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
@@ -14,10 +13,8 @@ from lamella._conversation_asking import Asking
 from lamella._conversation_entries import (
     ConversationBranch,
     ConversationEntry,
-    Line,
     Lines,
     must_be_whole,
-    must_follow,
 )
 from lamella._conversation_keeping import Keeping
 from lamella._conversation_limits import SendLimits
@@ -25,21 +22,16 @@ from lamella._conversation_options import (
     a_flag,
     a_pipeline,
     a_word,
+    context_of,
     fields_of,
     system_of,
-    tags_of,
 )
-from lamella._conversation_records import (
-    ConversationRecord,
-    entries_of,
-    lines_of,
-)
+from lamella._conversation_records import ConversationRecord, entries_of, lines_of
+from lamella._conversation_speaking import Speaking
 from lamella._conversation_stores import Kept, store_of
-from lamella._conversation_turns import Turn
-from lamella._conversation_words import AGAIN, GoOn, Said, said
-from lamella._errors import BusyError, ConfigurationError, MisuseError, UnknownNameError
+from lamella._errors import ConfigurationError
 from lamella._fork_locks import fork_safe_lock
-from lamella._messages import Content, Message, messages
+from lamella._messages import Content, Message
 from lamella._nothing import NOTHING
 
 if TYPE_CHECKING:
@@ -52,7 +44,8 @@ class Conversation(Asking, Keeping, Speaking):
 
     A turn is added as a whole, when its answer has ended well: the question, the answer, and what
     tools were asked and answered in between. A turn that fails, is cancelled or left changes
-    nothing. So the conversation can always be sent again.
+    nothing, unless it waits for somebody to agree to a call of a tool (`resume`). So the
+    conversation can always be sent again.
 
     One turn at a time; for several at once, `branch`. Any thread and any event loop may use it.
 

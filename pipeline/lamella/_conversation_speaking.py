@@ -1,4 +1,4 @@
-"""How a conversation goes on: one at a time, from a question to what is sent, and from an answer on.
+"""How a conversation goes on: one turn at a time, from what is said to what is sent.
 
 It is the part of `Conversation` that turns and changes are made with.
 """
@@ -26,6 +26,7 @@ from lamella._fork_locks import fork_safe_lock
 from lamella._messages import Message, messages
 
 if TYPE_CHECKING:
+    from lamella._conversation import Conversation
     from lamella._ports import Ports
 
 
@@ -118,7 +119,7 @@ class Speaking:
         )
         if self._limits is not None:
             request = await self._limits.within(request, self._ports.thread)
-        return Turn(self, line, request)
+        return Turn(cast("Conversation", self), line, request)
 
     def add_turn(self, line: Line, answer: Sequence[Message], *, partial: bool) -> None:
         """Go on with a line that ends with a question, and its answer."""

@@ -124,7 +124,7 @@ async def say(
 class Saying:
     """The block of a streamed turn. What was said is added when the answer has ended."""
 
-    __slots__ = ("_begin", "_block", "_conversation", "_returns", "_turn", "_used")
+    __slots__ = ("_begin", "_block", "_call", "_conversation", "_returns", "_turn", "_used")
 
     def __init__(
         self,
@@ -138,6 +138,7 @@ class Saying:
         self._returns = returns
         self._block: AbstractAsyncContextManager[ChatResponse[Any]] | None = None
         self._turn: Turn | None = None
+        self._call: Call | None = None
         self._used = False
 
     async def __aenter__(self) -> Any:
@@ -159,7 +160,8 @@ class Saying:
             self._leave()
             raise
         self._block = block
-        await response.on_end(partial(_ended, turn, response.context.call))
+        self._call = response.context.call
+        await response.on_end(partial(_ended, turn, self._call))
         return response
 
     async def __aexit__(
@@ -174,6 +176,8 @@ class Saying:
         try:
             await block.__aexit__(kind, error, traceback)
             if error is None:
+                if self._call is not None:  # of an answer that was complete at once
+                    self._call.raise_failure()
                 await turn.save()
             else:
                 await turn.save_quietly()

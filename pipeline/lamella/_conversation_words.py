@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 import attrs
 
@@ -12,9 +12,6 @@ from lamella._errors import ApprovalRequired, MisuseError
 from lamella._history import groups, unanswered
 from lamella._messages import Message
 from lamella._parts import PART_TYPES, Part, Reasoning, ToolCall, ToolResult
-
-if TYPE_CHECKING:
-    from lamella._responses import Answer
 
 Said: TypeAlias = (
     str | Part | Message | Mapping[str, Any] | Iterable[str | Part | Message | Mapping[str, Any]]
@@ -71,10 +68,19 @@ def answered_with(came: Sequence[Message], before: Sequence[Message]) -> tuple[M
     Args:
         came: Its messages.
         before: What it answers; it may end with calls whose results are the first to come.
+
+    Raises:
+        MisuseError: If they do not come.
     """
     whole = tuple(came if came and came[-1].parts else came[:-1])
-    alone = set(unanswered(whole))
-    if alone <= {*open_calls(whole), *open_calls(before)}:
+    waiting = set(open_calls(before))
+    alone = set(unanswered((*before[-1:], *whole) if waiting else whole))
+    if missing := waiting & alone:
+        ids = ", ".join(map(repr, sorted(missing)))
+        msg = f"The answer leaves calls of tools unanswered that the conversation ends with: {ids}."
+        hint = "Say their results with say([Message.tool(...)]), or have Tools that can run them."
+        raise MisuseError(msg, hint=hint)
+    if alone <= set(open_calls(whole)):
         return whole
     return kept_of(whole, before)  # a layer has left a call without its result
 

@@ -563,7 +563,7 @@ class StructureError(LamellaError):
     """Raised when an answer is not the value that `returns=` asked for.
 
     `code` says why: `"mismatch"` (it does not fit the type), `"length"` (it was cut off),
-    `"refusal"`, `"content_filter"`, or `"tool_calls"` (the model asks for the caller's tools first).
+    `"refusal"`, `"content_filter"`, or `"tool_calls"` (the model wants the caller's tools first).
 
     Attributes:
         problems: Where it does not fit; in words that have nothing of the answer. Empty unless the

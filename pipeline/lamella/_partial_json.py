@@ -42,21 +42,28 @@ class GrowingValue(Generic[T]):
     def __init__(self, read: Callable[[Any], T], *, skip: bool) -> None:
         self._read = read
         self._skip = skip
-        self._text = ""
+        self._pieces: list[str] = []
+        self._length = 0
         self._next = 1
         self._last: Any = _NONE
 
     def feed(self, text: str) -> list[T]:
         """The value with a further piece of the text, if it fits and has changed."""
-        self._text += text
-        if len(self._text) < self._next:
+        self._pieces.append(text)
+        self._length += len(text)
+        if self._length < self._next:
             return []
-        self._next = len(self._text) + len(self._text) // _GROWTH + 1
-        return self._values(self._text.rstrip(_NUMBER_SO_FAR))
+        self._next = self._length + self._length // _GROWTH + 1
+        return self._values(self._text().rstrip(_NUMBER_SO_FAR))
 
     def end(self) -> list[T]:
         """The value at the end of the text, if that is not what was given last."""
-        return self._values(self._text)
+        return self._values(self._text())
+
+    def _text(self) -> str:
+        whole = "".join(self._pieces)
+        self._pieces = [whole]
+        return whole
 
     def _values(self, text: str) -> list[T]:
         if self._skip:
@@ -93,72 +100,68 @@ class ClosedItems(Generic[T]):
 
     def __init__(self, read: Callable[[Any], T]) -> None:
         self._read = read
-        self._text = ""
-        self._place = 0  # what has been scanned
-        self._begin = -1  # of the current item; -1 before the list
-        self._depth = 0
+        self._item: list[str] = []  # the pieces of the item that is being written
+        self._depth = -1  # of brackets inside the list; below 0 before it
         self._in_text = False
+        self._escaped = False  # the next character is
+        self._last = False  # the list's last bracket has come
         self._over = False
 
     def feed(self, text: str) -> list[T]:
         """The items that a further piece of the text completes."""
-        if self._over:
-            return []
-        self._text += text
         items: list[T] = []
-        while not self._over:
-            found = (_IN_TEXT if self._in_text else _MARKS).search(self._text, self._place)
-            if found is None:
-                self._place = len(self._text)
-                break
-            mark, place = found[0], found.start()
-            if mark == "\\" and place + 1 >= len(self._text):
-                self._place = place  # what it escapes is yet to come
-                break
-            self._place = place + (2 if mark == "\\" else 1)
+        if self._over or not text:
+            return items
+        place = 1 if self._escaped else 0
+        self._escaped = False
+        begin = 0  # where the current item goes on in this piece
+        while found := (_IN_TEXT if self._in_text else _MARKS).search(text, place):
+            mark, at = found[0], found.start()
+            place = at + 1
             if mark == '"':
                 self._in_text = not self._in_text
-            elif mark != "\\":
-                self._bracket(mark, place, items)
-        self._forget()
+            elif mark == "\\":
+                self._escaped = place == len(text)
+                place += 1
+            elif self._depth < 0:  # before the list: `[`, or `{"value": [`
+                if mark == "[":
+                    self._depth, begin = 0, place
+            elif self._ends_item(mark):
+                self._take(text[begin:at], items)
+                begin = place
+                if self._over:
+                    return items
+        if self._depth >= 0 and begin < len(text):
+            self._item.append(text[begin:])
         return items
 
     def end(self) -> list[T]:
         """Nothing: an item that is not complete is none."""
         return []
 
-    def _bracket(self, mark: str, place: int, items: list[T]) -> None:
-        if self._begin < 0:  # before the list: `[`, or `{"value": [`
-            if mark == "[":
-                self._begin, self._depth = place + 1, 0
-            return
+    def _ends_item(self, mark: str) -> bool:
+        """Count a bracket or a comma inside the list; whether an item ends before it."""
         if mark in "[{":
             self._depth += 1
-        elif mark == ",":
-            if self._depth == 0:
-                self._take(place, items)
-                self._begin = place + 1
-        elif self._depth:
+        elif mark != "," and self._depth:
             self._depth -= 1
+        elif mark != ",":
+            self._last = True  # the list's own bracket
+            return True
         else:
-            self._take(place, items)
-            self._over = True
+            return self._depth == 0
+        return False
 
-    def _take(self, place: int, items: list[T]) -> None:
-        text = self._text[self._begin : place]
+    def _take(self, rest: str, items: list[T]) -> None:
+        text = "".join(self._item) + rest
+        self._item.clear()
+        self._over = self._last
         if not text.strip():
             return
         try:
             items.append(self._read(msgspec.json.decode(text)))
         except (Misfit, msgspec.DecodeError, UnicodeError, RecursionError):
             self._over = True
-
-    def _forget(self) -> None:
-        """Let go of the items that were given."""
-        if self._begin > 0:
-            self._text = self._text[self._begin :]
-            self._place -= self._begin
-            self._begin = 0
 
 
 def _cut(plain: Any, problem: Problem) -> bool:

@@ -45,13 +45,14 @@ class Checker:
         self._ended: set[int] = set()
         self._look(schema, "#", set())
 
-    def problems(self, value: Any) -> list[Problem]:
-        """What does not fit; empty if everything does.
+    def problems(self, value: Any, schema: Any = None) -> list[Problem]:
+        """What does not fit the schema, or a part of it; empty if everything does.
 
         Raises:
             RecursionError: If the value, or the schema by itself, nests too deeply.
         """
-        return list(self._found(value, self._root, ()))[:MOST_PROBLEMS]
+        whole = self._root if schema is None else schema
+        return list(self._found(value, whole, ()))[:MOST_PROBLEMS]
 
     def _found(self, value: Any, schema: Any, steps: tuple[Step, ...]) -> Iterator[Problem]:
         if not isinstance(schema, Mapping):

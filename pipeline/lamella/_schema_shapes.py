@@ -94,13 +94,13 @@ def takes_null(schema: Any, root: Mapping[str, Any]) -> bool:
     return all(takes_null(each, root) for each in found.get("allOf", ()))
 
 
-def without_nulls(value: Any, root: Mapping[str, Any]) -> Any:
+def without_nulls(value: Any, root: Mapping[str, Any], schema: Any = None) -> Any:
     """The value without the nulls that stand where a property may be missing but not be null.
 
     Strict schemas have every property required; null is how a model leaves one out. The value that
-    was given stays as it is.
+    was given stays as it is. It is read by a part of the schema, if one is given, and else by all.
     """
-    return _pruned(value, root, root)
+    return _pruned(value, root if schema is None else schema, root)
 
 
 def _pruned(value: Any, schema: Any, root: Mapping[str, Any]) -> Any:

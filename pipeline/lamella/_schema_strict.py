@@ -139,7 +139,7 @@ class _Strict:
     def _object(self, schema: dict[str, Any], where: str) -> dict[str, Any]:
         properties = cast("Mapping[str, Any]", schema.get("properties") or {})
         if schema.get("additionalProperties") or (
-            not properties and "additionalProperties" not in schema and "title" not in schema
+            "properties" not in schema and "additionalProperties" not in schema
         ):
             msg = f"{where}: its properties may have any names"
             raise NotStrict(msg)

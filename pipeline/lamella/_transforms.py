@@ -21,6 +21,8 @@ class Source(Protocol):
 
     `aclose` may be called from another task while `__anext__` is waiting, and must make it raise. A
     source is read by one task at a time and ends with `Finish`; ending without one is a truncation.
+    One that works between events may have a method `unread()`: the events that were ready when a
+    read was broken off, which the response keeps for whoever looks at what had come.
     """
 
     async def __anext__(self) -> Event:

@@ -36,6 +36,7 @@ from lamella._typed_problems import FormError, Misfit, Problem, misfit
 
 if TYPE_CHECKING:
     from lamella._partial_json import ClosedItems, GrowingValue
+    from lamella._typed_schemas import SchemaNode
 
 T = TypeVar("T")
 
@@ -114,14 +115,19 @@ class Form(Generic[T]):
     def growing(self) -> GrowingValue[T] | ClosedItems[Any]:
         """What reads the text of an answer as it comes: pieces in, values out.
 
-        For a `list` it gives each item once, when it is complete. For anything else it gives the
-        value again and again, each time with more of it, as soon as what has come fits the type.
+        For a `list`, and for a JSON Schema of an array, it gives each item once, when it is
+        complete. For anything else it gives the value again and again, each time with more of it,
+        as soon as what has come fits the type.
         """
         from lamella._partial_json import ClosedItems, GrowingValue
 
         node = bare(self._node)
         if isinstance(node, Array) and _is_list(self.type):
             return ClosedItems(node.item.read)
+        if isinstance(self.type, Mapping):
+            read = cast("SchemaNode", node).item_reader()
+            if read is not None:
+                return ClosedItems(read)
         return GrowingValue(self._read, skip=self._node.kinds <= {"array", "object"})
 
     def unwrapped(self, value: Any) -> Any:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 from lamella._schema_book import SchemaBook, all_references
 from lamella._schema_checks import Checker
-from lamella._schema_shapes import schema_kinds, schema_shape, without_nulls
+from lamella._schema_shapes import resolved, schema_kinds, schema_shape, without_nulls
 from lamella._typed_problems import Misfit
 from lamella._typed_records import Shape, Shaped
 
@@ -25,6 +25,7 @@ class SchemaNode(Shaped):
             renewed = _renewed(schema)
             renewed["$defs"] = renewed.pop("definitions")
             schema = renewed
+            self._checker = Checker(schema)
         self._schema = schema
         self._itself = "#" in all_references(schema)
         self._title = title
@@ -44,8 +45,19 @@ class SchemaNode(Shaped):
 
     def read(self, value: Any) -> Any:
         """The value, without nulls for what may be missing but not be null."""
-        pruned = without_nulls(value, self._schema)
-        problems = self._checker.problems(pruned)
+        return self._read(value, self._schema)
+
+    def item_reader(self) -> Callable[[Any], Any] | None:
+        """What reads one item, where it takes arrays of one kind; else None."""
+        found = resolved(self._schema, self._schema)
+        if found.get("type") != "array" or "prefixItems" in found:
+            return None
+        items = found.get("items", True)
+        return lambda value: self._read(value, items)
+
+    def _read(self, value: Any, schema: Any) -> Any:
+        pruned = without_nulls(value, self._schema, schema)
+        problems = self._checker.problems(pruned, schema)
         if problems:
             raise Misfit(problems)
         return pruned

@@ -66,14 +66,18 @@ def _problem(message: str, value: Any) -> Problem:
     ]
     if missed := _REQUIRED.match(what):
         return Problem((*steps, missed["name"]), "a value", "nothing")
-    here = value
-    for step in steps:
-        try:
-            here = here[step]
-        except (LookupError, TypeError):
-            break
-    kind = kind_of(here)
+    kind = _kind_at(value, steps)
     if expected := _EXPECTED.match(what):
         got = expected["got"] or f"another {kind}"
         return Problem(tuple(steps), expected["want"].replace("`", ""), got)
     return Problem(tuple(steps), "value that msgspec takes", f"another {kind}", what[:500])
+
+
+def _kind_at(value: Any, steps: list[Step]) -> str:
+    """The kind of JSON at a place; msgspec leaves the keys of mappings out of it."""
+    for step in steps:
+        try:
+            value = value[step]
+        except (LookupError, TypeError):
+            return "value"
+    return kind_of(value)

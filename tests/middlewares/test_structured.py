@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import attrs
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lamella import (
     ChatRequest,
@@ -26,16 +28,19 @@ from lamella import (
     Returns,
     StructureError,
     Target,
+    TextDelta,
     Tool,
     ToolCall,
+    ToolCallDelta,
     Turn,
     UnsupportedError,
     Usage,
     UsageReport,
+    answered,
     middleware,
 )
 from lamella._events import Finish
-from lamella.testing import Scripted, virtual_ports
+from lamella.testing import Scripted, run_virtual, virtual_ports
 from lamella_middlewares import PII, Cache, Deadline, Fallback, Retry, Structured, Tools
 
 pytestmark = pytest.mark.anyio
@@ -391,6 +396,66 @@ async def test_the_deadline_bounds_the_turns() -> None:
         await pipe.run(ASK, returns=Person)
     error: Any = failure.value
     assert error.partial.text == WRONG
+
+
+SAID = {
+    "good": (GOOD, "stop"),
+    "wrong": (WRONG, "stop"),
+    "worse": (WORSE, "stop"),
+    "nothing": ("", "stop"),
+    "cut": ('{"name": "Ad', "length"),
+    "stopped": ("I", "content_filter"),
+}
+
+
+def expected(kinds: list[str], attempts: int) -> tuple[int, str]:
+    """How many turns a run takes over such answers, and the code of its end."""
+    same, last = 0, ""
+    for turn, kind in enumerate(kinds, 1):
+        if kind in {"good", "cut", "stopped"}:
+            return turn, {"good": "", "cut": "length", "stopped": "content_filter"}[kind]
+        same = same + 1 if kind == last != "nothing" else 0
+        if turn == attempts or same > 1:
+            return turn, "mismatch"
+        last = kind
+    raise AssertionError
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.sampled_from(sorted(SAID)), max_size=5),
+    st.integers(1, 5),
+    st.sampled_from(["native", "tool", "prompt"]),
+)
+def test_whatever_a_model_says_the_turns_end_as_they_must(
+    said: list[str], attempts: int, mode: str
+) -> None:
+    """As often as is of use, with all that was used, and with a conversation that can go on."""
+    kinds = [*said, "good"]
+    turns, code = expected([*kinds, *["good"] * attempts], attempts)
+    usage = Usage(uncached_input=10, text_output=5)
+    tool = mode == "tool"
+    script: list[Any] = []
+    for text, reason in (SAID[kind] for kind in [*kinds, *["good"] * attempts]):
+        call = ToolCallDelta(0, "c1", "final_answer", text) if tool and text else TextDelta(text)
+        script.append(answer(call, usage=usage, reason=reason))
+    transport = Scripted(script)
+
+    async def run() -> Any:
+        try:
+            return await pipeline(transport, attempts=attempts, mode=mode).run(ASK, returns=Person)
+        except StructureError as error:
+            return error
+
+    result = run_virtual(run)
+    assert len(transport.requests) == turns
+    assert all(answered(request.messages) for request in asked(transport))
+    assert (result.usage.total_tokens, len(result.partial.messages)) == (15 * turns, 1)
+    assert answered(result.partial.messages)
+    if code:
+        assert (result.code, bool(result.problems)) == (code, code == "mismatch")
+    else:
+        assert (result.value, result.text) == (ADA, GOOD)
 
 
 # --- nearly JSON -------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from lamella import (
 from lamella._shortening_strategies import DropToolResults
 from lamella.testing import Scripted, virtual_ports
 from lamella_middlewares.cost import Cost
+from lamella_middlewares.pii import PII
 from lamella_middlewares.summarise import Summarise
 from lamella_middlewares.summarise._transcript import line
 from lamella_middlewares.trim import Trim
@@ -233,6 +235,7 @@ async def test_a_pipeline_may_summarise() -> None:
     response = await world.ask()
     assert RECORD in world.sent[0][1].text
     assert len(model.requests) == 1
+    assert noted(response, "too_long") == []
     assert [one.asked_by for one in response.trace.attempts] == ["summarise", ""]
 
 
@@ -375,3 +378,20 @@ async def test_it_needs_no_transport_of_its_own() -> None:
     await world.ask()
     assert "Ada." in world.sent[0][1].text
     assert world.written == []
+
+
+async def test_a_summary_is_of_masked_text() -> None:
+    """Inside PII nobody sees a name, and what the model quotes of the summary is restored."""
+
+    def step(request: Any) -> Any:
+        [mark] = set(re.findall(r"⟦EMAIL_\w+⟧", str([one.text for one in request.messages])))
+        return f"Write to {mark}."
+
+    model = Scripted([step], repeat=True)
+    layer = Summarise(TRIGGER, max_output_tokens=60)
+    pipeline = Pipeline([PII(), layer], model, ports=virtual_ports())
+    talk = (Message.user("I am ada@example.com"), Message.assistant("Hello."), *long_talk()[1:])
+    response = await pipeline.run(ChatRequest(messages=talk, model="m"))
+    assert len(model.requests) == 2
+    assert "ada@example.com" not in str(model.requests)
+    assert response.text == "Write to ada@example.com."

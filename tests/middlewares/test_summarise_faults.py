@@ -253,6 +253,21 @@ async def test_who_waits_keeps_its_own_deadline() -> None:
     assert hurried.written == []
 
 
+async def test_a_summary_that_another_process_had_ready_is_taken() -> None:
+    """Where this one's own attempt has come to nothing."""
+    store = Remote()
+    one, other = World(store=store), World(store=store)
+
+    async def too_late(_: Any) -> Any:
+        await other.ask()
+        return ServerError("x", status=500)
+
+    one.summary = too_late
+    response = await one.ask()
+    assert noted(response, "failed") == []
+    assert one.sent == other.sent
+
+
 # --- the store ---------------------------------------------------------------------------------
 
 
@@ -275,7 +290,8 @@ async def test_without_its_store_a_summary_is_made_once_by_a_process() -> None:
 
 async def test_a_summary_expires() -> None:
     """After its time to live it is made anew."""
-    world = World(ttl=60)
+    ports = virtual_ports()
+    world = World(ports=ports, ttl=60)
     await world.ask()
     await anyio.sleep(59)
     await world.ask()
@@ -283,6 +299,10 @@ async def test_a_summary_expires() -> None:
     await anyio.sleep(2)
     await world.ask()
     assert len(world.written) == 2
+    stricter = World(ports=ports, ttl=10)
+    await anyio.sleep(11)
+    await stricter.ask()
+    assert len(stricter.written) == 1
 
 
 async def test_where_others_can_write_summaries_are_signed() -> None:

@@ -121,6 +121,19 @@ async def test_time_that_is_up_stops_the_tools_under_way() -> None:
     assert noted(response)[0]["outcome"] == "timed_out"
 
 
+async def test_a_call_that_waits_for_approval_has_had_no_effect() -> None:
+    """When time is up, it is told apart from one that was begun."""
+
+    async def never(_: object, __: object) -> bool:
+        await anyio.sleep_forever()
+        return True
+
+    transport = Scripted([asks(call("step")), "Enough."])
+    layer = Tools([step], max_seconds=7, approve=never)
+    response = await pipeline(layer, transport).run(ASK)
+    assert "no effect" in results(response.messages)[0][1]
+
+
 @BOTH
 async def test_an_error_after_a_turn_has_what_was_done(*, stream: bool) -> None:
     """And nobody tries again what would run a tool twice."""

@@ -28,6 +28,7 @@ from lamella import (
     ReasoningDelta,
     ServerError,
     Text,
+    TextDelta,
     ToolCall,
     ToolCallDelta,
     Turn,
@@ -99,6 +100,12 @@ async def test_every_call_says_whose_it_is() -> None:
     context = model.requests[0].context
     found = (context.session, context.tenant, context.user, dict(context.tags), context.priority)
     assert found == ("s-1", "acme", "ada", {"team": "x"}, 3)
+    given = Context(session="s-2", tenant="acme", user="bob", tags={"team": "y"})
+    other, _ = talk("a", context=given, user="ada")
+    assert (other.session, other.tenant, other.user) == ("s-2", "acme", "ada")
+    assert dict(other.tags) == {"team": "y"}
+    with pytest.raises(ConfigurationError, match="for one call"):
+        talk("a", context=Context(idempotency_key="k"))
 
 
 async def test_a_session_gets_a_name_of_its_own() -> None:
@@ -240,6 +247,33 @@ async def test_an_empty_answer_leaves_the_question() -> None:
     await talking.say("hm?")
     await talking.say("hello?")
     assert sent(model)[-1] == ["hm?", "hello?"]
+
+
+async def test_nothing_goes_on_past_calls_that_nobody_answers() -> None:
+    """Streamed or not, and where the answer is there at once: the turn has failed."""
+
+    async def at_once(request: ChatRequest) -> Any:
+        return request.answer([TextDelta("well"), Finish("stop")])
+
+    calls = [Message.user("q"), Message("assistant", CALL)]
+    for answer in (at_once, Scripted(["well"], repeat=True)):
+        talking = Conversation(Pipeline([], answer, ports=virtual_ports()), messages=calls)
+        with pytest.raises(MisuseError, match="'c1'"):
+            await talking.resume()
+        with pytest.raises(MisuseError, match="'c1'"):
+            async with talking.resume_stream() as response:
+                await response.collect()
+        assert (len(talking.messages), talking.busy) == (2, False)
+
+
+async def test_no_layer_leaves_a_call_alone() -> None:
+    """What could not be sent again is not added, whoever has brought it."""
+    lost = Turn((Message("assistant", ["Hm", CALL]), Message.tool("c9", "0")))
+    talking, model = talk([CALL.name, lost, "It is 42.", Finish("stop")], "yes")
+    await talking.say("what is it?")
+    await talking.say("sure?")
+    assert sent(model)[1] == ["what is it?", "Hm", "It is 42.", "sure?"]
+    assert answered(talking.messages)
 
 
 async def test_one_turn_at_a_time() -> None:

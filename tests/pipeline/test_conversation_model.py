@@ -35,6 +35,7 @@ T = TypeVar("T")
 
 TURN = Turn((Message("assistant", ToolCall("t", "f", "{}")), Message.tool("t", "result")))
 TOOLS = [ToolCallDelta(0, "t", "f", "{}"), TURN, "so"]
+GO_ON = "go on"
 BROKEN = ServerError("gone", status=500)
 WHICH = st.integers(0, 7)
 PLACE = st.integers(-9, 9)
@@ -104,6 +105,20 @@ class Talks(RuleBasedStateMachine):
             assert talk.real.entries[-1].partial
             assert not talk.real.messages[-1].tool_calls
         talk.messages = now
+
+    @rule(which=WHICH, streamed=st.booleans())
+    def go_on(self, which: int, streamed: bool) -> None:
+        """Only what has no whole answer goes on, and not past calls that nobody answers."""
+        talk, self.next = self.pick(which), "and so on"
+        last = talk.real.entries[-1] if talk.messages else None
+        try:
+            self.run(self.ask(talk.real, GO_ON, streamed))
+        except MisuseError:
+            assert last is None or last.message.tool_calls or not last.partial
+            return
+        assert last is not None
+        assert not last.message.tool_calls
+        talk.messages = (*talk.messages, Message.assistant("and so on"))
 
     @rule(which=WHICH, place=PLACE)
     def edit(self, which: int, place: int) -> None:
@@ -195,15 +210,22 @@ class Talks(RuleBasedStateMachine):
         self, real: Conversation, question: Any, streamed: bool, *, cancelled: bool = False
     ) -> None:
         """A turn; one that never ends is cancelled, or left."""
+        ways: dict[Any, tuple[Any, Any]] = {
+            None: (real.regenerate, real.regenerate_stream),
+            GO_ON: (real.resume, real.resume_stream),
+        }
+        run, stream = ways.get(question) or (
+            lambda: real.say(question),
+            lambda: real.say_stream(question),
+        )
         if streamed:
-            block = real.regenerate_stream() if question is None else real.say_stream(question)
-            async with block as response:
+            async with stream() as response:
                 if cancelled:
                     await anext(aiter(response))
                 else:
                     await response.collect()
             return
-        turn = asyncio.ensure_future(real.regenerate() if question is None else real.say(question))
+        turn = asyncio.ensure_future(run())
         if not cancelled:
             await turn
             return

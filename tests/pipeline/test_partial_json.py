@@ -70,6 +70,9 @@ def test_items_come_once_each(form: str, size: int) -> None:
     pieces = [text[place : place + size] for place in range(0, len(text), size)]
     growing = form_of(list[str]).growing()
     assert [each for piece in pieces for each in growing.feed(piece)] == items
+    schema = {"type": "array", "items": {"$ref": "#/$defs/a"}, "$defs": {"a": {"type": "string"}}}
+    growing = form_of(schema).growing()
+    assert [each for piece in pieces for each in growing.feed(piece)] == items
     kids = [Kid("A", 1), Kid("B", 2, Colour.BLUE)]
     text = form.format(form_of(list[Kid]).encode(kids))
     growing = form_of(list[Kid]).growing()

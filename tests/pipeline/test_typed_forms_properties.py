@@ -23,7 +23,7 @@ from lamella._schema_checks import Checker
 from lamella._typed_forms import Form, FormError, form_of
 from lamella._typed_problems import Problem
 
-QUICK = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class Colour(enum.Enum):

@@ -63,6 +63,8 @@ class World:
         if request.context.asked_by != "summarise":
             return ["It ", "is.", UsageReport(USAGE), Finish("stop")]
         said = self.summary
+        if callable(said) and not isinstance(said, type):
+            return said(request)
         if isinstance(said, str):
             return [said, UsageReport(USAGE), Finish("stop")] if said else [Finish("stop")]
         return said

@@ -22,6 +22,8 @@ from lamella import (
     ending,
     middleware,
 )
+from lamella_middlewares import Tools
+from lamella_middlewares.tools import ToolContext, tool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -157,6 +159,28 @@ async def values(source: Source) -> None:
     found = await pipeline.run_many([chat], returns=Person)
     assert_type(found, list[ChatResponse[Person] | Exception])
     assert_type(pipeline.run_sync(chat, returns=Person).value, Person)
+
+
+@tool
+async def look_up(number: str, *, about: ToolContext) -> int:
+    """A function as a tool."""
+    return len(number) + about.attempt
+
+
+@tool(timeout=5, approve=lambda call, about: call.name != about.context.user)
+def shout(text: str) -> str:
+    """One with options."""
+    return text.upper()
+
+
+async def tools(about: ToolContext, source: Source) -> None:
+    """A tool is still the function, with its types."""
+    assert_type(await look_up("A-1", about=about), int)
+    assert_type(shout("a"), str)
+    assert_type(await about.ask(ChatRequest.of("hi")), ChatResponse)
+    Pipeline([Tools([look_up, shout, len], max_cost="0.50")], Universal(source))
+    shout(7)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    tool(shout, timout=5)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue]
 
 
 async def wrong(source: Source) -> None:

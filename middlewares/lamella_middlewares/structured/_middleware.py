@@ -8,6 +8,7 @@ import attrs
 
 from lamella import ChatRequest, ChatResponse, Handler, middleware
 from lamella._options import flag, one_of, whole
+from lamella_middlewares.structured._asking import Asking
 from lamella_middlewares.structured._near_json import must_be_mendable
 
 
@@ -88,6 +89,4 @@ class Structured:
         """
         if request.returns is None:
             return await call_next(request)
-        from lamella_middlewares.structured._asking import Asking
-
         return await Asking(self, request, call_next).run()

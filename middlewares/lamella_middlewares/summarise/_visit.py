@@ -37,6 +37,9 @@ UNKNOWN_WINDOW: Final = 32_000
 GRACE: Final = 1.0
 """Seconds after which a child call is cut off that should have ended by its own deadline."""
 
+_PATIENT: Final = 0.9
+"""How much of the timeout a child call must have for its lateness to be held against the model."""
+
 _WINDOW: Final = 0.75
 """How much of a window is used: counts are estimates."""
 _LEAST: Final = 500
@@ -156,7 +159,8 @@ class Visit:
         context = self._context
         began = context.ports.monotonic()
         # Who has waited for another one, or has not the whole time, says little of the model.
-        hurried = order.until - context.clock.now() < self._layer.timeout
+        timeout: Any = self._layer.timeout
+        hurried: bool = order.until - context.clock.now() < _PATIENT * timeout
         self._earlier = await self._kept_before()
         done, made = (0, Made()) if self._earlier is None else self._earlier
         if done == len(self._covered):

@@ -72,27 +72,38 @@ class Loop:
     # --- the source ----------------------------------------------------------------------------
 
     async def __anext__(self) -> Event:
-        pending = self._pending
-        while not pending:
+        if self._pending:
+            return self._pending.popleft()
+        if self._cursor is None:
+            return await self._between()
+        try:
+            event = await anext(self._cursor)
+        except LamellaError as error:
+            raise self._with_usage(error) from error.__cause__
+        kind = type(event)
+        if kind is UsageReport:
+            self._reported = cast("UsageReport", event).usage
+        elif kind is Finish:
+            self._ended(cast("Finish", event))
+        else:
+            return event
+        return await self.__anext__()
+
+    async def _between(self) -> Event:
+        """The next event where no turn is under way: take the steps that lead to one."""
+        while not self._pending and self._cursor is None:
             if self._closed:
                 raise _closed()
             if self._failure is not None:
                 raise self._with_usage(self._failure)
+            if self._step is None:
+                raise StopAsyncIteration
+            step, self._step = self._step, None
             try:
-                await self._further()
+                await self._interruptibly(step)
             except LamellaError as error:
                 raise self._with_usage(error) from error.__cause__
-        return pending.popleft()
-
-    async def _further(self) -> None:
-        """Read the next event of a turn, or take the next step between two turns."""
-        if self._step is not None:
-            step, self._step = self._step, None
-            await self._interruptibly(step)
-        elif self._cursor is not None:
-            self._saw(await anext(self._cursor))
-        else:
-            raise StopAsyncIteration
+        return await self.__anext__()
 
     def unread(self) -> list[Event]:
         """What was there when a read was broken off."""
@@ -162,14 +173,6 @@ class Loop:
         if self._limit is not None:
             return "none"
         return choice if _is_free(choice) else None
-
-    def _saw(self, event: Event) -> None:
-        if type(event) is UsageReport:
-            self._reported = event.usage
-        elif type(event) is Finish:
-            self._ended(event)
-        else:
-            self._pending.append(event)
 
     def _ended(self, finish: Finish) -> None:
         """A model turn is over: hand out its end, or see to what it asks for."""

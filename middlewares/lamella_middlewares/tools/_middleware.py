@@ -15,9 +15,11 @@ from lamella import (
     Money,
     Tool,
     ToolCall,
+    ToolCallDelta,
     UnsupportedError,
     middleware,
 )
+from lamella._evolve import changed
 from lamella._options import (
     each_of,
     flag,
@@ -174,7 +176,7 @@ class Tools:
         waiting = self._waiting(request) if self.resume else None
         if waiting is None:
             response = await call_next(offered)
-            if response.complete and not response.tool_calls:
+            if response.complete and not _asks(response):
                 return response
             loop = Loop(self, offered, request.tools, call_next)
             loop.take(response)
@@ -189,7 +191,7 @@ class Tools:
     def _offer(self, request: ChatRequest) -> ChatRequest:
         """The request with the tools; the same tuple each time, where it has none of its own."""
         if not request.tools:
-            return request.evolve(tools=self.declared)
+            return changed(request, "tools", self.declared)
         others: list[Any] = []
         for one in request.tools:
             own = self.by_name.get(one.name) if isinstance(one, Tool) else None
@@ -218,3 +220,8 @@ class Tools:
         if any(call.name not in self.by_name for call in unanswered):
             return None
         return Asked(message, unanswered)
+
+
+def _asks(response: ChatResponse) -> bool:
+    """Whether an answer has a call of a tool; to look at what it says would cost more."""
+    return any(type(event) is ToolCallDelta for event in response.events)

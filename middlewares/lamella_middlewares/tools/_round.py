@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -127,6 +128,7 @@ class Round:
         self._answers: dict[int, Answered] = {}
         self._ready: list[Ready] = []
         self._began: dict[int, float] = {}
+        self._run: set[int] = set()  # by their places: what may have had an effect
 
     def prepare(self) -> None:
         """Read what the model asks for; what cannot be run is answered."""
@@ -185,12 +187,12 @@ class Round:
         """Answer what has no answer: the round is over.
 
         Args:
-            begun: What the model is told of a call that was begun.
+            begun: What the model is told of a call that was begun; of another, that it was not.
             outcome: What became of it.
         """
         for place, call in enumerate(self._calls):
             if place not in self._answers:
-                text = begun if place in self._began else outcomes.NEVER_RUN
+                text = begun if place in self._run else outcomes.NEVER_RUN
                 self._answer(place, told(call, outcome, text))
 
     @property
@@ -214,7 +216,7 @@ class Round:
                     group.start_soon(self._one, ready, room)
         except BaseExceptionGroup as several:
             raise _single(several) from None
-        self.end()  # a tool that has cancelled itself
+        self.end()
 
     async def _one(self, ready: Ready, room: anyio.Semaphore) -> None:
         self._began[ready.place] = self._scene.context.trace.now()
@@ -244,6 +246,7 @@ class Round:
         tool, call, layer = ready.tool, ready.call, self._scene.tools
         run = tool.parameters.call(tool.function, ready.read, self._told(ready, attempt))
         seconds = layer.timeout if tool.timeout is None else tool.timeout
+        self._run.add(ready.place)
         self._scene.effects = self._scene.effects or not tool.idempotent
         try:
             with anyio.move_on_after(seconds):
@@ -253,6 +256,11 @@ class Round:
             return self._shaped(call, tool, (Text(failure.text),), "refused")
         except NoResult as none:
             return told(call, "no_result", outcomes.FAILED.format(error=none))
+        except anyio.get_cancelled_exc_class():
+            if anyio.current_effective_deadline() == -math.inf:
+                raise
+            # Nobody has cancelled this: what the tool awaited was cancelled, as asyncio allows.
+            return told(call, "cancelled", outcomes.CANCELLED)
         except Exception as error:  # noqa: BLE001 - a tool's failure is the model's to know
             self._report(call, error)
             return told(call, "failed", outcomes.FAILED.format(error=type(error).__name__))
