@@ -136,13 +136,11 @@ class Reading:
         origin = get_origin(annotation)
         if origin is Annotated:
             inner, *said = get_args(annotation)
-            return self._annotated(inner, limited(said), where, known)
-        if isinstance(annotation, NewType):
-            return self.part(annotation.__supertype__, where, known)
-        if isinstance(annotation, TypeVar):
-            bound = annotation.__bound__
-            options = annotation.__constraints__
-            return self.part(Union[options] if options else bound or Any, where, known)  # noqa: UP007
+            if not any(_is_pydantic(each) or type(each).__name__ == "Predicate" for each in said):
+                return self._annotated(inner, limited(said), where, known)
+            return self._pydantic(annotation)  # they are validators, which pydantic runs
+        if isinstance(annotation, NewType | TypeVar):
+            return self.part(_stood_for(annotation), where, known)
         if isinstance(annotation, _ALIASES) or isinstance(origin, _ALIASES):
             return self._alias(annotation, where, known)
         if origin is Literal or (
@@ -150,7 +148,7 @@ class Reading:
         ):
             return self._choice(annotation, where)
         if origin in (Union, types.UnionType):
-            return self._union(get_args(annotation), where, known)
+            return self._union([self.part(each, where, known) for each in get_args(annotation)])
         return self._plain(annotation, Limited(), where, known)
 
     def _annotated(self, inner: Any, said: Limited, where: str, known: Mapping[Any, Any]) -> Node:
@@ -158,7 +156,12 @@ class Reading:
         while isinstance(inner, NewType):
             inner = inner.__supertype__
         plain = get_origin(inner) or inner
-        if said.bounds and (plain in _SCALARS or plain in _ARRAYS or plain in _MAPS):
+        options = get_args(inner) if plain in (Union, types.UnionType) else ()
+        if said.bounds and len(options) == 2 and types.NoneType in options:
+            own = next(each for each in options if each is not types.NoneType)
+            bounded = self._annotated(own, Limited(said.bounds), where, known)
+            node: Node = self._union([bounded, self.part(None, where, known)])
+        elif said.bounds and (plain in _SCALARS or plain in _ARRAYS or plain in _MAPS):
             node = self._plain(inner, said, where, known)
         elif said.bounds:
             why = "bounds are for numbers, texts, arrays and mappings"
@@ -212,10 +215,7 @@ class Reading:
         if key in self._records:
             return self._records[key]
         if _is_pydantic(given) or _is_pydantic(origin):
-            from lamella._typed_pydantic import PydanticNode
-
-            model = self._records[key] = PydanticNode(key, self._asked)
-            return model
+            return self._pydantic(key)
         if not isinstance(origin, type) and not typing_extensions.is_typeddict(origin):
             raise self._refusal(given, where)
         if isinstance(origin, type) and issubclass(origin, msgspec.Struct):
@@ -230,6 +230,13 @@ class Reading:
         if not is_class_with_fields(cast("Any", origin)):
             raise self._refusal(given, where)
         return self._record(key, origin, where)
+
+    def _pydantic(self, given: Any) -> Node:
+        from lamella._typed_pydantic import PydanticNode
+
+        if given not in self._records:
+            self._records[given] = PydanticNode(given, self._asked)
+        return self._records[given]
 
     def _record(self, key: Any, origin: Any, where: str) -> Node:
         read = class_fields(key, origin, self._asked, where)
@@ -280,8 +287,7 @@ class Reading:
         plain = not about or about == "An enumeration."
         return node if plain else Described(node, {"description": about})
 
-    def _union(self, options: Sequence[Any], where: str, known: Mapping[Any, Any]) -> Node:
-        nodes = [self.part(each, where, known) for each in options]
+    def _union(self, nodes: Sequence[Node]) -> Node:
         union = UnionNode(nodes)
         self._unions.append(union)
         return union
@@ -294,6 +300,14 @@ class Reading:
 
 def _at(where: str) -> str:
     return f"the field ${where}" if where else "the type itself"
+
+
+def _stood_for(given: NewType | TypeVar) -> Any:
+    """What a name stands for: of a type variable that nothing was given for, its bound."""
+    if isinstance(given, NewType):
+        return given.__supertype__
+    options = given.__constraints__
+    return Union[options] if options else given.__bound__ or Any  # noqa: UP007
 
 
 def _shown(given: Any) -> str:

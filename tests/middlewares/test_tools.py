@@ -198,7 +198,8 @@ async def test_a_tool_that_had_to_be_called_is_not_forced_again(
     assert found[1:] == last
 
 
-async def test_personal_data_is_restored_for_the_tool_that_may_have_it() -> None:
+@BOTH
+async def test_personal_data_is_restored_for_the_tool_that_may_have_it(*, stream: bool) -> None:
     """The tool gets the address, the provider neither it nor the result."""
     mails: list[str] = []
 
@@ -211,11 +212,12 @@ async def test_personal_data_is_restored_for_the_tool_that_may_have_it() -> None
 
     transport = Scripted([masked, "It is sent."])
     pipe = pipeline(Tools([send_mail]), transport, PII(restore_tools=["send_mail"]))
-    response = await pipe.run(ChatRequest.of("Write to ada@example.com", model="m"))
+    request = ChatRequest.of("Write to ada@example.com", model="m")
+    response = await read(pipe, request, stream=stream)
     assert mails == ["ada@example.com"]
     assert results(response.messages)[0][1] == "Sent to ada@example.com."
-    for request in sent(transport):
-        assert "ada@" not in repr(request.messages)
+    for asked in sent(transport):
+        assert "ada@" not in repr(asked.messages)
     assert not any("ada@" in repr(note.fields) for note in response.trace.notes)
 
 

@@ -406,6 +406,25 @@ def test_classes_that_cannot_be_read() -> None:
         assert words in raised.value.message
 
 
+def test_what_stands_in_annotated() -> None:
+    """Bounds hold beside null too; validators in `Annotated` run, as pydantic runs them."""
+
+    def even(number: int) -> int:
+        if number % 2:
+            msg = "it is odd"
+            raise ValueError(msg)
+        return number
+
+    bounded = Annotated[int | None, pydantic.Field(ge=1, description="how many")]
+    assert form_of(bounded).check(None) is None
+    assert form_of(bounded).schema["description"] == "how many"
+    assert wrong(bounded, 0) == ["$: expected integer >= 1, got another integer"]
+    checked = form_of(list[Annotated[int, pydantic.AfterValidator(even)]])
+    assert checked.check([2]) == [2]
+    assert "it is odd" in wrong(checked.type, [1])[0]
+    assert wrong(Annotated[str, annotated_types.Predicate(str.isupper)], "a")
+
+
 def test_generic_and_recursive_types() -> None:
     """Type variables stand for their arguments, and types may hold themselves."""
     form = form_of(Page[Kid])

@@ -28,7 +28,8 @@ from lamella_middlewares.tools import _outcomes as outcomes
 from lamella_middlewares.tools._approvals import Approvals, not_approved
 from lamella_middlewares.tools._limits import Limit, Limits, limit_error
 from lamella_middlewares.tools._parameters import names_of
-from lamella_middlewares.tools._round import Asked, Round, Scene
+from lamella_middlewares.tools._round import Round
+from lamella_middlewares.tools._scene import Asked, Scene
 
 if TYPE_CHECKING:
     from lamella_middlewares.tools._middleware import Tools

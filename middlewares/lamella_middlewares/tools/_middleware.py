@@ -39,7 +39,7 @@ from lamella_middlewares.tools._function_tool import (
 )
 from lamella_middlewares.tools._limits import amount, money
 from lamella_middlewares.tools._loop import Loop
-from lamella_middlewares.tools._round import Asked
+from lamella_middlewares.tools._scene import Asked
 
 TIMEOUT = 60.0
 MAX_OUTPUT = 50_000

@@ -6,22 +6,19 @@ import inspect
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import anyio
 import attrs
 
-from lamella import ChatRequest, Context, Handler, Message, Text, ToolCall
+from lamella import Message, Text, ToolCall
 from lamella_middlewares.tools import _outcomes as outcomes
-from lamella_middlewares.tools._approvals import Approvals
 from lamella_middlewares.tools._function_tool import FunctionTool
 from lamella_middlewares.tools._outcomes import Answered, told
 from lamella_middlewares.tools._parameters import BadArguments
 from lamella_middlewares.tools._results import NoResult, cut, fenced, parts_of
+from lamella_middlewares.tools._scene import Asked, Ready, Scene
 from lamella_middlewares.tools._told import ToolContext, ToolFailed
-
-if TYPE_CHECKING:
-    from lamella_middlewares.tools._middleware import Tools
 
 logger = logging.getLogger("lamella")
 
@@ -29,82 +26,6 @@ _PAUSE: Final = 0.5
 """Seconds before the first retry of a tool, at most; doubled for each further one."""
 _LONGEST_PAUSE: Final = 10.0
 _AGAIN: Final = frozenset({"failed", "timed_out"})
-
-
-@attrs.define(eq=False)
-class Scene:
-    """What the turns of one answer share.
-
-    Attributes:
-        tools: The options.
-        request: What is asked, with the tools offered.
-        call_next: The handler inside.
-        approvals: What somebody has agreed to.
-        effects: Whether a tool has been run that must not be run twice.
-    """
-
-    tools: Tools
-    request: ChatRequest
-    call_next: Handler
-    approvals: Approvals
-    effects: bool = False
-
-    @property
-    def context(self) -> Context:
-        """Of the request."""
-        return self.request.context
-
-
-@attrs.frozen(eq=False)
-class Asked:
-    """What a message asks for, each call with an id of its own.
-
-    Attributes:
-        message: The message.
-        calls: Its calls.
-        duplicates: The places of those that had the id of one before them.
-    """
-
-    message: Message
-    calls: tuple[ToolCall, ...]
-    duplicates: frozenset[int] = frozenset()
-
-    @classmethod
-    def of(cls, message: Message, new_id: Callable[[], str]) -> Asked:
-        """What a model's message asks for; ids that are missing, or stand twice, are made anew."""
-        calls = message.tool_calls
-        ids = {call.id for call in calls}
-        if len(ids) == len(calls) and "" not in ids:
-            return cls(message, calls)
-        seen: set[str] = set()
-        duplicates: set[int] = set()
-        mended: list[ToolCall] = []
-        for place, call in enumerate(calls):
-            if call.id in seen:
-                duplicates.add(place)
-            identity = f"call_{new_id()[-24:]}" if not call.id or call.id in seen else call.id
-            seen.add(identity)
-            mended.append(attrs.evolve(call, id=identity))
-        rest = iter(mended)
-        parts = [next(rest) if isinstance(part, ToolCall) else part for part in message.parts]
-        return cls(attrs.evolve(message, parts=parts), tuple(mended), frozenset(duplicates))
-
-
-@attrs.frozen(eq=False)
-class Ready:
-    """A call that can be run.
-
-    Attributes:
-        place: Its place among the calls of its message.
-        call: The call.
-        tool: The tool.
-        read: Its arguments.
-    """
-
-    place: int
-    call: ToolCall
-    tool: FunctionTool[..., Any]
-    read: Any
 
 
 class Round:
