@@ -150,3 +150,27 @@ async def test_who_declines_answers_the_call() -> None:
     assert response.text == "As you wish."
     assert bank.paid == []
     assert whole(sent(transport)[1:])
+
+
+async def test_a_call_of_no_tool_beside_one_that_is_agreed_to() -> None:
+    """It is told so once the conversation goes on."""
+    bank = Bank()
+    transport = Scripted([asks(call("pay", amount=5), call("made_up")), "Done."])
+    pipe = pipeline(Tools([bank.pay], approve="ask"), transport)
+    with pytest.raises(ApprovalRequired) as caught:
+        await pipe.run(ASK)
+    response = await pipe.run(again(ASK, caught.value, *caught.value.calls))
+    assert [error for _, _, error in results(response.messages)] == [False, True]
+    assert bank.paid == [5]
+    assert whole(sent(transport)[1:])
+
+
+async def test_calls_that_cannot_be_told_apart_cannot_be_agreed_to() -> None:
+    """They are not run, and the model is told."""
+    bank = Bank()
+    both = [*asks(ToolCall("", "pay", '{"amount":5}'))]
+    transport = Scripted([both, "Then not."])
+    response = await pipeline(Tools([bank.pay], approve="ask"), transport).run(ASK)
+    assert response.text == "Then not."
+    assert noted(response)[0]["outcome"] == "not_asked"
+    assert bank.paid == []

@@ -68,7 +68,7 @@ def _sizes_wanted(layer: Any) -> tuple[Size, Size]:
     return trigger, trigger.scaled(_choices.TARGET) if target is None else target
 
 
-def _no_limits() -> dict[int | None, tuple[Size, Size] | None]:
+def _no_limits() -> dict[int | None, tuple[Size, Size]]:
     return {}
 
 
@@ -189,7 +189,7 @@ class Summarise:
     _wanted: tuple[Size, Size] = attrs.field(
         init=False, repr=False, default=attrs.Factory(_sizes_wanted, takes_self=True)
     )
-    _known: dict[int | None, tuple[Size, Size] | None] = attrs.field(
+    _known: dict[int | None, tuple[Size, Size]] = attrs.field(
         init=False, repr=False, factory=_no_limits
     )
     _decisive: tuple[Any, ...] = attrs.field(
@@ -223,11 +223,14 @@ class Summarise:
 
     def _within(self, window: int | None) -> tuple[Size, Size] | None:
         """The trigger and the target in tokens and messages; None if there is no trigger then."""
-        if window not in self._known:
-            if len(self._known) >= _WINDOWS:
+        known = self._known.get(window)
+        if known is None:
+            if len(self._known) >= _WINDOWS:  # other threads may be here as well
                 self._known.clear()
-            self._known[window] = sizes_within(*self._wanted, window)
-        return self._known[window]
+            known = sizes_within(*self._wanted, window)
+            if known is not None:
+                self._known[window] = known
+        return known
 
     async def _planned(
         self, request: ChatRequest, limits: tuple[Size, Size], measured: Measured

@@ -39,6 +39,7 @@ from lamella_middlewares.tools._function_tool import (
 )
 from lamella_middlewares.tools._limits import amount, money
 from lamella_middlewares.tools._loop import Loop
+from lamella_middlewares.tools._parameters import names_of
 from lamella_middlewares.tools._scene import Asked
 
 TIMEOUT = 60.0
@@ -203,7 +204,7 @@ class Tools:
         return request.evolve(tools=(*self.declared, *others))
 
     def _waiting(self, request: ChatRequest) -> Asked | None:
-        """The calls that the conversation ends with, if all of them are for its tools."""
+        """The calls that the conversation ends with, if they are for its tools to answer."""
         messages = request.messages
         stop = len(messages)
         answered: set[str] = set()
@@ -217,8 +218,11 @@ class Tools:
         unanswered = tuple([call for call in calls if call.id not in answered])
         if not unanswered or len({call.id for call in calls} - {""}) != len(calls):
             return None
-        if any(call.name not in self.by_name for call in unanswered):
-            return None
+        names = {call.name for call in unanswered}
+        if names.isdisjoint(self.by_name) or not names_of(request.tools).isdisjoint(
+            names.difference(self.by_name)
+        ):
+            return None  # nobody's, or the caller's
         return Asked(message, unanswered)
 
 

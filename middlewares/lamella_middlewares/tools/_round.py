@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import anyio
-import attrs
 
 from lamella import Message, Text, ToolCall
 from lamella_middlewares.tools import _outcomes as outcomes
@@ -81,11 +80,17 @@ class Round:
         Nobody is asked here: these are for the caller to be asked.
         """
         approvals = self._scene.approvals
-        return {
-            approvals.id_of(ready.call): ready.call
+        asking = [
+            ready
             for ready in self._ready
             if self._approver(ready.tool) == "ask" and not approvals.given(ready.call)
-        }
+        ]
+        if not self._asked_for.mended:
+            return {approvals.id_of(ready.call): ready.call for ready in asking}
+        for ready in asking:  # nobody could say later which call he has agreed to
+            self._ready.remove(ready)
+            self._answer(ready.place, told(ready.call, "not_asked", outcomes.NOT_ASKED))
+        return {}
 
     async def run(self, seconds: float | None) -> None:
         """Run those that are ready, at once, and wait for all.

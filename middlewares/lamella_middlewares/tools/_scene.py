@@ -47,11 +47,13 @@ class Asked:
         message: The message.
         calls: Its calls.
         duplicates: The places of those that had the id of one before them.
+        mended: Whether ids were made anew, so that the calls are not found again by them.
     """
 
     message: Message
     calls: tuple[ToolCall, ...]
     duplicates: frozenset[int] = frozenset()
+    mended: bool = False
 
     @classmethod
     def of(cls, message: Message, new_id: Callable[[], str]) -> Asked:
@@ -71,7 +73,9 @@ class Asked:
             mended.append(attrs.evolve(call, id=identity))
         rest = iter(mended)
         parts = [next(rest) if isinstance(part, ToolCall) else part for part in message.parts]
-        return cls(attrs.evolve(message, parts=parts), tuple(mended), frozenset(duplicates))
+        return cls(
+            attrs.evolve(message, parts=parts), tuple(mended), frozenset(duplicates), mended=True
+        )
 
 
 @attrs.frozen(eq=False)
