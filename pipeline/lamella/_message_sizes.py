@@ -7,14 +7,16 @@ for each message that was there before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
 from lamella._chat import ChatRequest
 from lamella._messages import Message
-from lamella._parts import Opaque, ToolResult
+from lamella._parts import Audio, File, Opaque, ToolCall, ToolResult
+from lamella._token_framing import ANY_MODEL, framing_of, tools_text
+from lamella._token_media import is_text
 from lamella._tokenizers import counter_choice, counter_for
 from lamella._tokens import INLINE_CHARACTERS, TokenCounter, input_usage
 
@@ -26,7 +28,8 @@ T = TypeVar("T")
 _REMEMBERED: Final = 8_192
 """Messages, at least the last ones, for each counter and card."""
 _MODELS: Final = 32
-_TOOL_SETS: Final = 64
+_TOOL_SETS: Final = 16
+"""They are kept with their counts, and may be large."""
 _EMPTY: Final = Message("user", "")
 
 
@@ -52,7 +55,10 @@ class Measure:
 
     def __call__(self, message: Message, /) -> int:
         """How many tokens a message has, its role and delimiters included."""
-        known = self._recent.get(hash(message))
+        try:
+            known = self._recent.get(hash(message))
+        except TypeError:  # it holds a list, or a dict, where a tuple or a text should be
+            return self._counted_alone(message)
         return self._look_up(message) if known is None else known
 
     def overhead(self, request: ChatRequest) -> int:
@@ -60,7 +66,7 @@ class Measure:
         tools, wanted = request.tools, request.response_format
         if not tools and wanted is None:
             return self._frame()
-        key = (id(wanted), *map(id, tools))
+        key = _besides(request)
         known = self._toolsets.get(key)
         if known is None:
             alone = ChatRequest(messages=(_EMPTY,), tools=tools, response_format=wanted)
@@ -71,37 +77,61 @@ class Measure:
             self._toolsets[key] = known
         return known[1]
 
+    def takes_long(self, request: ChatRequest) -> bool:
+        """Whether `overhead` would have to go through more than belongs on an event loop."""
+        tools, wanted = request.tools, request.response_format
+        if (not tools and wanted is None) or _besides(request) in self._toolsets:
+            return False
+        framing = ANY_MODEL if self.card is None else framing_of(self.card.framing)
+        texts = [tools_text(framing, tools)] if tools else []
+        if wanted is not None:
+            texts.append(str(dict(wanted)))
+        unseen: Callable[[Sequence[str]], float] = getattr(self.counter, "unseen", _characters)
+        return unseen(texts) > INLINE_CHARACTERS
+
     def unseen(self, messages: Sequence[Message]) -> int:
         """How many characters would have to be gone through to count some messages."""
-        return sum([_length(one) for one in messages if not self._seen(one)])
+        return sum([_length(one.parts) for one in messages if not self._seen(one)])
 
     def count_all(self, messages: Sequence[Message]) -> int:
         """How many tokens some messages have together."""
         return sum(map(self, messages))
 
-    def known(self, messages: Sequence[Message]) -> int | None:
-        """The same, if all of them have been counted lately; None if one has not."""
+    def recalled(self, messages: Sequence[Message]) -> tuple[int, Sequence[Message]]:
+        """What those messages have that were counted lately, and the others."""
         recent = self._recent
-        try:
-            return sum([recent[hash(message)] for message in messages])
-        except KeyError:
-            return None
+        counted = 0
+        others: list[Message] = []
+        for message in messages:
+            try:
+                known = recent.get(hash(message))
+            except TypeError:
+                known = None
+            if known is None:
+                others.append(message)
+            else:
+                counted += known
+        return counted, others
 
     def _seen(self, message: Message) -> bool:
-        key = hash(message)
+        key = _key(message)
         return key in self._recent or key in self._older
 
     def _look_up(self, message: Message) -> int:
-        key = hash(message)
+        key = _key(message)
+        found = self._recent.get(key)
+        if found is not None:
+            return found
         found = self._older.get(key)
         if found is None:
-            found = self._counted(ChatRequest(messages=(message,))) - self._frame()
-            if _has_opaque(message.parts):
-                return found  # its hash says nothing of what it holds
+            found = self._counted_alone(message)
         if len(self._recent) >= _REMEMBERED:
             self._older, self._recent = self._recent, {}
         self._recent[key] = found
         return found
+
+    def _counted_alone(self, message: Message) -> int:
+        return self._counted(ChatRequest(messages=(message,))) - self._frame()
 
     def _frame(self) -> int:
         """What every request has besides its messages."""
@@ -177,11 +207,14 @@ class MessageSizes:
             if len(self._measures) >= _MODELS:
                 self._measures.clear()
             measure = self._measures.setdefault(key, Measure(counter, card))
-        messages = request.messages
-        counted = measure.known(messages)
-        if counted is None:
-            counted = await _counted(request, measure, messages)
-        return Measured(measure, measure.overhead(request) + counted, window_of(request, card))
+        counted, others = measure.recalled(request.messages)
+        if others:
+            counted += await _counted(request, measure, others)
+        if measure.takes_long(request):
+            counted += await in_thread(request, measure.overhead, request)
+        else:
+            counted += measure.overhead(request)
+        return Measured(measure, counted, window_of(request, card))
 
 
 def window_of(request: ChatRequest, card: ModelCard | None) -> int | None:
@@ -216,22 +249,54 @@ async def _counted(request: ChatRequest, measure: Measure, messages: Sequence[Me
     return measure.count_all(messages)
 
 
-def _length(message: Message) -> int:
-    return sum([_part_length(part) for part in message.parts])
+def _characters(texts: Sequence[str]) -> int:
+    return sum(map(len, texts))
+
+
+def _length(parts: Iterable[Any]) -> int:
+    return sum([_part_length(part) for part in parts])
 
 
 def _part_length(part: Any) -> int:
-    text: Any = getattr(part, "text", None)
-    if isinstance(text, str):
-        return len(text)
     if isinstance(part, ToolResult):
-        return sum([_part_length(one) for one in part.content])
-    arguments: Any = getattr(part, "arguments", "")
-    return len(arguments) if isinstance(arguments, str) else 0
+        return _length(part.content)
+    if isinstance(part, Opaque):
+        return len(_words(part))
+    if isinstance(part, File):
+        return len(part.data) if part.data and is_text(part.media_type) else 0
+    said: Any = part.arguments if isinstance(part, ToolCall) else getattr(part, "text", "")
+    if isinstance(part, Audio):
+        said = part.transcript
+    return len(said) if isinstance(said, str) else 0
 
 
-def _has_opaque(parts: Sequence[Any]) -> bool:
-    return any(
-        isinstance(part, Opaque) or (isinstance(part, ToolResult) and _has_opaque(part.content))
-        for part in parts
-    )
+def _besides(request: ChatRequest) -> tuple[int, ...]:
+    """What a request has besides its messages, as long as somebody keeps it."""
+    return (id(request.response_format), *map(id, request.tools))
+
+
+def _key(message: Message) -> int | None:
+    """A hash of all that counts of a message; None if it has none.
+
+    Of an opaque part its own hash says nothing.
+    """
+    try:
+        key = hash(message)
+    except TypeError:
+        return None
+    opaque = _opaque_words(message.parts)
+    return hash((key, *opaque)) if opaque else key
+
+
+def _opaque_words(parts: Iterable[Any]) -> list[str]:
+    found: list[str] = []
+    for part in parts:
+        if isinstance(part, Opaque):
+            found.append(_words(part))
+        elif isinstance(part, ToolResult):
+            found += _opaque_words(part.content)
+    return found
+
+
+def _words(part: Opaque) -> str:
+    return str(dict(part.data))

@@ -302,7 +302,7 @@ async def test_tools_count_as_well() -> None:
     """What is sent besides the messages is part of how long it is."""
     world = World()
     tools = [Tool("t", "words " * 300, {})]
-    await world.ask(long_talk(3), tools=tools)
+    await world.ask(long_talk(5), tools=tools)
     assert len(world.written) == 1
 
 

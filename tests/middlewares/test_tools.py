@@ -153,6 +153,23 @@ async def test_the_callers_own_tools_are_the_callers(*, stream: bool) -> None:
     assert [one.name for one in sent(transport)[0].tools] == ["weather", "add", "look", "mine"]
 
 
+@pytest.mark.parametrize(
+    "hosted",
+    [
+        {"type": "custom", "custom": {"name": "mine", "description": "Free text."}},
+        {"type": "custom", "name": "mine"},
+    ],
+    ids=["chat", "responses"],
+)
+async def test_tools_of_a_kind_that_only_the_provider_knows_are_the_callers(hosted: Any) -> None:
+    """They have names like others."""
+    request = ChatRequest.of("hello", model="m", tools=[hosted, {"type": "web_search"}])
+    free = ToolCall("1", "mine", "no JSON", "custom")
+    response = await pipeline(TOOLS, [free]).run(request)
+    assert response.tool_calls == (free,)
+    assert not response.trace.notes
+
+
 async def test_a_conversation_goes_on_where_the_caller_has_answered_its_own() -> None:
     """The calls that are the layer's are run first, and the model gets both results."""
     request = ChatRequest.of("hello", model="m", tools=[Tool("mine")])
@@ -335,4 +352,6 @@ def test_a_tool_is_still_the_function() -> None:
         return number * 2
 
     assert double(4) == 8
+    with pytest.raises(ConfigurationError, match="already"):
+        tool(double)
     assert repr(Tools([double]).tools) == "(tool('double'),)"

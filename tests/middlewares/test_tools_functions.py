@@ -249,6 +249,7 @@ def lost(city: Nowhere) -> str:  # type: ignore[name-defined] # noqa: F821
         (Shop, "class Shop"),
         (Shop.sell, "method of an object"),
         (lambda: 1, "name"),
+        (min, "no signature"),
         (7, "7"),
     ],
     ids=str,

@@ -241,8 +241,6 @@ class Round:
         approve = self._approver(ready.tool)
         if approve is None or self._scene.approvals.take(ready.call):
             return None
-        if approve == "ask":  # agreed to a moment ago, for another call with the same id
-            return told(ready.call, "declined", outcomes.DECLINED)
         try:
             verdict = await self._asked(approve, ready)
         except Exception as error:  # noqa: BLE001 - who cannot be asked has not agreed
@@ -269,9 +267,7 @@ class Round:
         return await found if inspect.isawaitable(found) else found
 
     def _answer(self, place: int, answer: Answered) -> None:
-        """Answer a call, once; what became of it goes into the trace."""
-        if place in self._answers:
-            return
+        """Answer a call; what became of it goes into the trace."""
         self._answers[place] = answer
         context = self._scene.context
         now = context.trace.now()
