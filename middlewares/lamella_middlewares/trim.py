@@ -202,13 +202,16 @@ class Trim:
             size = f"{count:,} messages, where {trigger.messages:,} are the most"
         elif window is not None and _sure(found.after, measured) > window:
             size = f"about {found.after:,} tokens, and its context window leaves {window:,}"
+            if request.max_output_tokens is not None:
+                size += f" besides max_output_tokens={request.max_output_tokens:,}"
         else:
             return
         msg = (
             f"The conversation cannot be made to fit model {request.model!r}: instructions, pinned "
             f"messages, tools and the last question alone are {size}."
         )
-        hint = _HINT + (_AGENTS if found.messages[-1].role == "tool" else "")
+        agent = found.messages[-1].role == "tool" and found.after > 0  # which is 0 uncounted
+        hint = _HINT + (_AGENTS if agent else "")
         raise ContextLengthError(
             msg, phase="local", outcome=Outcome.NOT_SENT, layer="trim", hint=hint
         )
@@ -221,7 +224,9 @@ def _counts(size: Size) -> bool:
 
 def _sure(tokens: int, measured: Measured | None) -> float:
     """How many tokens there are at least: estimates lean upwards."""
-    return tokens if measured is None or measured.measure.counter.exact else tokens * DOUBT
+    if measured is None or getattr(measured.measure.counter, "exact", False):
+        return tokens
+    return tokens * DOUBT
 
 
 def _nothing(_: Message) -> int:

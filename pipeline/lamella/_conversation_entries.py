@@ -152,7 +152,21 @@ def must_be_whole(messages: Sequence[Message]) -> None:
     _must_be_whole(messages, open_calls(messages))
 
 
+def must_be_written(message: Message) -> None:
+    """See that it is a message, and not a `Prompt`, of which nothing can be kept.
+
+    Raises:
+        MisuseError: If it is one.
+    """
+    if message.unwritten:
+        msg = f"{message!r} cannot be kept in a conversation: it stands for messages to be made."
+        hint = "Keep these: PromptLibrary(folder).get(name).messages(...) makes them."
+        raise MisuseError(msg, hint=hint)
+
+
 def _must_be_whole(messages: Sequence[Message], waiting: Iterable[str]) -> None:
+    for message in messages:
+        must_be_written(message)
     alone = list(unanswered(messages))
     for call in waiting:
         if call in alone:

@@ -7,6 +7,7 @@ from typing import Any, Final, cast
 
 from lamella._chat import ChatRequest
 from lamella._context import Context
+from lamella._conversation_entries import must_be_written
 from lamella._conversation_records import is_text
 from lamella._errors import ConfigurationError
 from lamella._messages import Content, Message
@@ -72,7 +73,10 @@ def a_flag(name: str, value: object) -> bool:
 
 def system_of(content: Content | Message | None) -> Message | None:
     """Instructions as a message."""
-    if content is None or isinstance(content, Message):
+    if content is None:
+        return None
+    if isinstance(content, Message):
+        must_be_written(content)
         return content
     if isinstance(content, Mapping) and "role" in content:
         return Message.of(cast("Mapping[str, Any]", content))

@@ -7,16 +7,15 @@ for each message that was there before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
 from lamella._chat import ChatRequest
+from lamella._message_words import characters_of, hash_of
 from lamella._messages import Message
-from lamella._parts import Audio, File, Opaque, ToolCall, ToolResult
 from lamella._token_framing import ANY_MODEL, framing_of, tools_text
-from lamella._token_media import is_text
 from lamella._tokenizers import counter_choice, counter_for
 from lamella._tokens import INLINE_CHARACTERS, TokenCounter, input_usage
 
@@ -91,7 +90,7 @@ class Measure:
 
     def unseen(self, messages: Sequence[Message]) -> int:
         """How many characters would have to be gone through to count some messages."""
-        return sum([_length(one.parts) for one in messages if not self._seen(one)])
+        return sum([characters_of(one.parts) for one in messages if not self._seen(one)])
 
     def count_all(self, messages: Sequence[Message]) -> int:
         """How many tokens some messages have together."""
@@ -114,11 +113,14 @@ class Measure:
         return counted, others
 
     def _seen(self, message: Message) -> bool:
-        key = _key(message)
+        try:
+            key = hash_of(message)
+        except TypeError:
+            return False
         return key in self._recent or key in self._older
 
     def _look_up(self, message: Message) -> int:
-        key = _key(message)
+        key = hash_of(message)
         found = self._recent.get(key)
         if found is not None:
             return found
@@ -253,50 +255,6 @@ def _characters(texts: Sequence[str]) -> int:
     return sum(map(len, texts))
 
 
-def _length(parts: Iterable[Any]) -> int:
-    return sum([_part_length(part) for part in parts])
-
-
-def _part_length(part: Any) -> int:
-    if isinstance(part, ToolResult):
-        return _length(part.content)
-    if isinstance(part, Opaque):
-        return len(_words(part))
-    if isinstance(part, File):
-        return len(part.data) if part.data and is_text(part.media_type) else 0
-    said: Any = part.arguments if isinstance(part, ToolCall) else getattr(part, "text", "")
-    if isinstance(part, Audio):
-        said = part.transcript
-    return len(said) if isinstance(said, str) else 0
-
-
 def _besides(request: ChatRequest) -> tuple[int, ...]:
     """What a request has besides its messages, as long as somebody keeps it."""
     return (id(request.response_format), *map(id, request.tools))
-
-
-def _key(message: Message) -> int | None:
-    """A hash of all that counts of a message; None if it has none.
-
-    Of an opaque part its own hash says nothing.
-    """
-    try:
-        key = hash(message)
-    except TypeError:
-        return None
-    opaque = _opaque_words(message.parts)
-    return hash((key, *opaque)) if opaque else key
-
-
-def _opaque_words(parts: Iterable[Any]) -> list[str]:
-    found: list[str] = []
-    for part in parts:
-        if isinstance(part, Opaque):
-            found.append(_words(part))
-        elif isinstance(part, ToolResult):
-            found += _opaque_words(part.content)
-    return found
-
-
-def _words(part: Opaque) -> str:
-    return str(dict(part.data))

@@ -14,6 +14,7 @@ The strategies are in `_shortening_strategies`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Final, Protocol, TypeAlias
@@ -82,7 +83,8 @@ class History:
         """What may be changed or left out, the oldest first.
 
         It lacks instructions, what is pinned together with the question that it answers, and the
-        user's last message with all that follows.
+        user's last message with all that follows. Instructions between a call and its result keep
+        those as a pin would.
         """
         under_way = turn_under_way(self.messages)
         found: list[Group] = []
@@ -93,16 +95,14 @@ class History:
             role = group.role
             if role in _INSTRUCTIONS:
                 continue
-            if group.pinned:
+            if group.pinned or _instructs(group):
                 if role != "user" and question is not None:
                     del found[question]
                 question = None
                 continue
             if role == "user":
                 question = len(found)
-            alone = len(group.messages) == 1
-            if alone or not any(one.role in _INSTRUCTIONS for one in group.messages):
-                found.append(group)
+            found.append(group)
         return tuple(found)
 
     def replacing(self, changed: Mapping[int, Message]) -> History:
@@ -138,6 +138,11 @@ class History:
         return made
 
 
+def _instructs(group: Group) -> bool:
+    """Whether instructions stand between a call and its results."""
+    return len(group.messages) > 1 and any(one.role in _INSTRUCTIONS for one in group.messages)
+
+
 def turn_under_way(messages: Sequence[Message]) -> int:
     """The place of the user's last message: the turn that is to be answered begins there.
 
@@ -146,10 +151,14 @@ def turn_under_way(messages: Sequence[Message]) -> int:
     """
     for place in range(len(messages) - 1, -1, -1):
         message = messages[place]
-        if message.role == "user" and not _only_results(message.parts):
+        if _asks(message):
             return place
     found = groups(messages)
     return found[-1].start if found else 0
+
+
+def _asks(message: Message) -> bool:
+    return message.role == "user" and not _only_results(message.parts)
 
 
 def _only_results(parts: Sequence[Part]) -> bool:
@@ -225,7 +234,8 @@ class _Grown:
     """A conversation that grows, and is cut each time that it has become too long."""
 
     __slots__ = (
-        "_count", "_overhead", "_strategies", "_target", "_trigger", "messages", "tokens", "used",
+        "_asked", "_count", "_done", "_groups", "_of_past", "_overhead", "_strategies", "_target",
+        "_trigger", "messages", "tokens", "used",
     )  # fmt: skip
 
     def __init__(
@@ -241,6 +251,10 @@ class _Grown:
         self._target = target
         self._count = count
         self._overhead = overhead
+        self._groups: list[Group] = []
+        self._asked = False  # whether the user has said something yet
+        self._of_past = all(getattr(one, "only_past", False) for one in strategies)
+        self._done = False  # whether nothing is left for them to do until the user says more
         self.messages: list[Message] = []
         self.used: dict[str, None] = {}
         self.tokens = 0 if trigger.tokens is None else overhead
@@ -249,38 +263,85 @@ class _Grown:
     def fits(self) -> bool:
         return self._trigger.holds(self.tokens, len(self.messages))
 
-    def add(self, more: Sequence[Message]) -> None:
+    def add(self, more: tuple[Message, ...]) -> None:
+        """What belongs together and comes next."""
+        self._groups.append(Group(len(self.messages), more))
         self.messages.extend(more)
         if self._trigger.tokens is not None:
             self.tokens += sum(map(self._count, more))
-        if not self.fits:
+        asks = any(map(_asks, more))
+        self._asked = self._asked or asks
+        if asks or not self._asked:
+            self._done = False
+        if not self._done and not self.fits:
             self._cut()
 
     def _cut(self) -> None:
-        history = History(tuple(self.messages), self._target, self._count, self._overhead)
-        counted = self._trigger.tokens is not None and self._target.tokens is not None
-        if counted:
-            history.__dict__["tokens"] = self.tokens
+        whole = self._history(tuple(self.messages), None if self._untold else self.tokens)
+        whole.__dict__["groups"] = tuple(self._groups)
+        history = whole
         for strategy in self._strategies:
             if history.fits:
                 break
             shorter = strategy.shorten(history)
+            if not isinstance(shorter, History):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise _no_history(strategy, shorter)
             if shorter.messages != history.messages:
                 _must_be_whole(strategy, history, shorter)
                 self.used[strategy.name] = None
-                history = shorter
+                history = self._as_it_was_meant(shorter)
+        self._done = self._of_past and not history.fits
+        if history is whole:
+            return
         self.messages = list(history.messages)
-        if counted:
-            self.tokens = history.tokens
-        elif self._trigger.tokens is not None:
-            self.tokens = self._overhead + sum(map(self._count, self.messages))
+        self._groups = list(history.groups)
+        if self._trigger.tokens is not None:
+            self.tokens = self._overhead + self._counted() if self._untold else history.tokens
+
+    @property
+    def _untold(self) -> bool:
+        """Whether a history does not say how many tokens it has, or they do not matter."""
+        return self._trigger.tokens is None or self._target.tokens is None
+
+    def _counted(self) -> int:
+        return sum(map(self._count, self.messages))
+
+    def _history(self, messages: tuple[Message, ...], tokens: int | None = None) -> History:
+        made = History(messages, self._target, self._count, self._overhead)
+        if tokens is not None:
+            made.__dict__["tokens"] = tokens
+        return made
+
+    def _as_it_was_meant(self, shorter: History) -> History:
+        """The same with our own target and counts, where a strategy has aimed at another."""
+        own = shorter.target is self._target and shorter.count is self._count
+        if own and shorter.overhead == self._overhead:
+            return shorter
+        return self._history(shorter.messages)
+
+
+def _no_history(strategy: Shortener, found: object) -> MisuseError:
+    msg = f"The strategy {strategy.name!r} has given {type(found).__name__}, which is no History."
+    hint = "shorten(history) is a plain function, and gives the history itself or a shorter one."
+    return MisuseError(msg, hint=hint)
 
 
 def _must_be_whole(strategy: Shortener, history: History, shorter: History) -> None:
-    """Refuse what a provider would refuse, in words that name the strategy."""
-    before = unanswered(history.messages)
-    lost = [one for one in unanswered(shorter.messages) if one not in before]
+    """Refuse what a provider would refuse, and what may not go, in words that name the strategy."""
+    lost = Counter(unanswered(shorter.messages)) - Counter(unanswered(history.messages))
     if lost:
         msg = f"The strategy {strategy.name!r} has parted calls of tools from their results: "
         hint = "Take groups of messages whole: history.without(group for group in history.past)."
-        raise MisuseError(f"{msg}{', '.join(map(repr, lost[:3]))}.", hint=hint)
+        raise MisuseError(f"{msg}{', '.join(map(repr, list(lost)[:3]))}.", hint=hint)
+    there = set(map(id, shorter.messages))
+    asked = turn_under_way(history.messages)
+    for place, message in enumerate(history.messages):
+        if id(message) in there or not (
+            message.pinned or message.role in _INSTRUCTIONS or place == asked
+        ):
+            continue
+        if message not in shorter.messages:
+            kind = "a pinned message" if message.pinned else f"the {message.role}'s message"
+            msg = f"The strategy {strategy.name!r} has left out or changed {kind} {place}."
+            hint = "Instructions, pinned messages and the last question stay: use history.past."
+            raise MisuseError(msg, hint=hint)

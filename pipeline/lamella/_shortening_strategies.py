@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Final, TypeAlias, cast
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Any, ClassVar, Final, TypeAlias, cast
 
 import attrs
 
 from lamella._errors import ConfigurationError
 from lamella._history import Group
 from lamella._messages import Message
-from lamella._options import whole
+from lamella._options import is_async, whole
 from lamella._parts import Audio, File, Image, Opaque, Part, Reasoning, Text, ToolResult
 from lamella._shortening import History, Shortener, turn_under_way
 from lamella._text_cutting import cut_text
@@ -43,6 +43,11 @@ class DropToolResults:
     def name(self) -> str:
         """What the trace calls it."""
         return "drop_tool_results"
+
+    @property
+    def only_past(self) -> bool:
+        """Whether it leaves the turn that is being answered alone."""
+        return self.current is None
 
     def shorten(self, history: History, /) -> History:
         """The history with as few results replaced as will do."""
@@ -77,6 +82,8 @@ class Truncate:
     Attributes:
         characters: How many characters of a text stay; at least 100.
     """
+
+    only_past: ClassVar[bool] = True
 
     characters: int = attrs.field(default=4_000, validator=whole(100))
 
@@ -120,6 +127,8 @@ class SlidingWindow:
 
     What stays of the past begins with a user's message, as providers want it.
     """
+
+    only_past: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
@@ -171,6 +180,10 @@ def strategies_of(given: Strategies, *, option: str) -> tuple[Shortener, ...]:
         ConfigurationError: If one of them is none, or there is none.
     """
     several: tuple[object, ...]
+    if isinstance(given, Mapping | Set):
+        msg = f"{option}: {given!r} has no order, or options that would be lost."
+        hint = f"Give a list, of {_names()} or objects such as Truncate(characters=2_000)."
+        raise ConfigurationError(msg, hint=hint)
     if isinstance(given, str) or not isinstance(given, Iterable):
         several = (given,)
     else:
@@ -183,9 +196,11 @@ def strategies_of(given: Strategies, *, option: str) -> tuple[Shortener, ...]:
 
 def _strategy(given: object, option: str) -> Shortener:
     found: object = _NAMED.get(given) if isinstance(given, str) else given
-    if not callable(getattr(found, "shorten", None)) or isinstance(found, type):
+    shorten: Any = getattr(found, "shorten", None)
+    named = isinstance(getattr(found, "name", None), str) and not isinstance(found, type)
+    if not named or not callable(shorten) or is_async(shorten):
         msg = f"{option}: {given!r} is no strategy."
-        hint = f"Give one of {_names()}, or an object with a name and shorten(history)."
+        hint = f"Give one of {_names()}, or an object with a name and a plain shorten(history)."
         raise ConfigurationError(msg, hint=hint)
     return cast("Shortener", found)
 

@@ -50,6 +50,10 @@ def _files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
         msg = f"The prompts' folder {str(folder)!r} cannot be read: {error.strerror}."
         raise ConfigurationError(msg, hint="Give a folder with templates in it.") from error
 
+    def told(path: str, error: OSError) -> ConfigurationError:
+        msg = f"{path}: cannot be read ({error.strerror})."
+        return ConfigurationError(msg, hint="Mend it, or take it out of the folder.")
+
     for place, folders, files in os.walk(folder, onerror=fail):
         folders[:] = [each for each in folders if not each.startswith(".")]
         for name in files:
@@ -58,8 +62,11 @@ def _files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
             path = os.path.join(place, name)  # noqa: PTH118 - a Path each would double the time
             try:
                 yield path, os.stat(path)  # noqa: PTH116
+            except FileNotFoundError as error:
+                if os.path.islink(path):  # noqa: PTH114 - one to nowhere; else it has gone by now
+                    raise told(path, error) from error
             except OSError as error:
-                fail(error)
+                raise told(path, error) from error
 
 
 def read_folder(

@@ -8,6 +8,7 @@ are plain data, so that there is nothing behind them to reach for.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
@@ -16,13 +17,19 @@ import attrs
 
 from lamella._errors import ConfigurationError
 from lamella._template_syntax import TooLong, WriteFailed
+from lamella._template_variables import as_json
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
 INSTALL: Final = 'pip install "lamella[templates]"'
 
-RESERVED: Final = frozenset({"caller", "kwargs", "loop", "self", "super", "varargs"})
+RESERVED: Final = frozenset(
+    """
+    False None True caller cycler dict false joiner kwargs loop namespace none range self super
+    true varargs
+    """.split()
+)
 """Names that the language has a meaning for."""
 
 _BY_CHANCE: Final = ("lipsum", "random")
@@ -109,7 +116,7 @@ def _environment() -> Any:
         def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
             """A product or a power of numbers."""
             for each in (left, right):
-                if not isinstance(each, int | float) or (
+                if not isinstance(each, int | float | Decimal) or (
                     isinstance(each, int) and each.bit_length() > _BITS
                 ):
                     raise SecurityError(f"{operator} is for numbers")
@@ -123,11 +130,24 @@ def _environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=_finalized,
     )
+    made.filters["tojson"] = as_json  # Jinja2's own writes for HTML
     for name in _BY_CHANCE:
         made.globals.pop(name, None)
         made.filters.pop(name, None)
     return made
+
+
+def _finalized(value: Any) -> Any:
+    """What an expression has given, as it is written: as in the plain syntax."""
+    from jinja2 import Undefined
+
+    if isinstance(value, str | Undefined):  # which says itself what is missing
+        return value
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        return value
+    return as_json(value)  # fails for what is no value: a function, or what is yet to be counted
 
 
 def _line_of(traceback: TracebackType | None) -> int | None:

@@ -15,7 +15,8 @@ from typing import Any, Final, TypeAlias, cast
 import attrs
 
 from lamella._checked_tables import close_to
-from lamella._errors import ConfigurationError, PluginError, TemplateError
+from lamella._errors import ConfigurationError, LamellaError, PluginError, TemplateError
+from lamella._mending import words_of
 from lamella._nothing import NOTHING
 from lamella._registry import registry
 from lamella._template_files import Stamps, is_name, read_folder, stamps_of
@@ -77,8 +78,7 @@ class PromptLibrary:
 
         Raises:
             TemplateError: If there is no such name or version.
-            ConfigurationError: If a plugin's template is wrong.
-            PluginError: If a plugin's template cannot be loaded.
+            PluginError: If a plugin's template is wrong, or cannot be loaded.
         """
         found = self.known(name, version)
         if found is not None:
@@ -102,14 +102,29 @@ class PromptLibrary:
         return None
 
     def templates(self) -> tuple[PromptTemplate, ...]:
-        """All versions of all templates, sorted by name and version; plugins' too. Blocks."""
+        """All versions of all templates, sorted by name and version; plugins' too. Blocks.
+
+        Those of plugins that are `broken` are missing.
+        """
+        self.broken()
+        return _sorted((self._own, *self._shelves, *self._plugins.values()))
+
+    def own(self) -> tuple[PromptTemplate, ...]:
+        """The same without those of plugins. Does not block."""
+        return _sorted((self._own, *self._shelves))
+
+    def broken(self) -> Mapping[str, LamellaError]:
+        """What is wrong with plugins' templates, by the names that they have there. Blocks.
+
+        They are read if they have not been yet.
+        """
+        found: dict[str, LamellaError] = {}
         for name in registry().names(_KIND):
-            self._of_plugin(name)
-        names: dict[str, Versions] = {}
-        for shelf in (self._own, *self._shelves, *self._plugins.values()):
-            for name, versions in shelf.names.items():
-                names.setdefault(name, versions)
-        return tuple([names[name][key] for name in sorted(names) for key in sorted(names[name])])
+            try:
+                self._of_plugin(name)
+            except LamellaError as error:
+                found[name] = error
+        return found
 
     def refresh(self) -> bool:
         """Read the folders again if a file has come, gone or changed. Blocks.
@@ -210,6 +225,14 @@ class PromptLibrary:
             raise ConfigurationError("\n".join(wrong))
 
 
+def _sorted(shelves: Iterable[_Shelf]) -> tuple[PromptTemplate, ...]:
+    names: dict[str, Versions] = {}
+    for shelf in shelves:
+        for name, versions in shelf.names.items():
+            names.setdefault(name, versions)
+    return tuple([names[name][key] for name in sorted(names) for key in sorted(names[name])])
+
+
 def _key(version: object) -> tuple[int, ...]:
     """A version to look for; what is none is found nowhere."""
     try:
@@ -232,7 +255,8 @@ def _no_version(name: str, version: str | None, versions: Versions) -> TemplateE
 
 
 def _listed(folders: Folder | Iterable[Folder]) -> Sequence[Folder]:
-    given = [folders] if isinstance(folders, str | os.PathLike) else list(folders)
+    single = isinstance(folders, str | os.PathLike)
+    given = [folders] if single or not isinstance(folders, Iterable) else list(folders)  # type: ignore[list-item]
     for folder in cast("list[object]", given):
         if not isinstance(folder, str | os.PathLike) or folder == "":
             msg = f"folders={folder!r}: give the path of a folder, or several."
@@ -241,7 +265,7 @@ def _listed(folders: Folder | Iterable[Folder]) -> Sequence[Folder]:
 
 
 def _of_code(templates: Iterable[PromptTemplate]) -> Mapping[str, Versions]:
-    found = list(templates)
+    found = list(templates if isinstance(templates, Iterable) else (templates,))
     for template in cast("list[object]", found):
         if not isinstance(template, PromptTemplate) or not is_name(template.name):
             msg = f"templates: {template!r} is no PromptTemplate with a name."
@@ -263,9 +287,26 @@ def _by_name(templates: Iterable[PromptTemplate]) -> Mapping[str, Versions]:
 
 
 def _contributed(name: str) -> _Shelf:
-    """What plugins have registered under a name: a template, a table, a folder's path."""
+    """What plugins have registered under a name.
+
+    Raises:
+        PluginError: If it is no template, or is wrong, or fails, with whose it is.
+    """
     given: Any = registry().get(_KIND, name)
     origin = registry().origin(_KIND, name)
+    try:
+        return _shelf_of(name, given, origin)
+    except PluginError:
+        raise
+    except ConfigurationError as error:
+        raise PluginError(f"Template {name!r} of {origin} is wrong. {error}") from error
+    except Exception as error:
+        msg = f"Template {name!r} of {origin} could not be made: {words_of(error)}."
+        raise PluginError(msg, hint="Upgrade or remove that distribution.") from error
+
+
+def _shelf_of(name: str, given: Any, origin: str) -> _Shelf:
+    """The templates that a template, a table, a folder's path, or what gives one of them, is."""
     if callable(given) and not isinstance(given, PromptTemplate):
         given = given()
     if isinstance(given, os.PathLike):

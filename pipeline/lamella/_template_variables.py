@@ -27,8 +27,14 @@ class _Default(Enum):
 REQUIRED: Final = _Default.REQUIRED
 """Stands for the default of a variable that has none."""
 
+MOST_CHARACTERS: Final = 2_000_000
+"""How long the texts of one prompt may become, unless the layer says otherwise."""
+
 _DEPTH: Final = 64
 """How deep JSON may be nested."""
+
+_DIGITS: Final = 300
+"""How many digits a number may have before its point, or zeros after it."""
 
 _UNTRUSTED: Final = ("user", "assistant", "tool", "function")
 """Who may speak in a list of messages, unless the template says otherwise."""
@@ -70,13 +76,17 @@ class Variable:
         """Whether it must be given."""
         return self.default is REQUIRED
 
-    def value(self, given: Any) -> Any:
+    def value(self, given: Any, most: int = MOST_CHARACTERS) -> Any:
         """What was given, checked and detached from the caller's objects.
+
+        Args:
+            given: The value.
+            most: How many characters JSON may take.
 
         Raises:
             Unfit: If it is not of the type.
         """
-        value = TYPES[self.type](given, self)
+        value = _Json(most).plain(given) if self.type == "json" else TYPES[self.type](given, self)
         if self.one_of and value not in self.one_of:
             words = ", ".join(map(repr, self.one_of))
             raise Unfit(f"is not one of {words}")
@@ -85,7 +95,7 @@ class Variable:
     def written(self, value: Any) -> str:
         """A value that `value` has given, as text."""
         if self.type == "json":
-            return json.dumps(value, ensure_ascii=False, allow_nan=False)
+            return as_json(value)
         if self.type == "flag":
             return "true" if value else "false"
         return value if isinstance(value, str) else str(value)
@@ -94,26 +104,35 @@ class Variable:
         return f"{self.name} ({self.type}{'' if self.required else ', may be left out'})"
 
 
+def as_json(value: Any, indent: int | None = None) -> str:
+    """A value as JSON, its keys in the order given."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+
+
 def _unfit(given: object, expected: str) -> Unfit:
     return Unfit(f"is of the type {type(given).__name__}, expected {expected}")
 
 
-def _text(given: Any, _: Variable) -> str:
+def _text(given: Any, _: Variable | None = None) -> str:
     if not isinstance(given, str):
         raise _unfit(given, "text")
     return str.__str__(given)  # of a class of its own, it could be read as anything later
 
 
-def _number(given: Any, _: Variable) -> int | float | Decimal:
+def _number(given: Any, _: Variable | None = None) -> int | float | Decimal:
     if isinstance(given, bool) or not isinstance(given, int | float | Decimal):
         raise _unfit(given, "a number")
     if isinstance(given, int):
-        if abs(given) >= 10**300:
-            raise Unfit("is a number of more than 300 digits")
+        if abs(given) >= 10**_DIGITS:
+            raise Unfit(f"is a number of more than {_DIGITS} digits")
         return int.__index__(given)
     if not (given.is_finite() if isinstance(given, Decimal) else math.isfinite(given)):
         raise Unfit("is infinite or no number at all")
-    return given if isinstance(given, Decimal) else float.__float__(given)
+    if not isinstance(given, Decimal):
+        return float.__float__(given)
+    if abs(given.adjusted()) >= _DIGITS:  # written in full, it would have as many as it says
+        raise Unfit(f"is a number of more than {_DIGITS} digits")
+    return Decimal(given)
 
 
 def _flag(given: Any, _: Variable) -> bool:
@@ -122,35 +141,56 @@ def _flag(given: Any, _: Variable) -> bool:
     return given
 
 
-def _json(given: Any, variable: Variable, depth: int = 0) -> Any:
-    if given is None or isinstance(given, bool):
-        return given
-    if isinstance(given, str):
-        return _text(given, variable)
-    if isinstance(given, int | float):
-        return _number(given, variable)
-    if depth == _DEPTH:
-        raise Unfit(f"is nested deeper than {_DEPTH} levels, or holds itself")
-    if isinstance(given, list | tuple):
-        items = cast("Iterable[Any]", given)
-        return [_json(item, variable, depth + 1) for item in items]
-    if isinstance(given, Mapping):
-        table = cast("Any", given)
-        return {
-            _json_key(key, variable): _json(item, variable, depth + 1)
-            for key, item in table.items()
-        }
-    where = "holds something" if depth else "is"
-    raise Unfit(
-        f"{where} of the type {type(given).__name__}, expected what JSON has: texts, numbers, "
-        "true, false, None, lists, and dicts with texts as keys"
-    )
+@attrs.define
+class _Json:
+    """Copies a value as JSON has it, and counts how long it becomes at least.
 
+    What stands in it several times is as long as it is often: a few nested lists can be more text
+    than there is memory.
+    """
 
-def _json_key(given: Any, variable: Variable) -> str:
-    if not isinstance(given, str):
-        raise Unfit(f"holds a dict with a key of the type {type(given).__name__}, expected text")
-    return _text(given, variable)
+    most: int
+    _left: int = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._left = self.most
+
+    def plain(self, given: Any, depth: int = 0) -> Any:
+        """The value as plain texts, numbers, lists and dicts."""
+        self._take(2)  # one character at least, and what stands between two
+        if given is None or isinstance(given, bool):
+            return given
+        if isinstance(given, str):
+            self._take(len(given))
+            return _text(given)
+        if isinstance(given, int | float):
+            return _number(given)
+        if depth == _DEPTH:
+            raise Unfit(f"is nested deeper than {_DEPTH} levels, or holds itself")
+        if isinstance(given, list | tuple):
+            items = cast("Iterable[Any]", given)
+            return [self.plain(item, depth + 1) for item in items]
+        if isinstance(given, Mapping):
+            table = cast("Any", given)
+            return {self._key(key): self.plain(item, depth + 1) for key, item in table.items()}
+        where = "holds something" if depth else "is"
+        raise Unfit(
+            f"{where} of the type {type(given).__name__}, expected what JSON has: texts, numbers, "
+            "true, false, None, lists, and dicts with texts as keys"
+        )
+
+    def _key(self, given: Any) -> str:
+        if not isinstance(given, str):
+            raise Unfit(
+                f"holds a dict with a key of the type {type(given).__name__}, expected text"
+            )
+        self._take(len(given))
+        return _text(given)
+
+    def _take(self, count: int) -> None:
+        self._left -= count
+        if self._left < 0:
+            raise Unfit(f"takes more than {self.most} characters as JSON")
 
 
 def _messages(given: Any, variable: Variable) -> tuple[Message, ...]:
@@ -177,6 +217,7 @@ def _messages(given: Any, variable: Variable) -> tuple[Message, ...]:
 
 def _part(*kinds: type[Any], expected: str) -> Callable[[Any, Variable], Any]:
     def check(given: Any, _: Variable) -> Any:
+        given = _of_dict(given, expected) if isinstance(given, Mapping) else given
         if not isinstance(given, kinds):
             raise _unfit(given, expected)
         return given
@@ -184,12 +225,21 @@ def _part(*kinds: type[Any], expected: str) -> Callable[[Any, Variable], Any]:
     return check
 
 
+def _of_dict(given: Any, expected: str) -> Part:
+    from lamella._message_dicts import part_from_dict
+
+    try:
+        return part_from_dict(given)
+    except (TypeError, ValueError):
+        raise _unfit(given, expected) from None
+
+
 _ONE_PART: Final = _part(Text, Image, Audio, File, expected="text, Image, Audio or File")
 
 
 def _parts(given: Any, variable: Variable) -> tuple[Part, ...]:
     several = cast("Iterable[Any]", given if isinstance(given, list | tuple) else (given,))
-    items = [Text(_text(item, variable)) if isinstance(item, str) else item for item in several]
+    items = [Text(_text(item)) if isinstance(item, str) else item for item in several]
     return tuple([_ONE_PART(item, variable) for item in items])
 
 
@@ -197,7 +247,7 @@ TYPES: Final[Mapping[str, Callable[[Any, Variable], Any]]] = {
     "text": _text,
     "number": _number,
     "flag": _flag,
-    "json": _json,
+    "json": lambda given, _: _Json(MOST_CHARACTERS).plain(given),
     "messages": _messages,
     "parts": _parts,
     "image": _part(Image, expected="an Image"),

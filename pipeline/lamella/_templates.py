@@ -12,17 +12,20 @@ from lamella._errors import TemplateError
 from lamella._messages import Message
 from lamella._nothing import NOTHING
 from lamella._parts import Part, Text
-from lamella._template_syntax import TooLong, WriteFailed, Writer
-from lamella._template_variables import REQUIRED, Unfit, Variable
+from lamella._template_syntax import NAME, TooLong, WriteFailed, Writer
+from lamella._template_variables import MOST_CHARACTERS, REQUIRED, Unfit, Variable
 
 if TYPE_CHECKING:
     from lamella._parts import JSONObject
 
-MOST_CHARACTERS: Final = 2_000_000
-"""How long the texts of one prompt may become, unless the layer says otherwise."""
-
 VERSION: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,3}\Z")
 """What a version looks like: numbers with dots between, so that one of them is the latest."""
+
+_TOLD: Final = 10
+"""Of how many names that are no variable's is told: they may be the keys of anybody's JSON."""
+
+_LONG: Final = 60
+"""How much of such a name is told."""
 
 Described: TypeAlias = str | Message | Mapping[str, Any]
 """A message of a template: text (a user's), a Message, or a table as in a file."""
@@ -166,7 +169,7 @@ class PromptTemplate:
         Raises:
             TemplateError: As for `messages`, or if it becomes longer.
         """
-        values = self._filled(variables)
+        values = self._filled(variables, most)
         found: list[Message] = []
         for place, pattern in enumerate(self.patterns):
             if isinstance(pattern, Insert):
@@ -182,7 +185,7 @@ class PromptTemplate:
                 found.append(message)
         return tuple(found)
 
-    def _filled(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def _filled(self, given: Mapping[str, Any], most: int) -> dict[str, Any]:
         values: dict[str, Any] = {}
         problems: list[str] = []
         written = self.engine == "plain"
@@ -195,12 +198,15 @@ class PromptTemplate:
                     continue
             else:
                 try:
-                    value = variable.value(value)
+                    value = variable.value(value, most)
                 except Unfit as error:
                     problems.append(f"{name} {error}")
                     continue
             values[name] = variable.written(value) if written and variable.inline else value
-        problems += [self._extra(name) for name in given if name not in self.variables]
+        extra = [name for name in given if name not in self.variables]
+        problems += [self._extra(name) for name in extra[:_TOLD]]
+        if len(extra) > _TOLD:
+            problems.append(f"and so are {len(extra) - _TOLD} more")
         if problems:
             raise self._refusal(problems)
         return values
@@ -209,7 +215,8 @@ class PromptTemplate:
         from lamella._checked_tables import close_to
 
         offer = close_to(name, self.variables)
-        return f"{name} is none of its variables{f'. {offer}' if offer else ''}"
+        shown = name if NAME.match(name) and len(name) <= _LONG else repr(name[:_LONG])
+        return f"{shown} is none of its variables{f'. {offer}' if offer else ''}"
 
     def _refusal(self, problems: Iterable[str]) -> TemplateError:
         found = tuple(problems)

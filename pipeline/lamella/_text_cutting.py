@@ -5,6 +5,9 @@ from __future__ import annotations
 import unicodedata
 from typing import Final
 
+_OPEN: Final = "\u27e6"
+_CLOSE: Final = "\u27e7"
+"""Between them stands what is sent for personal data, and what an answer's is restored from."""
 _LOOKED_BACK: Final = 80
 """Characters in which the end of a word is looked for."""
 _HEAD: Final = 0.7
@@ -31,6 +34,7 @@ def _border_before(text: str, place: int) -> int:
     for at in range(place, max(place - _LOOKED_BACK, 0), -1):
         if _between_words(text[at - 1], text[at]):
             return at
+    place = _placeholder(text, place)[0]
     while place > 0 and not _apart(text[place - 1], text[place]):
         place -= 1
     return place
@@ -41,9 +45,17 @@ def _border_after(text: str, place: int) -> int:
     for at in range(place, min(place + _LOOKED_BACK, len(text))):
         if _between_words(text[at - 1], text[at]):
             return at
+    place = _placeholder(text, place)[1]
     while place < len(text) and not _apart(text[place - 1], text[place]):
         place += 1
     return place
+
+
+def _placeholder(text: str, place: int) -> tuple[int, int]:
+    """Where the placeholder begins and ends that a cut there would take apart; else the place."""
+    start = text.rfind(_OPEN, max(0, place - _LOOKED_BACK), place)
+    end = -1 if start < 0 else text.find(_CLOSE, start, start + _LOOKED_BACK)
+    return (start, end + 1) if end >= place else (place, place)
 
 
 def _between_words(left: str, right: str) -> bool:

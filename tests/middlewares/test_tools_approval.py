@@ -43,19 +43,22 @@ def again(request: ChatRequest, error: ApprovalRequired, *ids: str) -> ChatReque
     )
 
 
-@pytest.mark.parametrize("kind", ["plain", "async", "the layer's"])
+NOT_APPROVED = "Not run: the call was not approved."
+NOT_ASKED = "Not run: the call has to be approved, and that could not be asked."
+
+
 @pytest.mark.parametrize(
-    ("verdict", "said", "outcome"),
+    ("kind", "verdict", "said", "outcome"),
     [
-        (True, "Paid 5.", "ok"),
-        (False, "Not run: the call was not approved.", "declined"),
-        ("Too much.", "Too much.", "declined"),
-        (None, "Not run: the call has to be approved, and that could not be asked.", "not_asked"),
-        (
-            ValueError(),
-            "Not run: the call has to be approved, and that could not be asked.",
-            "not_asked",
-        ),
+        ("plain", True, "Paid 5.", "ok"),
+        ("async", True, "Paid 5.", "ok"),
+        ("the layer's", True, "Paid 5.", "ok"),
+        ("plain", False, NOT_APPROVED, "declined"),
+        ("async", False, NOT_APPROVED, "declined"),
+        ("the layer's", "Too much.", "Too much.", "declined"),
+        ("plain", None, NOT_ASKED, "not_asked"),
+        ("plain", ValueError(), NOT_ASKED, "not_asked"),
+        ("async", ValueError(), NOT_ASKED, "not_asked"),
     ],
     ids=str,
 )

@@ -121,7 +121,7 @@ async def play(
         assert times <= (2 if name == "again" else 1)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(
     script=turns(),
     options=st.sampled_from([{}, {"on_limit": "raise"}, {"max_seconds": 3}]),

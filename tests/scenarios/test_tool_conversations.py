@@ -86,8 +86,17 @@ async def read(pipeline: Pipeline, request: ChatRequest, *, streamed: bool) -> C
     return response
 
 
-@pytest.mark.parametrize("streamed", [False, True], ids=["run", "stream"])
-@pytest.mark.parametrize("dialect", DIALECTS)
+TAKING_TURNS = [
+    pytest.param(dialect, streamed, loop, id=f"{dialect}-{'stream' if streamed else 'run'}-{loop}")
+    for place, dialect in enumerate(DIALECTS)
+    for streamed, loop in zip(
+        (False, True), ("asyncio", "trio") if place % 2 else ("trio", "asyncio"), strict=True
+    )
+]
+"""Each dialect in both ways, the two loops in turn."""
+
+
+@pytest.mark.parametrize(("dialect", "streamed", "anyio_backend"), TAKING_TURNS)
 async def test_a_conversation_of_two_questions(dialect: str, *, streamed: bool) -> None:
     """Calls, results, words; and all of it once more, behind what was said before.
 

@@ -4,7 +4,7 @@
 |---|---|
 | 0 | all is well |
 | 1 | a variable is missing or wrong, or there is no such template |
-| 2 | the command line, a folder or a file is wrong |
+| 2 | the command line, a folder, a file or a plugin is wrong |
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final
 from cyclopts import Parameter
 
 from lamella import Message, PromptLibrary, PromptTemplate, Text
-from lamella.cli._errors import UsageError
+from lamella.cli._errors import UsageError, exit_code
 
 FOLDER: Final = "prompts"
 
@@ -32,17 +32,21 @@ def list_templates(*, folder: Folder = FOLDER, json: bool = False) -> int:
         folder: The folder; "prompts" unless it is said. Without one, plugins' are listed.
         json: Print a JSON list.
     """
-    from lamella.cli._output import show_json
+    from lamella.cli._output import say, show_json
     from lamella.cli._render import show_table
 
     there = folder != FOLDER or Path(folder).is_dir()
-    found = PromptLibrary(folder if there else ()).templates()
+    library = PromptLibrary(folder if there else ())
+    found = library.templates()
     if json:
         show_json([_form(template) for template in found])
     else:
         headers = ("template", "version", "digest", "variables", "description")
         show_table(headers, [_line(template) for template in found])
-    return 0
+    broken = library.broken()
+    for error in broken.values():
+        say(f"lamella: {error}", style="red")
+    return exit_code(next(iter(broken.values()))) if broken else 0
 
 
 def show(
@@ -82,8 +86,7 @@ def check(*, folder: Folder = FOLDER) -> int:
     """
     from lamella.cli._output import say
 
-    library = PromptLibrary(folder)
-    count = len(library.templates())
+    count = len(PromptLibrary(folder).own())
     say(f"{count} {'template is' if count == 1 else 'templates are'} sound.")
     return 0
 
@@ -96,10 +99,18 @@ def _values(template: PromptTemplate, given: Sequence[str]) -> dict[str, Any]:
             msg = f"{word!r} gives no variable."
             raise UsageError(msg, hint="Write name=value, each name once.")
         if value.startswith("@"):
-            value = Path(value[1:]).read_text("utf-8")
+            value = _content(Path(value[1:]))
         variable = template.variables.get(name)
         found[name] = value if variable is None or variable.type == "text" else _json(name, value)
     return found
+
+
+def _content(file: Path) -> str:
+    try:
+        return file.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        msg = f"{file} is not text in UTF-8 ({error.reason} at byte {error.start})."
+        raise UsageError(msg, hint="Save it as UTF-8.") from None
 
 
 def _json(name: str, value: str) -> Any:

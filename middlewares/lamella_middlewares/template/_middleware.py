@@ -44,7 +44,8 @@ def _pins(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
 
 
 def _all(templates: Iterable[PromptTemplate]) -> tuple[PromptTemplate, ...]:
-    return tuple(templates)
+    # The library says what is wrong with anything else.
+    return tuple(templates) if isinstance(templates, Iterable) else (templates,)  # pyright: ignore[reportUnnecessaryIsInstance]
 
 
 def _library(layer: Any) -> PromptLibrary:
@@ -99,7 +100,8 @@ class Template:
 
         Raises:
             TemplateError: If a name, a version or a variable is wrong; nothing is sent.
-            ConfigurationError: If a file has changed, and is wrong now; or a plugin's is.
+            ConfigurationError: If a file has changed, and is wrong now.
+            PluginError: If a plugin's template is wrong.
         """
         if request.unwritten is None:
             return await call_next(request)
