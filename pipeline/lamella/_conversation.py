@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-import attrs
-
 from lamella._chat import ChatRequest
 from lamella._context import NO_CONTEXT, Context, is_given
 from lamella._conversation_asking import Asking
@@ -14,7 +12,9 @@ from lamella._conversation_entries import (
     ConversationBranch,
     ConversationEntry,
     Lines,
+    answers,
     must_be_whole,
+    must_be_written,
 )
 from lamella._conversation_keeping import Keeping
 from lamella._conversation_limits import SendLimits
@@ -29,7 +29,8 @@ from lamella._conversation_options import (
 from lamella._conversation_records import ConversationRecord, entries_of, lines_of
 from lamella._conversation_speaking import Speaking
 from lamella._conversation_stores import Kept, store_of
-from lamella._errors import ConfigurationError
+from lamella._conversation_words import edited
+from lamella._errors import ConfigurationError, MisuseError
 from lamella._fork_locks import fork_safe_lock
 from lamella._messages import Content, Message
 from lamella._nothing import NOTHING
@@ -105,7 +106,7 @@ class Conversation(Asking, Keeping, Speaking):
         request = ChatRequest(messages=(), context=whose, **fields_of(fields))
         super().__init__(request, SendLimits.of(max_messages, max_tokens), ports, messages)
         self.keep_partial = a_flag("keep_partial", keep_partial)
-        self.store = None if store is None else store_of(store, ports.thread)
+        self._store = None if store is None else store_of(store, ports.thread)
         self._system = system_of(system)
 
     # --- looking ---------------------------------------------------------------------------------
@@ -161,7 +162,8 @@ class Conversation(Asking, Keeping, Speaking):
 
         Args:
             index: Which of `messages`; negative ones count from the end.
-            content: What is said instead, in the same role; or a whole message.
+            content: What is said instead, in the same role; or a whole message, which may be an
+                OpenAI-style dict.
 
         Raises:
             IndexError: If there is no such message.
@@ -172,14 +174,15 @@ class Conversation(Asking, Keeping, Speaking):
             line = self._lines.line
             place = self._place(index)
             old = line[place]
-            if isinstance(content, Message):
-                new = content
-            else:
-                new = attrs.evolve(old.message, parts=content, listed=False)
+            new = edited(old.message, content)
             past = [entry.message for entry in line[:place]]
             must_be_whole([*past, new])
-            entry = self._entry(new, line[:place], begins=old.begins, answer=old.answer)
-            pinned = new.pinned or old.id in self._lines.pins
+            begins, answer = old.begins, old.answer
+            if new.role != old.message.role:
+                answer = answers(new)
+                begins = not answer and (place == 0 or line[place - 1].answer)
+            entry = self._entry(new, line[:place], begins=begins, answer=answer)
+            pinned = new.pinned or (old.id in self._lines.pins and not new.unwritten)
             self._move((*line[:place], entry), pins=[entry.id] if pinned else [])
 
     def undo(self) -> tuple[Message, ...]:
@@ -220,10 +223,14 @@ class Conversation(Asking, Keeping, Speaking):
 
         Raises:
             IndexError: If there is no such message.
+            MisuseError: If it is a `Prompt`, whose template says what of it is pinned.
             BusyError: If a turn is under way.
         """
         with self.alone():
             entry = self._lines.line[self._place(index)]
+            if entry.message.unwritten and pinned:
+                msg = f"{entry.message!r} cannot be pinned: its messages are made anew each time."
+                raise MisuseError(msg, hint="Write `pinned = true` to messages of the template.")
             self._lines = self._lines.pinning([entry.id], pinned=pinned)
             self._touch()
 
@@ -249,24 +256,28 @@ class Conversation(Asking, Keeping, Speaking):
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other._lock = fork_safe_lock()
-        other._busy = False
+        other._busy = 0
         other._lines = lines.moved(line)
         if session is not None:
             other._created = self._ports.wall()
             other._lines = Lines(line, (), lines.pins)
             context = self._request.context.evolve(session=a_word("session", session))
             other._request = self._request.evolve(context=context)
-        if self._limits is not None:
-            other._limits = self._limits.fresh()
         other._touch()
         return other
 
     # --- keeping ---------------------------------------------------------------------------------
 
     def record(self) -> ConversationRecord:
-        """All that is kept of it, as a store is given it."""
+        """All that is kept of it, as a store is given it.
+
+        Raises:
+            MisuseError: If there is a `Prompt` in it.
+        """
         lines = self._lines
         entries = entries_of(lines)
+        system = () if self._system is None else (self._system,)
+        must_be_written([*system, *[entry.message for entry in entries]])
         return ConversationRecord(
             session=self.session,
             tenant=self.tenant,
@@ -293,13 +304,15 @@ class Conversation(Asking, Keeping, Speaking):
             ConfigurationError: If the record is none, or is of another session or tenant than the
                 options say.
         """
+        context: Context = options.get("context", NO_CONTEXT)
         for name in ("session", "tenant"):
             own = getattr(record, name)
-            if options.get(name) not in (None, own):
-                raise ConfigurationError(
-                    f"The conversation is of the {name} {own!r}, not {options[name]!r}.",
-                    hint=f"Leave {name}= out, or give what it was kept with.",
-                )
+            for asked in (options.get(name), getattr(context, name)):
+                if asked not in (None, own):
+                    raise ConfigurationError(
+                        f"The conversation is of the {name} {own!r}, not {asked!r}.",
+                        hint=f"Leave {name}= out, or give what it was kept with.",
+                    )
         if "messages" in options:
             msg = "messages= was given, and the conversation that was kept has its own."
             raise ConfigurationError(msg, hint="Leave it out, and say(...) what is new.")

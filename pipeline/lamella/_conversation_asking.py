@@ -254,7 +254,7 @@ class Asking:
             MisuseError: If the conversation ends with a whole answer, or is empty.
             LamellaError: As `say` does.
         """
-        return Once(say(self._itself, GoOn(tuple(approvals)), returns, fields))
+        return Once(say(self._itself, GoOn(approvals), returns, fields))
 
     @overload
     def resume_stream(
@@ -275,7 +275,7 @@ class Asking:
         self, *, approvals: Iterable[str] = (), returns: Any = None, **fields: Any
     ) -> Any:
         """`resume` as a block, like `say_stream`."""
-        return cast("Any", Saying(self._itself, GoOn(tuple(approvals)), returns, fields))
+        return cast("Any", Saying(self._itself, GoOn(approvals), returns, fields))
 
     @overload
     def resume_sync(
@@ -298,7 +298,7 @@ class Asking:
         """`resume` for synchronous code."""
         from lamella._bridge import bridge
 
-        return bridge().call(say, self._itself, GoOn(tuple(approvals)), returns, fields)
+        return bridge().call(say, self._itself, GoOn(approvals), returns, fields)
 
     @overload
     def resume_stream_sync(
@@ -321,6 +321,4 @@ class Asking:
         """`resume_stream` for synchronous code."""
         from lamella._bridge import SyncStreaming
 
-        return SyncStreaming(
-            cast("Any", Saying(self._itself, GoOn(tuple(approvals)), returns, fields))
-        )
+        return SyncStreaming(cast("Any", Saying(self._itself, GoOn(approvals), returns, fields)))

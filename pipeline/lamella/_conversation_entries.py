@@ -91,14 +91,13 @@ class Lines:
         if _begins(self.line, line):
             others = [other for other in self.others if not _begins(other, line)]
             return Lines(line, tuple(others), self.pins)
-        found = [*self.others, self.line]
         others = [
             other
-            for place, other in enumerate(found)
-            if not _begins(other, line)
-            and not any(_begins(other, longer) for longer in found[:place])
-            and not any(_begins(other, longer) and len(longer) > len(other) for longer in found)
+            for other in self.others
+            if not _begins(other, line) and not _begins(other, self.line)
         ]
+        if not any(_begins(self.line, other) for other in others):
+            others.append(self.line)
         others.sort(key=lambda other: (other[-1].at, other[-1].id))
         return Lines(line, tuple(others), self.pins)
 
@@ -117,6 +116,11 @@ def _begins(line: Line, other: Line) -> bool:
 def as_pinned(message: Message, pinned: bool) -> Message:  # noqa: FBT001 - it is what it says
     """The message, pinned or not."""
     return message if message.pinned is pinned else attrs.evolve(message, pinned=pinned)
+
+
+def answers(message: Message) -> bool:
+    """Whether it is of the kind that an answer brings."""
+    return message.role in {"assistant", "tool", "function"}
 
 
 def open_calls(messages: Sequence[Message]) -> tuple[str, ...]:
@@ -152,21 +156,23 @@ def must_be_whole(messages: Sequence[Message]) -> None:
     _must_be_whole(messages, open_calls(messages))
 
 
-def must_be_written(message: Message) -> None:
-    """See that it is a message, and not a `Prompt`, of which nothing can be kept.
+def must_be_written(messages: Iterable[Message]) -> None:
+    """See that each can be saved: not a `Prompt`, which is made into messages anew each time.
 
     Raises:
-        MisuseError: If it is one.
+        MisuseError: If one is.
     """
-    if message.unwritten:
-        msg = f"{message!r} cannot be kept in a conversation: it stands for messages to be made."
-        hint = "Keep these: PromptLibrary(folder).get(name).messages(...) makes them."
-        raise MisuseError(msg, hint=hint)
+    for message in messages:
+        if message.unwritten:
+            msg = f"{message!r} cannot be saved: it stands for messages that are yet to be made."
+            hint = (
+                "Say those: say(PromptLibrary(folder).get(name).messages(...)). A Prompt itself "
+                "stays in conversations that are not saved (no store=, no to_json)."
+            )
+            raise MisuseError(msg, hint=hint)
 
 
 def _must_be_whole(messages: Sequence[Message], waiting: Iterable[str]) -> None:
-    for message in messages:
-        must_be_written(message)
     alone = list(unanswered(messages))
     for call in waiting:
         if call in alone:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from lamella._conversation_records import record_of, record_text
-from lamella._conversation_stores import Kept, store_of
+from lamella._context import NO_CONTEXT, Context
+from lamella._conversation_entries import Lines, must_be_written
+from lamella._conversation_records import entries_of, record_of, record_text
+from lamella._conversation_stores import ConversationFile, Kept, store_of
 from lamella._errors import ConfigurationError, UnknownNameError
 
 if TYPE_CHECKING:
     from lamella._conversation_records import ConversationRecord
     from lamella._conversation_stores import ConversationStore
+    from lamella._messages import Message
     from lamella._pipeline import Pipeline
     from lamella._ports import Ports
 
@@ -19,8 +22,47 @@ if TYPE_CHECKING:
 class Keeping:
     """What a conversation and what keeps it have to do with each other."""
 
-    store: ConversationStore | None
+    _store: ConversationStore | None
     _ports: Ports
+    _lines: Lines
+
+    @property
+    def session(self) -> str:
+        """Its name, on the context of each call."""
+        raise NotImplementedError
+
+    @property
+    def tenant(self) -> str | None:
+        """Whose data it is."""
+        raise NotImplementedError
+
+    @property
+    def store(self) -> ConversationStore | None:
+        """Where each turn is saved; None if nowhere. May be set: a store, a path, or None."""
+        return self._store
+
+    @store.setter
+    def store(self, where: Kept | None) -> None:
+        self._store = None if where is None else store_of(where, self._ports.thread)
+
+    async def must_be_savable(self, messages: Iterable[Message]) -> None:
+        """See, before a turn is paid for, that it can be saved where it is to be.
+
+        Args:
+            messages: What is sent for it.
+
+        Raises:
+            MisuseError: If one of them, or of what was said on any line, cannot be saved.
+            ConfigurationError: If the file is another conversation's.
+            StoreUnavailableError: If the file cannot be read.
+        """
+        store = self.store
+        if store is None:
+            return
+        must_be_written(messages)
+        must_be_written([entry.message for entry in entries_of(self._lines)])
+        if isinstance(store, ConversationFile):
+            await store.must_be_free_for(self.session, self.tenant)
 
     def record(self) -> ConversationRecord:
         """All that is kept of it, as a store is given it."""
@@ -142,6 +184,9 @@ class Keeping:
         options: Mapping[str, Any],
     ) -> Self | None:
         place = store_of(store, pipeline.ports.thread)
+        context: Context = options.get("context", NO_CONTEXT)
+        session = context.session if session is None else session
+        tenant = context.tenant if tenant is None else tenant
         if session is None and place is store:
             msg = "A store holds many conversations, and no session says which."
             raise ConfigurationError(msg, hint="Give session=, the name of the conversation.")

@@ -8,16 +8,14 @@ import attrs
 
 from lamella._chat import ChatRequest
 from lamella._errors import ConfigurationError
-from lamella._messages import Message
+from lamella._message_sizes import Measure
 from lamella._shortening import Size, shortened, target_of
 from lamella._shortening_strategies import sliding_window
-from lamella._tokens import INLINE_CHARACTERS, input_usage
+from lamella._token_estimate import ESTIMATOR
+from lamella._tokens import INLINE_CHARACTERS
 
 if TYPE_CHECKING:
     from lamella._ports import ThreadPort
-
-_REMEMBERED: Final = 4096
-"""Messages whose tokens are remembered; after that they are counted anew."""
 
 _INLINE_MESSAGES: Final = 300
 """With more it takes milliseconds to find what stays; a thread does it."""
@@ -34,9 +32,7 @@ class SendLimits:
 
     trigger: Size
     target: Size
-    _counts: dict[int, tuple[Message, int]] = attrs.field(
-        factory=dict[int, tuple[Message, int]], init=False
-    )
+    _measure: Measure = attrs.field(factory=lambda: Measure(ESTIMATOR, None), init=False)
 
     @classmethod
     def of(cls, max_messages: int | None, max_tokens: int | None) -> SendLimits | None:
@@ -54,21 +50,19 @@ class SendLimits:
         trigger = Size(messages=max_messages, tokens=max_tokens)
         return cls(trigger, target_of(trigger, None))
 
-    def fresh(self) -> SendLimits:
-        """The same for another conversation, which counts for itself."""
-        return SendLimits(self.trigger, self.target)
-
     async def within(self, request: ChatRequest, thread: ThreadPort) -> ChatRequest:
         """The request with no more of the past than may be sent.
 
         Instructions, what is pinned, and the last question with all that follows always stay.
         """
-        unseen = 0
-        if self.trigger.tokens is not None:
-            unseen = sum([_characters(m) for m in request.messages if id(m) not in self._counts])
-        if unseen > INLINE_CHARACTERS or len(request.messages) > _INLINE_MESSAGES:
-            return await thread(self._shortened, request)
-        return self._shortened(request)
+        messages = request.messages
+        long = len(messages) > _INLINE_MESSAGES
+        if self.trigger.tokens is not None and not long:
+            _, new = self._measure.recalled(messages)
+            long = self._measure.unseen(new) > INLINE_CHARACTERS or self._measure.takes_long(
+                request
+            )
+        return await thread(self._shortened, request) if long else self._shortened(request)
 
     def _shortened(self, request: ChatRequest) -> ChatRequest:
         counted = self.trigger.tokens is not None
@@ -77,28 +71,9 @@ class SendLimits:
             [sliding_window],
             trigger=self.trigger,
             target=self.target,
-            count=self._count,
-            overhead=_tokens(request.evolve(messages=())) if counted else 0,
+            count=self._measure,
+            overhead=self._measure.overhead(request) if counted else 0,
         )
         if found.messages is request.messages:
             return request
         return request.evolve(messages=found.messages)
-
-    def _count(self, message: Message) -> int:
-        known = self._counts.get(id(message))
-        if known is not None and known[0] is message:
-            return known[1]
-        count = _tokens(ChatRequest(messages=(message,)))
-        if len(self._counts) >= _REMEMBERED:
-            self._counts.clear()
-        self._counts[id(message)] = (message, count)
-        return count
-
-
-def _tokens(request: ChatRequest) -> int:
-    usage = input_usage(request)
-    return 0 if usage is None else usage.input_tokens
-
-
-def _characters(message: Message) -> int:
-    return len(message.text)

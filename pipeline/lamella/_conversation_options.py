@@ -7,7 +7,6 @@ from typing import Any, Final, cast
 
 from lamella._chat import ChatRequest
 from lamella._context import Context
-from lamella._conversation_entries import must_be_written
 from lamella._conversation_records import is_text
 from lamella._errors import ConfigurationError
 from lamella._messages import Content, Message
@@ -73,10 +72,7 @@ def a_flag(name: str, value: object) -> bool:
 
 def system_of(content: Content | Message | None) -> Message | None:
     """Instructions as a message."""
-    if content is None:
-        return None
-    if isinstance(content, Message):
-        must_be_written(content)
+    if content is None or isinstance(content, Message):
         return content
     if isinstance(content, Mapping) and "role" in content:
         return Message.of(cast("Mapping[str, Any]", content))

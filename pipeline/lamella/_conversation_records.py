@@ -55,8 +55,10 @@ def entries_of(lines: Lines) -> tuple[ConversationEntry, ...]:
     """What was said on all lines, each once, after its parent."""
     found: dict[str, ConversationEntry] = {}
     for line in (*lines.others, lines.line):
-        for entry in line:
-            found.setdefault(entry.id, entry)
+        known = len(line)
+        while known and line[known - 1].id not in found:
+            known -= 1  # what comes before a known one is known
+        found.update([(entry.id, entry) for entry in line[known:]])
     return tuple(found.values())
 
 

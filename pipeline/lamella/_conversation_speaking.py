@@ -5,6 +5,7 @@ It is the part of `Conversation` that turns and changes are made with.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
@@ -14,6 +15,7 @@ from lamella._conversation_entries import (
     ConversationEntry,
     Line,
     Lines,
+    answers,
     must_be_whole,
     must_follow,
 )
@@ -49,7 +51,7 @@ class Speaking:
         self._system: Message | None = None
         self._created = self._updated = ports.wall()
         self._lock = fork_safe_lock()
-        self._busy = False
+        self._busy = 0  # the process in which a turn is under way: a fork ends it in the child
         self._lines = Lines()
         self._begin_with(before)
 
@@ -61,7 +63,7 @@ class Speaking:
     @property
     def busy(self) -> bool:
         """Whether a turn is under way."""
-        return self._busy
+        return self._busy == os.getpid()
 
     def enter(self) -> None:
         """Begin a turn, or another change; `leave` ends it.
@@ -70,15 +72,15 @@ class Speaking:
             BusyError: If one is under way.
         """
         with self._lock:
-            if self._busy:
+            if self.busy:
                 msg = f"A turn of the conversation {self.session!r} is under way."
                 hint = "Let it end first, or go on beside it: conversation.branch().say(...)."
                 raise BusyError(msg, hint=hint)
-            self._busy = True
+            self._busy = os.getpid()
 
     def leave(self) -> None:
         """End a turn."""
-        self._busy = False
+        self._busy = 0
 
     @contextmanager
     def alone(self) -> Generator[None]:
@@ -100,6 +102,7 @@ class Speaking:
             MisuseError: If it cannot be said here.
         """
         lines = self._lines
+        conversation = cast("Conversation", self)
         context = self._request.context
         if isinstance(content, GoOn):
             line, history = _unfinished(lines.line), lines.messages
@@ -117,9 +120,10 @@ class Speaking:
         request = self._request.evolve(
             messages=(*system, *history), context=context, **fields_of(fields)
         )
+        await conversation.must_be_savable(request.messages)
         if self._limits is not None:
             request = await self._limits.within(request, self._ports.thread)
-        return Turn(cast("Conversation", self), line, request)
+        return Turn(conversation, line, request)
 
     def add_turn(self, line: Line, answer: Sequence[Message], *, partial: bool) -> None:
         """Go on with a line that ends with a question, and its answer."""
@@ -131,24 +135,27 @@ class Speaking:
     def _begin_with(self, given: Any) -> None:
         before = messages(given)
         must_be_whole(before)
-        line: Line = ()
+        line: list[ConversationEntry] = []
         for message in before:
-            answer = message.role in {"assistant", "tool", "function"}
+            answer = answers(message)
             begins = not answer and (not line or line[-1].answer)
-            line = (*line, self._entry(message, line, begins=begins, answer=answer))
+            line.append(self._entry(message, line, begins=begins, answer=answer))
         pins = frozenset([entry.id for entry in line if entry.message.pinned])
-        self._lines = Lines(line, (), pins)
+        self._lines = Lines(tuple(line), (), pins)
 
     def _extended(
         self, line: Line, more: Sequence[Message], *, answer: bool = False, partial: bool = False
     ) -> Line:
+        longer = list(line)
         for place, message in enumerate(more):
             begins = not answer and place == 0
-            entry = self._entry(message, line, begins=begins, answer=answer, partial=partial)
-            line = (*line, entry)
-        return line
+            flags = {"begins": begins, "answer": answer, "partial": partial}
+            longer.append(self._entry(message, longer, **flags))
+        return tuple(longer)
 
-    def _entry(self, message: Message, after: Line, **flags: bool) -> ConversationEntry:
+    def _entry(
+        self, message: Message, after: Sequence[ConversationEntry], **flags: bool
+    ) -> ConversationEntry:
         return ConversationEntry(
             id=self._ports.new_id(),
             parent=after[-1].id if after else None,

@@ -20,7 +20,7 @@ from lamella._nothing import NOTHING
 from lamella._outcomes import Outcome
 from lamella._ports import run_in_thread
 from lamella._sqlite_paths import absolute, usable
-from lamella._whole_files import write_whole
+from lamella._whole_files import alone_in, write_whole
 
 if TYPE_CHECKING:
     from lamella._ports import ThreadPort
@@ -132,6 +132,17 @@ class ConversationFile:
 
     path: Path = attrs.field(converter=absolute, validator=usable("to_json"))
     thread: ThreadPort | None = attrs.field(default=None, kw_only=True, repr=False)
+    _holds: tuple[str, str | None] | None = attrs.field(default=None, init=False, repr=False)
+
+    async def must_be_free_for(self, session: str, tenant: str | None) -> None:
+        """See that the file holds no other conversation. It is looked at once.
+
+        Raises:
+            ConfigurationError: If it does, or something else.
+        """
+        if self._holds is None:
+            await self._do(self._load)
+        self._must_be(session, tenant)
 
     async def save(self, record: ConversationRecord, /) -> None:
         """Write the file; whoever reads it meanwhile sees the old one or the new one.
@@ -151,7 +162,7 @@ class ConversationFile:
         """
         record: ConversationRecord | None = await self._do(self._load)
         if record is not None and session:
-            self._must_be(record, session, tenant)
+            self._must_be(session, tenant)
         return record
 
     async def delete(self, session: str, /, *, tenant: str | None = None) -> bool:
@@ -163,6 +174,7 @@ class ConversationFile:
         if await self.load(session, tenant=tenant) is None:
             return False
         await self._do(self.path.unlink)
+        self._holds = None
         return True
 
     async def find(
@@ -197,14 +209,16 @@ class ConversationFile:
             ) from error
 
     def _save(self, record: ConversationRecord) -> None:
-        before = self._load()
-        if before is not None:
-            self._must_be(before, record.session, record.tenant)
-            record = joined(record, before)
-        write_whole(self.path, record_text(record), lasting=True)
+        with alone_in(self.path.parent):  # what another one adds meanwhile would be lost
+            before = self._load()
+            if before is not None:
+                self._must_be(record.session, record.tenant)
+                record = joined(record, before)
+            write_whole(self.path, record_text(record), lasting=True)
+            self._holds = (record.session, record.tenant)
 
-    def _must_be(self, record: ConversationRecord, session: str, tenant: str | None) -> None:
-        if (record.session, record.tenant) != (session, tenant):
+    def _must_be(self, session: str, tenant: str | None) -> None:
+        if self._holds not in (None, (session, tenant)):
             raise ConfigurationError(
                 f"The file {str(self.path)!r} holds another conversation than {session!r}.",
                 hint="Give another path, or remove the file if nobody needs it.",
@@ -214,5 +228,8 @@ class ConversationFile:
         try:
             data = self.path.read_bytes()
         except FileNotFoundError:
+            self._holds = None
             return None
-        return record_of(data)
+        record = record_of(data)
+        self._holds = (record.session, record.tenant)
+        return record

@@ -40,14 +40,14 @@ class Turn:
         conversation: Whose.
         line: All up to the question, the question included.
         request: What is sent for it.
-        kept: Whether it has been added.
+        unsaved: Whether it has been added, and it is yet to be tried to save it.
         over: Whether nothing may be added any more.
     """
 
     conversation: Conversation
     line: Line
     request: ChatRequest
-    kept: bool = False
+    unsaved: bool = False
     over: bool = False
 
     def keep(self, messages: Sequence[Message]) -> None:
@@ -74,7 +74,7 @@ class Turn:
 
     def _add(self, messages: Sequence[Message], *, partial: bool) -> None:
         if not self.over:
-            self.over = self.kept = True
+            self.over = self.unsaved = True
             self.conversation.add_turn(self.line, messages, partial=partial)
 
     async def save(self, answer: Answer | None = None) -> None:
@@ -83,18 +83,26 @@ class Turn:
         Raises:
             StoreUnavailableError: If that failed; `partial` is the answer, which was added.
         """
-        if not self.kept or self.conversation.store is None:
+        if not self.unsaved or self.conversation.store is None:
             return
+        self.unsaved = False
         try:
             await self.conversation.save()
         except LamellaError as error:
             raise error.copy(partial=answer, committed=answer is not None) from error.__cause__
+        except anyio.get_cancelled_exc_class():  # what was paid for and stands is not lost
+            self.unsaved = True
+            await self.save_quietly()
+            raise
 
     async def save_quietly(self) -> None:
         """The same beside an error under way, which is more important than that this fails."""
+        if not self.unsaved or self.conversation.store is None:
+            return
+        self.unsaved = False
         try:
             with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
-                await self.save()
+                await self.conversation.save()
         except Exception as error:  # noqa: BLE001 - the caller is about to be told of another one
             logger.warning(
                 "A conversation was not saved (%s); the next turn, or save(), does it.",
@@ -116,7 +124,10 @@ async def say(
             turn.broke_off(error, error.partial)
             await turn.save_quietly()
             raise
-        turn.keep(response.messages)
+        try:
+            turn.keep(response.messages)
+        except MisuseError as error:
+            raise error.copy(partial=response.answer, committed=True) from None
         await turn.save(response.answer)
         return response
 
@@ -174,12 +185,13 @@ class Saying:
         if block is None or turn is None:
             return
         try:
-            await block.__aexit__(kind, error, traceback)
-            if error is None:
-                if self._call is not None:  # of an answer that was complete at once
-                    self._call.raise_failure()
-                await turn.save()
-            else:
+            try:
+                await block.__aexit__(kind, error, traceback)
+                if error is None:
+                    if self._call is not None:  # of an answer that was complete at once
+                        self._call.raise_failure()
+                    await turn.save()
+            finally:
                 await turn.save_quietly()
         finally:
             self._leave()

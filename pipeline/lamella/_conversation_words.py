@@ -22,6 +22,13 @@ AGAIN: Final = object()
 """Said instead of something new: the last question is to be answered anew."""
 
 
+def _ids(given: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(given, str):
+        msg = "approvals= is one text: give all ids, as in approvals=error.calls, or in a list."
+        raise TypeError(msg)
+    return tuple(given)
+
+
 @attrs.frozen
 class GoOn:
     """Said instead of something new: the answer is to go on where it stopped.
@@ -30,7 +37,7 @@ class GoOn:
         approvals: The ids of what somebody has agreed to.
     """
 
-    approvals: tuple[str, ...] = ()
+    approvals: tuple[str, ...] = attrs.field(default=(), converter=_ids)
 
 
 def said(content: Said) -> tuple[Message, ...]:
@@ -56,6 +63,15 @@ def said(content: Said) -> tuple[Message, ...]:
     if len(whole) < len(items):
         raise TypeError("Messages and parts of a message are mixed: give the one or the other.")
     return tuple([Message.of(item) for item in items])
+
+
+def edited(old: Message, content: Any) -> Message:
+    """What is said in the place of a message: its role with other content, or another message."""
+    if _is_message(content):
+        return Message.of(content)
+    if old.unwritten:  # a prompt has no content of its own
+        return Message(old.role, content)
+    return attrs.evolve(old, parts=content, listed=False)
 
 
 def _is_message(item: object) -> bool:

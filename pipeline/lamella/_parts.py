@@ -6,7 +6,7 @@ Each part is frozen; nested JSON in `extra` and `data` is shared and must not be
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, cast
 
 import attrs
 
@@ -15,6 +15,7 @@ from lamella._nothing import NOTHING
 if TYPE_CHECKING:
     from lamella._image_sizes import Size
     from lamella._media import Given, Resize, Source, Wanted
+    from lamella._messages import Content
 
 JSONObject: TypeAlias = Mapping[str, Any]
 
@@ -264,6 +265,14 @@ class ToolCall:
     extra: JSONObject = extra()
 
 
+def _content(given: Content) -> tuple[Part, ...]:
+    if isinstance(given, tuple) and all(isinstance(one, PART_TYPES) for one in given):
+        return cast("tuple[Part, ...]", given)
+    from lamella._messages import Message
+
+    return Message("user", given).parts
+
+
 @attrs.frozen
 class ToolResult:
     """What a tool answered.
@@ -277,7 +286,7 @@ class ToolResult:
 
     type: ClassVar[str] = "tool_result"
     call_id: str
-    content: tuple[Part, ...] = ()
+    content: tuple[Part, ...] = attrs.field(default=(), converter=_content)
     error: bool = False
     extra: JSONObject = extra()
     listed: bool = attrs.field(default=False, eq=False, repr=False)

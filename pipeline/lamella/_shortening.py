@@ -15,16 +15,21 @@ The strategies are in `_shortening_strategies`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
-from typing import Final, Protocol, TypeAlias
+from collections.abc import Sequence
+from typing import Protocol
 
 import attrs
 
 from lamella._errors import MisuseError
 from lamella._history import Group, groups, unanswered
 from lamella._messages import Message
-from lamella._parts import Part, ToolResult
+from lamella._shortening_history import (
+    INSTRUCTIONS,
+    History,
+    MessageTokens,
+    asks,
+    turn_under_way,
+)
 from lamella._sizes import Size, sizes_within, target_of
 
 __all__ = [
@@ -39,137 +44,15 @@ __all__ = [
     "turn_under_way",
 ]
 
-MessageTokens: TypeAlias = Callable[[Message], int]
-"""How many tokens a message has."""
-
-_INSTRUCTIONS: Final = frozenset({"system", "developer"})
-
-
-@attrs.frozen(slots=False, eq=False)
-class History:
-    """A conversation that is to become shorter, as a strategy sees it. It is never changed.
-
-    Attributes:
-        messages: Its messages.
-        target: How long it may be. It has no share.
-        count: Counts the tokens of a message.
-        overhead: Tokens of what is sent besides the messages: tools, the format of the answer.
-    """
-
-    messages: tuple[Message, ...]
-    target: Size
-    count: MessageTokens = attrs.field(repr=False)
-    overhead: int = 0
-
-    @cached_property
-    def tokens(self) -> int:
-        """How many tokens all of it has; 0 if the target has none, for then nobody counts."""
-        if self.target.tokens is None:
-            return 0
-        return self.overhead + sum(map(self.count, self.messages))
-
-    @property
-    def fits(self) -> bool:
-        """Whether it is short enough."""
-        return self.target.holds(self.tokens, len(self.messages))
-
-    @cached_property
-    def groups(self) -> tuple[Group, ...]:
-        """What belongs together, in order."""
-        return groups(self.messages)
-
-    @cached_property
-    def past(self) -> tuple[Group, ...]:
-        """What may be changed or left out, the oldest first.
-
-        It lacks instructions, what is pinned together with the question that it answers, and the
-        user's last message with all that follows. Instructions between a call and its result keep
-        those as a pin would.
-        """
-        under_way = turn_under_way(self.messages)
-        found: list[Group] = []
-        question: int | None = None  # where in `found` that of the turn is
-        for group in self.groups:
-            if group.stop > under_way:
-                break
-            role = group.role
-            if role in _INSTRUCTIONS:
-                continue
-            if group.pinned or _instructs(group):
-                if role != "user" and question is not None:
-                    del found[question]
-                question = None
-                continue
-            if role == "user":
-                question = len(found)
-            found.append(group)
-        return tuple(found)
-
-    def replacing(self, changed: Mapping[int, Message]) -> History:
-        """The same with other messages at some places."""
-        if not changed:
-            return self
-        kept = list(self.messages)
-        saved = 0
-        for place, message in changed.items():
-            if self.target.tokens is not None:
-                saved += self.count(kept[place]) - self.count(message)
-            kept[place] = message
-        return self._with(kept, saved)
-
-    def without(self, gone: Iterable[Group]) -> History:
-        """The same without some groups."""
-        places = {place for group in gone for place in range(group.start, group.stop)}
-        if not places:
-            return self
-        messages = self.messages
-        saved = 0
-        if self.target.tokens is not None:
-            saved = sum([self.count(messages[place]) for place in places])
-        return self._with([one for at, one in enumerate(messages) if at not in places], saved)
-
-    def aiming_at(self, target: Size) -> History:
-        """The same with another target."""
-        return History(self.messages, target, self.count, self.overhead)
-
-    def _with(self, kept: Sequence[Message], saved: int) -> History:
-        made = History(tuple(kept), self.target, self.count, self.overhead)
-        made.__dict__["tokens"] = self.tokens - saved  # what it would count again
-        return made
-
-
-def _instructs(group: Group) -> bool:
-    """Whether instructions stand between a call and its results."""
-    return len(group.messages) > 1 and any(one.role in _INSTRUCTIONS for one in group.messages)
-
-
-def turn_under_way(messages: Sequence[Message]) -> int:
-    """The place of the user's last message: the turn that is to be answered begins there.
-
-    One that has nothing but results of tools, as some providers write them, says nothing itself.
-    Without a user's message it is where the last group begins.
-    """
-    for place in range(len(messages) - 1, -1, -1):
-        message = messages[place]
-        if _asks(message):
-            return place
-    found = groups(messages)
-    return found[-1].start if found else 0
-
-
-def _asks(message: Message) -> bool:
-    return message.role == "user" and not _only_results(message.parts)
-
-
-def _only_results(parts: Sequence[Part]) -> bool:
-    return bool(parts) and all(isinstance(part, ToolResult) for part in parts)
-
 
 class Shortener(Protocol):
     """A strategy: makes a history shorter, until it fits or nothing is left for it to do.
 
     It is given no more than the history, and gives the same for the same one. It leaves `past`
     alone as far as it does not have to change it, and everything else altogether.
+
+    One that has `only_past = True` promises that: what it could not make short enough, it is not
+    asked about again before the user says more. That saves time in long turns of agents.
     """
 
     @property
@@ -269,10 +152,10 @@ class _Grown:
         self.messages.extend(more)
         if self._trigger.tokens is not None:
             self.tokens += sum(map(self._count, more))
-        asks = any(map(_asks, more))
-        self._asked = self._asked or asks
-        if asks or not self._asked:
-            self._done = False
+        asked = any(map(asks, more))
+        self._asked = self._asked or asked
+        if asked or not self._asked:
+            self._done = False  # more of it is past
         if not self._done and not self.fits:
             self._cut()
 
@@ -337,7 +220,7 @@ def _must_be_whole(strategy: Shortener, history: History, shorter: History) -> N
     asked = turn_under_way(history.messages)
     for place, message in enumerate(history.messages):
         if id(message) in there or not (
-            message.pinned or message.role in _INSTRUCTIONS or place == asked
+            message.pinned or message.role in INSTRUCTIONS or place == asked
         ):
             continue
         if message not in shorter.messages:

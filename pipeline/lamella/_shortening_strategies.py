@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, ClassVar, Final, TypeAlias, cast
 
 import attrs
@@ -180,7 +181,7 @@ def strategies_of(given: Strategies, *, option: str) -> tuple[Shortener, ...]:
         ConfigurationError: If one of them is none, or there is none.
     """
     several: tuple[object, ...]
-    if isinstance(given, Mapping | Set):
+    if isinstance(given, Mapping | AbstractSet):
         msg = f"{option}: {given!r} has no order, or options that would be lost."
         hint = f"Give a list, of {_names()} or objects such as Truncate(characters=2_000)."
         raise ConfigurationError(msg, hint=hint)

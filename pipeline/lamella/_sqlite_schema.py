@@ -10,10 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-import sys
 import tempfile
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +20,7 @@ import attrs
 from lamella._errors import StoreUnavailableError
 from lamella._outcomes import Outcome
 from lamella._sqlite_link import Link, transaction
+from lamella._whole_files import alone_in
 
 
 @attrs.frozen(kw_only=True)
@@ -124,7 +123,7 @@ def open_file(path: Path, form: FileForm) -> Link:
     """
     try:
         if not path.exists():
-            with _alone_in(path.parent):
+            with alone_in(path.parent):
                 if not path.exists():
                     _make(path, form)
         # "rw", not "rwc": SQLite itself never makes a file here.
@@ -207,27 +206,6 @@ def _make(path: Path, form: FileForm) -> None:
             os.unlink(draft)  # noqa: PTH108 - a plain string from mkstemp
 
 
-@contextmanager
-def _alone_in(folder: Path) -> Generator[None]:
-    """One process, or store, at a time makes a file there, where the system has such locks."""
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:  # it cannot be read, or is not there, which the next to use it will say
-        yield
-        return
-    try:
-        with suppress(OSError):  # a file system without locks: two may then make it at a time
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
 def _name(draft: str, path: Path) -> None:
     try:
         os.link(draft, path)
@@ -257,7 +235,7 @@ def _know(connection: Link, path: Path, form: FileForm) -> None:
     """
     found = _found(connection)
     if not any(found):
-        with _alone_in(path.parent):
+        with alone_in(path.parent):
             if not any(_found(connection)):
                 _begin(connection, form)
         found = _found(connection)

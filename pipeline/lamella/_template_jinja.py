@@ -24,12 +24,10 @@ if TYPE_CHECKING:
 
 INSTALL: Final = 'pip install "lamella[templates]"'
 
-RESERVED: Final = frozenset(
-    """
-    False None True caller cycler dict false joiner kwargs loop namespace none range self super
-    true varargs
-    """.split()
-)
+_CONSTANTS: Final = frozenset({"False", "None", "True", "false", "none", "true"})
+_MAKERS: Final = frozenset({"cycler", "dict", "joiner", "namespace", "range"})
+
+RESERVED: Final = _CONSTANTS | _MAKERS | {"caller", "kwargs", "loop", "self", "super", "varargs"}
 """Names that the language has a meaning for."""
 
 _BY_CHANCE: Final = ("lipsum", "random")
@@ -101,7 +99,7 @@ def jinja_text(source: str) -> tuple[JinjaText | None, list[str]]:
 @cache
 def _environment() -> Any:
     try:
-        from jinja2 import StrictUndefined
+        from jinja2 import StrictUndefined, Undefined
         from jinja2.exceptions import SecurityError
         from jinja2.sandbox import ImmutableSandboxedEnvironment
     except ModuleNotFoundError as error:
@@ -124,30 +122,27 @@ def _environment() -> Any:
                 raise SecurityError("a power of more than 64")
             return super().call_binop(context, operator, left, right)
 
+    def finalized(value: Any) -> Any:
+        """What an expression has given, written as in the plain syntax."""
+        if isinstance(value, str | Undefined):  # which says itself what is missing
+            return value
+        if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+            return value
+        return as_json(value)  # fails for what is no value, such as a function
+
     made: Any = Sandbox(
         undefined=StrictUndefined,
         autoescape=False,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        finalize=_finalized,
+        finalize=finalized,
     )
     made.filters["tojson"] = as_json  # Jinja2's own writes for HTML
     for name in _BY_CHANCE:
         made.globals.pop(name, None)
         made.filters.pop(name, None)
     return made
-
-
-def _finalized(value: Any) -> Any:
-    """What an expression has given, as it is written: as in the plain syntax."""
-    from jinja2 import Undefined
-
-    if isinstance(value, str | Undefined):  # which says itself what is missing
-        return value
-    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
-        return value
-    return as_json(value)  # fails for what is no value: a function, or what is yet to be counted
 
 
 def _line_of(traceback: TracebackType | None) -> int | None:

@@ -26,19 +26,8 @@ from lamella._templates import PromptTemplate, Source, version_key
 Versions: TypeAlias = Mapping[tuple[int, ...], PromptTemplate]
 Folder: TypeAlias = str | os.PathLike[str]
 
-_KIND: Final = "templates"
+KIND: Final = "templates"
 """Of what kind they are in the registry."""
-
-
-@attrs.frozen
-class _Shelf:
-    """The templates of one place, by name and version."""
-
-    names: Mapping[str, Versions]
-    stamps: Stamps = NOTHING
-
-
-_EMPTY: Final = _Shelf(NOTHING)
 
 
 class PromptLibrary:
@@ -63,10 +52,10 @@ class PromptLibrary:
         pins: Mapping[str, str] = NOTHING,
     ) -> None:
         self._folders = tuple([Path(each) for each in _listed(folders)])
-        self._own = _Shelf(_of_code(templates))
+        self._own = shelf_of_code(templates)
         self._pins = dict(pins)
-        self._shelves: tuple[_Shelf, ...] = self._read()
-        self._plugins: dict[str, _Shelf] = {}
+        self._shelves: tuple[Shelf, ...] = self._read()
+        self._plugins: dict[str, Shelf] = {}
         self._check_pins()
 
     def get(self, name: str, version: str | None = None) -> PromptTemplate:
@@ -94,7 +83,7 @@ class PromptLibrary:
         Raises:
             TemplateError: If the name has no such version.
         """
-        loaded = self._plugins.get(name.partition("/")[0], _EMPTY)
+        loaded = self._plugins.get(name.partition("/")[0], EMPTY)
         for shelf in (self._own, *self._shelves, loaded):
             versions = shelf.names.get(name)
             if versions is not None:
@@ -107,11 +96,11 @@ class PromptLibrary:
         Those of plugins that are `broken` are missing.
         """
         self.broken()
-        return _sorted((self._own, *self._shelves, *self._plugins.values()))
+        return sorted_templates((self._own, *self._shelves, *self._plugins.values()))
 
     def own(self) -> tuple[PromptTemplate, ...]:
         """The same without those of plugins. Does not block."""
-        return _sorted((self._own, *self._shelves))
+        return sorted_templates((self._own, *self._shelves))
 
     def broken(self) -> Mapping[str, LamellaError]:
         """What is wrong with plugins' templates, by the names that they have there. Blocks.
@@ -119,7 +108,7 @@ class PromptLibrary:
         They are read if they have not been yet.
         """
         found: dict[str, LamellaError] = {}
-        for name in registry().names(_KIND):
+        for name in registry().names(KIND):
             try:
                 self._of_plugin(name)
             except LamellaError as error:
@@ -163,13 +152,12 @@ class PromptLibrary:
 
     # --- reading -----------------------------------------------------------------------------
 
-    def _read(self) -> tuple[_Shelf, ...]:
-        shelves: list[_Shelf] = []
+    def _read(self) -> tuple[Shelf, ...]:
+        shelves: list[Shelf] = []
         wrong: list[str] = []
         for folder in self._folders:
             try:
-                stamps = stamps_of(folder)
-                shelves.append(_Shelf(_by_name(read_folder(folder, stamps)), stamps))
+                shelves.append(shelf_of_folder(folder))
             except ConfigurationError as error:
                 wrong.append(str(error))
         if wrong:
@@ -179,11 +167,11 @@ class PromptLibrary:
     def _of_plugin(self, name: str) -> Versions | None:
         """What plugins have under a name; read once, and told from then on."""
         first = name.partition("/")[0]
-        if first not in registry().names(_KIND):
+        if first not in registry().names(KIND):
             return None
         shelf = self._plugins.get(first)
         if shelf is None:
-            shelf = _contributed(first)
+            shelf = shelf_of_plugin(first)
             self._plugins = {**self._plugins, first: shelf}
         return shelf.names.get(name)
 
@@ -204,7 +192,7 @@ class PromptLibrary:
     def _unknown(self, name: str) -> TemplateError:
         known = {each for shelf in (self._own, *self._shelves) for each in shelf.names}
         known |= {each for shelf in self._plugins.values() for each in shelf.names}
-        known |= set(registry().names(_KIND)) - {each.partition("/")[0] for each in known}
+        known |= set(registry().names(KIND)) - {each.partition("/")[0] for each in known}
         offer = close_to(name, known) or (
             f"Known are {', '.join(sorted(known))}." if known else "There are none at all."
         )
@@ -223,14 +211,6 @@ class PromptLibrary:
                 wrong.append(f"pins: {error}")
         if wrong:
             raise ConfigurationError("\n".join(wrong))
-
-
-def _sorted(shelves: Iterable[_Shelf]) -> tuple[PromptTemplate, ...]:
-    names: dict[str, Versions] = {}
-    for shelf in shelves:
-        for name, versions in shelf.names.items():
-            names.setdefault(name, versions)
-    return tuple([names[name][key] for name in sorted(names) for key in sorted(names[name])])
 
 
 def _key(version: object) -> tuple[int, ...]:
@@ -255,69 +235,10 @@ def _no_version(name: str, version: str | None, versions: Versions) -> TemplateE
 
 
 def _listed(folders: Folder | Iterable[Folder]) -> Sequence[Folder]:
-    single = isinstance(folders, str | os.PathLike)
-    given = [folders] if single or not isinstance(folders, Iterable) else list(folders)  # type: ignore[list-item]
-    for folder in cast("list[object]", given):
+    found: list[Folder] = []
+    for folder in items_of(folders):
         if not isinstance(folder, str | os.PathLike) or folder == "":
             msg = f"folders={folder!r}: give the path of a folder, or several."
             raise ConfigurationError(msg)
-    return given
-
-
-def _of_code(templates: Iterable[PromptTemplate]) -> Mapping[str, Versions]:
-    found = list(templates if isinstance(templates, Iterable) else (templates,))
-    for template in cast("list[object]", found):
-        if not isinstance(template, PromptTemplate) or not is_name(template.name):
-            msg = f"templates: {template!r} is no PromptTemplate with a name."
-            hint = 'Make it by PromptTemplate.of(..., name="support/reply").'
-            raise ConfigurationError(msg, hint=hint)
-    return _by_name(found)
-
-
-def _by_name(templates: Iterable[PromptTemplate]) -> Mapping[str, Versions]:
-    found: dict[str, dict[tuple[int, ...], PromptTemplate]] = {}
-    for template in templates:
-        versions = found.setdefault(template.name, {})
-        if versions.setdefault(version_key(template.version), template) is not template:
-            msg = (
-                f"The prompt template {template.name!r} comes twice in version {template.version}."
-            )
-            raise ConfigurationError(msg)
+        found.append(cast("Folder", folder))
     return found
-
-
-def _contributed(name: str) -> _Shelf:
-    """What plugins have registered under a name.
-
-    Raises:
-        PluginError: If it is no template, or is wrong, or fails, with whose it is.
-    """
-    given: Any = registry().get(_KIND, name)
-    origin = registry().origin(_KIND, name)
-    try:
-        return _shelf_of(name, given, origin)
-    except PluginError:
-        raise
-    except ConfigurationError as error:
-        raise PluginError(f"Template {name!r} of {origin} is wrong. {error}") from error
-    except Exception as error:
-        msg = f"Template {name!r} of {origin} could not be made: {words_of(error)}."
-        raise PluginError(msg, hint="Upgrade or remove that distribution.") from error
-
-
-def _shelf_of(name: str, given: Any, origin: str) -> _Shelf:
-    """The templates that a template, a table, a folder's path, or what gives one of them, is."""
-    if callable(given) and not isinstance(given, PromptTemplate):
-        given = given()
-    if isinstance(given, os.PathLike):
-        folder = Path(cast("os.PathLike[str]", given))
-        return _Shelf(_by_name(read_folder(folder, stamps_of(folder), f"{name}/")))
-    if isinstance(given, Mapping):
-        table = dict(cast("Mapping[str, Any]", given))
-        given = read_template(Source(table, name, f"template {name!r} of {origin}"))
-    if isinstance(given, PromptTemplate):
-        source = attrs.evolve(given.source, name=name)  # under the name it has here
-        return _Shelf(_by_name([read_template(source)]))
-    msg = f"Template {name!r} of {origin} is {given!r}, which is no template."
-    hint = "It has to be a PromptTemplate, a table, or the Path of a folder: upgrade or remove it."
-    raise PluginError(msg, hint=hint)

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 import attrs
 
 from lamella._checked_tables import Table
 from lamella._messages import ROLES, Message
 from lamella._parts import Audio, File, Image, Part, Text
+
+Check: TypeAlias = Callable[..., Any]
+"""Given a value, its variable, and how long JSON may be: gives the value, or raises `Unfit`."""
 
 
 class _Default(Enum):
@@ -35,6 +38,8 @@ _DEPTH: Final = 64
 
 _DIGITS: Final = 300
 """How many digits a number may have before its point, or zeros after it."""
+
+_HUGE: Final = 10**_DIGITS
 
 _UNTRUSTED: Final = ("user", "assistant", "tool", "function")
 """Who may speak in a list of messages, unless the template says otherwise."""
@@ -86,7 +91,7 @@ class Variable:
         Raises:
             Unfit: If it is not of the type.
         """
-        value = _Json(most).plain(given) if self.type == "json" else TYPES[self.type](given, self)
+        value = TYPES[self.type](given, self, most)
         if self.one_of and value not in self.one_of:
             words = ", ".join(map(repr, self.one_of))
             raise Unfit(f"is not one of {words}")
@@ -113,17 +118,17 @@ def _unfit(given: object, expected: str) -> Unfit:
     return Unfit(f"is of the type {type(given).__name__}, expected {expected}")
 
 
-def _text(given: Any, _: Variable | None = None) -> str:
+def _text(given: Any, *_: object) -> str:
     if not isinstance(given, str):
         raise _unfit(given, "text")
     return str.__str__(given)  # of a class of its own, it could be read as anything later
 
 
-def _number(given: Any, _: Variable | None = None) -> int | float | Decimal:
+def _number(given: Any, *_: object) -> int | float | Decimal:
     if isinstance(given, bool) or not isinstance(given, int | float | Decimal):
         raise _unfit(given, "a number")
     if isinstance(given, int):
-        if abs(given) >= 10**_DIGITS:
+        if not -_HUGE < given < _HUGE:
             raise Unfit(f"is a number of more than {_DIGITS} digits")
         return int.__index__(given)
     if not (given.is_finite() if isinstance(given, Decimal) else math.isfinite(given)):
@@ -135,10 +140,14 @@ def _number(given: Any, _: Variable | None = None) -> int | float | Decimal:
     return Decimal(given)
 
 
-def _flag(given: Any, _: Variable) -> bool:
+def _flag(given: Any, *_: object) -> bool:
     if not isinstance(given, bool):
         raise _unfit(given, "True or False")
     return given
+
+
+def _json(given: Any, _: Variable, most: int) -> Any:
+    return _Json(most).plain(given)
 
 
 @attrs.define
@@ -157,7 +166,6 @@ class _Json:
 
     def plain(self, given: Any, depth: int = 0) -> Any:
         """The value as plain texts, numbers, lists and dicts."""
-        self._take(2)  # one character at least, and what stands between two
         if given is None or isinstance(given, bool):
             return given
         if isinstance(given, str):
@@ -168,10 +176,12 @@ class _Json:
         if depth == _DEPTH:
             raise Unfit(f"is nested deeper than {_DEPTH} levels, or holds itself")
         if isinstance(given, list | tuple):
-            items = cast("Iterable[Any]", given)
+            items = cast("Collection[Any]", given)
+            self._take(max(1, 3 * len(items) - 1))  # with what stands between
             return [self.plain(item, depth + 1) for item in items]
         if isinstance(given, Mapping):
             table = cast("Any", given)
+            self._take(max(1, 7 * len(table) - 1))
             return {self._key(key): self.plain(item, depth + 1) for key, item in table.items()}
         where = "holds something" if depth else "is"
         raise Unfit(
@@ -193,7 +203,7 @@ class _Json:
             raise Unfit(f"takes more than {self.most} characters as JSON")
 
 
-def _messages(given: Any, variable: Variable) -> tuple[Message, ...]:
+def _messages(given: Any, variable: Variable, *_: object) -> tuple[Message, ...]:
     if isinstance(given, Message):
         given = (given,)
     if not isinstance(given, list | tuple):
@@ -215,8 +225,8 @@ def _messages(given: Any, variable: Variable) -> tuple[Message, ...]:
     return tuple(found)
 
 
-def _part(*kinds: type[Any], expected: str) -> Callable[[Any, Variable], Any]:
-    def check(given: Any, _: Variable) -> Any:
+def _part(*kinds: type[Any], expected: str) -> Check:
+    def check(given: Any, *_: object) -> Any:
         given = _of_dict(given, expected) if isinstance(given, Mapping) else given
         if not isinstance(given, kinds):
             raise _unfit(given, expected)
@@ -237,17 +247,17 @@ def _of_dict(given: Any, expected: str) -> Part:
 _ONE_PART: Final = _part(Text, Image, Audio, File, expected="text, Image, Audio or File")
 
 
-def _parts(given: Any, variable: Variable) -> tuple[Part, ...]:
+def _parts(given: Any, *_: object) -> tuple[Part, ...]:
     several = cast("Iterable[Any]", given if isinstance(given, list | tuple) else (given,))
     items = [Text(_text(item)) if isinstance(item, str) else item for item in several]
-    return tuple([_ONE_PART(item, variable) for item in items])
+    return tuple([_ONE_PART(item) for item in items])
 
 
-TYPES: Final[Mapping[str, Callable[[Any, Variable], Any]]] = {
+TYPES: Final[Mapping[str, Check]] = {
     "text": _text,
     "number": _number,
     "flag": _flag,
-    "json": lambda given, _: _Json(MOST_CHARACTERS).plain(given),
+    "json": _json,
     "messages": _messages,
     "parts": _parts,
     "image": _part(Image, expected="an Image"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from itertools import count
 from os import PathLike
 from pathlib import Path
@@ -49,6 +51,30 @@ def write_whole(path: str | PathLike[str], text: str, *, lasting: bool = False) 
             draft.unlink()
         raise
     return given
+
+
+@contextmanager
+def alone_in(folder: Path) -> Generator[None]:
+    """One process, or thread, at a time writes to a folder, where the system has such locks.
+
+    Blocks.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # it cannot be read, or is not there, which the next to use it will say
+        yield
+        return
+    try:
+        with suppress(OSError):  # a file system without locks: two may then be at it at a time
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _for_this_user(path: str, flags: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -209,8 +210,14 @@ async def test_of_a_share_only_what_passes_the_whole_window_is_refused() -> None
     layer = Trim(Size(share=0.01), counter=None)
     size = tokens(ChatRequest.of(question))
     await sent(layer, question, model="mock", max_output_tokens=128_000 - size // 2 - 50)
-    with pytest.raises(ContextLengthError):
-        await sent(layer, question, model="mock", max_output_tokens=128_000 - size // 2 + 50)
+    most = 128_000 - size // 2 + 50
+    with pytest.raises(ContextLengthError, match=f"besides max_output_tokens={most:,}"):
+        await sent(layer, question, model="mock", max_output_tokens=most)
+    plain: Any = SimpleNamespace(count=lambda texts: sum(map(len, texts)))
+    with pytest.raises(ContextLengthError):  # a counter that does not say whether it is exact
+        await sent(
+            Trim(Size(share=0.01), counter=plain), [Message.user("x" * 300_000)], model="mock"
+        )
 
 
 async def test_an_agents_turn_is_told_how_it_could_fit() -> None:
@@ -224,6 +231,9 @@ async def test_an_agents_turn_is_told_how_it_could_fit() -> None:
     with pytest.raises(ContextLengthError) as caught:
         await sent(Trim(Size(tokens=300)), talk)
     assert "DropToolResults(current=3)" in str(caught.value.hint)
+    with pytest.raises(ContextLengthError, match="11 messages") as caught:
+        await sent(Trim(Size(messages=9)), talk)
+    assert "DropToolResults" not in str(caught.value.hint)  # a line is a message, too
     layer = Trim(Size(tokens=400), strategies=[DropToolResults(current=2)])
     request, _ = await sent(layer, talk)
     results = [message.text for message in request.messages if message.role == "tool"]
@@ -328,7 +338,7 @@ async def test_it_is_part_of_the_keys_of_caches_outside() -> None:
     assert len(found) == 4
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10**6), tenth=st.integers(2, 9), share=st.booleans())
 def test_any_history_is_sent_whole_or_refused(seed: int, tenth: int, *, share: bool) -> None:
     """Nothing is orphaned, nothing is too long, and what must stay is there."""

@@ -17,7 +17,10 @@ from lamella import (
     MemorySpend,
     Money,
     Pipeline,
+    Size,
+    TargetsFailedError,
     TextDelta,
+    ToolCallDelta,
     Usage,
     UsageReport,
 )
@@ -41,10 +44,15 @@ from lamella_middlewares import (
     Route,
     SingleFlight,
     Spend,
+    Structured,
+    Summarise,
     Timeout,
+    Tools,
+    Trim,
 )
 from lamella_middlewares.cache import Stale
 from lamella_middlewares.guard import max_length
+from lamella_middlewares.tools import ToolContext
 
 pytestmark = pytest.mark.anyio
 
@@ -52,8 +60,24 @@ ANSWER = ScriptedAnswer(
     ("one ", 0.5, "two ", 0.5, "three", UsageReport(Usage(9, text_output=3)), Finish("stop")),
     delay=0.3,
 )
+CALLS = ScriptedAnswer(
+    (
+        "Wait. ",
+        *(ToolCallDelta(place, f"c{place}", "look_up", '{"name": "a"}') for place in range(2)),
+        UsageReport(Usage(9, text_output=3)),
+        Finish("tool_calls"),
+    ),
+    delay=0.3,
+    gap=0.2,
+)
 CUT = ScriptedAnswer(("one ", 0.5, ConnectionResetError("cut")), delay=0.3)
 MANY = 100
+
+
+async def look_up(name: str, about: ToolContext) -> str:
+    """A tool that takes its time."""
+    await about.context.sleep(0.4)
+    return name
 
 
 class Whole:
@@ -73,8 +97,10 @@ class Whole:
         self.spend = Spend(store=MemorySpend())
         self.budget = Budget("100")
         layers: list[Any] = [
-            Deadline(60), self.spend, self.shed, PII(), Guard([max_length(1000)]),
+            Deadline(60), self.spend, Structured(), Tools([look_up], concurrency=1), self.shed,
+            PII(), Guard([max_length(1000)]),
             Cache(ttl=1, when="all", stale=Stale(while_revalidate=2)), SingleFlight(),
+            Summarise(Size(messages=3), model="m", otherwise="raise"), Trim(Size(messages=30)),
             Fallback([spare]), Hedge(delay=0.4, max_extra=1.0), self.route, Retry(base=0.01),
             self.budget, self.limit, self.places, self.breaker, Hold(tokens=2), Timeout(),
             PromptCache(), Cost({"m": {"input": "1", "output": "4"}}),
@@ -217,10 +243,12 @@ async def test_a_hundred_streams_abandoned_in_one_way(way: Way, adaptive: bool) 
 @pytest.mark.parametrize("adaptive", [False, True], ids=["fixed", "adaptive"])
 async def test_a_hundred_streams_abandoned_in_every_way_on_a_bad_day(adaptive: bool) -> None:
     """Some answers break, callers do what they like, and nothing is left."""
-    whole = Whole(adaptive=adaptive, answers=(ANSWER, CUT, ANSWER, ConnectionResetError("no")))
+    whole = Whole(
+        adaptive=adaptive, answers=(ANSWER, CUT, CALLS, ANSWER, ConnectionResetError("no"))
+    )
 
     async def somehow(number: int) -> None:
-        with suppress(ConnectionResetError):
+        with suppress(ConnectionResetError, TargetsFailedError):
             await WAYS[number % len(WAYS)](whole, number)
 
     async with anyio.create_task_group() as group:

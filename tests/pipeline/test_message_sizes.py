@@ -12,12 +12,14 @@ from histories import history
 from lamella import (
     ChatRequest,
     ChatResponse,
+    File,
     Image,
     Message,
     Opaque,
     Pipeline,
     Request,
     Tool,
+    ToolCall,
     counted_input,
 )
 from lamella._message_sizes import Measured, MessageSizes, window_of
@@ -115,19 +117,50 @@ async def sizes_of(sizes: MessageSizes, *texts: str) -> None:
         await pipeline.run(ChatRequest.of([Message.user(text) for text in texts], model="m"))
 
 
-async def test_what_has_no_hash_of_its_own_is_counted_each_time() -> None:
+async def test_what_only_its_provider_knows_is_counted_by_what_it_holds_and_once() -> None:
     """Two opaque parts are alike to a dict, and not to a counter."""
-    sizes = MessageSizes(Words())
+    words = Words()
+    sizes = MessageSizes(words)
     short = Message("user", [Opaque({"a": "b"})])
     long = Message("user", [Opaque({"a": "many words that take their place"})])
     assert hash(short) == hash(long)
     one, _ = await measured(ChatRequest.of([short], model="m"), sizes)
     two, _ = await measured(ChatRequest.of([long], model="m"), sizes)
     assert two.tokens > one.tokens
+    asked = len(words.asked)
+    assert one.measure.count_all([short, long]) > 0
+    assert len(words.asked) == asked
 
 
-async def test_what_is_long_and_new_is_counted_in_a_thread() -> None:
-    """And what was counted before is not."""
+async def test_lists_in_the_place_of_tuples_are_counted_all_the_same() -> None:
+    """They have no hash, so nothing can be remembered of them."""
+    picture = Image(data=bytearray(b"GIF89a"), media_type="image/gif")  # type: ignore[arg-type]
+    request = ChatRequest.of([Message("user", [picture]), Message.user("and?")], model="m")
+    sizes = MessageSizes(None)
+    for _ in range(2):
+        found, whole = await measured(request, sizes)
+        assert found.tokens == whole
+
+
+LONG = "word " * 5_000
+TOOLS = [Tool(f"look_up_{at}", LONG[:4_000], {"type": "object"}) for at in range(8)]
+
+
+@pytest.mark.parametrize(
+    ("message", "fields"),
+    [
+        (Message.user(LONG), {}),
+        (Message("user", [Opaque({"a": LONG})]), {}),
+        (Message("user", [File(data=LONG.encode(), media_type="text/plain")]), {}),
+        (Message("assistant", [ToolCall("a", "f", LONG)]), {}),
+        (Message.user("q"), {"tools": TOOLS}),
+        (Message.user("q"), {"response_format": {"type": "json_schema", "title": LONG}}),
+    ],
+)
+async def test_what_is_long_and_new_is_counted_in_a_thread(
+    message: Message, fields: dict[str, Any]
+) -> None:
+    """Whatever it is. And what was counted before is not."""
     ports = virtual_ports()
     threads: list[object] = []
 
@@ -135,15 +168,16 @@ async def test_what_is_long_and_new_is_counted_in_a_thread() -> None:
         threads.append(function)
         return function(*args)
 
+    async def look(request: Any, call_next: Any) -> Any:
+        await sizes.measure(request)
+        return await call_next(request)
+
     ports = attrs.evolve(ports, thread=thread)
-    sizes = MessageSizes(None)
-    talk = [Message.user("word " * 5_000), Message.assistant("yes"), Message.user("and?")]
-    found, whole = await measured(ChatRequest.of(talk, model="m"), sizes, ports=ports)
-    assert found.tokens == whole
-    assert len(threads) == 1
-    more = ChatRequest.of([*talk, Message.user("so?")], model="m")
-    assert (await measured(more, sizes, ports=ports))[0].tokens > whole
-    assert len(threads) == 1
+    sizes = MessageSizes(Words())
+    async with Pipeline([look], answer, ports=ports) as pipeline:
+        for more in ([], [Message.user("and?")]):
+            await pipeline.run(ChatRequest.of([message, *more], model="m", **fields))
+            assert len(threads) == 1
 
 
 async def test_the_room_for_the_answer_is_no_room_for_the_conversation() -> None:

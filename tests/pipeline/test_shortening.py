@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -16,6 +17,7 @@ from lamella import (
     History,
     Image,
     Message,
+    MisuseError,
     Opaque,
     Part,
     Reasoning,
@@ -240,6 +242,20 @@ def test_pinned_messages_stay_with_the_question_that_they_answer() -> None:
     assert found.messages == (talk[0], pinned, talk[-1])
 
 
+def test_instructions_between_a_call_and_its_result_keep_the_question() -> None:
+    """They stay, and so do the call and the result: none of that may begin a conversation."""
+    call, result = tool_turn("a", "r" * 400)
+    talk = (
+        Message.user("one"),
+        call,
+        Message.system("Now be brief."),
+        result,
+        Message.assistant("answer " * 100),
+        Message.user("two"),
+    )
+    assert cut(talk, 150, SlidingWindow()).messages == (*talk[:4], talk[-1])
+
+
 def test_results_that_the_users_role_brings_are_no_question() -> None:
     """Some providers write results so; the question that they help to answer is kept."""
     talk = (
@@ -262,6 +278,83 @@ def test_messages_alone_are_counted_without_asking_for_tokens() -> None:
     found = shortened(talk, CHAIN, trigger=trigger, target=Size(messages=6), count=never)
     assert len(found.messages) == 5  # the last cut left six or less, from a question on
     assert (found.before, found.after, found.fits) == (0, 0, True)
+
+
+# --- strategies of one's own ---------------------------------------------------------------------
+
+
+@attrs.define
+class Own:
+    """A strategy that does what it is given to do, and says how often it was asked."""
+
+    does: Any
+    only_past: bool = False
+    name: str = "own"
+    asked: int = 0
+
+    def shorten(self, history: History, /) -> History:
+        """What it was given to do."""
+        self.asked += 1
+        found: History = self.does(history)
+        return found
+
+
+@pytest.mark.parametrize(
+    ("does", "said"),
+    [
+        (lambda _: None, "'own' has given NoneType"),
+        (lambda one: attrs.evolve(one, messages=one.messages[1:]), "the system's message 0"),
+        (lambda one: attrs.evolve(one, messages=one.messages[:1]), "a pinned message 2"),
+        (lambda one: attrs.evolve(one, messages=one.messages[:3]), "the user's message 4"),
+        (
+            lambda one: attrs.evolve(one, messages=(*one.messages[:2], *one.messages[3:])),
+            "a pinned message 2",
+        ),
+    ],
+)
+def test_what_must_stay_no_strategy_takes_away(does: Any, said: str) -> None:
+    """It is named, before anything is sent without the instructions."""
+    talk = (
+        Message.system("s"),
+        Message.user("one"),
+        Message("assistant", "kept", pinned=True),
+        Message.assistant("x" * 400),
+        Message.user("two"),
+    )
+    with pytest.raises(MisuseError, match=said):
+        cut(talk, 40, Own(does))
+
+
+def test_an_orphan_hides_no_other_one_of_its_id() -> None:
+    """Ids come again: a strategy that parts a call of the same id from its result is caught."""
+    orphan, call = Message.tool("a", "lost"), tool_turn("a", "r" * 400)
+    talk = (Message.user("q"), orphan, *call, Message.user("?"))
+    parting = Own(lambda one: attrs.evolve(one, messages=(*one.messages[:3], one.messages[-1])))
+    with pytest.raises(MisuseError, match="'own' has parted"):
+        cut(talk, 60, parting)
+
+
+def test_a_strategy_may_aim_elsewhere_for_its_own_ends() -> None:
+    """What comes after it goes by what is wanted, and tokens are counted as before."""
+    aims = Own(lambda one: SlidingWindow().shorten(one.aiming_at(Size(messages=7))))
+    talk = tuple([Message.user("q" * 400), Message.assistant("a" * 400)] * 5)
+    found = cut((*talk, Message.user("q")), 400, aims, SlidingWindow())
+    assert found.after == total(found.messages) <= 400
+    assert found.used == ("own", "sliding_window")
+
+
+def test_a_long_turn_is_not_gone_through_again_with_each_of_its_calls() -> None:
+    """Nothing of it may go, so who only looks at the past is asked once: the time stays linear."""
+    more = [message for at in range(300) for message in tool_turn(f"c{at}", "r" * 40)]
+    talk = (Message.user("old"), Message.assistant("x"), Message.user("q"), *more)
+    past, own = Own(SlidingWindow().shorten, only_past=True), Own(SlidingWindow().shorten)
+    found = cut(talk, 500, past)
+    assert found == cut(talk, 500, own)
+    assert (len(found.messages), found.fits) == (601, False)
+    assert past.asked == 1
+    assert own.asked > 200
+    asked = (*talk, Message.assistant("done"), Message.user("and?"))
+    assert cut(asked, 500, past).messages == (Message.user("and?"),)
 
 
 # --- cutting texts -------------------------------------------------------------------------------
@@ -288,6 +381,16 @@ def test_texts_are_cut_between_words() -> None:
     assert set(tail.partition(" ...]\n")[2].split()) == {"word"}
 
 
+def test_what_stands_for_personal_data_is_not_cut_apart() -> None:
+    """Half of a placeholder in an answer could not be restored."""
+    mark = "⟦EMAIL_K7Q2M9XA⟧"
+    for row in (mark * 200, f'{{"to":"{mark}"}},' * 200):
+        for characters in range(100, 125):
+            found = cut_text(row, characters)
+            assert found.count("⟦") == found.count("⟧") == found.count(mark)
+    assert len(cut_text("⟦" * 500, 100)) > 100  # one that never ends is none
+
+
 # --- what a user gives ---------------------------------------------------------------------------
 
 
@@ -298,7 +401,25 @@ def test_strategies_are_names_or_objects() -> None:
     assert strategies_of(["sliding_window", own], option="o") == (SlidingWindow(), own)
 
 
-@pytest.mark.parametrize("given", ["summary", (), 7, Truncate, ["truncate", None]])
+async def later(history: History, /) -> History:
+    """What cannot be awaited where it would be called."""
+    return history
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "summary",
+        (),
+        7,
+        Truncate,
+        ["truncate", None],
+        {"truncate": {"characters": 500}},
+        {"truncate", "sliding_window"},
+        SimpleNamespace(shorten=Truncate().shorten),
+        SimpleNamespace(name="later", shorten=later),
+    ],
+)
 def test_what_is_no_strategy_is_refused(given: Any) -> None:
     """With the names that there are."""
     with pytest.raises(ConfigurationError, match="strategy") as caught:

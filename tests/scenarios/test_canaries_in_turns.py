@@ -110,8 +110,9 @@ async def test_an_answer_that_does_not_fit_is_told_of_by_its_places(
 
     async def answer(received: Received) -> Reply:
         asked = json.loads(received.body)
-        answers.append(json.dumps(asked["messages"][0]["content"]))
-        wrong = json.dumps({"name": "Ada", "age": asked["messages"][0]["content"], MAIL: 1})
+        answers.append(received.body.decode())
+        said = next(m["content"] for m in asked["messages"] if m["role"] == "user")
+        wrong = json.dumps({"name": "Ada", "age": said, said: 1})
         message: dict[str, Any] = {"role": "assistant", "content": wrong}
         if asked.get("tools"):
             name = asked["tools"][0]["function"]["name"]
@@ -132,6 +133,7 @@ async def test_an_answer_that_does_not_fit_is_told_of_by_its_places(
         await world.pipeline.aclose()
     assert isinstance(failure, StructureError)
     assert len(answers) == 2
+    must_hold_no_canary("\n".join(answers))
     assert MAIL in failure.text
     must_hold_no_canary(world.looked_over())
     must_hold_no_canary(caplog.text)
@@ -164,8 +166,9 @@ async def test_a_templates_variables_are_as_personal_as_a_users_words(
     template = PromptTemplate.of("Write to {mail} about {card}.", name="letter")
     async with MockServer() as server:
         world = World(server.url, tmp_path, compose=[Template(templates=[template])])
-        for wrong, variables in ((False, {"mail": MAIL, "card": CARD}), (True, {"mail": [MAIL]})):
-            prompt = Prompt("letter", **variables)
+        right: dict[str, Any] = {"mail": MAIL, "card": CARD}
+        for wrong in (False, True):
+            prompt = Prompt("letter", **{**right, "mail": [MAIL]} if wrong else right)
             request = ChatRequest.of(prompt, model="gpt-4o-mini", context=ADA)
             failure = await world.ask(stream=stream, asked=request)
             assert isinstance(failure, TemplateError) is wrong

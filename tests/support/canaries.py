@@ -198,7 +198,7 @@ def told_by(error: BaseException) -> Iterator[str]:
         yield f"{one!s} {one!r} {one.args!r} {fields!r}"
         waiting += [one.__cause__, one.__context__, *getattr(one, "errors", ())]
     try:
-        bare = error.copy(partial=None) if isinstance(error, LamellaError) else error
+        bare: Any = error.copy(partial=None) if isinstance(error, LamellaError) else error
         if hasattr(bare, "text"):
             bare.text = ""
         yield repr(pickle.dumps(bare))

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Final, cast
 
 import attrs
 
-from lamella import ChatRequest, ChatResponse, Context, Handler, LamellaError, MisuseError
+from lamella import ChatRequest, ChatResponse, Context, Handler, MisuseError, Usage
 from lamella._chat_answer import ChatAnswer, fold
 from lamella._events import Event, Finish, Turn, UsageReport
-from lamella._tokens import counted_tokens, input_usage, output_usage
+from lamella._tokens import counted_tokens, output_usage
 from lamella._transforms import transformed
 from lamella._typed_forms import form_of
 from lamella_middlewares.structured._corrections import Corrections
-from lamella_middlewares.structured._failures import failure
+from lamella_middlewares.structured._failures import bearing, both, failure
 from lamella_middlewares.structured._first_turn import (
     LAYER,
     another,
@@ -27,7 +27,6 @@ from lamella_middlewares.structured._tool_answers import ToolAnswers, ended
 from lamella_middlewares.structured._verdicts import MISMATCH, WAITING, Verdict, judge
 
 if TYPE_CHECKING:
-    from lamella._usage import Usage
     from lamella_middlewares.structured._middleware import Structured
     from lamella_middlewares.structured._modes import Asked
 
@@ -79,48 +78,35 @@ class Asking:
         request = asked.request
         while True:
             if response.open and self._shown:
-                return self._opened(asked, response)
+                return self._opened(asked, request, response)
             if response.open:
-                response = await self._collected(response)
+                response = await bearing(response.collect(), self._wrong)
             events, finish = _said(asked, response)
-            verdict = await self._judged(fold([*events, finish]))
+            answer = self._with_turns(fold([*events, finish]))
+            verdict = await bearing(self._judged(answer), answer)
             if verdict.good or verdict.code == WAITING:
-                return self._complete(response, events, finish)
-            request = await self._next(asked, request, response, verdict)
-            response = await self._send(request)
+                made = self._complete(request, response, [*events, finish])
+                return await bearing(made, answer)
+            following, hint = await bearing(self._next(asked, request, response, verdict), answer)
+            if following is None:
+                raise failure(self._form, answer, verdict, hint)
+            self._wrong = attrs.evolve(answer, usage=self._spent)
+            request = following
+            response = await bearing(self._call_next(request), self._wrong)
 
     # --- turns -----------------------------------------------------------------------------------
 
-    async def _send(self, request: ChatRequest) -> ChatResponse:
-        try:
-            return await self._call_next(request)
-        except LamellaError as error:
-            raise self._with_turns(error) from error.__cause__
-
-    async def _collected(self, response: ChatResponse) -> ChatResponse:
-        try:
-            return await response.collect()
-        except LamellaError as error:
-            raise self._with_turns(error) from error.__cause__
-
     async def _next(
         self, asked: Asked, request: ChatRequest, response: ChatResponse, verdict: Verdict
-    ) -> ChatRequest:
-        """The request of the turn after a wrong answer.
-
-        Raises:
-            StructureError: If there is to be none.
-        """
-        kept = response.head.cached
+    ) -> tuple[ChatRequest | None, str]:
+        """The request of the turn after a wrong answer; or None, and what to do instead."""
         again, hint = await self._again(asked, request, response, verdict)
-        if again is not None:
-            return again
-        fresh = refreshing(request) if kept and not self._refreshed else None
-        if fresh is None:
-            raise failure(self._form, self._answer_so_far(asked, response), verdict, hint)
-        self._refreshed = True
-        self._context.note(LAYER, "structured.refreshed", code=verdict.code)
-        return fresh
+        if again is None and response.head.cached and not self._refreshed:
+            again = refreshing(request)
+            if again is not None:
+                self._refreshed = True
+                self._context.note(LAYER, "structured.refreshed", code=verdict.code)
+        return again, hint
 
     async def _again(
         self, asked: Asked, request: ChatRequest, response: ChatResponse, verdict: Verdict
@@ -135,12 +121,11 @@ class Asking:
         again = another(asked.request, f"again{self._turns + 1}").evolve(
             messages=self._corrections.messages(asked, response, verdict)
         )
-        usage = response.usage or _estimated(request, response)
+        usage = response.usage or await _estimated(request, response)
         paid = self._paid + (0 if response.head.cached else usage.total_tokens)
         most = self._layer.max_tokens
         if most is not None and paid + await _at_least(again, usage) > most:
             return None, f"Raise Structured(max_tokens={most}): {paid} of them are used up."
-        self._wrong = self._answer_so_far(asked, response)
         self._corrections.saw(response, verdict)
         self._paid = paid
         self._spent = usage if self._spent is None else self._spent + usage
@@ -163,32 +148,33 @@ class Asking:
         self._reader.settle(verdict, answer)
         return verdict
 
-    def _complete(
-        self, response: ChatResponse, events: list[Event], finish: Finish
+    async def _complete(
+        self, request: ChatRequest, response: ChatResponse, events: list[Event]
     ) -> ChatResponse:
         """The answer to the caller, with the tools that earlier turns have used."""
         if self._spent is not None:
-            events = [
-                attrs.evolve(event, usage=self._spent + event.usage)
-                if isinstance(event, UsageReport)
-                else event
-                for event in events
-            ]
-        request = self._request.evolve(context=self._context_of(response))
-        made = request.answer([*self._before(), *events, finish], response.head)
+            used = self._spent + (response.usage or await _estimated(request, response))
+            events = [event for event in events if not isinstance(event, UsageReport)]
+            events.insert(-1, UsageReport(used))
+        own = self._request.evolve(context=self._context_of(response))
+        made = own.answer([*self._before(), *events], response.head)
         made.read_values_by(self._reader)
         return made
 
-    def _opened(self, asked: Asked, response: ChatResponse) -> ChatResponse:
+    def _opened(self, asked: Asked, request: ChatRequest, response: ChatResponse) -> ChatResponse:
         """The answer to a caller who reads it while it comes."""
         tools = None if asked.tool is None else ToolAnswers(asked.tool)
         inner = response if tools is None else response.transform(tools)
 
-        async def end(answer: ChatResponse, finish: Finish) -> Finish:
-            verdict = await self._judged(answer.answer)
+        async def end(finish: Finish) -> list[Event]:
+            answer = self._with_turns(inner.answer)
+            verdict = await self._judged(answer)
             if not verdict.good and verdict.code != WAITING:
-                raise failure(self._form, answer.answer, verdict, _HINT_STREAM)
-            return ended(finish, tools)
+                raise failure(self._form, answer, verdict, _HINT_STREAM)
+            last: list[Event] = [ended(finish, tools)]
+            if self._spent is not None and inner.usage is None:
+                last.insert(0, UsageReport(self._spent + await _estimated(request, inner)))
+            return last
 
         source = OpenAnswer(inner, self._before(), self._spent, end)
         made = ChatResponse.opened(source, response.context, response.head)
@@ -206,24 +192,12 @@ class Asking:
         kept = self._corrections.kept
         return [Turn(kept)] if kept else []
 
-    def _answer_so_far(self, asked: Asked, response: ChatResponse) -> ChatAnswer:
-        events, finish = _said(asked, response)
-        answer = fold([*self._before(), *events, finish])
-        usage = answer.usage
-        if self._spent is not None:
-            usage = self._spent if usage is None else self._spent + usage
-        return attrs.evolve(answer, usage=usage)
-
-    def _with_turns(self, error: LamellaError) -> LamellaError:
-        """An error with what the turns before it have come to: it is paid, and tools were used."""
-        if self._wrong is None or self._spent is None:
-            return error
-        usage = self._spent if error.usage is None else self._spent + error.usage
-        partial = error.partial
-        if isinstance(partial, ChatAnswer):
-            earlier = self._corrections.kept
-            partial = attrs.evolve(partial, messages=(*earlier, *partial.messages))
-        return error.copy(partial=partial or self._wrong, usage=usage)
+    def _with_turns(self, answer: ChatAnswer) -> ChatAnswer:
+        """The answer of a turn with what the turns before it have added and consumed."""
+        if self._spent is None:
+            return answer
+        messages = (*self._corrections.kept, *answer.messages)
+        return attrs.evolve(answer, messages=messages, usage=both(self._spent, answer.usage))
 
 
 def _said(asked: Asked, response: ChatResponse) -> tuple[list[Event], Finish]:
@@ -236,11 +210,10 @@ def _said(asked: Asked, response: ChatResponse) -> tuple[list[Event], Finish]:
     return events, ended(cast("Finish", finish), tools)
 
 
-def _estimated(request: ChatRequest, response: ChatResponse) -> Usage:
+async def _estimated(request: ChatRequest, response: ChatResponse) -> Usage:
     """What a turn has consumed of which nobody has said it."""
-    output = output_usage(response.events)
-    read = input_usage(request)
-    return output if read is None else read + output
+    read = Usage(uncached_input=await counted_tokens(request), estimated=True)
+    return read + output_usage(response.events)
 
 
 async def _at_least(request: ChatRequest, before: Usage) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from lamella import ChatResponse, Message
+from lamella._chat_answer import ChatAnswer
 from lamella._typed_forms import WRAPPED
 from lamella._typed_problems import Problem
 from lamella_middlewares.structured._words import correction, part_at
@@ -41,7 +42,7 @@ class Corrections:
 
     def saw(self, response: ChatResponse, verdict: Verdict) -> None:
         """Take note of a wrong answer, as it came from inside, that is asked for again."""
-        self.kept = (*self.kept, *response.messages[:-1])
+        self.kept = (*self.kept, *before_last(response.answer))
         self._again = self._times(verdict)
         self._last = verdict.text
 
@@ -62,7 +63,9 @@ class Corrections:
         """
         repeated = self._times(verdict) > 0
         schema = part_at(self._form.schema, verdict.problems[0]) if repeated else None
-        said = response.messages if response.message.parts else response.messages[:-1]
+        said = before_last(response.answer)
+        if response.message.text or response.tool_calls:  # an empty message is refused by some
+            said = (*said, response.message)
         problems = _as_written(self._form, verdict)
         replies = _replies(response.message, asked.tool, problems, schema)
         return (*asked.request.messages, *self.kept, *said, *replies)
@@ -70,6 +73,12 @@ class Corrections:
     def _times(self, verdict: Verdict) -> int:
         """How often the model has repeated itself with this answer."""
         return self._again + 1 if verdict.text and verdict.text == self._last else 0
+
+
+def before_last(answer: ChatAnswer) -> tuple[Message, ...]:
+    """What an answer adds to the conversation before its last message, which may be none."""
+    messages = answer.messages
+    return messages[:-1] if messages and messages[-1] is answer.message else messages
 
 
 def _as_written(form: Form[Any], verdict: Verdict) -> tuple[Problem, ...]:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from lamella import StructureError
+import attrs
+
+from lamella import LamellaError, StructureError, Usage
 from lamella._chat_answer import ChatAnswer
+from lamella_middlewares.structured._corrections import before_last
 
 if TYPE_CHECKING:
     from lamella._typed_forms import Form
     from lamella_middlewares.structured._verdicts import Verdict
+
+T = TypeVar("T")
 
 _WHY: Final = {
     "length": (
@@ -56,3 +62,28 @@ def failure(
     error.problems = verdict.problems
     error.text = verdict.text
     return error
+
+
+async def bearing(work: Awaitable[T], so_far: ChatAnswer | None) -> T:
+    """Do something whose errors come with what there is: it is paid, and tools were used.
+
+    Args:
+        work: What to do.
+        so_far: The last answer, with what the turns before it have added; None if there is none.
+    """
+    try:
+        return await work
+    except LamellaError as error:
+        if so_far is None:
+            raise
+        partial = error.partial
+        if isinstance(partial, ChatAnswer):
+            messages = (*before_last(so_far), *partial.messages)
+            partial = attrs.evolve(partial, messages=messages)
+        usage = both(so_far.usage, error.usage)
+        raise error.copy(partial=partial or so_far, usage=usage) from error.__cause__
+
+
+def both(one: Usage | None, other: Usage | None) -> Usage | None:
+    """What two turns have consumed, as far as it is known."""
+    return one + other if one is not None and other is not None else one or other

@@ -114,7 +114,7 @@ def _by_tool(
     return Asked(
         "tool",
         request.evolve(
-            context=with_shape(request.context, AnswerShape(tool=name)),
+            context=with_shape(request.context, AnswerShape(tool=name, json=True)),
             tools=(*request.tools, tool),
             # With other tools it may use those first; then some call is all that can be forced.
             tool_choice=name if only else "required",

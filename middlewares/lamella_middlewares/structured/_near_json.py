@@ -10,9 +10,8 @@ import msgspec
 
 from lamella import ConfigurationError, Context
 
-_FENCE: Final = re.compile(
-    r"\s*```[ \t]*[\w+-]*[ \t]*\r?\n(?P<inner>.*?)\r?\n?[ \t]*```\s*", re.DOTALL
-)
+_FENCE: Final = "```"
+_LANGUAGE: Final = re.compile(r"[ \t]*[\w+-]*[ \t]*\r?\n")
 
 _INLINE: Final = 20_000
 """Characters that are mended on the event loop; more than this takes a thread."""
@@ -20,13 +19,14 @@ _INLINE: Final = 20_000
 
 def fenced(text: str) -> str | None:
     """What stands in the fence that is all of a text; None if there is none, or more than one."""
-    found = _FENCE.fullmatch(text)
-    if found is None or "```" in found["inner"]:
+    text = text.strip()
+    if not (text.startswith(_FENCE) and text.endswith(_FENCE) and text.count(_FENCE) == 2):  # noqa: PLR2004
         return None
-    return found["inner"]
+    begin = _LANGUAGE.match(text, len(_FENCE))
+    return None if begin is None else text[begin.end() : -len(_FENCE)]
 
 
-def is_json(text: str) -> bool:
+def _is_json(text: str) -> bool:
     """Whether a text is JSON, of whatever shape."""
     try:
         msgspec.json.decode(text)
@@ -47,7 +47,7 @@ def must_be_mendable() -> None:
 
 
 async def mended(text: str, context: Context) -> str | None:
-    """The JSON that a text was to be; None if nothing of it can be told.
+    """The JSON that a text was to be; None if it is JSON, or nothing of it can be told.
 
     Raises:
         DeadlineExceeded: If the call's deadline passes meanwhile.
@@ -61,6 +61,8 @@ async def mended(text: str, context: Context) -> str | None:
 
 
 def _mended(text: str) -> str | None:
+    if _is_json(text):
+        return None
     from json_repair import repair_json
 
     found = repair_json(text, ensure_ascii=False)

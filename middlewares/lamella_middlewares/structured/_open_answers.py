@@ -8,9 +8,9 @@ from typing import Any
 
 import attrs
 
-from lamella import ChatResponse
+from lamella import ChatResponse, LamellaError, Usage
 from lamella._events import Event, Finish, UsageReport
-from lamella._usage import Usage
+from lamella_middlewares.structured._failures import both
 
 
 class OpenAnswer:
@@ -20,7 +20,7 @@ class OpenAnswer:
         inner: The answer, in which calls of the layer's tool are text already.
         before: What earlier turns have added; handed out first.
         spent: What earlier turns have consumed; None if there were none.
-        end: Judges the complete answer, and gives its end; raises if it is no value.
+        end: Judges the complete answer, and gives its last events; raises if it is no value.
     """
 
     __slots__ = ("_cursor", "_end", "_inner", "_pending", "_spent")
@@ -30,7 +30,7 @@ class OpenAnswer:
         inner: ChatResponse,
         before: Iterable[Event],
         spent: Usage | None,
-        end: Callable[[ChatResponse, Finish], Awaitable[Finish]],
+        end: Callable[[Finish], Awaitable[list[Event]]],
     ) -> None:
         self._inner = inner
         self._cursor: Any = aiter(inner)
@@ -41,9 +41,13 @@ class OpenAnswer:
     async def __anext__(self) -> Event:
         if self._pending:
             return self._pending.popleft()
-        event: Event = await anext(self._cursor)
+        try:
+            event: Event = await anext(self._cursor)
+        except LamellaError as error:
+            raise error.copy(usage=both(self._spent, error.usage)) from error.__cause__
         if type(event) is Finish:
-            return await self._end(self._inner, event)
+            self._pending.extend(await self._end(event))
+            return self._pending.popleft()
         if type(event) is UsageReport and self._spent is not None:
             return attrs.evolve(event, usage=self._spent + event.usage)
         return event

@@ -54,18 +54,19 @@ class Reader:
 class Decoder:
     """One reader's way through the events of an answer."""
 
-    __slots__ = ("_given", "_growing", "_last", "_reader")
+    __slots__ = ("_given", "_growing", "_items", "_last", "_reader")
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._growing = reader.form.growing()
+        self._items = isinstance(self._growing, ClosedItems)  # each is given, also twice the same
         self._given = 0
         self._last: Any = _NONE_YET
 
     def feed(self, event: Event) -> Iterable[Any]:
         """The values that are there now and were not before."""
         if isinstance(event, TextDelta):
-            return self._gave(self._growing.feed(event.text)) if event.choice == 0 else ()
+            return self._new(self._growing.feed(event.text)) if event.choice == 0 else ()
         if isinstance(event, Turn):  # what came before it was not the answer
             self._growing = self._reader.form.growing()
             self._given, self._last = 0, _NONE_YET
@@ -73,16 +74,20 @@ class Decoder:
             return self._rest()
         return ()
 
-    def _gave(self, values: list[Any]) -> list[Any]:
-        if values:
-            self._given += len(values)
-            self._last = values[-1]
+    def _new(self, values: list[Any]) -> list[Any]:
+        """What has not been given: more text may be no more of the value, as `[]` that was left."""
+        if not values:
+            return values
+        if not self._items and _same(self._last, values[-1]):
+            return []
+        self._given += len(values)
+        self._last = values[-1]
         return values
 
     def _rest(self) -> Iterable[Any]:
         """What the complete answer has besides; where it had to be mended, that may be all."""
         value = self._reader.value
-        if isinstance(self._growing, ClosedItems):
+        if self._items:
             rest: list[Any] = value[self._given :]
             return rest
         return () if _same(self._last, value) else (value,)

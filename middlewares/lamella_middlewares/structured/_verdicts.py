@@ -9,7 +9,7 @@ import attrs
 from lamella import Context
 from lamella._chat_answer import ChatAnswer
 from lamella._typed_problems import FormError, Problem
-from lamella_middlewares.structured._near_json import fenced, is_json, mended
+from lamella_middlewares.structured._near_json import fenced, mended
 
 if TYPE_CHECKING:
     from lamella._typed_forms import Form
@@ -63,16 +63,18 @@ async def judge(answer: ChatAnswer, form: Form[Any], context: Context, *, repair
     if not text.strip():
         code = _ending(answer)
         return Verdict(None, code or MISMATCH, () if code else (NO_ANSWER,), text)
-    try:
-        return Verdict(await _decoded(text, form, context), text=text)
-    except FormError as error:
-        problems = error.problems
     code = _ending(answer)
+    if code not in {"length", "content_filter"} or not text[-1].isdigit():  # 36 may be 365 cut off
+        try:
+            return Verdict(await _decoded(text, form, context), text=text)
+        except FormError as error:
+            problems = error.problems
     if code:  # what was cut off would be mended to half a value
         return Verdict(None, code, (), text)
     inner, how = fenced(text), "fence"
-    if repair and not is_json(text if inner is None else inner):
-        inner, how = await mended(text, context), "json"
+    whole = None if not repair else await mended(text if inner is None else inner, context)
+    if whole is not None:
+        inner, how = whole, "json"
     if inner is not None:
         try:
             return Verdict(await _decoded(inner, form, context), text=text, repaired=how)

@@ -23,7 +23,8 @@ from lamella import (
 )
 from lamella._nothing import NOTHING
 from lamella._options import flag, refused, whole
-from lamella._templates import MOST_CHARACTERS
+from lamella._template_shelves import items_of
+from lamella._template_variables import MOST_CHARACTERS
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Response)
@@ -44,8 +45,7 @@ def _pins(layer: object, option: attrs.Attribute[Any], value: Any) -> None:
 
 
 def _all(templates: Iterable[PromptTemplate]) -> tuple[PromptTemplate, ...]:
-    # The library says what is wrong with anything else.
-    return tuple(templates) if isinstance(templates, Iterable) else (templates,)  # pyright: ignore[reportUnnecessaryIsInstance]
+    return items_of(templates)  # of which the library says what is wrong with them
 
 
 def _library(layer: Any) -> PromptLibrary:
