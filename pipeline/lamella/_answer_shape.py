@@ -38,6 +38,14 @@ def with_shape(context: Context, shape: AnswerShape) -> Context:
     return context.evolve(attributes={**context.attributes, _ATTRIBUTE: shape})
 
 
+def without_shape(context: Context) -> Context:
+    """A context for a question of another kind, whose answer is read as it comes."""
+    if _ATTRIBUTE not in context.attributes:
+        return context
+    rest = {name: said for name, said in context.attributes.items() if name != _ATTRIBUTE}
+    return context.evolve(attributes=rest)
+
+
 def answer_shape(context: Context) -> AnswerShape:
     """What a layer outside has said of the answer."""
     said: Any = context.attributes.get(_ATTRIBUTE)

@@ -52,11 +52,6 @@ def document_pages(data: bytes, *, most: int | None = None) -> int | None:
     return found or None
 
 
-def is_counted(data: bytes) -> bool:
-    """Whether the pages of a document are remembered."""
-    return (hash(data), len(data)) in _seen
-
-
 def _counted(data: bytes) -> int:
     found = _pages_in(data)
     left = _INFLATED_IN_ALL

@@ -45,7 +45,7 @@ class ExactCounter:
         load: Reads the vocabulary. Raises ConfigurationError if that cannot be done.
     """
 
-    __slots__ = ("_encode", "_load", "_lock", "_older", "_recent", "name")
+    __slots__ = ("__weakref__", "_encode", "_load", "_lock", "_older", "_recent", "name")
 
     def __init__(self, name: str, load: Callable[[], Encode]) -> None:
         self.name = name

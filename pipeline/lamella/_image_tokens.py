@@ -19,6 +19,8 @@ from lamella._nothing import NOTHING
 UNSEEN: Final[Size] = (1_024, 1_024)
 """What a picture is taken to measure that is somewhere else, or of an unknown kind."""
 
+_LARGEST: Final = 65_536
+"""Pixels of a side; what encoders write at most, and four times what any provider takes."""
 _TILE: Final = 512
 _BOX: Final = 2_048
 _SHORT_SIDE: Final = 768
@@ -102,7 +104,8 @@ class PatchRule:
         count = self._patches(width) * self._patches(height)
         if most and count > most:
             scale = self._scale(width, height, most)
-            count = self._patches(width * scale) * self._patches(height * scale)
+            # Of a picture like a thread one side cannot become smaller: never more than allowed.
+            count = min(most, self._patches(width * scale) * self._patches(height * scale))
         return math.ceil(round(count * self.multiplier, 6))
 
     def _patches(self, pixels: float) -> int:
@@ -166,6 +169,14 @@ class LevelRule:
 ANY_MODEL: Final = TileRule()
 """For models without a card, or whose card has no rule: 765 tokens for a square of 1024 pixels,
 where others count 258 to 1,369."""
+
+
+def plausible(size: Size | None) -> Size | None:
+    """A size, shrunk to what pictures may have at most: a header may say anything."""
+    if size is None or max(size) <= _LARGEST:
+        return size
+    width, height = _within(size, _LARGEST)
+    return math.ceil(width), math.ceil(height)
 
 
 def _within(size: Size, longest: int) -> tuple[float, float]:

@@ -15,7 +15,8 @@ import attrs
 from lamella._chat import ChatRequest
 from lamella._message_words import characters_of, hash_of
 from lamella._messages import Message
-from lamella._token_framing import ANY_MODEL, framing_of, tools_text
+from lamella._token_estimate import ESTIMATOR
+from lamella._token_framing import ANY_MODEL, framing_of, tools_tokens
 from lamella._tokenizers import counter_choice, counter_for
 from lamella._tokens import INLINE_CHARACTERS, TokenCounter, input_usage
 
@@ -82,11 +83,12 @@ class Measure:
         if (not tools and wanted is None) or _besides(request) in self._toolsets:
             return False
         framing = ANY_MODEL if self.card is None else framing_of(self.card.framing)
-        texts = [tools_text(framing, tools)] if tools else []
-        if wanted is not None:
-            texts.append(str(dict(wanted)))
+        texts = [] if wanted is None else [str(dict(wanted))]
         unseen: Callable[[Sequence[str]], float] = getattr(self.counter, "unseen", _characters)
-        return unseen(texts) > INLINE_CHARACTERS
+        found = unseen(texts)
+        if tools and self.counter is not ESTIMATOR:
+            found += tools_tokens(framing, tools, self.counter).unseen
+        return found > INLINE_CHARACTERS
 
     def unseen(self, messages: Sequence[Message]) -> int:
         """How many characters would have to be gone through to count some messages."""

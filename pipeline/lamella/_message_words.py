@@ -7,7 +7,7 @@ from typing import Any
 
 from lamella._messages import Message
 from lamella._parts import Audio, File, Opaque, ToolCall, ToolResult
-from lamella._token_media import is_text
+from lamella._token_media import is_text, kind_of
 
 
 def characters_of(parts: Iterable[Any]) -> int:
@@ -34,7 +34,8 @@ def _characters(part: Any) -> int:
     if isinstance(part, Opaque):
         return len(_words(part))
     if isinstance(part, File):
-        return len(part.data) if part.data and is_text(part.media_type) else 0
+        data = part.data or b""
+        return len(data) if data.startswith(b"%PDF-") or is_text(kind_of(part)) else 0
     said: Any = getattr(part, "text", "")
     if isinstance(part, ToolCall):
         said = part.arguments

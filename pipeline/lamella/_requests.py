@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar, cast
 
 import attrs
 
+from lamella._answer_shape import without_shape
 from lamella._attempts import AttemptBound
 from lamella._calls import Call
 from lamella._clock import Clock
@@ -80,7 +81,7 @@ class Request(Evolvable, Generic[R_co]):
             purpose: Why, as a word for the branch: `"summary"`, `"judge"`.
             asked_by: The layer that asks, for reports of what was spent; None takes the purpose.
         """
-        context = self.context
+        context = without_shape(self.context)
         bound = AttemptBound(context.bound.limit)
         branch = f"{context.branch}/{purpose}"
         if self.target is not None:  # the child goes to the pipeline's own transport again

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar, get_args
+from typing import Any, Final, Generic, TypeVar, get_args, get_origin
 
 from lamella._errors import ConfigurationError
 
 T = TypeVar("T")
+
+_OBJECTS: Final = (
+    "__attrs_attrs__", "__dataclass_fields__", "__struct_fields__", "__pydantic_fields__",
+)  # fmt: skip
+"""What the classes have that a value may be an object of."""
 
 
 class Returns(Generic[T]):
@@ -45,6 +50,13 @@ def asked_type(returns: Any) -> Any:
     if returns is Returns:
         msg = "returns=Returns does not say what the value is to be."
         raise ConfigurationError(msg, hint="Write the type: Returns[Invoice | Receipt]().")
+    if get_origin(returns) is Returns:
+        msg = "returns=Returns[...] is a class, and what is wanted is an object of it."
+        raise ConfigurationError(msg, hint="Write it with brackets: Returns[Invoice | Receipt]().")
+    kind = type(returns)
+    if not isinstance(returns, type) and any(hasattr(kind, name) for name in _OBJECTS):
+        msg = f"returns= was given an object of {kind.__name__}, and no type."
+        raise ConfigurationError(msg, hint=f"Write returns={kind.__name__}.")
     if isinstance(returns, str | bytes | int | float | list | tuple | set):
         msg = f"returns={returns!r} is a value, and no type."
         hint = "Give a class, a type such as list[Person], Returns[A | B](), or a JSON Schema."

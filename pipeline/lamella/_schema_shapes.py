@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from lamella._typed_nodes import KINDS
+from lamella._typed_nodes import KINDS, NUMBERS, Tag, tag_of
 from lamella._typed_records import Shape
 
 _MOST_STEPS = 20
@@ -16,12 +16,14 @@ def schema_shape(schema: Mapping[str, Any]) -> Shape | None:
     found = resolved(schema, schema)
     if "properties" not in found:
         return None
-    tags: dict[str, frozenset[tuple[type, Any]]] = {}
+    tags: dict[str, frozenset[Tag]] = {}
     for name, given in _mapping(found["properties"]).items():
         inner = resolved(_mapping(given), schema)
         values: Any = [inner["const"]] if "const" in inner else inner.get("enum")
         if isinstance(values, list):
-            tags[name] = frozenset((value.__class__, value) for value in cast("Any", values))
+            scalars = [each for each in cast("Any", values) if not isinstance(each, list | dict)]
+            if len(scalars) == len(cast("Any", values)):
+                tags[name] = frozenset(map(tag_of, scalars))
     required = frozenset(found.get("required", ()))
     return Shape(frozenset(found["properties"]), required, tags)
 
@@ -32,7 +34,7 @@ def schema_kinds(schema: Mapping[str, Any]) -> frozenset[str]:
     if given is None:
         return KINDS
     kinds = frozenset[str]([given] if isinstance(given, str) else given)
-    return kinds | {"integer", "number"} if kinds & {"integer", "number"} else kinds
+    return kinds | NUMBERS if kinds & NUMBERS else kinds
 
 
 def resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:

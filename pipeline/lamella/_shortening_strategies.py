@@ -182,8 +182,8 @@ def strategies_of(given: Strategies, *, option: str) -> tuple[Shortener, ...]:
     """
     several: tuple[object, ...]
     if isinstance(given, Mapping | AbstractSet):
-        msg = f"{option}: {given!r} has no order, or options that would be lost."
-        hint = f"Give a list, of {_names()} or objects such as Truncate(characters=2_000)."
+        msg = f"{option}: {given!r} is no list of strategies: they are tried in their order."
+        hint = f"Give a list, of {_names()} or, in code, objects: Truncate(characters=2_000)."
         raise ConfigurationError(msg, hint=hint)
     if isinstance(given, str) or not isinstance(given, Iterable):
         several = (given,)

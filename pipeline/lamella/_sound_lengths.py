@@ -106,7 +106,7 @@ def _ogg(data: bytes) -> float | None:
 
 def _iso_media(data: bytes) -> float | None:
     at = data.find(b"mvhd") + 4
-    if at < 4:  # noqa: PLR2004 - it was not found
+    if at < 4:
         return None
     long = data[at] == 1
     rate, length = struct.unpack_from(">IQ" if long else ">II", data, at + (20 if long else 12))
@@ -120,7 +120,7 @@ def _mp3(data: bytes) -> float | None:
     if data[at] != 0xFF or data[at + 1] & 0xE6 != 0xE2:  # no frame of layer 3
         return None
     version = data[at + 1] >> 3 & 3  # 3 is version 1, 2 is 2, 0 is 2.5
-    first = version == 3  # noqa: PLR2004
+    first = version == 3
     stated = data[at + 4 : at + 48]
     tag = max(stated.find(b"Xing"), stated.find(b"Info"))
     if tag >= 0 and stated[tag + 7] & 1 and data[at + 2] >> 2 & 3 < len(_RATES):

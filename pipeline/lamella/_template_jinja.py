@@ -17,7 +17,7 @@ import attrs
 
 from lamella._errors import ConfigurationError
 from lamella._template_syntax import TooLong, WriteFailed
-from lamella._template_variables import as_json
+from lamella._template_values import as_json
 
 if TYPE_CHECKING:
     from jinja2 import Template

@@ -10,24 +10,27 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeAlias, cast
-
-import attrs
+from typing import TypeAlias, cast
 
 from lamella._checked_tables import close_to
-from lamella._errors import ConfigurationError, LamellaError, PluginError, TemplateError
-from lamella._mending import words_of
+from lamella._errors import ConfigurationError, LamellaError, TemplateError
 from lamella._nothing import NOTHING
 from lamella._registry import registry
-from lamella._template_files import Stamps, is_name, read_folder, stamps_of
-from lamella._template_tables import read_template
-from lamella._templates import PromptTemplate, Source, version_key
+from lamella._template_files import stamps_of
+from lamella._template_shelves import (
+    EMPTY,
+    KIND,
+    Shelf,
+    Versions,
+    items_of,
+    shelf_of_code,
+    shelf_of_folder,
+    shelf_of_plugin,
+    sorted_templates,
+)
+from lamella._templates import PromptTemplate, version_key
 
-Versions: TypeAlias = Mapping[tuple[int, ...], PromptTemplate]
 Folder: TypeAlias = str | os.PathLike[str]
-
-KIND: Final = "templates"
-"""Of what kind they are in the registry."""
 
 
 class PromptLibrary:

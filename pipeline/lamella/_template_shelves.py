@@ -46,8 +46,10 @@ def sorted_templates(shelves: Iterable[Shelf]) -> tuple[PromptTemplate, ...]:
 
 def items_of(given: Any) -> tuple[Any, ...]:
     """What was given as several, or the one thing that it is."""
-    single = isinstance(given, str | os.PathLike) or not isinstance(given, Iterable)
-    return (given,) if single else tuple(given)
+    if isinstance(given, str | os.PathLike) or not isinstance(given, Iterable):
+        return (cast("Any", given),)
+    several: Iterable[Any] = given
+    return tuple(several)
 
 
 def shelf_of_code(templates: Iterable[PromptTemplate]) -> Shelf:

@@ -13,7 +13,8 @@ from lamella._messages import Message
 from lamella._nothing import NOTHING
 from lamella._parts import Part, Text
 from lamella._template_syntax import NAME, TooLong, WriteFailed, Writer
-from lamella._template_variables import MOST_CHARACTERS, REQUIRED, Unfit, Variable
+from lamella._template_values import MOST_CHARACTERS, Unfit
+from lamella._template_variables import REQUIRED, Variable
 
 if TYPE_CHECKING:
     from lamella._parts import JSONObject

@@ -58,6 +58,20 @@ def _tokens(text: str) -> int:
     return _count(text)
 
 
+def looked_at(texts: Sequence[bytes]) -> int:
+    """How many bytes of some encoded texts `tokens_of_bytes` goes through."""
+    return sum([min(len(text), _SAMPLED) for text in texts])
+
+
+def tokens_of_bytes(text: bytes) -> int:
+    """As `tokens`, of a text in UTF-8; of a long one only what is looked at is decoded."""
+    if len(text) <= _SAMPLED:
+        return tokens(text.decode("utf-8", "replace"))
+    step = (len(text) - _SLICE) // 3
+    seen = b"".join([text[start : start + _SLICE] for start in range(0, 4 * step, step)])
+    return round(tokens(seen.decode("utf-8", "ignore")) * len(text) / len(seen))
+
+
 def tokens_of(texts: Sequence[str]) -> int:
     """About how many tokens some texts have together.
 

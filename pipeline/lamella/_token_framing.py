@@ -2,14 +2,15 @@
 
 Providers publish little of it. OpenAI's models read functions as declarations in TypeScript, inside
 a namespace; Anthropic's read JSON, after a prompt of their provider's about tools whose length is
-published; Google's read JSON. How tools are written for a family is remembered by what they say, so
-that a conversation's tools are written once and not once a turn.
+published; Google's read JSON. What tools come to is remembered by a hash, so that a conversation's
+tools are written once and not once a turn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from weakref import WeakKeyDictionary
 
 import attrs
 import msgspec
@@ -17,15 +18,16 @@ import msgspec
 from lamella._parts import Opaque
 from lamella._tools import Tool
 
+if TYPE_CHECKING:
+    from lamella._tokens import TokenCounter
+
 Tools: TypeAlias = Sequence[Tool | Opaque]
 
 MESSAGE_TOKENS: Final = 4
 """What role and delimiters of a message take."""
 
 MOST_SETS: Final = 256
-"""How many sets of tools are remembered in a process."""
-MOST_OF_A_SET: Final = 256 * 1024
-"""Bytes; a set with more is written anew each time."""
+"""Of how many sets of tools the count is remembered, for each counter."""
 
 _UNSAYABLE: Final = (TypeError, ValueError, OverflowError, RecursionError)
 """What msgspec raises for what JSON cannot say."""
@@ -52,36 +54,71 @@ class Framing:
     tool: int = 0
 
 
-class _Kept:
-    """Texts of tools by family and by what the tools say. Each step is one operation on a dict."""
+class ToolsCount:
+    """How many tokens the tools of a request are; written and counted where that is not known."""
 
-    def __init__(self) -> None:
-        self._texts: dict[tuple[str, bytes], str] = {}
+    __slots__ = ("_counter", "_framing", "_key", "_known", "_tools")
 
-    def of(self, framing: Framing, tools: Tools) -> str:
+    def __init__(self, framing: Framing, tools: Tools, counter: TokenCounter) -> None:
+        self._framing = framing
+        self._tools = tools
+        self._counter = counter
+        self._known = _counts_of(counter)
+        self._key: tuple[str, int, int] | None
         try:
             given = _ENCODER.encode(tools)
         except _UNSAYABLE:  # it is refused when it is sent; to be counted it must only have a size
-            return str([str(tool) for tool in tools])
-        key = (framing.name, given)
-        found = self._texts.get(key)
+            self._key = None
+        else:
+            self._key = framing.name, hash(given), len(given)
+
+    @property
+    def unseen(self) -> int:
+        """About how many characters `count` would go through."""
+        if self._key is None:
+            return len(self._unsayable())
+        return 0 if self._known is not None and self._key in self._known else self._key[2]
+
+    def count(self) -> int:
+        """Count them."""
+        key, known = self._key, self._known
+        if key is None:
+            return self._counter.count([self._unsayable()])
+        found = None if known is None else known.get(key)
         if found is None:
-            found = framing.write(tools)
-            if len(given) <= MOST_OF_A_SET:
-                if len(self._texts) >= MOST_SETS:
-                    self._texts.clear()
-                self._texts[key] = found
+            found = self._counter.count([self._framing.write(self._tools)])
+            if known is not None:
+                if len(known) >= MOST_SETS:
+                    known.clear()
+                known[key] = found
         return found
 
+    def _unsayable(self) -> str:
+        return str([str(tool) for tool in self._tools])
 
-def tools_text(framing: Framing, tools: Tools) -> str:
-    """The tools of a request as its model reads them.
+
+_counts: WeakKeyDictionary[TokenCounter, dict[tuple[str, int, int], int]] = WeakKeyDictionary()
+"""What sets of tools have come to, for each counter: by family, hash and length, and never by what
+they say. A race forgets a count, at worst."""
+
+
+def _counts_of(counter: TokenCounter) -> dict[tuple[str, int, int], int] | None:
+    try:
+        found = _counts.get(counter)
+        return _counts.setdefault(counter, {}) if found is None else found
+    except TypeError:  # a counter of somebody's that has no hash, or cannot be referred to weakly
+        return None
+
+
+def tools_tokens(framing: Framing, tools: Tools, counter: TokenCounter) -> ToolsCount:
+    """The tools of a request, to be counted as its model reads them.
 
     Args:
         framing: The family of the model.
         tools: At least one.
+        counter: Counts them.
     """
-    return _KEPT.of(framing, tools)
+    return ToolsCount(framing, tools, counter)
 
 
 # --- JSON ------------------------------------------------------------------------------------
@@ -218,4 +255,3 @@ def framing_of(name: str | None) -> Framing:
 
 
 _ENCODER: Final = msgspec.json.Encoder(enc_hook=_plain)
-_KEPT: Final = _Kept()

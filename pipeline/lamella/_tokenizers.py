@@ -184,7 +184,7 @@ class _Always:
 class _Chosen:
     """An exact counter where it can be had; the estimator where not."""
 
-    __slots__ = ("_counter", "_lock", "_name")
+    __slots__ = ("__weakref__", "_counter", "_lock", "_name")
 
     def __init__(self, name: str) -> None:
         self._name = name

@@ -8,6 +8,7 @@ found in one pass. A node also says its JSON Schema, and in words what it expect
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import attrs
@@ -18,6 +19,16 @@ from lamella._typed_problems import Findings, Key, Misfit, kind_of, misfit
 
 KINDS: Final = frozenset({"null", "boolean", "integer", "number", "string", "array", "object"})
 """The kinds of JSON; an `integer` is a number that is written without a fraction."""
+
+NUMBERS: Final = frozenset({"integer", "number"})
+
+Tag = tuple[bool, Any]
+"""A scalar of JSON, by which it equals only what JSON has equal: 1 is 1.0, and true is neither."""
+
+
+def tag_of(value: Any) -> Tag:
+    """A scalar, to compare it with others."""
+    return value.__class__ is bool, value
 
 
 class Node:
@@ -115,25 +126,24 @@ class Choice(Node):
     def __init__(
         self, pairs: Sequence[tuple[Any, Any]], missing: Callable[[Any], Any] | None = None
     ) -> None:
-        self._values = {(plain.__class__, plain): member for plain, member in pairs}
+        self._values = {tag_of(plain): member for plain, member in pairs}
         self._missing = missing
         self._schema = enum_schema([plain for plain, _ in pairs])
-        self.kinds = frozenset(kind_of(plain) for plain, _ in pairs)
+        kinds = frozenset(kind_of(plain) for plain, _ in pairs)
+        self.kinds = kinds | NUMBERS if kinds & NUMBERS else kinds
         self.words = schema_words(self._schema)
 
     @property
-    def values(self) -> frozenset[tuple[type, Any]]:
-        """What it takes: pairs of the class and the value."""
+    def values(self) -> frozenset[Tag]:
+        """What it takes."""
         return frozenset(self._values)
 
     def read(self, value: Any) -> Any:
         """The member that the value stands for."""
         try:
-            return self._values[value.__class__, value]
+            return self._values[tag_of(value)]
         except (KeyError, TypeError):
             pass
-        if value.__class__ is float and value.is_integer() and (int, int(value)) in self._values:
-            return self._values[int, int(value)]
         if self._missing is not None and kind_of(value) in self.kinds:
             try:
                 return self._missing(value)  # the enum's own `_missing_`
@@ -288,7 +298,10 @@ class Map(Node):
         for name, each in value.items():
             try:
                 typed = read(each)
-                found[name if key is None else _read_key(key, name)] = typed
+                place = name if key is None else _read_key(key, name)
+                if place in found:
+                    raise misfit("a key that no other equals", name, ("string",))
+                found[place] = typed
             except Misfit as wrong:
                 findings.add(Key(name), wrong)
         if findings.problems:
@@ -311,14 +324,26 @@ class Map(Node):
 class Described(Node):
     """A node with words of the program about it."""
 
-    __slots__ = ("_keywords", "inner", "kinds", "rank", "words")
+    __slots__ = ("_keywords", "inner")
 
     def __init__(self, inner: Node, keywords: Mapping[str, Any]) -> None:
         self.inner = inner
         self._keywords = dict(keywords)
-        self.kinds = inner.kinds
-        self.rank = inner.rank
-        self.words = inner.words
+
+    @property
+    def kinds(self) -> frozenset[str]:  # type: ignore[override]
+        """As the node in it: which may only know them when all nodes are there."""
+        return self.inner.kinds
+
+    @property
+    def rank(self) -> int:  # type: ignore[override]
+        """As the node in it."""
+        return self.inner.rank
+
+    @property
+    def words(self) -> str:  # type: ignore[override]
+        """As the node in it."""
+        return self.inner.words
 
     def read(self, value: Any) -> Any:
         """As the node in it."""
@@ -332,17 +357,21 @@ class Described(Node):
 class Named(Node):
     """A type alias, which may refer to itself."""
 
-    __slots__ = ("inner", "kinds", "name", "words")
+    __slots__ = ("inner", "name", "words")
 
     def __init__(self, name: str) -> None:
         self.name = self.words = name
-        self.kinds = KINDS
         self.inner: Node = Anything()
 
-    def stand_for(self, inner: Node) -> None:
-        """Say what it stands for, once that is known."""
-        self.inner = inner
-        self.kinds = inner.kinds
+    @property
+    def kinds(self) -> frozenset[str]:  # type: ignore[override]
+        """Of what it stands for."""
+        return self.inner.kinds
+
+    @property
+    def rank(self) -> int:  # type: ignore[override]
+        """Of what it stands for."""
+        return self.inner.rank
 
     def read(self, value: Any) -> Any:
         """As what it stands for."""
@@ -369,8 +398,11 @@ def enum_schema(values: Sequence[Any]) -> dict[str, Any]:
 def schema_words(schema: Mapping[str, Any]) -> str:
     """What a schema without parts expects, in a few words."""
     if "enum" in schema:
-        options = [msgspec.json.encode(option).decode() for option in schema["enum"]]
-        return "one of " + ", ".join(options) if len(options) > 1 else options[0]
+        values = schema["enum"]
+        options = [msgspec.json.encode(option).decode() for option in values[:_MOST_OPTIONS]]
+        if len(values) > _MOST_OPTIONS:
+            options.append(f"or {len(values) - _MOST_OPTIONS} others")
+        return "one of " + ", ".join(options) if len(options) > 1 else "".join(options)
     words = [str(schema.get("type", "value"))]
     words += [f"in the format {schema['format']}"] if "format" in schema else []
     words += [f"in {schema['contentEncoding']}"] if "contentEncoding" in schema else []
@@ -380,6 +412,8 @@ def schema_words(schema: Mapping[str, Any]) -> str:
     words += [f"that matches {schema['pattern']!r}"] if "pattern" in schema else []
     return " ".join(words)
 
+
+_MOST_OPTIONS: Final = 30
 
 _BOUND_WORDS: Final = (
     ("minimum", ">="),
@@ -405,9 +439,7 @@ def _read_key(node: Node, name: str) -> Any:
     try:
         return node.read(name)
     except Misfit:
-        if "integer" in node.kinds or "number" in node.kinds:
-            try:
-                return node.read(int(name) if "integer" in node.kinds else float(name))
-            except ValueError:
-                pass
+        if node.kinds & NUMBERS:
+            with suppress(msgspec.DecodeError):
+                return node.read(msgspec.json.decode(name, type=int | float))
         raise

@@ -10,7 +10,7 @@ import attrs
 from lamella._errors import ConfigurationError
 from lamella._nothing import NOTHING
 from lamella._schema_book import SchemaBook
-from lamella._typed_nodes import Choice, Node, bare
+from lamella._typed_nodes import Choice, Node, Tag, bare, tag_of
 from lamella._typed_problems import (
     MOST_PROBLEMS,
     Findings,
@@ -57,12 +57,12 @@ class Shape:
     Attributes:
         properties: Names that it may have.
         required: Names that it must have.
-        tags: Names whose values are from a fixed set, with the set as (class, value).
+        tags: Names whose values are from a fixed set, with the set.
     """
 
     properties: frozenset[str]
     required: frozenset[str]
-    tags: Mapping[str, frozenset[tuple[type, Any]]] = NOTHING
+    tags: Mapping[str, frozenset[Tag]] = NOTHING
 
     def unlike(self, other: Shape) -> bool:
         """Whether any object that fits one of the two can be told from those of the other."""
@@ -81,7 +81,7 @@ class Shape:
 
     def has(self, name: str, item: Any) -> bool:
         """Whether a tag may have this value."""
-        return item.__class__ in _SCALARS and (item.__class__, item) in self.tags[name]
+        return item.__class__ in _SCALARS and tag_of(item) in self.tags[name]
 
 
 class Shaped(Node):
@@ -207,14 +207,25 @@ class Record(Shaped):
 class Union(Node):
     """One of several types: told apart by the kind of JSON, then by tags and required names."""
 
-    __slots__ = ("_by_kind", "_nodes", "_tags", "kinds", "words")
+    __slots__ = ("_by_kind", "_nodes", "_records", "_tags")
 
     def __init__(self, nodes: Sequence[Node]) -> None:
         self._nodes = tuple(nodes)
-        self.kinds: frozenset[str] = frozenset()
-        self.words = "value"
         self._by_kind: dict[str, tuple[Node, ...]] = {}
+        self._records: tuple[tuple[Node, Shape], ...] = ()
         self._tags: tuple[str, ...] = ()
+
+    @property
+    def kinds(self) -> frozenset[str]:  # type: ignore[override]
+        """Those of all members."""
+        return frozenset(self._by_kind) or frozenset[str]().union(
+            *(node.kinds for node in self._members(set()))
+        )
+
+    @property
+    def words(self) -> str:  # type: ignore[override]
+        """Any of them."""
+        return " or ".join(dict.fromkeys(node.words for node in self._members(set())))
 
     def finish(self) -> None:
         """Sort the members by the kinds that they take, now that every node is known.
@@ -222,23 +233,37 @@ class Union(Node):
         Raises:
             ConfigurationError: If an object or an array would fit two of them.
         """
-        self.kinds = frozenset().union(*(node.kinds for node in self._nodes))
-        self.words = " or ".join(dict.fromkeys(node.words for node in self._nodes))
-        ranked = sorted(self._nodes, key=lambda node: node.rank)
+        ranked = sorted(self._members(set()), key=lambda node: node.rank)
         self._by_kind = {
             kind: tuple(node for node in ranked if kind in node.kinds) for kind in self.kinds
         }
         for kind in ("object", "array"):
-            _check_apart([bare(node) for node in self._by_kind.get(kind, ())], kind)
-        self._tags = _telling_tags(self._by_kind.get("object", ()))
+            _check_apart(self._by_kind.get(kind, ()), kind)
+        objects = self._by_kind.get("object", ())
+        shapes = [(node, shape) for node in objects if (shape := shape_of(node)) is not None]
+        if len(shapes) > 1:
+            self._records = tuple(shapes)
+            self._tags = _telling_tags([shape for _, shape in shapes])
+
+    def _members(self, seen: set[int]) -> list[Node]:
+        """The members, and those of unions among them."""
+        seen.add(id(self))
+        found: list[Node] = []
+        for node in self._nodes:
+            plain = bare(node)
+            if not isinstance(plain, Union):
+                found.append(plain)
+            elif id(plain) not in seen:
+                found += plain._members(seen)
+        return found
 
     def read(self, value: Any) -> Any:
         """By the member that the value is one of."""
         nodes = self._by_kind.get(kind_of(value), ())
         if len(nodes) == 1:
             return nodes[0].read(value)
-        if value.__class__ is dict and len(nodes) > 1:
-            return self._record(value, nodes).read(value)
+        if value.__class__ is dict and self._records:
+            return self._record(value).read(value)
         for node in nodes:
             try:
                 return node.read(value)
@@ -250,11 +275,9 @@ class Union(Node):
         """Any of them."""
         return {"anyOf": [node.schema(book) for node in self._nodes]}
 
-    def _record(self, value: dict[str, Any], nodes: Sequence[Node]) -> Node:
+    def _record(self, value: dict[str, Any]) -> Node:
         """The record that an object is meant to be, whether or not it fits."""
-        shapes = [(node, shape) for node in nodes if (shape := shape_of(node)) is not None]
-        if not shapes:
-            return nodes[0]
+        shapes = self._records
         for tag in self._tags:
             if value.get(tag) is not None:
                 for node, shape in shapes:
@@ -313,17 +336,14 @@ def _name(node: Node) -> str:
     return node.title if isinstance(node, Shaped) else node.words
 
 
-def _telling_tags(nodes: Sequence[Node]) -> tuple[str, ...]:
+def _telling_tags(shapes: Sequence[Shape]) -> tuple[str, ...]:
     """The tags that each of several records has, and no two with the same value."""
-    shapes = [shape for node in nodes if (shape := shape_of(node)) is not None]
-    if len(shapes) < 2 or len(shapes) < len(nodes):
-        return ()
     return tuple(
         name
         for name in shapes[0].tags
         if all(name in shape.tags for shape in shapes)
         and sum(len(shape.tags[name]) for shape in shapes)
-        == len(frozenset[tuple[type, Any]]().union(*(shape.tags[name] for shape in shapes)))
+        == len(frozenset[Tag]().union(*(shape.tags[name] for shape in shapes)))
     )
 
 

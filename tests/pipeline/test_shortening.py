@@ -306,10 +306,6 @@ class Own:
         (lambda one: attrs.evolve(one, messages=one.messages[1:]), "the system's message 0"),
         (lambda one: attrs.evolve(one, messages=one.messages[:1]), "a pinned message 2"),
         (lambda one: attrs.evolve(one, messages=one.messages[:3]), "the user's message 4"),
-        (
-            lambda one: attrs.evolve(one, messages=(*one.messages[:2], *one.messages[3:])),
-            "a pinned message 2",
-        ),
     ],
 )
 def test_what_must_stay_no_strategy_takes_away(does: Any, said: str) -> None:

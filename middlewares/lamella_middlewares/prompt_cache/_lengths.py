@@ -13,14 +13,9 @@ from typing import Any, Final
 import msgspec
 
 from lamella import Message, Opaque, Text, Tool, ToolCall, ToolResult
+from lamella._image_tokens import ANY_MODEL, plausible
 from lamella._token_estimate import tokens
-from lamella._tokens import (
-    AUDIO_BYTES,
-    FILE_BYTES,
-    IMAGE_TOKENS,
-    MESSAGE_TOKENS,
-    SMALL_IMAGE_TOKENS,
-)
+from lamella._tokens import AUDIO_BYTES, FILE_BYTES, MESSAGE_TOKENS
 
 CHARACTERS: Final = 4
 """Of JSON, or of a short text in English, for a token."""
@@ -79,7 +74,7 @@ class Length:
 
     def _other(self, part: Any) -> None:
         if part.type == "image":
-            self._left -= SMALL_IMAGE_TOKENS if part.detail == "low" else IMAGE_TOKENS
+            self._left -= ANY_MODEL.tokens(plausible(part.size), part.detail)
         elif part.type in {"file", "audio"} and part.data is None:
             self._left = 0  # it is somewhere else, and may be long
         elif part.type == "file":

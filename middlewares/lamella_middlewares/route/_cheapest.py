@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random  # noqa: TID251 - the type of the random port
 from typing import Any, ClassVar, Final
 
 import attrs
 
-from lamella import CardBook, Price, Request, Usage, input_usage
+from lamella import CardBook, ModelCard, Price, Request, Usage
 from lamella._options import refused, whole
 from lamella._own_prices import Rows, own_prices
 from lamella._price_lists import day_of
 from lamella._prices import price_on
 from lamella._target_fitness import Fitness
+from lamella._tokens import rough_input
 from lamella_middlewares.route._policies import Candidate, pick
 
 CHARACTERS: Final = 4
@@ -49,7 +50,8 @@ def _card_book(policy: Any, option: attrs.Attribute[Any], value: object) -> None
 class Cheapest:
     """The target with the least price for the request's tokens; among equal ones by weight.
 
-    The prompt is counted by its length, the answer by `max_output_tokens` or an assumed length. A
+    The prompt is counted by its length, its pictures, sound and documents as each target's provider
+    counts them; the answer by `max_output_tokens` or an assumed length. A
     target without a price is chosen only where no target has one; so is one in another currency.
 
     Args:
@@ -75,15 +77,18 @@ class Cheapest:
         # One that comes back from an ejection gets all or nothing here, so it is let in by chance.
         entering = [one for one in candidates if one.ramp == 1 or random.random() < one.ramp]
         candidates = entering or candidates
-        usage = self._usage(request)
-        costs = [] if usage is None else self._costs(request, candidates, usage)
+        usage_of = self._usage_of(request)
+        costs = [] if usage_of is None else self._costs(request, candidates, usage_of)
         if not costs:
             return pick(candidates, random)
         least = min(cost for cost, _ in costs)
         return pick([one for cost, one in costs if cost == least], random)
 
     def _costs(
-        self, request: Request[Any], candidates: Sequence[Candidate], usage: Usage
+        self,
+        request: Request[Any],
+        candidates: Sequence[Candidate],
+        usage_of: Callable[[ModelCard | None], Usage],
     ) -> list[tuple[int, Candidate]]:
         """What the request should cost at each target of which that is known, in nano-units."""
         fitness = Fitness(request, self.book)
@@ -92,10 +97,12 @@ class Cheapest:
         costs: list[tuple[int, Candidate]] = []
         currency: str | None = None
         for one in candidates:
+            card = fitness.card(one.target)
+            usage = usage_of(card)
             rows = self.prices.get(one.name)
             price = None if rows is None else price_on(rows, day)
             if price is None:
-                price = one.price() if one.priced else _of_card(fitness, one, day)
+                price = one.price() if one.priced else _of_card(card, day)
             if price is None or price.unpriced(usage, service=service):
                 continue
             currency = currency or price.currency
@@ -103,17 +110,16 @@ class Cheapest:
                 costs.append((price.cost(usage, service=service).nano, one))
         return costs
 
-    def _usage(self, request: Request[Any]) -> Usage | None:
-        read = input_usage(request, _COUNTER)
-        if read is None:
-            return None
-        if request.operation == "embeddings":
+    def _usage_of(self, request: Request[Any]) -> Callable[[ModelCard | None], Usage] | None:
+        """Gives what the request should consume at a model, by the model's card."""
+        read = rough_input(request, _COUNTER)
+        if read is None or request.operation == "embeddings":
             return read
         most = getattr(request, "max_output_tokens", None)
         length = self.output_tokens if most is None else min(most, self.output_tokens)
-        return read + Usage(text_output=length * (getattr(request, "n", None) or 1))
+        written = Usage(text_output=length * (getattr(request, "n", None) or 1))
+        return lambda card: read(card) + written
 
 
-def _of_card(fitness: Fitness, candidate: Candidate, day: dt.date) -> Price | None:
-    card = fitness.card(candidate.target)
+def _of_card(card: ModelCard | None, day: dt.date) -> Price | None:
     return None if card is None else card.price(day)

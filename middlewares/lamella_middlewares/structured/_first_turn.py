@@ -25,20 +25,33 @@ if TYPE_CHECKING:
 
 LAYER: Final = "structured"
 
-_MOST_MODELS: Final = 1_000
+_MOST_QUESTIONS: Final = 1_000
+
+_KEPT_SECONDS: Final = 3_600.0
+"""A refusal may be about this schema or these tools, and a server may learn: it is asked again."""
 
 
 class Habits:
-    """Which way the models take that have no card, as far as this process has found out."""
+    """Which way is taken by models that have no card, as far as this process has found out."""
 
     def __init__(self) -> None:
-        self.ways: dict[str | None, Mode] = {}
+        self._ways: dict[Any, tuple[Mode, float]] = {}
 
-    def learn(self, model: str | None, mode: Mode) -> None:
-        """Remember a way; names that callers make up do not fill the memory."""
-        if len(self.ways) >= _MOST_MODELS:
-            self.ways.clear()
-        self.ways[model] = mode
+    def way(self, question: Any, now: float) -> Mode | None:
+        """The way that a question of this kind was answered in; None if there is none to skip to.
+
+        Args:
+            question: Model, type and whether there are other tools.
+            now: Monotonic time in seconds.
+        """
+        mode, until = self._ways.get(question, (None, now))
+        return mode if now < until else None
+
+    def learn(self, question: Any, mode: Mode, now: float) -> None:
+        """Remember a way for an hour; names that callers make up do not fill the memory."""
+        if len(self._ways) >= _MOST_QUESTIONS:
+            self._ways.clear()
+        self._ways[question] = mode, now + _KEPT_SECONDS
 
 
 def must_be_possible(request: ChatRequest) -> None:
@@ -76,7 +89,9 @@ async def first_turn(
     strict = layer.strict and form.strict is not None
     ways = modes(card, strict=strict or not layer.strict) if layer.mode == "auto" else (layer.mode,)
     habits = _habits(request) if card is None and len(ways) > 1 else None
-    known = None if habits is None else habits.ways.get(request.model)
+    question = (request.model, form.name, bool(request.tools))
+    now = request.context.ports.monotonic
+    known = None if habits is None else habits.way(question, now())
     if known in ways:
         ways = ways[ways.index(known) :]
     for place, mode in enumerate(ways):
@@ -90,7 +105,7 @@ async def first_turn(
             request = another(request, ways[place + 1])
             continue
         if habits is not None and place:
-            habits.learn(request.model, mode)
+            habits.learn(question, mode, now())
         return way, response
     raise AssertionError("There is always a way.")  # pragma: no cover - `ways` is never empty
 

@@ -11,7 +11,7 @@ import msgspec
 from lamella import ConfigurationError, Context
 
 _FENCE: Final = "```"
-_LANGUAGE: Final = re.compile(r"[ \t]*[\w+-]*[ \t]*\r?\n")
+_LANGUAGE: Final = re.compile(r"[\w+-]*")
 
 _INLINE: Final = 20_000
 """Characters that are mended on the event loop; more than this takes a thread."""
@@ -20,10 +20,10 @@ _INLINE: Final = 20_000
 def fenced(text: str) -> str | None:
     """What stands in the fence that is all of a text; None if there is none, or more than one."""
     text = text.strip()
-    if not (text.startswith(_FENCE) and text.endswith(_FENCE) and text.count(_FENCE) == 2):  # noqa: PLR2004
+    if not (text.startswith(_FENCE) and text.endswith(_FENCE) and text.count(_FENCE) == 2):
         return None
-    begin = _LANGUAGE.match(text, len(_FENCE))
-    return None if begin is None else text[begin.end() : -len(_FENCE)]
+    first, line, inner = text[len(_FENCE) : -len(_FENCE)].partition("\n")
+    return inner if line and _LANGUAGE.fullmatch(first.strip()) else None
 
 
 def _is_json(text: str) -> bool:

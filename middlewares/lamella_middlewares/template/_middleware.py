@@ -24,7 +24,7 @@ from lamella import (
 from lamella._nothing import NOTHING
 from lamella._options import flag, refused, whole
 from lamella._template_shelves import items_of
-from lamella._template_variables import MOST_CHARACTERS
+from lamella._template_values import MOST_CHARACTERS
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Response)

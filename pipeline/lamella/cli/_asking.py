@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import attrs
@@ -11,6 +10,8 @@ from cyclopts import Parameter
 from lamella._layers import name_of
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     from lamella import ChatRequest, ChatResponse
     from lamella.cli._output import Page
     from lamella.cli._stack import WatchedPipeline
@@ -95,19 +96,12 @@ def must_know_model(pipeline: WatchedPipeline, asking: Asking) -> None:
         raise UsageError(msg, hint="Add --model NAME; `lamella models` lists some.")
 
 
-async def stream(
-    pipeline: WatchedPipeline,
-    request: ChatRequest,
-    page: Page,
-    opened: Callable[[ChatResponse], object] | None = None,
-) -> ChatResponse:
+async def stream(block: AbstractAsyncContextManager[ChatResponse], page: Page) -> ChatResponse:
     """Write an answer as it arrives.
 
     Args:
-        pipeline: What answers.
-        request: What to ask.
+        block: Where its events can be read: `pipeline.stream(request)`, for instance.
         page: Where to write.
-        opened: Given the response as soon as it is open, for whoever needs it if it is cut short.
 
     Raises:
         LamellaError: What ended it; what had arrived is written.
@@ -115,9 +109,7 @@ async def stream(
     from lamella import ReasoningDelta, RefusalDelta, TextDelta, Turn, UsageReport
 
     thinking = False
-    async with pipeline.stream(request) as response:
-        if opened is not None:
-            opened(response)
+    async with block as response:
         async for event in response:
             if isinstance(event, ReasoningDelta):
                 if page.terminal:  # elsewhere only the answer itself is wanted

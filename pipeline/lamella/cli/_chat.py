@@ -10,7 +10,7 @@ from lamella.cli._stack import NO_STACK, Stack
 
 if TYPE_CHECKING:
     from lamella.cli._chat_input import Lines
-    from lamella.cli._conversation import Conversation
+    from lamella.cli._chat_talk import Chat
     from lamella.cli._interrupts import Interrupts
 
 
@@ -31,33 +31,32 @@ def chat(
         asking: How to answer.
         no_history: Do not keep what is typed for the next time (XDG_STATE_HOME/lamella).
     """
-    from lamella.cli._conversation import Conversation
+    from lamella.cli._chat_talk import Chat
     from lamella.cli._interrupts import run
     from lamella.cli._output import is_terminal
 
     interactive = is_terminal(sys.stdin) and is_terminal(sys.stdout)
     pipeline = stack.pipeline(paced=interactive, quiet=interactive)
     must_know_model(pipeline, asking)
-    asking.request([])
-    conversation = Conversation(pipeline, asking)
+    talk = Chat.begin(pipeline, asking)
     if interactive:
-        _greet(stack, conversation)
+        _greet(stack, talk)
 
     async def work(interrupts: Interrupts) -> None:
         async with pipeline:
             lines = _lines(interactive=interactive, keep=not no_history)
-            await _talk(conversation, lines, interrupts if interactive else None)
+            await _talk(talk, lines, interrupts if interactive else None)
 
     run(work)
-    return 0 if interactive else conversation.failure
+    return 0 if interactive else talk.failure
 
 
-def _greet(stack: Stack, conversation: Conversation) -> None:
+def _greet(stack: Stack, talk: Chat) -> None:
     from lamella._layers import name_of
     from lamella.cli._output import say
 
-    transport = name_of(conversation.pipeline.transport)
-    model = conversation.asking.model or "its default model"
+    transport = name_of(talk.pipeline.transport)
+    model = talk.model or "its default model"
     words = f"Preset {stack.name}, transport {transport}, {model}."
     say(f"{words} /help lists commands, Ctrl-D leaves.", style="dim")
 
@@ -71,7 +70,7 @@ def _lines(*, interactive: bool, keep: bool) -> Lines:
     return PromptLines(COMMANDS, history_file() if keep else None)
 
 
-async def _talk(conversation: Conversation, lines: Lines, interrupts: Interrupts | None) -> None:
+async def _talk(talk: Chat, lines: Lines, interrupts: Interrupts | None) -> None:
     from lamella.cli._chat_commands import LeaveChat, obey
     from lamella.cli._output import Page
 
@@ -80,10 +79,10 @@ async def _talk(conversation: Conversation, lines: Lines, interrupts: Interrupts
         text = line.strip()
         if text.startswith("/") and not text.startswith("//"):
             try:
-                obey(text, conversation)
+                obey(text, talk)
             except LeaveChat:
                 return
         elif text:
             question = text[1:] if text.startswith("//") else text
-            await conversation.ask(question, page, interrupts)
+            await talk.ask(question, page, interrupts)
             page.end_paragraph()

@@ -10,13 +10,13 @@ import attrs
 
 from lamella import LamellaError
 from lamella._checked_tables import close_to
-from lamella.cli._conversation import Conversation
+from lamella.cli._chat_talk import Chat
 from lamella.cli._errors import report
 from lamella.cli._output import say
 from lamella.cli._render import columns, show_trace
 from lamella.cli._trace_files import write_trace
 
-Action: TypeAlias = Callable[[Conversation, str], None]
+Action: TypeAlias = Callable[[Chat, str], None]
 
 
 class LeaveChat(Exception):
@@ -38,7 +38,7 @@ class Command:
     action: Action
 
 
-def obey(line: str, conversation: Conversation) -> None:
+def obey(line: str, chat: Chat) -> None:
     """Do what a line says that begins with a slash.
 
     Raises:
@@ -51,34 +51,32 @@ def obey(line: str, conversation: Conversation) -> None:
         say(f"There is no command {word}. {offer} Two slashes begin a question with one.")
         return
     try:
-        command.action(conversation, rest.strip())
+        command.action(chat, rest.strip())
     except LamellaError as error:
         report(error)
 
 
-def _help(_: Conversation, __: str) -> None:
+def _help(_: Chat, __: str) -> None:
     listed = [(command.usage, command.help) for command in COMMANDS.values()]
     say(columns(("", ""), listed).strip("\n"))
 
 
-def _clear(conversation: Conversation, _: str) -> None:
-    conversation.messages.clear()
+def _clear(chat: Chat, _: str) -> None:
+    chat.conversation.clear()
     say("Everything said so far is forgotten.")
 
 
-def _system(conversation: Conversation, text: str) -> None:
+def _system(chat: Chat, text: str) -> None:
     if text:
-        system = None if text == "off" else text
-        conversation.asking = attrs.evolve(conversation.asking, system=system)
-    now = conversation.asking.system
-    say("There are no instructions." if now is None else f"Instructions: {now}")
+        chat.conversation.system = None if text == "off" else text
+    now = chat.conversation.system
+    say("There are no instructions." if now is None else f"Instructions: {now.text}")
 
 
-def _model(conversation: Conversation, name: str) -> None:
+def _model(chat: Chat, name: str) -> None:
     if name:
-        model = None if name == "default" else name
-        conversation.asking = attrs.evolve(conversation.asking, model=model)
-    say(f"Model: {conversation.asking.model or 'the default of the transport'}")
+        chat.model = None if name == "default" else name
+    say(f"Model: {chat.model or 'the default of the transport'}")
 
 
 _TRACE: Final = (
@@ -87,32 +85,32 @@ _TRACE: Final = (
 )
 
 
-def _trace(conversation: Conversation, word: str) -> None:
+def _trace(chat: Chat, word: str) -> None:
     if word in {"on", "off"}:
-        conversation.draws = word == "on"
-        say(f"Calls are {'' if conversation.draws else 'not '}drawn after each answer.")
-    elif conversation.trace is None:
+        chat.draws = word == "on"
+        say(f"Calls are {'' if chat.draws else 'not '}drawn after each answer.")
+    elif chat.trace is None:
         say("There has been no call yet.")
     elif word.endswith((".html", ".json")):
         file = Path(word).expanduser()
-        write_trace(conversation.trace, file)
+        write_trace(chat.trace, file)
         say(f"The latest call is in {file}.")
     elif word:
         say(_TRACE)
     else:
-        show_trace(conversation.trace)
+        show_trace(chat.trace)
 
 
-def _save(conversation: Conversation, name: str) -> None:
+def _save(chat: Chat, name: str) -> None:
     if not name:
         say("Give the file's name: /save talk.md or /save talk.json.")
         return
     file = Path(name).expanduser()
-    count = conversation.save(file)
+    count = chat.save(file)
     say(f"{count} messages are in {file}.")
 
 
-def _quit(_: Conversation, __: str) -> None:
+def _quit(_: Chat, __: str) -> None:
     raise LeaveChat
 
 

@@ -222,7 +222,7 @@ def _read(asked: _Asked, card: ModelCard | None) -> tuple[int, bool]:
     from lamella._tokens import input_usage
 
     counter = counter_for(card)
-    usage = input_usage(ChatRequest.of(asked.text or ""), counter)
+    usage = input_usage(ChatRequest.of(asked.text or ""), counter, card=card)
     return (0 if usage is None else usage.input_tokens), counter.exact
 
 

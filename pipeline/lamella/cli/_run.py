@@ -79,7 +79,7 @@ def run(
         async with pipeline:
             if showing.json or showing.no_stream:
                 return await pipeline.run(request)
-            return await stream(pipeline, request, page)
+            return await stream(pipeline.stream(request), page)
 
     try:
         response = run_loop(work)

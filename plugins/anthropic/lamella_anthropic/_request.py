@@ -271,9 +271,8 @@ def _add_format(body: JSON, given: Mapping[str, Any], provider: str, losses: Los
     if kind != "json_schema" or not isinstance(schema, Mapping):
         hint = "Give a schema: {'type': 'json_schema', 'json_schema': {'schema': {...}}}."
         raise no_words(f"A `response_format` of type {kind!r}", hint, provider)
-    for name in ("name", "description"):
-        if described.get(name):
-            losses.add(f"response_format.{name}", "this API takes a schema alone")
+    if described.get("description"):  # its name is a label for APIs that want one
+        losses.add("response_format.description", "this API takes a schema alone")
     if described.get("strict") is False:
         losses.add("response_format.strict", "this API always holds the answer to the schema")
     output: JSON = body.setdefault("output_config", {})

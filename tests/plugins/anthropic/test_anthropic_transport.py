@@ -287,14 +287,17 @@ async def test_what_is_lost_is_declared() -> None:
         Message.assistant([foreign, "a"]),
         Message.user("b"),
     ]
-    schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
+    schema = {
+        "type": "json_schema",
+        "json_schema": {"description": "x", "schema": {"type": "object"}},
+    }
     async with serving(complete()) as (_, pipeline):
         response = await pipeline.run(asked(conversation, response_format=schema))
         notes = [note for note in response.trace.notes if note.name == "request.left_out"]
         assert [(note.layer, note.fields["what"]) for note in notes] == [
             ("anthropic", "Image.detail"),
             ("anthropic", "Reasoning"),
-            ("anthropic", "response_format.name"),
+            ("anthropic", "response_format.description"),
         ]
         assert "secret" not in str(notes)
 

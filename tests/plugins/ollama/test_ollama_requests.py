@@ -213,7 +213,8 @@ def test_what_is_left_out_is_declared() -> None:
         Message.assistant([Refusal("No."), Opaque({"x": 1}, "anthropic")]),
         Message.user("c"),
     ]
-    schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}
+    described = {"name": "x", "description": "y", "schema": SCHEMA}
+    schema = {"type": "json_schema", "json_schema": described}
     tools = [Tool("f", parameters=SCHEMA, strict=True)]
     assert losses(conversation, response_format=schema, tools=tools, tool_choice="none") == {
         "cache_control": 1,
@@ -221,7 +222,7 @@ def test_what_is_left_out_is_declared() -> None:
         "Image.detail": 1,
         "Refusal": 1,
         "Opaque": 1,
-        "response_format.name": 1,
+        "response_format.description": 1,
         "tool_choice": 1,
     }
     assert losses("hi", tools=tools) == {"Tool.strict": 1}

@@ -1,15 +1,15 @@
-"""A conversation: what has been said, and the next question."""
+"""What `lamella chat` talks with: a conversation, and what a person sets meanwhile."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from lamella import ChatResponse, LamellaError, Message, Trace
+from lamella import Conversation, LamellaError, Message, Trace
 from lamella.cli._asking import Asking, remark, stream
 from lamella.cli._errors import exit_code, report
 from lamella.cli._interrupts import Interrupts
@@ -19,23 +19,44 @@ from lamella.cli._stack import WatchedPipeline
 
 
 @attrs.define
-class Conversation:
-    """What a chat is about.
+class Chat:
+    """A conversation at a terminal, or from a pipe.
 
     Attributes:
         pipeline: What answers.
-        asking: The model, the instructions and the other options.
-        messages: What has been said, without the instructions.
+        conversation: What has been said.
+        model: The model that is asked; None for the transport's default.
         draws: Whether each call is drawn after its answer.
         failure: The exit code of the latest answer that failed; 0 if none did.
     """
 
     pipeline: WatchedPipeline
-    asking: Asking
-    messages: list[Message] = attrs.field(factory=list[Message])
+    conversation: Conversation
+    model: str | None = None
     draws: bool = False
     failure: int = 0
     _saved: set[Path] = attrs.field(factory=set[Path], init=False)
+
+    @classmethod
+    def begin(cls, pipeline: WatchedPipeline, asking: Asking) -> Chat:
+        """One in which nothing has been said.
+
+        An answer that fails or is stopped is kept as far as it has come; if nothing has come, the
+        question is forgotten too, so that it can be asked again.
+
+        Raises:
+            UsageError: If an option is out of range.
+        """
+        request = asking.request([])
+        conversation = Conversation(
+            pipeline,
+            system=next(iter(request.messages), None),
+            context=request.context,
+            temperature=request.temperature,
+            max_output_tokens=request.max_output_tokens,
+            keep_partial=True,
+        )
+        return cls(pipeline, conversation, asking.model)
 
     @property
     def trace(self) -> Trace | None:
@@ -43,36 +64,32 @@ class Conversation:
         return self.pipeline.trace
 
     async def ask(self, text: str, page: Page, interrupts: Interrupts | None) -> None:
-        """Ask the next question, and write and keep the answer.
-
-        An answer that fails or is stopped is kept as far as it has come; if nothing has come, the
-        question is forgotten too, so that it can be asked again.
+        """Ask the next question, and write the answer.
 
         Args:
             text: What to ask.
             page: Where the answer is written.
             interrupts: Lets Ctrl-C stop the answer alone; None lets it stop the program.
         """
-        question = Message.user(text)
-        opened: list[ChatResponse] = []
         if interrupts is None:
-            await self._answer(question, page, opened.append)
+            await self._answer(text, page)
         else:
             with interrupts.stopping() as scope:
-                await self._answer(question, page, opened.append)
+                await self._answer(text, page)
             if scope.cancelled_caught:
                 page.end_line()
                 say("(Stopped.)", style="dim")
-        self._keep(question, opened)
         if self.draws and self.trace is not None:
             show_trace(self.trace)
 
-    async def _answer(
-        self, question: Message, page: Page, opened: Callable[[ChatResponse], None]
-    ) -> None:
+    async def _answer(self, text: str, page: Page) -> None:
+        said = self.conversation.messages
+        # Nobody runs tools that the last answer has asked for, and no provider takes a call alone.
+        calls = said[-1].tool_calls if said else ()
+        results = [Message.tool(call.id, "It was not run.", error=True) for call in calls]
+        question = [*results, Message.user(text)]
         try:
-            request = self.asking.request([*self.messages, question])
-            response = await stream(self.pipeline, request, page, opened)
+            response = await stream(self.conversation.say_stream(question, model=self.model), page)
         except OSError:
             raise  # nobody reads what is written: not a failure of this answer
         except Exception as error:  # noqa: BLE001 - a conversation outlives the failure of an answer
@@ -82,15 +99,6 @@ class Conversation:
         else:
             page.end_line()
             remark(response)
-
-    def _keep(self, question: Message, opened: list[ChatResponse]) -> None:
-        if not opened:
-            return
-        response = opened[0]
-        if response.complete:
-            self.messages += [question, *response.messages]
-        elif text := response.partial.text:
-            self.messages += [question, Message.assistant(text)]
 
     def save(self, file: Path) -> int:
         """Write the conversation to a file: JSON if its name ends so, otherwise Markdown.
@@ -103,9 +111,8 @@ class Conversation:
         Raises:
             LamellaError: If it cannot be written.
         """
-        messages = self.messages
-        if self.asking.system is not None:
-            messages = [Message.system(self.asking.system), *messages]
+        system = self.conversation.system
+        messages = (*(() if system is None else (system,)), *self.conversation.messages)
         text = _as_json(messages) if file.suffix.lower() == ".json" else _as_markdown(messages)
         where = file.absolute()
         try:
@@ -121,11 +128,11 @@ class Conversation:
         return len(messages)
 
 
-def _as_json(messages: list[Message]) -> str:
+def _as_json(messages: Sequence[Message]) -> str:
     dicts: list[dict[str, Any]] = [message.to_dict() for message in messages]
     return json.dumps(dicts, indent=2) + "\n"
 
 
-def _as_markdown(messages: list[Message]) -> str:
+def _as_markdown(messages: Sequence[Message]) -> str:
     said = [(message.role, message.text or message.refusal or "") for message in messages]
     return "\n".join(f"## {role}\n\n{text}\n" for role, text in said)
