@@ -12,7 +12,8 @@ price of input, with what the model that writes them has to read. Nothing depend
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -122,19 +123,22 @@ def words(drawn: Random, count: int) -> str:
     )
 
 
-def dialogue(seed: int, turns: int) -> Iterator[Sequence[Message]]:
-    """What is said until each time that the model is asked."""
+@cache  # the same for all contenders
+def dialogue(seed: int, turns: int) -> tuple[Sequence[Message], Sequence[int]]:
+    """What is said, and how many messages there are each time that the model is asked."""
     drawn = Random(seed)
     said = [Message.system(words(drawn, 250))]
+    asked: list[int] = []
     for turn in range(turns):
         said.append(Message.user(words(drawn, drawn.randint(10, 60))))
-        yield said
+        asked.append(len(said))
         if turn % 3 == 2:
             call = ToolCall(f"call-{turn}", "look_up", '{"words": "some"}')
             said.append(Message("assistant", [call]))
             said.append(Message.tool(call.id, words(drawn, 400)))
-            yield said
+            asked.append(len(said))
         said.append(Message.assistant(words(drawn, drawn.randint(80, 260))))
+    return said, asked
 
 
 def run(
@@ -150,15 +154,16 @@ def run(
 
 async def _converse(make: Callable[[], list[Any]], bill: Bill, seed: int, turns: int) -> None:
     pipeline = Pipeline(make(), Counting(bill, Random(seed)), ports=virtual_ports(seed))
-    for said in dialogue(seed, turns):
-        await pipeline.run(ChatRequest(messages=said, model="any"))
+    said, asked = dialogue(seed, turns)
+    for count in asked:
+        await pipeline.run(ChatRequest(messages=said[:count], model="any"))
     await pipeline.aclose()
 
 
 def _common(one: Sequence[Message], other: Sequence[Message]) -> int:
     """How many messages two requests begin with alike."""
     for place, (left, right) in enumerate(zip(one, other, strict=False)):
-        if left != right:
+        if left is not right and left != right:
             return place
     return min(len(one), len(other))
 

@@ -115,10 +115,9 @@ async def main(
                 said = (await anyio.to_thread.run_sync(ask, "> ")).strip()
             except EOFError:
                 break
-            if said == "/new":
-                agent.clear()
-            elif said == "/undo":
-                agent.undo()
+            if said in {"/new", "/undo"}:
+                agent.clear() if said == "/new" else agent.undo()
+                await agent.save()  # a turn is saved by itself, and this is none
             elif said:
                 try:
                     await turn(agent, said, ask)

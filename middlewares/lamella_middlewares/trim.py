@@ -100,7 +100,7 @@ class Trim:
     """Sends less of a conversation that has become too long for its model.
 
     Only what is sent is shortened: the caller's request and history stay whole. Instructions,
-    pinned messages, and the user's last message with all that follows it are never touched, and an
+    pinned messages, and the user's last question with all that follows it are never touched, and an
     assistant's calls of tools stay together with their results. A conversation is shortened in the
     same way with each of its turns, and anew only when it has grown beyond the trigger again, so
     that providers' prompt caches find its beginning.

@@ -209,6 +209,8 @@ if TYPE_CHECKING:
     from lamella._tokenizers import counter_for, exact_counter
     from lamella._tokens import TokenCounter, counted_input, input_usage, output_usage
     from lamella._trace_records import TraceRecord
+    from lamella._typed_forms import Form, form_of
+    from lamella._typed_problems import FormError, Problem
     from lamella._values import ValueDecoder, ValueReader, Values
     from lamella._vector_index import Near, VectorIndex
 
@@ -230,6 +232,8 @@ _LAZY = {
     "ExplainedLayer": "_explain",
     "Explanation": "_explain",
     "Finding": "_detection",
+    "Form": "_typed_forms",
+    "FormError": "_typed_problems",
     "Group": "_history",
     "GuardedBlobs": "_guarded_blobs",
     "GuardedLeases": "_store_outages",
@@ -249,6 +253,7 @@ _LAZY = {
     "Price": "_prices",
     "PriceSource": "_price_sources",
     "Pricing": "_price_sources",
+    "Problem": "_typed_problems",
     "Prompt": "_prompts",
     "PromptCaching": "_prompt_caching",
     "PromptLibrary": "_template_library",
@@ -286,6 +291,7 @@ _LAZY = {
     "counted_input": "_tokens",
     "counter_for": "_tokenizers",
     "exact_counter": "_tokenizers",
+    "form_of": "_typed_forms",
     "groups": "_history",
     "input_usage": "_tokens",
     "map_texts": "_surfaces",
@@ -382,6 +388,8 @@ __all__ = (
     "Finding",
     "Finish",
     "FirstEventTimeout",
+    "Form",
+    "FormError",
     "Group",
     "GuardedBlobs",
     "GuardedLeases",
@@ -444,6 +452,7 @@ __all__ = (
     "Price",
     "PriceSource",
     "Pricing",
+    "Problem",
     "Progress",
     "Prompt",
     "PromptCaching",
@@ -534,6 +543,7 @@ __all__ = (
     "counter_for",
     "ending",
     "exact_counter",
+    "form_of",
     "groups",
     "input_usage",
     "inside",

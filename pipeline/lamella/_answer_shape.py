@@ -7,12 +7,17 @@ replaces something in them has to know.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
 if TYPE_CHECKING:
     from lamella._context import Context
+    from lamella._requests import Request
+    from lamella._text_channels import Channel
+
+F = TypeVar("F")
 
 _ATTRIBUTE: Final = "answer_shape"
 
@@ -50,3 +55,26 @@ def answer_shape(context: Context) -> AnswerShape:
     """What a layer outside has said of the answer."""
     said: Any = context.attributes.get(_ATTRIBUTE)
     return said if isinstance(said, AnswerShape) else NO_SHAPE
+
+
+def as_read(request: Request[Any] | None, make: Callable[[Channel], F]) -> Callable[[Channel], F]:
+    """What makes the filters of an answer's texts, told also of words that are read as JSON.
+
+    Whoever reads those reads what their escapes say, and what is put into them must be escaped.
+
+    Args:
+        request: What the answer is to; None if there is none.
+        make: Makes the filter of one text.
+    """
+    if not _asks_for_json(request):
+        return make
+    return lambda channel: make(
+        attrs.evolve(channel, json=True) if channel.kind == "text" else channel
+    )
+
+
+def _asks_for_json(request: Request[Any] | None) -> bool:
+    if request is not None and answer_shape(request.context).json:
+        return True
+    wanted: Any = getattr(request, "response_format", None)
+    return bool(wanted) and str(wanted.get("type", "json_object")).startswith("json")

@@ -68,7 +68,7 @@ class Conversation(Asking, Keeping, Speaking):
         keep_partial: Whether a turn whose answer broke off is added, with what of it had come; its
             entries say so (`entry.partial`).
         store: Where each turn is saved once it is over: a `ConversationStore`, or the path of a
-            JSON file. None saves on `save` only.
+            JSON file. None saves on `save` only. What else is changed is saved with the next turn.
         **fields: Fields of `ChatRequest` for all turns: `model="gpt-4o-mini"`, `temperature=0`,
             `tools=[...]`.
 
@@ -206,7 +206,8 @@ class Conversation(Asking, Keeping, Speaking):
     def clear(self) -> None:
         """Begin anew, in the same session and with the same instructions.
 
-        What was said becomes a branch. To forget it, delete the session from the store.
+        What was said becomes a branch, and is saved as such. To forget it, delete the session from
+        the store, and go on with a conversation made anew.
 
         Raises:
             BusyError: If a turn is under way.

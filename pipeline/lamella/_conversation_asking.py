@@ -159,7 +159,8 @@ class Asking:
 
         Raises:
             MisuseError: If nothing has been said.
-            LamellaError: As `say` does; then the answer that was there stays.
+            LamellaError: As `say` does; then the answer that was there stays (with `keep_partial`,
+                where something had come, as a branch).
         """
         return Once(say(self._itself, AGAIN, returns, fields))
 

@@ -12,6 +12,7 @@ from lamella._conversation_stores import ConversationFile, Kept, store_of
 from lamella._errors import ConfigurationError, UnknownNameError
 
 if TYPE_CHECKING:
+    from lamella._chat import ChatRequest
     from lamella._conversation_records import ConversationRecord
     from lamella._conversation_stores import ConversationStore
     from lamella._messages import Message
@@ -25,16 +26,7 @@ class Keeping:
     _store: ConversationStore | None
     _ports: Ports
     _lines: Lines
-
-    @property
-    def session(self) -> str:
-        """Its name, on the context of each call."""
-        raise NotImplementedError
-
-    @property
-    def tenant(self) -> str | None:
-        """Whose data it is."""
-        raise NotImplementedError
+    _request: ChatRequest
 
     @property
     def store(self) -> ConversationStore | None:
@@ -62,7 +54,8 @@ class Keeping:
         must_be_written(messages)
         must_be_written([entry.message for entry in entries_of(self._lines)])
         if isinstance(store, ConversationFile):
-            await store.must_be_free_for(self.session, self.tenant)
+            whose = self._request.context
+            await store.must_be_free_for(whose.session or "", whose.tenant)
 
     def record(self) -> ConversationRecord:
         """All that is kept of it, as a store is given it."""

@@ -179,6 +179,8 @@ def _entry_dict(entry: ConversationEntry) -> dict[str, Any]:
     return {**out, "message": _message_dict(entry.message)}
 
 
+_END_OF_TIME: Final = 1e15
+"""Seconds. What is later was not written by a clock."""
 _FLAGS: Final = ("begins", "answer", "partial")
 
 
@@ -220,8 +222,8 @@ def _record(given: Mapping[str, Any]) -> ConversationRecord:
         ),
         head=_maybe(given, "head", str),
         pinned=frozenset(map(str, _of(given, "pinned", list))),
-        created=float(_of(given, "created", (int, float))),
-        updated=float(_of(given, "updated", (int, float))),
+        created=_time(given, "created"),
+        updated=_time(given, "updated"),
     )
 
 
@@ -233,7 +235,7 @@ def _entry(given: Any, place: int) -> ConversationEntry:
     return ConversationEntry(
         id=_of(table, "id", str, where),
         parent=_maybe(table, "parent", str, where),
-        at=float(_of(table, "at", (int, float), where)),
+        at=_time(table, "at", where),
         message=_message(table.get("message"), f"{where}.message"),
         **{name: table.get(name) is True for name in _FLAGS},
     )
@@ -254,6 +256,13 @@ def _of(given: Mapping[str, Any], name: str, kind: Any, where: str = "") -> Any:
     if isinstance(value, str) and not is_text(value):
         raise _wrong(f"{place} is no Unicode")
     return value
+
+
+def _time(given: Mapping[str, Any], name: str, where: str = "") -> float:
+    value = _of(given, name, (int, float), where)
+    if not abs(value) < _END_OF_TIME:  # nor is it NaN, then
+        raise _wrong(f"{where + '.' if where else ''}{name} is no time")
+    return float(value)
 
 
 def is_text(value: object) -> bool:

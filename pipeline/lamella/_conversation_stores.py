@@ -20,7 +20,7 @@ from lamella._nothing import NOTHING
 from lamella._outcomes import Outcome
 from lamella._ports import run_in_thread
 from lamella._sqlite_paths import absolute, usable
-from lamella._whole_files import alone_in, write_whole
+from lamella._whole_files import alone_in, drop_drafts, write_whole
 
 if TYPE_CHECKING:
     from lamella._ports import ThreadPort
@@ -173,8 +173,7 @@ class ConversationFile:
         """
         if await self.load(session, tenant=tenant) is None:
             return False
-        await self._do(self.path.unlink)
-        self._holds = None
+        await self._do(self._delete)
         return True
 
     async def find(
@@ -210,12 +209,20 @@ class ConversationFile:
 
     def _save(self, record: ConversationRecord) -> None:
         with alone_in(self.path.parent):  # what another one adds meanwhile would be lost
+            if self._holds is None:
+                drop_drafts(self.path)
             before = self._load()
             if before is not None:
                 self._must_be(record.session, record.tenant)
                 record = joined(record, before)
             write_whole(self.path, record_text(record), lasting=True)
             self._holds = (record.session, record.tenant)
+
+    def _delete(self) -> None:
+        with alone_in(self.path.parent):
+            drop_drafts(self.path)
+            self.path.unlink(missing_ok=True)
+            self._holds = None
 
     def _must_be(self, session: str, tenant: str | None) -> None:
         if self._holds not in (None, (session, tenant)):

@@ -15,7 +15,8 @@ import base64
 import binascii
 import io
 import os
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Coroutine
 from pathlib import Path, PurePath
 from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 from urllib.parse import unquote_to_bytes
@@ -31,6 +32,12 @@ Resize: TypeAlias = Callable[[bytes, str], bytes]
 
 _UNSHRUNK: Final = 10
 """How many times the bound a picture may have that is made smaller."""
+
+_INLINE: Final = 64 * 1024
+"""Characters of a data URL that are read on an event loop."""
+
+_WITHOUT_WAITING: Final[int] = getattr(os, "O_NONBLOCK", 0)
+"""Opening a pipe waits for somebody to write into it; Windows has none that are opened so."""
 
 _ADDRESSES: Final = ("https://", "http://", "gs://", "s3://")
 
@@ -95,19 +102,21 @@ def taken(source: Source, wanted: Wanted, media_type: str | None) -> Given:
         ValueError: If it is text that is no address.
         OSError: If the file cannot be read.
     """
-    if _reads(source) and _loop_runs():
+    slow = "reading a file" if _reads(source) else "resizing" if wanted.resize is not None else None
+    if slow is not None and _loop_runs():
         raise MisuseError(
-            f"{wanted.part}.of: reading a file would hold up the event loop.",
-            hint=f"Use `await {wanted.part}.load(...)`, which reads in a thread.",
+            f"{wanted.part}.of: {slow} would hold up the event loop.",
+            hint=f"Use `await {wanted.part}.load(...)`, which does it in a thread.",
         )
     return checked(_held(source, wanted), wanted, media_type)
 
 
 async def loaded(source: Source, wanted: Wanted, media_type: str | None) -> Given:
-    """As `taken`, in a thread; `resize` runs there too."""
+    """As `taken`, in a thread; `resize` runs there too, and long base64 is read there."""
     from lamella._ports import run_in_thread
 
-    if not _reads(source) and wanted.resize is None:
+    long = isinstance(source, str) and len(source) > _INLINE
+    if not (long or _reads(source) or wanted.resize is not None):
         return taken(source, wanted, media_type)
     return await run_in_thread(lambda: checked(_held(source, wanted), wanted, media_type))
 
@@ -128,11 +137,12 @@ def _held(source: Source, wanted: Wanted) -> Given:
     if isinstance(source, str):
         return _by_address(source, wanted)
     if isinstance(source, bytes | bytearray | memoryview):
+        size = source.nbytes if isinstance(source, memoryview) else len(source)
+        if size > wanted.readable:  # before it is copied
+            raise _too_large(wanted, f"more than {wanted.readable}")
         return Given(bytes(source))
     if isinstance(source, os.PathLike):
-        path = Path(source)
-        with path.open("rb") as file:
-            return Given(_read(file, wanted), name=path.name)
+        return _of_path(Path(source), wanted)
     if isinstance(source, Readable):  # pyright: ignore[reportUnnecessaryIsInstance]
         name: Any = getattr(source, "name", None)
         named = PurePath(name).name if isinstance(name, str) else None
@@ -144,19 +154,47 @@ def _held(source: Source, wanted: Wanted) -> Given:
     raise TypeError(msg)
 
 
+def _of_path(path: Path, wanted: Wanted) -> Given:
+    """Of a regular file, or a link to one: pipes and devices may have no end, or never begin."""
+
+    def without_waiting(name: str, flags: int) -> int:
+        return os.open(name, flags | _WITHOUT_WAITING)
+
+    with open(path, "rb", opener=without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise UnsupportedError(
+                f"{wanted.part}: {path.name!r} is a pipe or a device, and no file.",
+                hint="Open it, and give the open file; it is read until its end or max_bytes.",
+                code="unsupported_media",
+            )
+        return Given(_read(file, wanted), name=path.name)
+
+
 def _read(file: Readable, wanted: Wanted) -> bytes:
+    """What is left in a file, from where it stands."""
     pieces: list[bytes] = []
     left = wanted.readable + 1
     while left > 0:
-        piece = file.read(left)
-        if isinstance(piece, str):
-            msg = f"{wanted.part}.of: the file is open in text mode; open it with mode 'rb'."
-            raise TypeError(msg)
+        piece: Any = file.read(left)
+        if not isinstance(piece, bytes | bytearray):
+            raise _no_bytes(piece, wanted)
         if not piece:
             break
-        pieces.append(piece)
+        pieces.append(bytes(piece))
         left -= len(piece)
     return b"".join(pieces)
+
+
+def _no_bytes(piece: Any, wanted: Wanted) -> TypeError | BlockingIOError:
+    who = f"{wanted.part}.of"
+    if piece is None:
+        return BlockingIOError(f"{who}: the file has nothing to read yet; open it to block.")
+    if isinstance(piece, str):
+        return TypeError(f"{who}: the file is open in text mode; open it with mode 'rb'.")
+    if isinstance(piece, Coroutine):
+        piece.close()
+        return TypeError(f"{who}: the file is read with await: {who}(await file.read()).")
+    return TypeError(f"{who}: the file's read gave {type(piece).__name__}; expected bytes.")
 
 
 def _by_address(text: str, wanted: Wanted) -> Given:
@@ -231,7 +269,7 @@ def _kind(data: bytes, said: str | None, wanted: Wanted) -> str:
     if found is None:
         if said is not None and data and wanted.types is None:
             return said
-        what = "is of no kind that is known here" if data else "is empty"
+        what = "is of no kind that is known here" if data else "is empty, or was read to its end"
         or_say = "" if wanted.types is not None else " Or say what it is: media_type='...'."
         raise UnsupportedError(
             f"{wanted.part}: the file {what} ({len(data)} bytes).",

@@ -6,6 +6,7 @@ before it. Nothing else is known of any real model's tokenizer here, and nothing
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 
 from lamella._parts import Audio, File, Image, Opaque, Part, ToolCall, ToolResult
+from lamella._sound_lengths import sound_seconds
+from lamella._token_media import AUDIO_TOKENS, FILE_BYTES, is_text, kind_of
 from lamella._tools import Tool
 from lamella._usage import Usage
 
@@ -30,8 +33,6 @@ TOKENS_PER_MESSAGE = 3
 TOKENS_PER_IMAGE = 85
 """What a picture costs, whatever its size."""
 
-BYTES_PER_AUDIO_TOKEN = 1_000
-BYTES_PER_FILE_TOKEN = 4
 TOKENS_PER_REFERENCE = 100
 """What sound or a document costs that is named and not sent."""
 
@@ -84,9 +85,9 @@ def input_usage(request: ChatRequest) -> Usage:
             if isinstance(part, Image):
                 image += TOKENS_PER_IMAGE
             elif isinstance(part, Audio):
-                audio += _by_bytes(part.data, BYTES_PER_AUDIO_TOKEN)
+                audio += _sound(part)
             elif isinstance(part, File):
-                text += _by_bytes(part.data, BYTES_PER_FILE_TOKEN)
+                text += _document(part)
             else:
                 text += count(_words(part))
     for tool in request.tools:
@@ -105,6 +106,18 @@ def _told(tool: Tool | Opaque) -> str:
     if isinstance(tool, Opaque):
         return dumps(dict(tool.data), default=str)
     return f"{tool.name} {tool.description} {dumps(dict(tool.parameters), default=str)}"
+
+
+def _sound(part: Audio) -> int:
+    if not part.data:
+        return TOKENS_PER_REFERENCE
+    return math.ceil(sound_seconds(part.data, part.format) * AUDIO_TOKENS)
+
+
+def _document(part: File) -> int:
+    if part.data and is_text(kind_of(part)):
+        return count(part.data.decode("utf-8", "replace"))
+    return _by_bytes(part.data, FILE_BYTES)
 
 
 def _by_bytes(data: bytes | None, size: int) -> int:

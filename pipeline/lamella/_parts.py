@@ -25,6 +25,16 @@ def extra() -> JSONObject:
     return attrs.field(default=NOTHING, hash=False, repr=False)
 
 
+def _frozen(data: bytes | bytearray | memoryview | None) -> bytes | None:
+    """Bytes that nobody writes into any more."""
+    if data is None or type(data) is bytes:
+        return data
+    if not isinstance(data, bytes | bytearray | memoryview):  # pyright: ignore[reportUnnecessaryIsInstance] - it is the caller's
+        msg = f"`data` is {type(data).__name__}; give bytes (base64 and data URLs: `Image.of`)."
+        raise TypeError(msg)
+    return bytes(data)
+
+
 @attrs.frozen
 class Text:
     """Plain text."""
@@ -47,7 +57,7 @@ class Image:
 
     type: ClassVar[str] = "image"
     url: str | None = None
-    data: bytes | None = attrs.field(default=None, repr=False)
+    data: bytes | None = attrs.field(default=None, converter=_frozen, repr=False)
     media_type: str | None = None
     detail: str | None = None
     extra: JSONObject = extra()
@@ -71,7 +81,7 @@ class Image:
         is. A `data:` URL is read here. A text is never a path; give a `pathlib.Path`.
 
         Args:
-            source: Bytes, a path, a binary file, or an address as text.
+            source: Bytes, a path, a binary file (read from where it stands), or an address as text.
             detail: As the attribute.
             media_type: What it is said to be; the bytes must agree. None leaves it to them.
             max_bytes: The most that it may have, 20 MB; with `resize` ten times as much is read.
@@ -80,7 +90,8 @@ class Image:
 
         Raises:
             UnsupportedError: If it is too large, or no PNG, JPEG, GIF or WebP.
-            MisuseError: If a file is to be read where an event loop runs: use `load`.
+            MisuseError: If an event loop runs here, and a file is to be read or `resize` is given:
+                use `load`.
             ValueError: If the text is no address.
             TypeError: If it is nothing of all that.
             OSError: If the file cannot be read.
@@ -128,7 +139,7 @@ class Audio:
     """
 
     type: ClassVar[str] = "audio"
-    data: bytes | None = attrs.field(default=None, repr=False)
+    data: bytes | None = attrs.field(default=None, converter=_frozen, repr=False)
     format: str | None = None
     id: str | None = None
     transcript: str | None = None
@@ -188,7 +199,7 @@ class File:
     """A document: exactly one of `data`, `id` (uploaded before) and `url`."""
 
     type: ClassVar[str] = "file"
-    data: bytes | None = attrs.field(default=None, repr=False)
+    data: bytes | None = attrs.field(default=None, converter=_frozen, repr=False)
     id: str | None = None
     url: str | None = None
     filename: str | None = None

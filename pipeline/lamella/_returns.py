@@ -53,7 +53,7 @@ def asked_type(returns: Any) -> Any:
     if get_origin(returns) is Returns:
         msg = "returns=Returns[...] is a class, and what is wanted is an object of it."
         raise ConfigurationError(msg, hint="Write it with brackets: Returns[Invoice | Receipt]().")
-    kind = type(returns)
+    kind: type[object] = returns.__class__
     if not isinstance(returns, type) and any(hasattr(kind, name) for name in _OBJECTS):
         msg = f"returns= was given an object of {kind.__name__}, and no type."
         raise ConfigurationError(msg, hint=f"Write returns={kind.__name__}.")

@@ -8,25 +8,17 @@ the checker is made: a reference to another document, `$dynamicRef`, and the `un
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from fractions import Fraction
+from itertools import islice
 from typing import Any, Final, cast
 
+import attrs
 import msgspec
 
-from lamella._errors import ConfigurationError
-from lamella._schema_shapes import pointed
-from lamella._typed_nodes import schema_words
+from lamella._schema_validity import Looked
 from lamella._typed_problems import MOST_PROBLEMS, NOTHING_THERE, Key, Problem, Step, kind_of
-
-_REFUSED: Final = ("$dynamicRef", "$recursiveRef", "unevaluatedItems", "unevaluatedProperties")
-_SCHEMAS: Final = (
-    "additionalProperties", "contains", "else", "if", "items", "not", "propertyNames", "then",
-)  # fmt: skip
-_LISTS: Final = ("allOf", "anyOf", "oneOf", "prefixItems")
-_NAMED: Final = ("$defs", "definitions", "dependentSchemas", "patternProperties", "properties")
-_HINT: Final = "Take it out of the schema, or check the value after it came."
+from lamella._typed_scalars import schema_words
 
 
 class Checker:
@@ -41,9 +33,7 @@ class Checker:
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._root = schema
-        self._patterns: dict[str, re.Pattern[str]] = {}
-        self._ended: set[int] = set()
-        self._look(schema, "#", set())
+        self._looked = Looked(schema)
 
     def problems(self, value: Any, schema: Any = None) -> list[Problem]:
         """What does not fit the schema, or a part of it; empty if everything does.
@@ -51,17 +41,42 @@ class Checker:
         Raises:
             RecursionError: If the value, or the schema by itself, nests too deeply.
         """
+        check = _Check(self._looked)
         whole = self._root if schema is None else schema
-        return list(self._found(value, whole, ()))[:MOST_PROBLEMS]
+        return list(islice(check.found(value, whole, ()), MOST_PROBLEMS))
 
-    def _found(self, value: Any, schema: Any, steps: tuple[Step, ...]) -> Iterator[Problem]:
+
+class _Check:
+    """The check of one value.
+
+    What is tried (the members of a union) is tried once for each part of the value: a schema that
+    refers to itself from two members would else double the work at every level.
+    """
+
+    def __init__(self, looked: Looked) -> None:
+        self._looked = looked
+        self._patterns = looked.patterns
+        self._tries: dict[tuple[int, int], list[Problem]] = {}
+
+    def _tried(self, value: Any, schema: Any) -> list[Problem]:
+        """What does not fit, as seen from the value itself."""
+        key = (id(value), id(schema))  # both live as long as the check
+        found = self._tries.get(key)
+        if found is None:
+            found = list(islice(self.found(value, schema, ()), MOST_PROBLEMS))
+            if isinstance(value, dict | list):
+                self._tries[key] = found
+        return found
+
+    def found(self, value: Any, schema: Any, steps: tuple[Step, ...]) -> Iterator[Problem]:
+        """What does not fit, one by one."""
         if not isinstance(schema, Mapping):
             if schema is False:
                 yield Problem(steps, "nothing here", kind_of(value))
             return
         schema = cast("Mapping[str, Any]", schema)
         if "$ref" in schema:
-            yield from self._found(value, pointed(self._root, schema["$ref"]), steps)
+            yield from self.found(value, self._looked.references[schema["$ref"]], steps)
         wrong = self._scalar_problem(value, schema)
         if wrong is not None:
             kind = kind_of(value)
@@ -100,7 +115,7 @@ class Checker:
         if size < schema.get("minLength", 0) or size > schema.get("maxLength", size):
             return schema_words({"type": "string", **schema})
         pattern = schema.get("pattern")
-        if pattern is not None and not self._patterns[pattern].search(value):
+        if pattern is not None and self._patterns[pattern].search(value) is None:
             return schema_words({"type": "string", **schema})
         return None
 
@@ -108,21 +123,22 @@ class Checker:
         self, value: Any, schema: Mapping[str, Any], steps: tuple[Step, ...]
     ) -> Iterator[Problem]:
         for each in schema.get("allOf", ()):
-            yield from self._found(value, each, steps)
+            yield from self.found(value, each, steps)
         for word in ("anyOf", "oneOf"):
             if word not in schema:
                 continue
-            tries = [list(self._found(value, each, steps)) for each in schema[word]]
+            tries = [self._tried(value, each) for each in schema[word]]
             fitting = sum(not each for each in tries)
             if not fitting:
-                yield from min(tries, key=_closeness)
+                nearest = min(tries, key=_closeness)
+                yield from [attrs.evolve(each, steps=(*steps, *each.steps)) for each in nearest]
             elif word == "oneOf" and fitting > 1:
                 yield Problem(steps, "value that fits only one of several", kind_of(value))
-        if "not" in schema and not any(self._found(value, schema["not"], steps)):
+        if "not" in schema and not self._tried(value, schema["not"]):
             yield Problem(steps, "value that does not fit what is excluded", kind_of(value))
         if "if" in schema:
-            branch = "else" if any(self._found(value, schema["if"], steps)) else "then"
-            yield from self._found(value, schema.get(branch, True), steps)
+            branch = "else" if self._tried(value, schema["if"]) else "then"
+            yield from self.found(value, schema.get(branch, True), steps)
 
     def _items(
         self, value: list[Any], schema: Mapping[str, Any], steps: tuple[Step, ...]
@@ -132,9 +148,9 @@ class Checker:
         for place, each in enumerate(value):
             inner = fixed[place] if place < len(fixed) else rest
             if inner is not True:
-                yield from self._found(each, inner, (*steps, place))
+                yield from self.found(each, inner, (*steps, place))
         if "contains" in schema:
-            count = sum(not any(self._found(each, schema["contains"], steps)) for each in value)
+            count = sum(not self._tried(each, schema["contains"]) for each in value)
             least, most = schema.get("minContains", 1), schema.get("maxContains", len(value))
             if not least <= count <= most:
                 yield Problem(steps, "array that contains what it has to", "another array")
@@ -153,7 +169,7 @@ class Checker:
                     yield Problem((*steps, other), f"a value beside {name!r}", NOTHING_THERE)
         for name, inner in schema.get("dependentSchemas", {}).items():
             if name in value:
-                yield from self._found(value, inner, steps)
+                yield from self.found(value, inner, steps)
         for name, each in value.items():
             step = (*steps, name if name in properties else Key(name))
             yield from self._property(name, each, schema, step)
@@ -163,7 +179,7 @@ class Checker:
     ) -> Iterator[Problem]:
         properties: Mapping[str, Any] = schema.get("properties", {})
         patterns: Mapping[str, Any] = schema.get("patternProperties", {})
-        if any(self._found(name, schema.get("propertyNames", True), steps)):
+        if "propertyNames" in schema and self._tried(name, schema["propertyNames"]):
             yield Problem(steps, "another name of the property", "string")
         inner = [properties[name]] if name in properties else []
         inner += [each for text, each in patterns.items() if self._patterns[text].search(name)]
@@ -173,81 +189,7 @@ class Checker:
                 yield Problem(steps, "no such property", kind_of(value))
                 return
         for each in inner:
-            yield from self._found(value, each, steps)
-
-    def _look(self, schema: Any, where: str, seen: set[int]) -> None:
-        """Look through the whole schema once, for what cannot be checked."""
-        if isinstance(schema, bool):
-            return
-        if not isinstance(schema, Mapping):
-            msg = f"A JSON Schema has {type(schema).__name__} at {where}, where a schema has to be."
-            raise ConfigurationError(msg, hint="A schema is an object, or true or false.")
-        if id(schema) in seen:  # pyright: ignore[reportUnknownArgumentType]
-            return
-        seen.add(id(schema))  # pyright: ignore[reportUnknownArgumentType]
-        known = cast("Mapping[str, Any]", schema)
-        for word in _REFUSED:
-            if word in known:
-                msg = f"A JSON Schema has {word!r} at {where}, which is not checked here."
-                raise ConfigurationError(msg, hint=_HINT)
-        self._look_at_words(known, where)
-        self._look_for_an_end(known, where, set())
-        for word in _SCHEMAS:
-            if word in known:
-                self._look(known[word], f"{where}/{word}", seen)
-        for word in _LISTS:
-            for place, each in enumerate(known.get(word, ())):
-                self._look(each, f"{where}/{word}/{place}", seen)
-        for word in _NAMED:
-            for name, each in known.get(word, {}).items():
-                self._look(each, f"{where}/{word}/{name}", seen)
-
-    def _look_for_an_end(self, schema: Any, where: str, within: set[int]) -> None:
-        """Refuse a schema that is checked by checking itself, of the same value, without end."""
-        if not isinstance(schema, Mapping) or id(cast("Any", schema)) in self._ended:
-            return
-        known = cast("Mapping[str, Any]", schema)
-        if id(known) in within:
-            msg = f"A JSON Schema refers to itself without end at {where}."
-            hint = "Have it refer to itself only from within a property or an item."
-            raise ConfigurationError(msg, hint=hint)
-        same_value = [known[word] for word in ("not", "if", "then", "else") if word in known]
-        for word in ("allOf", "anyOf", "oneOf"):
-            same_value += known.get(word, ())
-        same_value += known.get("dependentSchemas", {}).values()
-        if "$ref" in known:
-            with suppress(LookupError, ValueError):  # its own place says what is wrong with it
-                same_value.append(pointed(self._root, known["$ref"]))
-        for each in same_value:
-            self._look_for_an_end(each, where, {*within, id(known)})
-        self._ended.add(id(known))
-
-    def _look_at_words(self, schema: Mapping[str, Any], where: str) -> None:
-        for word, kinds in _KINDS_OF_WORDS.items():
-            if word in schema and not isinstance(schema[word], kinds):
-                msg = f"A JSON Schema has {type(schema[word]).__name__} as {word!r} at {where}."
-                raise ConfigurationError(msg, hint="See json-schema.org for what it has to be.")
-        types: Any = schema.get("type", "null")
-        for kind in cast("Any", types if isinstance(types, list) else [types]):
-            if kind not in _TYPES:
-                msg = f"A JSON Schema has the type {kind!r} at {where}, which JSON does not have."
-                raise ConfigurationError(msg, hint=f"The types are {', '.join(sorted(_TYPES))}.")
-        if "$ref" in schema:
-            try:
-                pointed(self._root, schema["$ref"])
-            except (LookupError, ValueError):
-                msg = f"A JSON Schema refers to {schema['$ref']!r} at {where}, which is not in it."
-                hint = "Put what it refers to under '$defs', and refer to '#/$defs/<name>'."
-                raise ConfigurationError(msg, hint=hint) from None
-        for pattern in [schema.get("pattern"), *schema.get("patternProperties", ())]:
-            if pattern is not None and pattern not in self._patterns:
-                try:
-                    self._patterns[pattern] = re.compile(pattern)
-                except re.error as error:
-                    msg = f"A JSON Schema has the pattern {pattern!r} at {where}: {error}."
-                    raise ConfigurationError(
-                        msg, hint="Write it as Python's `re` reads it."
-                    ) from None
+            yield from self.found(value, each, steps)
 
 
 def same(one: Any, other: Any) -> bool:
@@ -279,10 +221,11 @@ def _number_problem(value: float, schema: Mapping[str, Any]) -> str | None:
 
 
 def _multiple(value: float, of: float) -> bool:
-    if isinstance(value, int) and isinstance(of, int):
-        return value % of == 0
-    share = value / of
-    return abs(share - round(share)) < 1e-9  # 0.3 is a multiple of 0.1
+    return _as_written(value) % _as_written(of) == 0  # 0.3 is a multiple of 0.1
+
+
+def _as_written(number: float) -> Fraction:
+    return Fraction(str(number))
 
 
 def _unique_problem(value: list[Any]) -> str | None:
@@ -323,7 +266,6 @@ def _closeness(problems: list[Problem]) -> tuple[int, int]:
     return -max(len(each.steps) for each in problems), len(problems)
 
 
-_TYPES: Final = frozenset({"null", "boolean", "integer", "number", "string", "array", "object"})
 _NUMBERS: Final[Mapping[str, Callable[[float, float], bool]]] = {
     "minimum": lambda value, bound: value >= bound,
     "maximum": lambda value, bound: value <= bound,
@@ -341,14 +283,3 @@ _SIZES: Final[Mapping[type, Sequence[tuple[str, Callable[[int, int], bool], str]
         ("maxProperties", lambda size, bound: size <= bound, "<="),
     ),
 }
-_NUMBER: Final = (int, float)
-_KINDS_OF_WORDS: Final[Mapping[str, Any]] = {
-    "$ref": str, "type": (str, list), "enum": (list, tuple), "properties": Mapping,
-    "patternProperties": Mapping, "$defs": Mapping, "definitions": Mapping,
-    "required": (list, tuple), "allOf": (list, tuple), "anyOf": (list, tuple),
-    "oneOf": (list, tuple), "prefixItems": (list, tuple), "pattern": str,
-    "dependentRequired": Mapping, "dependentSchemas": Mapping,
-    "minimum": _NUMBER, "maximum": _NUMBER, "exclusiveMinimum": _NUMBER,
-    "exclusiveMaximum": _NUMBER, "multipleOf": _NUMBER, "minLength": int, "maxLength": int,
-    "minItems": int, "maxItems": int, "minProperties": int, "maxProperties": int,
-}  # fmt: skip

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 from lamella._typed_nodes import KINDS, NUMBERS, Tag, tag_of
+from lamella._typed_problems import Misfit
 from lamella._typed_records import Shape
+
+T = TypeVar("T")
 
 _MOST_STEPS = 20
 
@@ -96,13 +99,30 @@ def takes_null(schema: Any, root: Mapping[str, Any]) -> bool:
     return all(takes_null(each, root) for each in found.get("allOf", ()))
 
 
-def without_nulls(value: Any, root: Mapping[str, Any], schema: Any = None) -> Any:
-    """The value without the nulls that stand where a property may be missing but not be null.
+def read_without_nulls(
+    read: Callable[[Any], T], value: Any, root: Mapping[str, Any], schema: Any = None
+) -> T:
+    """What is read of a value; if that fails, of it without the nulls that mean nothing.
 
-    Strict schemas have every property required; null is how a model leaves one out. The value that
-    was given stays as it is. It is read by a part of the schema, if one is given, and else by all.
+    Strict schemas have every property required; null is how a model leaves one out. So nulls are
+    left out that stand where a property may be missing, but not be null.
+
+    Args:
+        read: Reads it, or raises `Misfit`.
+        value: What a model wrote. It stays as it is.
+        root: The whole JSON Schema of it.
+        schema: The part by which it is read; None is the whole.
+
+    Raises:
+        Misfit: If both fail.
     """
-    return _pruned(value, root if schema is None else schema, root)
+    try:
+        return read(value)
+    except Misfit:
+        pruned = _pruned(value, root if schema is None else schema, root)
+        if pruned == value:
+            raise
+    return read(pruned)
 
 
 def _pruned(value: Any, schema: Any, root: Mapping[str, Any]) -> Any:

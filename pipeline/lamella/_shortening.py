@@ -1,8 +1,8 @@
 """Making a conversation shorter, by rules that need no model.
 
 Only what is sent is shortened; the caller's history stays as it is. Never touched are instructions,
-pinned messages, and the user's last message with all that follows it. An assistant's calls of tools
-stay together with the results that answer them, and what only its provider can read (sealed
+pinned messages, and the user's last question with all that follows it. An assistant's calls of
+tools stay together with the results that answer them, and what only its provider can read (sealed
 reasoning, opaque parts) is never changed.
 
 A conversation is gone through as it grew: whenever it passes the trigger it is cut down to the
@@ -152,7 +152,7 @@ class _Grown:
         self.messages.extend(more)
         if self._trigger.tokens is not None:
             self.tokens += sum(map(self._count, more))
-        asked = any(map(asks, more))
+        asked = asks(more[0])
         self._asked = self._asked or asked
         if asked or not self._asked:
             self._done = False  # more of it is past
@@ -217,7 +217,7 @@ def _must_be_whole(strategy: Shortener, history: History, shorter: History) -> N
         hint = "Take groups of messages whole: history.without(group for group in history.past)."
         raise MisuseError(f"{msg}{', '.join(map(repr, list(lost)[:3]))}.", hint=hint)
     there = set(map(id, shorter.messages))
-    asked = turn_under_way(history.messages)
+    asked = history.under_way
     for place, message in enumerate(history.messages):
         if id(message) in there or not (
             message.pinned or message.role in INSTRUCTIONS or place == asked

@@ -54,14 +54,19 @@ class History:
         return groups(self.messages)
 
     @cached_property
+    def under_way(self) -> int:
+        """The place where the turn begins that is to be answered; see `turn_under_way`."""
+        return _last_turn(self.groups)
+
+    @cached_property
     def past(self) -> tuple[Group, ...]:
         """What may be changed or left out, the oldest first.
 
         It lacks instructions, what is pinned together with the question that it answers, and the
-        user's last message with all that follows. Instructions between a call and its result keep
+        user's last question with all that follows. Instructions between a call and its result keep
         those as a pin would.
         """
-        under_way = turn_under_way(self.messages)
+        under_way = self.under_way
         found: list[Group] = []
         question: int | None = None  # where in `found` that of the turn is
         for group in self.groups:
@@ -119,16 +124,24 @@ def _instructs(group: Group) -> bool:
 
 
 def turn_under_way(messages: Sequence[Message]) -> int:
-    """The place of the user's last message: the turn that is to be answered begins there.
+    """The place of the user's last question: the turn that is to be answered begins there.
 
-    One that has nothing but results of tools, as some providers write them, says nothing itself.
-    Without a user's message it is where the last group begins.
+    What the user says between a call and its results, or together with them, is no new question:
+    nothing may begin with an assistant's call. Where the user asks nothing else it is the group
+    that has it; and where the user says nothing, the last one.
     """
-    for place in range(len(messages) - 1, -1, -1):
-        message = messages[place]
-        if asks(message):
-            return place
-    found = groups(messages)
+    return _last_turn(groups(messages))
+
+
+def _last_turn(found: Sequence[Group]) -> int:
+    within: int | None = None
+    for group in reversed(found):
+        if asks(group.messages[0]):
+            return group.start
+        if within is None and any(map(asks, group.messages)):
+            within = group.start
+    if within is not None:
+        return within
     return found[-1].start if found else 0
 
 

@@ -13,7 +13,7 @@ from lamella._history import Group
 from lamella._messages import Message
 from lamella._options import is_async, whole
 from lamella._parts import Audio, File, Image, Opaque, Part, Reasoning, Text, ToolResult
-from lamella._shortening import History, Shortener, turn_under_way
+from lamella._shortening import History, Shortener
 from lamella._text_cutting import cut_text
 
 _WORTH: Final = 200
@@ -57,15 +57,17 @@ class DropToolResults:
     def _shorter(self, history: History) -> Iterable[tuple[int, Message]]:
         for group in self._groups(history):
             for place, message in enumerate(group.messages, group.start):
-                parts = [_without_content(part) for part in message.parts]
-                if any(new is not old for new, old in zip(parts, message.parts, strict=True)):
-                    yield place, attrs.evolve(message, parts=parts)
+                for part in message.parts:  # gone through often, and seldom with something found
+                    if isinstance(part, ToolResult) and _is_long(part):
+                        parts = [_without_content(one) for one in message.parts]
+                        yield place, attrs.evolve(message, parts=parts)
+                        break
 
     def _groups(self, history: History) -> Sequence[Group]:
         past = history.past
         if self.current is None:
             return past
-        begun = turn_under_way(history.messages)
+        begun = history.under_way
         calls = [
             group
             for group in history.groups
@@ -140,6 +142,8 @@ class SlidingWindow:
         """The history without as many of its oldest turns as have to go."""
         tokens, messages, target = history.tokens, len(history.messages), history.target
         past = {group.start for group in history.past}
+        if not past:
+            return history
         gone: list[Group] = []
         unasked = False  # the question of this turn has gone, so its answers go too
         for group in history.groups:
@@ -238,17 +242,31 @@ def _replacing(history: History, shorter: Iterable[tuple[int, Message]]) -> Hist
     return history.replacing(changed)
 
 
+def _is_long(result: ToolResult) -> bool:
+    """Whether a line in the place of what a tool has answered is worth it."""
+    content = result.content
+    if len(content) == 1 and isinstance(content[0], Text) and len(content[0].text) <= _WORTH:
+        return False
+    return not result.extra and (_letters(content) > _WORTH or _media(content) > 0)
+
+
 def _without_content(part: Part) -> Part:
-    """A tool's result with a line in the place of its content, if that is worth it."""
-    if not isinstance(part, ToolResult) or part.extra:
+    """A tool's long result with a line in the place of its content."""
+    if not isinstance(part, ToolResult) or not _is_long(part):
         return part
-    characters = sum([len(one.text) for one in part.content if isinstance(one, Text)])
-    media = sum([isinstance(one, Image | Audio | File) for one in part.content])
-    if characters <= _WORTH and not media:
-        return part
-    said = f"{characters:,} characters" + (f" and {media} files or pictures" if media else "")
+    media = _media(part.content)
+    said = f"{_letters(part.content):,} characters"
+    said += f" and {media} files or pictures" if media else ""
     line = f"[An older result, left out because of its length: {said}.]"
     return attrs.evolve(part, content=(Text(line),), listed=False)
+
+
+def _letters(content: Sequence[Part]) -> int:
+    return sum([len(one.text) for one in content if isinstance(one, Text)])
+
+
+def _media(content: Sequence[Part]) -> int:
+    return sum([isinstance(one, Image | Audio | File) for one in content])
 
 
 def _longest_text(parts: Sequence[Part]) -> int:

@@ -131,6 +131,21 @@ def map_json_text(text: str, change: Change, surface: Surface) -> str:
     return _JSON_TOKEN.sub(changed, text)
 
 
+_ESCAPE: Final = re.compile(r'\\(?:u([0-9a-fA-F]{4})|(["\\/bfnrt]))')
+_SHORT: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+
+
+def without_escapes(text: str) -> str:
+    """JSON text that is not whole, with the characters that its escapes stand for."""
+
+    def read(found: re.Match[str]) -> str:
+        code, short = found.groups()
+        return _SHORT.get(short, short) if code is None else chr(int(code, 16))
+
+    made = _ESCAPE.sub(read, text)
+    return made.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 _BYTES: Final = (bytes, bytearray, memoryview)
 
 _NONE: Final[tuple[Any, ...]] = ()

@@ -135,6 +135,9 @@ def _table(path: Path) -> Mapping[str, Any]:
     except OSError as error:
         msg = f"{path}: cannot be read ({error.strerror})."
         raise ConfigurationError(msg, hint="Check the path and its permissions.") from error
+    except UnicodeDecodeError as error:
+        msg = f"{path}: is not text in UTF-8 ({error.reason} at byte {error.start})."
+        raise ConfigurationError(msg, hint="Save it as UTF-8.") from error
     except (ValueError, RecursionError) as error:  # also a number, or nesting, beyond all bounds
         msg = f"{path}: not a TOML file ({error})."
         hint = "A text of several lines stands between three quotes: '''...'''."

@@ -22,6 +22,9 @@ Versions: TypeAlias = Mapping[tuple[int, ...], PromptTemplate]
 KIND: Final = "templates"
 """Of what kind they are in the registry."""
 
+_READINGS: Final = 3
+"""How often a folder is read that changes meanwhile: a file is half written, or gone."""
+
 
 @attrs.frozen
 class Shelf:
@@ -47,9 +50,8 @@ def sorted_templates(shelves: Iterable[Shelf]) -> tuple[PromptTemplate, ...]:
 def items_of(given: Any) -> tuple[Any, ...]:
     """What was given as several, or the one thing that it is."""
     if isinstance(given, str | os.PathLike) or not isinstance(given, Iterable):
-        return (cast("Any", given),)
-    several: Iterable[Any] = given
-    return tuple(several)
+        return (given,)  # pyright: ignore[reportUnknownVariableType]
+    return tuple(given)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
 
 
 def shelf_of_code(templates: Iterable[PromptTemplate]) -> Shelf:
@@ -80,12 +82,25 @@ def _by_name(templates: Iterable[PromptTemplate]) -> Mapping[str, Versions]:
 
 
 def shelf_of_folder(folder: Path, prefix: str = "") -> Shelf:
-    """The templates of a folder. Blocks.
+    """The templates of a folder, all of one moment unless it never rests. Blocks.
 
     Raises:
         ConfigurationError: If it cannot be read, or a file is wrong.
     """
-    stamps = stamps_of(folder)
+    for _ in range(_READINGS - 1):
+        stamps = stamps_of(folder)
+        try:
+            shelf = _shelf_of(folder, stamps, prefix)
+        except ConfigurationError:
+            if stamps_of(folder) == stamps:
+                raise
+        else:
+            if stamps_of(folder) == stamps:
+                return shelf
+    return _shelf_of(folder, stamps_of(folder), prefix)
+
+
+def _shelf_of(folder: Path, stamps: Stamps, prefix: str) -> Shelf:
     return Shelf(_by_name(read_folder(folder, stamps, prefix)), stamps)
 
 

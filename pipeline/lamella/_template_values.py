@@ -30,6 +30,8 @@ _DIGITS: Final = 300
 
 _HUGE: Final = 10**_DIGITS
 
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+
 
 class Unfit(Exception):
     """Raised with what was found and what was expected; never with the value."""
@@ -37,6 +39,8 @@ class Unfit(Exception):
 
 def as_json(value: Any, indent: int | None = None) -> str:
     """A value as JSON, its keys in the order given."""
+    if indent is None:
+        return _ENCODER.encode(value)
     return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
 
 

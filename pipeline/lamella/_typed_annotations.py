@@ -29,16 +29,16 @@ from uuid import UUID  # noqa: TID251 - the type, which makes no ids here
 
 import msgspec
 import typing_extensions
+from typing_extensions import NoDefault, Unpack
 
 from lamella._errors import ConfigurationError
+from lamella._safe_patterns import compile_pattern
 from lamella._typed_classes import class_fields, is_class_with_fields
 from lamella._typed_limits import Limited, limited
 from lamella._typed_nodes import (
     Anything,
     Array,
-    Choice,
     Described,
-    Leaf,
     Map,
     Named,
     Node,
@@ -47,6 +47,7 @@ from lamella._typed_nodes import (
 )
 from lamella._typed_records import Record
 from lamella._typed_records import Union as UnionNode
+from lamella._typed_scalars import Choice, Exact, Leaf, Patterned
 
 _ALIASES: Final = tuple(
     kind
@@ -115,7 +116,7 @@ class Reading:
 
     def finish(self) -> None:
         """Make every node ready, now that all are known."""
-        for union in reversed(self._unions):  # inner ones first
+        for union in self._unions:
             union.finish()
         for record in self._made:
             record.finish()
@@ -173,8 +174,7 @@ class Reading:
     def _plain(self, given: Any, said: Limited, where: str, known: Mapping[Any, Any]) -> Node:
         """A type by its class: a scalar, an array, a mapping or a record."""
         if _hashable(given) and given in _SCALARS:
-            schema, kinds, rank = _SCALARS[given]
-            return self._scalar(given, said, (schema, kinds, rank), where)
+            return self._scalar(given, said, where)
         origin = get_origin(given) or given
         args = get_args(given)
         if origin in _ARRAYS:
@@ -187,23 +187,32 @@ class Reading:
             return Map(None if plain_key else key, value, said.sizes())
         return self._class(given, origin, where, known)
 
-    def _scalar(self, given: Any, said: Limited, plain: tuple[Any, Any, int], where: str) -> Node:
-        schema, kinds, rank = plain
+    def _scalar(self, given: Any, said: Limited, where: str) -> Node:
+        schema, kinds, rank = _SCALARS[given]
+        if given is decimal.Decimal and not said.bounds:
+            return Exact(given, schema, kinds, rank)
         if not said.bounds:
             return Leaf(given, schema, kinds, rank)
+        pattern = said.bounds.get("pattern")
+        others = {name: bound for name, bound in said.bounds.items() if name != "pattern"}
         try:
-            typed = Annotated[given, msgspec.Meta(**said.bounds)]
-            bounds = msgspec.json.schema(typed)
+            typed = Annotated[given, msgspec.Meta(**others)] if others else given
+            bounds = msgspec.json.schema(Annotated[given, msgspec.Meta(**said.bounds)])
             msgspec.json.Decoder(typed)
         except (TypeError, ValueError) as error:
             raise self._refusal(given, where, str(error)) from None
-        return Leaf(typed, {**schema, **bounds}, kinds, rank - 1 if rank == 5 else rank)
+        leaf = Leaf(typed, {**schema, **bounds}, kinds, rank - 1 if rank == 5 else rank)
+        return leaf if pattern is None else Patterned(leaf, compile_pattern(pattern))
 
     def _array(
         self, origin: Any, args: Sequence[Any], said: Limited, where: str, known: Mapping[Any, Any]
     ) -> Node:
         if origin is tuple and args and args[-1] is not Ellipsis:
             parts = () if args == ((),) else args
+            if any(
+                get_origin(each) is Unpack or getattr(each, "__unpacked__", False) for each in parts
+            ):
+                raise self._refusal(origin, where, "no type can be unpacked in it")
             if said.bounds:
                 raise self._refusal(origin, where, "a tuple of fixed length has no further bounds")
             return Row([self.part(each, f"{where}[{i}]", known) for i, each in enumerate(parts)])
@@ -256,12 +265,16 @@ class Reading:
             return self._aliases[origin, args]
         named = self._aliases[origin, args] = Named(origin.__name__)
         variables = dict(zip(origin.__type_params__, args, strict=False))
-        named.stand_for(self.part(self._meaning(origin, where), where, variables))
+        if not named.stand_for(self.part(self._meaning(origin, where), where, variables)):
+            raise self._refusal(given, where, "it stands for itself")
         return named
 
     def _meaning(self, alias: Any, where: str) -> Any:
         """What an alias stands for; on Python 3.11 it is a text where it refers to itself."""
-        value = alias.__value__
+        try:
+            value = alias.__value__  # since Python 3.12 it is only read now
+        except (NameError, TypeError) as error:
+            raise self._refusal(alias, where, f"it cannot be read: {error}") from None
         if not isinstance(value, str | ForwardRef):
             return value
         module = sys.modules.get(alias.__module__)
@@ -303,9 +316,12 @@ def _at(where: str) -> str:
 
 
 def _stood_for(given: NewType | TypeVar) -> Any:
-    """What a name stands for: of a type variable that nothing was given for, its bound."""
+    """What a name stands for: of a type variable, its default, or else its bound."""
     if isinstance(given, NewType):
         return given.__supertype__
+    default = getattr(given, "__default__", NoDefault)
+    if default not in (NoDefault, None):  # before Python 3.13, None stands for none
+        return default
     options = given.__constraints__
     return Union[options] if options else given.__bound__ or Any  # noqa: UP007
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import sys
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Generic, NotRequired, Required, cast, get_args, get_origin
 
@@ -69,7 +71,7 @@ def is_class_with_fields(given: type[Any]) -> bool:
         typing_extensions.is_typeddict(given)
         or attrs.has(given)
         or dataclasses.is_dataclass(given)
-        or (issubclass(given, tuple) and "_fields" in given.__dict__)
+        or (issubclass(given, tuple) and hasattr(cast("Any", given), "_fields"))
     )
 
 
@@ -93,7 +95,7 @@ def class_fields(given: Any, origin: Any, asked: str, where: str) -> ReadClass:
         fields = _dict_fields(origin, hints, words)
         return ReadClass(title, fields, dict[str, Any], None, words.about, variables)
     if attrs.has(origin):
-        fields = _attrs_fields(origin, hints, words)
+        fields = _attrs_fields(origin, hints, words, (asked, where))
         explain = _attrs_explainer(origin)
     elif dataclasses.is_dataclass(origin):
         fields = _dataclass_fields(origin, hints, words)
@@ -107,19 +109,21 @@ def class_fields(given: Any, origin: Any, asked: str, where: str) -> ReadClass:
     return ReadClass(title, fields, lambda found: call(**found), explain, words.about, variables)
 
 
-def _hints(origin: Any, asked: str, where: str) -> dict[str, Any]:
-    own = {getattr(origin, "__name__", ""): origin}
+def _hints(owner: Any, asked: str, where: str, known: Any = None, name: str = "") -> dict[str, Any]:
+    own = {getattr(owner, "__name__", ""): owner}
     try:
-        return typing_extensions.get_type_hints(origin, localns=own, include_extras=True)
+        return typing_extensions.get_type_hints(owner, known, own, include_extras=True)
     except (NameError, TypeError, SyntaxError) as error:
         place = f" (at ${where})" if where else ""
-        msg = f"{asked}: an annotation of {origin.__qualname__}{place} cannot be read: {error}."
+        name = name or owner.__qualname__
+        msg = f"{asked}: an annotation of {name}{place} cannot be read: {error}."
         hint = "Define or import what it names in the module of the class, at its top level."
         raise ConfigurationError(msg, hint=hint) from None
 
 
-def _attrs_fields(origin: Any, hints: Mapping[str, Any], words: Words) -> list[ReadField]:
-    takes: Mapping[str, Any] = _init_hints(origin)
+def _attrs_fields(
+    origin: Any, hints: Mapping[str, Any], words: Words, asked: tuple[str, str]
+) -> list[ReadField]:
     found: list[ReadField] = []
     for field in attrs.fields(origin):
         if not field.init:
@@ -127,7 +131,7 @@ def _attrs_fields(origin: Any, hints: Mapping[str, Any], words: Words) -> list[R
         alias = field.alias or field.name
         annotation = hints.get(field.name, field.type or Any)
         if field.converter is not None:  # it is given what its parameter says
-            annotation = takes.get(alias, annotation)
+            annotation = _taken(origin, alias, field.converter, annotation, asked)
         default = field.default
         factory = hasattr(default, "takes_self")  # an `attrs.Factory`
         if factory:
@@ -144,11 +148,19 @@ def _attrs_fields(origin: Any, hints: Mapping[str, Any], words: Words) -> list[R
     return found
 
 
-def _init_hints(origin: Any) -> Mapping[str, Any]:
-    try:
-        return typing_extensions.get_type_hints(origin.__init__, include_extras=True)
-    except (NameError, TypeError, SyntaxError):
-        return {}
+def _taken(origin: Any, alias: str, converter: Any, declared: Any, asked: tuple[str, str]) -> Any:
+    """What a converter takes, as attrs has it: where it does not say, what the field is."""
+    annotation = getattr(origin.__init__, "__annotations__", {}).get(alias)
+    if annotation is None:
+        return declared
+    function = getattr(converter, "converter", converter)  # an `attrs.Converter`
+    known = {
+        **vars(sys.modules[origin.__module__]),
+        **getattr(getattr(function, "__init__", None), "__globals__", {}),
+        **getattr(function, "__globals__", {}),
+    }
+    holder: Any = types.SimpleNamespace(__annotations__={alias: annotation})
+    return _hints(holder, *asked, known, f"the converter of {origin.__qualname__}.{alias}")[alias]
 
 
 def _dataclass_fields(origin: Any, hints: Mapping[str, Any], words: Words) -> list[ReadField]:
@@ -216,29 +228,31 @@ def _default(given: Any, *, made: bool) -> Any:
 def _check_makeable(origin: Any, fields: Sequence[ReadField], asked: str, where: str) -> None:
     """Refuse a class that wants more than its fields: its own `__init__`, or an InitVar."""
     try:
-        parameters = inspect.signature(origin).parameters.values()
+        parameters = tuple(inspect.signature(origin).parameters.values())
     except (TypeError, ValueError):
         return
     known = {each.name for each in fields}
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    wanted = [
-        each.name
-        for each in parameters
-        if each.kind in named and each.default is each.empty and each.name not in known
-    ]
+    taken = {each.name: each.default is each.empty for each in parameters if each.kind in named}
+    wanted = [name for name, required in taken.items() if required and name not in known]
+    strange = [each.name for each in fields if each.name not in taken]
+    name = f"{origin.__qualname__} (at ${where})" if where else origin.__qualname__
     if wanted:
-        place = f" (at ${where})" if where else ""
-        msg = (
-            f"{asked}: {origin.__qualname__}{place} is made with {wanted[0]!r}, which is no field."
-        )
+        msg = f"{asked}: {name} is made with {wanted[0]!r}, which is no field."
         raise ConfigurationError(msg, hint="Give the parameter a default, or make it a field.")
+    if strange and not any(each.kind is each.VAR_KEYWORD for each in parameters):
+        msg = f"{asked}: {name} has the field {strange[0]!r}, and is not made with it."
+        raise ConfigurationError(msg, hint="Have its __init__ take every field by its name.")
 
 
 def _attrs_explainer(origin: Any) -> Callable[[dict[str, Any]], list[Problem]]:
     """What asks each field's converter and validator by itself."""
 
     def explain(found: dict[str, Any]) -> list[Problem]:
-        instance = origin.__new__(origin)
+        try:
+            instance = origin.__new__(origin)
+        except TypeError:  # its own `__new__` wants more
+            return []
         problems: list[Problem] = []
         given: list[tuple[Any, Any]] = []
         for field in attrs.fields(origin):

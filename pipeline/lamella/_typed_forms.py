@@ -98,10 +98,10 @@ class Form(Generic[T]):
         try:
             return cast("T", self._read(value))
         except Misfit as wrong:
-            raise FormError(self.name, wrong.problems) from None
+            problems = wrong.problems
         except RecursionError:
-            deep = misfit("value that is nested less deeply", value)
-            raise FormError(self.name, deep.problems) from None
+            problems = misfit("value that is nested less deeply", value).problems
+        raise FormError(self.name, problems)  # out here, where it has no context with the value
 
     def encode(self, value: Any) -> str:
         """The JSON text of a value; not wrapped.
@@ -178,7 +178,12 @@ def form_of(given: Any) -> Form[Any]:
     found = _kept.get(key)
     if found is not None:
         return found
-    made = _made(given)
+    try:  # of a JSON Schema a copy: the caller's own may be changed later
+        made = _made(msgspec.json.decode(key) if isinstance(given, Mapping) else given)
+    except RecursionError:
+        msg = "The type or JSON Schema nests too deeply, or holds itself in ever new forms."
+        hint = "Take parts of it into '$defs'; have a generic class hold itself as it is."
+        raise ConfigurationError(msg, hint=hint) from None
     if key is None:
         return made
     with _lock:
@@ -193,7 +198,7 @@ def _key(given: Any) -> Any:
         return given
     if isinstance(given, Mapping):
         try:
-            return msgspec.json.encode(given)
+            return msgspec.json.encode(cast("Mapping[str, Any]", given))
         except (TypeError, ValueError, RecursionError) as error:
             msg = f"The JSON Schema that was given is not JSON: {error}."
             raise ConfigurationError(msg, hint="Give dicts, lists, texts and numbers.") from None
@@ -211,11 +216,7 @@ def _made(given: Any) -> Form[Any]:
         schema = cast("Mapping[str, Any]", given)
         title = schema.get("title")
         name = title if isinstance(title, str) and title else "answer"
-        try:
-            return Form(given, SchemaNode(schema, name), name)
-        except RecursionError:
-            msg = f"The JSON Schema {name!r} nests too deeply."
-            raise ConfigurationError(msg, hint="Take parts of it into '$defs'.") from None
+        return Form(schema, SchemaNode(schema, name), name)
     name = _name(given)
     if type(given).__module__.partition(".")[0] == "pydantic":  # a TypeAdapter
         from lamella._typed_pydantic import PydanticNode

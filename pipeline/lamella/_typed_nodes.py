@@ -15,7 +15,7 @@ import attrs
 import msgspec
 
 from lamella._schema_book import SchemaBook
-from lamella._typed_problems import Findings, Key, Misfit, kind_of, misfit
+from lamella._typed_problems import Findings, Key, Misfit, misfit
 
 KINDS: Final = frozenset({"null", "boolean", "integer", "number", "string", "array", "object"})
 """The kinds of JSON; an `integer` is a number that is written without a fraction."""
@@ -72,88 +72,6 @@ class Anything(Node):
     def schema(self, book: SchemaBook) -> dict[str, Any]:
         """A schema that takes everything."""
         return {}
-
-
-class Leaf(Node):
-    """A type without parts, which msgspec reads: text, numbers, dates and the like."""
-
-    __slots__ = (
-        "_as_it_is",
-        "_convert",
-        "_same",
-        "_schema",
-        "_type",
-        "_whole",
-        "kinds",
-        "rank",
-        "words",
-    )
-
-    def __init__(
-        self, given: Any, schema: Mapping[str, Any], kinds: Collection[str], rank: int
-    ) -> None:
-        self._type = given
-        self._schema = dict(schema)
-        self._as_it_is = given if given in (str, int, float, bool) else None
-        self._convert = msgspec.convert
-        self._same = (schema["type"],)
-        self._whole = schema["type"] == "integer"
-        self.kinds = frozenset(kinds)
-        self.rank = rank
-        self.words = schema_words(schema)
-
-    def read(self, value: Any) -> Any:
-        """The value, in its range and form."""
-        if value.__class__ is self._as_it_is:
-            return value
-        try:
-            return self._convert(value, self._type)
-        except msgspec.ValidationError:
-            if self._whole and value.__class__ is float and value.is_integer():
-                return self.read(int(value))  # 1.0 is an integer to JSON Schema
-            raise misfit(self.words, value, self._same) from None
-
-    def schema(self, book: SchemaBook) -> dict[str, Any]:
-        """Its type, format and bounds."""
-        return dict(self._schema)
-
-
-class Choice(Node):
-    """`Literal` and `Enum`: a fixed set of scalars, each with what it stands for."""
-
-    __slots__ = ("_missing", "_schema", "_values", "kinds", "words")
-
-    def __init__(
-        self, pairs: Sequence[tuple[Any, Any]], missing: Callable[[Any], Any] | None = None
-    ) -> None:
-        self._values = {tag_of(plain): member for plain, member in pairs}
-        self._missing = missing
-        self._schema = enum_schema([plain for plain, _ in pairs])
-        kinds = frozenset(kind_of(plain) for plain, _ in pairs)
-        self.kinds = kinds | NUMBERS if kinds & NUMBERS else kinds
-        self.words = schema_words(self._schema)
-
-    @property
-    def values(self) -> frozenset[Tag]:
-        """What it takes."""
-        return frozenset(self._values)
-
-    def read(self, value: Any) -> Any:
-        """The member that the value stands for."""
-        try:
-            return self._values[tag_of(value)]
-        except (KeyError, TypeError):
-            pass
-        if self._missing is not None and kind_of(value) in self.kinds:
-            try:
-                return self._missing(value)  # the enum's own `_missing_`
-            except ValueError:
-                pass
-        raise misfit(self.words, value, self.kinds)
-
-    def schema(self, book: SchemaBook) -> dict[str, Any]:
-        """The values."""
-        return dict(self._schema)
 
 
 @attrs.frozen
@@ -363,6 +281,16 @@ class Named(Node):
         self.name = self.words = name
         self.inner: Node = Anything()
 
+    def stand_for(self, inner: Node) -> bool:
+        """Say what it stands for, once that is known; false if that is itself."""
+        within = inner
+        while isinstance(within, Described | Named):
+            if within is self:
+                return False
+            within = within.inner
+        self.inner = inner
+        return True
+
     @property
     def kinds(self) -> frozenset[str]:  # type: ignore[override]
         """Of what it stands for."""
@@ -387,43 +315,6 @@ def bare(node: Node) -> Node:
     while isinstance(node, Described | Named):
         node = node.inner
     return node
-
-
-def enum_schema(values: Sequence[Any]) -> dict[str, Any]:
-    """The schema of a fixed set of scalars."""
-    kinds = list(dict.fromkeys(kind_of(value) for value in values))
-    return {"type": kinds[0] if len(kinds) == 1 else kinds, "enum": list(values)}
-
-
-def schema_words(schema: Mapping[str, Any]) -> str:
-    """What a schema without parts expects, in a few words."""
-    if "enum" in schema:
-        values = schema["enum"]
-        options = [msgspec.json.encode(option).decode() for option in values[:_MOST_OPTIONS]]
-        if len(values) > _MOST_OPTIONS:
-            options.append(f"or {len(values) - _MOST_OPTIONS} others")
-        return "one of " + ", ".join(options) if len(options) > 1 else "".join(options)
-    words = [str(schema.get("type", "value"))]
-    words += [f"in the format {schema['format']}"] if "format" in schema else []
-    words += [f"in {schema['contentEncoding']}"] if "contentEncoding" in schema else []
-    for keyword, text in _BOUND_WORDS:
-        if keyword in schema:
-            words.append(f"{text} {schema[keyword]}")
-    words += [f"that matches {schema['pattern']!r}"] if "pattern" in schema else []
-    return " ".join(words)
-
-
-_MOST_OPTIONS: Final = 30
-
-_BOUND_WORDS: Final = (
-    ("minimum", ">="),
-    ("exclusiveMinimum", ">"),
-    ("maximum", "<="),
-    ("exclusiveMaximum", "<"),
-    ("multipleOf", "that is a multiple of"),
-    ("minLength", "of length >="),
-    ("maxLength", "of length <="),
-)
 
 
 def _sizes(bounds: Bounds, what: str = "items") -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import decimal
 import enum
 import math
 from collections.abc import Callable, Mapping
@@ -40,9 +41,7 @@ def _writer(kind: type[Any]) -> Callable[[Any], Any]:
     if issubclass(kind, enum.Enum):
         return lambda value: plain(value.value)
     if hasattr(kind, "__pydantic_serializer__"):
-        from lamella._typed_pydantic import pydantic_plain
-
-        return pydantic_plain
+        return _pydantic
     if attrs.has(kind):
         names = [
             (field.alias or field.name, field.name) for field in attrs.fields(kind) if field.init
@@ -57,8 +56,21 @@ def _writer(kind: type[Any]) -> Callable[[Any], Any]:
     return _other
 
 
+def _pydantic(value: Any) -> Any:
+    """A model or a dataclass of pydantic's, by its aliases."""
+    serializer = value.__class__.__pydantic_serializer__
+    return serializer.to_python(value, mode="json", by_alias=True)
+
+
 def _mapping(value: Mapping[Any, Any]) -> dict[str, Any]:
     return {key if key.__class__ is str else _key(key): plain(item) for key, item in value.items()}
+
+
+def _decimal(value: decimal.Decimal) -> str:
+    if not value.is_finite():
+        msg = f"{value!r} has no form in JSON."
+        raise ValueError(msg)
+    return str(value)
 
 
 def _key(key: Any) -> str:
@@ -108,6 +120,7 @@ _BASES: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
     (bool, bool),
     (int, int),
     (float, _float),
+    (decimal.Decimal, _decimal),
     (Mapping, _mapping),
     ((list, tuple), _sequence),
     (AbstractSet, _set),

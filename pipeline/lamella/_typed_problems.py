@@ -49,7 +49,7 @@ class Problem:
         detail: What a validator said of the value; may repeat it, so it is in no log.
     """
 
-    steps: tuple[Step, ...] = attrs.field(repr=lambda steps: repr("$" + "".join(map(_shown, steps))))
+    steps: tuple[Step, ...] = attrs.field(repr=lambda steps: repr([*map(_shown, steps)]))
     expected: str
     got: str
     detail: str = attrs.field(default="", repr=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any, Final, get_args
-from weakref import WeakKeyDictionary
 
 import msgspec
 import pydantic
@@ -13,10 +12,10 @@ from lamella._errors import ConfigurationError
 from lamella._schema_book import SchemaBook
 from lamella._schema_shapes import (
     property_names,
+    read_without_nulls,
     schema_kinds,
     schema_shape,
     takes_null,
-    without_nulls,
 )
 from lamella._typed_nodes import KINDS
 from lamella._typed_problems import (
@@ -29,7 +28,7 @@ from lamella._typed_problems import (
     kind_of,
     misfit,
 )
-from lamella._typed_records import Shape, Shaped
+from lamella._typed_records import WRONG_VALUES, Shape, Shaped, said
 
 _KNOWN: Final = frozenset(get_args(core_schema.ErrorType))
 _OWN_WORDS: Final = frozenset(
@@ -78,14 +77,16 @@ class PydanticNode(Shaped):
 
     def read(self, value: Any) -> Any:
         """An instance, read as from JSON."""
-        pruned = without_nulls(value, self._schema)
+        return read_without_nulls(self._validated, value, self._schema)
+
+    def _validated(self, value: Any) -> Any:
         try:
-            return self._adapter.validate_json(msgspec.json.encode(pruned))
+            return self._adapter.validate_json(msgspec.json.encode(value))
         except pydantic.ValidationError as error:
             details = error.errors(include_url=False, include_input=False)
-            raise Misfit(self._problems(details[:MOST_PROBLEMS], pruned)) from None
-        except RecursionError:
-            raise misfit("value that is nested less deeply", value) from None
+            raise Misfit(self._problems(details[:MOST_PROBLEMS], value)) from None
+        except WRONG_VALUES as error:  # of a validator: pydantic only takes two of them
+            raise misfit("value that its validators take", value, KINDS, said(error)) from None
 
     def schema(self, book: SchemaBook) -> dict[str, Any]:
         """As pydantic gives it."""
@@ -96,18 +97,6 @@ class PydanticNode(Shaped):
     def _problems(self, errors: list[Any], value: Any) -> list[Problem]:
         names = property_names(self._schema)
         return [_problem(each, value, names) for each in errors]
-
-
-def pydantic_plain(value: Any) -> Any:
-    """An instance of a pydantic class as plain JSON, by its aliases."""
-    kind: type[Any] = value.__class__
-    adapter = _ADAPTERS.get(kind)
-    if adapter is None:
-        adapter = _ADAPTERS[kind] = pydantic.TypeAdapter(kind)
-    return adapter.dump_python(value, mode="json", by_alias=True)
-
-
-_ADAPTERS: Final[WeakKeyDictionary[type[Any], pydantic.TypeAdapter[Any]]] = WeakKeyDictionary()
 
 
 def _problem(error: Any, value: Any, names: frozenset[str]) -> Problem:

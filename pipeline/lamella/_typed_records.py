@@ -10,7 +10,7 @@ import attrs
 from lamella._errors import ConfigurationError
 from lamella._nothing import NOTHING
 from lamella._schema_book import SchemaBook
-from lamella._typed_nodes import Choice, Node, Tag, bare, tag_of
+from lamella._typed_nodes import Node, Tag, bare, tag_of
 from lamella._typed_problems import (
     MOST_PROBLEMS,
     Findings,
@@ -20,6 +20,7 @@ from lamella._typed_problems import (
     misfit,
     missing,
 )
+from lamella._typed_scalars import Choice
 
 WRONG_VALUES: Final = (ValueError, TypeError, AssertionError, ArithmeticError, LookupError)
 """What validators and converters raise for a wrong value; anything else is a mistake in them."""
@@ -219,13 +220,13 @@ class Union(Node):
     def kinds(self) -> frozenset[str]:  # type: ignore[override]
         """Those of all members."""
         return frozenset(self._by_kind) or frozenset[str]().union(
-            *(node.kinds for node in self._members(set()))
+            *(node.kinds for node in self.members(set()))
         )
 
     @property
     def words(self) -> str:  # type: ignore[override]
         """Any of them."""
-        return " or ".join(dict.fromkeys(node.words for node in self._members(set())))
+        return " or ".join(dict.fromkeys(node.words for node in self.members(set())))
 
     def finish(self) -> None:
         """Sort the members by the kinds that they take, now that every node is known.
@@ -233,7 +234,7 @@ class Union(Node):
         Raises:
             ConfigurationError: If an object or an array would fit two of them.
         """
-        ranked = sorted(self._members(set()), key=lambda node: node.rank)
+        ranked = sorted(self.members(set()), key=lambda node: node.rank)
         self._by_kind = {
             kind: tuple(node for node in ranked if kind in node.kinds) for kind in self.kinds
         }
@@ -245,8 +246,8 @@ class Union(Node):
             self._records = tuple(shapes)
             self._tags = _telling_tags([shape for _, shape in shapes])
 
-    def _members(self, seen: set[int]) -> list[Node]:
-        """The members, and those of unions among them."""
+    def members(self, seen: set[int]) -> list[Node]:
+        """The members, with those of the unions among them that are not seen yet."""
         seen.add(id(self))
         found: list[Node] = []
         for node in self._nodes:
@@ -254,7 +255,7 @@ class Union(Node):
             if not isinstance(plain, Union):
                 found.append(plain)
             elif id(plain) not in seen:
-                found += plain._members(seen)
+                found += plain.members(seen)
         return found
 
     def read(self, value: Any) -> Any:

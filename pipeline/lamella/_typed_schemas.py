@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 
 from lamella._schema_book import SchemaBook, all_references
 from lamella._schema_checks import Checker
-from lamella._schema_shapes import resolved, schema_kinds, schema_shape, without_nulls
+from lamella._schema_shapes import read_without_nulls, resolved, schema_kinds, schema_shape
 from lamella._typed_problems import Misfit
 from lamella._typed_records import Shape, Shaped
 
@@ -20,12 +20,11 @@ class SchemaNode(Shaped):
     __slots__ = ("_checker", "_itself", "_schema", "_shape", "_title", "kinds", "words")
 
     def __init__(self, schema: Mapping[str, Any], title: str) -> None:
-        self._checker = Checker(schema)
         if "definitions" in schema and "$defs" not in schema:
             renewed = _renewed(schema)
             renewed["$defs"] = renewed.pop("definitions")
             schema = renewed
-            self._checker = Checker(schema)
+        self._checker = Checker(schema)
         self._schema = schema
         self._itself = "#" in all_references(schema)
         self._title = title
@@ -56,11 +55,13 @@ class SchemaNode(Shaped):
         return lambda value: self._read(value, items)
 
     def _read(self, value: Any, schema: Any) -> Any:
-        pruned = without_nulls(value, self._schema, schema)
-        problems = self._checker.problems(pruned, schema)
-        if problems:
-            raise Misfit(problems)
-        return pruned
+        def check(given: Any) -> Any:
+            problems = self._checker.problems(given, schema)
+            if problems:
+                raise Misfit(problems)
+            return given
+
+        return read_without_nulls(check, value, self._schema, schema)
 
     def schema(self, book: SchemaBook) -> dict[str, Any]:
         """As it was given; a schema that refers to itself becomes a definition."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from lamella._schema_book import SchemaBook
-from lamella._schema_shapes import schema_shape, without_nulls
+from lamella._schema_shapes import read_without_nulls, schema_shape
 from lamella._typed_problems import Key, Misfit, Problem, Step, kind_of
 from lamella._typed_records import WRONG_VALUES, Shape, Shaped
 
@@ -44,11 +44,12 @@ class StructNode(Shaped):
 
     def read(self, value: Any) -> Any:
         """An instance."""
+        return read_without_nulls(self._converted, value, self._schema)
+
+    def _converted(self, value: Any) -> Any:
         try:
-            return msgspec.convert(without_nulls(value, self._schema), self._type)
-        except msgspec.ValidationError as error:
-            raise Misfit([_problem(str(error), value)]) from None
-        except WRONG_VALUES as error:
+            return msgspec.convert(value, self._type)
+        except WRONG_VALUES as error:  # `msgspec.ValidationError` is one
             raise Misfit([_problem(str(error), value)]) from None
 
     def schema(self, book: SchemaBook) -> dict[str, Any]:

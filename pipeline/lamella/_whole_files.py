@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -53,6 +54,19 @@ def write_whole(path: str | PathLike[str], text: str, *, lasting: bool = False) 
     return given
 
 
+def drop_drafts(path: Path) -> None:
+    """Remove what processes that died left of a file that they were writing. Blocks.
+
+    Nobody may be writing it meanwhile: see `alone_in`.
+    """
+    target = path.resolve()
+    name = re.compile(rf"\.{re.escape(target.name[:40])}\.\d+\.\d+\.draft")
+    with suppress(OSError):
+        for found in target.parent.iterdir():
+            if name.fullmatch(found.name):
+                found.unlink()
+
+
 @contextmanager
 def alone_in(folder: Path) -> Generator[None]:
     """One process, or thread, at a time writes to a folder, where the system has such locks.
@@ -74,6 +88,8 @@ def alone_in(folder: Path) -> Generator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
+        with suppress(OSError):  # a child that was forked meanwhile has the handle, too
+            fcntl.flock(handle, fcntl.LOCK_UN)
         os.close(handle)
 
 

@@ -80,11 +80,15 @@ I am Ada {x}.
         (["show", "great"], 1, "Did you mean 'greet'?"),
         (["show", "greet", "name"], 2, "Write name=value"),
         (["show", "greet", "name=a", "times=x"], 2, "times is no text, and what is given is no"),
+        (["show", "greet", "name=@bytes"], 2, "bytes is not text in UTF-8"),
+        (["show", "greet", "name=@nowhere"], 1, "nowhere: No such file"),
+        (["lst"], 2, 'Did you mean "list"?'),
         (["list", "-f", "other"], 2, "'other' cannot be read"),
     ],
 )
 def test_it_says_what_is_wrong(arguments: list[str], code: int, words: str, lamella: Any) -> None:
     """With the exit code of what it is."""
+    Path("bytes").write_bytes(b"\xff")
     done = lamella("prompts", *arguments)
     assert (done.code, words in done.told()) == (code, True), done.told()
 
@@ -123,3 +127,8 @@ def test_plugins_bring_templates(
         assert names == ["template", "greet", "greet", "shop/hello"]
         assert lamella("prompts", "show", "shop/hello", "name=a").out.startswith("system:\n")
         assert "templates" in lamella("plugins").out
+        assert lamella("prompts", "check").told() == "2 templates are sound."
+        (tmp_path / "theirs" / "hello.toml").write_text("no")
+        done = lamella("prompts", "list")  # theirs were kept by nobody: they are read again
+        assert (done.code, done.out.count("greet")) == (2, 2)
+        assert "Template 'shop' of " in done.err

@@ -86,6 +86,17 @@ async def test_a_value_grows_and_ends_as_it_is() -> None:
     assert again == values
 
 
+async def test_no_value_is_given_twice_in_a_row() -> None:
+    """A list that has been opened is not more than one that was left out; equal items are items."""
+    text = '{"name": "Ada", "age": 36, "notes": []}'
+    pipe = pipeline(Scripted([[*pieces(text, 1), Finish("stop")]]))
+    async with pipe.stream(ASK, returns=Person) as response:
+        assert [value async for value in response.values()] == [Person("Ada", 36)]
+    pipe = pipeline(Scripted([[*pieces('{"value": [1, 1, 1]}', 1), Finish("stop")]]))
+    async with pipe.stream(ASK, returns=list[int]) as items:
+        assert [value async for value in items.values()] == [1, 1, 1]
+
+
 async def test_a_list_gives_each_item_once_as_it_closes() -> None:
     """While the rest is still to come."""
     items: list[Any] = [*pieces(PEOPLE), 5.0, Finish("stop")]

@@ -20,8 +20,10 @@ from lamella import (
     Money,
     Pipeline,
     Size,
+    Text,
     Tool,
     ToolCall,
+    ToolResult,
     answered,
 )
 from lamella._shortening_strategies import DropToolResults
@@ -321,6 +323,8 @@ def test_messages_are_written_down_as_data() -> None:
     assert json.loads(line(Message.tool("c", "no", error=True), most=9))["error"] is True
     assert json.loads(line(Message.user("a\ud83d"), most=9))["text"] == "a\ufffd"
     assert "\n" not in line(Message.user("a\nb"), most=9)
+    results = Message("user", [ToolResult("c", [Text("x" * 9_000)]), "So?"])
+    assert 2_000 <= len(json.loads(line(results, most=10_000))["text"]) < 2_100
 
 
 @pytest.mark.parametrize(
@@ -336,6 +340,7 @@ def test_messages_are_written_down_as_data() -> None:
         ({"model": ["a", "b"]}, "one model, not 2"),
         ({"timeout": 0}, "seconds above 0"),
         ({"max_output_tokens": 0}, "whole number"),
+        ({"max_input_tokens": 499}, "500 or more"),
     ],
 )
 def test_wrong_options_are_refused(options: dict[str, Any], words: str) -> None:

@@ -67,7 +67,7 @@ async def converse(seed: int, tokens: int, target: int, otherwise: str, orphans:
         target=Size(tokens=min(target, tokens)),
         otherwise=otherwise,
         timeout=5,
-        max_input_tokens=drawn.choice([None, 300]),
+        max_input_tokens=drawn.choice([None, 500]),
         before=drawn.choice([(), "drop_tool_results"]),
         counter=None,
         max_output_tokens=20,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from lamella import (
     Image,
     Message,
     Pipeline,
+    PluginError,
     Prompt,
     PromptTemplate,
     Registry,
@@ -197,9 +199,9 @@ async def test_a_prompt_is_never_sent_as_it_is() -> None:
 async def test_observers_outside_see_which_prompt_it_is_and_no_variables(folder: Path) -> None:
     """What stands in its place says so little that a layer outside can show it."""
     told: list[str] = []
-    layers = [Debug(sink=told.append), Template(folder)]
-    async with pipeline(layers, Scripted(["ok"])) as pipe:
-        await pipe.run(ChatRequest.of(ask()))
+    debug = Debug(sink=told.append)
+    await pipeline([debug, Template(folder)], Scripted(["ok"])).run(ChatRequest.of(ask()))
+    assert debug.flush(30)
     assert "opaque" in "".join(told)
     prompt = ask()
     assert "Ada" not in f"{prompt!r} {prompt.parts}" + "".join(told)
@@ -299,12 +301,43 @@ async def test_templates_of_plugins(tmp_path: Path) -> None:
         assert reply.context.tags == {"prompt": "shop/reply@3"}
         with pytest.raises(TemplateError, match="Did you mean 'shop/reply'"):
             await sent(layer, Prompt("shop/replay"))
-        with pytest.raises(ConfigurationError, match="'odd' of this program is 3, which is no"):
+        with pytest.raises(PluginError, match="'odd' of this program is 3, which is no"):
             await sent(layer, Prompt("odd"))
         registry.add(templates={"odd": PromptTemplate.of("x")})
         names = [template.label for template in layer.library.templates()]
         assert names == ["bye@4", "hello@1", "mine@1", "odd@1", "shop/reply@3"]
         assert Template(pins={"bye": "4"}).library.get("bye").version == "4"
+
+
+async def test_a_broken_plugin_breaks_its_own_names_only(tmp_path: Path) -> None:
+    """Its error says whose it is; all others are there, and it is told which are not."""
+
+    def fail() -> None:
+        raise KeyError("oops")
+
+    registry = Registry([])
+    registry.add(templates={"fails": fail, "gone": tmp_path / "gone", "odd": {"messages": 3}})
+    registry.add(templates={"missing": "no_such_module:x", "hello": PromptTemplate.of("Hello")})
+    with using(registry):
+        layer = Template()
+        assert (await sent(layer, Prompt("hello"))).messages == (Message.user("Hello"),)
+        for name in ("fails", "gone/a", "odd", "missing"):
+            with pytest.raises(PluginError, match=f"{name.split('/')[0]!r} of this program"):
+                await sent(layer, Prompt(name))
+        with pytest.raises(TemplateError, match="no prompt template 'other'"):
+            await sent(layer, Prompt("other"))
+        assert [template.label for template in layer.library.templates()] == ["hello@1"]
+        assert sorted(layer.library.broken()) == ["fails", "gone", "missing", "odd"]
+        assert layer.library.own() == ()
+
+
+def test_folders_are_read_again_from_any_thread(folder: Path) -> None:
+    """In worker threads, on a real clock: no loop waits for a disk."""
+    pipe = Pipeline([Template(folder, reload=True)], Scripted(["ok"], repeat=True))
+    request = ChatRequest.of(ask())
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(lambda _: pipe.run_sync(request).text, range(8)))
+    assert answers == ["ok"] * 8
 
 
 async def test_it_bounds_how_long_texts_become(folder: Path) -> None:
@@ -337,17 +370,19 @@ async def test_parts_and_files_of_presets(folder: Path) -> None:
     [
         ({"folders": "nowhere"}, "'nowhere' cannot be read"),
         ({"folders": [3]}, r"folders=3: give the path"),
+        ({"folders": None}, r"folders=None: give the path"),
+        ({"templates": None}, "None is no PromptTemplate with a name"),
         ({"pins": {"support/reply": "77"}}, "no version '77'"),
         ({"pins": {"other": "1"}}, "no prompt template 'other'"),
         ({"pins": ["x"]}, r"Template\(pins=.*a version for each"),
         ({"templates": [PromptTemplate.of("x")]}, "no PromptTemplate with a name"),
-        ({"templates": [PromptTemplate.of("x", name="a")] * 1 + ["b"]}, "'b' is no PromptTempl"),
+        ({"templates": [PromptTemplate.of("x", name="a"), "b"]}, "'b' is no PromptTempl"),
         ({"tag": ""}, r"Template\(tag=''"),
         ({"reload": 1}, r"Template\(reload=1\)"),
         ({"max_characters": 0}, r"Template\(max_characters=0\)"),
     ],
 )
-async def test_wrong_options_are_refused(options: dict[str, Any], words: str, folder: Path) -> None:
+def test_wrong_options_are_refused(options: dict[str, Any], words: str, folder: Path) -> None:
     """When the layer is made, with what to give instead."""
     with pytest.raises(ConfigurationError, match=words):
         Template(**{"folders": folder, **options})

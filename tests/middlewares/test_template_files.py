@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from lamella import ConfigurationError, File, Message, PromptLibrary, TemplateError, Text
-from lamella._template_files import MOST_BYTES
+from lamella import (
+    ConfigurationError,
+    File,
+    Message,
+    PromptLibrary,
+    TemplateError,
+    Text,
+    _template_shelves,
+)
+from lamella._template_files import MOST_BYTES, read_folder
 
 HELLO = '[[messages]]\nrole = "user"\ncontent = "Hello {name}"\n'
 
@@ -100,7 +111,7 @@ def test_all_mistakes_of_all_files_are_told_at_once(tmp_path: Path) -> None:
     told = str(caught.value)
     for words in (
         "syntax.toml: not a TOML file",
-        "bytes.toml: not a TOML file",
+        "bytes.toml: is not text in UTF-8 (invalid start byte at byte 0). Save it",
         "two words.toml: 'two words' is no name",
         "'twice' has a version 1",
         "torn@2.toml: version = '3', and its name says '2'",
@@ -111,6 +122,42 @@ def test_all_mistakes_of_all_files_are_told_at_once(tmp_path: Path) -> None:
         "pipe.toml: is no file",
     ):
         assert words in told
+
+
+def test_a_folder_that_changes_while_it_is_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is kept is of one moment; one that never rests is as it was found last."""
+    first, second = put(tmp_path / "a.toml", "half writ"), put(tmp_path / "b.toml")
+    changes: list[Callable[[], object]] = [
+        first.unlink,
+        lambda: put(second, HELLO.replace("Hello", "Goodbye")),
+    ]
+
+    def read(*given: Any) -> Any:
+        if changes:
+            changes.pop(0)()
+        return read_folder(*given)
+
+    monkeypatch.setattr(_template_shelves, "read_folder", read)
+    library = PromptLibrary(tmp_path)
+    assert changes == []
+    assert [template.label for template in library.templates()] == ["b@1"]
+    assert library.get("b").messages(name="Ada") == (Message.user("Goodbye Ada"),)
+    assert not library.refresh()
+    put(second)
+    changes += [partial(put, second, HELLO + "#" * n) for n in range(1, 9)]
+    assert library.refresh()
+    assert len(changes) == 5
+    assert library.refresh()  # for it changed once more when it had been looked at
+
+
+def test_a_link_to_nowhere_is_told_of_by_its_name(tmp_path: Path) -> None:
+    """The folder itself can be read."""
+    put(tmp_path / "a.toml")
+    (tmp_path / "b.toml").symlink_to(tmp_path / "gone.toml")
+    with pytest.raises(ConfigurationError, match=r"b\.toml: cannot be read"):
+        PromptLibrary(tmp_path)
 
 
 def test_a_folder_without_templates_is_refused(tmp_path: Path) -> None:

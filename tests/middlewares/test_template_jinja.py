@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -33,6 +34,9 @@ First:
     assert text("{{ x | tojson }} {{ 3 * 4 }} {{ 2 ** 8 }} {{ x.get('a') }}", {"a": 1}) == (
         '{"a": 1} 12 256 1'
     )
+    assert text("{{ x | tojson(1) }}{{ x | map('upper') | list }}", ["<é"]) == '[\n "<é"\n]["<É"]'
+    price = PromptTemplate.of("{{ x * 3 }}", engine="jinja2", variables={"x": "number"})
+    assert price.messages(x=Decimal("0.10")) == (Message.user("0.30"),)
 
 
 def test_what_is_empty_is_left_out() -> None:
@@ -67,6 +71,11 @@ def test_what_is_empty_is_left_out() -> None:
         ("{% for i in range(1000000000) %}{{ x }}{% endfor %}", 1),
         ("{{ x.missing }}", {}),
         ("{{ x.missing.deeper }}", {}),
+        ("{{ [x.missing] }}", {}),
+        ("{{ [x] | map(attribute='__class__') | list }}", 1),
+        ("{{ x.items }}", {}),
+        ("{{ x | map('upper') }}", ["a"]),
+        ("{{ cycler }}{{ x }}", 1),
         ("{{ x + 1 }}", "s3cret"),
         ("{{ {}[x] }}", "s3cret"),
         ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}{{ x }}", 1),
@@ -116,8 +125,11 @@ def test_what_is_no_template_is_refused(source: str, words: str) -> None:
 
 def test_names_of_the_language_are_taken() -> None:
     """A variable cannot have one."""
-    with pytest.raises(ConfigurationError, match=r"variables\.loop: this name has a meaning"):
-        PromptTemplate.of("{{ loop }}", engine="jinja2")
+    names = ("loop", "dict", "none")
+    with pytest.raises(ConfigurationError) as caught:
+        PromptTemplate.of("{{ loop }}", engine="jinja2", variables=dict.fromkeys(names, "text"))
+    for name in names:
+        assert f"variables.{name}: this name has a meaning of its own" in str(caught.value)
 
 
 def test_without_jinja2_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

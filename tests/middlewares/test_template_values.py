@@ -24,6 +24,7 @@ from lamella import (
 )
 
 PICTURE = Image(url="https://example.com/a.png")
+PICTURE_DICT = {"type": "image_url", "image_url": {"url": PICTURE.url}}
 FIXED = st.text(st.characters(codec="utf-8") | st.sampled_from("{}%$#\\"), max_size=20)
 TEXTS = FIXED | st.just("half of a \ud83d picture")
 ENGINES = pytest.mark.parametrize("engine", ["plain", "jinja2"])
@@ -35,7 +36,7 @@ def braced(name: str, engine: str) -> str:
 
 
 @ENGINES
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(
     fixed=st.lists(FIXED, min_size=3, max_size=3), values=st.lists(TEXTS, min_size=2, max_size=2)
 )
@@ -61,14 +62,14 @@ def test_any_text_comes_out_as_it_is(engine: str, fixed: list[str], values: list
 
 
 @ENGINES
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(value=st.recursive(st.none() | st.booleans() | st.integers(-9, 9) | TEXTS, st.lists))
 def test_json_comes_out_as_json(engine: str, value: Any) -> None:
     """Nested values are written so that they can be read again, and detached from the caller's."""
-    source = "{{ x | tojson }}" if engine == "jinja2" else "{x}"
+    source = "{{ [x] }}" if engine == "jinja2" else "[{x}]"
     template = PromptTemplate.of(source, variables={"x": "json"}, engine=engine)
     (message,) = template.messages(x=value)
-    assert json.loads(message.text) == value
+    assert json.loads(message.text) == [value]
 
 
 class Loud(str):
@@ -80,6 +81,13 @@ class Loud(str):
         return "{other}"
 
     def __format__(self, spec: str) -> str:
+        return "{other}"
+
+
+class Twice(Decimal):
+    """A number that would like to be written as something else."""
+
+    def __str__(self) -> str:
         return "{other}"
 
 
@@ -109,20 +117,25 @@ def one(kind: str | dict[str, Any], value: Any) -> tuple[Message, ...]:
         ("number", 3, "<3>"),
         ("number", 0.1, "<0.1>"),
         ("number", Decimal("1.50"), "<1.50>"),
+        ("number", Twice("1.50"), "<1.50>"),
         ("flag", True, "<true>"),
-        ("json", {"a": ["é", None]}, '<{"a": ["é", null]}>'),
+        ("json", {"b": ["é", None], "a": "<'&"}, '<{"b": ["é", null], "a": "<\'&"}>'),
         ({"type": "text", "one_of": ["a", "b"]}, "b", "<b>"),
     ],
 )
 def test_how_values_are_written(kind: Any, value: Any, text: str) -> None:
-    """Text as it is, numbers in full, the rest as JSON."""
+    """Text as it is, numbers in full, the rest as JSON; in both languages."""
     assert one(kind, value) == (Message.user(text),)
+    jinja = PromptTemplate.of("<{{ x }}>", variables={"x": kind}, engine="jinja2")
+    assert jinja.messages(x=value) == (Message.user(text),)
 
 
 @pytest.mark.parametrize(
     ("kind", "value", "parts"),
     [
         ("image", PICTURE, [PICTURE]),
+        ("image", PICTURE_DICT, [PICTURE]),
+        ("parts", [PICTURE_DICT, {"type": "text", "text": "a"}], [PICTURE, Text("a")]),
         ("audio", Audio(b"x", "wav"), [Audio(b"x", "wav")]),
         ("file", File(id="f"), [File(id="f")]),
         ("parts", [], []),
@@ -160,6 +173,8 @@ SECRET = "s3cret"
         ("number", float("nan"), "infinite or no number"),
         ("number", Decimal("inf"), "infinite or no number"),
         ("number", 10**300, "more than 300 digits"),
+        ("number", Decimal("1e999999999"), "more than 300 digits"),
+        ("number", Decimal("0e-999999999"), "more than 300 digits"),
         ("flag", 1, "expected True or False"),
         ("json", {1: SECRET}, "a key of the type int"),
         ("json", {"a": object()}, "holds something of the type object"),
@@ -172,6 +187,8 @@ SECRET = "s3cret"
         ("messages", [Prompt("a")], "another Prompt"),
         ("image", SECRET, "expected an Image"),
         ("image", File(id="f"), "expected an Image"),
+        ("image", {"type": SECRET, "image_url": SECRET}, "expected an Image"),
+        ("parts", {"type": "refusal", "refusal": SECRET}, "of the type Refusal, expected text"),
         ("parts", [3], "expected text, Image, Audio or File"),
         ({"type": "text", "one_of": ["a", "b"]}, SECRET, "is not one of 'a', 'b'"),
     ],
@@ -196,6 +213,38 @@ def test_all_mistakes_of_a_call_are_told_at_once() -> None:
     assert [problem.split()[0] for problem in error.problems] == ["a", "b", "d"]
     assert (error.template, error.version, error.outcome) == ("t", "1", "not_sent")
     assert "a (text), b (number), c (text, may be left out)" in str(error)
+
+
+def test_names_that_are_no_variables_are_told_of_in_part() -> None:
+    """They may be the keys of anybody's JSON: ten of them, and not all of a long one."""
+    template = PromptTemplate.of("{name}", name="t")
+    names = ["a\nlog line " + "x" * 1000, *[f"key{number}" for number in range(4999)]]
+    with pytest.raises(TemplateError) as caught:
+        template.messages(name="Ada", **dict.fromkeys(names, SECRET))
+    assert len(caught.value.problems) == 11
+    assert caught.value.problems[-1] == "and so are 4990 more"
+    assert "'a\\nlog line xxx" in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+@ENGINES
+def test_json_is_measured_before_it_is_written(engine: str) -> None:
+    """What stands in it again and again is as long as it is often, and fills no memory."""
+    laughs: list[Any] = []
+    for _ in range(60):
+        laughs = [laughs, laughs]
+    source = braced("x", engine)
+    template = PromptTemplate.of(source, variables={"x": "json"}, engine=engine)
+    long = ["a" * 500]
+    longer: list[Any] = [laughs, long * 4, {"a" * 500: long, "b": long * 2}, [0] * 1001]
+    for value in longer:
+        with pytest.raises(TemplateError, match="x takes more than 2000 characters as JSON"):
+            template.written({"x": value}, most=2000)
+    as_long: list[Any] = [[1] * 667, [[[]]] * 10, {"": 1}, [], ["a" * 1998]]
+    for value in as_long:
+        text = json.dumps(value)
+        (message,) = template.written({"x": value}, most=len(text))  # exactly as long as it may
+        assert message.text == text
 
 
 def test_what_may_be_left_out_has_a_default() -> None:

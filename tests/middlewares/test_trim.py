@@ -33,8 +33,8 @@ from lamella import (
     unanswered,
 )
 from lamella._fingerprints import inside
-from lamella.testing import run_virtual, virtual_ports
-from lamella_middlewares.trim import Trim
+from lamella.testing import Scripted, run_virtual, virtual_ports
+from lamella_middlewares import Structured, Trim
 
 pytestmark = pytest.mark.anyio
 
@@ -238,6 +238,31 @@ async def test_an_agents_turn_is_told_how_it_could_fit() -> None:
     request, _ = await sent(layer, talk)
     results = [message.text for message in request.messages if message.role == "tool"]
     assert [text == WORDS for text in results] == [False, False, True, True, True]
+
+
+async def test_a_correction_never_goes_without_the_question() -> None:
+    """It is what the user says last, and alone it would have the model make something up."""
+    question = Message.user(f"How old is she? {WORDS * 5}")
+    wrong = f'{{"age": "{WORDS * 3}"}}'
+    size = tokens(ChatRequest.of(question)) + tokens(ChatRequest.of(wrong))
+    target = Scripted([wrong, '{"age": 36}'])
+    stack: list[Any] = [Structured(), Trim(Size(tokens=size), counter=None)]
+    async with Pipeline(stack, target, ports=virtual_ports()) as pipeline:
+        response = await pipeline.run(
+            ChatRequest.of([*turns(2)[:-1], question], model="mock"), returns=Age
+        )
+    again = target.requests[1]
+    assert isinstance(again, ChatRequest)
+    assert response.value == Age(36)
+    assert [message.role for message in again.messages] == ["system", "user", "user"]
+    assert again.messages[1] == question
+
+
+@attrs.frozen
+class Age:
+    """How old somebody is."""
+
+    age: int
 
 
 async def test_each_turn_begins_as_the_one_before_until_it_is_cut_again() -> None:

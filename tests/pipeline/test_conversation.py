@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+from itertools import pairwise
 from typing import Any, cast
 
 import anyio
@@ -349,6 +350,18 @@ async def test_only_so_much_is_sent() -> None:
     assert [len(request.messages) for request in asked(counted)] == [1, 3, 3, 3, 3, 3]
 
 
+async def test_what_is_sent_begins_alike_from_turn_to_turn() -> None:
+    """A cut goes to four fifths, and stands for several turns: prompt caches find the beginning."""
+    for limits in ({"max_messages": 20}, {"max_tokens": 700}):
+        talking, model = talk(*["word " * 20] * 30, system="Be brief.", **limits)
+        for number in range(30):
+            await talking.say(f"question {number} " + "word " * 20)
+        lists = [request.messages for request in asked(model)]
+        grown = [now[: len(was)] == was for was, now in pairwise(lists[9:])]
+        assert max(map(len, lists)) < 30
+        assert len(grown) / 3 < sum(grown) < len(grown)
+
+
 async def test_wrong_options_are_told_at_once() -> None:
     """Each says what was given and what to give."""
     pipeline = Pipeline([], Scripted(["a"]))
@@ -371,6 +384,8 @@ async def test_wrong_options_are_told_at_once() -> None:
         Conversation("mock")  # type: ignore[arg-type]
     with pytest.raises(MisuseError, match="'c1'"):
         Conversation(pipeline, messages=[Message.tool("c1", "42")])
+    with pytest.raises(TypeError, match="is one text"):
+        Conversation(pipeline).resume_stream(approvals="an id")
 
 
 async def test_wrong_words_are_told_at_once() -> None:

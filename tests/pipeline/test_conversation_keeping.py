@@ -15,6 +15,7 @@ import pytest
 from lamella import (
     Audio,
     ConfigurationError,
+    Context,
     Conversation,
     ConversationStore,
     File,
@@ -110,6 +111,8 @@ async def test_json_that_is_none_is_refused() -> None:
         ({"entries": [{**first, "message": {"role": "secret"}}]}, r"entries\[0\].message"),
         ({"entries": [7]}, r"entries\[0\] is no table"),
         ({"system": 7}, "system is no message"),
+        ({"created": float("nan")}, "created is no time"),
+        ({"entries": [{**first, "at": 10**400}]}, r"entries\[0\].at is no time"),
     ):
         with pytest.raises(ConfigurationError, match=why) as caught:
             Conversation.from_json(pipeline(), json.dumps({**good, **changes}))
@@ -175,8 +178,11 @@ async def test_a_file_holds_one_conversation(tmp_path: Path) -> None:
     assert isinstance(again.store, ConversationStore)
     assert [info.entries for info in await again.store.find(where={"user": None})] == [9]
     assert await again.store.find(where={"tenant": "acme"}) == []
+    draft = tmp_path / ".chat.json.4711.0.draft"
+    draft.write_text("what a process that was killed has left of it")
     assert await again.store.delete("s-1")
     assert not await again.store.delete("s-1")
+    assert not draft.exists()
 
 
 async def test_a_store_keeps_conversations_apart(tmp_path: Path) -> None:
@@ -212,6 +218,59 @@ async def test_a_store_keeps_conversations_apart(tmp_path: Path) -> None:
     assert len(await store.find()) == 3
     assert (await store.health()).well
     await store.aclose()
+
+
+async def test_whose_it_is_may_stand_on_the_context(tmp_path: Path) -> None:
+    """Session and tenant of the context count as those given by name; a stranger's is not found."""
+    store = SQLiteConversations(tmp_path / "c.db")
+    nobodys = await Conversation.open(pipeline(), store, "s")
+    await nobodys.say("of nobody")
+    acme = Context(session="s", tenant="acme")
+    for count in (2, 4):
+        talking = await Conversation.open(pipeline(), store, context=acme)
+        await talking.say("of acme")
+        assert (talking.tenant, len(talking.messages)) == ("acme", count)
+    assert [one.text for one in (await Conversation.load(pipeline(), store, "s")).messages] == [
+        "of nobody",
+        "yes",
+    ]
+    for context in (Context(tenant="acme"), Context(session="other")):
+        with pytest.raises(ConfigurationError, match="Leave"):
+            Conversation.from_json(pipeline(), nobodys.to_json(), context=context)
+    await store.aclose()
+
+
+async def test_a_file_of_another_conversation_is_told_before_anything_is_paid(
+    tmp_path: Path,
+) -> None:
+    """Also where it is not opened by `open`, which would have found it."""
+    path = tmp_path / "chat.json"
+    await Conversation(pipeline(), store=path).say("first")
+    model = pipeline()
+    for talking in (
+        Conversation(model, store=path),
+        (await Conversation.open(model, path)).branch(session="own"),
+    ):
+        with pytest.raises(ConfigurationError, match="holds another conversation"):
+            await talking.say("second")
+        assert (talking.busy, len(talking.entries)) == (False, len(talking.messages))
+    assert model.transport.requests == []
+    talking.store = str(tmp_path / "other.json")
+    await talking.say("second")
+    assert (tmp_path / "other.json").exists()
+
+
+async def test_lines_written_to_a_file_at_once_are_all_there(tmp_path: Path) -> None:
+    """Who saves reads what the other has saved, however they come together."""
+    path = tmp_path / "chat.json"
+    talking = await Conversation.open(pipeline(), path, messages="hi")
+    await talking.regenerate()
+    lines = [talking.branch() for _ in range(6)]
+    async with anyio.create_task_group() as tasks:
+        for line in lines:
+            tasks.start_soon(line.say, "at once")
+    found = (await Conversation.load(pipeline(), path)).record()
+    assert {line.entries[-1].id for line in lines} <= {entry.id for entry in found.entries}
 
 
 async def test_lines_of_several_programs_are_all_kept(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from lamella import (
     Message,
     MisuseError,
     Pipeline,
+    Prompt,
+    PromptTemplate,
     Secret,
     ServerError,
     Size,
@@ -25,7 +27,7 @@ from lamella import (
     answered,
 )
 from lamella.testing import Scripted, virtual_ports
-from lamella_middlewares import PII, Route, Tools, Trim
+from lamella_middlewares import PII, Route, Template, Tools, Trim
 from lamella_middlewares.tools import tool
 
 pytestmark = pytest.mark.anyio
@@ -187,6 +189,47 @@ async def test_a_turn_cancelled_in_the_middle_of_tools_is_whole() -> None:
         assert not talking.busy
 
 
+async def test_a_prompt_is_written_anew_in_each_turn(tmp_path: Path) -> None:
+    """In memory it stays a prompt; what cannot be saved is refused before anything is paid."""
+    greet = PromptTemplate.of(
+        [Message.system("Be {tone}."), "Greet {name}."], name="greet", version="1"
+    )
+    prompt = Prompt("greet", tone="kind", name="Ada")
+    model = Scripted(["hello"], repeat=True)
+    pipeline = Pipeline([Template(templates=[greet])], model, ports=virtual_ports())
+    talking = Conversation(pipeline, max_tokens=2000)
+    await talking.say(prompt)
+    await talking.say("And Bob?")
+    said = ["Be kind.", "Greet Ada.", "hello", "And Bob?"]
+    assert [[one.text for one in request.messages] for request in asked(model)] == [said[:2], said]
+    with pytest.raises(MisuseError, match=r"Prompt\('greet'\) cannot be pinned.*pinned = true"):
+        talking.pin(0)
+    refused = r"Prompt\('greet'\) cannot be saved.*messages\(\.\.\.\)"
+    with pytest.raises(MisuseError, match=refused):
+        talking.to_json()
+    path = tmp_path / "chat.json"
+    paid = len(model.requests)
+    for other in (
+        Conversation(pipeline, store=path),
+        Conversation(pipeline, store=path, system=prompt),
+        Conversation(pipeline, store=path, messages=[prompt]),
+    ):
+        with pytest.raises(MisuseError, match=refused):
+            await other.say(prompt if other.system is None and not other.messages else "hi")
+        assert not other.busy
+    talking.undo()
+    talking.undo()
+    talking.store = path
+    with pytest.raises(MisuseError, match=refused):  # it is on a line that was left
+        await talking.say("hi")
+    assert len(model.requests) == paid
+    memory = Conversation(pipeline, messages=[Message.user("a"), prompt])
+    memory.pin(0)
+    memory.edit(0, prompt)
+    memory.edit(0, "a")
+    assert [message.text for message in memory.messages] == ["a"]
+
+
 def inputs(*lines: str) -> Any:
     """Answers for who asks at the terminal."""
     left: Iterator[str] = iter(lines)
@@ -209,8 +252,10 @@ async def test_the_example_keeps_notes(tmp_path: Path, capsys: pytest.CaptureFix
     write = 'write_note({"name": "../milk", "text": "two pints"})'
     await agent.main(folder=tmp_path, ask=inputs(write, "no", write, "yes", "/undo", write, "yes"))
     await agent.main(folder=tmp_path, ask=inputs('read_note({"name": "milk"})', "/new"))
+    await agent.main(folder=tmp_path, ask=inputs())
     said = capsys.readouterr().out
-    assert "0 messages so far" in said
+    assert said.count("\n0 messages so far") == 1  # and before the first line
+    assert said.startswith("0 messages so far")
     assert "8 messages so far" in said
     assert said.count("May I? write_note") == 3
     assert said.count("two pints") >= 4

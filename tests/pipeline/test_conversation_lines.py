@@ -180,3 +180,27 @@ async def test_pins_belong_to_one_conversation() -> None:
     assert [message.pinned for message in other.messages] == [False, True]
     talking.edit(0, "A")
     assert [message.pinned for message in talking.messages] == [True]
+
+
+async def test_an_edit_may_change_who_speaks() -> None:
+    """What the user says in an answer's place is a question: it is answered, and taken back."""
+    talking = talk()
+    await talking.say("a")
+    talking.edit(-1, {"role": "user", "content": "b"})
+    await talking.regenerate()
+    assert said(talking) == ["a", "b", "2:b"]
+    talking.edit(1, Message.assistant("B"))
+    assert [(entry.begins, entry.answer) for entry in talking.entries] == [
+        (True, False),
+        (False, True),
+    ]
+    assert [message.text for message in talking.undo()] == ["a", "B"]
+
+
+async def test_many_answers_made_anew_cost_the_same() -> None:
+    """Lines that were left are gone through once for each new one, and a long past is shared."""
+    talking = talk(messages="x")
+    for _ in range(120):
+        await talking.regenerate()
+    assert len(talking.branches) == 119
+    assert len(talking.record().entries) == 121

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,61 @@ def test_files_have_a_bound() -> None:
         Image.of(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
+def test_a_path_is_a_regular_file(tmp_path: Path) -> None:
+    """A pipe that nobody writes into does not hang, a device has no end; links are followed."""
+    if os.name == "nt":
+        pytest.skip("Windows has no such pipes")
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for path in (pipe, link, Path("/dev/zero"), Path("/dev/null")):
+        with pytest.raises(UnsupportedError, match="a pipe or a device") as caught:
+            Image.of(path)
+        assert str(tmp_path) not in str(caught.value)
+    with pytest.raises(IsADirectoryError):
+        Image.of(tmp_path)
+    (tmp_path / "real").write_bytes(png())
+    link.unlink()
+    link.symlink_to(tmp_path / "real")
+    assert Image.of(link).data == png()
+
+
+def test_open_files_are_read_from_where_they_stand() -> None:
+    """What was read to its end, needs `await`, or has nothing yet, is told so."""
+    held = io.BytesIO(b"??" + png())
+    held.seek(2)
+    assert Image.of(held).data == png()
+    with pytest.raises(UnsupportedError, match="was read to its end"):
+        Image.of(held)
+
+    class Upload:
+        async def read(self, _: int = -1) -> bytes:
+            return png()
+
+    class Waiting:
+        def read(self, _: int = -1) -> None:
+            return None
+
+    with pytest.raises(TypeError, match=r"read with await: Image\.of\(await file\.read\(\)\)"):
+        Image.of(Upload())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with pytest.raises(BlockingIOError, match="nothing to read yet"):
+        Image.of(Waiting())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def test_parts_hold_bytes_that_nobody_writes_into() -> None:
+    """Whatever kind of bytes was given; text is refused, since it would be base64 or a path."""
+    held = bytearray(png())
+    for given_ in (held, memoryview(held), memoryview(held + held)[: len(held)]):
+        picture = Image(data=given_, media_type="image/png")  # pyright: ignore[reportArgumentType]
+        assert (type(picture.data), picture.size) == (bytes, (640, 480))
+        assert hash(picture) == hash(Image.of(png()))
+        assert Image.of(given_) == picture
+    with pytest.raises(TypeError, match="give bytes"):
+        File(data="aGVsbG8=")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with pytest.raises(UnsupportedError, match="more than 300 bytes"):
+        Image.of(memoryview(bytes(400)).cast("I"), max_bytes=300)
+
+
 def test_a_picture_can_be_made_smaller() -> None:
     """`resize` gets bytes and type, runs before the checks, and its result is checked."""
     seen: list[tuple[int, str]] = []
@@ -200,6 +256,8 @@ async def test_a_running_loop_is_not_held_up(tmp_path: Path) -> None:
                 with pytest.raises(MisuseError, match=rf"await {kind.__name__}\.load") as caught:
                     kind.of(source)
                 assert str(tmp_path) not in str(caught.value)
+    with pytest.raises(MisuseError, match="resizing would hold up"):
+        Image.of(png(), resize=lambda data, _: data)
     threads: list[int] = []
 
     def noted(data: bytes, _: str) -> bytes:

@@ -134,7 +134,8 @@ async def test_what_only_its_provider_knows_is_counted_by_what_it_holds_and_once
 
 async def test_lists_in_the_place_of_tuples_are_counted_all_the_same() -> None:
     """They have no hash, so nothing can be remembered of them."""
-    picture = Image(data=bytearray(b"GIF89a"), media_type="image/gif")  # type: ignore[arg-type]
+    data: Any = bytearray(b"GIF89a")
+    picture = Image(data=data, media_type="image/gif")
     request = ChatRequest.of([Message("user", [picture]), Message.user("and?")], model="m")
     sizes = MessageSizes(None)
     for _ in range(2):

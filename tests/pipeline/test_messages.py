@@ -255,3 +255,11 @@ def test_a_tool_result_stands_in_a_tool_message_only() -> None:
     """Written as anything else it would change its role."""
     with pytest.raises(ValueError, match=r"Message\.tool"):
         Message("user", ToolResult("1", (Text("x"),))).to_dict()
+
+
+def test_a_result_takes_what_a_message_takes() -> None:
+    """Text, a part, a list or a dict: it becomes parts, and so has a hash."""
+    wanted = ToolResult("a", (Text("x"),))
+    for given_ in ("x", Text("x"), [Text("x")], {"type": "text", "text": "x"}, ("x",)):
+        assert ToolResult("a", given_) == wanted
+        assert hash(ToolResult("a", given_)) == hash(wanted)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import enum
 import json
-from typing import Any
+from decimal import Decimal
+from typing import Annotated, Any, Literal
 
 import attrs
+import msgspec
 import pytest
 
 from lamella._partial_json import GrowingValue
@@ -32,10 +35,9 @@ class Person:
 
 
 def shown(given: Any, pieces: Any) -> list[Any]:
-    """What a reader of these pieces is given, without repetitions."""
+    """What a reader of these pieces is given."""
     growing = form_of(given).growing()
-    values = [value for piece in pieces for value in growing.feed(piece)] + growing.end()
-    return [value for place, value in enumerate(values) if place == 0 or value != values[place - 1]]
+    return [value for piece in pieces for value in growing.feed(piece)] + growing.end()
 
 
 def test_a_value_grows() -> None:
@@ -77,6 +79,77 @@ def test_items_come_once_each(form: str, size: int) -> None:
     text = form.format(form_of(list[Kid]).encode(kids))
     growing = form_of(list[Kid]).growing()
     assert [each for piece in text for each in growing.feed(piece)] == kids
+
+
+def test_prose_is_no_list() -> None:
+    """Brackets in a sentence are no items, whatever comes behind them."""
+    for text in (
+        "As in [1], [2, 3]",
+        'See "[1]:\n```json\n[2]\n```',
+        '{"other": [1], "value": [2]}',
+    ):
+        assert shown(list[int], text) == []
+    assert shown(list[int], "x" * 2_000 + "[1]") == []
+
+
+class Size(enum.Enum):
+    LARGE = "l"
+    EXTRA_LARGE = "l+"
+
+
+@attrs.frozen
+class Coat:
+    sizes: list[Size]
+    price: Decimal = Decimal(0)
+    until: dt.datetime | None = None
+    note: Annotated[str, msgspec.Meta(pattern="^a+(end)?$")] = ""
+
+
+def test_a_text_that_may_not_go_on_waits_for_its_end() -> None:
+    """Half an enum's value, a date or a price that fits by itself is not shown for the whole."""
+    text = (
+        '{"sizes": ["l+", "l"], "price": "12.50", "until": "2025-01-02T03:04:05+02:00",'
+        ' "note": "aaend"}'
+    )
+    at = dt.datetime.fromisoformat("2025-01-02T03:04:05+02:00")
+    sizes = [Size.EXTRA_LARGE, Size.LARGE]
+    assert shown(Coat, text) == [
+        Coat([]),
+        Coat(sizes[:1]),
+        Coat(sizes),
+        Coat(sizes, Decimal("12.50")),
+        Coat(sizes, Decimal("12.50"), at),
+        Coat(sizes, Decimal("12.50"), at, "aaend"),
+    ]
+    literal = Literal["a", "ab"]
+    assert shown(literal, '"ab"') == ["ab"]
+    assert shown({"enum": ["a", "ab"]}, '"ab"') == ["ab"]
+    assert shown(str, '"ab"') == ["", "a", "ab"]
+
+
+def test_equal_values_come_once() -> None:
+    """What has grown by no more than a default is not given again, unless nobody can tell."""
+    assert shown(Kid, ['{"name": "B", "age": 1,', ' "colour": "red"', "}"]) == [Kid("B", 1)]
+    growing = GrowingValue(lambda plain: Untold(), skip=True)
+    assert len(growing.feed('{"a": 1,') + growing.feed(' "b": 2}')) == 2
+
+
+class Untold:
+    """What cannot be compared."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        msg = "no"
+        raise RuntimeError(msg)
+
+
+def test_a_long_value_does_not_keep_the_loop() -> None:
+    """Above 200,000 characters a value is not read as it grows; the whole is read at the end."""
+    growing = form_of(Person).growing()
+    assert growing.feed('{"name": "Ada"') == [Person("Ada")]
+    assert growing.feed(', "kids": [' + " " * 200_000) == []
+    assert growing.feed("]}") == growing.end() == []
 
 
 def test_an_item_that_does_not_fit_ends_the_items() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import attrs
 import pytest
 
 from lamella import (
@@ -25,6 +26,13 @@ from lamella.testing import Scripted
 pytestmark = pytest.mark.anyio
 
 HELLO = ChatRequest.of("hi", model="m")
+
+
+@attrs.frozen
+class Given:
+    """Somebody's own class, whose objects may not be hashed."""
+
+    kept: list[str]
 
 
 class Words:
@@ -81,6 +89,8 @@ asked: list[Any] = []
         (Returns, r"Returns\[Invoice \| Receipt\]\(\)"),
         ("Person", r"'Person' is a value, and no type"),
         ({}, "empty schema"),
+        (Returns[int | str], r"an object of it\. Write it with brackets"),
+        (Given([]), "an object of Given, and no type. Write returns=Given"),
     ],
 )
 async def test_what_is_no_type_is_refused_with_what_to_write(given: Any, says: str) -> None:

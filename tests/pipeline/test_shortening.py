@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
+from random import Random
 from types import SimpleNamespace
 from typing import Any
 
@@ -267,6 +269,22 @@ def test_results_that_the_users_role_brings_are_no_question() -> None:
     assert cut(talk, 150, SlidingWindow()).messages == talk[1:]
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        (Message("user", [ToolResult("a", (Text("r"),)), Text("Hurry up.")]),),
+        (Message.user("Hurry up."), Message.tool("a", "r")),
+    ],
+)
+def test_what_the_user_says_with_a_result_is_no_new_question(said: tuple[Message, ...]) -> None:
+    """The call stands before it: a conversation that begins with a call is refused by some."""
+    call = Message("assistant", [ToolCall("a", "f", "{}")])
+    question = Message.user("the question " * 20)
+    talk = (Message.user("old " * 200), Message.assistant("x"), question, call, *said)
+    assert turn_under_way(talk) == 2
+    assert cut(talk, 150, SlidingWindow()).messages == talk[2:]
+
+
 def test_messages_alone_are_counted_without_asking_for_tokens() -> None:
     """Where only their number matters, nobody counts."""
 
@@ -314,8 +332,8 @@ def test_what_must_stay_no_strategy_takes_away(does: Any, said: str) -> None:
         Message.system("s"),
         Message.user("one"),
         Message("assistant", "kept", pinned=True),
-        Message.assistant("x" * 400),
-        Message.user("two"),
+        Message.assistant("x"),
+        Message.user("two " * 100),
     )
     with pytest.raises(MisuseError, match=said):
         cut(talk, 40, Own(does))
@@ -333,9 +351,9 @@ def test_an_orphan_hides_no_other_one_of_its_id() -> None:
 def test_a_strategy_may_aim_elsewhere_for_its_own_ends() -> None:
     """What comes after it goes by what is wanted, and tokens are counted as before."""
     aims = Own(lambda one: SlidingWindow().shorten(one.aiming_at(Size(messages=7))))
-    talk = tuple([Message.user("q" * 400), Message.assistant("a" * 400)] * 5)
-    found = cut((*talk, Message.user("q")), 400, aims, SlidingWindow())
-    assert found.after == total(found.messages) <= 400
+    talk = tuple([Message.user("q" * 40), Message.assistant("a" * 40)] * 5)
+    found = cut((*talk, Message.user("q")), 100, aims, SlidingWindow())
+    assert found.after == total(found.messages) <= 100
     assert found.used == ("own", "sliding_window")
 
 
@@ -418,7 +436,7 @@ async def later(history: History, /) -> History:
 )
 def test_what_is_no_strategy_is_refused(given: Any) -> None:
     """With the names that there are."""
-    with pytest.raises(ConfigurationError, match="strategy") as caught:
+    with pytest.raises(ConfigurationError, match="strateg") as caught:
         strategies_of(given, option="Trim(strategies=...)")
     assert "'sliding_window'" in str(caught.value.hint)
 
@@ -453,6 +471,40 @@ def test_ten_thousand_histories(shard: int) -> None:
             assert History(sent, Size(tokens=1), count).past == ()
 
 
+def disturbed(talk: Sequence[Message], seed: int) -> tuple[Message, ...]:
+    """The same with results that the user's role brings, words beside them, and words between."""
+    drawn = Random(seed)
+    found: list[Message] = []
+    for message in talk:
+        if drawn.random() < 0.08:
+            found.append(Message(drawn.choice(("system", "user")), "By the way. " * 5))
+        if message.role == "tool" and drawn.random() < 0.3:
+            words = [Text("And soon. " * drawn.randint(1, 9))] * drawn.randint(0, 1)
+            found.append(Message("user", (*message.parts, *words), pinned=message.pinned))
+        else:
+            found.append(message)
+    return tuple(found)
+
+
+def begins(messages: Sequence[Message]) -> str:
+    """Who speaks first, besides instructions."""
+    return next(one.role for one in messages if one.role not in {"system", "developer"})
+
+
+def test_what_began_with_the_user_still_does() -> None:
+    """Whatever stands between calls and results; and what is short enough is not cut again."""
+    agent = (DropToolResults(current=1), Truncate(100), SlidingWindow())
+    for seed in range(300):
+        talk = disturbed(history(seed, words=8, orphans=seed % 2, pins=0.1), seed)
+        budget = max(1, total(talk) * (seed % 7 + 2) // 10)
+        chain = agent if seed % 3 else CHAIN
+        found = cut(talk, budget, *chain)
+        sent = found.messages
+        assert not Counter(unanswered(sent)) - Counter(unanswered(talk))
+        assert begins(talk) != "user" or begins(sent) == "user"
+        assert not found.fits or cut(sent, budget, *chain).messages == sent
+
+
 def shape(message: Message) -> Any:
     """All of a message but its texts."""
     said = [
@@ -479,7 +531,7 @@ def test_only_what_is_too_long_changes_and_only_by_a_strategy() -> None:
 
 def test_what_was_shortened_is_short() -> None:
     """Shortening it again changes nothing."""
-    for seed in range(300):
+    for seed in range(150):
         talk = history(seed, words=12, orphans=seed % 3)
         budget = max(1, total(talk) * (seed % 7 + 2) // 10)
         once = cut(talk, budget).messages
@@ -489,7 +541,7 @@ def test_what_was_shortened_is_short() -> None:
 def test_a_turn_is_sent_as_the_turn_before_with_more_behind_it() -> None:
     """As long as that fits: only a cut changes what a provider's prompt cache has seen."""
     cuts = turns = 0
-    for seed in range(60):
+    for seed in range(40):
         talk = history(seed, turns=8, words=12, pins=0.03)
         budget = total(talk) // 3
         before: tuple[Message, ...] = ()

@@ -6,11 +6,16 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from media_files import mp3, pdf, png, wav
 
 from lamella import (
+    Audio,
     ChatRequest,
+    File,
+    Image,
+    Message,
     ReasoningDelta,
     Request,
     TextDelta,
@@ -19,7 +24,7 @@ from lamella import (
     output_usage,
 )
 from lamella import _token_estimate as estimate
-from lamella._tokens import IMAGE_TOKENS
+from lamella._mock_tokens import input_usage as billed_by_mock
 
 ASK = ChatRequest.of("hello there", model="m")
 
@@ -41,6 +46,7 @@ def test_estimates_are_near_what_tokenizers_say(text: str, least: int, most: int
     assert least <= estimate.tokens(text) <= most
 
 
+@settings(max_examples=40)
 @given(st.text(max_size=500))
 def test_an_estimate_is_never_negative_and_bounded_by_bytes(text: str) -> None:
     """No tokenizer makes more tokens than there are bytes."""
@@ -65,6 +71,7 @@ def test_of_many_texts_the_longest_stand_for_all() -> None:
     assert estimate.tokens_of([""] * 3) == 0
 
 
+@settings(max_examples=30)
 @given(
     st.lists(
         st.one_of(
@@ -96,6 +103,24 @@ def test_all_parts_of_a_request_are_counted() -> None:
     tool = {"type": "function", "function": {"name": "f", "parameters": json.loads('{"a": {}}')}}
     full = input_usage(ChatRequest.of(parts, model="m", tools=[tool]))
     assert full is not None
-    assert full.image_input == IMAGE_TOKENS
+    assert full.image_input == 765
     assert full.uncached_input > plain.uncached_input + 15
     assert input_usage(Request(model="m")) is None
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        Audio.of(mp3(20)),
+        Audio.of(wav(20)),
+        File.of(pdf(40)),
+        File.of(b"Words of a report, and 12 numbers.\n" * 90),
+        Image.of(png(64, 64), detail="low"),
+    ],
+)
+def test_media_cost_no_more_at_the_embedded_provider_than_is_reserved(part: Any) -> None:
+    """What a budget holds back is what the answer is billed at, or more."""
+    request = ChatRequest.of(Message.user([part]), model="mock")
+    reserved, billed = input_usage(request), billed_by_mock(request)
+    assert reserved is not None
+    assert 0 < billed.input_tokens <= reserved.input_tokens

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import struct
 import textwrap
+import threading
+import time
+import zlib
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import attrs
 import pytest
-from media_files import flac, mp3, pdf, png, wav
+from media_files import flac, m4a, mp3, ogg, pdf, png, vbr, wav
 
 from lamella import (
     Audio,
@@ -25,15 +29,17 @@ from lamella import (
     Request,
     Response,
     Tool,
+    _token_content,
     counted_input,
     input_usage,
     middleware,
 )
 from lamella import _token_estimate as estimate
 from lamella._card_files import cards_from
+from lamella._document_pages import MOST_PAGES, document_pages
 from lamella._shared_cards import shared_cards
-from lamella._token_framing import MOST_OF_A_SET, framing_of, tools_text
-from lamella._token_media import document_pages, sound_seconds
+from lamella._sound_lengths import sound_seconds
+from lamella._token_framing import MOST_SETS, _counts, framing_of, tools_tokens
 from lamella.testing import Scripted
 
 R = TypeVar("R", bound=Response)
@@ -60,6 +66,12 @@ class Letters:
     def count(self, texts: Sequence[str], /) -> int:
         """Their characters."""
         return sum(map(len, texts))
+
+
+class Unhashed(Letters):
+    """Another, of which nothing can be remembered."""
+
+    __hash__ = None  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
 
 
 def card(provider: str, model: str) -> ModelCard:
@@ -124,9 +136,7 @@ def test_openai_reads_functions_as_a_namespace() -> None:
         "$defs": {"Person": {"type": "object", "properties": {"name": {"type": "string"}}}},
     }
     hosted = Opaque({"type": "web_search"})
-    written = tools_text(
-        framing_of("openai"), [Tool("call", "Calls.", schema), Tool("stop"), hosted]
-    )
+    written = framing_of("openai").write([Tool("call", "Calls.", schema), Tool("stop"), hosted])
     assert written == textwrap.dedent(
         """\
         # Tools
@@ -159,17 +169,27 @@ def test_openai_reads_functions_as_a_namespace() -> None:
     )
 
 
-@pytest.mark.parametrize("family", ["openai", "anthropic", "google", None])
-def test_tools_are_written_once(family: str | None) -> None:
-    """For tools that say the same, and anew for any change; large sets are not kept."""
+@pytest.mark.parametrize("family", ["openai", None])
+def test_tools_are_counted_once(family: str | None) -> None:
+    """If they say the same, and anew after any change. Numbers are kept, and never a text."""
     framing = framing_of(family)
+    counter = Letters()
     schema: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "string"}}}
-    first = tools_text(framing, [Tool("f", "D", schema)])
-    assert tools_text(framing, [Tool("f", "D", dict(schema))]) is first
+    first = tools_tokens(framing, [Tool("f", "D", schema)], counter)
+    assert first.unseen > 0
+    count = first.count()
+    again = tools_tokens(framing, [Tool("f", "D", dict(schema))], counter)
+    assert (again.unseen, again.count()) == (0, count)
     schema["properties"]["a"]["type"] = "integer"
-    assert tools_text(framing, [Tool("f", "D", schema)]) != first
-    large = [Tool("f", "x" * MOST_OF_A_SET)]
-    assert tools_text(framing, large) is not tools_text(framing, large)
+    schema["properties"]["a"]["description"] = "x"
+    assert tools_tokens(framing, [Tool("f", "D", schema)], counter).count() > count
+    assert tools_tokens(framing, [Tool("f")], Unhashed()).count() == len(framing.write([Tool("f")]))
+    for number in range(MOST_SETS + 9):
+        tools_tokens(framing, [Tool(f"f{number}")], counter).count()
+    kept = _counts[counter]
+    assert len(kept) <= MOST_SETS
+    assert {type(each) for key in kept for each in key} == {str, int}
+    assert {key[0] for key in kept} == {framing.name}
 
 
 def test_tools_that_nobody_can_send_are_counted_all_the_same() -> None:
@@ -222,6 +242,30 @@ def test_sound_counts_by_its_length(make: Any) -> None:
         assert sound_seconds(data[:cut], None) >= 0
 
 
+def test_no_header_makes_sound_free() -> None:
+    """What a stream's header leaves open, and what a file says of itself that cannot be."""
+    honest = wav(20)
+    at = honest.index(b"data") + 4
+    for size in (0, 0xFFFFFFFF):
+        streamed = honest[:at] + struct.pack("<I", size) + honest[at + 4 :]
+        assert sound_seconds(streamed, None) == pytest.approx(20)
+    lying = honest[:28] + b"\xff" * 4 + honest[32:]  # the bytes of a second, which nobody reads
+    assert sound_seconds(lying, None) == pytest.approx(20)
+    assert sound_seconds(flac(0) + bytes(16_000), None) == pytest.approx(1, rel=0.01)
+    short = flac(0.01) + bytes(44_100 * 4)  # more than so few samples can have: two bytes, stereo
+    assert sound_seconds(short, None) >= 1
+    assert sound_seconds(ogg(0.1) + ogg(0.1)[:20] + bytes(640_000), None) >= 10
+
+
+@pytest.mark.parametrize("make", [ogg, m4a, vbr])
+def test_compressed_sound_says_how_long_it_is(make: Any) -> None:
+    """A voice message has a sixth of the bytes that sound is taken to have."""
+    data = make(60.0) + bytes(3_000)
+    assert sound_seconds(data, None) == pytest.approx(60, abs=0.1)
+    for cut in range(0, 120, 7):
+        assert sound_seconds(data[:cut], None) >= 0
+
+
 def test_sound_without_a_header_counts_by_its_bytes() -> None:
     """Bare samples by their rate, everything else as compressed at 16 kB a second."""
     assert sound_seconds(bytes(48_000), "pcm16") == 1
@@ -244,17 +288,42 @@ def test_documents_count_as_what_they_are() -> None:
     assert of(image, claude) == 1_296 + 4
     paper = File(data=pdf(3), media_type="application/pdf")
     assert of(paper, claude) == 3 * 3_000 + 4
-    assert of(paper, card("openai", "gpt-4o")) == len(pdf(3)) // 20 + 4 + 3
-    assert of(File(data=b"%PDF-1.7 packed", media_type="application/pdf"), claude) == 4
+    assert of(paper, ModelCard("m", "p")) == -(-len(pdf(3)) // 20) + 4
+    assert of(File(data=b"%PDF-1.7 sealed", media_type="application/pdf"), claude) == 4 + 1
+    kinds = {"text/plain": text.encode(), "image/png": png(), "audio/wav": wav(9)}
+    for unsaid in (None, "application/octet-stream"):
+        for same, data in kinds.items():
+            assert of(File(data=data, media_type=unsaid), claude) == of(
+                File(data=data, media_type=same), claude
+            )
+    assert of(File(data=wav(10), media_type="audio/x-wav"), claude) == 100 + 4
     assert of(File(url="https://x/y.pdf"), claude) == 4
 
 
-def test_pages_of_long_documents_are_sampled() -> None:
-    """Two megabytes of them tell of the rest, in bounded time."""
-    long = pdf(100_000)
-    assert document_pages(long) == pytest.approx(100_000, rel=0.01)
-    assert document_pages(long) == document_pages(bytes(bytearray(long)))
+def test_pages_are_found_wherever_they_stand() -> None:
+    """At the end of a long document, and in compressed objects, as most writers store them."""
+    late = pdf(1) + bytes(3_000_000) + pdf(40)
+    assert document_pages(late) == document_pages(bytes(bytearray(late))) == 41
+    objects = zlib.compress(b"<< /Type /Pages >> " + b"<</Type/Page/Parent 1 0 R>>" * 7)
+    head = b"<</Type/ObjStm/N 8/First 60/Filter/FlateDecode/Length 99>>stream"
+    for end in (b"\r\n", b"\n"):
+        packed = pdf(1) + (head + end + objects + b"\nendstream\n") * 3
+        assert document_pages(packed) == 22
+    sealed = pdf(0) + head + b"\n" + b"?" * 99 + b"endstream" + head + head
+    assert document_pages(sealed) is None
     assert document_pages(b"no pdf") is None
+    assert document_pages(pdf(4) + bytes(5_000), most=5_000) is None
+
+
+def test_no_document_takes_long() -> None:
+    """Pages, what is inflated, and what is remembered have bounds; no byte is seen twice."""
+    assert document_pages(pdf(MOST_PAGES + 5)) == MOST_PAGES
+    bomb = zlib.compress(bytes(20_000_000) + b"/Type/Page", 1)
+    assert document_pages(b"%PDF-/ObjStm>>stream\n" + bomb + b"endstream") is None
+    started = time.process_time()
+    for hostile in (b"/Type" + b" " * 200_000, b"/ObjStm stream\n" * 20_000, b"/ObjStm" * 40_000):
+        document_pages(b"%PDF-" + hostile)
+    assert time.process_time() - started < 1
 
 
 def test_estimates_of_longer_texts_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,6 +356,20 @@ class Counting:
         return await call_next(request)
 
 
+class Watched:
+    """A counter that notes which threads it is called in, and how long texts are."""
+
+    exact = True
+
+    def __init__(self) -> None:
+        self.threads: list[int] = []
+
+    def count(self, texts: Sequence[str], /) -> int:
+        """Their characters."""
+        self.threads.append(threading.get_ident())
+        return sum(map(len, texts))
+
+
 class Gemini(Scripted):
     """A transport to models that have cards."""
 
@@ -302,6 +385,45 @@ async def test_layers_count_by_the_card_of_the_model_that_is_asked() -> None:
         for model in ("gemini-2.5-pro", "gemini-3.5-flash", "nobody-knows-it"):
             await pipeline.run(request.evolve(model=model))
     assert layer.found == [1_032 + 1, 1_120 + 1, 765 + 4]
+
+
+@pytest.mark.anyio
+async def test_long_documents_are_gone_through_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Text files for a vocabulary, PDFs for their pages; the estimator looks at a sample."""
+    seen: list[int] = []
+
+    def pages(data: bytes, *, most: int | None = None) -> int | None:
+        seen.append(threading.get_ident())
+        return document_pages(data, most=most)
+
+    monkeypatch.setattr(_token_content, "document_pages", pages)
+    counter = Watched()
+    text = File(data=b"word " * 40_000, media_type="text/plain")
+    paper = File(data=pdf(2) + bytes(200_000), media_type="application/pdf")
+
+    @attrs.frozen
+    @middleware(phase="attempt", rank=90)
+    class Counts:
+        async def __call__(self, request: Request[R], call_next: Handler) -> R:
+            usage = await counted_input(request, counter)
+            assert usage is not None
+            assert usage.uncached_input == 1 + 200_000 + 2 * 258
+            assert await counted_input(request) is not None
+            return await call_next(request)
+
+    request = ChatRequest.of(Message.user([text, paper]), model="gemini-2.5-pro")
+    async with Pipeline([Counts()], Gemini(["a"])) as pipeline:
+        await pipeline.run(request)
+    assert len(seen) == 2
+    assert threading.get_ident() not in {*seen, *counter.threads}
+
+
+def test_a_long_text_file_is_sampled() -> None:
+    """As the same words in a message are, and without decoding all of it."""
+    words = "some words, ünd 1234 numbers\n" * 40_000
+    assert estimate.tokens_of_bytes(words.encode()) == pytest.approx(
+        estimate.tokens(words), rel=0.1
+    )
 
 
 def test_a_card_file_states_how_a_model_counts() -> None:

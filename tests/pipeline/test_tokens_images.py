@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from media_files import bmp, gif, jpeg, png, webp
 
+from lamella import ChatRequest, Image, Message, ModelCard, input_usage
 from lamella._image_sizes import Size, image_size
 from lamella._image_tokens import (
     ANY_MODEL,
@@ -37,12 +38,14 @@ GEMINI = LevelRule({"low": 280, "medium": 560, "high": 1_120})
 RULES: list[ImageRule] = [TileRule(), PatchRule(), CLAUDE, MINI, CropRule(), GEMINI]
 
 
+@settings(max_examples=30)
 @given(st.sampled_from(sorted(FILES)), st.integers(1, 16_000), st.integers(1, 16_000))
 def test_a_size_is_read_from_the_header(kind: str, width: int, height: int) -> None:
     """Of every kind of picture, whatever its size and whatever stands before it."""
     assert image_size(FILES[kind](width, height)) == (width, height)
 
 
+@settings(max_examples=30)
 @given(st.sampled_from(sorted(FILES)), st.data())
 def test_what_is_damaged_has_no_size(kind: str, data: st.DataObject) -> None:
     """A file that is cut anywhere, or whose bytes are changed, never raises and never hangs."""
@@ -54,6 +57,7 @@ def test_what_is_damaged_has_no_size(kind: str, data: st.DataObject) -> None:
     assert found is None or min(found) >= 1
 
 
+@settings(max_examples=30)
 @given(st.binary(max_size=300))
 @example(b"\xff\xd8" + b"\xff" * 3_000)
 @example(b"\xff\xd8" + b"\xff\xe0\x00\x02" * 3_000)
@@ -98,6 +102,7 @@ def test_published_examples(rule: ImageRule, size: Size, detail: str | None, tok
     assert rule.tokens(size, detail) == tokens
 
 
+@settings(max_examples=30)
 @given(
     st.sampled_from(RULES),
     st.tuples(st.integers(1, 60_000), st.integers(1, 60_000)),
@@ -114,6 +119,18 @@ def test_rules_count_any_size(rule: ImageRule, size: Size, detail: str | None) -
         assert tokens <= rule.most * rule.multiplier + 1
     if isinstance(rule, TileRule):
         assert tokens <= rule.base + 8 * rule.tile
+
+
+def test_no_header_makes_a_picture_endless() -> None:
+    """One that says billions of pixels counts as the largest that there are: sums stay small."""
+    bomb = png(2**31 - 1, 2**31 - 1), png(1, 2**31 - 1)
+    for rule in (*RULES, PatchRule(most=0, longest=0, original=0, original_side=0)):
+        model = ModelCard("m", "p", image_tokens=rule)
+        pictures = Message.user([Image.of(data) for data in bomb])
+        usage = input_usage(ChatRequest.of(pictures), card=model)
+        assert usage is not None
+        assert 0 < usage.image_input < 10_000_000
+    assert PatchRule(longest=0).tokens((1, 60_000), None) <= PatchRule().most
 
 
 def test_a_picture_that_nobody_sees_counts_as_a_usual_one() -> None:

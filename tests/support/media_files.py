@@ -71,3 +71,23 @@ def pdf(pages: int) -> bytes:
     """A document of so many pages, in plain objects."""
     objects = b"".join(b"<< /Type /Page /Parent 1 0 R >>\n" for _ in range(pages))
     return b"%PDF-1.7\n<< /Type /Pages /Count 9 >>\n" + objects + b"%%EOF"
+
+
+def ogg(seconds: float) -> bytes:
+    """Opus: the first page, and the last with the number of its last sample."""
+    first = b"OggS\0\x02" + bytes(8) + bytes(12) + b"\x01\x13" + b"OpusHead" + bytes(11)
+    last = b"OggS\0\x04" + struct.pack("<Q", round(seconds * 48_000)) + bytes(12)
+    return first + last
+
+
+def m4a(seconds: float) -> bytes:
+    """Sound in an ISO media file, of 1,000 units a second."""
+    length = struct.pack(">II", 1_000, round(seconds * 1_000))
+    head = b"\0\0\0\x6cmvhd" + bytes(12) + length + bytes(80)
+    return b"\0\0\0\x10ftypM4A " + bytes(4) + head
+
+
+def vbr(seconds: float) -> bytes:
+    """An MP3 of a varying bit rate, which says how many frames it has."""
+    frames = round(seconds * 44_100 / 1_152)
+    return b"\xff\xfb\x90\x00" + bytes(32) + b"Xing\0\0\0\x01" + struct.pack(">I", frames)

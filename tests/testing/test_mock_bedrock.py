@@ -192,7 +192,7 @@ async def test_pictures_and_documents(client: Any) -> None:
     plain = (await asked(client))["usage"]["inputTokens"]
     content = [*QUESTION[0]["content"], picture, paper, film]
     answer = await asked(client, messages=[{"role": "user", "content": content}])
-    assert answer["usage"]["inputTokens"] == plain + 85 + 100 + 100
+    assert answer["usage"]["inputTokens"] == plain + 85 + 50 + 100
 
 
 async def test_a_model_paints() -> None:

@@ -185,7 +185,7 @@ async def test_pictures_sound_and_documents_are_taken(client: AsyncOpenAI) -> No
     )
     assert QUESTION in (answer.choices[0].message.content or "")
     assert answer.usage is not None
-    assert answer.usage.prompt_tokens == 6 + 3 + 85 + 10 + 2
+    assert answer.usage.prompt_tokens == 6 + 3 + 85 + 2 + 2
     assert answer.usage.prompt_tokens_details is not None
     assert answer.usage.prompt_tokens_details.audio_tokens == 2
 
@@ -329,7 +329,7 @@ async def test_pictures_and_documents_are_taken_by_responses(client: AsyncOpenAI
         model="mock", input=[{"role": "user", "content": content}]
     )
     assert answer.usage is not None
-    assert answer.usage.input_tokens == 6 + 3 + 85 + 10
+    assert answer.usage.input_tokens == 6 + 3 + 85 + 2
 
 
 # --- token counts ------------------------------------------------------------------------------

@@ -96,7 +96,11 @@ def test_each_api_has_its_limits() -> None:
     small = ModelCard("m", "anthropic", context_window=200_000)
     large = ModelCard("m", "anthropic", context_window=1_000_000)
     claude = AnthropicMessages()
-    assert (claude.media_limits(small).images, claude.media_limits(large).images) == (100, 600)
+    for model, most in ((small, 100), (large, 600), (ModelCard("m", "anthropic"), 600)):
+        found = claude.media_limits(model)
+        assert found is not None
+        assert found.images == most
+    assert claude.media_limits(ModelCard("m", "deepseek")) is None
     for dialect in (OpenAIChat(), OpenAIResponses()):
         limits = dialect.media_limits(ModelCard("m", "openai"))
         assert limits is not None

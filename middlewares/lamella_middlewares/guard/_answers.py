@@ -26,6 +26,7 @@ from lamella import (
     TextFilter,
     ToolCallDelta,
 )
+from lamella._answer_shape import as_read
 from lamella_middlewares.guard._lanes import JSONLane, Lane, Place, Steps
 from lamella_middlewares.guard._rules import Rule
 from lamella_middlewares.guard._scene import MUCH, Scene
@@ -75,7 +76,7 @@ def _lanes(scene: Scene, rules: Sequence[Rule]) -> Callable[[Channel], _Lane]:
         place = Place(scene, "out", channel=channel)
         return JSONLane(rules, place) if channel.json else Lane(rules, place)
 
-    return make
+    return as_read(scene.request, make)
 
 
 # --- rules that answer at once -------------------------------------------------------------------

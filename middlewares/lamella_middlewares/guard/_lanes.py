@@ -19,7 +19,7 @@ import attrs
 
 from lamella import Channel, Surface
 from lamella._normal_text import beginning
-from lamella._surfaces import map_json_text
+from lamella._surfaces import map_json_text, without_escapes
 from lamella_middlewares.guard._rules import Inspection, Rule
 from lamella_middlewares.guard._verdicts import Edit, Verdict
 
@@ -253,7 +253,7 @@ class JSONLane:
             return text
 
         map_json_text(written, collect, surface)
-        if found == [written] and (read := _without_escapes(written)) != written:
+        if found == [written] and (read := without_escapes(written)) != written:
             # No JSON: it breaks off, and who reads it all the same will read the escapes.
             text = yield from self._whole(read)
             if text != read:
@@ -271,21 +271,6 @@ class JSONLane:
         new = (yield from lane.whole(text)) if text else text
         yield from lane.questions()
         return new
-
-
-_ESCAPE: Final = re.compile(r'\\(?:u([0-9a-fA-F]{4})|(["\\/bfnrt]))')
-_SHORT: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
-
-
-def _without_escapes(text: str) -> str:
-    """JSON text that is not whole, with the characters that its escapes stand for."""
-
-    def read(found: re.Match[str]) -> str:
-        code, short = found.groups()
-        return _SHORT.get(short, short) if code is None else chr(int(code, 16))
-
-    made = _ESCAPE.sub(read, text)
-    return made.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _edits(verdict: Verdict, window: str) -> tuple[Edit, ...]:

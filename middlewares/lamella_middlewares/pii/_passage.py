@@ -24,7 +24,6 @@ from lamella_middlewares.pii._inspecting import LAYER, failed
 from lamella_middlewares.pii._masking import AT_ONCE, Masking, TooMuch, blocked, unreadable
 from lamella_middlewares.pii._restoring import (
     Restoring,
-    asks_for_json,
     tokens_in,
     tools_of,
 )
@@ -89,7 +88,7 @@ class Passage(Generic[R]):
             response = await self._screen(response)
         if not len(self._vault):
             return response
-        return response.transform(TextChannels(self._restore().filter))
+        return response.transform(TextChannels(as_read(self._request, self._restore().filter)))
 
     async def _seen_here(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do something whose errors come with parts of an answer, and mend those."""
@@ -197,7 +196,7 @@ class Passage(Generic[R]):
             look_behind=pii.scan.look_behind,
             lenient=self._lenient,
         )
-        channels = TextChannels(screening.filter)
+        channels = TextChannels(as_read(self._request, screening.filter))
         if response.open:
             screened = response.transform(channels)
         elif self._inspector.blocking or _size(response) > AT_ONCE:
@@ -221,7 +220,6 @@ class Passage(Generic[R]):
         self._restoring = Restoring(
             self._vault,
             tools=tools_of(self._request, named=self._pii.restore_tools),
-            json=asks_for_json(self._request),
             ours=made,
         )
         return self._restoring
@@ -348,7 +346,7 @@ class Passage(Generic[R]):
         restoring = self._restore()
         makes = (screening.filter, restoring.filter) if pii.looks_out else (restoring.filter,)
         try:
-            return answer_through(partial, makes)
+            return answer_through(partial, [as_read(self._request, make) for make in makes])
         except InspectionError:
             return None
 

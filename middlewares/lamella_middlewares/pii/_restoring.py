@@ -44,7 +44,6 @@ class Restoring:
     Args:
         vault: What placeholders stand for.
         tools: The tools in whose arguments values are restored; True for all, False for none.
-        json: Whether the request has asked for words that are JSON.
         ours: Placeholders that are to stay, and that no count is to call unknown.
 
     Attributes:
@@ -57,22 +56,19 @@ class Restoring:
         vault: CallVault,
         *,
         tools: bool | Collection[str],
-        json: bool = False,
         ours: Collection[str] = (),
     ) -> None:
         self.counts: dict[str, int] = {}
         self.unknown = 0
         self._vault = vault
         self._tools = tools
-        self._json = json
         self._ours = ours
 
     def filter(self, channel: Channel) -> TextFilter:
         """What restores one text of the answer."""
         if channel.kind == "arguments" and not self._runs(channel.tool):
             return UNCHANGED
-        json = channel.json or (self._json and channel.kind == "text")
-        return _Filter(self, self._vault, json=json)
+        return _Filter(self, self._vault, json=channel.json)
 
     def value(self, placeholder: str) -> str | None:
         """What stands behind a placeholder, counted; None if it is not live."""
@@ -188,14 +184,6 @@ class _Filter:
             self._restoring.value(found["whole"])
         elif len(found["part"]) < _MOST_LOOSE:
             self._loose = found["part"]
-
-
-def asks_for_json(request: Request[Any] | None) -> bool:
-    """Whether the words of the answer are to be JSON, into which values go escaped."""
-    if request is not None and answer_shape(request.context).json:
-        return True
-    wanted: Any = getattr(request, "response_format", None)
-    return bool(wanted) and str(wanted.get("type", "json_object")).startswith("json")
 
 
 def tools_of(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from lamella import Finding, InspectionError, Outcome, Surface
 from lamella._normal_text import normal_text
-from lamella._surfaces import map_json_text
+from lamella._surfaces import map_json_text, without_escapes
 from lamella_middlewares.pii._masking import StrategyOf, blocked, too_long
 from lamella_middlewares.pii._placeholders import CLOSE, OPEN
 from lamella_middlewares.pii._strategies import masked, redacted
@@ -70,7 +70,7 @@ class Screening:
 
     def filter(self, channel: Channel) -> TextFilter:
         """What masks one text of the answer."""
-        if channel.kind == "arguments":
+        if channel.kind == "arguments" or channel.json:
             return _Whole(self, json=channel.json)
         if channel.kind == "value" or (self.inspector.whole and self.look_behind is None):
             return _Whole(self)
@@ -161,8 +161,16 @@ class _Whole:
         if not text:
             return text
         if self._json:  # what is written in escapes is looked at as what it says
-            return map_json_text(text, self._screening.text, _ARGUMENTS)
+            return map_json_text(text, self._text, _ARGUMENTS)
         return self._screening.text(text)
+
+    def _text(self, text: str, surface: Surface) -> str:
+        """One string, or all of what is no JSON: whoever mends it will read its escapes."""
+        if surface is _ARGUMENTS and (read := without_escapes(text)) != text:
+            masked_text = self._screening.text(read)
+            if masked_text != read:
+                return masked_text
+        return self._screening.text(text, surface)
 
 
 class _Piecewise:

@@ -103,6 +103,8 @@ class Asking:
         again, hint = await self._again(asked, request, response, verdict)
         if again is None and response.head.cached and not self._refreshed:
             again = refreshing(request)
+            if self._paid and await self._too_much(request, self._paid, response.usage):
+                again = None
             if again is not None:
                 self._refreshed = True
                 self._context.note(LAYER, "structured.refreshed", code=verdict.code)
@@ -123,8 +125,8 @@ class Asking:
         )
         usage = response.usage or await _estimated(request, response)
         paid = self._paid + (0 if response.head.cached else usage.total_tokens)
-        most = self._layer.max_tokens
-        if most is not None and paid + await _at_least(again, usage) > most:
+        if await self._too_much(again, paid, usage):
+            most = self._layer.max_tokens
             return None, f"Raise Structured(max_tokens={most}): {paid} of them are used up."
         self._corrections.saw(response, verdict)
         self._paid = paid
@@ -138,6 +140,23 @@ class Asking:
             first=str(verdict.problems[0]),
         )
         return again, ""
+
+    async def _too_much(self, request: ChatRequest, paid: int, before: Usage | None) -> bool:
+        """Whether the question of a further turn alone would pass the bound on tokens.
+
+        Args:
+            request: The turn.
+            paid: What the turns before it have used.
+            before: What the last one has consumed. Its question was no longer, but may have been
+                several, where tools were used on the way.
+        """
+        most = self._layer.max_tokens
+        if most is None:
+            return False
+        least = await counted_tokens(request)
+        if before is not None:
+            least = min(before.input_tokens, least)
+        return paid + least > most
 
     # --- answers -------------------------------------------------------------------------------
 
@@ -214,11 +233,3 @@ async def _estimated(request: ChatRequest, response: ChatResponse) -> Usage:
     """What a turn has consumed of which nobody has said it."""
     read = Usage(uncached_input=await counted_tokens(request), estimated=True)
     return read + output_usage(response.events)
-
-
-async def _at_least(request: ChatRequest, before: Usage) -> int:
-    """Tokens that a further turn takes at least: its question is longer than the one before.
-
-    That one may have been several, where tools were used on the way.
-    """
-    return min(before.input_tokens, await counted_tokens(request))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import msgspec
 
 from lamella import ChatResponse, Message
 from lamella._chat_answer import ChatAnswer
+from lamella._shortening import turn_under_way
 from lamella._typed_forms import WRAPPED
 from lamella._typed_problems import Problem
 from lamella_middlewares.structured._words import correction, part_at
@@ -68,11 +70,22 @@ class Corrections:
             said = (*said, response.message)
         problems = _as_written(self._form, verdict)
         replies = _replies(response.message, asked.tool, problems, schema)
-        return (*asked.request.messages, *self.kept, *said, *replies)
+        return (*_with_question_pinned(asked.request.messages), *self.kept, *said, *replies)
 
     def _times(self, verdict: Verdict) -> int:
         """How often the model has repeated itself with this answer."""
         return self._again + 1 if verdict.text and verdict.text == self._last else 0
+
+
+def _with_question_pinned(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The conversation whose last question no layer inside leaves out.
+
+    The correction is what the user seems to say last; without the question it would have the model
+    make something up.
+    """
+    place = turn_under_way(messages)
+    question = attrs.evolve(messages[place], pinned=True)
+    return (*messages[:place], question, *messages[place + 1 :])
 
 
 def before_last(answer: ChatAnswer) -> tuple[Message, ...]:

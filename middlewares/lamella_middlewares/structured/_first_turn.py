@@ -15,7 +15,7 @@ from lamella import (
     LamellaError,
     UnsupportedError,
 )
-from lamella_middlewares.structured._modes import Asked, asked, card_of, modes
+from lamella_middlewares.structured._modes import Asked, asked, card_of, modes, tool_may_be_forced
 
 if TYPE_CHECKING:
     from lamella._cards import ModelCard
@@ -87,7 +87,10 @@ async def first_turn(
     card = None if layer.mode == "native" else await card_of(request)
     ways: tuple[Mode, ...]
     strict = layer.strict and form.strict is not None
-    ways = modes(card, strict=strict or not layer.strict) if layer.mode == "auto" else (layer.mode,)
+    if layer.mode == "auto":
+        ways = modes(card, strict=strict or not layer.strict, tool=tool_may_be_forced(request))
+    else:
+        ways = (layer.mode,)
     habits = _habits(request) if card is None and len(ways) > 1 else None
     question = (request.model, form.name, bool(request.tools))
     now = request.context.ports.monotonic

@@ -21,7 +21,7 @@ Mode: TypeAlias = Literal["native", "tool", "prompt"]
 
 TOOL_NAME: Final = "final_answer"
 
-_FREE_CHOICES: Final = (None, "auto", "required", "any")
+_FREE_CHOICES: Final = (None, "auto", "required", "any", "none")
 
 
 @attrs.frozen
@@ -49,19 +49,25 @@ async def card_of(request: ChatRequest) -> ModelCard | None:
     return fitness.card(None)
 
 
-def modes(card: ModelCard | None, *, strict: bool) -> tuple[Mode, ...]:
+def tool_may_be_forced(request: ChatRequest) -> bool:
+    """Whether a request leaves it open which tool is called."""
+    return request.tool_choice in _FREE_CHOICES
+
+
+def modes(card: ModelCard | None, *, strict: bool, tool: bool = True) -> tuple[Mode, ...]:
     """The ways to ask, the best first. A transport that refuses one is asked in the next.
 
     Args:
         card: What is known of the model; None if nothing is.
         strict: Whether the provider can be made to hold the answer to the schema. Where it cannot,
             a tool takes any schema, and a provider's own field often does not.
+        tool: Whether the request lets a tool be forced.
     """
     order: tuple[Mode, ...] = ("native", "tool") if strict else ("tool", "native")
     if card is not None:
         needs: Mapping[Mode, str] = {"native": "json_schema", "tool": "tools"}
         order = tuple([mode for mode in order if needs[mode] in card.capabilities])
-    return (*order, "prompt")
+    return (*[mode for mode in order if tool or mode != "tool"], "prompt")
 
 
 def asked(
@@ -103,7 +109,7 @@ def _by_tool(
     name = TOOL_NAME
     while name in taken:
         name += "_"
-    if request.tool_choice not in (*_FREE_CHOICES, "none"):
+    if not tool_may_be_forced(request):
         msg = f"tool_choice={request.tool_choice!r} forces another tool than the one that answers."
         hint = "Leave tool_choice out, or ask without `returns=` until that tool has been called."
         raise ConfigurationError(msg, hint=hint, layer="structured")

@@ -64,11 +64,12 @@ async def judge(answer: ChatAnswer, form: Form[Any], context: Context, *, repair
         code = _ending(answer)
         return Verdict(None, code or MISMATCH, () if code else (NO_ANSWER,), text)
     code = _ending(answer)
-    if code not in {"length", "content_filter"} or not text[-1].isdigit():  # 36 may be 365 cut off
-        try:
-            return Verdict(await _decoded(text, form, context), text=text)
-        except FormError as error:
-            problems = error.problems
+    if code in {"length", "content_filter"} and text[-1].isdigit():  # 36 may be 365 cut off
+        return Verdict(None, code, (), text)
+    try:
+        return Verdict(await _decoded(text, form, context), text=text)
+    except FormError as error:
+        problems = error.problems
     if code:  # what was cut off would be mended to half a value
         return Verdict(None, code, (), text)
     inner, how = fenced(text), "fence"

@@ -42,18 +42,11 @@ from lamella._token_estimate import ESTIMATOR
 from lamella._tokens import TokenCounter
 from lamella_middlewares.summarise import _choices
 from lamella_middlewares.summarise._names import LAYER
-from lamella_middlewares.summarise._plan import Plan, plan
+from lamella_middlewares.summarise._plan import Plan, plan, takes_long
 from lamella_middlewares.summarise._shelf import Shelf, spare_of
 from lamella_middlewares.summarise._texts import FRAME_TOKENS
 from lamella_middlewares.summarise._visit import Visit
 from lamella_middlewares.summarise._writer import Writer
-
-_MANY: Final = 200
-"""Messages. Going through more of them takes longer than a thread does to begin."""
-
-
-_QUICK: Final = 10_000
-"""Tokens. What goes through more of them is done in a thread."""
 
 _WINDOWS: Final = 32
 """How many models' sizes are remembered."""
@@ -117,8 +110,9 @@ class Summarise:
             what is left of the call's deadline.
         max_output_tokens: The most tokens of a summary, 1 or more, reasoning included. So much is
             set aside for it.
-        max_input_tokens: The most tokens of the conversation that one child call reads, 1 or more;
-            what is more is summarised in several. None is what the model's window has room for.
+        max_input_tokens: The most tokens of the conversation that one child call reads, 500 or
+            more; what is more is summarised in several. None is what the model's window has room
+            for.
         before: What is tried first, in this order: `"drop_tool_results"`, `"truncate"`, or objects
             with a name and `shorten(history)` that replace messages and leave none out.
         otherwise: What happens where a summary is needed and cannot be had: `"sliding_window"`
@@ -153,7 +147,7 @@ class Summarise:
     )
     max_output_tokens: int = attrs.field(default=1_000, validator=whole(1), kw_only=True)
     max_input_tokens: int | None = attrs.field(
-        default=None, validator=attrs.validators.optional(whole(1)), kw_only=True
+        default=None, validator=attrs.validators.optional(whole(500)), kw_only=True
     )
     before: tuple[Shortener, ...] = attrs.field(
         default=(drop_tool_results,), converter=_choices.before, kw_only=True
@@ -244,7 +238,7 @@ class Summarise:
             overhead=measured.measure.overhead(request),
             allowance=self.allowance,
         )
-        if measured.tokens > _QUICK or len(request.messages) > _MANY:
+        if takes_long(measured.tokens, len(request.messages)):
             return await in_thread(request, planned)
         return planned()
 

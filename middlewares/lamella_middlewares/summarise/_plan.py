@@ -17,6 +17,18 @@ from lamella._history import Group
 from lamella._shortening import History, MessageTokens, Shortener, Size, shortened
 
 
+_MANY: Final = 200
+"""Messages. Going through more of them takes longer than a thread does to begin."""
+
+_QUICK: Final = 10_000
+"""Tokens. What goes through more of them is done in a thread."""
+
+
+def takes_long(tokens: int, messages: int) -> bool:
+    """Whether going through so much belongs in a thread."""
+    return tokens > _QUICK or messages > _MANY
+
+
 @attrs.frozen
 class Gap(Message):
     """Stands where a summary is to be put.
@@ -40,7 +52,7 @@ class Plan:
         used: The strategies that changed something.
         fits: Whether it is no longer than the trigger.
         gap: The place of the gap; None without one.
-        covered: How many groups it stands for.
+        covered: The groups that it stands for, of the conversation as it came.
     """
 
     messages: tuple[Message, ...]
@@ -49,7 +61,7 @@ class Plan:
     used: tuple[str, ...]
     fits: bool
     gap: int | None
-    covered: int
+    covered: tuple[Group, ...]
 
     def filled(self, *summary: Message) -> tuple[Message, ...]:
         """What is sent with a summary in the gap, or with none."""
@@ -89,11 +101,15 @@ def plan(
         messages, strategies, trigger=trigger, target=target, count=counted, overhead=overhead
     )
     gap = next((at for at, one in enumerate(found.messages) if one.__class__ is Gap), None)
-    covered = 0 if gap is None else cast("Gap", found.messages[gap]).covered
+    covered: tuple[Group, ...] = ()
+    if gap is not None:
+        past = History(messages, trigger, count).past
+        covered = past[: cast("Gap", found.messages[gap]).covered]
     return Plan(found.messages, found.before, found.after, found.used, found.fits, gap, covered)
 
 
-_SUMMARY: Final = "summary"
+SUMMARY: Final = "summary"
+"""What the trace calls it, beside the strategies before it."""
 
 
 @attrs.frozen
@@ -108,7 +124,7 @@ class _Summarised:
 
     @property
     def name(self) -> str:
-        return _SUMMARY
+        return SUMMARY
 
     def shorten(self, history: History, /) -> History:
         past = history.past

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
 import anyio
+import attrs
 
 from lamella import Context, Finish, Head, Ports, TextDelta
 from lamella._answer_codec import KeptAnswer
@@ -26,17 +28,38 @@ VERSION: Final = 1
 PUT_SECONDS: Final = 0.9
 """What keeping a summary may take: somebody is waiting."""
 
-_AT_ONCE: Final = 64
+_AT_ONCE: Final = 100
 """How many beginnings of a conversation are looked up in one question to the store."""
 
 UNFIT_SECONDS: Final = 600.0
 """For how long a model is not asked again for what it has not been able to summarise."""
 
+LATE_SECONDS: Final = 30.0
+"""For how long it is not asked again for what it has not had the time for."""
+
+_MORE_TIME: Final = 1.5
+"""How many times as much time there has to be for asking it nevertheless."""
+
 _SPARE: Final = 64
-_UNFIT: Final = 1_024
+_LEFT: Final = 1_024
 
 
-def digests(decisive: Sequence[Any], covered: Sequence[Group]) -> list[str]:
+@attrs.frozen
+class Left:
+    """Something that is left alone for a while.
+
+    Attributes:
+        why: Why.
+        until: Until when, on the process's clock.
+        within: The seconds in which it came to nothing; infinite where time plays no part.
+    """
+
+    why: str
+    until: float
+    within: float = math.inf
+
+
+def digests(decisive: Sequence[Any], covered: Iterable[Group]) -> list[str]:
     """The digest of each beginning of a conversation: of the first group, of the first two ...
 
     Args:
@@ -60,39 +83,51 @@ def digests(decisive: Sequence[Any], covered: Sequence[Group]) -> list[str]:
 class Spare:
     """What this process knows of summaries besides the store. Thread-safe.
 
-    Those that the store would not take, meanwhile; and what the model made of a conversation that
-    can stand for nothing, so that not each turn pays for the same again.
+    Those that the store would not take, meanwhile; and of which conversations the model has made
+    nothing that could stand for them, so that not each turn waits and pays for the same again.
     """
 
     def __init__(self) -> None:
         self._lock = fork_safe_lock()
-        self._made: dict[str, Made] = {}
-        self._unfit: dict[str, tuple[float, str]] = {}
+        self._made: dict[str, tuple[Made, float]] = {}
+        self._left: dict[str, Left] = {}
 
-    def get(self, digest: str) -> Made | None:
-        """The one with that digest, if it is here."""
-        return self._made.get(digest)
+    def get(self, digest: str, now: float, ttl: float | None) -> Made | None:
+        """The one with that digest, if it is here and not too old."""
+        made, since = self._made.get(digest, (None, now))
+        age = now - since
+        if made is None or (ttl is not None and age >= ttl):
+            return None
+        return attrs.evolve(made, age=age)
 
-    def put(self, digest: str, made: Made) -> None:
+    def put(self, digest: str, made: Made, now: float) -> None:
         """Keep one; of many the oldest goes."""
         with self._lock:
-            _keep(self._made, digest, made, _SPARE)
+            _keep(self._made, digest, (made, now), _SPARE)
 
-    def unfit(self, digest: str, now: float) -> str:
-        """Why the model is not asked again for that one; empty if it may be."""
-        until, why = self._unfit.get(digest, (now, ""))
-        return why if now < until else ""
+    def left(self, digest: str, now: float, seconds: float) -> str:
+        """Why that one is left alone; empty if the model may be asked for it.
 
-    def leave(self, digest: str, why: str, until: float) -> None:
-        """Do not ask the model again for that one until then."""
+        Args:
+            digest: Which.
+            now: The time, on the process's clock.
+            seconds: How long the model would have.
+        """
+        found = self._left.get(digest)
+        if found is None or now >= found.until or seconds >= _MORE_TIME * found.within:
+            return ""
+        return found.why
+
+    def leave(self, digest: str, left: Left) -> None:
+        """Do not ask the model again for that one for a while."""
         with self._lock:
-            _keep(self._unfit, digest, (until, why), _UNFIT)
+            _keep(self._left, digest, left, _LEFT)
 
     def clear(self) -> None:
         """Forget all."""
         with self._lock:
             self._made.clear()
-            self._unfit.clear()
+            self._left.clear()
 
 
 def _keep(kept: dict[str, T], digest: str, value: T, most: int) -> None:
@@ -152,14 +187,17 @@ class Shelf:
                     return start + place, made
         return None
 
-    def unfit(self, digest: str) -> str:
-        """Why the model is not asked again for that one; empty if it may be."""
-        return self._spare.unfit(digest, self._context.ports.monotonic())
+    def left(self, digest: str, seconds: float) -> str:
+        """Why the model is not asked for that one if it has so long; empty if it may be."""
+        return self._spare.left(digest, self._now, seconds)
 
-    def leave(self, digest: str, why: str) -> None:
-        """Do not ask the model again for that one for a while."""
-        until = self._context.ports.monotonic() + UNFIT_SECONDS
-        self._spare.leave(digest, why, until)
+    def leave_unfit(self, digest: str, why: str) -> None:
+        """Do not ask the model again for what it cannot summarise."""
+        self._spare.leave(digest, Left(why, self._now + UNFIT_SECONDS))
+
+    def leave_late(self, digest: str, why: str, seconds: float) -> None:
+        """Do not ask the model again for what it could not summarise in so long."""
+        self._spare.leave(digest, Left(why, self._now + LATE_SECONDS, seconds))
 
     async def put(self, digest: str, made: Made, **about: Any) -> None:
         """Keep a summary, if that does not take long; what comes of it is noted.
@@ -181,11 +219,19 @@ class Shelf:
                 fresh_for=self._ttl,
                 **about,
             )
-            with anyio.move_on_after(PUT_SECONDS):
-                why = await self._kept.put(self._address(digest), entry, ttl=self._ttl)
+            try:
+                with anyio.move_on_after(PUT_SECONDS):
+                    why = await self._kept.put(self._address(digest), entry, ttl=self._ttl)
+            except anyio.get_cancelled_exc_class():  # it has been paid for nevertheless
+                self._spare.put(digest, made, self._now)
+                raise
         if why:
-            self._spare.put(digest, made)
+            self._spare.put(digest, made, self._now)
             self._context.note(LAYER, "summarise.not_stored", why=why)
+
+    @property
+    def _now(self) -> float:
+        return self._context.ports.monotonic()
 
     async def _found(self, wanted: Sequence[str]) -> list[Made | None]:
         found: list[Made | None] = [None] * len(wanted)
@@ -198,7 +244,7 @@ class Shelf:
             )
             found = [self._made(answers[address]) for address in addresses]
         return [
-            self._spare.get(digest) if made is None else made
+            self._spare.get(digest, self._now, self._ttl) if made is None else made
             for digest, made in zip(wanted, found, strict=True)
         ]
 

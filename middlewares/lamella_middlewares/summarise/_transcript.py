@@ -69,7 +69,7 @@ def _texts(parts: Iterable[Part]) -> Iterable[str]:
         elif isinstance(part, Audio):
             yield part.transcript or ""
         elif isinstance(part, ToolResult):
-            yield from _texts(part.content)
+            yield cut_text("\n".join(_texts(part.content)), RESULT_CHARACTERS)
         elif not isinstance(part, Reasoning | ToolCall | Image | File):
             yield f"[{part.type}]"
 

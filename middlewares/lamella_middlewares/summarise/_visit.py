@@ -10,12 +10,13 @@ import attrs
 
 from lamella import ChatRequest, Context, Handler, Message, Outcome, SummariseError, Target
 from lamella._message_sizes import in_thread
-from lamella._shortening import History, MessageTokens
+from lamella._shortening import MessageTokens
 from lamella._target_fitness import Fitness
 from lamella._token_estimate import ESTIMATOR
 from lamella_middlewares.summarise._flights import LATE, Made, flights_of, made_once
 from lamella_middlewares.summarise._names import LAYER
 from lamella_middlewares.summarise._pieces import Piece, pieces
+from lamella_middlewares.summarise._plan import SUMMARY, takes_long
 from lamella_middlewares.summarise._shelf import digests
 from lamella_middlewares.summarise._texts import FRAME_TOKENS, PROMPT, standing_in
 from lamella_middlewares.summarise._transcript import record_line
@@ -40,9 +41,13 @@ GRACE: Final = 1.0
 _PATIENT: Final = 0.9
 """How much of the timeout a child call must have for its lateness to be held against the model."""
 
+_LONGER: Final = 1.5
+"""How many times as long as it may be a summary is let be: others count otherwise than its model."""
+
 _WINDOW: Final = 0.75
 """How much of a window is used: counts are estimates."""
 _LEAST: Final = 500
+"""Tokens that are read at once, however small a window is said to be."""
 _THREAD_TOKENS: Final = 4_000
 """From here on writing down what is summarised is done in a thread."""
 
@@ -87,8 +92,7 @@ class Visit:
         self._shelf = shelf
         self._writer = writer
         self._decisive = decisive
-        whole = History(request.messages, layer.trigger, count)
-        self._covered: tuple[Group, ...] = whole.past[: plan.covered]
+        self._covered: tuple[Group, ...] = plan.covered
         self._keys: list[str] = []
         self._earlier: tuple[int, Made] | None = None  # how many groups it stands for
 
@@ -101,12 +105,12 @@ class Visit:
             ClosedError: If the pipeline closes meanwhile.
         """
         try:
-            self._keys = digests(self._decisive, self._covered)
+            self._keys = await self._digests()
         except TypeError as error:
             return self._without(str(error))
         made, joined = await self._shelf.find(self._keys[-1]), False
         if made is None:
-            why = self._shelf.unfit(self._keys[-1])
+            why = self._shelf.left(self._keys[-1], self._seconds)
             made, joined = (Made(why=why), False) if why else await self._bounded()
         if not made.text:
             earlier = self._earlier or await self._kept_before()
@@ -115,6 +119,11 @@ class Visit:
                 return self._without(made.why)
             made = earlier[1]  # another one had it ready a moment too late
         return self._used(made, joined=joined)
+
+    async def _digests(self) -> list[str]:
+        if takes_long(self._plan.before, len(self._request.messages)):
+            return await in_thread(self._request, digests, self._decisive, self._covered)
+        return digests(self._decisive, self._covered)
 
     def _used(self, made: Made, *, joined: bool) -> tuple[Message, ...]:
         """What is sent with the summary, which is noted."""
@@ -135,10 +144,15 @@ class Visit:
 
     # --- making --------------------------------------------------------------------------------
 
+    @property
+    def _seconds(self) -> float:
+        """How long a summary may take from now on."""
+        timeout: Any = self._layer.timeout
+        return min(timeout, max(self._context.left(), 0.0) / 2)  # type: ignore[no-any-return]
+
     async def _bounded(self) -> tuple[Made, bool]:
         """The summary, made by this call or another one, or why there is none in time."""
-        context, timeout = self._context, self._layer.timeout
-        seconds: Any = min(timeout, max(context.left(), 0.0) / 2)
+        context, seconds = self._context, self._seconds
         grace = min(GRACE, seconds / 4)
         order = Order(
             prompt=self._prompt,
@@ -160,7 +174,8 @@ class Visit:
         began = context.ports.monotonic()
         # Who has waited for another one, or has not the whole time, says little of the model.
         timeout: Any = self._layer.timeout
-        hurried: bool = order.until - context.clock.now() < _PATIENT * timeout
+        seconds = order.until - context.clock.now()
+        hurried: bool = seconds < _PATIENT * timeout
         self._earlier = await self._kept_before()
         done, made = (0, Made()) if self._earlier is None else self._earlier
         if done == len(self._covered):
@@ -176,11 +191,13 @@ class Visit:
                 self._request, order, self._target, self._call_next
             )
             done += piece.groups
-            if made.text and not self._shorter(made, done):
-                made = Made(why="it is longer than what it stands for", lasting=True, unfit=True)
+            if made.text:
+                made = self._fitting(made, done)
+            if made.unfit:
+                self._shelf.leave_unfit(self._keys[-1], made.why)
+            elif made.why == LATE and number == 0:
+                self._shelf.leave_late(self._keys[-1], LATE, seconds)
             if not made.text:
-                if made.unfit:
-                    self._shelf.leave(self._keys[-1], made.why)
                 return made
             await self._shelf.put(self._keys[done - 1], made, cost=cost, model=self._request.model)
             self._earlier = (done, made)
@@ -211,7 +228,13 @@ class Visit:
             window = fitness.window(self._target) or UNKNOWN_WINDOW
             own = ESTIMATOR.count([self._prompt]) + FRAME_TOKENS
             most = int(window * _WINDOW) - own - 2 * self._layer.max_output_tokens
-        return max(_LEAST, most)
+            most = max(_LEAST, most)
+        return most
+
+    @property
+    def _replaced(self) -> tuple[str, ...]:
+        """What has made single messages shorter."""
+        return tuple([name for name in self._plan.used if name != SUMMARY])
 
     @property
     def _prompt(self) -> str:
@@ -236,7 +259,12 @@ class Visit:
         stands = [] if made is None else [self._summary(made, done)]
         left_out = _messages_in(self._covered[done:]) if otherwise == "sliding_window" else 0
         self._context.note(
-            LAYER, "summarise.failed", why=why, otherwise=otherwise, left_out=left_out
+            LAYER,
+            "summarise.failed",
+            why=why,
+            otherwise=otherwise,
+            left_out=left_out,
+            strategies=self._replaced if otherwise == "sliding_window" else (),
         )
         if otherwise == "raise":
             raise _refused(why)
@@ -255,8 +283,16 @@ class Visit:
     def _summary(self, made: Made, groups: int) -> Message:
         return standing_in(made.text, self._keys[groups - 1][:16], cut=made.cut)
 
-    def _shorter(self, made: Made, groups: int) -> bool:
-        return self._count(self._summary(made, groups)) < self._tokens(self._covered[:groups])
+    def _fitting(self, made: Made, groups: int) -> Made:
+        """The summary, cut if it is far longer than it may be; none if it saves nothing."""
+        tokens = self._count(self._summary(made, groups)) - FRAME_TOKENS
+        if tokens + FRAME_TOKENS >= self._tokens(self._covered[:groups]):
+            return Made(why="it is longer than what it stands for", lasting=True, unfit=True)
+        most = _LONGER * self._layer.max_output_tokens
+        if tokens <= most:
+            return made
+        # Whoever wrote it has not kept to it, and the conversation would be too long for good.
+        return attrs.evolve(made, text=made.text[: int(len(made.text) * most / tokens)], cut=True)
 
     def _tokens(self, covered: tuple[Group, ...]) -> int:
         return sum([self._count(message) for group in covered for message in group.messages])

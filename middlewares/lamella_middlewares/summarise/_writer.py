@@ -11,10 +11,12 @@ import anyio
 import attrs
 
 from lamella import (
+    BlockedError,
     ChatRequest,
     ClosedError,
     DeadlineExceeded,
     Handler,
+    InvalidRequestError,
     Message,
     Money,
     PartHealth,
@@ -34,6 +36,9 @@ FAILURES: Final = 5
 
 REST: Final = 30.0
 """Seconds between the tries while it fails."""
+
+_OF_THE_CONVERSATION: Final = (InvalidRequestError, BlockedError)
+"""What says that this conversation cannot be summarised, and nothing of any other."""
 
 _TOKENS_A_WORD: Final = 2
 """What a word takes in most languages, generously: the model should end before it is cut off."""
@@ -105,7 +110,9 @@ class Writer:
         with anyio.move_on_after(order.until - context.clock.now() + order.grace):
             try:
                 made = await _answer(child, target, call_next)
-                tells = True
+                tells = not made.unfit
+            except _OF_THE_CONVERSATION as error:
+                made, tells = _unfit(type(error).__name__), False
             except Exception as error:
                 if isinstance(error, DeadlineExceeded | ClosedError) and _is_over(request):
                     raise  # the call is over, and not only the summary

@@ -101,8 +101,10 @@ class _Closing:
     @staticmethod
     def _unknown(word: str, value: Any) -> bool:
         if word == _MIN_ITEMS:
-            return value not in {0, 1}
-        return word in BOUNDS or (word == "format" and value not in _FORMATS)
+            return value not in (0, 1)
+        return word in BOUNDS or (
+            word == "format" and not (isinstance(value, str) and value in _FORMATS)
+        )
 
     def _several(self, word: str) -> str:
         """`oneOf` is not known; a grammar that takes any of several takes one of them."""

@@ -30,12 +30,14 @@ MOST_MARKS: Final = 4
 _SMALL_WINDOW: Final = 200_000
 _LIMITS: Final = MediaLimits(
     image_types=IMAGES,
-    image_bytes=10_000_000,
+    images=600,
+    image_bytes=10 * 1024 * 1024,
     image_side=8_000,
     crowd=20,
     crowd_side=2_000,
-    request_bytes=32_000_000,
+    request_bytes=32 * 1024 * 1024,
 )
+_FEWER: Final = attrs.evolve(_LIMITS, images=100)
 
 
 @attrs.frozen
@@ -60,10 +62,12 @@ class AnthropicDialect(BaseDialect):
     origin: str = "anthropic"
     betas: tuple[str, ...] = ()
 
-    def media_limits(self, card: ModelCard) -> MediaLimits:
-        """As the guide "Vision" has them; models with a smaller window take fewer pictures."""
-        window = card.context_window or 0
-        return attrs.evolve(_LIMITS, images=600 if window > _SMALL_WINDOW else 100)
+    def media_limits(self, card: ModelCard) -> MediaLimits | None:
+        """As the guide "Vision" has them; None for models of others behind the same API."""
+        if card.provider != "anthropic":
+            return None
+        window = card.context_window  # models with a smaller one take fewer pictures
+        return _FEWER if window is not None and window <= _SMALL_WINDOW else _LIMITS
 
     def headers(self, request: Any) -> Headers:
         """The betas of the transport and of the request, and what else goes into a header."""

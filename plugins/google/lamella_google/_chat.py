@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 
 _LIMITS: Final = MediaLimits(
-    image_types=IMAGES | {"image/heic", "image/heif"}, images=3_600, request_bytes=100_000_000
+    image_types=IMAGES | {"image/heic", "image/heif"},
+    images=3_600,
+    request_bytes=100 * 1024 * 1024,
 )
 """The newest and most generous bounds; models before them may take less."""
 
