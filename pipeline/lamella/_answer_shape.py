@@ -1,8 +1,8 @@
 """What a layer outside makes of an answer, for layers inside that change its texts.
 
 The arguments of a tool are data for a program; the words of an answer are for the caller. Where a
-layer hands the arguments of one tool on as the answer, or reads the words as JSON, who restores or
-replaces something in them has to know.
+layer hands the arguments of one tool on as the answer, or reads the words as JSON, who looks for
+something in them, restores or replaces it has to know.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
+from lamella._events import Finish
+
 if TYPE_CHECKING:
     from lamella._events import Event
     from lamella._responses import Response
@@ -38,3 +40,9 @@ class Cursor:
             await response.settled()  # `Finish` is handed out once the callbacks have run
         self._index = index + 1
         return events[index]
+
+    def unread(self) -> list[Event]:
+        """What has come and was not handed out, for a level that was broken off; not the end."""
+        events = self._response._events[self._index :]  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        self._index += len(events)
+        return [event for event in events if type(event) is not Finish]

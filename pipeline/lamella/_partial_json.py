@@ -8,6 +8,7 @@ the pieces are in which it comes.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -33,6 +34,9 @@ _IN_TEXT: Final = re.compile(r'["\\]')
 _START: Final = re.compile(r"[{\[]")
 _BEFORE_ITEMS: Final = re.compile(r'\s*(?:```[^\n`]*\n\s*)?(?:\{\s*"value"\s*:\s*)?\[')
 _MOST_BEFORE: Final = 1_000
+_HUGE: Final = re.compile(r"\d[eE]\+?\d{3}|\d{300}")
+"""What jiter may make an infinity of, where a strict parser refuses."""
+
 _NUMBER_SO_FAR: Final = "0123456789+-.eE"
 _NONE: Final = object()
 
@@ -223,7 +227,22 @@ class ClosedItems(Generic[T]):
 def _parsed(text: str, *, open_text: bool = True) -> Any:
     """A value as far as it goes, with or without a text that is still open."""
     mode: Literal["trailing-strings", "on"] = "trailing-strings" if open_text else "on"
-    return jiter.from_json(text.encode(), partial_mode=mode, allow_inf_nan=False)
+    plain = jiter.from_json(text.encode(), partial_mode=mode, allow_inf_nan=False)
+    if _HUGE.search(text) and _has_endless(plain):
+        msg = "a number is too large"
+        raise ValueError(msg)
+    return plain
+
+
+def _has_endless(plain: Any) -> bool:
+    waiting: list[Any] = [plain]
+    while waiting:
+        each = waiting.pop()
+        if each.__class__ is float and not math.isfinite(each):
+            return True
+        if each.__class__ in (list, dict):
+            waiting.extend(each if each.__class__ is list else each.values())
+    return False
 
 
 def _at(plain: Any, way: list[Step]) -> Any:

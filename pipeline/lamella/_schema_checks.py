@@ -9,7 +9,6 @@ the checker is made: a reference to another document, `$dynamicRef`, and the `un
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from fractions import Fraction
 from itertools import islice
 from typing import Any, Final, cast
 
@@ -18,7 +17,7 @@ import msgspec
 
 from lamella._schema_validity import Looked
 from lamella._typed_problems import MOST_PROBLEMS, NOTHING_THERE, Key, Problem, Step, kind_of
-from lamella._typed_scalars import schema_words
+from lamella._typed_scalars import is_multiple, schema_words
 
 
 class Checker:
@@ -220,14 +219,6 @@ def _number_problem(value: float, schema: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _multiple(value: float, of: float) -> bool:
-    return _as_written(value) % _as_written(of) == 0  # 0.3 is a multiple of 0.1
-
-
-def _as_written(number: float) -> Fraction:
-    return Fraction(str(number))
-
-
 def _unique_problem(value: list[Any]) -> str | None:
     seen: set[bytes] = set()
     for each in value:
@@ -271,7 +262,7 @@ _NUMBERS: Final[Mapping[str, Callable[[float, float], bool]]] = {
     "maximum": lambda value, bound: value <= bound,
     "exclusiveMinimum": lambda value, bound: value > bound,
     "exclusiveMaximum": lambda value, bound: value < bound,
-    "multipleOf": _multiple,
+    "multipleOf": is_multiple,
 }
 _SIZES: Final[Mapping[type, Sequence[tuple[str, Callable[[int, int], bool], str]]]] = {
     list: (

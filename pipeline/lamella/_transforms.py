@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
+from lamella._cursors import Cursor
 from lamella._events import Event, Finish, TextDelta, Turn
 from lamella._parts import Text
 
 if TYPE_CHECKING:
     from lamella._messages import Message
+    from lamella._responses import Response
 
 
 class Source(Protocol):
@@ -21,8 +23,9 @@ class Source(Protocol):
 
     `aclose` may be called from another task while `__anext__` is waiting, and must make it raise. A
     source is read by one task at a time and ends with `Finish`; ending without one is a truncation.
-    One that works between events may have a method `unread()`: the events that were ready when a
-    read was broken off, which the response keeps for whoever looks at what had come.
+    One that works between events, or reads another answer, may have a method `unread()`: the events
+    that were ready when a read was broken off, without `Finish`, which the response keeps for
+    whoever looks at what had come. One that reads another answer asks its cursor for them.
     """
 
     async def __anext__(self) -> Event:
@@ -46,22 +49,14 @@ class Transform(Protocol):
         ...
 
 
-class _Readable(Protocol):
-    """What a transform reads: a response."""
-
-    def __aiter__(self) -> AsyncIterator[Event]: ...
-
-    async def aclose(self) -> None: ...
-
-
 class TransformSource:
     """The events of an inner response, changed."""
 
     __slots__ = ("_cursor", "_error", "_inner", "_pending", "_transform")
 
-    def __init__(self, inner: _Readable, transform: Transform) -> None:
+    def __init__(self, inner: Response, transform: Transform) -> None:
         self._inner = inner
-        self._cursor = aiter(inner)
+        self._cursor = Cursor(inner)
         self._transform = transform
         self._pending: deque[Event] = deque()
         self._error: Exception | None = None
@@ -77,6 +72,7 @@ class TransformSource:
                 # Even a truncated or failed answer gives up what was held back first.
                 self._error = error
                 with suppress(Exception):  # never replaces the error under way
+                    self._feed_unread()
                     pending.extend(self._transform.flush())
                 continue
             if type(event) is Finish:
@@ -85,6 +81,17 @@ class TransformSource:
             else:
                 pending.extend(self._transform.feed(event))
         return pending.popleft()
+
+    def unread(self) -> list[Event]:
+        with suppress(Exception):  # never replaces what has broken it off
+            self._feed_unread()
+        events = [event for event in self._pending if type(event) is not Finish]
+        self._pending.clear()
+        return events
+
+    def _feed_unread(self) -> None:
+        for event in self._cursor.unread():
+            self._pending.extend(self._transform.feed(event))
 
     async def aclose(self) -> None:
         await self._inner.aclose()

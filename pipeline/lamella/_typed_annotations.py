@@ -32,7 +32,6 @@ import typing_extensions
 from typing_extensions import NoDefault, Unpack
 
 from lamella._errors import ConfigurationError
-from lamella._safe_patterns import compile_pattern
 from lamella._typed_classes import class_fields, is_class_with_fields
 from lamella._typed_limits import Limited, limited
 from lamella._typed_nodes import (
@@ -47,7 +46,7 @@ from lamella._typed_nodes import (
 )
 from lamella._typed_records import Record
 from lamella._typed_records import Union as UnionNode
-from lamella._typed_scalars import Choice, Exact, Leaf, Patterned
+from lamella._typed_scalars import Checked, Choice, Exact, Leaf
 
 _ALIASES: Final = tuple(
     kind
@@ -193,16 +192,17 @@ class Reading:
             return Exact(given, schema, kinds, rank)
         if not said.bounds:
             return Leaf(given, schema, kinds, rank)
-        pattern = said.bounds.get("pattern")
-        others = {name: bound for name, bound in said.bounds.items() if name != "pattern"}
+        own = {name: said.bounds.get(name) for name in ("pattern", "multiple_of")}
+        others = {name: bound for name, bound in said.bounds.items() if name not in own}
         try:
             typed = Annotated[given, msgspec.Meta(**others)] if others else given
-            bounds = msgspec.json.schema(Annotated[given, msgspec.Meta(**said.bounds)])
-            msgspec.json.Decoder(typed)
+            whole = Annotated[given, msgspec.Meta(**said.bounds)]
+            bounds = msgspec.json.schema(whole)
+            msgspec.json.Decoder(whole)
         except (TypeError, ValueError) as error:
             raise self._refusal(given, where, str(error)) from None
         leaf = Leaf(typed, {**schema, **bounds}, kinds, rank - 1 if rank == 5 else rank)
-        return leaf if pattern is None else Patterned(leaf, compile_pattern(pattern))
+        return Checked(leaf, **own) if any(each is not None for each in own.values()) else leaf
 
     def _array(
         self, origin: Any, args: Sequence[Any], said: Limited, where: str, known: Mapping[Any, Any]
@@ -292,7 +292,9 @@ class Reading:
         pairs = [(each.value if isinstance(each, enum.Enum) else each, each) for each in members]
         strange = [each for each, _ in pairs if not isinstance(each, str | int | float | None)]
         if strange or not pairs:
-            raise self._refusal(given, where, f"JSON has no {strange[0]!r}" if strange else "empty")
+            raise self._refusal(
+                given, where, f"JSON has no {strange[0]!r}" if strange else "it has no values"
+            )
         if not isinstance(given, type):
             return Choice(pairs)
         about = inspect.cleandoc(given.__dict__.get("__doc__") or "")

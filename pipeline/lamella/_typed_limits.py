@@ -13,7 +13,8 @@ import attrs
 
 from lamella._typed_nodes import NO_BOUNDS, Bounds
 
-_BOUNDS: Final = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern")
+_BOUNDS: Final = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern",
+           "tz")  # fmt: skip
 _WORDS: Final = ("title", "description", "examples")
 
 
@@ -50,7 +51,9 @@ def limited(said: Iterable[Any]) -> Limited:
             found.keywords.update(further.keywords)
         for name in _BOUNDS:
             if (bound := getattr(each, name, None)) is not None:
-                found.bounds[name] = bound
+                found.bounds[name] = (
+                    True if bound is ... else bound
+                )  # of `annotated_types.Timezone`
         for name in _WORDS:
             if value := getattr(each, name, None):
                 found.keywords[name] = value

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from fractions import Fraction
 from typing import Any, Final
 
 import msgspec
 
-from lamella._safe_patterns import SafePattern
+from lamella._safe_patterns import compile_pattern
 from lamella._schema_book import SchemaBook
 from lamella._typed_nodes import NUMBERS, Node, Tag, tag_of
 from lamella._typed_problems import kind_of, misfit
@@ -79,28 +80,37 @@ _MOST_EXPONENT: Final = 6_144
 """Of IEEE 754's decimal128. Written out, a number of 20 characters could take a gigabyte."""
 
 
-class Patterned(Node):
-    """A text that matches a pattern, within its other bounds."""
+class Checked(Node):
+    """A text or number within bounds that msgspec does not check as JSON Schema has them."""
 
-    __slots__ = ("_leaf", "_pattern", "kinds", "rank", "words")
+    __slots__ = ("_fits", "_leaf", "kinds", "rank", "words")
 
-    def __init__(self, leaf: Leaf, pattern: SafePattern) -> None:
+    def __init__(self, leaf: Leaf, pattern: str | None, multiple_of: float | None) -> None:
         self._leaf = leaf
-        self._pattern = pattern
+        if pattern is not None:
+            search = compile_pattern(pattern).search
+            self._fits: Callable[[Any], bool] = lambda text: search(text) is not None
+        else:
+            self._fits = lambda number: multiple_of is None or is_multiple(number, multiple_of)
         self.kinds = leaf.kinds
         self.rank = leaf.rank
         self.words = leaf.words
 
     def read(self, value: Any) -> Any:
-        """The text."""
-        text = self._leaf.read(value)
-        if self._pattern.search(text) is None:
+        """The value, in its bounds."""
+        found = self._leaf.read(value)
+        if not self._fits(found):
             raise misfit(self.words, value, self.kinds)
-        return text
+        return found
 
     def schema(self, book: SchemaBook) -> dict[str, Any]:
-        """Its type, pattern and bounds."""
+        """Its type, format and bounds."""
         return self._leaf.schema(book)
+
+
+def is_multiple(number: float, of: float) -> bool:
+    """Whether a number is a multiple, as they are written: 0.3 is one of 0.1."""
+    return Fraction(str(number)) % Fraction(str(of)) == 0
 
 
 class Choice(Node):

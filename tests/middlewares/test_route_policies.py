@@ -18,11 +18,14 @@ from lamella import (
     ConfigurationError,
     EmbeddingRequest,
     Finish,
+    Image,
+    Message,
     ModelCard,
     Pipeline,
     Price,
     Request,
     Target,
+    TileRule,
 )
 from lamella.testing import Scripted, ScriptedAnswer, virtual_ports
 from lamella_middlewares import Cost
@@ -284,6 +287,21 @@ def test_what_has_no_price_is_chosen_only_among_its_like() -> None:
     assert chosen(policy, ASK, known, candidate("euro")) == "cheap_input"
     assert chosen(policy, ASK, unknown, candidate("unknown too")) in {"unknown", "unknown too"}
     assert chosen(policy, EmbeddingRequest(inputs=("x",)), known, unknown) == "cheap_input"
+
+
+async def test_pictures_count_as_each_targets_provider_does() -> None:
+    """What is cheaper by the token may be dearer by the picture."""
+    book = CardBook(builtin=False)
+    for name, price, tile in (("many", "1", 5_667), ("few", "10", 170)):
+        prices = (Price.of(input=price, output="0"),)
+        sees, rule = frozenset({"text", "image"}), TileRule(tile=tile)
+        book.register(ModelCard(name, "acme", input=sees, prices=prices, image_tokens=rule))
+    route = Route(["many", "few"], policy=Cheapest(book=book), book=book)
+    picture = ChatRequest.of(Message.user([Image(url="https://x/y")]), model="m")
+    for request, expected in ((picture, "few"), (ASK, "many")):
+        transport = Scripted(["x"], name="acme")
+        await Pipeline([route], transport, ports=virtual_ports()).run(request)
+        assert [sent.model for sent in transport.requests] == [expected]
 
 
 async def test_prices_come_from_the_model_cards() -> None:

@@ -31,7 +31,8 @@ from lamella import (
 )
 from lamella._events import Finish
 from lamella.testing import Scripted, virtual_ports
-from lamella_middlewares import PII, Deadline, Structured
+from lamella_middlewares import PII, Deadline, Guard, Structured
+from lamella_middlewares.guard import pattern
 
 pytestmark = pytest.mark.anyio
 
@@ -192,6 +193,33 @@ async def test_words_in_place_of_the_call_have_what_was_masked() -> None:
     transport = Scripted([say])
     response = await pipeline(transport, PII(), mode="tool").run(request, returns=Person)
     assert response.value.name == '"Eve"@example.org'
+
+
+HIDES = {
+    "pii": PII(direction="out"),
+    "guard": Guard([pattern("mail", r"\bada@example\.org", action="redact", replacement='"x"')]),
+}
+
+
+@pytest.mark.parametrize("layer", HIDES)
+@pytest.mark.parametrize("mode", ["native", "tool", "prompt"])
+async def test_no_way_of_writing_json_gets_past_who_looks_into_texts(mode: Any, layer: str) -> None:
+    """What they see is what the value says: no escape hides it, and what they put in is escaped."""
+    for name in ("ada@example.org", "ada\\u0040example.org", "at\\nada@example.org"):
+        text = f'{{"name": "{name}", "age": 36}}'
+        for said in (text,) if mode == "tool" else (text, f"```json\n{text}\n```"):
+            given = ToolCall("c1", "final_answer", said) if mode == "tool" else said
+            pipe = pipeline(Scripted([given]), HIDES[layer], mode=mode, attempts=1)
+            async with pipe.stream(ASK, returns=Person) as response:
+                try:
+                    await response.collect()
+                except StructureError as error:  # in a fence it may be no JSON any more
+                    assert said != text
+                    shown = error.text + str(error.partial)
+                else:
+                    shown = str(response.value) + response.text
+            assert "ada@" not in shown
+            assert "u0040" not in shown
 
 
 @pytest.mark.parametrize("mode", ["tool", "prompt"])

@@ -289,6 +289,16 @@ async def test_trim_inside_leaves_the_summary() -> None:
     assert len(sent) == 3
 
 
+async def test_what_is_too_long_to_be_read_at_once_is_read_in_smaller_parts() -> None:
+    """A Trim inside, or a model with a smaller window than its card says, prevents no summary."""
+    world = World(inner=[Trim(Size(tokens=1_300), counter=None)])
+    response = await world.ask(long_talk(60))
+    [made] = noted(response, "made")
+    assert made["parts"] == len(world.written) > 1
+    assert noted(response, "failed") == []
+    assert RECORD in world.sent[0][1].text
+
+
 async def test_a_summary_that_was_cut_off_says_so() -> None:
     """It is better than none, and neither the model nor the reader of the trace is misled."""
     world = World()

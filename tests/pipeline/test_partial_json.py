@@ -125,12 +125,13 @@ def test_a_text_that_may_not_go_on_waits_for_its_end() -> None:
     assert shown(literal, '"ab"') == ["ab"]
     assert shown({"enum": ["a", "ab"]}, '"ab"') == ["ab"]
     assert shown(str, '"ab"') == ["", "a", "ab"]
+    assert shown(dict[str, float], ['{"a": 1,', ' "b": 1e400', "}"]) == [{"a": 1.0}]
 
 
 def test_equal_values_come_once() -> None:
     """What has grown by no more than a default is not given again, unless nobody can tell."""
     assert shown(Kid, ['{"name": "B", "age": 1,', ' "colour": "red"', "}"]) == [Kid("B", 1)]
-    growing = GrowingValue(lambda plain: Untold(), skip=True)
+    growing = GrowingValue(lambda _: Untold(), skip=True)
     assert len(growing.feed('{"a": 1,') + growing.feed(' "b": 2}')) == 2
 
 

@@ -11,7 +11,6 @@ The stages ask for verdicts by yielding, and do not know who gives them, or how 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 

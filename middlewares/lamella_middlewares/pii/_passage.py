@@ -20,13 +20,10 @@ from lamella import (
     StoreUnavailableError,
     TextChannels,
 )
+from lamella._answer_shape import as_read
 from lamella_middlewares.pii._inspecting import LAYER, failed
 from lamella_middlewares.pii._masking import AT_ONCE, Masking, TooMuch, blocked, unreadable
-from lamella_middlewares.pii._restoring import (
-    Restoring,
-    tokens_in,
-    tools_of,
-)
+from lamella_middlewares.pii._restoring import Restoring, tokens_in, tools_of
 from lamella_middlewares.pii._screening import Screening
 from lamella_middlewares.pii._showing import Masked, answer_through
 from lamella_middlewares.pii._strategies import Strategy, redacted

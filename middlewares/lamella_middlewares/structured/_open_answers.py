@@ -52,6 +52,12 @@ class OpenAnswer:
             return attrs.evolve(event, usage=self._spent + event.usage)
         return event
 
+    def unread(self) -> list[Event]:
+        """What had come when a read was broken off."""
+        events = [*self._pending, *self._cursor.unread()]
+        self._pending.clear()
+        return [event for event in events if type(event) is not Finish]
+
     async def aclose(self) -> None:
         """Stop reading the answer inside."""
         await self._inner.aclose()

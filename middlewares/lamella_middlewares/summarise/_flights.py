@@ -27,7 +27,9 @@ class Made:
         cut: Whether it was longer than it may be.
         why: Why there is none.
         lasting: Whether whoever else asks now would fare no better.
-        unfit: Whether the model has answered, and not with what can stand for the conversation.
+        unfit: Whether the model has answered, and not with what can stand for the conversation, or
+            has refused it.
+        too_long: Whether it was refused for its length.
         age: Seconds since it was kept; 0 while it is not.
     """
 
@@ -36,6 +38,7 @@ class Made:
     why: str = ""
     lasting: bool = False
     unfit: bool = False
+    too_long: bool = False
     age: float = 0.0
 
 

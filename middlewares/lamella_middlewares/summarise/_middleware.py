@@ -43,7 +43,8 @@ from lamella._tokens import TokenCounter
 from lamella_middlewares.summarise import _choices
 from lamella_middlewares.summarise._names import LAYER
 from lamella_middlewares.summarise._plan import Plan, plan, takes_long
-from lamella_middlewares.summarise._shelf import Shelf, spare_of
+from lamella_middlewares.summarise._shelf import Shelf
+from lamella_middlewares.summarise._spare import spare_of
 from lamella_middlewares.summarise._texts import FRAME_TOKENS
 from lamella_middlewares.summarise._visit import Visit
 from lamella_middlewares.summarise._writer import Writer

@@ -16,7 +16,6 @@ from lamella import Message, MisuseError
 from lamella._history import Group
 from lamella._shortening import History, MessageTokens, Shortener, Size, shortened
 
-
 _MANY: Final = 200
 """Messages. Going through more of them takes longer than a thread does to begin."""
 

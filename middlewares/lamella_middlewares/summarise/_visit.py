@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lamella_middlewares.summarise._shelf import Shelf
     from lamella_middlewares.summarise._writer import Writer
 
-MOST_PIECES: Final = 12
+MOST_CALLS: Final = 12
 """How many child calls one call makes; the next one goes on from there."""
 
 UNKNOWN_WINDOW: Final = 32_000
@@ -42,7 +42,7 @@ _PATIENT: Final = 0.9
 """How much of the timeout a child call must have for its lateness to be held against the model."""
 
 _LONGER: Final = 1.5
-"""How many times as long as it may be a summary is let be: others count otherwise than its model."""
+"""How much longer than it may be a summary is let be: its model counts otherwise."""
 
 _WINDOW: Final = 0.75
 """How much of a window is used: counts are estimates."""
@@ -180,16 +180,19 @@ class Visit:
         done, made = (0, Made()) if self._earlier is None else self._earlier
         if done == len(self._covered):
             return made  # another call was quicker
-        first = done
-        parts = await self._pieces(done)
-        for number, piece in enumerate(parts):
-            if number == MOST_PIECES:
-                return Made(why="too long for one call; the next one goes on")
+        first, parts, most = done, 0, await self._readable()
+        rest = await self._pieces(done, most)
+        for number in range(MOST_CALLS):
+            piece, record = rest[0], made
             lines = f"{record_line(made.text)}\n{piece.lines}" if made.text else piece.lines
             order = attrs.evolve(order, lines=lines, hurried=hurried or number > 0)
             made, cost = await self._writer.write(
                 self._request, order, self._target, self._call_next
             )
+            if made.too_long and most > _LEAST:  # for the model, or for a layer inside
+                most = max(_LEAST, min(most, len(lines) // 4) // 2)
+                made, rest = record, await self._pieces(done, most)
+                continue
             done += piece.groups
             if made.text:
                 made = self._fitting(made, done)
@@ -200,21 +203,26 @@ class Visit:
             if not made.text:
                 return made
             await self._shelf.put(self._keys[done - 1], made, cost=cost, model=self._request.model)
-            self._earlier = (done, made)
+            self._earlier, parts = (done, made), parts + 1
+            del rest[0]
+            if not rest:
+                break
+        else:
+            return Made(why="too long for one call; the next one goes on")
         context.note(
             LAYER,
             "summarise.made",
             digest=self._keys[-1][:32],
             messages=_messages_in(self._covered[first:]),
-            parts=len(parts),
+            parts=parts,
             rolled=first > 0,
             cut=made.cut,
             seconds=round(context.ports.monotonic() - began, 3),
         )
         return made
 
-    async def _pieces(self, done: int) -> list[Piece]:
-        covered, tokens = self._covered[done:], await self._readable()
+    async def _pieces(self, done: int, tokens: int) -> list[Piece]:
+        covered = self._covered[done:]
         if self._tokens(covered) < _THREAD_TOKENS:
             return pieces(covered, tokens)
         return await in_thread(self._request, pieces, covered, tokens)

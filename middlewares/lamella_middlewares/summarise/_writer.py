@@ -14,6 +14,7 @@ from lamella import (
     BlockedError,
     ChatRequest,
     ClosedError,
+    ContextLengthError,
     DeadlineExceeded,
     Handler,
     InvalidRequestError,
@@ -113,6 +114,7 @@ class Writer:
                 tells = not made.unfit
             except _OF_THE_CONVERSATION as error:
                 made, tells = _unfit(type(error).__name__), False
+                made = attrs.evolve(made, too_long=isinstance(error, ContextLengthError))
             except Exception as error:
                 if isinstance(error, DeadlineExceeded | ClosedError) and _is_over(request):
                     raise  # the call is over, and not only the summary

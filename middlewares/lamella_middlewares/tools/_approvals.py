@@ -51,8 +51,9 @@ class Approvals:
         return digest.hexdigest()
 
     def _given(self) -> Collection[str]:
-        given: object = self.context.attributes.get(GIVEN, ())
-        return () if isinstance(given, str) else cast("Collection[str]", given)
+        given: object = self.context.attributes.get(GIVEN) or ()
+        # A text is one id: as a collection, any part of it would be in it.
+        return (given,) if isinstance(given, str) else cast("Collection[str]", given)
 
 
 def not_approved(calls: Mapping[str, ToolCall]) -> ApprovalRequired:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
@@ -24,6 +24,7 @@ from lamella import (
     UsageReport,
 )
 from lamella._chat_answer import ChatAnswer, fold
+from lamella._cursors import Cursor
 from lamella_middlewares.tools import _outcomes as outcomes
 from lamella_middlewares.tools._approvals import Approvals, not_approved
 from lamella_middlewares.tools._limits import Limit, Limits, limit_error
@@ -57,10 +58,11 @@ class Loop:
         self._scene = Scene(tools, request, call_next, Approvals(context))
         self._limits = Limits(tools, context)
         self._turn = 0
+        self._resumed = False  # the conversation had come with a turn that asks for tools
         self._limit: Limit | None = None  # that is reached: the turn under way has no tools
         self._added: list[Message] = []  # what the turns so far have added to the conversation
         self._response: ChatResponse | None = None
-        self._cursor: AsyncIterator[Event] | None = None
+        self._cursor: Cursor | None = None
         self._reported: Usage | None = None  # by the turn under way
         self._usage: Usage | None = None  # of the turns before it
         self._unreported = False
@@ -80,7 +82,7 @@ class Loop:
         try:
             event = await anext(self._cursor)
         except LamellaError as error:
-            raise self._with_usage(error) from error.__cause__
+            raise self._told(error) from error.__cause__
         kind = type(event)
         if kind is UsageReport:
             self._reported = cast("UsageReport", event).usage
@@ -96,21 +98,22 @@ class Loop:
             if self._closed:
                 raise _closed()
             if self._failure is not None:
-                raise self._with_usage(self._failure)
+                raise self._told(self._failure)
             if self._step is None:
                 raise StopAsyncIteration
             step, self._step = self._step, None
             try:
                 await self._interruptibly(step)
             except LamellaError as error:
-                raise self._with_usage(error) from error.__cause__
+                raise self._told(error) from error.__cause__
         return await self.__anext__()
 
     def unread(self) -> list[Event]:
-        """What was there when a read was broken off."""
-        events = list(self._pending)
+        """What was there when a read was broken off, and what the turns so far have consumed."""
+        pending = [*([] if self._cursor is None else self._cursor.unread()), *self._pending]
         self._pending.clear()
-        return events
+        events = [event for event in pending if type(event) not in {Finish, UsageReport}]
+        return events if self._usage is None else [*events, UsageReport(self._usage)]
 
     async def aclose(self) -> None:
         """End what is under way: tools, a model turn, or its answer."""
@@ -135,7 +138,7 @@ class Loop:
     def take(self, response: ChatResponse) -> None:
         """Begin with the answer to the first turn, which is there already."""
         self._turn = 1
-        self._response, self._cursor = response, aiter(response)
+        self._response, self._cursor = response, Cursor(response)
 
     async def ask(self) -> ChatResponse:
         """The next model turn.
@@ -150,10 +153,10 @@ class Loop:
         changes: dict[str, Any] = {}
         if self._added:
             changes["messages"] = (*request.messages, *self._added)
-        if self._turn > 1:
+        if self._turn > 1 or self._resumed:
             changes["tool_choice"] = self._choice()
         response = await self._scene.call_next(request.evolve(**changes) if changes else request)
-        self._response, self._cursor = response, aiter(response)
+        self._response, self._cursor = response, Cursor(response)
         if self._closed:
             await response.aclose()
         return response
@@ -281,6 +284,7 @@ class Loop:
             ApprovalRequired: If somebody has to agree to one of them.
             LamellaError: What the model turn failed with.
         """
+        self._resumed = True
         try:
             calls = Round(self._scene, asked, 0, self._request.messages)
             await self._run(calls, ())
@@ -319,19 +323,22 @@ class Loop:
             found = attrs.evolve(inner, messages=(*self._added, *inner.messages))
         elif not events:
             found = attrs.evolve(found, messages=())
-        usage = error.usage or self._usage
-        if self._scene.effects:
-            return error.copy(
-                partial=found, usage=usage, retryable=False, elsewhere=False, should_retry=False
-            )
-        return error.copy(partial=found, usage=usage)
+        return self._final(error).copy(partial=found, usage=error.usage or self._usage)
 
-    def _with_usage(self, error: LamellaError) -> LamellaError:
+    def _told(self, error: LamellaError) -> LamellaError:
         """An error with what the turns before it have consumed as well."""
+        error = self._final(error)
         if self._usage is None:
             return error
-        usage = self._usage if error.usage is None else self._usage + error.usage
-        return error.copy(usage=usage)
+        if error.usage is not None:
+            self._usage += error.usage
+        return error.copy(usage=self._usage)
+
+    def _final(self, error: LamellaError) -> LamellaError:
+        """An error that nobody tries again, where that would run a tool twice."""
+        if not self._scene.effects:
+            return error
+        return error.copy(retryable=False, elsewhere=False, should_retry=False)
 
 
 def _is_free(choice: object) -> bool:

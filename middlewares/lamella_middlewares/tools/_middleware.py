@@ -184,7 +184,9 @@ class Tools:
         else:
             loop = Loop(self, offered, request.tools, call_next)
             response = await loop.resume(waiting)
-        head = response.head if response.head.raw is None else attrs.evolve(response.head, raw=None)
+        head = response.head
+        if response.complete:  # and there are further turns, which nobody has paid for yet
+            head = attrs.evolve(head, raw=None, cached=False, cost=None)
         if request.stream:
             return request.open(loop, head)
         return request.answer(await loop.all(), head)

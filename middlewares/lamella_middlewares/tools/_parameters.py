@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, make_dataclass
-from typing import Annotated, Any, Final, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Final, get_args, get_type_hints
 
 import attrs
 import msgspec
@@ -14,10 +14,10 @@ import msgspec
 from lamella import ConfigurationError, Context
 from lamella._nothing import NOTHING
 from lamella._schema_docs import Words
-from lamella._typed_annotations import Reading
-from lamella._typed_forms import Form, form_of
-from lamella._typed_problems import FormError
 from lamella_middlewares.tools._told import ToolContext
+
+if TYPE_CHECKING:  # imported where the first tool is made: a list of the layers needs none of it
+    from lamella._typed_forms import Form
 
 _EMPTY: Final = inspect.Parameter.empty
 _CONTEXTS: Final = (ToolContext, Context)
@@ -53,6 +53,8 @@ class Parameters:
         Raises:
             BadArguments: If they are no JSON object, or do not fit.
         """
+        from lamella._typed_problems import FormError
+
         value = _object(text)
         if not self.whole:
             unknown = [name for name in value if name not in self.names]
@@ -100,13 +102,19 @@ def parameters_of(function: Callable[..., Any], name: str, words: Words) -> Para
     Raises:
         ConfigurationError: If a parameter has no type, or one that JSON has no form for.
     """
+    from lamella._typed_annotations import Reading
+    from lamella._typed_forms import Form
+
     signature, hints = _signature(function, name)
     contexts: dict[str, type] = {}
     fields: list[tuple[str, Any, Any]] = []
     positional = 0
     for parameter in signature.parameters.values():
         kind = _context_kind(hints.get(parameter.name))
-        if kind is not None and parameter.kind is not parameter.POSITIONAL_ONLY:
+        if kind is not None and parameter.kind is parameter.POSITIONAL_ONLY:
+            msg = f"The tool {name!r} takes its context {parameter.name!r} by position only."
+            raise ConfigurationError(msg, hint="Put it behind the `/`: it is given by its name.")
+        if kind is not None:
             contexts[parameter.name] = kind
             continue
         positional += parameter.kind is parameter.POSITIONAL_ONLY
@@ -125,6 +133,8 @@ def given_parameters(
     Raises:
         ConfigurationError: If the schema describes no object, or the function takes none.
     """
+    from lamella._typed_forms import form_of
+
     if schema.get("type") != "object":
         msg = f"tool({name!r}, parameters=...): the schema is not of type 'object'."
         raise ConfigurationError(msg, hint="Arguments of a tool are an object of named values.")

@@ -6,16 +6,16 @@ import inspect
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import anyio
 
-from lamella import Message, Text, ToolCall
+from lamella import Message, Part, Text, ToolCall
 from lamella_middlewares.tools import _outcomes as outcomes
 from lamella_middlewares.tools._function_tool import FunctionTool
 from lamella_middlewares.tools._outcomes import Answered, told
 from lamella_middlewares.tools._parameters import BadArguments
-from lamella_middlewares.tools._results import NoResult, cut, fenced, parts_of
+from lamella_middlewares.tools._results import NoResult, cut, fenced, is_large, parts_of
 from lamella_middlewares.tools._scene import Asked, Ready, Scene
 from lamella_middlewares.tools._told import ToolContext, ToolFailed
 
@@ -65,6 +65,10 @@ class Round:
                 read = tool.parameters.read(call.arguments)
             except BadArguments as wrong:
                 why = outcomes.INVALID.format(why=wrong)
+                self._answer(place, told(call, "invalid", why))
+            except Exception as error:  # noqa: BLE001 - of a validator of the program's
+                self._report(call, error)
+                why = outcomes.INVALID.format(why=outcomes.UNCHECKED.format(error=_name(error)))
                 self._answer(place, told(call, "invalid", why))
             else:
                 self._ready.append(Ready(place, call, tool, read))
@@ -170,14 +174,15 @@ class Round:
     async def _tried(self, ready: Ready, attempt: int) -> Answered:
         """One try of a call."""
         tool, call, layer = ready.tool, ready.call, self._scene.tools
-        run = tool.parameters.call(tool.function, ready.read, self._told(ready, attempt))
+        # Read anew for each further try: the one before may have changed what it was given.
+        read = ready.read if attempt == 1 else tool.parameters.read(call.arguments)
+        run = tool.parameters.call(tool.function, read, self._told(ready, attempt))
         seconds = layer.timeout if tool.timeout is None else tool.timeout
         self._run.add(ready.place)
         self._scene.effects = self._scene.effects or not tool.idempotent
         try:
             with anyio.move_on_after(seconds):
-                parts = parts_of(await self._value(tool.is_async, run))
-                return self._shaped(call, tool, parts, "ok")
+                return self._shaped(call, tool, await self._parts(tool, run), "ok")
         except ToolFailed as failure:
             return self._shaped(call, tool, (Text(failure.text),), "refused")
         except NoResult as none:
@@ -187,14 +192,30 @@ class Round:
                 raise
             # Nobody has cancelled this: what the tool awaited was cancelled, as asyncio allows.
             return told(call, "cancelled", outcomes.CANCELLED)
-        except Exception as error:  # noqa: BLE001 - a tool's failure is the model's to know
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a model ends no program
             self._report(call, error)
-            return told(call, "failed", outcomes.FAILED.format(error=type(error).__name__))
+            return told(call, "failed", outcomes.FAILED.format(error=_name(error)))
         return told(call, "timed_out", outcomes.TIMED_OUT.format(seconds=seconds or 0))
 
-    async def _value(self, is_async: bool, run: Callable[[], Any]) -> Any:  # noqa: FBT001 - one of two ways
-        value = run() if is_async else await self._scene.context.ports.thread(run)
-        return await value if inspect.isawaitable(value) else value
+    async def _parts(
+        self, tool: FunctionTool[..., Any], run: Callable[[], Any]
+    ) -> tuple[Part, ...]:
+        """What a function gives, as parts: JSON of much is made off the event loop."""
+        thread = self._scene.context.ports.thread
+        if tool.is_async:
+            value = run()
+        else:
+            value = await thread(_run_and_write, run)
+            if not inspect.isawaitable(value):
+                return cast("tuple[Part, ...]", value)
+        if inspect.isawaitable(value):
+            value = await value
+        if is_large(value):
+            try:
+                return await thread(parts_of, value)
+            except RuntimeError:  # changed meanwhile, as what a tool keeps may be: not here
+                pass
+        return parts_of(value)
 
     def _shaped(
         self, call: ToolCall, tool: FunctionTool[..., Any], parts: tuple[Any, ...], outcome: str
@@ -219,16 +240,19 @@ class Round:
             call_next=scene.call_next,
         )
 
-    def _report(self, call: ToolCall, error: Exception) -> None:
+    def _report(self, call: ToolCall, error: Exception | SystemExit) -> None:
         """Let the program know of a tool's exception; the trace has its class."""
         context, on_error = self._scene.context, self._scene.tools.on_error
         context.note("tools", "tools.failed", tool=call.name, error=type(error).__name__)
         if on_error is None:
             return
+        if isinstance(error, SystemExit):
+            left, error = error, RuntimeError("The tool called sys.exit().")
+            error.__cause__ = left
         try:
             on_error(call, error)
-        except Exception:
-            logger.exception("Tools: on_error has failed.")
+        except Exception as failure:  # noqa: BLE001 - its traceback would quote the tool's error
+            logger.error("Tools: on_error has failed: %s.", _name(failure))  # noqa: TRY400
 
     # --- asking --------------------------------------------------------------------------------
 
@@ -282,7 +306,19 @@ class Round:
         )
 
 
+def _run_and_write(run: Callable[[], Any]) -> Any:
+    """What a plain function gives, as parts; what is to be awaited as it is. For a thread."""
+    value = run()
+    return value if inspect.isawaitable(value) else parts_of(value)
+
+
+def _name(error: BaseException) -> str:
+    return type(error).__name__
+
+
 def _single(several: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one exception that a group is about."""
-    first = several.exceptions[0]
+    """The one exception that a group is about: what ends the program before what is cancelled."""
+    cancelled = anyio.get_cancelled_exc_class()
+    rest = several.split(cancelled)[1] or several
+    first = rest.exceptions[0]
     return _single(first) if isinstance(first, BaseExceptionGroup) else first  # pyright: ignore[reportUnknownArgumentType]
