@@ -240,8 +240,10 @@ def _has_endless(plain: Any) -> bool:
         each = waiting.pop()
         if each.__class__ is float and not math.isfinite(each):
             return True
-        if each.__class__ in (list, dict):
-            waiting.extend(each if each.__class__ is list else each.values())
+        if each.__class__ is list:
+            waiting.extend(each)
+        elif each.__class__ is dict:
+            waiting.extend(each.values())
     return False
 
 

@@ -24,9 +24,9 @@ _WORD: Final = 16
 _SAMPLED: Final = 32_000
 _SLICE: Final = 8_000
 _LOOKED_AT: Final = 128_000
-_WORTH_IT: Final = 200
+_WORTH_IT: Final = 40
 """Characters; shorter texts are not remembered."""
-_REMEMBERED: Final = 4_096
+_REMEMBERED: Final = 8_192
 
 _known: dict[tuple[int, int], int] = {}
 """What longer texts have come to, by hash and length: a conversation is counted at every turn, by
@@ -37,7 +37,7 @@ def tokens(text: str) -> int:
     """About how many tokens a text has; see the module for the error.
 
     Of texts above 32,000 characters a quarter of that is looked at, in four places. Of the last
-    4,096 of more than 200 characters the count is remembered, by a hash and the length.
+    8,192 of more than 40 characters the count is remembered, by a hash and the length.
     """
     if len(text) <= _WORTH_IT:
         return _count(text)

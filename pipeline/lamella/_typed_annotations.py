@@ -45,8 +45,8 @@ from lamella._typed_nodes import (
     bare,
 )
 from lamella._typed_records import Record
-from lamella._typed_records import Union as UnionNode
 from lamella._typed_scalars import Checked, Choice, Exact, Leaf
+from lamella._typed_unions import Union as UnionNode
 
 _ALIASES: Final = tuple(
     kind
@@ -202,7 +202,13 @@ class Reading:
         except (TypeError, ValueError) as error:
             raise self._refusal(given, where, str(error)) from None
         leaf = Leaf(typed, {**schema, **bounds}, kinds, rank - 1 if rank == 5 else rank)
-        return Checked(leaf, **own) if any(each is not None for each in own.values()) else leaf
+        if not any(own.values()):
+            return leaf
+        try:
+            return Checked(leaf, **own)
+        except ConfigurationError as error:
+            msg = f"{self._asked}: {_at(where)}: {error.message}"
+            raise ConfigurationError(msg, hint=error.hint) from None
 
     def _array(
         self, origin: Any, args: Sequence[Any], said: Limited, where: str, known: Mapping[Any, Any]
@@ -292,9 +298,8 @@ class Reading:
         pairs = [(each.value if isinstance(each, enum.Enum) else each, each) for each in members]
         strange = [each for each, _ in pairs if not isinstance(each, str | int | float | None)]
         if strange or not pairs:
-            raise self._refusal(
-                given, where, f"JSON has no {strange[0]!r}" if strange else "it has no values"
-            )
+            why = f"JSON has no {strange[0]!r}" if strange else "it has no values"
+            raise self._refusal(given, where, why)
         if not isinstance(given, type):
             return Choice(pairs)
         about = inspect.cleandoc(given.__dict__.get("__doc__") or "")

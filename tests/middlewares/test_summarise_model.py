@@ -102,7 +102,7 @@ async def converse(seed: int, tokens: int, target: int, otherwise: str, orphans:
             assert world.sent[-1] == sent
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 10**9),
     tokens=st.sampled_from([150, 400, 1_500]),

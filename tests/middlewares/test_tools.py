@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 from tool_turns import ASK, asks, call, noted, pipeline, read, results, sent, whole
 
@@ -18,6 +19,7 @@ from lamella import (
     OrderError,
     Pipeline,
     ServerError,
+    Text,
     TextDelta,
     Tool,
     ToolCall,
@@ -355,3 +357,27 @@ def test_a_tool_is_still_the_function() -> None:
     with pytest.raises(ConfigurationError, match="already"):
         tool(double)
     assert repr(Tools([double]).tools) == "(tool('double'),)"
+
+
+@BOTH
+async def test_what_tools_of_a_layer_inside_said_is_not_forgotten(*, stream: bool) -> None:
+    """The next turn is asked with all that the answer has added."""
+    script = [asks(call("weather", city="Bern")), asks(call("add", a=1)), "Done."]
+    transport = Scripted(script)
+    response = await read(pipeline(Tools([add]), transport, Tools([weather])), stream=stream)
+    assert sent(transport)[2].messages == (*ASK.messages, *response.messages[:-1])
+    assert len(response.messages) == 5
+
+
+async def test_an_answer_of_several_turns_is_not_called_kept() -> None:
+    """Its first turn may be; those behind it have been paid for."""
+
+    async def kept(request: Any, call_next: Any) -> Any:
+        response = await call_next(request)
+        if not isinstance(request.messages[-1].parts[0], Text):
+            return response
+        return request.answer(response.events, attrs.evolve(response.head, cached=True))
+
+    pipe = pipeline(Tools([add]), [asks(call("add", a=1)), "Two.", "Hello."], kept)
+    assert not (await pipe.run(ASK)).head.cached
+    assert (await pipe.run(ASK)).head.cached

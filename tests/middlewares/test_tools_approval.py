@@ -177,3 +177,33 @@ async def test_calls_that_cannot_be_told_apart_cannot_be_agreed_to() -> None:
     assert response.text == "Then not."
     assert noted(response)[0]["outcome"] == "not_asked"
     assert bank.paid == []
+
+
+@pytest.mark.parametrize(("given", "agreed"), [("one", True), ("part", False), ("none", False)])
+async def test_approvals_that_are_no_list(given: str, *, agreed: bool) -> None:
+    """A text is one id, not a collection of pieces; None is none."""
+    bank = Bank()
+    pipe = pipeline(Tools([bank.pay], approve="ask"), [asks(call("pay", amount=5)), "Done."])
+    with pytest.raises(ApprovalRequired) as caught:
+        await pipe.run(ASK)
+    (identity,) = caught.value.calls
+    value = {"one": identity, "part": f"x{identity}", "none": None}[given]
+    request = again(ASK, caught.value).evolve(context=Context(attributes={"approvals": value}))
+    if agreed:
+        await pipe.run(request)
+    else:
+        with pytest.raises(ApprovalRequired):
+            await pipe.run(request)
+    assert bank.paid == [5] * agreed
+
+
+async def test_a_call_that_was_forced_and_agreed_to_is_not_forced_once_more() -> None:
+    """Or it would be asked for, and done, for ever."""
+    bank = Bank()
+    transport = Scripted([asks(call("pay", amount=5)), "Done."])
+    pipe = pipeline(Tools([bank.pay], approve="ask"), transport)
+    with pytest.raises(ApprovalRequired) as caught:
+        await pipe.run(ASK.evolve(tool_choice="pay"))
+    request = again(ASK.evolve(tool_choice="pay"), caught.value, *caught.value.calls)
+    await pipe.run(request)
+    assert [one.tool_choice for one in sent(transport)] == ["pay", None]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 from tool_turns import ASK, asks, call, noted, pipeline, results, sent, whole
 
@@ -243,3 +245,58 @@ async def test_the_context_is_the_calls() -> None:
     found: list[Any] = await pipe.run_many(requests)
     assert [results(one.messages)[0][1] for one in found] == list("abcd")
     assert all(isinstance(message, Message) for one in found for message in one.messages)
+
+
+async def test_a_tool_that_exits_ends_no_program() -> None:
+    """A parser of command lines does so over a wrong argument, which a model writes."""
+    heard: list[str] = []
+
+    def plain() -> str:
+        sys.exit(2)
+
+    async def later() -> str:
+        sys.exit(2)
+
+    layer = Tools([plain, later], on_error=lambda _, error: heard.append(repr(error.__cause__)))
+    told, _ = await said(layer, call("plain"), call("later"))
+    assert [text for _, text, _ in told] == ["The tool failed: SystemExit."] * 2
+    assert heard == ["SystemExit(2)"] * 2
+
+
+@attrs.frozen
+class Sum:
+    """What is checked by code that fails."""
+
+    amount: int = attrs.field()
+
+    @amount.validator
+    def _known(self, _: object, value: int) -> None:
+        raise RuntimeError(f"{SECRET} {value}")
+
+
+async def test_a_validator_that_fails_is_told_like_a_tool_that_does() -> None:
+    """By its class; the other calls are run."""
+    heard: list[Any] = []
+
+    def pay(what: Sum) -> str:
+        return str(what)
+
+    layer = Tools([pay, slow], on_error=lambda one, _: heard.append(one.name))
+    told, response = await said(layer, call("pay", what={"amount": 1}), call("slow", seconds=1))
+    assert told[0][1].endswith("They could not be checked: RuntimeError.")
+    assert told[1][1] == "done"
+    assert heard == ["pay"]
+    assert [one["outcome"] for one in noted(response)] == ["invalid", "ok"]
+
+
+async def test_each_try_has_the_models_arguments() -> None:
+    """Not what the try before it made of them."""
+    seen: list[list[int]] = []
+
+    async def pops(numbers: list[int]) -> str:
+        seen.append(list(numbers))
+        numbers.clear()
+        raise ConnectionError
+
+    await said(Tools([tool(pops, idempotent=True, retries=1)]), call("pops", numbers=[1, 2]))
+    assert seen == [[1, 2], [1, 2]]

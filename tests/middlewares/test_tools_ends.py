@@ -18,10 +18,11 @@ from lamella import (
     TextDelta,
     ToolCall,
     ToolCallDelta,
+    Usage,
     answered,
 )
 from lamella.testing import Scripted, check_middleware, each_step
-from lamella_middlewares import Deadline, Tools
+from lamella_middlewares import Deadline, Structured, Tools
 
 pytestmark = pytest.mark.anyio
 
@@ -221,3 +222,24 @@ async def test_a_turn_that_breaks_off_is_not_run() -> None:
         with pytest.raises(StreamTruncated):
             await read(pipeline(Tools([work]), [cut]), stream=stream)
     assert begun == []
+
+
+@pytest.mark.parametrize("outside", ["a transform", "Structured"])
+async def test_a_cancelled_turn_and_what_it_has_cost_reach_the_caller(outside: str) -> None:
+    """Through every level outside of the layer."""
+
+    async def shout(request: Any, call_next: Any) -> Any:
+        return (await call_next(request)).map_text(str.upper)
+
+    calls = [call("wait", "quick", seconds=1), call("wait", "slow", seconds=9)]
+    usage = Usage(uncached_input=5, text_output=2)
+    layers: Any = shout if outside == "a transform" else Structured()
+    pipe = pipeline(layers, [[TextDelta("Hm."), *asks(*calls, usage=usage)]], Tools([wait]))
+    returns: Any = {} if outside == "a transform" else {"returns": dict[str, int]}
+    async with pipe.stream(ASK, **returns) as response:
+        with anyio.move_on_after(5):
+            await response.collect()
+    assert response.outcome is Outcome.CANCELLED
+    assert [one[0] for one in results(response.partial.messages)] == ["quick", "slow"]
+    assert response.partial.messages[0].text == ("HM." if outside == "a transform" else "Hm.")
+    assert response.partial.usage == usage

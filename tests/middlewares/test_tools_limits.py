@@ -148,9 +148,8 @@ async def test_an_error_after_a_turn_has_what_was_done(*, stream: bool) -> None:
     assert results(messages) == [("step", "step 1", False)]
     assert error.usage == USAGE
     assert error.retryable is False
-    if not stream:
-        assert error.should_retry is False
-        assert error.elsewhere is False
+    assert error.should_retry is False
+    assert error.elsewhere is False
 
 
 async def test_an_error_in_the_first_turn_is_left_as_it_is() -> None:

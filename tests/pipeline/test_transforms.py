@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import anyio
 import pytest
 
 from lamella import (
@@ -204,3 +205,42 @@ async def test_a_changed_answer_shares_head_and_call(stream: bool) -> None:
     response = await call(Pipeline([shout], script), stream=stream)
     assert (response.model, response.served_by) == ("m", "scripted")
     assert [attempt.outcome for attempt in response.trace.attempts] == [Outcome.COMPLETE]
+
+
+class BrokenOff:
+    """A source that has done something when its second read is broken off."""
+
+    def __init__(self, first: Event, done: list[Event]) -> None:
+        self.first: Event | None = first
+        self.done = done
+
+    async def __anext__(self) -> Event:
+        first, self.first = self.first, None
+        if first is None:
+            await anyio.sleep_forever()
+        assert first is not None
+        return first
+
+    def unread(self) -> list[Event]:
+        return self.done
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def test_what_was_done_when_a_read_was_broken_off_reaches_every_level() -> None:
+    """Changed on the way like all else, once; an end does not count as one."""
+    said = Message.assistant("said")
+    done = [TextDelta("b"), Turn((said, Message.tool("1", "ok"))), Finish("stop")]
+
+    async def looped(request: Any, call_next: Any) -> Any:
+        return request.open(BrokenOff(TextDelta("a"), list(done)), (await call_next(request)).head)
+
+    pipeline = Pipeline([exclaim, shout, shout, looped], Scripted(["x"]))
+    async with pipeline.stream(ChatRequest.of("hi", model="m")) as response:
+        with anyio.move_on_after(1):
+            await response.collect()
+    assert [message.text for message in response.partial.messages] == ["SAID!", "ok"]
+    assert list(response.events)[:2] == [TextDelta("A!"), TextDelta("B!")]
+    assert len(response.events) == 3
+    assert response.partial.finish_reason is None

@@ -23,7 +23,7 @@ T = TypeVar("T", default=int)
 
 Told = Annotated[int | str | None, "told"]
 Tree = TypeAliasType("Tree", "dict[str, Tree] | list[Tree] | str | None")
-Itself = TypeAliasType("Itself", "Itself")
+Itself: Any = TypeAliasType("Itself", "Itself")  # pyright: ignore[reportGeneralTypeIssues]
 
 
 class Share(enum.Enum):
@@ -171,6 +171,8 @@ def test_patterns_take_linear_time() -> None:
     assert form_of(Annotated[str, msgspec.Meta(pattern="^a+$")]).schema["pattern"] == "^a+$"
     with pytest.raises(ConfigurationError, match="at #/items"):
         form_of({"items": {"pattern": "(?=a)b"}})
+    with pytest.raises(ConfigurationError, match=r"the field \$\[\*\]: '\(\?=a\)b' is no"):
+        form_of(list[Annotated[str, msgspec.Meta(pattern="(?=a)b")]])
 
 
 def test_a_schema_that_refers_to_itself_twice_takes_linear_time() -> None:

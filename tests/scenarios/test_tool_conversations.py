@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
+import attrs
 import pytest
 from openai_wire import DONE, STREAM, USAGE_CHUNK, chunk, stream
 
@@ -26,7 +27,7 @@ from lamella import (
 from lamella.testing import HTTPServer, MockServer, Received, Reply, Scripted
 from lamella.transports import OpenAI, OpenAIOptions
 from lamella_middlewares import Tools
-from lamella_middlewares.tools import ToolFailed
+from lamella_middlewares.tools import ToolFailed, tool
 from lamella_ollama import Ollama
 from providers import TRANSPORTS
 
@@ -217,3 +218,33 @@ def test_a_tool_of_a_synchronous_run_may_make_one_itself() -> None:
     outer = Pipeline([Tools([ask])], Scripted([call, "Done."]))
     response = outer.run_sync(ChatRequest.of("hi", model="m"))
     assert response.messages[1].text == "inner words"
+
+
+@pytest.mark.parametrize("kind", ["plain", "async", "slots"])
+async def test_json_of_much_is_made_off_the_loop(kind: str) -> None:
+    """Wherever the function runs; also of what a tool goes on changing."""
+    threads: list[bool] = []
+
+    class Rows(list[Any]):
+        def __iter__(self) -> Any:
+            threads.append(threading.current_thread() is threading.main_thread())
+            if kind == "async" and len(threads) == 1:
+                raise RuntimeError("changed meanwhile")
+            return super().__iter__()
+
+    @attrs.define
+    class Table:
+        rows: Rows
+
+    rows = Rows(range(3_000))
+    plain = tool(lambda: rows, name="rows")
+
+    async def later() -> Any:
+        return Table(rows) if kind == "slots" else rows
+
+    given = plain if kind == "plain" else tool(later, name="rows")
+    call: list[Any] = [ToolCallDelta(0, "c", "rows", "{}"), Finish("tool_calls")]
+    pipeline = Pipeline([Tools([given])], Scripted([call, "Done."]))
+    response = await pipeline.run(ChatRequest.of("hi", model="m"))
+    assert response.messages[1].text.strip('{}"rows:').startswith("[0,1,2,3,")
+    assert list(dict.fromkeys(threads)) == ([False, True] if kind == "async" else [False])

@@ -1,4 +1,4 @@
-"""What a process knows of summaries besides the store: those it would not take, and what to leave."""
+"""What a process knows of summaries besides the store: what that would not take, what to leave."""
 
 from __future__ import annotations
 

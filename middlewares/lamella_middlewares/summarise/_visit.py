@@ -166,21 +166,37 @@ class Visit:
         return Made(why=LATE), False
 
     async def _make(self, order: Order) -> Made:
-        """Write the summary: of what came since the last one that there is, in as few calls as do.
-
-        Each part is kept, so that what has been paid for is not paid for again.
-        """
+        """Write the summary: of what came since the last one that there is."""
         context = self._context
         began = context.ports.monotonic()
-        # Who has waited for another one, or has not the whole time, says little of the model.
-        timeout: Any = self._layer.timeout
-        seconds = order.until - context.clock.now()
-        hurried: bool = seconds < _PATIENT * timeout
         self._earlier = await self._kept_before()
         done, made = (0, Made()) if self._earlier is None else self._earlier
         if done == len(self._covered):
             return made  # another call was quicker
-        first, parts, most = done, 0, await self._readable()
+        made, parts = await self._written(order, done, made)
+        if made.text:
+            context.note(
+                LAYER,
+                "summarise.made",
+                digest=self._keys[-1][:32],
+                messages=_messages_in(self._covered[done:]),
+                parts=parts,
+                rolled=done > 0,
+                cut=made.cut,
+                seconds=round(context.ports.monotonic() - began, 3),
+            )
+        return made
+
+    async def _written(self, order: Order, done: int, made: Made) -> tuple[Made, int]:
+        """The summary that is made of an earlier one and the groups since; in how many parts.
+
+        Each part is kept, so that what has been paid for is not paid for again.
+        """
+        # Who has waited for another one, or has not the whole time, says little of the model.
+        timeout: Any = self._layer.timeout
+        seconds = order.until - self._context.clock.now()
+        hurried: bool = seconds < _PATIENT * timeout
+        parts, most = 0, await self._readable()
         rest = await self._pieces(done, most)
         for number in range(MOST_CALLS):
             piece, record = rest[0], made
@@ -201,25 +217,13 @@ class Visit:
             elif made.why == LATE and number == 0:
                 self._shelf.leave_late(self._keys[-1], LATE, seconds)
             if not made.text:
-                return made
+                return made, parts
             await self._shelf.put(self._keys[done - 1], made, cost=cost, model=self._request.model)
             self._earlier, parts = (done, made), parts + 1
             del rest[0]
             if not rest:
-                break
-        else:
-            return Made(why="too long for one call; the next one goes on")
-        context.note(
-            LAYER,
-            "summarise.made",
-            digest=self._keys[-1][:32],
-            messages=_messages_in(self._covered[first:]),
-            parts=parts,
-            rolled=first > 0,
-            cut=made.cut,
-            seconds=round(context.ports.monotonic() - began, 3),
-        )
-        return made
+                return made, parts
+        return Made(why="too long for one call; the next one goes on"), parts
 
     async def _pieces(self, done: int, tokens: int) -> list[Piece]:
         covered = self._covered[done:]

@@ -183,11 +183,14 @@ class Loop:
         self._cursor = None
         assert self._response is not None  # noqa: S101 - whose end it is
         message = self._response.message
+        # A layer inside may have tools, and so turns, of its own: they have gone out as they came.
+        earlier = self._response.messages[:-1]
         self._account()
         names = {call.name for call in message.tool_calls}
         if not names or any(self._is_callers(name) for name in names):
             self._finish(finish)
             return
+        self._added.extend(earlier)
         asked = Asked.of(message, self._request.context.ports.new_id)
         self._step = _bound(self._see_to, asked, finish)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b
 from typing import Final, cast
 
@@ -65,9 +65,10 @@ def is_large(value: object) -> bool:
         if isinstance(one, str | bytes):
             seen += len(one) // 1_000
         elif isinstance(one, _HOLDERS):
-            seen += len(one)
+            held = cast("Collection[object]", one)
+            seen += len(held)
             if seen <= _LARGE:
-                waiting.extend(one.values() if isinstance(one, Mapping) else one)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+                waiting.extend(held.values() if isinstance(held, Mapping) else held)
         elif not isinstance(one, type):
             waiting.extend(getattr(one, "__dict__", {}).values())
             slots = getattr(type(one), "__slots__", ())
