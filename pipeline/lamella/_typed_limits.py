@@ -51,9 +51,8 @@ def limited(said: Iterable[Any]) -> Limited:
             found.keywords.update(further.keywords)
         for name in _BOUNDS:
             if (bound := getattr(each, name, None)) is not None:
-                found.bounds[name] = (
-                    True if bound is ... else bound
-                )  # of `annotated_types.Timezone`
+                # `...` is any zone: of `annotated_types.Timezone`
+                found.bounds[name] = True if bound is ... else bound
         for name in _WORDS:
             if value := getattr(each, name, None):
                 found.keywords[name] = value

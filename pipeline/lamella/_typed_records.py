@@ -7,7 +7,6 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from lamella._errors import ConfigurationError
 from lamella._nothing import NOTHING
 from lamella._schema_book import SchemaBook
 from lamella._typed_nodes import Node, Tag, bare, tag_of
@@ -16,7 +15,6 @@ from lamella._typed_problems import (
     Findings,
     Misfit,
     Problem,
-    kind_of,
     misfit,
     missing,
 )
