@@ -263,15 +263,15 @@ async def test_a_tool_that_exits_ends_no_program() -> None:
     assert heard == ["SystemExit(2)"] * 2
 
 
+def _known(_: object, __: object, value: int) -> None:
+    raise RuntimeError(f"{SECRET} {value}")
+
+
 @attrs.frozen
 class Sum:
     """What is checked by code that fails."""
 
-    amount: int = attrs.field()
-
-    @amount.validator
-    def _known(self, _: object, value: int) -> None:
-        raise RuntimeError(f"{SECRET} {value}")
+    amount: int = attrs.field(validator=_known)
 
 
 async def test_a_validator_that_fails_is_told_like_a_tool_that_does() -> None:

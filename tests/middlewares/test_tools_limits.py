@@ -8,7 +8,15 @@ import anyio
 import pytest
 from tool_turns import ASK, asks, call, noted, pipeline, read, results, sent, whole
 
-from lamella import LamellaError, Money, ServerError, ToolLimitError, Usage, answered
+from lamella import (
+    LamellaError,
+    Money,
+    ServerError,
+    ToolLimitError,
+    UnsupportedError,
+    Usage,
+    answered,
+)
 from lamella.testing import Scripted
 from lamella_middlewares import Cost, Tools
 
@@ -158,3 +166,25 @@ async def test_an_error_in_the_first_turn_is_left_as_it_is() -> None:
         await pipeline(Tools([step]), [ServerError("oops", status=500)]).run(ASK)
     assert caught.value.retryable
     assert caught.value.partial is None
+
+
+@BOTH
+@pytest.mark.parametrize("stubborn", [False, True])
+async def test_an_api_that_has_no_word_for_no_tools(*, stubborn: bool, stream: bool) -> None:
+    """It is asked without; the model may answer, and calls no tool once more."""
+
+    def asked(request: Any) -> Any:
+        if request.tool_choice == "none":
+            return UnsupportedError("`tool_choice` is 'none'.")
+        return asks(call("step")) if stubborn or len(request.messages) == 1 else "Enough."
+
+    transport = Scripted([asked], repeat=True)
+    pipe = pipeline(Tools([step], max_steps=2), transport)
+    if stubborn:
+        with pytest.raises(ToolLimitError) as caught:
+            await read(pipe, stream=stream)
+        partial: Any = caught.value.partial
+        assert [error for _, _, error in results(partial.messages)] == [False, True]
+    else:
+        assert (await read(pipe, stream=stream)).text == "Enough."
+    assert [one.tool_choice for one in sent(transport)] == [None, "none", None]

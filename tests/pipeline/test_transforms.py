@@ -231,7 +231,7 @@ class BrokenOff:
 async def test_what_was_done_when_a_read_was_broken_off_reaches_every_level() -> None:
     """Changed on the way like all else, once; an end does not count as one."""
     said = Message.assistant("said")
-    done = [TextDelta("b"), Turn((said, Message.tool("1", "ok"))), Finish("stop")]
+    done: list[Event] = [TextDelta("b"), Turn((said, Message.tool("1", "ok"))), Finish("stop")]
 
     async def looped(request: Any, call_next: Any) -> Any:
         return request.open(BrokenOff(TextDelta("a"), list(done)), (await call_next(request)).head)

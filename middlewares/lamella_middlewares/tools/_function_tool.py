@@ -167,7 +167,7 @@ def tool(function: Any = None, /, **options: Unpack[ToolOptions]) -> Any:
             description: What it does, for the model; None takes the docstring's beginning.
             parameters: A JSON Schema of the arguments instead of the signature. The function is
                 given the whole object, as a dict.
-            timeout: Seconds, above 0, or a `timedelta`; None leaves it to the layer.
+            timeout: Seconds of one try, above 0, or a `timedelta`; None leaves it to the layer.
             idempotent: Whether running it twice is the same as running it once.
             retries: How often a call that fails is tried again; 0 or more, only where idempotent.
             approve: Who is asked before each call: a function of (call, context) that returns True,

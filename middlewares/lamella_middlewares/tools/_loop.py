@@ -20,6 +20,7 @@ from lamella import (
     LamellaError,
     Message,
     Turn,
+    UnsupportedError,
     Usage,
     UsageReport,
 )
@@ -155,7 +156,15 @@ class Loop:
             changes["messages"] = (*request.messages, *self._added)
         if self._turn > 1 or self._resumed:
             changes["tool_choice"] = self._choice()
-        response = await self._scene.call_next(request.evolve(**changes) if changes else request)
+        call_next = self._scene.call_next
+        request = request.evolve(**changes) if changes else request
+        try:
+            response = await call_next(request)
+        except UnsupportedError:
+            if self._limit is None or request.tool_choice != "none":
+                raise
+            # An API without a word for it; a model that calls once more is stopped all the same.
+            response = await call_next(request.evolve(tool_choice=None))
         self._response, self._cursor = response, Cursor(response)
         if self._closed:
             await response.aclose()

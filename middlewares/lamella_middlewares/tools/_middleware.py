@@ -110,7 +110,7 @@ class Tools:
             are stopped. None leaves it to the deadline.
         on_limit: What happens at a limit: `"answer"` asks the model for a last turn, without tools;
             `"raise"` raises `ToolLimitError`.
-        timeout: Seconds that one call of a tool may take, above 0; None leaves it to the deadline.
+        timeout: Seconds that one try of a call may take, above 0; None leaves it to the deadline.
         concurrency: How many calls of one message are run at once, 1 or more.
         max_output: How many characters of text one result may have, 1 or more; the rest is cut off,
             and the model is told so. None cuts nothing.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import attrs
 import msgspec
@@ -65,10 +65,13 @@ def is_large(value: object) -> bool:
         if isinstance(one, str | bytes):
             seen += len(one) // 1_000
         elif isinstance(one, _HOLDERS):
-            held = cast("Collection[object]", one)
+            given: Any = one  # pyright: ignore[reportUnknownVariableType]
+            if isinstance(one, Mapping):
+                given = cast("Mapping[object, object]", one).values()
+            held = cast("Collection[object]", given)
             seen += len(held)
             if seen <= _LARGE:
-                waiting.extend(held.values() if isinstance(held, Mapping) else held)
+                waiting.extend(held)
         elif not isinstance(one, type):
             waiting.extend(getattr(one, "__dict__", {}).values())
             slots = getattr(type(one), "__slots__", ())

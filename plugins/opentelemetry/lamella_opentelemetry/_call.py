@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry._logs import LogRecord
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import SpanKind, StatusCode
 
 from lamella import Ending, Event, MisuseError, Note, OpenAttempt, Response, scrub
 from lamella_opentelemetry import _conventions as names
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lamella import Head, Request
 
 _MOST_FIELDS = 16
+_CALLED = ("tools", "tools.called")
 
 
 class Call:
@@ -132,6 +133,8 @@ class Call:
             if span.is_recording():
                 facts = self._closing(end)
                 self._add_notes(span, notes, facts)
+                if self._outer:
+                    self._add_tools(notes)
                 span.set_attributes(facts)
                 mark(span, facts)
         finally:
@@ -176,6 +179,29 @@ class Call:
             span.add_event(f"lamella.{note.name}", known, instant(trace, note.at))
         if len(notes) > most:
             facts["lamella.notes_dropped"] = len(notes) - most
+
+    def _add_tools(self, notes: Sequence[Note]) -> None:
+        """The calls of tools as spans of their own, as the conventions have them."""
+        engine, trace = self._engine, self._request.context.trace
+        assert engine.tracer is not None  # noqa: S101 - there is a span
+        called = [note for note in notes if (note.layer, note.name) == _CALLED]
+        for note in called[: engine.wanted.most_notes]:
+            tool, outcome = note.fields["tool"], note.fields["outcome"]
+            known: dict[str, Any] = {names.OPERATION: "execute_tool", names.TOOL_TYPE: "function"}
+            if tool is not None:  # what a model made up has no name here
+                known[names.TOOL_NAME] = tool
+            if outcome != "ok":
+                known[names.ERROR_TYPE] = outcome
+            span = engine.tracer.start_span(
+                "execute_tool" if tool is None else f"execute_tool {tool}",
+                self.place.context,
+                SpanKind.INTERNAL,
+                sendable.facts(known),
+                start_time=instant(trace, note.at - note.fields["seconds"]),
+            )
+            if outcome != "ok":
+                span.set_status(StatusCode.ERROR)
+            span.end(instant(trace, note.at))
 
     def _send_event(self) -> None:
         """The conventions' record of what was asked and answered, beside the span that served."""

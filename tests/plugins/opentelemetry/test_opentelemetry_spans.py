@@ -25,12 +25,13 @@ from lamella import (
     RateLimitError,
     StreamTruncated,
     TextDelta,
+    ToolCallDelta,
     Usage,
     UsageReport,
     middleware,
 )
 from lamella.testing import Scripted, ScriptedAnswer, each_step, virtual_ports
-from lamella_middlewares import PII, Cost, Fallback, Hedge, Retry, Timeout
+from lamella_middlewares import PII, Cost, Fallback, Hedge, Retry, Timeout, Tools
 from lamella_opentelemetry import OpenTelemetry
 from lamella_opentelemetry._content import MOST_MESSAGES, _last
 
@@ -407,3 +408,34 @@ def test_every_span_ends_once_wherever_it_is_cancelled(backend: str) -> None:
 
     assert each_step(make, backend=backend) > 5
     assert max(balance.check() for balance in balances) >= 3
+
+
+async def test_each_call_of_a_tool_is_a_span(signals: Signals) -> None:
+    """With its time and what became of it; a name that a model made up is nowhere."""
+
+    async def wait(seconds: float) -> str:
+        await anyio.sleep(seconds)
+        return "done"
+
+    calls: list[Any] = [
+        ToolCallDelta(0, "1", "wait", '{"seconds":2}'),
+        ToolCallDelta(1, "2", "ada@example.com", "{}"),
+        Finish("tool_calls"),
+    ]
+    layers = [OpenTelemetry(**signals.traced), Tools([wait])]
+    await read(pipeline(layers, Scripted([calls, "Done."])))
+    good, bad = sorted(
+        [one for one in signals.spans() if one.name.startswith("execute_tool")],
+        key=lambda one: one.start_time - one.end_time,
+    )
+    assert (good.name, bad.name) == ("execute_tool wait", "execute_tool")
+    assert good.end_time - good.start_time == pytest.approx(2e9)
+    assert good.parent.span_id == bad.parent.span_id == signals.call().context.span_id
+    assert dict(good.attributes) == {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": "wait",
+        "gen_ai.tool.type": "function",
+    }
+    assert bad.attributes["error.type"] == "unknown"
+    assert (good.status.status_code, bad.status.status_code) == (StatusCode.UNSET, StatusCode.ERROR)
+    assert "ada@" not in "".join([one.to_json() for one in signals.spans()])
