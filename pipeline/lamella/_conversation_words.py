@@ -54,6 +54,8 @@ def said(content: Said) -> tuple[Message, ...]:
         return (Message.of(one) if _is_message(one) else Message("user", one),)
     if content is None:  # pyright: ignore[reportUnnecessaryComparison]
         raise TypeError("Nothing is said: give text, parts or messages, not None.")
+    if not isinstance(content, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return (Message("user", content),)  # which says what may be given
     items = list(cast("Iterable[Any]", content))
     if not items:
         raise ValueError("Nothing is said: the content is empty.")

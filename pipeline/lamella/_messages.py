@@ -34,8 +34,9 @@ def _parts(content: Content | None) -> tuple[Part, ...]:
         return (cast("Part", content),)
     if isinstance(content, Mapping):
         return (_part(cast("object", content)),)
-    items = cast("Iterable[object]", content)
-    return tuple([_part(item) for item in items])
+    if not isinstance(content, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return (_part(content),)  # which says what may be given
+    return tuple([_part(item) for item in cast("Iterable[object]", content)])
 
 
 def _part(item: object) -> Part:

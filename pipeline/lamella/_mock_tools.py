@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import takewhile
 from json import JSONDecodeError, JSONDecoder, dumps
 from typing import TYPE_CHECKING, Any, cast
 
@@ -48,12 +49,20 @@ def wanted_calls(request: ChatRequest, text: str, draw: Draw) -> tuple[ToolCall,
     if choice in offered:
         found = [pair for pair in found if pair[0] == choice] or [(choice, None)]
     elif choice == "required" and not found:
-        found = [(next(iter(offered)), None)]
+        called = _called(request)
+        uncalled = (name for name in offered if name not in called)
+        found = [(next(uncalled, next(iter(offered))), None)]
     if request.parallel_tool_calls is False:
         del found[1:]
     return tuple(
         [_call(offered[name], given, text, draw, n) for n, (name, given) in enumerate(found)]
     )
+
+
+def _called(request: ChatRequest) -> set[str]:
+    """The tools that have been called since the last question."""
+    since = takewhile(lambda message: message.role != "user", reversed(request.messages))
+    return {call.name for message in since for call in message.tool_calls}
 
 
 def _choice(given: str | Mapping[str, Any] | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any, cast
 
 import attrs
@@ -190,7 +191,10 @@ class Stack:
             text = f"{name!r} stands in the stack {len(there)} times; write the stack out instead"
             mistakes.add(place, Finding((), text))
         else:
-            mistakes.add(place, *self._change(there[0] if there else None, name, change, place))
+            wrong = [] if _is_change(change) else [_no_change(name, change, names)]
+            mistakes.add(
+                place, *(wrong or self._change(there[0] if there else None, name, change, place))
+            )
 
     def _leave_out(self, there: list[Slot], name: str) -> None:
         self.slots = [slot for slot in self.slots if slot not in there]
@@ -200,8 +204,6 @@ class Stack:
             self.allow = tuple(each for each in self.allow if key not in each.split(" outside "))
 
     def _change(self, slot: Slot | None, name: str, change: Any, place: Place) -> list[Finding]:
-        if change is not True and not isinstance(change, Mapping) and not callable(change):
-            return [Finding((), "options, true or false", change)]
         if slot is None:
             slot = Slot(Use(name), place)
             self.added.append(slot)
@@ -226,6 +228,23 @@ class Stack:
             if layer is not None:
                 layers.insert(_position(layers, layer), layer)
         return layers
+
+
+def _is_change(change: Any) -> bool:
+    return change is True or isinstance(change, Mapping) or callable(change)
+
+
+def _no_change(name: str, change: Any, names: Registry) -> Finding:
+    """What is wrong with a value that is no change; where it may be an option's, of which."""
+    text = "options, true or false"
+    try:
+        factory = names.factory("middlewares", name)
+        first = next(iter(signature(factory).parameters.values()), None)
+    except (LamellaError, TypeError, ValueError):  # without it, the sentence is true as well
+        first = None
+    if first is not None and first.kind is first.POSITIONAL_OR_KEYWORD:
+        text = f"options, true or false: {key_of(name)}={{{first.name!r}: ...}}"
+    return Finding((), text, change)
 
 
 def _position(layers: list[Any], new: Any) -> int:

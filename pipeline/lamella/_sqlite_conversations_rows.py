@@ -21,9 +21,6 @@ from lamella._sqlite_file import Contents
 from lamella._sqlite_link import transaction
 from lamella._sqlite_schema import FileForm
 
-_VACUUMED: Final = 1024  # pages that one step gives back
-_SPARE: Final = 16  # pages that may be free in any file
-
 FORM: Final = FileForm(
     store="SQLiteConversations",
     application=0x4C4D4356,  # "LMCV"
@@ -153,21 +150,6 @@ class ConversationRows(Contents):
             (*where.values(), limit, offset),
         ).fetchall()
         return [ConversationInfo(**_whose(whose), entries=count) for *whose, count in rows]
-
-    def give_back(self) -> bool:
-        """Give some free pages back to the file system, if many; then empty the log of changes.
-
-        Whether to go on. What is free otherwise is used by what is said next.
-        """
-        link = self.connection
-        pages, free = link.execute(
-            "SELECT page_count, freelist_count FROM pragma_page_count, pragma_freelist_count"
-        ).fetchone()
-        if free > max(_SPARE, pages // 4):
-            link.execute(f"PRAGMA incremental_vacuum({_VACUUMED})").fetchall()
-            return True
-        link.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        return False
 
     def look(self) -> None:
         """See that the file can be read."""

@@ -30,6 +30,9 @@ from lamella._sqlite_schema import (
     unavailable,
 )
 
+_VACUUMED: Final = 1024  # pages that one step gives back
+_SPARE: Final = 16  # pages that may be free in any file
+
 
 @attrs.define(eq=False)
 class Contents:
@@ -76,6 +79,21 @@ class Contents:
 
     def put_off(self) -> None:
         """Tidying up has failed: not every step that comes should try it again."""
+
+    def give_back(self) -> bool:
+        """Give some free pages back to the file system, if many; then empty the log of changes.
+
+        Whether to go on. What is free otherwise is used by what comes next.
+        """
+        link = self.connection
+        pages, free = link.execute(
+            "SELECT page_count, freelist_count FROM pragma_page_count, pragma_freelist_count"
+        ).fetchone()
+        if free > max(_SPARE, pages // 4):
+            link.execute(f"PRAGMA incremental_vacuum({_VACUUMED})").fetchall()
+            return True
+        link.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return False
 
 
 @attrs.define(eq=False)

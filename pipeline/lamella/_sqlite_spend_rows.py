@@ -25,9 +25,6 @@ from lamella._sqlite_schema import FileForm
 from lamella._sqlite_spend_queries import Asked, number_of, tag_of
 from lamella._usage import Usage
 
-_VACUUMED: Final = 1024  # pages that one step gives back
-_SPARE: Final = 16  # pages that may be free in any file
-
 FORM: Final = FileForm(
     store="SQLiteSpend",
     application=0x4C4D5350,  # "LMSP"
@@ -146,21 +143,6 @@ class SpendRows(Contents):
         before = self.connection.total_changes
         self.connection.executemany("DELETE FROM spend WHERE id = ?", [(id_,) for id_ in ids])
         return self.connection.total_changes - before
-
-    def give_back(self) -> bool:
-        """Give some free pages back to the file system, if many; then empty the log of changes.
-
-        Whether to go on. What is free otherwise is used by the records to come.
-        """
-        link = self.connection
-        pages, free = link.execute(
-            "SELECT page_count, freelist_count FROM pragma_page_count, pragma_freelist_count"
-        ).fetchone()
-        if free > max(_SPARE, pages // 4):
-            link.execute(f"PRAGMA incremental_vacuum({_VACUUMED})").fetchall()
-            return True
-        link.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        return False
 
     def look(self) -> None:
         """See that the file can be read."""

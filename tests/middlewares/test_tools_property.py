@@ -121,7 +121,7 @@ async def play(
         assert times <= (2 if name == "again" else 1)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(
     script=turns(),
     options=st.sampled_from([{}, {"on_limit": "raise"}, {"max_seconds": 3}]),

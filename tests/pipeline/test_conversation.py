@@ -226,12 +226,21 @@ async def test_a_run_that_broke_off_keeps_what_its_error_brings() -> None:
     assert not talking.busy
 
 
+async def test_what_can_be_said_is_told() -> None:
+    """What is neither text, parts nor messages is a TypeError that says what may be given."""
+    talking, _ = talk("Never said.")
+    with pytest.raises(TypeError, match="int is no part of a message; give text"):
+        await talking.say(cast("Any", 5))
+    with pytest.raises(TypeError, match="int is no part of a message; give text"):
+        talking.system = cast("Any", 5)
+
+
 async def test_calls_that_the_caller_answers() -> None:
     """An answer may end with calls; their results are said next, and nothing else."""
     talking, model = talk(CALL, "It is 42.")
     response = await talking.say("what is it?")
     assert [call.id for call in response.tool_calls] == ["c1"]
-    with pytest.raises(MisuseError, match=r"no result for 'c1'.*say\("):
+    with pytest.raises(MisuseError, match=r"no result for 'c1'.*say\(.*resume\(.*undo\(\)"):
         await talking.say("never mind")
     with pytest.raises(MisuseError, match="no result for 'c1'"):
         await talking.say([Message.user("wait"), Message.tool("c1", "42")])
@@ -280,6 +289,7 @@ async def test_no_layer_leaves_a_call_alone() -> None:
 async def test_one_turn_at_a_time() -> None:
     """A second one, and every other change, is refused; the error names the way beside it."""
     talking, _ = talk(["a", 1.0, "b", Finish("stop")], "beside")
+    beside = talking
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(talking.say, "first")
@@ -365,7 +375,7 @@ async def test_what_is_sent_begins_alike_from_turn_to_turn() -> None:
 async def test_wrong_options_are_told_at_once() -> None:
     """Each says what was given and what to give."""
     pipeline = Pipeline([], Scripted(["a"]))
-    for options, why in (
+    wrong: tuple[tuple[dict[str, Any], str], ...] = (
         ({"session": ""}, "session=''"),
         ({"tenant": 3}, "tenant=3"),
         ({"user": "\ud800"}, "user="),
@@ -375,7 +385,8 @@ async def test_wrong_options_are_told_at_once() -> None:
         ({"max_tokens": True}, "max_tokens=True"),
         ({"returns": int}, "returns="),
         ({"store": 3}, "int keeps no conversations"),
-    ):
+    )
+    for options, why in wrong:
         with pytest.raises(ConfigurationError, match=why):
             Conversation(pipeline, **options)
     with pytest.raises(TypeError, match="temperature"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -249,6 +249,12 @@ def test_what_is_neither_message_nor_dict_is_refused(given: Any) -> None:
     with pytest.raises(TypeError, match=r"Message\.user") as caught:
         Message.of(given)
     assert "Hi" not in str(caught.value)
+
+
+def test_content_of_no_kind_is_refused() -> None:
+    """The error says what may be given, where a number was."""
+    with pytest.raises(TypeError, match="int is no part of a message; give text"):
+        Message.user(cast("Any", 5))
 
 
 def test_a_tool_result_stands_in_a_tool_message_only() -> None:

@@ -358,9 +358,8 @@ def test_mistakes_in_code_are_found_when_the_record_is_made() -> None:
         "was given as an object"
         in said(Preset(layers=[Look()], transport="line"), look={"format": "json"})[0]
     )
-    assert said("base", look=5) == [
-        "Pipeline.preset('base'): look: got 5, expected options, true or false"
-    ]
+    (line,) = said("base", look=5)
+    assert line.endswith("look: got 5, expected options, true or false: look={'format': ...}")
 
 
 @pytest.mark.parametrize(
@@ -373,6 +372,7 @@ def test_mistakes_in_code_are_found_when_the_record_is_made() -> None:
         ({"again": {"max-wait": 1, "max_wait": 2}}, "again.max_wait: is there already"),
         ({"again": {5: 1}}, "again.5: is no option: its name is no text"),
         ({"agian": Again(9)}, "agian: is given a 'again', of which there is one already"),
+        ({"again": [3]}, "again: got [3], expected options, true or false: again={'attempts': "),
     ],
 )
 def test_overrides_of_any_shape_are_told(overrides: dict[str, Any], line: str) -> None:

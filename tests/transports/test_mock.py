@@ -32,6 +32,7 @@ from lamella import (
     StreamTruncated,
     TextDelta,
     Tool,
+    ToolCall,
     UnsupportedError,
     Usage,
 )
@@ -255,6 +256,16 @@ async def test_a_tool_can_be_forced(choice: Any) -> None:
     """`tool_choice` forces a call that nobody mentioned."""
     response = await ask("Hello.", tools=[WEATHER], tool_choice=choice)
     assert [call.name for call in response.tool_calls] == ["get_weather"]
+
+
+async def test_forced_calls_go_from_tool_to_tool() -> None:
+    """With `required` a tool that has answered since the question is not the next to be called."""
+    other = Tool("final_answer", parameters={"type": "object", "properties": {}})
+    told = [Message.user("Hello."), Message.assistant(ToolCall("1", "get_weather", "{}"))]
+    told.append(Message.tool("1", "sunny"))
+    for history, name in ((told, "final_answer"), ([*told, *told[:1]], "get_weather")):
+        response = await ask(history, tools=[WEATHER, other], tool_choice="required")
+        assert [call.name for call in response.tool_calls] == [name]
 
 
 async def test_a_forced_tool_must_be_offered() -> None:

@@ -19,15 +19,14 @@ from lamella import (
     Request,
     Response,
     SecretError,
-    Stores,
     _keeping,
     middleware,
 )
-from lamella._answer_shelves import Counting, check_key, kept_answers, refuse_unsigned
+from lamella._answer_shelves import Counting, kept_answers
 from lamella._guarded_blobs import guarded, shown
 from lamella._kept_answers import KeptAnswers
 from lamella._options import number, optional_seconds, span_or_none, whole
-from lamella._ownership import release, use
+from lamella._own_store import OwnStore
 from lamella._tenants import must_choose, tenant_of
 from lamella_middlewares.cache import _choices
 from lamella_middlewares.cache._batch import Batch
@@ -62,7 +61,7 @@ _DOES: Final = "{}, and a kept answer would not do it again"
     },
 )
 @attrs.frozen(eq=False)
-class Cache:
+class Cache(OwnStore):
     """Answers a request with what was answered when the same was asked before.
 
     The same is what has the same key: every field of the request, the tenant, and the layers inside
@@ -300,12 +299,6 @@ class Cache:
 
     # --- the store ---------------------------------------------------------------------------
 
-    def __attrs_post_init__(self) -> None:
-        """Count the layers that use a store of their own: it closes with the last of them."""
-        if self.store is not None:
-            refuse_unsigned(LAYER, self.store, self.packing)
-            use(self.store, self)
-
     def health(self, ports: Ports | None = None) -> PartHealth:
         """Whether its own store answers; the pipeline's speaks for itself."""
         store = self.store
@@ -316,27 +309,8 @@ class Cache:
         ask = getattr(store, "health", None)
         return PartHealth(well=None) if ask is None else ask()
 
-    def check_stores(self, stores: Stores) -> None:
-        """Refuse the stores of a pipeline that is being built, if what is kept there is not signed.
-
-        Raises:
-            ConfigurationError: If others can write there, and there is no key.
-        """
-        if self.store is None:
-            refuse_unsigned(LAYER, stores.blobs, self.packing)
-
-    async def check(self) -> None:
-        """See that the key can be had and is one; `lamella test-config` asks this.
-
-        Raises:
-            ConfigurationError: If it is too short.
-            SecretError: If it cannot be had.
-        """
-        await check_key(self.packing)
-
     async def aclose(self) -> None:
         """Write down what was counted; close a store of its own, once no other layer uses it."""
         self._last.clear()
         await self._counting.publish()
-        if self.store is not None and release(self.store, self):
-            await self.store.aclose()
+        await super().aclose()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any, Final
 
@@ -18,18 +17,17 @@ from lamella import (
     Pipeline,
     Ports,
     SecretError,
-    Stores,
     Target,
     _keeping,
     inside,
     middleware,
 )
-from lamella._answer_shelves import Counting, check_key, kept_answers, refuse_unsigned
+from lamella._answer_shelves import Counting, kept_answers
 from lamella._fingerprints import transport_inside
 from lamella._guarded_blobs import shown
 from lamella._kept_answers import CacheStats, KeptAnswers
 from lamella._options import flag, optional_seconds, seconds, span, span_or_none, whole
-from lamella._ownership import release, use
+from lamella._own_store import OwnStore
 from lamella._ports import default_ports
 from lamella._tenants import must_choose, tenant_of
 from lamella._warm import Warm
@@ -85,7 +83,7 @@ def _decisive(layer: Any) -> tuple[Any, ...]:
     },
 )
 @attrs.frozen(eq=False)
-class SemanticCache:
+class SemanticCache(OwnStore):
     """Answers a question with what was answered when it was asked in other words.
 
     Only the text of the last message, the user's, is compared, by the vectors that an embedding
@@ -314,36 +312,12 @@ class SemanticCache:
         """Whether the embedder answers. `Pipeline.health()` asks for it."""
         return self._embedder(ports or default_ports()).health()
 
-    def __attrs_post_init__(self) -> None:
-        """Count the layers that use a store of their own: it closes with the last of them."""
-        if self.store is not None:
-            refuse_unsigned(LAYER, self.store, self.packing)
-        for one in (self.store, self.index):
-            if one is not None:
-                use(one, self)
-
-    def check_stores(self, stores: Stores) -> None:
-        """Refuse the stores of a pipeline that is being built, if what is kept there is not signed.
-
-        Raises:
-            ConfigurationError: If others can write there, and there is no key.
-        """
-        if self.store is None:
-            refuse_unsigned(LAYER, stores.blobs, self.packing)
-
-    async def check(self) -> None:
-        """See that the key can be had and is one; `lamella test-config` asks this.
-
-        Raises:
-            ConfigurationError: If it is too short.
-            SecretError: If it cannot be had.
-        """
-        await check_key(self.packing)
+    @property
+    def own_stores(self) -> tuple[Any, ...]:
+        """The store and the index that it was given."""
+        return tuple([one for one in (self.store, self.index) if one is not None])
 
     async def aclose(self) -> None:
         """Write down what was counted; close a store and an index given, if none uses them now."""
         await self._counting.publish()
-        async with AsyncExitStack() as stack:
-            for one in (self.store, self.index):
-                if one is not None and release(one, self):
-                    stack.push_async_callback(one.aclose)
+        await super().aclose()

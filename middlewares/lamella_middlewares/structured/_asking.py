@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 _HINT_ATTEMPTS: Final = (
     "Describe the fields of the type, take a stronger model, or raise Structured(attempts=...)."
 )
+_HINT_REPAIR: Final = (
+    "Structured(repair=True) mends what is nearly JSON. If it was none at all, take a stronger "
+    "model, or raise Structured(attempts=...)."
+)
 _HINT_HOPELESS: Final = (
     "The model says the same whatever it is told: describe the fields of the type, or take another."
 )
@@ -117,7 +121,7 @@ class Asking:
         if verdict.code != MISMATCH:
             return None, ""
         if self._turns >= self._layer.attempts:
-            return None, _HINT_ATTEMPTS
+            return None, _HINT_ATTEMPTS if self._layer.repair or verdict.is_json else _HINT_REPAIR
         if self._corrections.hopeless(verdict):
             return None, _HINT_HOPELESS
         again = another(asked.request, f"again{self._turns + 1}").evolve(

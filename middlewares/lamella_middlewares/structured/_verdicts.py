@@ -49,6 +49,11 @@ class Verdict:
         """Whether there is a value."""
         return not self.code
 
+    @property
+    def is_json(self) -> bool:
+        """Whether it could be read as JSON, if there was anything to read."""
+        return not any(problem.expected == "JSON" for problem in self.problems) or not self.text
+
 
 async def judge(answer: ChatAnswer, form: Form[Any], context: Context, *, repair: bool) -> Verdict:
     """What a complete answer amounts to; what was the call of our tool is text in it.

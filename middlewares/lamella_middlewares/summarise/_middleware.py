@@ -20,20 +20,19 @@ from lamella import (
     Pipeline,
     Ports,
     SecretError,
-    Stores,
     Target,
     _keeping,
     inside,
     middleware,
 )
-from lamella._answer_shelves import check_key, kept_answers, refuse_unsigned
+from lamella._answer_shelves import kept_answers
 from lamella._canonical import form
 from lamella._fingerprints import digest, transport_inside
 from lamella._guarded_blobs import shown
 from lamella._kept_answers import KeptAnswers
 from lamella._message_sizes import Measure, Measured, MessageSizes, in_thread
 from lamella._options import one_of, optional_seconds, seconds, span, span_or_none, whole
-from lamella._ownership import release, use
+from lamella._own_store import OwnStore
 from lamella._ports import default_ports
 from lamella._shortening import Shortener, Size, sizes_within
 from lamella._shortening_strategies import drop_tool_results
@@ -86,7 +85,7 @@ def _decisive(layer: Any) -> tuple[Any, ...]:
     },
 )
 @attrs.frozen(eq=False)
-class Summarise:
+class Summarise(OwnStore):
     """Sends a summary in the place of the oldest turns of a conversation that has become too long.
 
     Only what is sent is changed: the caller's request and history stay whole. Instructions, pinned
@@ -332,35 +331,6 @@ class Summarise:
     def health(self, ports: Ports | None = None) -> PartHealth:
         """Whether who summarises answers. `Pipeline.health()` asks for it."""
         return self._writer(ports or default_ports()).health()
-
-    def __attrs_post_init__(self) -> None:
-        """Count the layers that use a store of their own: it closes with the last of them."""
-        if self.store is not None:
-            refuse_unsigned(LAYER, self.store, self.packing)
-            use(self.store, self)
-
-    def check_stores(self, stores: Stores) -> None:
-        """Refuse the stores of a pipeline that is being built, if what is kept there is not signed.
-
-        Raises:
-            ConfigurationError: If others can write there, and there is no key.
-        """
-        if self.store is None:
-            refuse_unsigned(LAYER, stores.blobs, self.packing)
-
-    async def check(self) -> None:
-        """See that the key can be had and is one; `lamella test-config` asks this.
-
-        Raises:
-            ConfigurationError: If it is too short.
-            SecretError: If it cannot be had.
-        """
-        await check_key(self.packing)
-
-    async def aclose(self) -> None:
-        """Close a store of its own, once no other layer uses it."""
-        if self.store is not None and release(self.store, self):
-            await self.store.aclose()
 
 
 def _counts(size: Size) -> bool:

@@ -62,7 +62,8 @@ def not_approved(calls: Mapping[str, ToolCall]) -> ApprovalRequired:
     error = ApprovalRequired(
         f"The model asks for what has to be approved first: {', '.join(names)}. Nothing of its "
         "message was run.",
-        hint="Ask, and run the request again with `error.partial.messages` behind its own and "
+        hint="Ask somebody. Then resume(approvals=error.calls) of a Conversation goes on; without "
+        "one, run the request again with `error.partial.messages` behind its own and "
         "Context(attributes={'approvals': [...]}) with the ids in `error.calls`.",
         layer="tools",
         outcome=Outcome.FAILED,
