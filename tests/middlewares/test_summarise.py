@@ -348,6 +348,7 @@ def test_messages_are_written_down_as_data() -> None:
         ({"counter": []}, "TokenCounter"),
         ({"otherwise": "send"}, "'pass'"),
         ({"model": ["a", "b"]}, "one model, not 2"),
+        ({"model": 5}, r"Summarise\(model=5\): that is no model. Give a model.s name"),
         ({"timeout": 0}, "seconds above 0"),
         ({"max_output_tokens": 0}, "whole number"),
         ({"max_input_tokens": 499}, "500 or more"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import attrs
@@ -337,12 +337,17 @@ def test_the_order_that_would_run_tools_twice_is_refused() -> None:
         {"fence": "yes"},
         {"on_error": "log"},
     ],
-    ids=str,
 )
 def test_wrong_options_are_refused_when_it_is_made(options: dict[str, Any]) -> None:
     """The message names what is wrong."""
     with pytest.raises(ConfigurationError, match=r"Tools|tool"):
         Tools(**{"tools": [add], **options})
+
+
+def test_a_functions_name_is_no_function() -> None:
+    """A file can only give a name: the error says where functions are given."""
+    with pytest.raises(ConfigurationError, match=r"'shop:add' is no function.*preset\("):
+        Tools(cast("Any", ["shop:add"]))
 
 
 def test_a_tool_is_still_the_function() -> None:

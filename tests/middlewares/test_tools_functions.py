@@ -252,7 +252,6 @@ def lost(city: Nowhere) -> str:  # type: ignore[name-defined] # noqa: F821
         (min, "no signature"),
         (7, "7"),
     ],
-    ids=str,
 )
 def test_what_cannot_be_a_tool_is_refused_with_the_remedy(given: Any, words: str) -> None:
     """When the layer is made."""

@@ -52,7 +52,7 @@ class Verdict:
     @property
     def is_json(self) -> bool:
         """Whether it could be read as JSON, if there was anything to read."""
-        return not any(problem.expected == "JSON" for problem in self.problems) or not self.text
+        return not any(each.expected == "JSON" and each is not NO_ANSWER for each in self.problems)
 
 
 async def judge(answer: ChatAnswer, form: Form[Any], context: Context, *, repair: bool) -> Verdict:

@@ -9,6 +9,7 @@ import attrs
 from lamella import ConfigurationError, Packing, Target
 from lamella._keeping import of_table
 from lamella._message_sizes import MessageSizes
+from lamella._mistakes import Misfit
 from lamella._named_stores import layer_store
 from lamella._options import refused
 from lamella._shortening import Shortener, Size
@@ -94,7 +95,14 @@ def writer(layer: Any) -> tuple[Target, ...]:
     """The target that summarises: one, or none for the conversation's own model."""
     if layer.model is None:
         return ()
-    found = as_targets(layer.model, "model")
+    try:
+        found = as_targets(layer.model, "model")
+    except Misfit as misfit:
+        if hasattr(layer.model, "__iter__"):
+            raise
+        msg = f"Summarise(model={layer.model!r}): that is no model."
+        hint = "Give a model's name, a transport, a pipeline, or a table: {'model': 'gpt-4o-mini'}."
+        raise ConfigurationError(msg, hint=hint) from misfit
     if len(found) != 1:
         raise ConfigurationError(f"Summarise(model=...) takes one model, not {len(found)}.")
     return found

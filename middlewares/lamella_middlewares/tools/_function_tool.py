@@ -224,6 +224,11 @@ def _must_be_a_function(given: Any) -> None:
     if isinstance(given, type):
         msg = f"The class {given.__name__} was given where a tool's function is needed."
         raise ConfigurationError(msg, hint="Give a method of an instance, or a function.")
+    if isinstance(given, str):
+        hint = (
+            "Give the function itself. A file cannot name one: give it in the call, "
+            "Pipeline.preset(..., tools={'tools': [function]})."
+        )
     if not callable(given):
         raise ConfigurationError(f"{given!r} is no function, so it is no tool.", hint=hint)
     inner = _inner(given)

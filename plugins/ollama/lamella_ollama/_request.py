@@ -142,7 +142,10 @@ def _add_tools(body: JSON, request: ChatRequest, provider: str, losses: Losses) 
         return
     if choice is not None and choice != "auto":
         named = "a dict" if isinstance(choice, Mapping) else repr(choice)
-        hint = "Ask for the tool in the words of the prompt, or give only that one tool."
+        hint = (
+            "Leave it out: ask for the tool in the words of the prompt, and give no other tool. "
+            "Where Structured(mode='tool') has set it, take mode='auto'."
+        )
         _refuse(f"`tool_choice` as {named}", hint, provider)
     if request.tools:
         write = partial(_tools, provider)
