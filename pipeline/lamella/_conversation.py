@@ -167,6 +167,7 @@ class Conversation(Asking, Keeping, Speaking):
 
         Raises:
             IndexError: If there is no such message.
+            ValueError: If the user would say nothing.
             MisuseError: If it stands between a call of a tool and its result.
             BusyError: If a turn is under way.
         """

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lamella._chat import ChatResponse
     from lamella._conversation import Conversation
     from lamella._conversation_words import Said
+    from lamella._decisions import Declined
     from lamella._returns import Returns
 
 T = TypeVar("T")
@@ -56,6 +57,7 @@ class Asking:
         Raises:
             BusyError: If a turn is under way.
             MisuseError: If calls of tools would stay unanswered, or results belong to none.
+            ValueError: If nothing is said: an empty text, and nothing besides.
             StoreUnavailableError: If the turn could not be saved; it has been added all the same,
                 `partial` is the answer, and `save` tries again.
             LamellaError: What went wrong in the call.
@@ -225,101 +227,190 @@ class Asking:
 
     @overload
     def resume(
-        self, *, approvals: Iterable[str] = (), returns: type[T] | Returns[T], **fields: Any
+        self,
+        *,
+        approvals: Iterable[str] = (),
+        declined: Declined = (),
+        returns: type[T] | Returns[T],
+        **fields: Any,
     ) -> Coroutine[Any, Any, ChatResponse[T]]: ...
 
     @overload
     def resume(
-        self, *, approvals: Iterable[str] = (), returns: Mapping[str, Any], **fields: Any
+        self,
+        *,
+        approvals: Iterable[str] = (),
+        declined: Declined = (),
+        returns: Mapping[str, Any],
+        **fields: Any,
     ) -> Coroutine[Any, Any, ChatResponse[Any]]: ...
 
     @overload
     def resume(
-        self, *, approvals: Iterable[str] = (), returns: None = None, **fields: Any
+        self,
+        *,
+        approvals: Iterable[str] = (),
+        declined: Declined = (),
+        returns: None = None,
+        **fields: Any,
     ) -> Coroutine[Any, Any, ChatResponse]: ...
 
-    def resume(self, *, approvals: Iterable[str] = (), returns: Any = None, **fields: Any) -> Any:
+    def resume(
+        self,
+        *,
+        approvals: Iterable[str] = (),
+        declined: Declined = (),
+        returns: Any = None,
+        **fields: Any,
+    ) -> Any:
         """Let the answer go on where it stopped; nothing new is said.
 
         For an answer that waits for somebody to agree to a call of a tool: `say` raised
         `ApprovalRequired`, and the conversation ends with the calls, also where it was loaded from
-        a store. And for one that broke off and was kept (`keep_partial`).
+        a store. And for one that broke off and was kept (`keep_partial`): what tools did stays,
+        half words at its end are not sent, and are replaced by the new ones once those have ended
+        well (the line that was becomes a branch).
 
         Args:
-            approvals: The ids of what was agreed to, out of `error.calls`.
+            approvals: The ids of what was agreed to, out of `error.calls`. Each is good for one
+                call.
+            declined: The ids of what was not agreed to; or, by each id, what the model is told
+                (None says that it was not approved). Calls are run once all that ask are decided.
             returns: As for `Pipeline.run`.
             **fields: Fields of `ChatRequest` for this turn only.
 
         Raises:
-            ApprovalRequired: If somebody has to agree to more.
-            MisuseError: If the conversation ends with a whole answer, or is empty.
+            ApprovalRequired: If somebody has to decide about more.
+            MisuseError: If the conversation ends with a whole answer, or is empty; or if an id is
+                both approved and declined.
+            TypeError: If `approvals` or `declined` is one text, or `declined` has no words.
             LamellaError: As `say` does.
         """
-        return Once(say(self._itself, GoOn(approvals), returns, fields))
+        return Once(say(self._itself, GoOn(approvals, declined), returns, fields))
 
     @overload
     def resume_stream(
-        self, *, approvals: Iterable[str] = (), returns: type[T] | Returns[T], **fields: Any
+        self,
+        *,
+        approvals: Iterable[str] = (),
+        declined: Declined = (),
+        returns: type[T] | Returns[T],
+        **fields: Any,
     ) -> AbstractAsyncContextManager[ChatResponse[T]]: ...
 
     @overload
     def resume_stream(
-        self, *, approvals: Iterable[str] = (), returns: Mapping[str, Any], **fields: Any
+        self,
+        *,
+        approvals: Iterable[str] = (),
+        declined: Declined = (),
+        returns: Mapping[str, Any],
+        **fields: Any,
     ) -> AbstractAsyncContextManager[ChatResponse[Any]]: ...
 
     @overload
     def resume_stream(
-        self, *, approvals: Iterable[str] = (), returns: None = None, **fields: Any
+        self,
+        *,
+        approvals: Iterable[str] = (),
+        declined: Declined = (),
+        returns: None = None,
+        **fields: Any,
     ) -> AbstractAsyncContextManager[ChatResponse]: ...
 
     def resume_stream(
-        self, *, approvals: Iterable[str] = (), returns: Any = None, **fields: Any
+        self,
+        *,
+        approvals: Iterable[str] = (),
+        declined: Declined = (),
+        returns: Any = None,
+        **fields: Any,
     ) -> Any:
         """`resume` as a block, like `say_stream`."""
-        return cast("Any", Saying(self._itself, GoOn(approvals), returns, fields))
+        return cast("Any", Saying(self._itself, GoOn(approvals, declined), returns, fields))
 
     @overload
     def resume_sync(
-        self, *, approvals: Iterable[str] = (), returns: type[T] | Returns[T], **fields: Any
+        self,
+        *,
+        approvals: Iterable[str] = (),
+        declined: Declined = (),
+        returns: type[T] | Returns[T],
+        **fields: Any,
     ) -> ChatResponse[T]: ...
 
     @overload
     def resume_sync(
-        self, *, approvals: Iterable[str] = (), returns: Mapping[str, Any], **fields: Any
+        self,
+        *,
+        approvals: Iterable[str] = (),
+        declined: Declined = (),
+        returns: Mapping[str, Any],
+        **fields: Any,
     ) -> ChatResponse[Any]: ...
 
     @overload
     def resume_sync(
-        self, *, approvals: Iterable[str] = (), returns: None = None, **fields: Any
+        self,
+        *,
+        approvals: Iterable[str] = (),
+        declined: Declined = (),
+        returns: None = None,
+        **fields: Any,
     ) -> ChatResponse: ...
 
     def resume_sync(
-        self, *, approvals: Iterable[str] = (), returns: Any = None, **fields: Any
+        self,
+        *,
+        approvals: Iterable[str] = (),
+        declined: Declined = (),
+        returns: Any = None,
+        **fields: Any,
     ) -> Any:
         """`resume` for synchronous code."""
         from lamella._bridge import bridge
 
-        return bridge().call(say, self._itself, GoOn(approvals), returns, fields)
+        return bridge().call(say, self._itself, GoOn(approvals, declined), returns, fields)
 
     @overload
     def resume_stream_sync(
-        self, *, approvals: Iterable[str] = (), returns: type[T] | Returns[T], **fields: Any
+        self,
+        *,
+        approvals: Iterable[str] = (),
+        declined: Declined = (),
+        returns: type[T] | Returns[T],
+        **fields: Any,
     ) -> AbstractContextManager[ChatResponse[T]]: ...
 
     @overload
     def resume_stream_sync(
-        self, *, approvals: Iterable[str] = (), returns: Mapping[str, Any], **fields: Any
+        self,
+        *,
+        approvals: Iterable[str] = (),
+        declined: Declined = (),
+        returns: Mapping[str, Any],
+        **fields: Any,
     ) -> AbstractContextManager[ChatResponse[Any]]: ...
 
     @overload
     def resume_stream_sync(
-        self, *, approvals: Iterable[str] = (), returns: None = None, **fields: Any
+        self,
+        *,
+        approvals: Iterable[str] = (),
+        declined: Declined = (),
+        returns: None = None,
+        **fields: Any,
     ) -> AbstractContextManager[ChatResponse]: ...
 
     def resume_stream_sync(
-        self, *, approvals: Iterable[str] = (), returns: Any = None, **fields: Any
+        self,
+        *,
+        approvals: Iterable[str] = (),
+        declined: Declined = (),
+        returns: Any = None,
+        **fields: Any,
     ) -> Any:
         """`resume_stream` for synchronous code."""
         from lamella._bridge import SyncStreaming
 
-        return SyncStreaming(cast("Any", Saying(self._itself, GoOn(approvals), returns, fields)))
+        return SyncStreaming(cast("Any", Saying(self._itself, GoOn(approvals, declined), returns, fields)))

@@ -143,8 +143,9 @@ def must_follow(messages: Sequence[Message], more: Sequence[Message]) -> None:
             ids = ", ".join(map(repr, missing))
             msg = f"The last answer asks for tools, and there is no result for {ids}."
             hint = (
-                "Say the results first: say([Message.tool(call.id, result), ...]). Where Tools has "
-                "them, resume(approvals=...) runs them; undo() takes the turn back."
+                "Say all results first: say([Message.tool(call.id, result), ...]). Where Tools has "
+                "them, resume(approvals=..., declined=...) sees to them; undo() takes the turn "
+                "back."
             )
             raise MisuseError(msg, hint=hint)
     _must_be_whole((*messages, *more), ())

@@ -105,9 +105,9 @@ class Speaking:
         conversation = cast("Conversation", self)
         context = self._request.context
         if isinstance(content, GoOn):
-            line, history = _unfinished(lines.line), lines.messages
-            approved = {**context.attributes, "approvals": content.approvals}
-            context = context.evolve(attributes=approved) if content.approvals else context
+            line = _unfinished(lines.line)
+            history = Lines(line, (), lines.pins).messages
+            context = content.told(context)
         elif content is AGAIN:
             line = _question(lines.line)
             history = Lines(line, (), lines.pins).messages
@@ -205,11 +205,15 @@ def _question(line: Line) -> Line:
 
 
 def _unfinished(line: Line) -> Line:
-    """All of a line that does not end with a whole answer."""
+    """All of a line that can be gone on with: without the half words of an answer that broke off.
+
+    Behind those a model would begin anew, and some providers refuse them as the last message.
+    """
     last = line[-1] if line else None
-    if last is not None and (
-        last.partial or last.message.role != "assistant" or last.message.tool_calls
-    ):
-        return line
+    if last is not None:
+        if last.message.role != "assistant" or last.message.tool_calls:
+            return line
+        if last.partial:
+            return line[:-1]
     msg = "There is nothing to go on with: the conversation ends with a whole answer, or is empty."
     raise MisuseError(msg, hint="Say something new with say(...).")

@@ -7,11 +7,19 @@ from typing import Any, Final, TypeAlias, cast
 
 import attrs
 
+from lamella._context import Context
 from lamella._conversation_entries import must_be_whole, open_calls
+from lamella._decisions import (
+    APPROVED,
+    DECLINED,
+    approved_ids,
+    declined_words,
+    must_be_either,
+)
 from lamella._errors import ApprovalRequired, MisuseError
 from lamella._history import groups, unanswered
 from lamella._messages import Message
-from lamella._parts import PART_TYPES, Part, Reasoning, ToolCall, ToolResult
+from lamella._parts import PART_TYPES, Part, Reasoning, Text, ToolCall, ToolResult
 
 Said: TypeAlias = (
     str | Part | Message | Mapping[str, Any] | Iterable[str | Part | Message | Mapping[str, Any]]
@@ -22,22 +30,30 @@ AGAIN: Final = object()
 """Said instead of something new: the last question is to be answered anew."""
 
 
-def _ids(given: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(given, str):
-        msg = "approvals= is one text: give all ids, as in approvals=error.calls, or in a list."
-        raise TypeError(msg)
-    return tuple(given)
-
-
 @attrs.frozen
 class GoOn:
     """Said instead of something new: the answer is to go on where it stopped.
 
     Attributes:
         approvals: The ids of what somebody has agreed to.
+        declined: What the model is told of what somebody has not agreed to, by id.
+
+    Raises:
+        MisuseError: If an id is in both.
+        TypeError: If they are no ids, or no words.
     """
 
-    approvals: tuple[str, ...] = attrs.field(default=(), converter=_ids)
+    approvals: tuple[str, ...] = attrs.field(default=(), converter=approved_ids)
+    declined: Mapping[str, str] = attrs.field(default=(), converter=declined_words)
+
+    def __attrs_post_init__(self) -> None:
+        must_be_either(self.approvals, self.declined)
+
+    def told(self, context: Context) -> Context:
+        """The context that layers read the decisions from."""
+        made = {APPROVED: self.approvals, DECLINED: self.declined}
+        given = {name: value for name, value in made.items() if value}
+        return context.evolve(attributes={**context.attributes, **given}) if given else context
 
 
 def said(content: Said) -> tuple[Message, ...]:
@@ -45,8 +61,15 @@ def said(content: Said) -> tuple[Message, ...]:
 
     Raises:
         TypeError: If it is neither content nor messages, or both.
-        ValueError: If it is nothing.
+        ValueError: If it is nothing, or a message of the user's says nothing.
     """
+    found = _messages_of(content)
+    for message in found:
+        _must_say_something(message)
+    return found
+
+
+def _messages_of(content: Said) -> tuple[Message, ...]:
     if isinstance(content, Message):
         return (content,)
     if isinstance(content, (str, Mapping, *PART_TYPES)):
@@ -68,12 +91,32 @@ def said(content: Said) -> tuple[Message, ...]:
 
 
 def edited(old: Message, content: Any) -> Message:
-    """What is said in the place of a message: its role with other content, or another message."""
+    """What is said in the place of a message: its role with other content, or another message.
+
+    Raises:
+        ValueError: If it is a message of the user's that says nothing.
+    """
     if _is_message(content):
-        return Message.of(content)
-    if old.unwritten:  # a prompt has no content of its own
-        return Message(old.role, content)
-    return attrs.evolve(old, parts=content, listed=False)
+        new = Message.of(content)
+    elif old.unwritten:  # a prompt has no content of its own
+        new = Message(old.role, content)
+    else:
+        new = attrs.evolve(old, parts=content, listed=False)
+    _must_say_something(new)
+    return new
+
+
+def _must_say_something(message: Message) -> None:
+    """A provider refuses a question in which there is nothing but blanks."""
+    if message.role != "user" or message.unwritten or message.extra:
+        return
+    if all(isinstance(part, Text) and not part.text.strip() for part in message.parts):
+        msg = (
+            "The message of the user is empty, which providers refuse: give text, or parts such as "
+            "Image. For another answer to the last question there is regenerate(), and resume() "
+            "goes on with one that stopped."
+        )
+        raise ValueError(msg)
 
 
 def _is_message(item: object) -> bool:

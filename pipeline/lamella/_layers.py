@@ -165,7 +165,42 @@ def must_be_async(thing: object, name: str, what: str, *, classes: bool = False)
     while isinstance(inner, partial):
         inner = inner.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     call: Any = inner if inspect.isroutine(inner) else type(inner).__call__
+    if what == "middleware" and is_routine(thing) and not _may_be_layer(thing):
+        msg = f"The function {name!r} is no middleware: it cannot take (request, call_next)."
+        hint = f"One is `async def {name}(request, call_next)`. For a model to call: Tools([{name}])."
+        raise ConfigurationError(msg, hint=hint)
     if not inspect.iscoroutinefunction(call):
         msg = f"The {what} {name!r} is not asynchronous."
         hint = "Write `async def`; blocking work goes through `await context.ports.thread(...)`."
+        if what == "middleware" and is_routine(thing):
+            hint += f" For a model to call: Tools([{name}])."
         raise ConfigurationError(msg, hint=hint)
+
+
+def is_routine(thing: object) -> bool:
+    """Whether it is a function, a method, or a part of one, and no object of a class that acts."""
+    while isinstance(thing, partial):
+        thing = thing.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return inspect.isroutine(thing)
+
+
+def is_layer(thing: object) -> bool:
+    """Whether a function can be a middleware as it stands: it is async, and takes what they take."""
+    inner: Any = thing
+    while isinstance(inner, partial):
+        inner = inner.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return inspect.iscoroutinefunction(inner) and _may_be_layer(thing)
+
+
+def _may_be_layer(function: Any) -> bool:
+    """Whether a function takes a request and what comes next, which it cannot do without."""
+    try:
+        signature = inspect.signature(function, follow_wrapped=False)
+    except ValueError:  # one that is written in C, and does not say
+        return True
+    try:
+        bound = signature.bind(None, None).arguments
+    except TypeError:
+        return False
+    last = signature.parameters[list(bound)[-1]]
+    return last.kind is last.VAR_POSITIONAL or last.default is last.empty

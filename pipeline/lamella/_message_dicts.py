@@ -160,6 +160,8 @@ def _read_image(given: JSON) -> Part | None:
         return None
     body: JSON = dict(inner)  # pyright: ignore[reportUnknownArgumentType]
     url, detail = body.pop("url"), body.pop("detail", None)
+    if detail is not None and not isinstance(detail, str):
+        return None
     decoded = from_data_url(url)
     media_type = body.pop("media_type", None) if decoded is None else decoded[0]
     rest = _nested(given, "image_url", body)

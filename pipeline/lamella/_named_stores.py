@@ -17,7 +17,7 @@ from lamella._errors import LamellaError
 from lamella._fork_locks import fork_safe_lock
 from lamella._mistakes import Finding, Misfit, Mistakes, Place
 from lamella._ports import Ports, default_ports
-from lamella._preset_records import LAYER_STORES, STORES, Use, stores_given, use_of
+from lamella._preset_records import LAYER_STORES, STORES, Use, store_use_of, stores_given
 from lamella._stores import Stores
 from lamella._structuring import build
 
@@ -165,7 +165,7 @@ def _own_store(layer: str, part: str, given: Any) -> Any:
     place = Place(f"{layer}(...)").at("index" if part == "vectors" else "store")
     made: Any = None
     try:
-        wanted = given if isinstance(given, type) else use_of(given)
+        wanted = given if isinstance(given, type) else store_use_of(part, given)
         if isinstance(wanted, Use):
             wanted = shared(registry().store(wanted.use, part), wanted.options)
         made = store_of(part, wanted)

@@ -53,7 +53,7 @@ def _layers(given: Any) -> tuple[Any, ...]:
 
 def _transport(given: Any) -> Any:
     try:
-        return None if given is None else use_of(given)
+        return None if given is None else transport_use_of(given)
     except Misfit as misfit:
         raise Misfit(misfit.under("transport")) from None
 
@@ -76,7 +76,7 @@ def stores_given(given: Any) -> Mapping[str, Any]:
             stores[part] = wanted
         else:
             try:
-                stores[part] = use_of(wanted)
+                stores[part] = store_use_of(part, wanted)
             except Misfit as misfit:
                 findings.extend(misfit.under("stores", part))
     if findings:
@@ -103,8 +103,23 @@ def _at_least_one(_: Any, field: attrs.Attribute[Any], value: Any) -> None:
         raise Misfit([Finding((field.name,), "a whole number, 1 or more", value)])
 
 
-def use_of(given: Any) -> Any:
-    """What stands for one layer or transport: a `Use`, or an object that is one itself.
+def store_use_of(part: str, given: Any) -> Any:
+    """As `use_of`, for a store."""
+    known = "{ use = 'sqlite', path = 'kept.db' }"
+    return use_of(given, "{ use = 'redis', url = 'env:REDIS_URL' }" if part == "vectors" else known)
+
+
+def transport_use_of(given: Any) -> Any:
+    """As `use_of`, for a transport."""
+    return use_of(given, "{ use = 'azure', resource = 'acme' }")
+
+
+def use_of(given: Any, example: str = "{ use = 'retry', attempts = 5 }") -> Any:
+    """What stands for one layer, transport or store: a `Use`, or an object that is one itself.
+
+    Args:
+        given: What was given.
+        example: A table that would do, for messages.
 
     Raises:
         Misfit: If it is neither.
@@ -123,7 +138,7 @@ def use_of(given: Any) -> Any:
         return _named(given)
     if callable(given):
         return given
-    raise Misfit([Finding((), "a name, or a table such as { use = 'retry', attempts = 5 }", given)])
+    raise Misfit([Finding((), f"a name, or a table such as {example}", given)])
 
 
 def _named(use: Use) -> Use:

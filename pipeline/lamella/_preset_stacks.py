@@ -9,7 +9,7 @@ from typing import Any, cast
 import attrs
 
 from lamella._errors import LamellaError
-from lamella._layers import info_of
+from lamella._layers import info_of, is_layer, is_routine, name_of
 from lamella._mistakes import Finding, Misfit, Mistakes, Place
 from lamella._named_stores import shared, store_of
 from lamella._order import arranged
@@ -191,7 +191,7 @@ class Stack:
             text = f"{name!r} stands in the stack {len(there)} times; write the stack out instead"
             mistakes.add(place, Finding((), text))
         else:
-            wrong = [] if _is_change(change) else [_no_change(name, change, names)]
+            wrong = _no_change(name, change, names)
             mistakes.add(
                 place, *(wrong or self._change(there[0] if there else None, name, change, place))
             )
@@ -230,21 +230,44 @@ class Stack:
         return layers
 
 
-def _is_change(change: Any) -> bool:
-    return change is True or isinstance(change, Mapping) or callable(change)
-
-
-def _no_change(name: str, change: Any, names: Registry) -> Finding:
+def _no_change(name: str, change: Any, names: Registry) -> list[Finding]:
     """What is wrong with a value that is no change; where it may be an option's, of which."""
-    text = "options, true or false"
+    if change is True or isinstance(change, Mapping):
+        return []
+    if callable(change):
+        if not is_routine(change) or is_layer(change):
+            return []
+        offer = _offered(name, [change], names)
+        what = f"the function {name_of(change)!r} is no layer"
+        # Without an offer, the pipeline says how layers look.
+        return [Finding((), f"{what}; write {offer}")] if offer else []
+    offer = _offered(name, change, names)
+    option = _first_option(name, names)
+    if not offer and option:
+        offer = f"{key_of(name)}={{{option!r}: ...}}"
+    return [Finding((), "options, true or false" + (offer and f": {offer}"), change)]
+
+
+def _offered(name: str, change: Any, names: Registry) -> str:
+    """How functions are given as a layer's first option; empty if it does not take them there."""
+    option = _first_option(name, names)
+    functions = cast("list[Any]", change) if isinstance(change, list | tuple) else []
+    if not (option and functions and all(map(is_routine, functions))):
+        return ""
     try:
-        factory = names.factory("middlewares", name)
-        first = next(iter(signature(factory).parameters.values()), None)
-    except (LamellaError, TypeError, ValueError):  # without it, the sentence is true as well
-        first = None
-    if first is not None and first.kind is first.POSITIONAL_OR_KEYWORD:
-        text = f"options, true or false: {key_of(name)}={{{first.name!r}: ...}}"
-    return Finding((), text, change)
+        build(names.factory("middlewares", name), {option: functions})
+    except (LamellaError, TypeError, ValueError):
+        return ""
+    return f"{key_of(name)}={{{option!r}: [{', '.join(map(name_of, functions))}]}}"
+
+
+def _first_option(name: str, names: Registry) -> str:
+    """What a layer's first option is called; empty if nobody can say."""
+    try:
+        first = next(iter(signature(names.factory("middlewares", name)).parameters.values()), None)
+    except (LamellaError, TypeError, ValueError):  # without it, what is said is true as well
+        return ""
+    return first.name if first is not None and first.kind is first.POSITIONAL_OR_KEYWORD else ""
 
 
 def _position(layers: list[Any], new: Any) -> int:

@@ -20,7 +20,7 @@ from lamella._errors import ConfigurationError, LamellaError, OrderError, Unknow
 from lamella._layers import info_of
 from lamella._mistakes import Finding, Misfit, Mistakes, Place
 from lamella._ports import Ports
-from lamella._preset_records import STORES, Preset, stores_given, use_of
+from lamella._preset_records import STORES, Preset, stores_given, transport_use_of
 from lamella._preset_stacks import Slot, Stack
 from lamella._registry import PROGRAM, Registry, key_of, registry
 from lamella._stores import Stores
@@ -255,7 +255,7 @@ def _transport_given(stack: Stack, transport: Any, call: Place, mistakes: Mistak
     if transport is None:
         return
     try:
-        stack.transport = Slot.of(use_of(transport), call.at("transport"))
+        stack.transport = Slot.of(transport_use_of(transport), call.at("transport"))
     except Misfit as misfit:
         mistakes.add(call.at("transport"), *misfit.findings)
 

@@ -174,20 +174,24 @@ Strategies: TypeAlias = Shortener | str | Iterable[Shortener | str]
 """What may be given: a strategy's name, an object with `shorten`, or several."""
 
 
-def strategies_of(given: Strategies, *, option: str) -> tuple[Shortener, ...]:
+def strategies_of(
+    given: Strategies, *, option: str, offered: Sequence[str] = ()
+) -> tuple[Shortener, ...]:
     """Strategies from what a user gives: a name, an object with `shorten`, or several.
 
     Args:
         given: What was given.
         option: Whose option it is, for messages: `Trim(strategies=...)`.
+        offered: The names that messages offer, where it does not take all of them.
 
     Raises:
         ConfigurationError: If one of them is none, or there is none.
     """
     several: tuple[object, ...]
+    names = ", ".join(map(repr, offered or _NAMED))
     if isinstance(given, Mapping | AbstractSet):
         msg = f"{option}: {given!r} is no list of strategies: they are tried in their order."
-        hint = f"Give a list, of {_names()} or, in code, objects: Truncate(characters=2_000)."
+        hint = f"Give a list, of {names} or, in code, objects: Truncate(characters=2_000)."
         raise ConfigurationError(msg, hint=hint)
     if isinstance(given, str) or not isinstance(given, Iterable):
         several = (given,)
@@ -195,23 +199,19 @@ def strategies_of(given: Strategies, *, option: str) -> tuple[Shortener, ...]:
         several = tuple(given)
     if not several:
         msg = f"{option}: no strategy is given, so nothing could become shorter."
-        raise ConfigurationError(msg, hint=f"Give one or several of {_names()}.")
-    return tuple([_strategy(one, option) for one in several])
+        raise ConfigurationError(msg, hint=f"Give one or several of {names}.")
+    return tuple([_strategy(one, option, names) for one in several])
 
 
-def _strategy(given: object, option: str) -> Shortener:
+def _strategy(given: object, option: str, names: str) -> Shortener:
     found: object = _NAMED.get(given) if isinstance(given, str) else given
     shorten: Any = getattr(found, "shorten", None)
     named = isinstance(getattr(found, "name", None), str) and not isinstance(found, type)
     if not named or not callable(shorten) or is_async(shorten):
         msg = f"{option}: {given!r} is no strategy."
-        hint = f"Give one of {_names()}, or an object with a name and a plain shorten(history)."
+        hint = f"Give one of {names}, or an object with a name and a plain shorten(history)."
         raise ConfigurationError(msg, hint=hint)
     return cast("Shortener", found)
-
-
-def _names() -> str:
-    return ", ".join(repr(name) for name in _NAMED)
 
 
 # --- replacing -----------------------------------------------------------------------------------

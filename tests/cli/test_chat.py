@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lamella import Conversation, Message, Pipeline
 from lamella.cli._chat_input import history_file
 
 INTERRUPT, END = b"\x03", b"\x04"
 
 PROMPT = b"\x1b[?2004h"
 """What the terminal is told when a line may be typed."""
+
+
+def saved(folder: Path) -> tuple[Message, ...]:
+    """What `/save talk.json` has written, as a program loads it, with the instructions."""
+    talk = Conversation.load_sync(Pipeline([], "mock"), folder / "talk.json")
+    assert talk.branches == ()
+    return (*(() if talk.system is None else (talk.system,)), *talk.messages)
 
 
 def test_each_line_is_a_question(lamella: Any) -> None:
@@ -30,18 +37,18 @@ def test_what_was_said_goes_along(lamella: Any, tmp_path: Path) -> None:
         "chat", "--system", "Be kind.", stdin=b"mock: say one\nmock: say two\n/save talk.json\n"
     )
     assert done.code == 0
-    said = json.loads((tmp_path / "talk.json").read_text())
-    assert [message["role"] for message in said] == [
+    said = saved(tmp_path)
+    assert [message.role for message in said] == [
         "system", "user", "assistant", "user", "assistant",
     ]  # fmt: skip
-    assert said[2]["content"] == "one"
+    assert said[2].text == "one"
 
 
 def test_clear_forgets(lamella: Any, tmp_path: Path) -> None:
     """After /clear the conversation begins again."""
     lamella("chat", stdin=b"mock: say one\n/clear\nmock: say two\n/save talk.json\n")
-    said = json.loads((tmp_path / "talk.json").read_text())
-    assert [message["content"] for message in said] == ["mock: say two", "two"]
+    said = saved(tmp_path)
+    assert [message.text for message in said] == ["mock: say two", "two"]
 
 
 def test_saving_as_markdown_replaces_only_what_it_has_written(lamella: Any, tmp_path: Path) -> None:
@@ -101,17 +108,17 @@ def test_a_failed_answer_does_not_end_it(lamella: Any, tmp_path: Path) -> None:
     )
     assert done.code == 3
     assert "lamella: mock answered with status 401" in done.err
-    said = json.loads((tmp_path / "talk.json").read_text())
-    assert [message["content"] for message in said] == ["mock: say kept", "kept"]
+    said = saved(tmp_path)
+    assert [message.text for message in said] == ["mock: say kept", "kept"]
 
 
 def test_what_had_come_of_an_answer_is_kept(lamella: Any, tmp_path: Path) -> None:
     """An answer that was cut is part of the conversation, so that it can be gone on with."""
     done = lamella("chat", "--model", "mock;truncate=8", stdin=b"hello\n/save talk.json\n")
     assert done.code == 1
-    said = json.loads((tmp_path / "talk.json").read_text())
-    assert [message["role"] for message in said] == ["user", "assistant"]
-    assert said[1]["content"] == done.out.strip()
+    said = saved(tmp_path)
+    assert [message.role for message in said] == ["user", "assistant"]
+    assert said[1].text == done.out.strip()
 
 
 def test_lines_may_come_from_a_file(processes: Any, tmp_path: Path) -> None:
@@ -187,8 +194,8 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(terminal: Any, tmp_path: Pa
     chat.expect(PROMPT)
     chat.type(END)
     assert chat.end() == 0
-    said = json.loads((tmp_path / "talk.json").read_text())
-    assert said[1]["content"].startswith("Your message was")
+    said = saved(tmp_path)
+    assert said[1].text.startswith("Your message was")
 
 
 def test_a_question_may_have_several_lines(terminal: Any) -> None:

@@ -40,6 +40,10 @@ def test_a_text_is_counted(lamella: Any, tmp_path: Path) -> None:
         "estimate", "-m", "mock", "--file", "-", "--json", stdin=file.read_bytes()
     ).json
     assert piped == found
+    [given] = lamella("estimate", "-m", "mock", *["word"] * 100, "--json").json
+    assert abs(given["input_tokens"] - found["input_tokens"]) <= 1  # but for a space at the end
+    [both] = lamella("estimate", "--json", "Sum up:", "-", "-m", "mock", stdin=b"word " * 100).json
+    assert both["input_tokens"] > found["input_tokens"]
     lines = lamella("estimate", "-m", "claude-haiku-4-5", "--file", str(file)).out
     assert "about 1" in lines
 
@@ -62,8 +66,12 @@ def test_prices_of_ones_own_come_first(lamella: Any, tmp_path: Path) -> None:
             ["-m", "mock", "--tokens", "5", "--service", "gold"],
             "No price is known for service:gold",
         ),
-        (["-m", "mock"], "either --tokens or --file"),
-        (["-m", "mock", "--tokens", "5", "--file", "x"], "either --tokens or --file"),
+        (["-m", "mock"], "either a prompt, --tokens or --file"),
+        (["-m", "mock"], 'Write lamella estimate -m mock "Why is the sky blue?", --tokens 1200,300'),
+        (["-m", "mock", "--tokens", "5", "--file", "x"], "either a prompt, --tokens or --file"),
+        (["-m", "mock", "--tokens", "5", "Why?"], "either a prompt, --tokens or --file"),
+        (["-m", "mock", "Why?", "--file", "x"], "either a prompt, --tokens or --file"),
+        (["-m", "mock", ""], "The prompt is empty, so there is nothing"),
         (["-m", "mock", "--tokens", "5,six"], "'5,six' is not one or two whole numbers"),
         (["-m", "mock", "--tokens", "-5"], "whole numbers"),
         (["-m", "mock", "--tokens", "5", "--calls", "0"], "--calls is 1 or more"),

@@ -18,6 +18,7 @@ from lamella import (
     Message,
     MisuseError,
     Money,
+    OrderError,
     Pipeline,
     Size,
     Text,
@@ -289,6 +290,15 @@ async def test_trim_inside_leaves_the_summary() -> None:
     assert len(sent) == 3
 
 
+def test_trim_outside_is_refused() -> None:
+    """It would drop what is to be summarised, unless somebody wants that."""
+    stack = [Trim(), Summarise()]
+    with pytest.raises(OrderError, match=r"'trim' is outside 'summarise': .* never be summarised"):
+        Pipeline(stack)
+    assert Pipeline(stack, allow=["trim outside summarise"]).doubts == ()
+    assert [info.name for info in Pipeline.arrange(stack).infos] == ["summarise", "trim"]
+
+
 async def test_what_is_too_long_to_be_read_at_once_is_read_in_smaller_parts() -> None:
     """A Trim inside, or a model with a smaller window than its card says, prevents no summary."""
     world = World(inner=[Trim(Size(tokens=1_300), counter=None)])
@@ -343,7 +353,9 @@ def test_messages_are_written_down_as_data() -> None:
         ({"trigger": 5}, "give a Size"),
         ({"trigger": TRIGGER, "target": Size(tokens=500)}, "target's tokens are more"),
         ({"before": "sliding_window"}, "left|leave out what is to be"),
-        ({"before": "shrink"}, "no strategy"),
+        ({"before": "shrink"}, "Give one of 'drop_tool_results', 'truncate', or an object"),
+        ({"before": {}}, "Give a list, of 'drop_tool_results', 'truncate' or, in code"),
+        ({"store": 5}, "store: got 5, expected a name, or a table such as { use = 'sqlite', path"),
         ({"prompt": " "}, "instructions as a text"),
         ({"counter": []}, "TokenCounter"),
         ({"otherwise": "send"}, "'pass'"),

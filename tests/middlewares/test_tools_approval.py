@@ -8,7 +8,7 @@ import anyio
 import pytest
 from tool_turns import ASK, asks, call, noted, pipeline, read, results, sent, whole
 
-from lamella import ApprovalRequired, ChatRequest, Context, Message, ToolCall
+from lamella import ApprovalRequired, ChatRequest, Context, Message, MisuseError, ToolCall
 from lamella.testing import Scripted
 from lamella_middlewares import Tools
 from lamella_middlewares.tools import ToolContext, tool
@@ -207,3 +207,71 @@ async def test_a_call_that_was_forced_and_agreed_to_is_not_forced_once_more() ->
     request = again(ASK.evolve(tool_choice="pay"), caught.value, *caught.value.calls)
     await pipe.run(request)
     assert [one.tool_choice for one in sent(transport)] == ["pay", None]
+
+
+@BOTH
+async def test_of_two_calls_one_is_run_and_the_other_declined(*, stream: bool) -> None:
+    """Nothing is run before each is decided; the model is told in whose words it was declined."""
+    bank = Bank()
+    both = asks(call("pay", "a", amount=5), call("pay", "b", amount=7), call("balance"))
+    transport = Scripted([both, "One is paid."])
+    pipe = pipeline(Tools([tool(bank.pay, approve="ask"), bank.balance]), transport)
+    with pytest.raises(ApprovalRequired) as caught:
+        await read(pipe, stream=stream)
+    yes, no = caught.value.calls
+    request = again(ASK, caught.value)
+
+    def decided(**attributes: Any) -> ChatRequest:
+        return request.evolve(context=Context(attributes=attributes))
+
+    with pytest.raises(ApprovalRequired) as still:
+        await read(pipe, decided(declined=[no]), stream=stream)
+    assert (list(still.value.calls), bank.paid) == ([yes], [])
+    response = await read(pipe, decided(approvals=[yes], declined={no: "Too much."}), stream=stream)
+    assert results(response.messages)[:2] == [("a", "Paid 5.", False), ("b", "Too much.", True)]
+    assert sorted(one["outcome"] for one in noted(response)) == ["declined", "ok", "ok"]
+    assert (bank.paid, response.text) == ([5], "One is paid.")
+    assert whole(sent(transport)[1:])
+
+
+@pytest.mark.parametrize("kind", ["one", "list", "no words", "calls", "gone"])
+async def test_who_only_declines_says_it_in_the_words_of_the_layer(kind: str) -> None:
+    """Ids are enough, in whatever form; the tool that no longer asks is not run either."""
+    bank = Bank()
+    script = Scripted([asks(call("pay", amount=5)), "As you wish."])
+    pipe = pipeline(Tools([bank.pay], approve="ask"), script)
+    with pytest.raises(ApprovalRequired) as caught:
+        await pipe.run(ASK)
+    (identity,) = caught.value.calls
+    forms: dict[str, Any] = {
+        "one": identity, "list": [identity], "no words": {identity: None},
+        "calls": caught.value.calls, "gone": {identity},
+    }  # fmt: skip
+    request = again(ASK, caught.value).evolve(context=Context(attributes={"declined": forms[kind]}))
+    if kind == "gone":
+        pipe = pipeline(Tools([bank.pay]), script)
+    response = await pipe.run(request)
+    assert results(response.messages) == [("pay", NOT_APPROVED, True)]
+    assert bank.paid == []
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("attributes", "why"),
+    [
+        ({"approvals": ["a", "b"], "declined": ["b"]}, "'b' is both approved and declined"),
+        ({"approvals": "b", "declined": "b"}, "'b' is both approved and declined"),
+        ({"declined": 3}, "int"),
+        ({"declined": [3]}, "int"),
+        ({"declined": {"b": 3}}, "int"),
+    ],
+)
+async def test_decisions_that_are_none_are_refused(
+    attributes: Any, why: str, *, stream: bool
+) -> None:
+    """Before anything is sent: nobody has said what is to be done."""
+    transport = Scripted(["never"])
+    pipe = pipeline(Tools([Bank().pay], approve="ask"), transport)
+    with pytest.raises(MisuseError, match=why):
+        await read(pipe, ASK.evolve(context=Context(attributes=attributes)), stream=stream)
+    assert sent(transport) == []

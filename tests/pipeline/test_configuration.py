@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fractions import Fraction as Unknown  # a name that is not there at run time
 
 USE = "a name, or a table such as { use = 'retry', attempts = 5 }"
+USE_TRANSPORT = "a name, or a table such as { use = 'azure', resource = 'acme' }"
 
 
 class Colour(enum.Enum):
@@ -339,7 +340,7 @@ layer = []
         f"lamella.toml: presets.a.layers[1]: got 5, expected {USE}",
         "lamella.toml: presets.a.layers[2].use: is missing, expected a name",
         "lamella.toml: presets.a.layers[3].use: got 3, expected a name",
-        f"lamella.toml: presets.a.transport: got [], expected {USE}",
+        f"lamella.toml: presets.a.transport: got [], expected {USE_TRANSPORT}",
         "lamella.toml: presets.b.max_attempts: got 'ten', expected an integer",
         "lamella.toml: presets.b.layers: got 'log', expected a list of layers",
         "lamella.toml: presets.'my own'.layer: is no option. Did you mean 'layers'?",

@@ -216,6 +216,33 @@ async def test_what_came_of_a_broken_answer_can_be_kept() -> None:
     assert not any(isinstance(p, Reasoning) for m in talking.messages for p in m.parts)
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_half_an_answer_is_replaced_when_it_goes_on(streamed: bool) -> None:
+    """What tools did stays, and is sent; the half words are not, and become a branch."""
+    broken = [*WITH_TOOLS[:2], "Hm", ServerError("gone", status=500)]
+    gone = ServerError("gone", status=500)
+    talking, model = talk(broken, gone, ["It's", gone], "It is 42.", keep_partial=True)
+    with pytest.raises(ServerError):
+        async with talking.say_stream("what is it?") as response:
+            await response.collect()
+    talking.pin(-1)
+    talking = Conversation.from_json(talking.pipeline, talking.to_json(), keep_partial=True)
+    for half in ("Hm", "It's"):
+        with pytest.raises(ServerError):
+            async with talking.resume_stream() as response:
+                await response.collect()
+        assert said(talking) == ["what is it?", "", "42", half]
+    if streamed:
+        async with talking.resume_stream() as response:
+            await response.collect()
+    else:
+        await talking.resume()
+    assert said(talking) == ["what is it?", "", "42", "It is 42."]
+    assert [texts for texts in sent(model)[1:]] == [["what is it?", "", "42"]] * 3
+    assert [branch.messages[-1].text for branch in talking.branches] == ["Hm", "It's"]
+    assert not talking.entries[-1].partial
+
+
 async def test_a_run_that_broke_off_keeps_what_its_error_brings() -> None:
     """`say` has no events to show: what came is in the error."""
     talking, _ = talk([*WITH_TOOLS, ServerError("gone", status=500)], keep_partial=True)
@@ -405,6 +432,10 @@ async def test_wrong_words_are_told_at_once() -> None:
     for content, kind in (
         (None, TypeError),
         ([], ValueError),
+        ("", ValueError),
+        (" \n", ValueError),
+        (Message.user([]), ValueError),
+        ([Message.user("a"), {"role": "user", "content": ""}], ValueError),
         ([Message.user("a"), Text("b")], TypeError),
         ([3], TypeError),
     ):
@@ -412,6 +443,9 @@ async def test_wrong_words_are_told_at_once() -> None:
             await talking.say(cast("Any", content))
     with pytest.raises(ConfigurationError, match="messages="):
         await talking.say("a", messages="b")
+    with pytest.raises(ValueError, match=r"empty.*regenerate\(\).*resume\(\)"):
+        async with talking.say_stream(""):
+            pass
     assert (model.requests, talking.busy) == ([], False)
 
 

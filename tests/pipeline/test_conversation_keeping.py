@@ -129,6 +129,30 @@ async def test_json_that_is_none_is_refused() -> None:
             Conversation.from_json(pipeline(), talking.to_json(), **options)
 
 
+async def test_a_list_of_messages_is_a_conversation_too(tmp_path: Path) -> None:
+    """As other programs write them, and older ones of this; it goes on in the same file."""
+    said = [Message.user("hi"), Message("assistant", ToolCall("c", "f", "{}"))]
+    said += [Message.tool("c", "r"), Message.assistant("hello"), Message.user("so?")]
+    listed = [message.to_dict() for message in (Message.system("Be brief."), *said)]
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps(listed))
+    talking = await Conversation.load(pipeline(), path)
+    assert (talking.messages, talking.system) == (tuple(said), Message.system("Be brief."))
+    flags = [(entry.begins, entry.answer) for entry in talking.entries]
+    assert flags == [(True, False), (False, True), (False, True), (False, True), (True, False)]
+    await talking.resume()
+    again = await Conversation.load(pipeline(), path)
+    assert (again.session, again.messages) == (talking.session, talking.messages)
+    assert len(again.messages) == 6
+    assert json.loads(path.read_text())["format"] == "lamella.conversation"
+    path.write_text(json.dumps([*listed[:3], {"role": "secret"}]))
+    with pytest.raises(ConfigurationError, match=r"\[3\] is no message.*list of messages"):
+        await Conversation.load(pipeline(), path)
+    path.write_text(json.dumps([listed[3]]))
+    with pytest.raises(MisuseError, match="alone would be 'c'"):
+        await Conversation.load(pipeline(), path)
+
+
 async def test_what_json_cannot_say_is_refused(tmp_path: Path) -> None:
     """An object in `extra` is told, in JSON and in SQLite, and harms nothing else."""
     odd = Message("user", [Text("a", extra={"x": object()})])

@@ -128,6 +128,50 @@ async def test_agreement_may_come_later_and_elsewhere() -> None:
         done.clear()
 
 
+@pytest.mark.parametrize("way", ["resume", "resume_stream", "resume_sync", "resume_stream_sync"])
+async def test_one_call_is_run_and_another_declined(way: str) -> None:
+    """In one step, whichever way it is taken; the conversation may come from JSON."""
+    done: list[str] = []
+
+    @tool(approve="ask")
+    async def erase(name: str) -> str:
+        """Erase something."""
+        done.append(name)
+        return "erased"
+
+    calls = [ToolCall(f"c-{name}", "erase", f'{{"name": "{name}"}}') for name in "ab"]
+    pipeline = Pipeline([Tools([erase])], Scripted([Message("assistant", calls), "One is gone."]))
+    talking = Conversation(pipeline)
+    with pytest.raises(ApprovalRequired) as caught:
+        await talking.say("erase a and b")
+    first, second = caught.value.calls
+    talking = Conversation.from_json(pipeline, talking.to_json())
+    for wrong in ({"declined": "an id"}, {"declined": cast("Any", {first: 3})}):
+        with pytest.raises(TypeError, match="declined="):
+            getattr(talking, way)(**wrong)
+    with pytest.raises(MisuseError, match="both approved and declined"):
+        getattr(talking, way)(approvals=caught.value.calls, declined=[second])
+    decisions: dict[str, Any] = {"approvals": [first], "declined": {second: "Keep b."}}
+    if way == "resume":
+        await talking.resume(**decisions)
+    elif way == "resume_stream":
+        async with talking.resume_stream(**decisions) as response:
+            await response.collect()
+    elif way == "resume_sync":
+        await anyio.to_thread.run_sync(lambda: talking.resume_sync(**decisions))
+    else:
+
+        def read() -> None:
+            with talking.resume_stream_sync(**decisions) as response:
+                list(response)
+
+        await anyio.to_thread.run_sync(read)
+    assert [message.text for message in talking.messages[2:]] == [
+        "erased", "Keep b.", "One is gone.",
+    ]  # fmt: skip
+    assert done == ["a"]
+
+
 async def test_who_does_not_agree_answers_for_the_tool() -> None:
     """The model is told, and the tool is not run."""
 

@@ -118,7 +118,8 @@ class Talks(RuleBasedStateMachine):
             return
         assert last is not None
         assert not last.message.tool_calls
-        talk.messages = (*talk.messages, Message.assistant("and so on"))
+        half = last.partial and last.message.role == "assistant"
+        talk.messages = (*talk.messages[: -1 if half else None], Message.assistant("and so on"))
 
     @rule(which=WHICH, place=PLACE)
     def edit(self, which: int, place: int) -> None:

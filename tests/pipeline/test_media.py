@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from media_files import bmp, flac, gif, jpeg, mp3, pdf, png, wav, webp
 
-from lamella import Audio, File, Image, MisuseError, UnsupportedError
+from lamella import Audio, File, Image, MisuseError, Opaque, UnsupportedError
 from lamella._media_types import IMAGES, media_type_of
 from lamella._message_dicts import part_from_dict, part_to_dict
 
@@ -77,6 +77,21 @@ def test_a_picture_of_bytes(kind: str) -> None:
     assert picture == Image(data=KINDS[kind], media_type=kind, detail="low")
     assert picture.size == (640, 480)
     assert part_from_dict(part_to_dict(picture)) == picture
+
+
+@pytest.mark.parametrize("make", [Image.of, lambda url, **more: Image(url=url, **more)])
+def test_detail_is_a_word(make: Any) -> None:
+    """Or None; what is no text is refused before it goes to a provider."""
+    assert make("https://example.org/a.png", detail="new").detail == "new"
+    with pytest.raises(TypeError, match=r"Image\(detail=5\).* 'low', 'high', 'auto'"):
+        make("https://example.org/a.png", detail=5)
+
+
+def test_a_dict_whose_detail_is_no_word_stays_as_it_is() -> None:
+    """It is no picture that we know, and goes out as it came."""
+    given = {"type": "image_url", "image_url": {"url": "https://example.org/a.png", "detail": 5}}
+    assert part_from_dict(given) == Opaque(given)
+    assert part_to_dict(part_from_dict(given)) == given
 
 
 def test_a_file_on_disk_and_one_that_is_open(tmp_path: Path) -> None:

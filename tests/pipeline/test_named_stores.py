@@ -99,6 +99,16 @@ def test_a_class_is_no_store() -> None:
             give()
 
 
+def test_what_is_no_store_is_told_of_one_of_its_part() -> None:
+    """The example is a store that there is for that part, in a layer and in a preset."""
+    with pytest.raises(ConfigurationError, match=r"store: got 5, .* { use = 'sqlite', path = "):
+        layer_store("Cache", "blobs", 5)
+    with pytest.raises(ConfigurationError, match=r"leases: got 5, .* { use = 'sqlite', path = "):
+        Pipeline([], "mock", stores={"leases": cast("Any", 5)})
+    with pytest.raises(ConfigurationError, match=r"index: got 5, .* { use = 'redis', url = "):
+        layer_store("SemanticCache", "vectors", 5)
+
+
 @pytest.mark.anyio
 async def test_memory_by_its_name_keeps_the_rules() -> None:
     """What the factory makes is a store like any other."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -69,6 +70,17 @@ class Meter(_Passing):
     pass
 
 
+@middleware(phase="compose", name="tools")
+@attrs.frozen
+class Calling(_Passing):
+    """A layer whose first option is a list of functions."""
+
+    tools: Sequence[Any] = attrs.field(
+        validator=attrs.validators.deep_iterable(attrs.validators.is_callable())
+    )
+    most: int = 10
+
+
 @attrs.frozen
 class Line:
     """A transport with an option."""
@@ -81,10 +93,10 @@ class Line:
 
 @pytest.fixture(autouse=True)
 def names(site: Site) -> Any:
-    """Four layers, two transports and one preset, and no others; an empty working directory."""
+    """Five layers, two transports and one preset, and no others; an empty working directory."""
     found = site.registry()
     found.add(
-        middlewares={"look": Look, "again": Again, "bound": Bound, "meter": Meter},
+        middlewares={"look": Look, "again": Again, "bound": Bound, "meter": Meter, "tools": Calling},
         transports={"line": Line, "far": {"use": "line", "host": "far"}},
         presets={
             "base": Preset(
@@ -378,6 +390,48 @@ def test_mistakes_in_code_are_found_when_the_record_is_made() -> None:
 def test_overrides_of_any_shape_are_told(overrides: dict[str, Any], line: str) -> None:
     """What an override cannot be is a mistake of the call, never another exception."""
     assert said("base", **overrides)[0].startswith(f"Pipeline.preset('base'): {line}")
+
+
+def weather(city: str) -> str:
+    """The weather of a city."""
+    return city
+
+
+async def news(topic: str, *, most: int = 3) -> str:
+    """The news of a topic."""
+    return topic * most
+
+
+@pytest.mark.parametrize(
+    ("given", "offer"),
+    [
+        (weather, "the function 'weather' is no layer; write tools={'tools': [weather]}"),
+        (news, "the function 'news' is no layer; write tools={'tools': [news]}"),
+        (partial(news, most=2), "the function 'news' is no layer; write tools={'tools': [news]}"),
+        ([weather], "options, true or false: tools={'tools': [weather]}"),
+        ([weather, news], "options, true or false: tools={'tools': [weather, news]}"),
+    ],
+)
+def test_functions_for_a_model_are_options_of_a_layer(given: Any, offer: str) -> None:
+    """Where a layer takes what was given as its first option, the remedy is written out."""
+    (line,) = said("base", tools=given)
+    assert line.startswith("Pipeline.preset('base'): tools: ")
+    assert line.endswith(offer)
+
+
+def test_a_function_that_no_layer_takes_is_told_how_layers_look() -> None:
+    """A layer has two parameters, and is asynchronous; one that is may replace another."""
+
+    async def mine(request: Request[Any], call_next: Handler) -> Any:
+        return await call_next(request)
+
+    async def further(request: Request[Any], call_next: Handler, times: int = 1) -> Any:
+        return await call_next(request)
+
+    assert layers(Pipeline.preset("base", again=mine))
+    assert layers(Pipeline.preset("base", again=partial(further, times=2)))
+    for name in ("again", "forecast"):
+        assert "`async def weather(request, call_next)`" in said("base", **{name: weather})[0]
 
 
 def test_nothing_leaves_what_the_preset_says() -> None:

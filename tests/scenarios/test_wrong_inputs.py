@@ -133,6 +133,21 @@ async def test_a_synchronous_function_as_a_middleware() -> None:
     )
 
 
+async def test_a_function_for_a_model_among_the_layers() -> None:
+    """It says how a layer looks, and where such a function belongs; asynchronous or not."""
+
+    def weather(city: str, unit: str = "C") -> str:
+        return city + unit
+
+    async def news(topic: str) -> str:
+        return topic
+
+    wrong: Any = [weather]
+    assert await said(lambda: Pipeline(wrong)) == snapshot()
+    wrong = [news]
+    assert await said(lambda: Pipeline(wrong)) == snapshot()
+
+
 async def test_a_class_instead_of_an_instance() -> None:
     """It says to call it."""
     wrong: Any = Retry

@@ -19,6 +19,9 @@ from lamella._target_forms import as_targets, shown
 TARGET = 0.5
 """How much of the trigger is left after a summary: each is paid for, so it is made seldom."""
 
+_REPLACING = ("drop_tool_results", "truncate")
+"""The strategies by name that leave no message out."""
+
 
 def size(value: Any) -> Any:
     """A `Size`, or the table of one."""
@@ -48,7 +51,7 @@ def before(value: Strategies | None) -> tuple[Shortener, ...]:
     """
     if value is None or value in ((), []):
         return ()
-    found = strategies_of(value, option="Summarise(before=...)")
+    found = strategies_of(value, option="Summarise(before=...)", offered=_REPLACING)
     if any(isinstance(one, SlidingWindow) for one in found):
         raise ConfigurationError(
             "Summarise(before=...) has 'sliding_window', which would leave out what is to be "

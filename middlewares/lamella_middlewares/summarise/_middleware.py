@@ -83,6 +83,9 @@ def _decisive(layer: Any) -> tuple[Any, ...]:
         "pii": "Summarise would keep summaries of raw personal data, and have them written",
         "cache": "a summary would be paid for where Cache has the answer",
     },
+    outside={
+        "trim": "the turns that Trim leaves out would never be summarised, and be lost to the model"
+    },
 )
 @attrs.frozen(eq=False)
 class Summarise(OwnStore):

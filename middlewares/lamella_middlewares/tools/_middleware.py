@@ -30,6 +30,7 @@ from lamella._options import (
     whole,
 )
 from lamella._price_sources import PRICES
+from lamella_middlewares.tools._approvals import must_be_decisions
 from lamella_middlewares.tools._function_tool import (
     Approve,
     FunctionTool,
@@ -166,6 +167,7 @@ class Tools:
 
         Raises:
             ApprovalRequired: If somebody has to agree first; `calls` says to what.
+            MisuseError: If the context has an id as approved and as declined.
             ToolLimitError: At a limit, with `on_limit="raise"`, or if the model asks for tools in
                 the turn that has none.
             LamellaError: What a model turn failed with; with the turns before it in `partial`.
@@ -173,6 +175,7 @@ class Tools:
         if request.n is not None and request.n > 1:
             msg = f"n={request.n}: tools are run for one answer, not for several."
             raise UnsupportedError(msg, hint="Leave `n` out.", layer="tools", elsewhere=False)
+        must_be_decisions(request.context)
         offered = self._offer(request)
         waiting = self._waiting(request) if self.resume else None
         if waiting is None:

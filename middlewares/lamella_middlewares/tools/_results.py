@@ -50,7 +50,7 @@ def parts_of(value: object) -> tuple[Part, ...]:
     try:
         text = msgspec.json.encode(plain(value)).decode()
     except (TypeError, ValueError, RecursionError) as error:
-        msg = f"its result, a {kind}, has no form in JSON"
+        msg = f"its result, of the type {kind}, has no form in JSON"
         raise NoResult(msg) from error
     return (Text(text),)
 

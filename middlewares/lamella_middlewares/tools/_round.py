@@ -79,7 +79,7 @@ class Round:
             self._answer(place, told(call, "not_run", why))
 
     def questions(self) -> dict[str, ToolCall]:
-        """The calls that somebody has to agree to before any is run, by the ids of the questions.
+        """The calls that somebody has to decide about before any is run, by the ids of the questions.
 
         Nobody is asked here: these are for the caller to be asked.
         """
@@ -87,7 +87,7 @@ class Round:
         asking = [
             ready
             for ready in self._ready
-            if self._approver(ready.tool) == "ask" and not approvals.given(ready.call)
+            if self._approver(ready.tool) == "ask" and not approvals.decided(ready.call)
         ]
         if not self._asked_for.mended:
             return {approvals.id_of(ready.call): ready.call for ready in asking}
@@ -262,6 +262,9 @@ class Round:
 
     async def _refusal(self, ready: Ready) -> Answered | None:
         """Why a call is not run; None if it is."""
+        words = self._scene.approvals.refused(ready.call)
+        if words is not None:  # also of a tool that no longer asks anybody
+            return told(ready.call, "declined", words or outcomes.DECLINED)
         approve = self._approver(ready.tool)
         if approve is None or self._scene.approvals.take(ready.call):
             return None

@@ -23,7 +23,7 @@ class Scene:
         tools: The options.
         request: What is asked, with the tools offered.
         call_next: The handler inside.
-        approvals: What somebody has agreed to.
+        approvals: What somebody has decided.
         effects: Whether a tool has been run that must not be run twice.
     """
 

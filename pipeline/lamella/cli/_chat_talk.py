@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import attrs
 
@@ -103,7 +102,7 @@ class Chat:
     def save(self, file: Path) -> int:
         """Write the conversation to a file: JSON if its name ends so, otherwise Markdown.
 
-        A file is replaced only if this conversation has written it.
+        The JSON is what `Conversation.load` reads. What was said before `/clear` is in neither. A file is replaced only if this conversation has written it.
 
         Returns:
             How many messages were written.
@@ -113,7 +112,8 @@ class Chat:
         """
         system = self.conversation.system
         messages = (*(() if system is None else (system,)), *self.conversation.messages)
-        text = _as_json(messages) if file.suffix.lower() == ".json" else _as_markdown(messages)
+        as_json = file.suffix.lower() == ".json"
+        text = self._as_json() if as_json else _as_markdown(messages)
         where = file.absolute()
         try:
             with file.open("w" if where in self._saved else "x", encoding="utf-8") as opened:
@@ -127,10 +127,10 @@ class Chat:
         self._saved.add(where)
         return len(messages)
 
-
-def _as_json(messages: Sequence[Message]) -> str:
-    dicts: list[dict[str, Any]] = [message.to_dict() for message in messages]
-    return json.dumps(dicts, indent=2) + "\n"
+    def _as_json(self) -> str:
+        # A branch with a name, even the same, has no lines but its own: none that were cleared.
+        alone = self.conversation.branch(session=self.conversation.session)
+        return json.dumps(json.loads(alone.to_json()), indent=2) + "\n"
 
 
 def _as_markdown(messages: Sequence[Message]) -> str:

@@ -39,7 +39,7 @@ class Asked:
 
     Attributes:
         tokens: How many tokens it reads, and, after a comma, how many it is expected to write.
-        file: A file whose text it reads instead; - is standard input.
+        file: A file whose text it reads instead of a prompt; - is standard input.
         max_output_tokens: The most it may write. As the model's card says if not given.
         service: The class of service: batch, flex, priority.
         calls: How many such requests; 1 or more.
@@ -84,7 +84,7 @@ class _Estimate:
 
 
 def estimate(
-    *,
+    *prompt: str,
     model: Annotated[
         tuple[str, ...], Parameter(name=["--model", "-m"], negative=(), consume_multiple=False)
     ],
@@ -96,6 +96,8 @@ def estimate(
     """Say what a request would cost before it is sent: without an answer, as said, at most.
 
     Args:
+        prompt: What is read, unless --tokens or --file says it. Words are joined with spaces, and -
+            stands for what comes from standard input.
         model: The model, as model cards call it: gpt-4o-mini, or openai/gpt-4o-mini. May be given
             again, to compare.
         asked: What is asked.
@@ -110,7 +112,7 @@ def estimate(
     from lamella.cli._output import show_json
     from lamella.cli._render import show_table
 
-    what = _read_options(asked)
+    what = _read_options(asked, prompt, model[0])
     own: Rows = {} if prices is None else own_prices(prices, "--prices")
     listed = PriceList(own, default_sources())
     book = shared_cards()
@@ -122,17 +124,19 @@ def estimate(
     return 0
 
 
-def _read_options(asked: Asked) -> _Asked:
+def _read_options(asked: Asked, prompt: tuple[str, ...], model: str) -> _Asked:
     from lamella.cli._errors import UsageError
+    from lamella.cli._run import prompt_of
 
     tokens, file, most = asked.tokens, asked.file, asked.max_output_tokens
-    if (tokens is None) == (file is None):
-        msg = "Say what is read: either --tokens or --file, and not both."
-        raise UsageError(msg, hint="Write --tokens 1200,300, or --file prompt.txt.")
+    if [bool(prompt), tokens is not None, file is not None].count(True) != 1:
+        msg = "Say what is read: either a prompt, --tokens or --file, and one of them only."
+        example = f'Write lamella estimate -m {model} "Why is the sky blue?"'
+        raise UsageError(msg, hint=f"{example}, --tokens 1200,300 or --file prompt.txt.")
     if asked.calls < 1 or (most is not None and most < 0):
         raise UsageError("--calls is 1 or more, and --max-output-tokens 0 or more.")
     read, written = (None, None) if tokens is None else _counts(tokens)
-    text = None if file is None else _text(file)
+    text = prompt_of(prompt) if prompt else None if file is None else _text(file)
     return _Asked(text, read, written, most, asked.service, asked.calls)
 
 

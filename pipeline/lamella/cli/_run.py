@@ -68,7 +68,7 @@ def run(
     from lamella.cli._output import Page
     from lamella.cli._trace_files import must_be_writable
 
-    request = asking.request([Message.user(_prompt(prompt))])
+    request = asking.request([Message.user(prompt_of(prompt))])
     page = Page()
     pipeline = stack.pipeline(paced=page.terminal and not showing.json)
     must_know_model(pipeline, asking)
@@ -94,7 +94,12 @@ def run(
     return 0 if _write_down(pipeline, showing) else FAILED
 
 
-def _prompt(words: tuple[str, ...]) -> str:
+def prompt_of(words: tuple[str, ...]) -> str:
+    """What somebody wrote on the command line, and piped in.
+
+    Raises:
+        UsageError: If that is nothing.
+    """
     from lamella.cli._errors import UsageError
 
     if not words and sys.stdin.isatty():
