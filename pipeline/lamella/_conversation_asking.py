@@ -413,4 +413,6 @@ class Asking:
         """`resume_stream` for synchronous code."""
         from lamella._bridge import SyncStreaming
 
-        return SyncStreaming(cast("Any", Saying(self._itself, GoOn(approvals, declined), returns, fields)))
+        return SyncStreaming(
+            cast("Any", Saying(self._itself, GoOn(approvals, declined), returns, fields))
+        )

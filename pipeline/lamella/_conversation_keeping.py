@@ -80,7 +80,8 @@ class Keeping:
 
         Args:
             pipeline: What answers.
-            text: The JSON.
+            text: The JSON. A list of messages will do as well, of which a system message at its
+                beginning is the instructions; its session is named by what it says.
             **options: As for `Conversation`, for how it goes on: `model="..."`, `max_tokens=8000`.
                 `system`, `user` and `tags` take the place of what was kept.
 
@@ -120,7 +121,7 @@ class Keeping:
 
         Args:
             pipeline: What answers.
-            store: A store, or the path of a JSON file.
+            store: A store, or the path of a JSON file, which may also hold a list of messages.
             session: Its name; needed for a store, and not for a file, which holds only one.
             tenant: Whose it is. In a server always give it: other tenants' are then never found.
             **options: As for `from_json`.

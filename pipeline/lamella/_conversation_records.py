@@ -7,12 +7,13 @@ tools, the limits) is the program's, which says it again when it loads one.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from typing import Any, Final, cast
 
 import attrs
 
-from lamella._conversation_entries import ConversationEntry, Line, Lines
+from lamella._conversation_entries import ConversationEntry, Line, Lines, answers
 from lamella._errors import ConfigurationError, MisuseError
 from lamella._messages import Message
 from lamella._nothing import NOTHING
@@ -185,7 +186,7 @@ _FLAGS: Final = ("begins", "answer", "partial")
 
 
 def record_of(text: str | bytes) -> ConversationRecord:
-    """The record that JSON stands for.
+    """The record that JSON stands for: a conversation that was kept, or a list of messages.
 
     Raises:
         ConfigurationError: If it stands for none, or a later version of the library wrote it.
@@ -194,8 +195,10 @@ def record_of(text: str | bytes) -> ConversationRecord:
         found: Any = json.loads(text)
     except (ValueError, RecursionError):
         raise _wrong("it is no JSON, or only the beginning of some") from None
+    if isinstance(found, list) and found:
+        return _record_of_list(cast("list[Any]", found), text)
     if not isinstance(found, dict) or found.get("format") != FORMAT:  # pyright: ignore[reportUnknownMemberType]
-        raise _wrong(f"it does not say that its format is {FORMAT!r}")
+        raise _wrong(f"it does not say that its format is {FORMAT!r}, and is no list of messages")
     given = cast("dict[str, Any]", found)
     version = given.get("version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
@@ -207,6 +210,35 @@ def record_of(text: str | bytes) -> ConversationRecord:
             hint="Install a newer lamella; what is kept was left as it is.",
         )
     return _record(given)
+
+
+def _record_of_list(given: Sequence[Any], text: str | bytes) -> ConversationRecord:
+    """The record of a list of messages. The same text always makes the same one.
+
+    So the file that it is read from is known to be its own until a turn is saved there.
+    """
+    data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+    session = f"list-{blake2b(data, digest_size=12, person=b'lamella-messages').hexdigest()}"
+    messages = [_message(each, f"[{place}]") for place, each in enumerate(given)]
+    system = messages.pop(0) if messages[0].role == "system" else None
+    entries: list[ConversationEntry] = []
+    for place, message in enumerate(messages):
+        last = entries[-1] if entries else None
+        answer = answers(message)
+        entry = ConversationEntry(
+            id=f"{session}-{place}",
+            parent=last.id if last else None,
+            message=message,
+            begins=not answer and (last is None or last.answer),
+            answer=answer,
+        )
+        entries.append(entry)
+    return ConversationRecord(
+        session=session,
+        system=system,
+        entries=tuple(entries),
+        head=entries[-1].id if entries else None,
+    )
 
 
 def _record(given: Mapping[str, Any]) -> ConversationRecord:
@@ -283,5 +315,6 @@ def _maybe(given: Mapping[str, Any], name: str, kind: Any, where: str = "") -> A
 def _wrong(what: str) -> ConfigurationError:
     return ConfigurationError(
         f"What was given is no conversation that was kept: {what}.",
-        hint="Give what conversation.to_json() or conversation.save() has written.",
+        hint="Give what conversation.to_json() or conversation.save() has written, or a JSON list "
+        "of messages, each with its role and content.",
     )

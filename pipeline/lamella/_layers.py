@@ -161,38 +161,44 @@ def must_be_async(thing: object, name: str, what: str, *, classes: bool = False)
         msg = f"{thing!r} cannot be called, so it is no {what}."
         hint = f"A {what} is an async function, or an object with `async def __call__`."
         raise ConfigurationError(msg, hint=hint)
-    inner: Any = thing
-    while isinstance(inner, partial):
-        inner = inner.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    call: Any = inner if inspect.isroutine(inner) else type(inner).__call__
-    if what == "middleware" and is_routine(thing) and not _may_be_layer(thing):
+    if what == "middleware" and is_routine(thing) and not _takes_next(thing):
         msg = f"The function {name!r} is no middleware: it cannot take (request, call_next)."
         hint = f"One is `async def {name}(request, call_next)`. For a model to call: Tools([{name}])."
         raise ConfigurationError(msg, hint=hint)
-    if not inspect.iscoroutinefunction(call):
+    if not _is_async(thing):
         msg = f"The {what} {name!r} is not asynchronous."
         hint = "Write `async def`; blocking work goes through `await context.ports.thread(...)`."
-        if what == "middleware" and is_routine(thing):
+        if what == "middleware" and not classes:
             hint += f" For a model to call: Tools([{name}])."
         raise ConfigurationError(msg, hint=hint)
 
 
+def is_layer(thing: object) -> bool:
+    """Whether what can be called can be a middleware as it stands."""
+    return isinstance(thing, type) or (
+        _is_async(thing) and (not is_routine(thing) or _takes_next(thing))
+    )
+
+
 def is_routine(thing: object) -> bool:
     """Whether it is a function, a method, or a part of one, and no object of a class that acts."""
+    return inspect.isroutine(_whole(thing))
+
+
+def _is_async(thing: object) -> bool:
+    whole = _whole(thing)
+    call: Any = whole if inspect.isroutine(whole) else type(whole).__call__  # type: ignore[operator]
+    return inspect.iscoroutinefunction(call)
+
+
+def _whole(thing: Any) -> Any:
+    """The function that a part of one is made of."""
     while isinstance(thing, partial):
         thing = thing.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    return inspect.isroutine(thing)
+    return thing  # pyright: ignore[reportUnknownVariableType]
 
 
-def is_layer(thing: object) -> bool:
-    """Whether a function can be a middleware as it stands: it is async, and takes what they take."""
-    inner: Any = thing
-    while isinstance(inner, partial):
-        inner = inner.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    return inspect.iscoroutinefunction(inner) and _may_be_layer(thing)
-
-
-def _may_be_layer(function: Any) -> bool:
+def _takes_next(function: Any) -> bool:
     """Whether a function takes a request and what comes next, which it cannot do without."""
     try:
         signature = inspect.signature(function, follow_wrapped=False)

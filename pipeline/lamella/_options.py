@@ -35,9 +35,13 @@ def optional_seconds(value: float | timedelta | None) -> float | None:
 def refused(
     layer: object, option: attrs.Attribute[Any], value: object, want: str
 ) -> ConfigurationError:
-    """The error of an option that cannot be."""
+    """The error of an option that cannot be.
+
+    A class that its users do not call themselves says in `written_as` how its options are given.
+    """
     name = option.alias or option.name
-    return ConfigurationError(f"{type(layer).__name__}({name}={value!r}): give {want}.")
+    begin = getattr(layer, "written_as", None) or f"{type(layer).__name__}("
+    return ConfigurationError(f"{begin}{name}={value!r}): give {want}.")
 
 
 def each_of(option: str, items: Iterable[Any], make: Callable[[Any], T]) -> list[T]:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import attrs
 
 from lamella._errors import LamellaError
-from lamella._layers import info_of, is_layer, is_routine, name_of
+from lamella._layers import info_of, is_layer, name_of
 from lamella._mistakes import Finding, Misfit, Mistakes, Place
 from lamella._named_stores import shared, store_of
 from lamella._order import arranged
@@ -235,12 +235,9 @@ def _no_change(name: str, change: Any, names: Registry) -> list[Finding]:
     if change is True or isinstance(change, Mapping):
         return []
     if callable(change):
-        if not is_routine(change) or is_layer(change):
-            return []
-        offer = _offered(name, [change], names)
-        what = f"the function {name_of(change)!r} is no layer"
-        # Without an offer, the pipeline says how layers look.
-        return [Finding((), f"{what}; write {offer}")] if offer else []
+        offer = "" if is_layer(change) else _offered(name, [change], names)
+        text = f"the function {name_of(change)!r} is no layer; write {offer}"
+        return [Finding((), text)] if offer else []  # without one, the pipeline says how layers look
     offer = _offered(name, change, names)
     option = _first_option(name, names)
     if not offer and option:
@@ -252,7 +249,7 @@ def _offered(name: str, change: Any, names: Registry) -> str:
     """How functions are given as a layer's first option; empty if it does not take them there."""
     option = _first_option(name, names)
     functions = cast("list[Any]", change) if isinstance(change, list | tuple) else []
-    if not (option and functions and all(map(is_routine, functions))):
+    if not (option and functions and all(map(callable, functions))):
         return ""
     try:
         build(names.factory("middlewares", name), {option: functions})

@@ -28,7 +28,7 @@ from lamella._typed_problems import (
     kind_of,
     misfit,
 )
-from lamella._typed_records import WRONG_VALUES, Shape, Shaped, said
+from lamella._typed_records import WRONG_VALUES, BySchema, said
 
 _KNOWN: Final = frozenset(get_args(core_schema.ErrorType))
 _OWN_WORDS: Final = frozenset(
@@ -40,10 +40,10 @@ _OWN_WORDS: Final = frozenset(
 """Kinds of errors whose sentence may hold the value, as those may that the program wrote."""
 
 
-class PydanticNode(Shaped):
+class PydanticNode(BySchema):
     """A model, a dataclass, an annotated type or a `TypeAdapter` of pydantic's."""
 
-    __slots__ = ("_adapter", "_schema", "_shape", "_title", "kinds", "words")
+    __slots__ = ("_adapter", "kinds", "words")
 
     def __init__(self, given: Any, asked: str) -> None:
         is_adapter = isinstance(given, pydantic.TypeAdapter)
@@ -64,16 +64,6 @@ class PydanticNode(Shaped):
             kinds = KINDS if takes_null(self._schema, self._schema) else KINDS - {"null"}
         self.kinds = kinds
         self.words = f"object ({self._title})" if self._shape is not None else self._title
-
-    @property
-    def title(self) -> str:
-        """The name of the model."""
-        return self._title
-
-    @property
-    def shape(self) -> Shape:
-        """Of its fields, by their aliases."""
-        return self._shape or Shape(frozenset(), frozenset())
 
     def read(self, value: Any) -> Any:
         """An instance, read as from JSON."""

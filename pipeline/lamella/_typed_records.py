@@ -100,6 +100,26 @@ class Shaped(Node):
         raise NotImplementedError
 
 
+class BySchema(Shaped):
+    """A node for what a JSON Schema describes: its own, or one that another library has made."""
+
+    __slots__ = ("_schema", "_shape", "_title")
+
+    _schema: Mapping[str, Any]
+    _shape: Shape | None
+    _title: str
+
+    @property
+    def shape(self) -> Shape:
+        """Of its properties, as they are called in JSON."""
+        return self._shape or Shape(frozenset(), frozenset())
+
+    @property
+    def title(self) -> str:
+        """Its name, for messages."""
+        return self._title
+
+
 class Record(Shaped):
     """A class with fields: attrs, dataclass, TypedDict or NamedTuple."""
 

@@ -9,15 +9,15 @@ from lamella._schema_book import SchemaBook, all_references
 from lamella._schema_checks import Checker
 from lamella._schema_shapes import read_without_nulls, resolved, schema_kinds, schema_shape
 from lamella._typed_problems import Misfit
-from lamella._typed_records import Shape, Shaped
+from lamella._typed_records import BySchema
 
 _OLD: Final = "#/definitions/"
 
 
-class SchemaNode(Shaped):
+class SchemaNode(BySchema):
     """A JSON Schema."""
 
-    __slots__ = ("_checker", "_itself", "_schema", "_shape", "_title", "kinds", "words")
+    __slots__ = ("_checker", "_itself", "kinds", "words")
 
     def __init__(self, schema: Mapping[str, Any], title: str) -> None:
         if "definitions" in schema and "$defs" not in schema:
@@ -31,16 +31,6 @@ class SchemaNode(Shaped):
         self._shape = schema_shape(schema)
         self.kinds = schema_kinds(schema)
         self.words = title
-
-    @property
-    def title(self) -> str:
-        """Its title."""
-        return self._title
-
-    @property
-    def shape(self) -> Shape:
-        """Of its properties."""
-        return self._shape or Shape(frozenset(), frozenset())
 
     def read(self, value: Any) -> Any:
         """The value, without nulls for what may be missing but not be null."""

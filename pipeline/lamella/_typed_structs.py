@@ -10,7 +10,7 @@ import msgspec
 from lamella._schema_book import SchemaBook
 from lamella._schema_shapes import read_without_nulls, schema_shape
 from lamella._typed_problems import Key, Misfit, Problem, Step, kind_of
-from lamella._typed_records import WRONG_VALUES, Shape, Shaped
+from lamella._typed_records import WRONG_VALUES, BySchema
 
 _PLACE: Final = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?(?P<path>\$[^`]*)`)?$", re.DOTALL)
 _STEP: Final = re.compile(r"\.([^.\[]+)|\[(\d+)\]|\[\.\.\.\]")
@@ -18,10 +18,10 @@ _EXPECTED: Final = re.compile(r"^Expected (?P<want>.+?)(?:, got `(?P<got>[^`]+)`
 _REQUIRED: Final = re.compile(r"^Object missing required field `(?P<name>[^`]+)`$")
 
 
-class StructNode(Shaped):
+class StructNode(BySchema):
     """A `msgspec.Struct`. Of several problems the first is found."""
 
-    __slots__ = ("_schema", "_shape", "_title", "_type", "kinds", "words")
+    __slots__ = ("_type", "kinds", "words")
 
     def __init__(self, given: Any) -> None:
         msgspec.json.Decoder(given)
@@ -31,16 +31,6 @@ class StructNode(Shaped):
         self._title = getattr(given, "__name__", "Struct")
         self.kinds = frozenset({"object"} if self._shape is not None else {"array"})
         self.words = f"object ({self._title})" if self._shape is not None else "array"
-
-    @property
-    def title(self) -> str:
-        """The name of the class."""
-        return self._title
-
-    @property
-    def shape(self) -> Shape:
-        """Of its fields, as they are called in JSON."""
-        return self._shape or Shape(frozenset(), frozenset())
 
     def read(self, value: Any) -> Any:
         """An instance."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import attrs
@@ -17,10 +16,8 @@ from lamella import (
     UnsupportedError,
 )
 from lamella.testing import MockServer
-from lamella.transports import OpenAI, OpenAIOptions
 from lamella_middlewares import Structured
-from lamella_ollama import Ollama
-from providers import TRANSPORTS
+from providers import DIALECTS, ollama
 
 pytestmark = pytest.mark.anyio
 
@@ -48,22 +45,6 @@ class Person:
     nickname: str | None = None
 
 
-def responses(server: MockServer) -> OpenAI:
-    """OpenAI's Responses API."""
-    options = OpenAIOptions(name="responses", card_provider="openai")
-    return OpenAI("unused", base_url=server.url, api="responses", options=options)
-
-
-def ollama(server: MockServer) -> Ollama:
-    """Ollama's own API."""
-    return Ollama(base_url=server.endpoint)
-
-
-DIALECTS: dict[str, Callable[[MockServer], Any]] = {
-    **TRANSPORTS,
-    "responses": responses,
-    "ollama": ollama,
-}
 MODES: tuple[Any, ...] = ("native", "tool", "prompt")
 ASK = ChatRequest.of("Who was it?", model="mock", max_output_tokens=500)
 ADA = Person("Ada", 36, [Address("London", "work")])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -12,30 +11,10 @@ from lamella import ChatRequest, Message, Pipeline, Size, Tool, ToolCall
 from lamella._memory_stores import memory_stores
 from lamella._ports import default_ports
 from lamella.testing import MockServer
-from lamella.transports import OpenAI, OpenAIOptions
 from lamella_middlewares import Summarise
-from lamella_ollama import Ollama
-from providers import TRANSPORTS
+from providers import DIALECTS
 
 pytestmark = pytest.mark.anyio
-
-
-def responses(server: MockServer) -> OpenAI:
-    """OpenAI's Responses API."""
-    options = OpenAIOptions(name="responses", card_provider="openai")
-    return OpenAI("unused", base_url=server.url, api="responses", options=options)
-
-
-def ollama(server: MockServer) -> Ollama:
-    """Ollama's own API."""
-    return Ollama(base_url=server.endpoint)
-
-
-DIALECTS: dict[str, Callable[[MockServer], Any]] = {
-    **TRANSPORTS,
-    "responses": responses,
-    "ollama": ollama,
-}
 
 
 def talk() -> tuple[Message, ...]:

@@ -274,14 +274,16 @@ def test_what_cannot_be_a_tool_is_refused_with_the_remedy(given: Any, words: str
         {"parameters": {"type": "string"}},
         {"parameters": {"type": "object"}},
         {"unknown": 1},
+        {"description": 3},
+        {"strict": 1},
     ],
     ids=str,
 )
 def test_wrong_options_of_a_tool_are_refused(options: dict[str, Any]) -> None:
-    """The message names the option."""
+    """The message names the option, as it was written."""
 
     def nothing() -> None:
         """No parameters."""
 
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(ConfigurationError, match=rf"^tool\(.*{next(iter(options))}"):
         tool(nothing, **options)

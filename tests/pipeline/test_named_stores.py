@@ -104,7 +104,7 @@ def test_what_is_no_store_is_told_of_one_of_its_part() -> None:
     with pytest.raises(ConfigurationError, match=r"store: got 5, .* { use = 'sqlite', path = "):
         layer_store("Cache", "blobs", 5)
     with pytest.raises(ConfigurationError, match=r"leases: got 5, .* { use = 'sqlite', path = "):
-        Pipeline([], "mock", stores={"leases": cast("Any", 5)})
+        Pipeline([], "mock", stores={"leases": 5})
     with pytest.raises(ConfigurationError, match=r"index: got 5, .* { use = 'redis', url = "):
         layer_store("SemanticCache", "vectors", 5)
 

@@ -93,10 +93,10 @@ class Line:
 
 @pytest.fixture(autouse=True)
 def names(site: Site) -> Any:
-    """Five layers, two transports and one preset, and no others; an empty working directory."""
+    """Four layers, two transports and one preset, and no others; an empty working directory."""
     found = site.registry()
     found.add(
-        middlewares={"look": Look, "again": Again, "bound": Bound, "meter": Meter, "tools": Calling},
+        middlewares={"look": Look, "again": Again, "bound": Bound, "meter": Meter},
         transports={"line": Line, "far": {"use": "line", "host": "far"}},
         presets={
             "base": Preset(
@@ -402,18 +402,32 @@ async def news(topic: str, *, most: int = 3) -> str:
     return topic * most
 
 
+@attrs.frozen
+class Named:
+    """A function with options, as a layer may make them."""
+
+    name: str
+
+    def __call__(self) -> None:
+        """Nothing."""
+
+
 @pytest.mark.parametrize(
     ("given", "offer"),
     [
         (weather, "the function 'weather' is no layer; write tools={'tools': [weather]}"),
         (news, "the function 'news' is no layer; write tools={'tools': [news]}"),
         (partial(news, most=2), "the function 'news' is no layer; write tools={'tools': [news]}"),
+        (Named("sport"), "the function 'sport' is no layer; write tools={'tools': [sport]}"),
         ([weather], "options, true or false: tools={'tools': [weather]}"),
         ([weather, news], "options, true or false: tools={'tools': [weather, news]}"),
     ],
 )
-def test_functions_for_a_model_are_options_of_a_layer(given: Any, offer: str) -> None:
+def test_functions_for_a_model_are_options_of_a_layer(
+    names: Registry, given: Any, offer: str
+) -> None:
     """Where a layer takes what was given as its first option, the remedy is written out."""
+    names.add(middlewares={"tools": Calling})
     (line,) = said("base", tools=given)
     assert line.startswith("Pipeline.preset('base'): tools: ")
     assert line.endswith(offer)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -25,11 +24,10 @@ from lamella import (
     answered,
 )
 from lamella.testing import HTTPServer, MockServer, Received, Reply, Scripted
-from lamella.transports import OpenAI, OpenAIOptions
+from lamella.transports import OpenAI
 from lamella_middlewares import Tools
 from lamella_middlewares.tools import ToolFailed, tool
-from lamella_ollama import Ollama
-from providers import TRANSPORTS
+from providers import DIALECTS
 
 pytestmark = pytest.mark.anyio
 
@@ -50,22 +48,6 @@ async def add(a: int, b: int) -> int:
     return a + b
 
 
-def responses(server: MockServer) -> OpenAI:
-    """OpenAI's Responses API."""
-    options = OpenAIOptions(name="responses", card_provider="openai")
-    return OpenAI("unused", base_url=server.url, api="responses", options=options)
-
-
-def ollama(server: MockServer) -> Ollama:
-    """Ollama's own API."""
-    return Ollama(base_url=server.endpoint)
-
-
-DIALECTS: dict[str, Callable[[MockServer], Any]] = {
-    **TRANSPORTS,
-    "responses": responses,
-    "ollama": ollama,
-}
 THINKING = {"bedrock": "anthropic.mock-reasoning-v1:0"}
 """Bedrock tells by the model's name how it thinks."""
 LEFT_OUT: dict[str, set[str]] = {

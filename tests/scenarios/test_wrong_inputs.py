@@ -129,7 +129,7 @@ async def test_a_synchronous_function_as_a_middleware() -> None:
         return call_next(request)
 
     assert await said(lambda: Pipeline([shout])) == snapshot(
-        "ConfigurationError: The middleware 'shout' is not asynchronous. Write `async def`; blocking work goes through `await context.ports.thread(...)`."
+        "ConfigurationError: The middleware 'shout' is not asynchronous. Write `async def`; blocking work goes through `await context.ports.thread(...)`. For a model to call: Tools([shout])."
     )
 
 
@@ -143,9 +143,9 @@ async def test_a_function_for_a_model_among_the_layers() -> None:
         return topic
 
     wrong: Any = [weather]
-    assert await said(lambda: Pipeline(wrong)) == snapshot()
+    assert await said(lambda: Pipeline(wrong)) == snapshot("ConfigurationError: The function 'weather' is no middleware: it cannot take (request, call_next). One is `async def weather(request, call_next)`. For a model to call: Tools([weather]).")
     wrong = [news]
-    assert await said(lambda: Pipeline(wrong)) == snapshot()
+    assert await said(lambda: Pipeline(wrong)) == snapshot("ConfigurationError: The function 'news' is no middleware: it cannot take (request, call_next). One is `async def news(request, call_next)`. For a model to call: Tools([news]).")
 
 
 async def test_a_class_instead_of_an_instance() -> None:

@@ -10,6 +10,7 @@ from lamella.transports import OpenAI, OpenAIOptions
 from lamella_anthropic import Anthropic, AnthropicOptions
 from lamella_bedrock import Bedrock, BedrockOptions
 from lamella_google import Gemini, GeminiOptions
+from lamella_ollama import Ollama
 
 
 def openai(server: MockServer, name: str = "openai", **more: Any) -> OpenAI:
@@ -42,12 +43,30 @@ def bedrock(server: MockServer, name: str = "bedrock", **more: Any) -> Bedrock:
     return Bedrock(region="us-east-1", endpoint_url=server.endpoint, options=options)
 
 
+def responses(server: MockServer) -> OpenAI:
+    """OpenAI's Responses API."""
+    options = OpenAIOptions(name="responses", card_provider="openai")
+    return OpenAI("unused", base_url=server.url, api="responses", options=options)
+
+
+def ollama(server: MockServer) -> Ollama:
+    """Ollama's own API."""
+    return Ollama(base_url=server.endpoint)
+
+
 TRANSPORTS: dict[str, Callable[..., Any]] = {
     "openai": openai,
     "anthropic": anthropic,
     "google": google,
     "bedrock": bedrock,
 }
+
+DIALECTS: dict[str, Callable[[MockServer], Any]] = {
+    **TRANSPORTS,
+    "responses": responses,
+    "ollama": ollama,
+}
+"""All that the server speaks."""
 
 FIRST = {
     "openai": FailoverProvider(openai, "gpt-4o-mini"),

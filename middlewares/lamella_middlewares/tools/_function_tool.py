@@ -47,6 +47,16 @@ def _name(tool: Any, option: attrs.Attribute[Any], value: object) -> None:
         raise refused(tool, option, value, want)
 
 
+def _description(tool: Any, option: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, str):
+        raise refused(tool, option, value, "a text")
+
+
+def _flag_or_none(tool: Any, option: attrs.Attribute[Any], value: object) -> None:
+    if value is not None:
+        flag(tool, option, value)
+
+
 def _tries(tool: Any, option: attrs.Attribute[Any], value: Any) -> None:
     whole(0)(tool, option, value)
     if value and not tool.idempotent:
@@ -100,7 +110,7 @@ class FunctionTool(Generic[P, T]):
 
     function: Callable[P, T]
     name: str = attrs.field(validator=_name)
-    description: str = attrs.field(validator=attrs.validators.instance_of(str))
+    description: str = attrs.field(validator=_description)
     parameters: Parameters = attrs.field(repr=False)
     timeout: float | None = attrs.field(
         default=None, converter=optional_seconds, validator=span_or_none
@@ -111,9 +121,7 @@ class FunctionTool(Generic[P, T]):
         default=None, validator=approve_given
     )
     max_output: int | None = attrs.field(default=None, validator=most_given)
-    strict: bool | None = attrs.field(
-        default=None, validator=attrs.validators.optional(attrs.validators.instance_of(bool))
-    )
+    strict: bool | None = attrs.field(default=None, validator=_flag_or_none)
     declared: Tool = attrs.field(
         init=False, repr=False, default=attrs.Factory(_declared, takes_self=True)
     )
@@ -122,6 +130,11 @@ class FunctionTool(Generic[P, T]):
         repr=False,
         default=attrs.Factory(lambda self: is_async(_inner(self.function)), takes_self=True),
     )
+
+    @property
+    def written_as(self) -> str:
+        """How its options are given, for errors about them."""
+        return f"tool({self.name!r}, "
 
     def __repr__(self) -> str:
         return f"tool({self.name!r})"
