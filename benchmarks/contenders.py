@@ -152,6 +152,7 @@ def production_layers() -> list[Any]:
 
 def every_layer() -> dict[str, Any]:
     """One of each, by the name of the table, as they are used most."""
+    from lamella import PromptTemplate
     from lamella_middlewares import (
         PII,
         Cache,
@@ -168,11 +169,13 @@ def every_layer() -> dict[str, Any]:
         SingleFlight,
         Structured,
         Summarise,
+        Template,
         Tools,
         Trim,
     )
     from lamella_middlewares.guard import max_length, pattern
 
+    template = PromptTemplate.of(["{question}"], variables={"question": "text"}, name="ask")
     return {
         **{type(layer).__name__: layer for layer in first_layers()},
         "LoadShed": LoadShed(),
@@ -193,6 +196,7 @@ def every_layer() -> dict[str, Any]:
         "PromptCache": PromptCache(),
         "Structured (not asked)": Structured(),
         "Summarise (below its trigger)": Summarise(),
+        "Template (no prompt)": Template(templates=[template]),
         "Tools (none asked for)": Tools([_say_nothing]),
         "Trim (below its trigger)": Trim(),
     }

@@ -80,8 +80,7 @@ class Keeping:
 
         Args:
             pipeline: What answers.
-            text: The JSON. A list of messages will do as well, of which a system message at its
-                beginning is the instructions; its session is named by what it says.
+            text: The JSON.
             **options: As for `Conversation`, for how it goes on: `model="..."`, `max_tokens=8000`.
                 `system`, `user` and `tags` take the place of what was kept.
 
@@ -121,7 +120,8 @@ class Keeping:
 
         Args:
             pipeline: What answers.
-            store: A store, or the path of a JSON file, which may also hold a list of messages.
+            store: A store, or the path of a JSON file. It may also hold a list of messages, as
+                other programs write them; the first turn that is saved makes a conversation of it.
             session: Its name; needed for a store, and not for a file, which holds only one.
             tenant: Whose it is. In a server always give it: other tenants' are then never found.
             **options: As for `from_json`.

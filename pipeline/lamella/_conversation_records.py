@@ -185,8 +185,13 @@ _END_OF_TIME: Final = 1e15
 _FLAGS: Final = ("begins", "answer", "partial")
 
 
-def record_of(text: str | bytes) -> ConversationRecord:
-    """The record that JSON stands for: a conversation that was kept, or a list of messages.
+def record_of(text: str | bytes, *, place: str | None = None) -> ConversationRecord:
+    """The record that JSON stands for.
+
+    Args:
+        text: The JSON: what was kept of a conversation.
+        place: Where it stands; then a list of messages will do, and is that place's. None refuses
+            one: two programs with the same list would have the same conversation.
 
     Raises:
         ConfigurationError: If it stands for none, or a later version of the library wrote it.
@@ -195,10 +200,16 @@ def record_of(text: str | bytes) -> ConversationRecord:
         found: Any = json.loads(text)
     except (ValueError, RecursionError):
         raise _wrong("it is no JSON, or only the beginning of some") from None
-    if isinstance(found, list) and found:
-        return _record_of_list(cast("list[Any]", found), text)
+    if isinstance(found, list):
+        listed: list[Any] = found  # pyright: ignore[reportUnknownVariableType]
+        if place is not None and listed:
+            return _record_of_list(listed, f"{place}\n{text!r}")
+        raise _wrong(
+            "it is a list of messages" if listed else "it is an empty list",
+            "Begin with it: Conversation(pipeline, messages=json.loads(text)).",
+        )
     if not isinstance(found, dict) or found.get("format") != FORMAT:  # pyright: ignore[reportUnknownMemberType]
-        raise _wrong(f"it does not say that its format is {FORMAT!r}, and is no list of messages")
+        raise _wrong(f"it does not say that its format is {FORMAT!r}")
     given = cast("dict[str, Any]", found)
     version = given.get("version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
@@ -212,12 +223,12 @@ def record_of(text: str | bytes) -> ConversationRecord:
     return _record(given)
 
 
-def _record_of_list(given: Sequence[Any], text: str | bytes) -> ConversationRecord:
-    """The record of a list of messages. The same text always makes the same one.
+def _record_of_list(given: Sequence[Any], what: str) -> ConversationRecord:
+    """The record of a list of messages. The same list at the same place makes the same one.
 
-    So the file that it is read from is known to be its own until a turn is saved there.
+    So a file is known to be its own until a turn is saved there.
     """
-    data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+    data = what.encode("utf-8", "surrogatepass")
     session = f"list-{blake2b(data, digest_size=12, person=b'lamella-messages').hexdigest()}"
     messages = [_message(each, f"[{place}]") for place, each in enumerate(given)]
     system = messages.pop(0) if messages[0].role == "system" else None
@@ -312,9 +323,10 @@ def _maybe(given: Mapping[str, Any], name: str, kind: Any, where: str = "") -> A
     return None if given.get(name) is None else _of(given, name, kind, where)
 
 
-def _wrong(what: str) -> ConfigurationError:
+_HINT: Final = "Give what conversation.to_json() or conversation.save() has written."
+
+
+def _wrong(what: str, hint: str = _HINT) -> ConfigurationError:
     return ConfigurationError(
-        f"What was given is no conversation that was kept: {what}.",
-        hint="Give what conversation.to_json() or conversation.save() has written, or a JSON list "
-        "of messages, each with its role and content.",
+        f"What was given is no conversation that was kept: {what}.", hint=hint
     )

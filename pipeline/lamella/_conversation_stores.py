@@ -237,6 +237,6 @@ class ConversationFile:
         except FileNotFoundError:
             self._holds = None
             return None
-        record = record_of(data)
+        record = record_of(data, place=str(self.path))
         self._holds = (record.session, record.tenant)
         return record

@@ -19,6 +19,7 @@ from lamella._decisions import (
 from lamella._errors import ApprovalRequired, MisuseError
 from lamella._history import groups, unanswered
 from lamella._messages import Message
+from lamella._nothing import NOTHING
 from lamella._parts import PART_TYPES, Part, Reasoning, Text, ToolCall, ToolResult
 
 Said: TypeAlias = (
@@ -44,7 +45,7 @@ class GoOn:
     """
 
     approvals: tuple[str, ...] = attrs.field(default=(), converter=approved_ids)
-    declined: Mapping[str, str] = attrs.field(default=(), converter=declined_words)
+    declined: Mapping[str, str] = attrs.field(default=NOTHING, converter=declined_words)
 
     def __attrs_post_init__(self) -> None:
         must_be_either(self.approvals, self.declined)

@@ -14,7 +14,7 @@ DECLINED: Final = "declined"
 """Under which attribute of the context the ids stand that somebody has declined, or their words."""
 
 Declined: TypeAlias = Iterable[str] | Mapping[str, str | None]
-"""Ids that were declined; or, by each, what the model is told, where None is a word of no one's."""
+"""Ids that were declined; or, by each, what the model is told: None says that it was declined."""
 
 
 def approved_ids(given: Iterable[str]) -> tuple[str, ...]:

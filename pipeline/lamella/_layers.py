@@ -163,7 +163,9 @@ def must_be_async(thing: object, name: str, what: str, *, classes: bool = False)
         raise ConfigurationError(msg, hint=hint)
     if what == "middleware" and is_routine(thing) and not _takes_next(thing):
         msg = f"The function {name!r} is no middleware: it cannot take (request, call_next)."
-        hint = f"One is `async def {name}(request, call_next)`. For a model to call: Tools([{name}])."
+        hint = (
+            f"One is `async def {name}(request, call_next)`. For a model to call: Tools([{name}])."
+        )
         raise ConfigurationError(msg, hint=hint)
     if not _is_async(thing):
         msg = f"The {what} {name!r} is not asynchronous."

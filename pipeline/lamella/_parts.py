@@ -97,7 +97,7 @@ class Image:
             MisuseError: If an event loop runs here, and a file is to be read or `resize` is given:
                 use `load`.
             ValueError: If the text is no address.
-            TypeError: If it is nothing of all that.
+            TypeError: If it is nothing of all that, or `detail` is no text.
             OSError: If the file cannot be read.
         """
         from lamella._media import taken

@@ -237,7 +237,9 @@ def _no_change(name: str, change: Any, names: Registry) -> list[Finding]:
     if callable(change):
         offer = "" if is_layer(change) else _offered(name, [change], names)
         text = f"the function {name_of(change)!r} is no layer; write {offer}"
-        return [Finding((), text)] if offer else []  # without one, the pipeline says how layers look
+        return (
+            [Finding((), text)] if offer else []
+        )  # without one, the pipeline says how layers look
     offer = _offered(name, change, names)
     option = _first_option(name, names)
     if not offer and option:

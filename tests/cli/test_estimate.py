@@ -67,7 +67,10 @@ def test_prices_of_ones_own_come_first(lamella: Any, tmp_path: Path) -> None:
             "No price is known for service:gold",
         ),
         (["-m", "mock"], "either a prompt, --tokens or --file"),
-        (["-m", "mock"], 'Write lamella estimate -m mock "Why is the sky blue?", --tokens 1200,300'),
+        (
+            ["-m", "mock"],
+            'Write lamella estimate -m mock "Why is the sky blue?", --tokens 1200,300',
+        ),
         (["-m", "mock", "--tokens", "5", "--file", "x"], "either a prompt, --tokens or --file"),
         (["-m", "mock", "--tokens", "5", "Why?"], "either a prompt, --tokens or --file"),
         (["-m", "mock", "Why?", "--file", "x"], "either a prompt, --tokens or --file"),

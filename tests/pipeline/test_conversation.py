@@ -238,7 +238,7 @@ async def test_half_an_answer_is_replaced_when_it_goes_on(streamed: bool) -> Non
     else:
         await talking.resume()
     assert said(talking) == ["what is it?", "", "42", "It is 42."]
-    assert [texts for texts in sent(model)[1:]] == [["what is it?", "", "42"]] * 3
+    assert sent(model)[1:] == [["what is it?", "", "42"]] * 3
     assert [branch.messages[-1].text for branch in talking.branches] == ["Hm", "It's"]
     assert not talking.entries[-1].partial
 

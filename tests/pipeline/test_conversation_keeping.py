@@ -146,8 +146,13 @@ async def test_a_list_of_messages_is_a_conversation_too(tmp_path: Path) -> None:
     assert len(again.messages) == 6
     assert json.loads(path.read_text())["format"] == "lamella.conversation"
     path.write_text(json.dumps([*listed[:3], {"role": "secret"}]))
-    with pytest.raises(ConfigurationError, match=r"\[3\] is no message.*list of messages"):
+    with pytest.raises(ConfigurationError, match=r"\[3\] is no message"):
         await Conversation.load(pipeline(), path)
+    with pytest.raises(ConfigurationError, match=r"is a list of messages.*messages="):
+        Conversation.from_json(pipeline(), json.dumps(listed))
+    path.write_text(json.dumps(listed))
+    with pytest.raises(ConfigurationError, match="holds another conversation"):
+        await Conversation(pipeline(), store=path).say("not its own")
     path.write_text(json.dumps([listed[3]]))
     with pytest.raises(MisuseError, match="alone would be 'c'"):
         await Conversation.load(pipeline(), path)

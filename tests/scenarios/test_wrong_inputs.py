@@ -143,9 +143,13 @@ async def test_a_function_for_a_model_among_the_layers() -> None:
         return topic
 
     wrong: Any = [weather]
-    assert await said(lambda: Pipeline(wrong)) == snapshot("ConfigurationError: The function 'weather' is no middleware: it cannot take (request, call_next). One is `async def weather(request, call_next)`. For a model to call: Tools([weather]).")
+    assert await said(lambda: Pipeline(wrong)) == snapshot(
+        "ConfigurationError: The function 'weather' is no middleware: it cannot take (request, call_next). One is `async def weather(request, call_next)`. For a model to call: Tools([weather])."
+    )
     wrong = [news]
-    assert await said(lambda: Pipeline(wrong)) == snapshot("ConfigurationError: The function 'news' is no middleware: it cannot take (request, call_next). One is `async def news(request, call_next)`. For a model to call: Tools([news]).")
+    assert await said(lambda: Pipeline(wrong)) == snapshot(
+        "ConfigurationError: The function 'news' is no middleware: it cannot take (request, call_next). One is `async def news(request, call_next)`. For a model to call: Tools([news])."
+    )
 
 
 async def test_a_class_instead_of_an_instance() -> None:

@@ -38,6 +38,8 @@ async def right(pipeline: Pipeline) -> None:
     assert_type((await talk.say("hi", returns={"type": "object"})).value, Any)
     assert_type((await talk.regenerate(returns=Person)).value, Person)
     assert_type((await talk.resume(approvals=["a"], returns=list[Person])).value, list[Person])
+    assert_type((await talk.resume(declined=["a"], returns=Person)).value, Person)
+    assert_type(talk.resume_sync(approvals=["a"], declined={"b": "No."}), ChatResponse)
     async with talk.say_stream("hi") as response:
         assert_type(response, ChatResponse)
     async with talk.resume_stream(returns=list[Person]) as several:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import anyio
@@ -16,39 +15,25 @@ from lamella import (
     EmbeddingResponse,
     Handler,
     Outcome,
-    PartHealth,
     RefusedError,
     Request,
     Target,
 )
-from lamella._store_breaker import StoreBreaker
+from lamella._aside import AskedAside
 from lamella._targets import send
 from lamella_middlewares.semantic_cache._control import EXACT, LAYER
-
-FAILURES: Final = 5
-"""How many times in a row embedding fails before it is left alone."""
 
 REST: Final = 10.0
 """Seconds between the tries while it fails."""
 
-logger = logging.getLogger("lamella")
 
+class Embedder(AskedAside):
+    """Embeds questions; and what is known of the model that does."""
 
-class Embedder:
-    """What is known of one embedder: whether it works. Kept in `ports.stores.local`.
-
-    Args:
-        name: What it is called.
-        monotonic: The clock, in seconds.
-    """
-
-    __slots__ = ("_breaker", "_error", "_monotonic", "_name")
-
-    def __init__(self, name: str, monotonic: Callable[[], float]) -> None:
-        self._name = name
-        self._monotonic = monotonic
-        self._breaker = StoreBreaker(failures=FAILURES, rest=REST, monotonic=monotonic)
-        self._error = ""
+    __slots__ = ()
+    kind = "embedder"
+    rest = REST
+    without = "SemanticCache finds nothing and keeps nothing"
 
     async def vector(
         self, request: Request[Any], text: str, target: Target, call_next: Handler, seconds: float
@@ -66,10 +51,10 @@ class Embedder:
             DeadlineExceeded: If the call's own deadline passes.
             ClosedError: If the pipeline closes meanwhile.
         """
-        if not self._breaker.admits():
+        if not self.breaker.admits():
             return None, "left alone after failures"
         context = request.context
-        began = self._monotonic()
+        began = self.monotonic()
         bound = min(seconds, max(context.left(), 0.0) / 2)
         why = f"not over in {bound:g} s"
         hurried = bound < seconds
@@ -86,37 +71,14 @@ class Embedder:
                 tells = not refused and not (hurried and isinstance(error, DeadlineExceeded))
             else:
                 if vector is not None:
-                    self._answered()
+                    self.answered()
                     if _by_another(asked):
                         return None, "another one stood in"
                     return vector, ""
                 why, tells = "it gave no vector", True
         if tells:
-            self._failed(began, why)
+            self.failed(began, why)
         return None, why
-
-    def health(self) -> PartHealth:
-        """Whether it answers."""
-        seconds = self._breaker.open_for()
-        if seconds is None:
-            return PartHealth(well=True)
-        detail = {"embedder": self._name, "seconds": round(seconds, 1), "error": self._error}
-        return PartHealth(well=False, detail=detail)
-
-    def _answered(self) -> None:
-        seconds = self._breaker.answered()
-        if seconds is not None:
-            logger.warning("The embedder %r answers again, after %.1f s.", self._name, seconds)
-
-    def _failed(self, began: float, why: str) -> None:
-        self._error = why
-        if self._breaker.failed(began):
-            logger.warning(
-                "The embedder %r does not answer (%s); until it does, SemanticCache finds nothing "
-                "and keeps nothing.",
-                self._name,
-                why,
-            )
 
 
 def _asked(request: Request[Any], text: str) -> Request[EmbeddingResponse]:

@@ -61,7 +61,8 @@ class Structured:
         max_tokens: Tokens of all these turns together, 1 or more: a further turn is not begun if
             its question alone would pass them. None sets no such bound.
         repair: Whether what is nearly JSON is mended instead of asked for again: words around it,
-            fences, commas and quotes. Needs the extra `structured`. What was cut off never is.
+            commas and quotes. Needs the extra `structured`. What was cut off never is; one fence
+            around the whole answer is always taken off.
         hold: Whether a stream is read to its end before anything is shown: then an answer that does
             not fit can be asked for again, as in `run`. Without it that is an error at the end.
         strict: Whether the provider is to hold the answer to the schema where it can.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-from collections.abc import Callable
 from typing import Any, Final
 
 import anyio
@@ -20,20 +18,16 @@ from lamella import (
     InvalidRequestError,
     Message,
     Money,
-    PartHealth,
     RefusedError,
     Request,
     Target,
 )
+from lamella._aside import AskedAside
 from lamella._keepable import cost_of_turn
-from lamella._store_breaker import StoreBreaker
 from lamella._targets import send
 from lamella_middlewares.summarise._flights import LATE, Made
 from lamella_middlewares.summarise._names import LAYER
 from lamella_middlewares.summarise._texts import question
-
-FAILURES: Final = 5
-"""How many times in a row summarising fails before it is left alone."""
 
 REST: Final = 30.0
 """Seconds between the tries while it fails."""
@@ -43,8 +37,6 @@ _OF_THE_CONVERSATION: Final = (InvalidRequestError, BlockedError)
 
 _TOKENS_A_WORD: Final = 2
 """What a word takes in most languages, generously: the model should end before it is cut off."""
-
-logger = logging.getLogger("lamella")
 
 
 @attrs.frozen
@@ -68,21 +60,13 @@ class Order:
     hurried: bool = False
 
 
-class Writer:
-    """What is known of a model that summarises: whether it works. Kept in `ports.stores.local`.
+class Writer(AskedAside):
+    """Writes summaries; and what is known of the model that does."""
 
-    Args:
-        name: What it is called.
-        monotonic: The clock, in seconds.
-    """
-
-    __slots__ = ("_breaker", "_error", "_monotonic", "_name")
-
-    def __init__(self, name: str, monotonic: Callable[[], float]) -> None:
-        self._name = name
-        self._monotonic = monotonic
-        self._breaker = StoreBreaker(failures=FAILURES, rest=REST, monotonic=monotonic)
-        self._error = ""
+    __slots__ = ()
+    kind = "model"
+    rest = REST
+    without = "Summarise leaves it alone and does what its option `otherwise` says"
 
     async def write(
         self,
@@ -103,9 +87,9 @@ class Writer:
             DeadlineExceeded: If the call's own deadline passes.
             ClosedError: If the pipeline closes meanwhile.
         """
-        if not self._breaker.admits():
+        if not self.breaker.admits():
             return Made(why="left alone after failures", lasting=True), None
-        began, context = self._monotonic(), request.context
+        began, context = self.monotonic(), request.context
         child = _asked(request, order)
         made, tells = Made(why=LATE, lasting=not order.hurried), not order.hurried
         with anyio.move_on_after(order.until - context.clock.now() + order.grace):
@@ -124,33 +108,10 @@ class Writer:
                 why = LATE if late else type(error).__name__
                 made = Made(why=why, lasting=tells)
         if made.text:
-            self._answered()
+            self.answered()
         elif tells:
-            self._failed(began, made.why)
+            self.failed(began, made.why)
         return made, cost_of_turn(child.context)
-
-    def health(self) -> PartHealth:
-        """Whether it answers."""
-        seconds = self._breaker.open_for()
-        if seconds is None:
-            return PartHealth(well=True)
-        detail = {"model": self._name, "seconds": round(seconds, 1), "error": self._error}
-        return PartHealth(well=False, detail=detail)
-
-    def _answered(self) -> None:
-        seconds = self._breaker.answered()
-        if seconds is not None:
-            logger.warning("%r writes summaries again, after %.1f s.", self._name, seconds)
-
-    def _failed(self, began: float, why: str) -> None:
-        self._error = why
-        if self._breaker.failed(began):
-            logger.warning(
-                "%r writes no summaries (%s); until it does, Summarise leaves it alone and does "
-                "what its option `otherwise` says.",
-                self._name,
-                why,
-            )
 
 
 def _asked(request: ChatRequest, order: Order) -> ChatRequest:

@@ -79,7 +79,7 @@ class Round:
             self._answer(place, told(call, "not_run", why))
 
     def questions(self) -> dict[str, ToolCall]:
-        """The calls that somebody has to decide about before any is run, by the ids of the questions.
+        """The calls that somebody has to decide about before any is run, by their questions' ids.
 
         Nobody is asked here: these are for the caller to be asked.
         """

@@ -102,7 +102,8 @@ class Chat:
     def save(self, file: Path) -> int:
         """Write the conversation to a file: JSON if its name ends so, otherwise Markdown.
 
-        The JSON is what `Conversation.load` reads. What was said before `/clear` is in neither. A file is replaced only if this conversation has written it.
+        The JSON is what `Conversation.load` reads. What was said before `/clear` is in neither. A
+        file is replaced only if this conversation has written it.
 
         Returns:
             How many messages were written.
