@@ -22,7 +22,6 @@ from lamella import (
     Conversation,
     LamellaError,
     Layer,
-    Message,
     Pipeline,
     SQLiteConversations,
     TextDelta,
@@ -84,13 +83,13 @@ async def turn(agent: Conversation, said: str, ask: Callable[[str], str]) -> Non
             return
         except ApprovalRequired as error:
             waiting = error.calls
-        for call in waiting.values():
+        yes: list[str] = []
+        for identity, call in waiting.items():
             print(f"\nMay I? {call.name}({call.arguments})")
-        if await anyio.to_thread.run_sync(ask, "yes or no: ") == "yes":
-            block = agent.resume_stream(approvals=waiting)
-        else:
-            calls = agent.messages[-1].tool_calls
-            block = agent.say_stream([Message.tool(c.id, "The user said no.") for c in calls])
+            if await anyio.to_thread.run_sync(ask, "yes or no: ") == "yes":
+                yes.append(identity)
+        no = {identity: "The user said no." for identity in waiting if identity not in yes}
+        block = agent.resume_stream(approvals=yes, declined=no)
 
 
 async def main(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from lamella._answer import Answer
 from lamella._attempts import Attempt, AttemptBound, OpenAttempt
 from lamella._background import Background
 from lamella._begin import begin
@@ -134,7 +135,7 @@ from lamella._parts import (
 from lamella._pipeline import Pipeline
 from lamella._ports import Ports
 from lamella._requests import Request
-from lamella._responses import Answer, Head, Response
+from lamella._responses import Head, Response
 from lamella._stores import (
     Blob,
     BlobInfo,

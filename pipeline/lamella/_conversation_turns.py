@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from lamella._answer import Answer
     from lamella._calls import Call
     from lamella._chat import ChatRequest, ChatResponse
     from lamella._conversation import Conversation
     from lamella._conversation_entries import Line
     from lamella._ending import Ending
     from lamella._messages import Message
-    from lamella._responses import Answer
 
 logger = logging.getLogger("lamella")
 

@@ -72,10 +72,10 @@ from lamella._outcomes import ErrorPhase, Outcome
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lamella._answer import Answer
     from lamella._attempts import Attempt
     from lamella._money import Money
     from lamella._parts import ToolCall
-    from lamella._responses import Answer
     from lamella._typed_problems import Problem
     from lamella._usage import Usage
 

@@ -189,7 +189,7 @@ def is_routine(thing: object) -> bool:
 
 def _is_async(thing: object) -> bool:
     whole = _whole(thing)
-    call: Any = whole if inspect.isroutine(whole) else type(whole).__call__  # type: ignore[operator]
+    call: Any = whole if inspect.isroutine(whole) else type(whole).__call__
     return inspect.iscoroutinefunction(call)
 
 

@@ -64,9 +64,8 @@ class Image:
 
     def __attrs_post_init__(self) -> None:
         _exactly_one(self, "url", "data")
-        detail: object = self.detail
-        if detail is not None and not isinstance(detail, str):
-            msg = f"Image(detail={detail!r}): give a word, such as 'low', 'high', 'auto', or None."
+        if not isinstance(cast("object", self.detail), str | None):
+            msg = f"Image(detail={self.detail!r}): give a word, as 'low', 'high', 'auto', or None."
             raise TypeError(msg)
 
     @classmethod

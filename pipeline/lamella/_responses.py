@@ -10,7 +10,7 @@ it let through, once. How it ended is decided here and nowhere else.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import anyio
 import attrs
@@ -33,6 +33,7 @@ from lamella._outcomes import Outcome
 from lamella._transforms import Source, Transform, TransformSource, transformed
 
 if TYPE_CHECKING:
+    from lamella._answer import Answer
     from lamella._bridge import Bridge
     from lamella._clock import Clock
     from lamella._context import Context
@@ -85,25 +86,6 @@ class Head:
 
 
 NO_HEAD = Head()
-
-
-class Answer(Protocol):
-    """What the events of an answer amount to; each operation has its own."""
-
-    @property
-    def finish_reason(self) -> str | None:
-        """Why the model stopped; None if it did not."""
-        ...
-
-    @property
-    def usage(self) -> Usage | None:
-        """What it consumed; None if nobody said."""
-        ...
-
-    @property
-    def text(self) -> str:
-        """Its text; empty for operations that have none."""
-        ...
 
 
 class Response:

@@ -6,10 +6,10 @@ from typing import Any
 
 import attrs
 
+from lamella._answer import Answer
 from lamella._chat import ChatRequest
 from lamella._chat_answer import ChatAnswer
 from lamella._requests import Request
-from lamella._responses import Answer
 from lamella._surfaces import Surface, map_texts
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 import pytest
+from typed_people import ADA, ASK, GOOD, WRONG, Person, pipeline
 
 from lamella import (
     ChatRequest,
@@ -38,31 +39,14 @@ pytestmark = pytest.mark.anyio
 
 
 @attrs.frozen
-class Person:
-    """Who somebody is."""
-
-    name: str
-    age: int
-
-
-@attrs.frozen
 class Place:
     """Where something is."""
 
     city: str
 
 
-ADA = Person("Ada", 36)
-GOOD = '{"name": "Ada", "age": 36}'
-WRONG = '{"name": "Ada", "age": "old"}'
-ASK = ChatRequest.of("Who was it?", model="m")
 USAGE = Usage(uncached_input=10, text_output=5)
 USED = (Message.assistant([ToolCall("c1", "look_up", "{}")]), Message.tool("c1", "Ada, 36"))
-
-
-def pipeline(transport: Any, *inner: Any, **options: Any) -> Pipeline:
-    """A pipeline with the layer, and stores of its own."""
-    return Pipeline([Structured(**options), *inner], transport, ports=virtual_ports())
 
 
 def answer(*items: Any, usage: Usage | None = USAGE, reason: str = "stop") -> list[Any]:

@@ -292,7 +292,7 @@ async def test_trim_inside_leaves_the_summary() -> None:
 
 def test_trim_outside_is_refused() -> None:
     """It would drop what is to be summarised, unless somebody wants that."""
-    stack = [Trim(), Summarise()]
+    stack: list[Any] = [Trim(), Summarise()]
     with pytest.raises(OrderError, match=r"'trim' is outside 'summarise': .* never be summarised"):
         Pipeline(stack)
     assert Pipeline(stack, allow=["trim outside summarise"]).doubts == ()
