@@ -202,6 +202,10 @@ def _whole(thing: Any) -> Any:
 
 def _takes_next(function: Any) -> bool:
     """Whether a function takes a request and what comes next, which it cannot do without."""
+    if inspect.isfunction(function) and not function.__defaults__:
+        code = function.__code__
+        if code.co_argcount == 2 and not code.co_kwonlyargcount:
+            return True  # nearly all of them, for a fraction of what a signature takes
     try:
         signature = inspect.signature(function, follow_wrapped=False)
     except ValueError:  # one that is written in C, and does not say

@@ -82,7 +82,9 @@ async def test_a_tool_may_say_itself_why_it_has_failed() -> None:
 async def test_what_json_cannot_say_is_no_result() -> None:
     """The class is named, so that it can be mended."""
     told, response = await said(Tools([strange]), call("strange"))
-    assert told == [("strange", "The tool failed: its result, of the type dict, has no form in JSON.", True)]
+    assert told == [
+        ("strange", "The tool failed: its result, of the type dict, has no form in JSON.", True)
+    ]
     assert noted(response)[0]["outcome"] == "no_result"
 
 
