@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import conversations, stores
+from benchmarks import long_conversations, stores
 from benchmarks.__main__ import markdown, run
 from benchmarks.pii import smoke as pii
 from benchmarks.semantic import smoke as semantic
@@ -37,7 +37,7 @@ def main() -> int:
             sys.stdout.write(
                 f"TOO SLOW: {name}, {plan}: {row['of_sdk']} of the SDK, over {bound}\n"
             )
-    checks = (pii, stores, semantic, conversations)
+    checks = (pii, stores, semantic, long_conversations)
     for line in [line for check in checks for line in check.broken()]:
         broken += 1
         sys.stdout.write(f"{line}\n")

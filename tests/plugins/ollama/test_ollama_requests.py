@@ -7,9 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from conversations import PIXEL
 from ollama_wire import CHAT, asked, body, losses, messages
 
-from conversations import PIXEL
 from lamella import (
     Audio,
     ConfigurationError,

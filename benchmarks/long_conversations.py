@@ -1,4 +1,4 @@
-"""`python -m benchmarks.conversations`: what long conversations cost: whole, trimmed, summarised.
+"""`python -m benchmarks.long_conversations`: what they cost whole, trimmed and summarised.
 
 Dialogues are drawn from a seed: short questions, long answers, and every third turn a tool with a
 long result. Each is run turn by turn through a real pipeline before a provider that only counts.
@@ -208,7 +208,7 @@ def main() -> None:
     text = markdown(run(seeds=5))
     sys.stdout.write(text + "\n")
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "conversations.md").write_text(text + "\n")
+    (RESULTS / "long_conversations.md").write_text(text + "\n")
 
 
 if __name__ == "__main__":
