@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import attrs
@@ -15,6 +15,7 @@ from lamella._chat_answer import fold
 from lamella._closing import CLEANUP_SECONDS
 from lamella._conversation_words import answered_with, kept_of, waiting_in
 from lamella._errors import LamellaError, MisuseError
+from lamella._once import Block
 from lamella._outcomes import Outcome
 
 if TYPE_CHECKING:
@@ -132,8 +133,11 @@ async def say(
         return response
 
 
-class Saying:
+class Saying(Block):
     """The block of a streamed turn. What was said is added when the answer has ended."""
+
+    why = "say_stream(...) is a block, so that leaving it ends the turn."
+    instead = "Write `async with conversation.say_stream(...) as response:` and iterate there."
 
     __slots__ = ("_begin", "_block", "_call", "_conversation", "_returns", "_turn", "_used")
 
@@ -206,20 +210,6 @@ class Saying:
         """The net under a block that was entered and dropped."""
         if self._block is not None:
             self._leave()
-
-    def __aiter__(self) -> NoReturn:
-        self._explain()
-
-    def __await__(self) -> NoReturn:
-        self._explain()
-
-    def __iter__(self) -> NoReturn:
-        self._explain()
-
-    def _explain(self) -> NoReturn:
-        msg = "say_stream(...) is a block, so that leaving it ends the turn."
-        hint = "Write `async with conversation.say_stream(...) as response:` and iterate there."
-        raise MisuseError(msg, hint=hint)
 
 
 def _ended(turn: Turn, call: Call, end: Ending) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine, Generator
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 from lamella._errors import MisuseError
 
@@ -48,8 +48,34 @@ class Once(Coroutine[Any, Any, T_co]):
         self._coroutine.close()
 
 
-class Streaming:
+class Block:
+    """The base of what is entered with `async with`, and says so to who does anything else."""
+
+    __slots__ = ()
+
+    why: ClassVar[str]
+    """That it is a block, and what for."""
+    instead: ClassVar[str]
+    """What to write."""
+
+    def __aiter__(self) -> NoReturn:
+        self._explain()
+
+    def __await__(self) -> NoReturn:
+        self._explain()
+
+    def __iter__(self) -> NoReturn:
+        self._explain()
+
+    def _explain(self) -> NoReturn:
+        raise MisuseError(self.why, hint=self.instead)
+
+
+class Streaming(Block):
     """The block of a streamed call."""
+
+    why = "pipeline.stream(...) is a block, so that leaving it closes the connection."
+    instead = "Write `async with pipeline.stream(request) as response:` and iterate over response."
 
     __slots__ = ("_pipeline", "_request", "_response", "_returns", "_used")
 
@@ -84,17 +110,3 @@ class Streaming:
             leave = partial(self._pipeline.leave_stream, self._response)
             loop = self._response.context.call.loop
             loop.call_soon(lambda: loop.spawn(leave, "lamella dropped stream"))
-
-    def __aiter__(self) -> NoReturn:
-        self._explain()
-
-    def __await__(self) -> NoReturn:
-        self._explain()
-
-    def __iter__(self) -> NoReturn:
-        self._explain()
-
-    def _explain(self) -> NoReturn:
-        msg = "pipeline.stream(...) is a block, so that leaving it closes the connection."
-        hint = "Write `async with pipeline.stream(request) as response:` and iterate over response."
-        raise MisuseError(msg, hint=hint)

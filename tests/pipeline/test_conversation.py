@@ -334,6 +334,19 @@ async def test_one_turn_at_a_time() -> None:
     assert (said(talking), said(beside)) == (["first", "ab"], ["second", "beside"])
 
 
+async def test_a_streamed_turn_is_entered_and_says_so() -> None:
+    """Awaited or iterated over, it begins nothing and names what to write."""
+    talking, model = talk("never")
+    block: Any = talking.say_stream("hi")
+    with pytest.raises(MisuseError, match=r"is a block.*async with conversation.say_stream"):
+        await block
+    with pytest.raises(MisuseError, match=r"is a block"):
+        async for _ in block:
+            pass
+    assert not talking.busy
+    assert not model.requests
+
+
 async def test_a_block_that_is_dropped_does_not_stay_in_the_way() -> None:
     """Who enters one and forgets it has left the turn."""
     talking, _ = talk(["a", 1.0, Finish("stop")], "two")
