@@ -1,0 +1,1 @@
+"""Many requests as a step of a Ray Data pipeline."""
