@@ -1,125 +1,97 @@
-"""`python -m benchmarks`: run everything, print a table, write JSON and Markdown.
+"""`python -m benchmarks`: everything that can be measured here, in one run of some ten minutes.
 
-`python -m benchmarks stores` runs what is kept where: see `benchmarks.stores`.
+    uv run python -m benchmarks [--quick] [--only PART ...] [--output FOLDER]
+
+`python -m benchmarks.report` then makes pages and plots of it. `python -m benchmarks stores` runs
+what is kept where: see `benchmarks.stores`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import importlib
 import os
-import platform
 import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from benchmarks import layers as stack
-from benchmarks import observers, stores
-from benchmarks.contenders import ALL, SDK, every_layer, first_layers
-from benchmarks.harness import Figure, Plan, import_milliseconds, measure, pin, upstream
-from benchmarks.providers import PAIRS
-
-IMPORTS = ("lamella_anthropic", "anthropic", "lamella_google", "google.genai", "lamella_bedrock")
-SDKS = {SDK.name, *(pair[0].name for pair in PAIRS.values())}
-
-RESULTS = Path(__file__).parent / "results"
+from benchmarks import promises, tables
+from benchmarks.driver import on_stderr
+from benchmarks.harness import pin
+from benchmarks.kept_results import FOLDER, Results
+from benchmarks.machine import all_versions, machine
+from benchmarks.parts import Setting
 
 
-def run(*, quick: bool) -> dict[str, Any]:
-    """All figures of one run on this machine."""
-    rounds, calls = (1, 60) if quick else (5, 400)
-    plans = {
-        "one call at a time": Plan(rounds, calls),
-        "64 calls at once": Plan(rounds, max(128, calls), concurrency=64),
-        "a stream of 200 chunks": Plan(rounds, max(20, calls // 10), kind="stream"),
-    }
-    if quick:  # what the smoke has no bound for
-        del plans["64 calls at once"]
+def _of(module: str) -> Callable[[Setting], Any]:
+    """A part that is a module of that name."""
+    return lambda setting: importlib.import_module(f"benchmarks.{module}").run(setting)
+
+
+def _quickly(module: str) -> Callable[[Setting], Any]:
+    """A part that runs in this process, and wants to know no more than whether to be quick."""
+    return lambda setting: importlib.import_module(f"benchmarks.{module}").run(quick=setting.quick)
+
+
+PARTS: Final[Mapping[str, Callable[[Setting], Any]]] = {
+    "calls": _of("calls"),
+    "flight": _of("in_flight"),
+    "imports": _of("imports"),
+    "layers": _quickly("layers"),
+    "observers": _quickly("observers"),
+    "scaling": _of("offered"),
+    "providers": _of("providers"),
+}
+
+
+def run(parts: list[str], *, quick: bool, folder: Path) -> Results:
+    """Measure these parts; each is on disk when it is done, and some while they run."""
+    results = Results(folder)
     spare = pin()
-    with upstream(spare) as url:
-        figures = {name: measure(ALL, plan, url) for name, plan in plans.items()}
-        providers = {
-            f"{name}, {plan}": measure(pair, plans[plan], url)
-            for name, pair in PAIRS.items()
-            for plan in ("one call at a time", "a stream of 200 chunks")
-        }
-    few = 200 if quick else 2_000
-    return {
-        "machine": _machine(),
-        "calls": {name: [_row(f, rows) for f in rows] for name, rows in figures.items()},
-        "providers": {name: [_row(f, rows) for f in rows] for name, rows in providers.items()},
-        "microseconds by depth": stack.by_depth(calls=few),
-        "microseconds added by layer": stack.by_layer(every_layer(), calls=few),
-        **observers.run(quick=quick),
-        "microseconds by kilobytes of message": stack.by_size(calls=few // 2),
-        "microseconds a chunk": stack.by_chunk(first_layers(), calls=max(10, few // 40)),
-        "import milliseconds": {
-            name: import_milliseconds(f"import {name}", 1 if quick else 7)
-            for name in ("lamella", "openai", *IMPORTS)
-        },
-    }
+    core = None if spare is None else min(os.sched_getaffinity(0))
+    setting = Setting(quick, results.keep, core, spare, folder / "contenders.log")
+    results.keep("machine", machine())
+    failed: dict[str, str] = {}
+    for part in parts:
+        started = time.monotonic()
+        on_stderr(part)
+        try:
+            results.keep(part, PARTS[part](setting))
+        except Exception as error:  # noqa: BLE001 - one part that fails loses none of the others
+            failed[part] = f"{type(error).__name__}: {error}"
+            traceback.print_exc()
+        on_stderr(f"{part}: {time.monotonic() - started:.0f} s")
+    results.keep("failed", failed)
+    results.keep("versions", all_versions())
+    results.keep("quick", quick)
+    results.keep("promises", promises.table(results.found))
+    return results
 
 
-def _row(figure: Figure, rows: list[Figure]) -> dict[str, Any]:
-    sdk = next(row for row in rows if row.name in SDKS)
-    return {
-        "name": figure.name,
-        "cpu_us": round(figure.cpu, 1),
-        "of_sdk": round(figure.cpu / sdk.cpu, 3),
-        "wall_us": round(figure.wall, 1),
-        "spread": round(figure.spread, 2),
-    }
-
-
-def _machine() -> dict[str, Any]:
-    return {
-        "python": platform.python_version(),
-        "system": platform.system(),
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-    }
-
-
-def markdown(results: dict[str, Any]) -> str:
-    """The results as tables."""
-    lines = [f"Measured on {json.dumps(results['machine'])}.", ""]
-    for name, rows in {**results["calls"], **results["providers"]}.items():
-        lines += [
-            f"### {name}",
-            "",
-            "| contender | CPU us | of SDK | wall us |",
-            "|---|--:|--:|--:|",
-        ]
-        lines += [
-            f"| {row['name']} | {row['cpu_us']} | {row['of_sdk']} | {row['wall_us']} |"
-            for row in rows
-        ]
-        lines.append("")
-    for name, values in results.items():
-        if name in {"machine", "calls", "providers"}:
-            continue
-        lines += [f"### {name}", "", "| | |", "|---|--:|"]
-        lines += [f"| {key} | {value:.2f} |" for key, value in values.items()]
-        lines.append("")
-    return "\n".join(lines)
-
-
-def main() -> None:
-    """Run, print, write."""
+def main() -> int:
+    """Parse, run, print; write JSON and Markdown."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    parser.add_argument("--quick", action="store_true", help="a smoke of a few seconds")
-    parser.add_argument("what", nargs="?", choices=["calls", "stores"], default="calls")
+    parser.add_argument("--quick", action="store_true", help="whether it runs, not how fast")
+    parser.add_argument("--only", action="append", choices=list(PARTS), help="may be repeated")
+    parser.add_argument("--output", type=Path, default=FOLDER, metavar="FOLDER")
+    parser.add_argument("what", nargs="?", choices=["speed", "stores"], default="speed")
     options = parser.parse_args()
     if options.what == "stores":
-        stores.main(quick=options.quick)
-        return
-    results = run(quick=options.quick)
-    text = markdown(results)
+        importlib.import_module("benchmarks.stores").main(quick=options.quick)
+        return 0
+    try:
+        results = run(options.only or list(PARTS), quick=options.quick, folder=options.output)
+    except KeyboardInterrupt:
+        on_stderr("interrupted: what was measured so far is in the folder")
+        return 130
+    text = tables.markdown(results.found)
     sys.stdout.write(text + "\n")
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "latest.json").write_text(json.dumps(results, indent=2) + "\n")
-    (RESULTS / "latest.md").write_text(text + "\n")
+    results.path.with_suffix(".md").write_text(text + "\n")
+    return len(results.found["failed"])
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -1,142 +1,89 @@
-"""Who is measured: each makes one call, or reads one stream, against an address."""
+"""Lamella as it is measured: which layers, and over which transport."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Literal, TypeAlias
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final, Literal, TypeAlias
 
 import attrs
-import msgspec
 
-PROMPT = "Why is the sky blue? " * 24
-MODEL = "gpt-4o-mini"
+from benchmarks import clients
+from benchmarks.clients import KEY, MODEL
+from benchmarks.turns import Caller, Opener
 
-Call: TypeAlias = Callable[[], Awaitable[object]]
-Kind: TypeAlias = Literal["answer", "stream"]
+PROMPT: Final = "Why is the sky blue? " * 24
+
+Wire: TypeAlias = Literal["default", "fast"]
 
 
 @attrs.frozen
 class Contender:
-    """One way to call a provider.
+    """One way to call a provider, in this process.
 
     Attributes:
         name: What it is called in tables.
-        open: Given the provider's address and what to ask for, a block that gives the call.
+        open: Given the provider's address, a block with what it can do.
     """
 
     name: str
-    open: Callable[[str, Kind], AbstractAsyncContextManager[Call]]
-
-
-# --- the floor: what a socket costs -------------------------------------------------------------
-
-
-class _Reader(asyncio.Protocol):
-    def __init__(self) -> None:
-        self.buffer = bytearray()
-        self.done: asyncio.Future[bytes] | None = None
-        self.length = -1
-
-    def data_received(self, data: bytes) -> None:
-        self.buffer += data
-        if self.length < 0:
-            end = self.buffer.find(b"\r\n\r\n")
-            start = self.buffer.find(b"content-length: ") + 16
-            self.length = end + 4 + int(self.buffer[start : self.buffer.find(b"\r\n", start)])
-        if len(self.buffer) >= self.length and self.done is not None:
-            body = bytes(self.buffer[self.buffer.find(b"\r\n\r\n") + 4 : self.length])
-            del self.buffer[: self.length]
-            self.length = -1
-            self.done.set_result(body)
-
-
-@asynccontextmanager
-async def _floor(url: str, kind: Kind) -> AsyncIterator[Call]:
-    loop = asyncio.get_running_loop()
-    port = int(url.rsplit(":", 1)[1].split("/", maxsplit=1)[0])
-    idle: list[tuple[Any, _Reader]] = []
-
-    async def call() -> object:
-        link = idle.pop() if idle else await loop.create_connection(_Reader, "127.0.0.1", port)
-        transport, reader = link
-        body = msgspec.json.encode(_body(kind))
-        reader.done = loop.create_future()
-        transport.write(
-            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b"
-            % (len(body), body)
-        )
-        answer = await reader.done
-        idle.append(link)
-        if kind == "answer":
-            return msgspec.json.decode(answer)
-        events = answer.split(b"\n\n")
-        return [msgspec.json.decode(event[6:]) for event in events if event[6:7] == b"{"]
-
-    try:
-        yield call
-    finally:
-        for transport, _ in idle:
-            transport.close()
-
-
-def _body(kind: Kind) -> dict[str, Any]:
-    return {
-        "model": MODEL,
-        "messages": [{"role": "user", "content": PROMPT}],
-        "stream": kind == "stream",
-    }
-
-
-# --- the bare SDK -------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def _sdk(url: str, kind: Kind) -> AsyncIterator[Call]:
-    import openai
-
-    client = openai.AsyncOpenAI(api_key="sk-benchmark", base_url=url, max_retries=0)
-    messages: Any = _body(kind)["messages"]
-
-    async def plain() -> object:
-        answer = await client.chat.completions.create(model=MODEL, messages=messages)
-        return answer.choices[0].message.content
-
-    async def streamed() -> object:
-        chunks = await client.chat.completions.create(
-            model=MODEL, messages=messages, stream=True, stream_options={"include_usage": True}
-        )
-        return "".join([chunk.choices[0].delta.content or "" async for chunk in chunks])
-
-    async with client:
-        yield streamed if kind == "stream" else plain
+    open: Opener
 
 
 # --- Lamella ------------------------------------------------------------------------------------
 
 
-def _lamella(layers: Callable[[], list[Any]], transport: str = "openai") -> Any:
+def _lamella(layers: Callable[[], list[Any]], wire: Wire = "default") -> Opener:
     @asynccontextmanager
-    async def opened(url: str, kind: Kind) -> AsyncIterator[Call]:
-        from lamella import ChatRequest, Pipeline, TextDelta
-        from lamella.transports import Mock, OpenAI
+    async def opened(url: str) -> AsyncIterator[Caller]:
+        from lamella import Pipeline
 
-        wire: Any = Mock() if transport == "mock" else OpenAI(api_key="sk-benchmark", base_url=url)
-        request = ChatRequest.of(PROMPT, model="mock" if transport == "mock" else MODEL)
-        pipeline = Pipeline(layers(), wire)
-
-        async def plain() -> object:
-            return (await pipeline.run(request)).text
-
-        async def streamed() -> object:
-            async with pipeline.stream(request) as response:
-                return "".join([e.text async for e in response if type(e) is TextDelta])
-
-        async with pipeline:
-            yield streamed if kind == "stream" else plain
+        async with Pipeline(layers(), _transport(url, wire)) as pipeline:
+            yield caller_of(pipeline, MODEL)
 
     return opened
+
+
+def _transport(url: str, wire: Wire) -> Any:
+    from lamella.transports import OpenAI, OpenAIOptions
+
+    if wire == "default":
+        return OpenAI(api_key=KEY, base_url=url)
+    given: dict[str, Any] = {"http": "fast"}
+    return OpenAI(api_key=KEY, base_url=url, options=OpenAIOptions(**given))
+
+
+def caller_of(pipeline: Any, model: str | None) -> Caller:
+    """Chats through a pipeline."""
+    from lamella import ChatRequest, TextDelta
+
+    async def answer(prompt: str) -> str:
+        text: str = (await pipeline.run(ChatRequest.of(prompt, model=model))).text
+        return text
+
+    async def stream(prompt: str, append: Callable[[str], object]) -> None:
+        async with pipeline.stream(ChatRequest.of(prompt, model=model)) as response:
+            async for event in response:
+                if type(event) is TextDelta:
+                    append(event.text)
+
+    return Caller(answer, stream)
+
+
+def eight_layers() -> list[Any]:
+    """The classic ones, as the promises name them. No prompt comes twice, so `Cache` misses."""
+    from lamella_middlewares import PII, Cache, Cost, Fallback, Log, RateLimit, Retry, Summarise
+
+    return [
+        Log(sink=_throw_away),
+        PII(),
+        Cache(tenant="t", when="all"),
+        Summarise(),
+        Fallback(["other"]),
+        Retry(),
+        RateLimit(requests=10**9),
+        Cost(unknown="note"),
+    ]
 
 
 def production_layers() -> list[Any]:
@@ -223,10 +170,17 @@ def _throw_away(_: object) -> None:
     """A sink without a floor."""
 
 
-FLOOR = Contender("raw socket floor", _floor)
-SDK = Contender("openai SDK, bare", _sdk)
-BARE = Contender("Lamella, bare", _lamella(list))
-LAYERS = Contender("Lamella, five layers", _lamella(first_layers))
-PRODUCTION = Contender("Lamella, `production`", _lamella(production_layers))
+bare = _lamella(list)
+eight = _lamella(eight_layers)
+production = _lamella(production_layers)
+bare_fast = _lamella(list, "fast")
+eight_fast = _lamella(eight_layers, "fast")
+production_fast = _lamella(production_layers, "fast")
 
-ALL = (FLOOR, SDK, BARE, LAYERS, PRODUCTION)
+FLOOR = Contender("raw socket floor", clients.floor)
+SDK = Contender("openai SDK, bare", clients.sdk)
+BARE = Contender("Lamella, bare", bare)
+LAYERS = Contender("Lamella, five layers", _lamella(first_layers))
+EIGHT = Contender("Lamella, eight layers", eight)
+EIGHT_FAST = Contender("Lamella, eight layers, fast", eight_fast)
+PRODUCTION = Contender("Lamella, `production`", production)

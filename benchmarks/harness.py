@@ -1,15 +1,14 @@
-"""Measuring: interleaved rounds, medians, CPU time for each call.
+"""Measuring in this process: the provider beside it, turns interleaved, medians.
 
 Wall times on a shared machine mean little; the CPU time of the client's process, with the upstream
 in another process on another core, is the figure to compare, and a ratio in one run is the figure
-to quote.
+to quote. Peers are measured in processes of their own: `benchmarks.driver`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import statistics
 import subprocess
@@ -17,43 +16,11 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
-import attrs
+from benchmarks.contenders import Contender
+from benchmarks.figures import Figure, figure, pace_of
+from benchmarks.turns import Plan, Turn, turn
 
-from benchmarks.contenders import Call, Contender, Kind
-
-
-@attrs.frozen
-class Plan:
-    """How much to measure.
-
-    Attributes:
-        rounds: How often each contender gets its turn; the median counts.
-        calls: Calls in a turn.
-        concurrency: How many at once.
-        kind: Whether each call gets an answer or reads a stream.
-    """
-
-    rounds: int = 5
-    calls: int = 400
-    concurrency: int = 1
-    kind: Kind = "answer"
-
-
-@attrs.frozen
-class Figure:
-    """What a contender needed.
-
-    Attributes:
-        name: The contender.
-        cpu: Microseconds of CPU time for each call, the median of the rounds.
-        wall: Microseconds of wall time for each call, the median of the rounds.
-        spread: The largest CPU time of a round over the smallest.
-    """
-
-    name: str
-    cpu: float
-    wall: float
-    spread: float
+__all__ = ["Figure", "Plan", "import_milliseconds", "measure", "pin", "upstream"]
 
 
 @contextlib.contextmanager
@@ -85,47 +52,14 @@ def pin() -> int | None:
 
 def measure(contenders: Sequence[Contender], plan: Plan, url: str) -> list[Figure]:
     """Give each contender its turn, round after round."""
-    cpu: dict[str, list[float]] = {contender.name: [] for contender in contenders}
-    wall: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    turns: dict[str, list[Turn]] = {contender.name: [] for contender in contenders}
     for number in range(plan.rounds + 1):
         for contender in contenders:
-            cost = asyncio.run(_turn(contender, plan, url))
+            one = asyncio.run(turn(contender.open, plan, url))
             if number > 0:  # the first round only warms up
-                cpu[contender.name].append(cost[0])
-                wall[contender.name].append(cost[1])
-    return [
-        Figure(
-            name,
-            statistics.median(values),
-            statistics.median(wall[name]),
-            max(values) / max(min(values), 1e-9),
-        )
-        for name, values in cpu.items()
-    ]
-
-
-async def _turn(contender: Contender, plan: Plan, url: str) -> tuple[float, float]:
-    async with contender.open(url, plan.kind) as call:
-        await call()  # connect before the clock runs
-        gc.collect()
-        started, clock = time.process_time(), time.perf_counter()
-        await _drive(call, plan)
-        spent, passed = time.process_time() - started, time.perf_counter() - clock
-    return spent / plan.calls * 1e6, passed / plan.calls * 1e6
-
-
-async def _drive(call: Call, plan: Plan) -> None:
-    if plan.concurrency == 1:
-        for _ in range(plan.calls):
-            await call()
-        return
-
-    async def work(share: int) -> None:
-        for _ in range(share):
-            await call()
-
-    share = plan.calls // plan.concurrency
-    await asyncio.gather(*[work(share) for _ in range(plan.concurrency)])
+                turns[contender.name].append(one)
+    pace = pace_of([one for each in turns.values() for one in each])
+    return [figure(name, each, pace) for name, each in turns.items()]
 
 
 def import_milliseconds(statement: str, rounds: int = 5) -> float:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from benchmarks.contenders import PROMPT, Call, Contender, Kind
+from benchmarks.contenders import Contender, caller_of
+from benchmarks.harness import measure
+from benchmarks.parts import Setting
+from benchmarks.turns import Caller, Opener, Plan
 
 CLAUDE, GEMINI, NOVA = "claude-sonnet-4-5", "gemini-2.5-flash", "amazon.nova-lite-v1:0"
 SECRET = {"aws_access_key_id": "AKIDBENCHMARK", "aws_secret_access_key": "benchmark"}
@@ -20,68 +23,68 @@ def _root(url: str) -> str:
 
 
 @asynccontextmanager
-async def _anthropic(url: str, kind: Kind) -> AsyncIterator[Call]:
+async def _anthropic(url: str) -> AsyncIterator[Caller]:
     import anthropic
 
-    asked: dict[str, Any] = {
-        "model": CLAUDE,
-        "max_tokens": 1024,
-        "messages": [{"role": "user", "content": PROMPT}],
-    }
+    def asked(prompt: str) -> dict[str, Any]:
+        messages = [{"role": "user", "content": prompt}]
+        return {"model": CLAUDE, "max_tokens": 1024, "messages": messages}
 
-    async def plain() -> object:
-        answer: Any = await client.messages.create(**asked)
-        return answer.content[0].text
+    async def answer(prompt: str) -> str:
+        reply: Any = await client.messages.create(**asked(prompt))
+        text: str = reply.content[0].text
+        return text
 
-    async def streamed() -> object:
-        events: Any = await client.messages.create(**asked, stream=True)
-        pieces = [e.delta.text async for e in events if e.type == "content_block_delta"]
-        return "".join(pieces)
+    async def stream(prompt: str, append: Callable[[str], object]) -> None:
+        events: Any = await client.messages.create(**asked(prompt), stream=True)
+        async for event in events:
+            if event.type == "content_block_delta":
+                append(event.delta.text)
 
     client = anthropic.AsyncAnthropic(api_key="benchmark", base_url=_root(url), max_retries=0)
     async with client:
-        yield streamed if kind == "stream" else plain
+        yield Caller(answer, stream)
 
 
 @asynccontextmanager
-async def _google(url: str, kind: Kind) -> AsyncIterator[Call]:
+async def _google(url: str) -> AsyncIterator[Caller]:
     from google import genai
 
     client = genai.Client(api_key="benchmark", http_options={"base_url": _root(url)})
     models: Any = client.aio.models
 
-    async def plain() -> object:
-        return (await models.generate_content(model=GEMINI, contents=PROMPT)).text
+    async def answer(prompt: str) -> str:
+        text: str = (await models.generate_content(model=GEMINI, contents=prompt)).text
+        return text
 
-    async def streamed() -> object:
-        chunks = await models.generate_content_stream(model=GEMINI, contents=PROMPT)
-        return "".join([chunk.text async for chunk in chunks])
+    async def stream(prompt: str, append: Callable[[str], object]) -> None:
+        async for chunk in await models.generate_content_stream(model=GEMINI, contents=prompt):
+            append(chunk.text)
 
     try:
-        yield streamed if kind == "stream" else plain
+        yield Caller(answer, stream)
     finally:
         await client.aio.aclose()
 
 
 @asynccontextmanager
-async def _bedrock(url: str, kind: Kind) -> AsyncIterator[Call]:
+async def _bedrock(url: str) -> AsyncIterator[Caller]:
     from aiobotocore.config import AioConfig
     from aiobotocore.session import get_session
 
-    messages = [{"role": "user", "content": [{"text": PROMPT}]}]
+    def asked(prompt: str) -> dict[str, Any]:
+        return {"modelId": NOVA, "messages": [{"role": "user", "content": [{"text": prompt}]}]}
 
-    async def plain() -> object:
-        answer = await client.converse(modelId=NOVA, messages=messages)
-        return answer["output"]["message"]["content"][0]["text"]
+    async def answer(prompt: str) -> str:
+        reply = await client.converse(**asked(prompt))
+        text: str = reply["output"]["message"]["content"][0]["text"]
+        return text
 
-    async def streamed() -> object:
-        answer = await client.converse_stream(modelId=NOVA, messages=messages)
-        pieces = [
-            event["contentBlockDelta"]["delta"]["text"]
-            async for event in answer["stream"]
-            if "contentBlockDelta" in event
-        ]
-        return "".join(pieces)
+    async def stream(prompt: str, append: Callable[[str], object]) -> None:
+        reply = await client.converse_stream(**asked(prompt))
+        async for event in reply["stream"]:
+            if "contentBlockDelta" in event:
+                append(event["contentBlockDelta"]["delta"]["text"])
 
     config = AioConfig(retries={"total_max_attempts": 1})
     async with AsyncExitStack() as stack:
@@ -94,7 +97,7 @@ async def _bedrock(url: str, kind: Kind) -> AsyncIterator[Call]:
                 **SECRET,
             )
         )
-        yield streamed if kind == "stream" else plain
+        yield Caller(answer, stream)
 
 
 # --- Lamella ----------------------------------------------------------------------------------
@@ -120,24 +123,13 @@ def _nova(url: str) -> Any:
     return Bedrock(region="us-east-1", endpoint_url=_root(url), model=NOVA, options=options)
 
 
-def _lamella(transport: Callable[[str], Any]) -> Any:
+def _lamella(transport: Callable[[str], Any]) -> Opener:
     @asynccontextmanager
-    async def opened(url: str, kind: Kind) -> AsyncIterator[Call]:
-        from lamella import ChatRequest, Pipeline, TextDelta
+    async def opened(url: str) -> AsyncIterator[Caller]:
+        from lamella import Pipeline
 
-        request = ChatRequest.of(PROMPT)
-        pipeline = Pipeline([], transport(url))
-
-        async def plain() -> object:
-            return (await pipeline.run(request)).text
-
-        async def streamed() -> object:
-            async with pipeline.stream(request) as response:
-                return "".join([e.text async for e in response if type(e) is TextDelta])
-
-        calls: dict[Kind, Callable[[], Awaitable[object]]] = {"answer": plain, "stream": streamed}
-        async with pipeline:
-            yield calls[kind]
+        async with Pipeline([], transport(url)) as pipeline:
+            yield caller_of(pipeline, None)
 
     return opened
 
@@ -157,3 +149,25 @@ PAIRS = {
     ),
 }
 """Each provider's SDK, and the transport that is measured against it."""
+
+
+def run(setting: Setting) -> dict[str, Any]:
+    """A table for each provider and plan."""
+    rounds, calls = (1, 40) if setting.quick else (5, 200)
+    plans = {"answer": Plan(rounds, calls), "stream": Plan(rounds, calls // 10, kind="stream")}
+    found: dict[str, Any] = {}
+    with setting.upstream() as url:
+        for name, pair in PAIRS.items():
+            for kind, plan in plans.items():
+                figures = measure(pair, plan, url)
+                found[f"{name}, {kind}"] = [
+                    {
+                        "name": one.name,
+                        "cpu_us": round(one.cpu, 1),
+                        "of_sdk": round(one.cpu / figures[0].cpu, 3),
+                    }
+                    for one in figures
+                ]
+            setting.keep("providers", found)
+            setting.say(f"  {name}")
+    return found

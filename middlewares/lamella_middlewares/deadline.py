@@ -7,6 +7,7 @@ from typing import TypeVar
 import attrs
 
 from lamella import DeadlineExceeded, Handler, Outcome, Request, Response, middleware
+from lamella._evolve import changed
 from lamella._options import optional_seconds, span_or_none
 
 R = TypeVar("R", bound=Response)
@@ -48,4 +49,5 @@ class Deadline:
                     layer="deadline",
                 )
             until = min(until, context.deadline)
-        return await call_next(request.evolve(context=context.evolve(deadline=until)))
+        context = changed(context, "deadline", until)
+        return await call_next(changed(request, "context", context))

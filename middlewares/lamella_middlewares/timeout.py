@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import attrs
 
 from lamella import Handler, Limits, Request, Response, middleware
+from lamella._evolve import changed
 from lamella._limits import NO_LIMITS
 from lamella._options import flag, optional_seconds, span_or_none
 
@@ -75,4 +76,5 @@ class Timeout:
         limits = self._limits
         if context.limits is not NO_LIMITS:
             limits = context.limits.tighten(limits)
-        return await call_next(request.evolve(context=context.evolve(limits=limits)))
+        context = changed(context, "limits", limits)
+        return await call_next(changed(request, "context", context))

@@ -89,6 +89,12 @@ def _sizes(layer: Any) -> MessageSizes:
     return MessageSizes(layer.counter)
 
 
+def _has_shares(layer: Any) -> bool:
+    """Whether a size is a share of the model's window, which has to be known then."""
+    target = layer.target
+    return layer.trigger.share is not None or (target is not None and target.share is not None)
+
+
 def _no_limits() -> dict[int | None, tuple[Size, Size] | None]:
     """What trigger and target come to, by the window that they are shares of."""
     return {}
@@ -139,6 +145,10 @@ class Trim:
         init=False, eq=False, repr=False, factory=_no_limits
     )
 
+    _shares: bool = attrs.field(
+        init=False, eq=False, repr=False, default=attrs.Factory(_has_shares, takes_self=True)
+    )
+
     async def __call__(self, request: ChatRequest, call_next: Handler) -> ChatResponse:
         """Send the request on, shortened if it is too long.
 
@@ -146,6 +156,8 @@ class Trim:
             ContextLengthError: If it cannot be made to fit, before anything is sent.
             ConfigurationError: If a file of model cards or a vocabulary cannot be read.
         """
+        if self._is_short(request):
+            return await call_next(request)
         trigger, target = self.trigger, self.target
         measured: Measured | None = None
         if _counts(trigger) or (target is not None and _counts(target)):
@@ -153,11 +165,21 @@ class Trim:
         tokens, window = (0, None) if measured is None else (measured.tokens, measured.window)
         limits = self._within(window)
         if limits is None:
-            why = "nobody knows the context window of this model"
-            request.context.note("trim", "trim.skipped", model=request.model, why=why)
+            _note_skipped(request)
         elif not limits[0].holds(tokens, len(request.messages)):
             return await call_next(await self._trimmed(request, limits, measured))
         return await call_next(request)
+
+    def _is_short(self, request: ChatRequest) -> bool:
+        """Whether it needs no counting to know that the request is sent as it is."""
+        found = self._sizes.at_most(request, shares=self._shares)
+        if found is None:
+            return False
+        limits = self._within(found[1])
+        if limits is None:
+            _note_skipped(request)
+            return True
+        return limits[0].holds(found[0], len(request.messages))
 
     def _within(self, window: int | None) -> tuple[Size, Size] | None:
         """The trigger and the target in tokens and messages; None if there is no trigger then."""
@@ -215,6 +237,11 @@ class Trim:
         raise ContextLengthError(
             msg, phase="local", outcome=Outcome.NOT_SENT, layer="trim", hint=hint
         )
+
+
+def _note_skipped(request: ChatRequest) -> None:
+    why = "nobody knows the context window of this model"
+    request.context.note("trim", "trim.skipped", model=request.model, why=why)
 
 
 def _counts(size: Size) -> bool:

@@ -43,8 +43,10 @@ from lamella._errors import (
     IdleTimeout,
     InspectionError,
     InvalidRequestError,
+    JournalError,
     LamellaError,
     LimitedError,
+    MapStoppedError,
     MisuseError,
     NetworkError,
     NoTargetError,
@@ -60,6 +62,7 @@ from lamella._errors import (
     RateLimitError,
     RefusedError,
     ResponseTooLargeError,
+    RowError,
     SecretError,
     ServerError,
     StillOpenError,
@@ -155,6 +158,10 @@ from lamella._transforms import Source, Transform
 from lamella._usage import Usage
 
 if TYPE_CHECKING:
+    from lamella._bulk_block import RowOptions, answer_rows
+    from lamella._bulk_map import MapRun, SyncMapRun
+    from lamella._bulk_report import MapProgress, MapReport
+    from lamella._bulk_results import MapResult
     from lamella._card_book import CardBook
     from lamella._cards import CardPatch, ModelCard
     from lamella._conversation import Conversation
@@ -242,6 +249,10 @@ _LAZY = {
     "History": "_shortening",
     "ImageRule": "_image_tokens",
     "LevelRule": "_image_tokens",
+    "MapProgress": "_bulk_report",
+    "MapReport": "_bulk_report",
+    "MapResult": "_bulk_results",
+    "MapRun": "_bulk_map",
     "MemorySpend": "_memory_spend",
     "MemoryVectors": "_memory_vectors",
     "ModelCard": "_cards",
@@ -262,6 +273,7 @@ _LAZY = {
     "Reading": "_readings",
     "Registry": "_registry",
     "Returns": "_returns",
+    "RowOptions": "_bulk_block",
     "SQLiteBlobs": "_sqlite_blobs",
     "SQLiteConversations": "_sqlite_conversations",
     "SQLiteLeases": "_sqlite_leases",
@@ -277,6 +289,7 @@ _LAZY = {
     "SpendStore": "_spend_records",
     "SpendTotal": "_spend_records",
     "Surface": "_surfaces",
+    "SyncMapRun": "_bulk_map",
     "TextChannels": "_text_channels",
     "TextFilter": "_text_channels",
     "TileRule": "_image_tokens",
@@ -288,6 +301,7 @@ _LAZY = {
     "ValueReader": "_values",
     "Values": "_values",
     "VectorIndex": "_vector_index",
+    "answer_rows": "_bulk_block",
     "answered": "_history",
     "counted_input": "_tokens",
     "counter_for": "_tokenizers",
@@ -403,6 +417,7 @@ __all__ = (
     "ImageRule",
     "InspectionError",
     "InvalidRequestError",
+    "JournalError",
     "LamellaError",
     "Layer",
     "LayerInfo",
@@ -412,6 +427,11 @@ __all__ = (
     "LimitedError",
     "Limits",
     "LocalState",
+    "MapProgress",
+    "MapReport",
+    "MapResult",
+    "MapRun",
+    "MapStoppedError",
     "MediaDelta",
     "MemorySpend",
     "MemoryVectors",
@@ -474,6 +494,8 @@ __all__ = (
     "Response",
     "ResponseTooLargeError",
     "Returns",
+    "RowError",
+    "RowOptions",
     "SQLiteBlobs",
     "SQLiteConversations",
     "SQLiteLeases",
@@ -499,6 +521,7 @@ __all__ = (
     "StructureError",
     "SummariseError",
     "Surface",
+    "SyncMapRun",
     "Target",
     "TargetsFailedError",
     "TemplateError",
@@ -538,6 +561,7 @@ __all__ = (
     "VectorIndex",
     "Waiter",
     "WriteTimeout",
+    "answer_rows",
     "answered",
     "begin",
     "counted_input",

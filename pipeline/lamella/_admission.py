@@ -68,17 +68,37 @@ async def admit(
         ClosedError: If the pipeline closes meanwhile.
         Exception: What the store raises.
     """
-    leases, wanted = context.ports.stores.leases, tuple(dimensions)
+    wanted = tuple(dimensions)
+    found = admit_at_once(context, wanted, gate)
+    if found is not None:
+        return found
+    leases = context.ports.stores.leases
     local = leases if type(leases) is MemoryLeases else local_leases(leases)
-    if (
-        local is not None
-        and local.lines.empty
-        and (gate is None or gate(context.ports.monotonic) <= 0)
-    ):
-        found = local.hold(wanted, context.call.loop)
-        if type(found) is Hold:
-            return LocalGrant(local, found)
     return await _Seeker(context, wanted, terms, local, gate).seek(weight, predict)
+
+
+def admit_at_once(
+    context: Context, dimensions: tuple[Dimension, ...], gate: Gate | None = None
+) -> LocalGrant | None:
+    """Reserve all dimensions where nothing has to be waited for: what `admit` would give then.
+
+    Args:
+        context: Of the request.
+        dimensions: What to reserve; at least one.
+        gate: As for `admit`.
+
+    Returns:
+        The grant, which has to be ended by `finish`; None if it takes `admit` to have one, or to
+        be refused.
+    """
+    leases = context.ports.stores.leases
+    local = leases if type(leases) is MemoryLeases else local_leases(leases)
+    if local is None or not local.lines.empty:
+        return None
+    if gate is not None and gate(context.ports.monotonic) > 0:
+        return None
+    found = local.hold(dimensions, context.call.loop)
+    return LocalGrant(local, found) if type(found) is Hold else None
 
 
 async def admit_now(

@@ -13,6 +13,7 @@ from lamella import _events, _messages, _money, _parts, _responses, _usage
 from lamella._answer_forms import Forms
 from lamella._answer_pieces import merged
 from lamella._events import Event, UsageReport
+from lamella._evolve import Evolvable
 from lamella._messages import Message
 from lamella._money import Money
 from lamella._parts import Part
@@ -22,8 +23,8 @@ from lamella._usage import Usage
 __all__ = ["VERSION", "KeptAnswer", "UnreadableError", "decode_answer", "encode_answer", "merged"]
 
 
-@attrs.frozen
-class KeptAnswer:
+@attrs.frozen(slots=False)
+class KeptAnswer(Evolvable):
     """An answer as it is kept.
 
     Attributes:
@@ -64,6 +65,12 @@ class KeptAnswer:
             if type(event) is UsageReport:
                 return event.usage
         return None
+
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """Those of the request and those of the answer, as far as somebody has counted."""
+        usage = self.usage
+        return (0, 0) if usage is None else (usage.input_tokens, usage.output_tokens)
 
 
 class UnreadableError(ValueError):

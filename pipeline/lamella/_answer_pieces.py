@@ -31,8 +31,24 @@ def merged(events: Sequence[Event]) -> tuple[Event, ...]:
     probabilities, a seal, another id) stays a piece of its own.
     """
     joining = _Joining()
+    pieces, choice, index = None, 0, 0  # of the text that the last event was a piece of
     for event in events:
-        joining.add(event)
+        if event.__class__ is TextDelta:
+            if (
+                pieces is not None
+                and event.choice == choice  # type: ignore[union-attr]
+                and event.index == index  # type: ignore[union-attr]
+                and event.logprobs is None  # type: ignore[union-attr]
+                and not event.extra  # type: ignore[union-attr]
+            ):
+                pieces.append(event.text)  # type: ignore[union-attr]
+                continue
+            choice, index = event.choice, event.index  # type: ignore[union-attr]
+            joining.add(event)
+            pieces = joining.pieces_of(choice)
+        else:
+            pieces = None
+            joining.add(event)
     return joining.events()
 
 
@@ -94,6 +110,11 @@ class _Joining:
             elif isinstance(event, Opaque) and event.content:
                 self._runs.pop(event.choice, None)
             self._new(event)
+
+    def pieces_of(self, choice: int) -> list[str] | None:
+        """Where a further piece of the last text of a choice goes; None if nothing joins it."""
+        block = self._runs[choice]
+        return None if block.event.logprobs is not None else block.pieces
 
     def _placed(
         self, event: ToolCallDelta | MediaDelta, place: tuple[object, ...]

@@ -21,6 +21,7 @@ from lamella._events import TextDelta
 from lamella._packing import unpacked_size
 
 if TYPE_CHECKING:
+    from lamella._held_answers import HeldAnswer
     from lamella._packing import Packer
     from lamella._ports import ThreadPort
     from lamella._stores import Blob
@@ -44,10 +45,12 @@ class Found:
         answer: The answer, fresh or stale; None for a miss.
         why: Of a miss: `"absent"`, `"corrupt"`, `"foreign"`, `"outdated"` or `"unavailable"` (the
             store did not answer: do not ask it again for this call).
+        held: Where it came from, if that is a store in memory which has the answer itself.
     """
 
     answer: KeptAnswer | None = None
     why: str = ""
+    held: HeldAnswer | None = None
 
 
 class Wrapping:
@@ -63,6 +66,10 @@ class Wrapping:
     def __init__(self, packer: Packer, thread: ThreadPort) -> None:
         self._packer = packer
         self._thread = thread
+
+    def packed(self, address: str, answer: KeptAnswer) -> bytes:
+        """The bytes of an answer; empty if it has no form, which reads as damage."""
+        return self._wrap(address, answer)[0]
 
     @property
     def form(self) -> str:

@@ -295,6 +295,9 @@ class AttemptBound:
         Raises:
             AttemptLimitError: If the bound, or one around it, is reached.
         """
+        if self.outer is None and self.used < self.limit:
+            self.used += 1
+            return
         full = self._full()
         if full is not None:
             msg = f"This model turn has made {full.used} attempts, which is its bound."

@@ -66,7 +66,8 @@ class Background:
             msg = "Background work cannot start: the pipeline has been closed."
             raise ClosedError(msg)
         title = str(name or getattr(function, "__name__", "background work"))
-        work = Work(title, current_loop(), anyio.CancelScope())
+        loop = current_loop()
+        work = Work(title, loop, loop.scope())
         self._running.add(work)
 
         async def run() -> None:

@@ -67,8 +67,7 @@ async def begin(
         if kept[-1].semantic:
             if attempt is not None:
                 attempt.saw_event()
-            if request.stream:
-                break
+            return response if request.stream else await response.collect()
     return response
 
 
@@ -175,7 +174,7 @@ class _LimitGuard:
         if waited is None:
             waited = self._waited = self._clock.now()
         # An alarm that is set too early finds out when it rings; setting it costs more than that.
-        if self._armed > waited + self._idle or math.isinf(self._armed):
+        if self._armed > waited + self._idle or self._armed == math.inf:
             self._set(self._clock.now())
 
     def disarm(self) -> None:

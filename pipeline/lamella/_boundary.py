@@ -8,9 +8,8 @@ and so that a plain function is as bounded as the library's own transports.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
-
-import anyio
 
 from lamella._attempts import OpenAttempt
 from lamella._calls import closed_error
@@ -30,7 +29,7 @@ from lamella._errors import (
 from lamella._events import Finish
 from lamella._evolve import changed
 from lamella._layers import name_of
-from lamella._loops import current_loop
+from lamella._limits import NO_LIMITS
 from lamella._observers import tell_closed, tell_opened
 from lamella._outcomes import Outcome
 from lamella._own_models import model_of
@@ -39,6 +38,8 @@ from lamella._watchdog import Alarm
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    import anyio
 
     from lamella._requests import Request
 
@@ -83,11 +84,11 @@ async def _sent(
     request: Request[R], call_next: Callable[[Request[R]], Awaitable[R]], record: OpenAttempt
 ) -> R:
     context = request.context
-    scope = anyio.CancelScope()
+    call = context.call
+    scope = call.loop.scope()
     vigil = _Vigil(context, record, scope)
     record.interruption = vigil.why
     request = changed(request, "context", changed(context, "attempt", record))
-    call = context.call
     call.enter(scope)
     response: R | None = None
     try:
@@ -99,7 +100,8 @@ async def _sent(
             raise not_a_response(response, call_next)
         response = response.adopt(request)
         head = response.head
-        record.served_model, record.answer_id = head.model, head.id
+        record.served_model = head.model
+        record.answer_id = head.id
     except BaseException as error:
         if record.usage is None:
             told = error.usage if isinstance(error, LamellaError) else None
@@ -109,11 +111,12 @@ async def _sent(
             tell_closed(record, request)
         raise
     finally:
-        vigil.end()
+        if vigil.alarm is not None:
+            vigil.alarm.disarm()
         record.interruption = None
         call.leave(scope)
     record.committed = request.stream
-    await response.on_end(lambda ending: _close(record, ending, request))
+    response.hear(partial(_close, record, request))
     return response
 
 
@@ -132,15 +135,18 @@ def _refuse_if_over(context: Context) -> None:
 
 def _opened(request: Request[Any], provider: str, transport: object) -> OpenAttempt:
     context = request.context
-    _refuse_if_over(context)
+    call = context.call
+    if call.ended or call.closing or context.deadline is not None:
+        _refuse_if_over(context)
     if request.unwritten is not None:
         msg = f"{request.unwritten!r} has not become messages, so that there is nothing to send."
         raise TemplateError(msg, hint="Put Template(folder) among the layers.")
-    context.bound.take()
-    record = context.trace.open_attempt(context.branch, provider, request.model)
-    if request.model is None:
+    bound, model = context.bound, request.model
+    bound.take()
+    record = context.trace.open_attempt(context.branch, provider, model)
+    if model is None:
         record.model = model_of(request, transport)
-    record.bound = context.bound
+    record.bound = bound
     record.transport = transport
     record.substitute = context.substitute
     record.service = getattr(request, "service_tier", None)
@@ -153,11 +159,12 @@ def _opened(request: Request[Any], provider: str, transport: object) -> OpenAtte
     return record
 
 
-def _close(record: OpenAttempt, ending: Ending, request: Request[Any]) -> None:
+def _close(record: OpenAttempt, request: Request[Any], ending: Ending) -> None:
     if record.usage is None:
         record.usage = ending.usage or record.broken_off()
     if ending.finish_reason is not None:
-        last = ending.events[-1] if ending.events else None
+        events = ending.events
+        last = events[-1] if events else None
         several = last.reasons if type(last) is Finish else ()
         record.finish_reasons = several or (ending.finish_reason,)
     record.close(ending.outcome, ending.error)
@@ -172,20 +179,22 @@ class _Vigil:
     the first event may have come after all, and the transport takes its time to clean up.
     """
 
-    __slots__ = ("_alarm", "_began", "_context", "_left", "_passed", "_record", "_scope")
+    __slots__ = ("_began", "_context", "_left", "_passed", "_record", "_scope", "alarm")
 
     def __init__(self, context: Context, record: OpenAttempt, scope: anyio.CancelScope) -> None:
         self._context = context
         self._record = record
         self._scope = scope
-        self._left = context.left()
         self._passed: tuple[type[TimedOutError], float, float] | None = None
-        self._alarm: Alarm | None = None
+        self.alarm: Alarm | None = None
+        if context.deadline is None and context.limits is NO_LIMITS:
+            return
+        self._left = context.left()
         span, _ = self._due()
-        if not math.isinf(span):
-            self._began = current_loop().now()
-            self._alarm = Alarm(self._ring)
-            self._alarm.arm(span)
+        if span != math.inf:
+            self._began = context.call.loop.now()
+            self.alarm = Alarm(self._ring)
+            self.alarm.arm(span)
 
     def _due(self) -> tuple[float, type[TimedOutError]]:
         """The limit that passes next: so many seconds after the start."""
@@ -205,12 +214,12 @@ class _Vigil:
 
     def _ring(self) -> None:
         span, kind = self._due()
-        late = current_loop().now() - (self._began + span)
+        late = self._context.call.loop.now() - (self._began + span)
         if late >= 0:
             self._passed = kind, span, late
             self._scope.cancel()
-        elif self._alarm is not None and not math.isinf(span):
-            self._alarm.arm(-late)  # the first event has come, or is not waited for
+        elif self.alarm is not None and span != math.inf:
+            self.alarm.arm(-late)  # the first event has come, or is not waited for
 
     def why(self) -> LamellaError | None:
         """Why the attempt's scope was cancelled, None if it was not."""
@@ -222,11 +231,6 @@ class _Vigil:
             return None
         kind, span, late = self._passed
         return timed_out(kind, span, sent=self._record.sent, late=late)
-
-    def end(self) -> None:
-        """The transport has returned."""
-        if self._alarm is not None:
-            self._alarm.disarm()
 
 
 def timed_out(

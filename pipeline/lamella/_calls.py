@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from weakref import ref
 
 import anyio
@@ -12,7 +12,7 @@ from lamella._loops import current_loop
 from lamella._outcomes import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from lamella._responses import Response
     from lamella._trace import Trace
@@ -40,7 +40,7 @@ class Call:
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
-        self.loop = current_loop()
+        self.loop = current_loop()  # asking for it again costs more than anything else here
         self.ended = False
         self.closing = False
         self._born: list[ref[Response]] = []
@@ -95,6 +95,8 @@ class Call:
     def end(self) -> list[Response]:
         """The call is over; what was opened in it and neither closed nor read to its end."""
         self.ended = True
+        if not self._born:
+            return _NOTHING_OPEN
         born, self._born = self._born, []
         found = [response for reference in born if (response := reference()) is not None]
         leaks = [response for response in found if response.open]
@@ -107,16 +109,30 @@ class Call:
 
         A pipeline does this for its calls; who runs `request.detach(...)` does it for that call.
         """
+        waiting = self.over(outcome)
+        if waiting is not None:
+            await waiting
+
+    def over(self, outcome: Outcome) -> Awaitable[None] | None:
+        """`close`: None where nothing was left open, so that nothing is to be awaited."""
+        leaks = self.end()
+        if leaks:
+            return self._close_all(leaks, outcome)
+        self._finish(outcome)
+        return None
+
+    async def _close_all(self, leaks: list[Response], outcome: Outcome) -> None:
         try:
-            leaks = self.end()
-            if leaks:
-                with anyio.CancelScope(shield=True):
-                    for leak in leaks:
-                        await leak.aclose()
+            with anyio.CancelScope(shield=True):
+                for leak in leaks:
+                    await leak.aclose()
         finally:
-            self.trace.finish(outcome)
-            if self._after:
-                self._tell()
+            self._finish(outcome)
+
+    def _finish(self, outcome: Outcome) -> None:
+        self.trace.finish(outcome)
+        if self._after:
+            self._tell()
 
     def _tell(self) -> None:
         after, self._after = self._after or {}, None
@@ -142,3 +158,6 @@ class Call:
             response = reference()
             if response is not None and response.open:
                 self.loop.spawn(response.aclose, "lamella closing response")
+
+
+_NOTHING_OPEN: Final[list[Response]] = []

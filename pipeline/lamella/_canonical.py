@@ -10,8 +10,9 @@ JSON, what goes over the wire alike (a date and its ISO text) is alike.
 from __future__ import annotations
 
 import enum
+import hashlib
 import types
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from operator import attrgetter
 from typing import Any, TypeAlias, get_args, get_origin
 
@@ -23,13 +24,22 @@ from lamella._nothing import NOTHING
 Form: TypeAlias = Any
 """A value as the encoder takes it: scalars, lists, mappings, and `Ext` for the names of classes."""
 
-_CLASS, _TYPE, _ENUM = 1, 2, 3
+_CLASS, _TYPE, _ENUM, _DIGEST = 1, 2, 3, 4
 """Kinds of `Ext`, which no plain value has: what they name cannot be taken for a text."""
 
 _AS_IT_IS = frozenset(
     {str, int, float, bool, type(None), bytes, dict, type(NOTHING), msgspec.msgpack.Ext}
 )
 """What the encoder takes as it is: scalars, and nested JSON."""
+
+_EMPTY: tuple[Any, ...] = ()
+"""What many fields are, and the encoder takes as it is: there is one of it in a process."""
+
+_SCALARS = frozenset({str, int, float, bool, type(None), bytes, type(NOTHING)})
+"""What never changes."""
+
+_LONGEST = 256
+"""Bytes up to which what is remembered of an object is itself; of a longer one it is a digest."""
 
 _FLOATS = frozenset({"float", "float | None", "<class 'float'>", "typing.Optional[float]"})
 """Types of fields in which 1 and 1.0 are the same number, as they are in JSON."""
@@ -70,9 +80,7 @@ def fields_form(kind: type, without: Collection[str] = ()) -> Callable[[Any], Fo
     get = attrgetter(*names)
 
     def make(value: Any) -> Form:
-        found: list[Any] = [tag]
-        found.extend(get(value))
-        return _formed(found)
+        return [tag, *_formed(get(value))]
 
     types = [str(field.type) for field in attrs.fields(kind) if field.name in names]
     floats = [place for place, of in enumerate(types, 1) if of in _FLOATS]
@@ -80,12 +88,11 @@ def fields_form(kind: type, without: Collection[str] = ()) -> Callable[[Any], Fo
         return make
 
     def make_with_floats(value: Any) -> Form:
-        found: list[Any] = [tag]
-        found.extend(get(value))
+        found: list[Any] = [tag, *_formed(get(value))]
         for place in floats:
             if found[place].__class__ is int:
                 found[place] = float(found[place])
-        return _formed(found)
+        return found
 
     return make_with_floats
 
@@ -95,26 +102,35 @@ def leave_out(kind: type, names: Collection[str]) -> None:
     _WITHOUT[kind] = frozenset(names)
 
 
+def remember(kind: type, parts: Collection[type]) -> None:
+    """Have the form of each object of a class kept with it, in its slot `_form`.
+
+    It is kept of objects that cannot change: of nothing but scalars, tuples and such parts.
+
+    Args:
+        kind: The class: a frozen one.
+        parts: Frozen classes that its objects are made of.
+    """
+    _REMEMBERED.add(kind)
+    for one in (kind, *parts):
+        _FROZEN[one] = [field.name for field in attrs.fields(one)]
+
+
 def _left_out(kind: type) -> frozenset[str]:
     return frozenset(
         name for base, names in _WITHOUT.items() if issubclass(kind, base) for name in names
     )
 
 
-def _sequence(value: Any) -> Form:
-    return _formed(list(value))
-
-
-def _formed(items: list[Any]) -> Form:
+def _formed(items: Iterable[Any]) -> list[Form]:
     """The items, each as its form. It runs for each message and part, so it is made to be quick."""
     plain, forms = _AS_IT_IS, _FORMS
-    place = 0
-    for item in items:
-        kind: Any = item.__class__
-        if kind not in plain:
-            items[place] = (forms.get(kind) or _learn(kind))(item)
-        place += 1  # noqa: SIM113 - `enumerate` costs more than the rest of the round
-    return items
+    return [
+        item
+        if item is None or item is _EMPTY or item.__class__ in plain
+        else (forms.get(item.__class__) or _learn(item.__class__))(item)
+        for item in items
+    ]
 
 
 def _learn(kind: type[Any]) -> Callable[[Any], Form]:
@@ -122,6 +138,8 @@ def _learn(kind: type[Any]) -> Callable[[Any], Form]:
     make: Callable[[Any], Form] = _refuse
     if attrs.has(kind):
         make = fields_form(kind, _left_out(kind))
+        if kind in _REMEMBERED:
+            make = _remembering(make)
     else:
         for known, one in _ABSTRACT:
             if issubclass(kind, known):
@@ -129,6 +147,46 @@ def _learn(kind: type[Any]) -> Callable[[Any], Form]:
                 break
     _FORMS[kind] = make
     return make
+
+
+def _remembering(make: Callable[[Any], Form]) -> Callable[[Any], Form]:
+    """Forms that are encoded once for each object, and of long ones the digest."""
+
+    def remembered(value: Any) -> Form:
+        try:
+            return value._form  # noqa: SLF001 - this is who it is for
+        except AttributeError:
+            pass
+        data = encode(make(value))
+        if len(data) <= _LONGEST:
+            found: Form = msgspec.Raw(data)
+        else:
+            made = hashlib.sha256(data, usedforsecurity=False).digest()
+            found = msgspec.msgpack.Ext(_DIGEST, made)
+        if _lasting(value):
+            object.__setattr__(value, "_form", found)
+        return found
+
+    return remembered
+
+
+def _lasting(value: Any) -> bool:
+    """Whether nobody can change a value: JSON that a program holds on to it can."""
+    kind = value.__class__
+    if kind in _SCALARS:
+        return True
+    if kind is tuple:
+        for item in value:
+            if not _lasting(item):
+                return False
+        return True
+    names = _FROZEN.get(kind)
+    if names is None:
+        return False
+    for name in names:
+        if not _lasting(getattr(value, name)):
+            return False
+    return True
 
 
 def _mapping(value: Mapping[str, Any]) -> Form:
@@ -141,7 +199,7 @@ def _type(value: type) -> Form:
 
 def _alias(value: Any) -> Form:
     """`list[int]`, `int | None`: what `returns` may be."""
-    return [form(get_origin(value)), *_sequence(get_args(value))]
+    return [form(get_origin(value)), *_formed(get_args(value))]
 
 
 def _scalar(value: object, plain: str | float) -> Form:
@@ -169,8 +227,8 @@ def _name(kind: type) -> str:
 _ABSTRACT: tuple[tuple[Any, Callable[[Any], Form]], ...] = (
     (enum.Enum, _enum),
     (Mapping, _mapping),
-    (list, _sequence),
-    (tuple, _sequence),
+    (list, _formed),
+    (tuple, _formed),
     (type, _type),
     (types.GenericAlias, _alias),
     (types.UnionType, _alias),
@@ -184,7 +242,13 @@ _ABSTRACT: tuple[tuple[Any, Callable[[Any], Form]], ...] = (
 _WITHOUT: dict[type, frozenset[str]] = {}
 """Fields that are left out, by class."""
 
-_FORMS: dict[type, Callable[[Any], Form]] = {list: _sequence, tuple: _sequence}
+_REMEMBERED: set[type] = set()
+"""Classes whose objects keep their forms."""
+
+_FROZEN: dict[type, list[str]] = {}
+"""Classes whose objects do not change, unless what is in one of these fields does."""
+
+_FORMS: dict[type, Callable[[Any], Form]] = {list: _formed, tuple: _formed}
 """How values of each class that has been met are formed."""
 
 _ENCODER = msgspec.msgpack.Encoder(order="deterministic", enc_hook=_hook)

@@ -161,6 +161,11 @@ class CardBook:
             opened = self._open(provider)
         return opened.find(model)
 
+    @property
+    def registered(self) -> int:
+        """How many cards have been registered in code so far."""
+        return len(self._registered)
+
     def read(self) -> None:
         """Read what the first question would read, which takes tens of milliseconds.
 

@@ -29,6 +29,12 @@ class CardPrices:
         """The reading of the files, which other layers may have had done already."""
         return shared_reading if self._book is None else self._book.reading
 
+    def edition(self) -> int:
+        """See `PriceSource`: cards may be registered at any time."""
+        if self._opened:
+            return (self._book or shared_cards()).registered
+        return -1  # nothing has been answered yet, and asking would read the plugins
+
     def price(self, provider: str, model: str, day: dt.date, /) -> Price | None:
         """See `PriceSource`.
 

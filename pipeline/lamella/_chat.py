@@ -10,7 +10,7 @@ import attrs
 from lamella._chat_answer import ChatAnswer, Choice, fold, message_events
 from lamella._events import Event, Finish, UsageReport
 from lamella._messages import Message, messages
-from lamella._parts import Audio, File, Image, Opaque, Reasoning, ToolCall
+from lamella._parts import Audio, File, Image, Opaque, Reasoning, Text, ToolCall
 from lamella._requests import Request
 from lamella._responses import NO_HEAD, Head, Response
 from lamella._tools import Tool, tools
@@ -265,14 +265,15 @@ class ChatRequest(Request[ChatResponse]):
         if self.response_format is not None:
             found.add(str(self.response_format.get("type", "json_object")))
         for message in self.messages:
-            if len(message.parts) == 1 and message.role != "tool":
-                found.update(_NEEDS.get(type(message.parts[0]), ()))
+            parts = message.parts
+            if len(parts) == 1 and type(parts[0]) is Text:  # nearly all
                 continue
-            for part in message.parts:
+            for part in parts:
                 found.update(_NEEDS.get(type(part), ()))
-        return frozenset(found - {"text"})
+        return frozenset(found - {"text"}) if found else _NONE
 
 
+_NONE: frozenset[str] = frozenset()
 _NEEDS: Mapping[type, tuple[str, ...]] = {
     Image: ("image_input",),
     Audio: ("audio_input",),

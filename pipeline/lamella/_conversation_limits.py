@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from lamella._chat import ChatRequest
 from lamella._errors import ConfigurationError
 from lamella._message_sizes import Measure
-from lamella._shortening import Size, shortened, target_of
+from lamella._shortening import Progress, Size, target_of
 from lamella._shortening_strategies import sliding_window
 from lamella._token_estimate import ESTIMATOR
 from lamella._tokens import INLINE_CHARACTERS
 
 if TYPE_CHECKING:
+    from lamella._messages import Message
     from lamella._ports import ThreadPort
 
 _INLINE_MESSAGES: Final = 300
 """With more it takes milliseconds to find what stays; a thread does it."""
+
+
+def _progress(limits: Any) -> Progress:
+    return Progress([sliding_window], limits.trigger, limits.target, limits._measure)  # noqa: SLF001
 
 
 @attrs.define(eq=False)
@@ -33,6 +39,9 @@ class SendLimits:
     trigger: Size
     target: Size
     _measure: Measure = attrs.field(factory=lambda: Measure(ESTIMATOR, None), init=False)
+    _progress: Progress = attrs.field(
+        init=False, repr=False, default=attrs.Factory(_progress, takes_self=True)
+    )
 
     @classmethod
     def of(cls, max_messages: int | None, max_tokens: int | None) -> SendLimits | None:
@@ -55,25 +64,16 @@ class SendLimits:
 
         Instructions, what is pinned, and the last question with all that follows always stay.
         """
-        messages = request.messages
-        long = len(messages) > _INLINE_MESSAGES
+        new: Sequence[Message] = self._progress.new(request.messages)
+        long = len(new) > _INLINE_MESSAGES
         if self.trigger.tokens is not None and not long:
-            _, new = self._measure.recalled(messages)
+            _, new = self._measure.recalled(new)
             long = self._measure.unseen(new) > INLINE_CHARACTERS or self._measure.takes_long(
                 request
             )
         return await thread(self._shortened, request) if long else self._shortened(request)
 
     def _shortened(self, request: ChatRequest) -> ChatRequest:
-        counted = self.trigger.tokens is not None
-        found = shortened(
-            request.messages,
-            [sliding_window],
-            trigger=self.trigger,
-            target=self.target,
-            count=self._measure,
-            overhead=self._measure.overhead(request) if counted else 0,
-        )
-        if found.messages is request.messages:
-            return request
-        return request.evolve(messages=found.messages)
+        overhead = 0 if self.trigger.tokens is None else self._measure.overhead(request)
+        found = self._progress.shortened(request.messages, overhead)
+        return request if found is request.messages else request.evolve(messages=found)

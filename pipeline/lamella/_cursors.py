@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from lamella._events import Finish
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from lamella._events import Event
     from lamella._responses import Response
 
@@ -26,7 +28,19 @@ class Cursor:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Event:
+    def __anext__(self) -> Coroutine[Any, Any, Event]:
+        # A plain function, so that an event costs one coroutine, and a wait none of its own.
+        response = self._response
+        index = self._index
+        events = response._events  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        if index < len(events) or (response._ready is not None and response.take()):  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+            if response._ender is None:  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+                self._index = index + 1
+                return _given(events[index])
+        return self.wait()
+
+    async def wait(self) -> Event:
+        """The next event, where `ready` has said that there is none yet."""
         response = self._response
         index = self._index
         events = response._events  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
@@ -41,8 +55,25 @@ class Cursor:
         self._index = index + 1
         return events[index]
 
+    def ready(self) -> Event | None:
+        """The next event if nothing has to be awaited for it; None also where that is the end."""
+        response = self._response
+        index = self._index
+        events = response._events  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        if index >= len(events) and not response.take():
+            return None
+        event = events[index]
+        if response._ender is not None or type(event) is Finish:  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+            return None
+        self._index = index + 1
+        return event
+
     def unread(self) -> list[Event]:
         """What has come and was not handed out, for a level that was broken off; not the end."""
         events = self._response._events[self._index :]  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         self._index += len(events)
         return [event for event in events if type(event) is not Finish]
+
+
+async def _given(event: Event) -> Event:
+    return event

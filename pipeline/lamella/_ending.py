@@ -11,6 +11,7 @@ import attrs
 
 from lamella._errors import LamellaError
 from lamella._events import Finish, UsageReport
+from lamella._making import unfrozen
 from lamella._outcomes import Outcome
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ class Ending:
     events: Sequence[Event] = ()
 
 
+_Ending = unfrozen(Ending)
+
+
 def ending_of(outcome: Outcome, error: BaseException | None, events: Sequence[Event]) -> Ending:
     """The ending of an answer that has ended so, with these events."""
     reason: str | None = None
@@ -57,7 +61,14 @@ def ending_of(outcome: Outcome, error: BaseException | None, events: Sequence[Ev
             break
     if usage is None and isinstance(error, LamellaError):
         usage = error.usage
-    return Ending(outcome, error, reason, usage, events)
+    end = object.__new__(_Ending)
+    end.outcome = outcome
+    end.error = error
+    end.finish_reason = reason
+    end.usage = usage
+    end.events = events
+    end.__class__ = Ending
+    return end  # type: ignore[no-any-return]
 
 
 Callback: TypeAlias = Callable[[Ending], Awaitable[None] | None]

@@ -8,6 +8,7 @@
         + UnknownNameError          no such layer, transport, preset, model ...
         + PluginError               a distribution could not be loaded, or clashes
         + SecretError               a secret reference names nothing
+        + JournalError              a journal of rows cannot be gone on with
       x MisuseError                 an object was used in a way that cannot work
         + NotBegunError             a pipeline called as a handler outside any call
         + StillOpenError            a complete answer was asked of an open response
@@ -29,6 +30,8 @@
         + AuditError                it cannot be written down, and that means no
         + SummariseError            a conversation is too long, and there is no summary of it
         + TemplateError             a prompt template cannot become messages
+        + RowError                  a row of many is no request, or has another's id
+        + MapStoppedError           many rows were not all begun: no further one would have passed
       x TargetsFailedError          every target has failed; also of the first one's class
       x CredentialsExhaustedError   no credential of a pool is accepted any more
       x UnpricedError               something that was used has no price
@@ -74,6 +77,7 @@ if TYPE_CHECKING:
 
     from lamella._answer import Answer
     from lamella._attempts import Attempt
+    from lamella._bulk_report import MapReport
     from lamella._money import Money
     from lamella._parts import ToolCall
     from lamella._typed_problems import Problem
@@ -202,6 +206,13 @@ class PluginError(ConfigurationError):
 
 class SecretError(ConfigurationError):
     """Raised when a secret reference cannot be resolved. The secret itself is never shown."""
+
+
+class JournalError(ConfigurationError):
+    """Raised when a journal of rows cannot be gone on with.
+
+    Another run is at it, or it was begun with another pipeline, other options, or other rows.
+    """
 
 
 class MisuseError(LamellaError):
@@ -370,6 +381,26 @@ class TemplateError(RefusedError):
     template: str = ""
     version: str | None = None
     problems: tuple[str, ...] = ()
+
+
+class RowError(RefusedError):
+    """Raised, or rather kept as its result, when a row is no request; nothing of it is sent."""
+
+    code = "invalid_row"
+
+
+class MapStoppedError(RefusedError):
+    """Raised after the last result of many rows if not all of them were begun.
+
+    What was begun has its results; with a journal the next run goes on from there. The cause
+    (`__cause__`) is the error that every further row would have met; None for a ceiling on cost.
+
+    Attributes:
+        report: What the run has come to.
+    """
+
+    code = "map_stopped"
+    report: MapReport | None = None
 
 
 class TargetsFailedError(LamellaError):

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self, TypeAlias
 
 import attrs
 
+from lamella._making import unfrozen
 from lamella._messages import Message
 from lamella._nothing import NOTHING
 from lamella._parts import JSONObject, Opaque, extra
@@ -35,6 +36,21 @@ class TextDelta:
     logprobs: Sequence[Mapping[str, Any]] | None = attrs.field(default=None, hash=False, repr=False)
     index: int = 0
     extra: JSONObject = extra()
+
+
+_TextDelta = unfrozen(TextDelta)
+
+
+def text_delta(text: str, choice: int = 0) -> TextDelta:
+    """`TextDelta(text, choice)` for who makes one of each chunk of a stream: in half the time."""
+    new = object.__new__(_TextDelta)
+    new.text = text
+    new.choice = choice
+    new.logprobs = None
+    new.index = 0
+    new.extra = NOTHING
+    new.__class__ = TextDelta
+    return new  # type: ignore[no-any-return]
 
 
 @attrs.frozen

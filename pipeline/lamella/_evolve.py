@@ -12,10 +12,6 @@ from typing import Any, Final, Self, TypeVar
 
 import attrs
 
-_put: Final = object.__setattr__
-"""Frozen classes forbid it otherwise."""
-
-
 class Evolvable:
     """A frozen attrs class without slots whose copies are cheap."""
 
@@ -30,7 +26,7 @@ class Evolvable:
         new = object.__new__(cls)
         # A copy that is put in place is made twice as fast as one that is filled into an empty one.
         fields = self.__dict__.copy()
-        _put(new, "__dict__", fields)
+        _fill(new, fields)
         for name, value in changes.items():
             try:
                 check = checks[name]
@@ -53,6 +49,9 @@ class Evolvable:
         return fields
 
 
+_fill: Final = Evolvable.__dict__["__dict__"].__set__
+"""Gives a new object its fields. Frozen classes forbid it otherwise, and this asks nobody."""
+
 E = TypeVar("E", bound=Evolvable)
 
 
@@ -60,8 +59,17 @@ def changed(record: E, name: str, value: object) -> E:
     """A copy with another value of one field, which is known to be one and to be right."""
     new = object.__new__(type(record))
     fields = record.__dict__.copy()
-    _put(new, "__dict__", fields)
+    _fill(new, fields)
     fields[name] = value
+    return new
+
+
+def put(record: E, fields: dict[str, Any]) -> E:
+    """A copy with other values of fields, which are known to be some and to be right."""
+    new = object.__new__(type(record))
+    copy = record.__dict__.copy()
+    _fill(new, copy)
+    copy.update(fields)
     return new
 
 

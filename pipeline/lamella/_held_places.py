@@ -49,6 +49,11 @@ def holding(request: Request[R], mark: Hashable, place: Place) -> Request[R]:
     """The request, which knows of its place."""
     context = request.context
     # Weak: who remembers the context of a call must not keep its place.
-    places = (*context.attributes.get(HELD, ()), (mark, ref(place)))
-    context = changed(context, "attributes", {**context.attributes, HELD: places})
+    places: tuple[tuple[Hashable, Any], ...] = ((mark, ref(place)),)
+    attributes = context.attributes
+    if not attributes:  # nearly always
+        attributes = {HELD: places}
+    else:
+        attributes = {**attributes, HELD: (*attributes.get(HELD, ()), *places)}
+    context = changed(context, "attributes", attributes)
     return changed(request, "context", context)

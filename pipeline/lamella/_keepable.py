@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lamella._answer_codec import KeptAnswer
 from lamella._answer_pieces import cut
@@ -16,11 +17,15 @@ from lamella._events import (
     TextDelta,
     UsageReport,
 )
+from lamella._held_answers import replay_head
 from lamella._money import Money
 from lamella._outcomes import Outcome
 from lamella._repeatable import stateless
 from lamella._requests import Request
 from lamella._responses import Head, Response
+
+if TYPE_CHECKING:
+    from lamella._attempts import OpenAttempt
 
 R = TypeVar("R", bound=Response)
 
@@ -29,7 +34,12 @@ _NAMED: Final = frozenset({"length", "content_filter"})
 
 
 def why_not_kept(
-    request: Request[Any], ending: Ending, *, truncated: bool = False, substitutes: bool = False
+    request: Request[Any],
+    ending: Ending,
+    *,
+    truncated: bool = False,
+    substitutes: bool = False,
+    attempts: Sequence[OpenAttempt] | None = None,
 ) -> str:
     """Why an answer may not be kept; empty if it may.
 
@@ -43,6 +53,7 @@ def why_not_kept(
         ending: How it ended, at the same place.
         truncated: Whether answers that were cut off by the limit on their length are kept.
         substitutes: Whether answers from a target that stood in for another one are.
+        attempts: What the turn has attempted, where that is known; None asks the trace.
 
     Returns:
         One of few words: the outcome, if it did not end well; `"length"`, `"content_filter"` or
@@ -51,55 +62,64 @@ def why_not_kept(
     """
     if ending.outcome is not Outcome.COMPLETE:
         return str(ending.outcome)
-    why = _in_events(ending, truncated=truncated)
+    why = _in_events(ending.events, truncated=truncated)
     if why:
         return why
     if not stateless(request):
         return "stateful"
-    return _in_attempts(request, substitutes=substitutes)
+    return _in_attempts(request.context, attempts, substitutes=substitutes)
 
 
-def _in_events(ending: Ending, *, truncated: bool) -> str:
-    for event in reversed(ending.events):
-        if isinstance(event, Finish):
+def _in_events(events: Sequence[Event], *, truncated: bool) -> str:
+    says_something = False
+    for event in reversed(events):
+        kind = event.__class__
+        if kind is TextDelta:
+            if not says_something and event.text != "":  # type: ignore[union-attr] # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+                says_something = True
+        elif isinstance(event, Finish):
             for reason in (event.reason, *event.reasons):
                 if reason not in _GOOD and not (truncated and reason == "length"):
                     return reason if reason in _NAMED else "finish"
         elif isinstance(event, RefusalDelta):
             return "refusal"
-        elif isinstance(event, UsageReport) and event.usage.tool_units:
-            return "stateful"
-    return "" if any(_says_something(event) for event in ending.events) else "empty"
+        elif isinstance(event, UsageReport):
+            if event.usage.tool_units:
+                return "stateful"
+        elif event.semantic and kind is not ReasoningDelta:  # thoughts alone are no answer
+            says_something = True
+    return "" if says_something else "empty"
 
 
-def _says_something(event: Event) -> bool:
-    """Whether it is an answer, or a part of one: thoughts alone are none."""
-    if isinstance(event, TextDelta):
-        return event.text != ""
-    return event.semantic and not isinstance(event, ReasoningDelta)
+def _in_attempts(
+    context: Context, attempts: Sequence[OpenAttempt] | None, *, substitutes: bool
+) -> str:
+    branch, inside = context.branch, ""
+    found = "not_own"
+    for attempt in context.trace.of_turn(context.bound) if attempts is None else attempts:
+        if attempt.outcome is not Outcome.COMPLETE:
+            continue
+        if attempt.branch != branch:
+            inside = inside or f"{branch}/"
+            if not attempt.branch.startswith(inside):
+                continue
+        if attempt.substitute and not substitutes:
+            return "substitute"
+        found = ""
+    return found
 
 
-def _in_attempts(request: Request[Any], *, substitutes: bool) -> str:
-    context = request.context
-    branch = context.branch
-    inside = f"{branch}/"
-    own = [
-        attempt
-        for attempt in context.trace.of_turn(context.bound)
-        if attempt.outcome is Outcome.COMPLETE
-        and (attempt.branch == branch or attempt.branch.startswith(inside))
-    ]
-    if not own:
-        return "not_own"
-    if not substitutes and any(attempt.substitute for attempt in own):
-        return "substitute"
-    return ""
+def cost_of_turn(
+    context: Context, attempts: Sequence[OpenAttempt] | None = None
+) -> Money | None:
+    """What the attempts of a model turn cost; None if nobody knows, or they were none.
 
-
-def cost_of_turn(context: Context) -> Money | None:
-    """What the attempts of a model turn cost; None if nobody knows, or they were none."""
+    Args:
+        context: Of the turn.
+        attempts: What it has attempted, where that is known; None asks the trace.
+    """
     total: Money | None = None
-    for attempt in context.trace.of_turn(context.bound):
+    for attempt in context.trace.of_turn(context.bound) if attempts is None else attempts:
         if attempt.outcome is Outcome.NOT_SENT:
             continue
         cost = attempt.cost
@@ -109,7 +129,9 @@ def cost_of_turn(context: Context) -> Money | None:
     return total
 
 
-def replayed(request: Request[R], answer: KeptAnswer, *, piece: int) -> R:
+def replayed(
+    request: Request[R], answer: KeptAnswer, *, piece: int, head: Head | None = None
+) -> R:
     """A kept answer as the response to a request: complete, with `head.cached`.
 
     Its events are those that were kept: the same kinds, ids, usage and finish. For a request that
@@ -120,8 +142,9 @@ def replayed(request: Request[R], answer: KeptAnswer, *, piece: int) -> R:
         request: What is asked now.
         answer: What was kept.
         piece: Characters, 1 or more.
+        head: What is said of it besides, if that is known.
     """
-    kept = answer.head
-    head = Head(kept.model, kept.provider, kept.request_id, kept.id, kept.status, cached=True)
+    if head is None:
+        head = replay_head(answer.head)
     events = cut(answer.events, piece) if request.stream else answer.events
     return request.answer(events, head)

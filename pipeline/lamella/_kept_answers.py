@@ -16,10 +16,12 @@ from lamella._answer_wrapping import Found, Wrapping
 from lamella._blob_pages import blobs, infos
 from lamella._errors import ClosedError, StoreUnavailableError
 from lamella._fleet_counts import FleetCounts
+from lamella._held_answers import HeldAnswer, held
 from lamella._keepable import replayed, why_not_kept
+from lamella._memory_blobs import MemoryBlobs
 from lamella._packing import Packer
 from lamella._ports import Ports, default_ports
-from lamella._stores import BlobInfo, BlobStore
+from lamella._stores import Blob, BlobInfo, BlobStore
 from lamella._tally import CacheStats, Tally
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ logger = logging.getLogger("lamella")
 
 _ABSENT: Final = Found(None, "absent")
 _UNAVAILABLE: Final = Found(None, "unavailable")
+_NO_TAGS: Final[frozenset[str]] = frozenset()
+_MOST_TENANTS: Final = 1024
 _NOTHING_THERE: Final = frozenset({"absent", "unavailable"})
 
 
@@ -55,19 +59,23 @@ class KeptAnswers:
         ports: Clock, ids and threads; None are the system's.
 
     Attributes:
+        near: Whether nobody ever waits for the store.
         tally: What has been counted, by this process.
     """
 
     __slots__ = (
         "_base",
-        "_instant",
         "_layer",
+        "_memory",
         "_own",
         "_packer",
         "_ports",
         "_stats",
         "_store",
+        "_tenants",
+        "_unpacked",
         "_wrapping",
+        "near",
         "tally",
     )
 
@@ -87,11 +95,15 @@ class KeptAnswers:
         self._base = f"{layer}:{name}:"
         self._stats = f"{layer}.stats:{name}:"
         self._store = store
-        self._instant = bool(getattr(store, "instant", False))
+        self.near = bool(getattr(store, "instant", False))
+        # Of this very class: another one, or one made from it, is asked as any store is.
+        self._memory: MemoryBlobs | None = store if type(store) is MemoryBlobs else None
         self._packer = packer
+        self._unpacked = None if self._memory is None else packer.unpacked
         self._ports = ports or default_ports()
         self._wrapping = Wrapping(packer, self._ports.thread)
         self._own = f":{self._wrapping.form}:"
+        self._tenants: dict[str, tuple[str, frozenset[str]]] = {}
         self.tally = Tally() if tally is None else tally
 
     def address(self, tenant: str, key: str) -> str:
@@ -99,7 +111,15 @@ class KeptAnswers:
 
         The form is that of this version and packing: others that use the store keep theirs beside.
         """
-        return f"{self._base}{self._packer.digest(tenant)}{self._own}{key}"
+        return (self._tenants.get(tenant) or self._learn(tenant))[0] + key
+
+    def _learn(self, tenant: str) -> tuple[str, frozenset[str]]:
+        """What its addresses begin with, and its tag: both are digests, and asked for each time."""
+        found = f"{self.prefix(tenant)[:-1]}{self._own}", frozenset({self._of_tenant(tenant)})
+        if len(self._tenants) >= _MOST_TENANTS:
+            self._tenants.clear()
+        self._tenants[tenant] = found
+        return found
 
     def prefix(self, tenant: str | None = None) -> str:
         """What all addresses begin with, or all of a tenant, whoever has written what is there."""
@@ -115,13 +135,23 @@ class KeptAnswers:
             counted: Whether it is a miss if there is nothing: not where no call has asked.
         """
         try:
-            blob = await self._store.get(address)
+            if self._memory is None:
+                blob = await self._store.get(address)
+            else:
+                there = self._memory.get_now(address)
+                if there is not None and there[0].__class__ is HeldAnswer:
+                    return Found(there[0].at(there[1]), "", there[0])
+                blob = None if there is None else Blob(bytes(there[0]), there[1])
             found = _ABSENT if blob is None else await self._wrapping.opened(address, blob)
         except Exception as error:  # noqa: BLE001 - whatever it is, the call goes on without
             self._failed(error)
             found = _UNAVAILABLE
         if found.answer is None:
-            await self._missed({address: found}, counted=counted)
+            if found is _ABSENT:
+                if counted:
+                    self.tally.miss("absent")
+            else:
+                await self._missed({address: found}, counted=counted)
         return found
 
     async def get_many(
@@ -175,6 +205,8 @@ class KeptAnswers:
 
         For stores in memory (`instant`): a callback that nobody waits for costs much less.
         """
+        if self._unpacked is not None and self._hold(address, answer, ttl, *self._unpacked):
+            return ""
         packed = self._wrapping.wrapped_now(address, answer)
         if packed is None:
             return None
@@ -186,6 +218,20 @@ class KeptAnswers:
             why = said
         self._kept_or_not(len(data), why)
         return why
+
+    def _hold(
+        self, address: str, answer: KeptAnswer, ttl: float | None, most_text: int, most: int
+    ) -> bool:
+        """Keep an answer in memory as it is; whether it was."""
+        found = held(answer, address, self._wrapping, most_text=most_text, most=most)
+        if found is None or self._memory is None:
+            return False
+        try:
+            self._memory.put_now(address, found, ttl=ttl, tags=self._tags(answer))
+        except ValueError:
+            return False  # as bytes it may be small enough for an entry
+        self.tally.stored(found.size)
+        return True
 
     async def put_many(
         self, answers: Mapping[str, KeptAnswer], *, ttl: float | None
@@ -240,10 +286,11 @@ class KeptAnswers:
             self.tally.stored(size)
 
     def _tags(self, answer: KeptAnswer) -> frozenset[str]:
-        tags = [self._tag(tag) for tag in answer.tags]
-        if answer.tenant is not None:
-            tags.append(self._of_tenant(answer.tenant))
-        return frozenset(tags)
+        tenant = answer.tenant
+        own = _NO_TAGS
+        if tenant is not None:
+            own = (self._tenants.get(tenant) or self._learn(tenant))[1]
+        return own.union([self._tag(tag) for tag in answer.tags]) if answer.tags else own
 
     def _tag(self, tag: str) -> str:
         return f"{self._base}tag:{self._packer.digest(tag)}"
@@ -320,7 +367,7 @@ class KeptAnswers:
         Raises:
             StoreUnavailableError: If the store does not answer.
         """
-        return self.tally.stats if self._instant else await self._fleet().total()
+        return self.tally.stats if self.near else await self._fleet().total()
 
     def publish_soon(self, background: Background) -> None:
         """Have this process's counts written where others can read them, if it is time to.
@@ -330,7 +377,7 @@ class KeptAnswers:
         Args:
             background: Where detached work is started.
         """
-        if self._instant or not self.tally.changed or not self.tally.due(self._ports.monotonic()):
+        if self.near or not self.tally.changed or not self.tally.due(self._ports.monotonic()):
             return
         with suppress(ClosedError):  # the call is among the pipeline's last, and goes on
             background.spawn(self.publish, name=f"{self._layer} counts")
@@ -340,7 +387,7 @@ class KeptAnswers:
 
         For layers to call when they are closed. A store that is out is left alone.
         """
-        if self._instant:
+        if self.near:
             return
         try:
             await self._fleet().publish()

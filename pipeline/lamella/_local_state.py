@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from lamella._fork_locks import fork_safe_lock
 
@@ -23,17 +23,21 @@ class LocalObjects:
         if max_objects < 1:
             raise ValueError(f"LocalObjects: max_objects {max_objects!r} must be at least 1.")
         self._max_objects = max_objects
+        self._few = max_objects // 2
         self._lock = fork_safe_lock()
         self._objects: OrderedDict[tuple[str, ...], Any] = OrderedDict()
 
     def get(self, key: tuple[str, ...], make: Callable[[], T]) -> T:
         """The object under `key`; see `LocalState.get`. `make` runs without any lock held."""
         objects = self._objects
+        # So few that none will be forgotten soon: no order has to be kept of who was asked for last.
+        if len(objects) <= self._few and (at_hand := objects.get(key)) is not None:
+            found: T = at_hand
+            return found
         with self._lock:
             if key in objects:
                 objects.move_to_end(key)
-                found: T = objects[key]
-                return found
+                return cast("T", objects[key])
         made = make()
         with self._lock:
             # Another thread may have been quicker: then everybody gets its object.

@@ -10,7 +10,7 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable, Collection
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 from weakref import WeakKeyDictionary, ref
 
 import anyio
@@ -56,6 +56,14 @@ class Loop(Protocol):
         ...
 
     @property
+    def scope(self) -> type[anyio.CancelScope]:
+        """The backend's own class of scopes. Ask for it in a task.
+
+        `anyio.CancelScope()` looks for the backend each time, which costs more than the scope.
+        """
+        ...
+
+    @property
     def closed(self) -> bool:
         """Whether the loop has ended for good."""
         ...
@@ -64,10 +72,11 @@ class Loop(Protocol):
 class AsyncioLoop:
     """asyncio's."""
 
-    __slots__ = ("__weakref__", "_loop", "_tasks")
+    __slots__ = ("__weakref__", "_loop", "_scope", "_tasks")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = ref(loop)
+        self._scope: type[anyio.CancelScope] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def spawn(
@@ -112,6 +121,12 @@ class AsyncioLoop:
         return sys.modules["asyncio"].current_task()
 
     @property
+    def scope(self) -> type[anyio.CancelScope]:
+        if self._scope is None:
+            self._scope = type(anyio.CancelScope())
+        return self._scope
+
+    @property
     def closed(self) -> bool:
         loop = self._loop()
         return loop is None or loop.is_closed()
@@ -120,11 +135,12 @@ class AsyncioLoop:
 class TrioLoop:
     """trio's."""
 
-    __slots__ = ("__weakref__", "_lowlevel", "_token")
+    __slots__ = ("__weakref__", "_lowlevel", "_scope", "_token")
 
     def __init__(self, lowlevel: Any, token: Any) -> None:
         self._lowlevel = lowlevel
         self._token = ref(token)
+        self._scope: type[anyio.CancelScope] | None = None
 
     def spawn(
         self, function: Callable[[], Awaitable[None]], name: str, context: Context | None = None
@@ -160,6 +176,12 @@ class TrioLoop:
         return self._lowlevel.current_task()
 
     @property
+    def scope(self) -> type[anyio.CancelScope]:
+        if self._scope is None:
+            self._scope = type(anyio.CancelScope())
+        return self._scope
+
+    @property
     def closed(self) -> bool:
         return not self.call_soon(lambda: None)
 
@@ -186,7 +208,9 @@ def _attempted(function: Callable[[], object]) -> None:
         logger.exception("a call into the event loop failed")
 
 
-_LOOPS: WeakKeyDictionary[Any, Loop] = WeakKeyDictionary()
+_LOOPS: dict[int, tuple[ref[Any], Loop]] = {}
+"""The loops by the identity of what their backend calls them: several times faster than by weak
+keys. A loop that has gone takes its entry along, and one that has taken its place is told apart."""
 
 
 def current_loop() -> Loop:
@@ -197,21 +221,40 @@ def current_loop() -> Loop:
     """
     # Neither backend is imported here: a program that runs one has imported it. Another thread may
     # be half-way through importing trio, though.
-    lowlevel = sys.modules.get("trio.lowlevel")
-    in_trio_run = getattr(lowlevel, "in_trio_run", None)
-    if lowlevel is not None and in_trio_run is not None and in_trio_run():
-        token = lowlevel.current_trio_token()
-        return _LOOPS.get(token) or _remember(token, TrioLoop(lowlevel, token))
-    asyncio = sys.modules.get("asyncio")
+    lowlevel = _modules.get("trio.lowlevel")
+    if lowlevel is not None:
+        in_trio_run = getattr(lowlevel, "in_trio_run", None)
+        if in_trio_run is not None and in_trio_run():
+            token = lowlevel.current_trio_token()
+            return _known(token) or _remember(token, TrioLoop(lowlevel, token))
+    asyncio = _modules.get("asyncio")
     if asyncio is None:
         msg = "This needs a running event loop, asyncio's or trio's."
         raise RuntimeError(msg)
     native = asyncio.get_running_loop()
-    return _LOOPS.get(native) or _remember(native, AsyncioLoop(native))
+    found = _LOOPS.get(id(native))
+    if found is not None and found[0]() is native:
+        return found[1]
+    return _remember(native, AsyncioLoop(native))
+
+
+_modules: Final = sys.modules
+
+
+def _known(native: object) -> Loop | None:
+    found = _LOOPS.get(id(native))
+    return found[1] if found is not None and found[0]() is native else None
 
 
 def _remember(native: Any, loop: Loop) -> Loop:
-    _LOOPS[native] = loop
+    key = id(native)
+
+    def forget(reference: ref[Any]) -> None:
+        found = _LOOPS.get(key)
+        if found is not None and found[0] is reference:
+            del _LOOPS[key]
+
+    _LOOPS[key] = ref(native, forget), loop
     return loop
 
 

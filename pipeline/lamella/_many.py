@@ -1,11 +1,11 @@
-"""Many requests at once, a bounded number at a time."""
+"""Many requests at once, a bounded number at a time: `Pipeline.map` without rows or a journal."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sized
+from collections.abc import Awaitable, Callable, Iterable, Sized
+from itertools import islice
 from typing import Any, TypeVar, cast
 
-import anyio
 import attrs
 
 from lamella._errors import ConfigurationError
@@ -42,28 +42,18 @@ async def run_many(
     if concurrency < 1:
         msg = f"concurrency={concurrency!r} would run nothing; it is 1 or more."
         raise ConfigurationError(msg)
+    from lamella._bulk_pace import Fixed
+    from lamella._bulk_work import Work
+
     total = len(requests) if isinstance(requests, Sized) else None
     results: dict[int, R | Exception] = {}
     numbered = enumerate(requests)
-    workers = concurrency if total is None else min(concurrency, total)
-    try:
-        async with anyio.create_task_group() as group:
-            for _ in range(workers):
-                group.start_soon(_work, run, numbered, results, total, on_progress)
-    except BaseExceptionGroup as errors:
-        group_of: BaseExceptionGroup[BaseException] = errors
-        raise first_error(group_of) from None
-    return [results[index] for index in range(len(results))]
 
+    async def take(most: int) -> list[tuple[int, Request[R]]] | None:
+        return list(islice(numbered, most)) or None
 
-async def _work(
-    run: Callable[[Request[R]], Awaitable[R]],
-    numbered: Iterator[tuple[int, Request[R]]],
-    results: dict[int, R | Exception],
-    total: int | None,
-    on_progress: Callable[[Progress], object] | None,
-) -> None:
-    for index, request in numbered:
+    async def do(item: tuple[int, Request[R]]) -> None:
+        index, request = item
         try:
             result: R | Exception = await run(request)
         except Exception as error:  # noqa: BLE001 - it stands in its request's place
@@ -71,6 +61,14 @@ async def _work(
         results[index] = result
         if on_progress is not None:
             on_progress(Progress(index, len(results), total, result))
+
+    places = concurrency if total is None else min(concurrency, max(total, 1))
+    try:
+        await Work(take, do, Fixed(places)).run()
+    except BaseExceptionGroup as errors:
+        group_of: BaseExceptionGroup[BaseException] = errors
+        raise first_error(group_of) from None
+    return [results[index] for index in range(len(results))]
 
 
 def first_error(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from lamella._errors import ConfigurationError
 from lamella._fork_locks import fork_safe_lock
-from lamella._memory_eviction import Entry, EvictionName, Room, eviction_of
+from lamella._memory_eviction import Entry, EvictionName, Lasting, Room, eviction_of
 from lamella._memory_expiry import Expiries
 from lamella._stores import Blob, BlobInfo, BlobPage
 
@@ -110,6 +110,13 @@ class MemoryBlobs:
             entry = self._look(key, now)
         return None if entry is None else _blob(entry, now)
 
+    def get_now(self, key: str) -> tuple[Any, float] | None:
+        """As `get`, without being awaited: the value as it was put, and its age in seconds."""
+        with self._lock:
+            now = self._monotonic()
+            entry = self._look(key, now)
+        return None if entry is None else (entry.data, max(0.0, now - entry.put_at))
+
     async def get_many(self, keys: Sequence[str]) -> Mapping[str, Blob]:
         """The values under these keys, of those that there are and have not expired.
 
@@ -132,7 +139,30 @@ class MemoryBlobs:
         Raises:
             ValueError: If the entry is above `max_entry_bytes`, or `ttl` not a number.
         """
-        self._put_all([self._checked(key, data, ttl, frozenset(tags))], ttl)
+        data = bytes(data)
+        self._put_all((self._checked(key, data, len(data), ttl, frozenset(tags)),), ttl)
+
+    def put_now(
+        self,
+        key: str,
+        value: Lasting,
+        *,
+        ttl: float | None = None,
+        tags: frozenset[str] = frozenset(),
+    ) -> None:
+        """Keep an object that never changes, replacing what was there, without being awaited.
+
+        It counts its `size`, and is written as bytes only for who asks for these.
+
+        Raises:
+            ValueError: If the entry is above `max_entry_bytes`, or `ttl` not a number.
+        """
+        entry = self._checked(key, value, value.size, ttl, tags)
+        with self._lock:
+            now = self._monotonic()
+            if self._expiries.soonest <= now:
+                self._sweep(now)
+            self._put(entry, ttl, now)
 
     async def put_many(
         self,
@@ -152,7 +182,10 @@ class MemoryBlobs:
         entries: list[Entry] = []
         for start in range(0, len(items), _CHUNK):
             chunk = await _chunk(items, start)
-            entries += [self._checked(key, data, ttl, tags) for key, data in chunk]
+            entries += [
+                self._checked(key, data, len(data), ttl, tags)
+                for key, data in [(key, bytes(given)) for key, given in chunk]
+            ]
         for start in range(0, len(entries), _CHUNK):
             self._put_all(await _chunk(entries, start), ttl)
 
@@ -227,15 +260,16 @@ class MemoryBlobs:
     async def aclose(self) -> None:
         """Nothing is held open. What is kept stays, for others may use the same store."""
 
-    def _checked(self, key: str, data: bytes, ttl: float | None, tags: frozenset[str]) -> Entry:
+    def _checked(
+        self, key: str, data: Any, length: int, ttl: float | None, tags: frozenset[str]
+    ) -> Entry:
         if ttl is not None and math.isnan(ttl):
             raise ValueError(
                 "MemoryBlobs.put: ttl is nan; give seconds, or None to keep the value."
             )
-        data = bytes(data)
-        size = ENTRY_OVERHEAD + len(data) + _text_size(key)
-        if tags:
-            size += sum(TAG_OVERHEAD + _text_size(tag) for tag in tags)
+        size = ENTRY_OVERHEAD + length + _text_size(key)
+        for tag in tags:
+            size += TAG_OVERHEAD + _text_size(tag)
         if size > self._max_entry_bytes:
             # The key is left out of the message: it may name a person.
             raise ValueError(
@@ -248,16 +282,20 @@ class MemoryBlobs:
         """Keep what `_checked` has made, at once."""
         with self._lock:
             now = self._monotonic()
-            self._sweep(now)
+            if self._expiries.soonest <= now:
+                self._sweep(now)
             for entry in entries:
-                old = self._entries.get(entry.key)
-                if old is not None:
-                    self._forget(old)
-                if ttl is None or ttl > 0:
-                    entry.put_at = now
-                    if ttl is not None:
-                        entry.expires = now + ttl
-                    self._keep(entry, old, now)
+                self._put(entry, ttl, now)
+
+    def _put(self, entry: Entry, ttl: float | None, now: float) -> None:
+        old = self._entries.get(entry.key)
+        if old is not None:
+            self._forget(old)
+        if ttl is None or ttl > 0:
+            entry.put_at = now
+            if ttl is not None:
+                entry.expires = now + ttl
+            self._keep(entry, old, now)
 
     def _look(self, key: str, now: float) -> Entry | None:
         if self._expiries.soonest <= now:
@@ -318,13 +356,15 @@ class MemoryBlobs:
 
 
 def _blob(entry: Entry, now: float) -> Blob:
-    return Blob(entry.data, max(0.0, now - entry.put_at), entry.tags)
+    return Blob(bytes(entry.data), max(0.0, now - entry.put_at), entry.tags)
 
 
 def _info(entry: Entry, now: float) -> BlobInfo:
     expires_in = None if entry.expires == math.inf else entry.expires - now
     age = max(0.0, now - entry.put_at)
-    return BlobInfo(entry.key, len(entry.data), age, expires_in, entry.tags)
+    data = entry.data
+    size = len(data) if data.__class__ is bytes else data.size
+    return BlobInfo(entry.key, size, age, expires_in, entry.tags)
 
 
 def _number(entry: Entry) -> int:

@@ -162,23 +162,29 @@ class Bucket:
         just after. All in one go, for it runs on every call.
         """
         shares = self._shares
+        gap = self._newest
         if now > self._at:
             if shares < self._full:
                 flow = (now - self._at) * self.capacity
                 if shares + flow > self._full:
                     flow = self._full - shares
                 self._shares = shares = shares + flow
-                self._fill(self._newest, flow)
+                if gap is not None and gap.older is None and flow >= gap.shares:
+                    gap.shares = 0  # as mostly: there is but one, and it is gone
+                    self._newest = gap = None
+                else:
+                    self._fill(gap, flow)
+                    gap = self._newest
             self._at = now
         if not amount:
             self.leases += 1
             return self, None, shares
-        shares -= amount * self._unit
+        need = amount * self._unit
+        shares -= need
         if shares < 0:
             return None
         self.leases += 1
         self._shares = shares
-        gap, need = self._newest, amount * self._unit
         if gap is None or gap.leases:
             new = self._newest = Gap(need, gap)
             if gap is not None:
@@ -195,7 +201,9 @@ class Bucket:
         It has to be up to date (`refill`) unless nothing is returned.
         """
         self.leases -= 1
-        if gap is not None and not gap.shares:
+        if gap is None:
+            return
+        if not gap.shares:
             gap = _standing(gap)
         if gap is not None and amount:
             self._shares += self._fill(gap, amount * self._unit)
@@ -223,13 +231,15 @@ class Bucket:
         """Fill `gap` and then older ones; how many shares it took."""
         left = shares
         while left and gap is not None:
-            part = min(left, gap.shares)
-            gap.shares -= part
-            left -= part
-            if not gap.shares:
-                self._unlink(gap)
-                if gap.older is not None:
-                    gap.older.leases += gap.leases
+            here = gap.shares
+            if left < here:
+                gap.shares = here - left
+                return shares
+            left -= here
+            gap.shares = 0
+            self._unlink(gap)
+            if gap.older is not None:
+                gap.older.leases += gap.leases
             gap = gap.older
         return shares - left
 

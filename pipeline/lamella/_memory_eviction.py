@@ -18,6 +18,20 @@ have been asked for more often than what it would displace."""
 EVICTIONS: Final[tuple[EvictionName, ...]] = get_args(EvictionName)
 
 
+class Lasting(Protocol):
+    """An object that never changes and is kept as it is; its bytes are made for who wants them.
+
+    Attributes:
+        size: Bytes that it counts.
+    """
+
+    size: int
+
+    def __bytes__(self) -> bytes:
+        """The same in bytes."""
+        ...
+
+
 @attrs.define(eq=False)
 class Entry:
     """A value that a memory store keeps.
@@ -35,7 +49,7 @@ class Entry:
     """
 
     key: str
-    data: bytes
+    data: bytes | Lasting
     put_at: float
     expires: float
     tags: frozenset[str]

@@ -32,7 +32,8 @@ class Expiries:
         self._void(key)
         item = self._items[key] = [instant, key]
         heapq.heappush(self._heap, item)
-        self.soonest = min(self.soonest, instant)
+        if instant < self.soonest:
+            self.soonest = instant
         self._tidy()
 
     def discard(self, key: str) -> None:

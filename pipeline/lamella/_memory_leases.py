@@ -220,7 +220,8 @@ class MemoryLeases:
             The hold; the refusal if one does not fit.
         """
         with self._lock:
-            self._now = max(self._now, self._monotonic())
+            instant = self._monotonic()
+            self._now = max(self._now, instant)
             now = ticks(self._now)
             if self._dropped or self._expiries.soonest <= now:
                 self._clear(now)
@@ -243,12 +244,19 @@ class MemoryLeases:
         Raises:
             ValueError: If there is not one amount, 0 or more, for each dimension; nothing changes.
         """
+        dimensions = hold.dimensions
         if amounts is not None:
-            amounts = _checked(amounts, hold.dimensions)
+            amounts = _checked(amounts, dimensions)
         with self._lock:
-            if hold in self._holds:
-                self._holds.discard(hold)
-                self._give(hold.dimensions, hold.parts, amounts)
+            if hold not in self._holds:
+                return
+            self._holds.remove(hold)
+            if amounts is not None and len(dimensions) == 1:  # as mostly: one rate, used as thought
+                bucket, gap, _ = hold.parts[0]
+                if type(bucket) is Bucket and dimensions[0].amount == amounts[0]:
+                    bucket.give_back(0, gap)
+                    return
+            self._give(dimensions, hold.parts, amounts)
 
     def drop(self, hold: Hold) -> None:
         """Give back what nobody can end any more, soon. Takes no lock: finalisers may call it."""
@@ -321,7 +329,8 @@ class MemoryLeases:
     def _sweep(self) -> int:
         """Read the clock and refund what has expired; the tick it is."""
         # Read under the lock: decisions happen in the order of their instants.
-        self._now = max(self._now, self._monotonic())
+        instant = self._monotonic()
+        self._now = max(self._now, instant)
         now = ticks(self._now)
         if self._dropped or self._expiries.soonest <= now:
             self._clear(now)
@@ -391,12 +400,19 @@ class MemoryLeases:
 
     def _take(self, dimensions: tuple[Dimension, ...], now: int) -> _Parts | None:
         """Take all dimensions; None, and all is as it was, if one does not fit."""
-        parts: list[_Part] = []
         part: _Part | None
+        if len(dimensions) == 1:
+            only = dimensions[0]
+            found = self._buckets.get((only.key, only.capacity, only.per))
+            if found is not None:
+                part = found.take(only.amount, now)
+                return None if part is None else (part,)
+        parts: list[_Part] = []
+        buckets = self._buckets
         for dimension in dimensions:
             if dimension.per:
                 key = (dimension.key, dimension.capacity, dimension.per)
-                bucket = self._buckets.get(key) or self._make(key, now)
+                bucket = buckets.get(key) or self._make(key, now)
                 part = None if bucket is None else bucket.take(dimension.amount, now)
             else:
                 part = self._take_total(dimension, now)

@@ -15,6 +15,8 @@ import attrs
 from lamella._chat import ChatRequest
 from lamella._message_words import characters_of, hash_of
 from lamella._messages import Message
+from lamella._parts import Text, ToolCall, ToolResult
+from lamella._remembered import Remembered, is_fixed
 from lamella._token_estimate import ESTIMATOR
 from lamella._token_framing import ANY_MODEL, framing_of, tools_tokens
 from lamella._tokenizers import counter_choice, counter_for
@@ -175,16 +177,40 @@ class MessageSizes:
         ConfigurationError: If the counter cannot be had; so with the errors of `exact_counter`.
     """
 
-    __slots__ = ("_choice", "_fixed", "_measures")
+    __slots__ = ("_choice", "_fixed", "_measures", "_own")
 
     def __init__(self, choice: TokenCounter | str | None = "auto") -> None:
         self._choice = choice
         self._fixed = None if choice == "auto" else counter_choice(choice)
+        self._own = choice is not None and choice != "auto"  # whose counts nobody knows here
         # What is measured with is kept, so that its id is nobody else's.
         self._measures: dict[tuple[int, int], Measure] = {}
 
     def __reduce__(self) -> tuple[type[MessageSizes], tuple[Any]]:
         return MessageSizes, (self._choice,)
+
+    def at_most(self, request: ChatRequest, *, shares: bool) -> tuple[int, int | None] | None:
+        """As many tokens as a request can have, told from its characters, and its model's window.
+
+        No text has more tokens than bytes. So most conversations are known to be short enough, and
+        nothing of them is counted.
+
+        Args:
+            request: Any.
+            shares: Whether the window is wanted, which takes the model's card.
+
+        Returns:
+            None if it takes `measure` to know: for there is more than text in it, somebody's own
+            counter counts, or no model cards have been read.
+        """
+        if self._own:
+            return None
+        most = _most_tokens(request)
+        if most is None or not shares:
+            return None if most is None else (most, None)
+        from lamella._target_fitness import cards_are_read, own_card
+
+        return (most, window_of(request, own_card(request))) if cards_are_read() else None
 
     async def measure(self, request: ChatRequest) -> Measured:
         """How long a request is, and how long it may be.
@@ -221,6 +247,38 @@ class MessageSizes:
         return Measured(measure, counted, window_of(request, card))
 
 
+_FRAME: Final = 16
+"""More tokens than a role, delimiters, a name's mark or the beginning of an answer take."""
+_BYTES: Final = 4
+"""The most that a character has in UTF-8."""
+
+
+def _most_tokens(request: ChatRequest) -> int | None:
+    """As many tokens as a request can have; None where there is more in it than text."""
+    if type(request) is not ChatRequest or request.tools or request.response_format is not None:
+        return None
+    found = _FRAME
+    for message in request.messages:
+        found += _FRAME
+        if message.name is not None:
+            found += _BYTES * len(message.name)
+        for part in message.parts:
+            kind = type(part)
+            if kind is Text:
+                text = part.text  # type: ignore[union-attr] # pyright: ignore
+            elif kind is ToolCall:
+                found += _FRAME + _BYTES * len(part.name)  # type: ignore[union-attr]
+                text = part.arguments  # type: ignore[union-attr]
+            elif kind is ToolResult and len(part.content) == 1:  # type: ignore[union-attr]
+                text = getattr(part.content[0], "text", None)  # type: ignore[union-attr]
+                if text is None:
+                    return None
+            else:
+                return None
+            found += _FRAME + (len(text) if text.isascii() else _BYTES * len(text))
+    return found
+
+
 def window_of(request: ChatRequest, card: ModelCard | None) -> int | None:
     """How many tokens a conversation may have so that its answer has room; None if nobody says.
 
@@ -230,10 +288,11 @@ def window_of(request: ChatRequest, card: ModelCard | None) -> int | None:
     """
     if card is None:
         return None
-    limits = [] if card.max_input_tokens is None else [card.max_input_tokens]
-    if card.context_window is not None:
-        limits.append(max(1, card.context_window - (request.max_output_tokens or 0)))
-    return min(limits, default=None)
+    most, window = card.max_input_tokens, card.context_window
+    if window is None:
+        return most
+    room = max(1, window - (request.max_output_tokens or 0))
+    return room if most is None or room < most else most
 
 
 async def in_thread(request: ChatRequest, function: Callable[..., T], *args: Any) -> T:

@@ -22,8 +22,13 @@ class Money:
         currency: An ISO 4217 code.
     """
 
-    nano: int = attrs.field(validator=attrs.validators.instance_of(int))
+    nano: int
     currency: str = "USD"
+
+    def __attrs_post_init__(self) -> None:
+        if not isinstance(self.nano, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+            msg = f"Money({self.nano!r}): give whole nano-units, or use Money.of('0.25')."
+            raise TypeError(msg)
 
     @classmethod
     def of(cls, amount: str | int | Decimal, currency: str = "USD") -> Self:

@@ -172,6 +172,14 @@ class Packer:
         """The version, and whether it signs or seals: what was packed in another way is foreign."""
         return _HEADS[self._mode]
 
+    @property
+    def unpacked(self) -> tuple[int, int] | None:
+        """Up to how many bytes of text nothing is compressed, and how many may be kept at all.
+
+        None where answers are signed or sealed, so that they are to be kept packed in any case.
+        """
+        return None if self._mode else (self._compress_above, self._max_bytes)
+
     def digest(self, *texts: Any) -> str:
         """32 hexadecimal digits for texts (of a tenant), under the key where there is one.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -22,6 +22,7 @@ from lamella._closing import Closing
 from lamella._context import is_given
 from lamella._ending import not_a_response, outcome_of
 from lamella._errors import ClosedError, ConfigurationError, LamellaError, NotBegunError
+from lamella._evolve import put
 from lamella._fingerprints import layer_inside, transport_inside
 from lamella._fold import Step, fold
 from lamella._layers import LayerInfo, info_of, name_of
@@ -38,6 +39,10 @@ from lamella._targets import transports_of
 from lamella._trace import Trace
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lamella._bulk_map import MapRun, SyncMapRun
+    from lamella._bulk_options import AnyRows, MapGiven, Rows
     from lamella._chat import ChatRequest, ChatResponse
     from lamella._explain import Explanation
     from lamella._handlers import Layer, Transport
@@ -118,6 +123,19 @@ class Pipeline:
         self._timed = any(info.timed for info in self.infos)
         self._chains: dict[tuple[type, bool], Step] = {}
         self._background = Background()
+        self._of_calls: dict[str, Any] = {  # what the contexts of all its calls say
+            "parent_id": None,
+            "deadline": None,
+            "depth": len(self.layers),
+            "branch": "",
+            "asked_by": "",
+            "provider": self._provider,
+            "transport": self.transport,
+            "other_targets": (),
+            "spare_credentials": 0,
+            "attempt": None,
+            "background": self._background,
+        }
         self._running: set[Call] = set()
         self._drained: list[Waiter] = []
         self._closed = False
@@ -150,9 +168,12 @@ class Pipeline:
         """
         return Once(self._run(request, returns))
 
-    async def _run(self, request: Request[R], returns: Any) -> R:
+    async def _run(self, request: Request[R], returns: Any, within: float | None = None) -> R:
         request = self._begin(request, returns=returns, stream=False)
         call = request.context.call
+        if within is not None:  # the context is of this call alone, so far
+            context = request.context
+            context.__dict__["deadline"] = context.clock.now() + within
         outcome = Outcome.COMPLETE
         try:
             response = await self._chain(request)(request)
@@ -169,7 +190,9 @@ class Pipeline:
                 raise error.copy(attempts=call.trace.attempts) from error.__cause__
             raise
         finally:
-            await self._end(call, outcome)
+            waiting = self._end(call, outcome)
+            if waiting is not None:
+                await waiting
 
     @overload
     def stream(self, request: Request[R], /) -> AbstractAsyncContextManager[R]: ...
@@ -207,7 +230,9 @@ class Pipeline:
             if response.complete:
                 context.call.raise_failure()
         except BaseException as error:
-            await self._end(context.call, outcome_of(error))
+            waiting = self._end(context.call, outcome_of(error))
+            if waiting is not None:
+                await waiting
             if isinstance(error, LamellaError):
                 raise error.copy(attempts=context.trace.attempts) from error.__cause__
             raise
@@ -219,7 +244,9 @@ class Pipeline:
         try:
             await response.aclose()
         finally:
-            await self._end(response.context.call, response.outcome or Outcome.UNKNOWN)
+            waiting = self._end(response.context.call, response.outcome or Outcome.UNKNOWN)
+            if waiting is not None:
+                await waiting
 
     @overload
     async def run_many(
@@ -274,6 +301,61 @@ class Pipeline:
             return Once(self._run(request, returns))
 
         return await run_many(run, requests, concurrency, on_progress)
+
+    @overload
+    def map(self, rows: Rows[R], /, **options: Unpack[MapGiven]) -> MapRun[R]: ...
+    @overload
+    def map(self, rows: AnyRows, /, **options: Unpack[MapGiven]) -> MapRun[ChatResponse[Any]]: ...
+    def map(self, rows: Any, /, **options: Unpack[MapGiven]) -> MapRun[Any]:
+        """Run any number of rows, with a journal from which a later run goes on if this one ends.
+
+        ``async with pipeline.map(rows, journal="work.journal") as work:`` begins, and
+        ``async for result in work:`` gives a `MapResult` for each row, in the order of the rows.
+        A row that fails loses no other: its result has an `error`.
+
+        Args:
+            rows: A list or any other iterable, asynchronous ones too, of requests, of pairs of an
+                id and a request, of prompts, or of mappings as lines of `lamella map` have them.
+                They are taken as places become free; an iterable that is no collection is read in
+                a thread.
+            **options: `journal` (the path of a file in which each result is kept before its row
+                counts as done; None for none), `concurrency` (a number, or by itself
+                `"adaptive"`: 8 rows at once at first, and as many as the provider takes well),
+                `max_concurrency` (of that; 256), `returns` (as for `run`), `defaults` (a
+                `ChatRequest` with what holds where a mapping is silent), `budget` (the most that
+                all rows may cost: money, or a number of tokens; the run then stops), `row_timeout`
+                (seconds for each row), `retry_failed` (whether rows that have failed with what may
+                pass are asked again), `changed` (rows whose answer the journal has, and that ask
+                something else now: `"refuse"` or ask them `"again"`), `restart` (whether the
+                journal forgets what it has), `total` (how many rows there are, for progress),
+                `on_progress` (told of a `MapProgress` after each row, on the event loop).
+
+        Raises:
+            ConfigurationError: If an option is wrong.
+        """
+        from lamella._bulk_map import MapRun
+        from lamella._bulk_options import MapOptions
+
+        return MapRun(self, rows, MapOptions(**options))
+
+    @overload
+    def map_sync(self, rows: Rows[R], /, **options: Unpack[MapGiven]) -> SyncMapRun[R]: ...
+    @overload
+    def map_sync(
+        self, rows: AnyRows, /, **options: Unpack[MapGiven]
+    ) -> SyncMapRun[ChatResponse[Any]]: ...
+    def map_sync(self, rows: Any, /, **options: Unpack[MapGiven]) -> SyncMapRun[Any]:
+        """`map` for synchronous code: `with pipeline.map_sync(rows) as work: for result in work:`.
+
+        It works where `stream_sync` does.
+
+        Args:
+            rows: As for `map`.
+            **options: As for `map`.
+        """
+        from lamella._bulk_map import SyncMapRun
+
+        return SyncMapRun(lambda: self.map(rows, **options))
 
     @overload
     def run_sync(self, request: Request[R], /) -> R: ...
@@ -500,38 +582,38 @@ class Pipeline:
         call_id = ports.new_id()
         trace = Trace(call_id, monotonic=ports.monotonic, wall=ports.wall())
         call = Call(trace)
-        context = given.evolve(
-            call_id=call_id,
-            parent_id=None,
-            deadline=None,
-            timed=given.timed or self._timed,
-            depth=len(self.layers),
-            branch="",
-            asked_by="",
-            provider=self._provider,
-            transport=self.transport,
-            other_targets=(),
-            spare_credentials=0,
-            attempt=None,
-            bound=AttemptBound(self.max_attempts),
-            ports=ports,
-            clock=Clock(ports.monotonic),
-            background=self._background,
-            trace=trace,
-            call=call,
-        )
+        context = put(given, self._of_calls)
+        fields = context.__dict__
+        fields["call_id"] = call_id
+        fields["timed"] = given.timed or self._timed
+        fields["bound"] = AttemptBound(self.max_attempts)
+        fields["ports"] = ports
+        fields["clock"] = Clock(ports.monotonic)
+        fields["trace"] = trace
+        fields["call"] = call
         self._running.add(call)
-        return request.evolve(context=context, stream=stream, target=None)
+        return put(request, {"context": context, "stream": stream, "target": None})
 
-    async def _end(self, call: Call, outcome: Outcome) -> None:
+    def _end(self, call: Call, outcome: Outcome) -> Awaitable[None] | None:
+        """End a call; None where nothing was left open in it, so that nothing is to be awaited."""
+        waiting = call.over(outcome)
+        if waiting is not None:
+            return self._end_after(waiting, call)
+        self._ended(call)
+        return None
+
+    async def _end_after(self, waiting: Awaitable[None], call: Call) -> None:
         try:
-            await call.close(outcome)
+            await waiting
         finally:
-            self._running.discard(call)
-            if not self._running and self._drained:
-                waiters, self._drained = self._drained, []
-                for waiter in waiters:
-                    waiter.wake()
+            self._ended(call)
+
+    def _ended(self, call: Call) -> None:
+        self._running.discard(call)
+        if self._drained and not self._running:
+            waiters, self._drained = self._drained, []
+            for waiter in waiters:
+                waiter.wake()
 
     def _chain(self, request: Request[Any]) -> Step:
         key = (type(request), request.context.timed)

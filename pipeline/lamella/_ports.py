@@ -48,6 +48,27 @@ async def resolve_host(host: str, port: int) -> list[str]:
     return [str(entry[4][0]) for entry in found]
 
 
+class Chance(random.SystemRandom):
+    """Numbers that keys and nonces may be made of, from the system; others from a generator.
+
+    What `random()` decides, jitter and samples, nobody gains by guessing, and asking the system for
+    each takes longer than most of a call. A forked child starts anew, so that the processes of a
+    fleet do not all wait for the same time.
+    """
+
+    getrandbits = random.SystemRandom.getrandbits
+
+    def random(self) -> float:
+        """A number from 0 to 1, 1 excluded."""
+        return _draw()
+
+
+_floats = random.Random()  # noqa: S311 - see Chance
+_draw = _floats.random
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_floats.seed)
+
+
 def _process_stores() -> Stores:
     from lamella._memory_stores import process_stores
 
@@ -62,7 +83,7 @@ class Ports:
         monotonic: Seconds that never go back.
         wall: Seconds since the epoch, which may jump.
         sleep: Waits for seconds.
-        random: The source of chance: jitter, sampling.
+        random: The source of chance: jitter, sampling. What it makes bytes of may be a key.
         new_id: A fresh, unguessable id.
         thread: Runs a blocking function off the loop.
         resolve: Numeric addresses of (host, port).
@@ -72,7 +93,7 @@ class Ports:
     monotonic: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
-    random: random.Random = attrs.field(factory=random.SystemRandom, repr=False)
+    random: random.Random = attrs.field(factory=Chance, repr=False)
     new_id: Callable[[], str] = lambda: os.urandom(16).hex()
     thread: ThreadPort = run_in_thread
     resolve: Callable[[str, int], Awaitable[list[str]]] = resolve_host

@@ -177,6 +177,9 @@ class Preset:
         stores: Where things are counted and kept, by part: `leases`, `blobs`; each a
             name, a table with `use` and options, or in code a store. A part that is not named is
             that of `extends`, or the process's own.
+        http: How a transport that is given by name speaks HTTP: `"fast"`, or `HTTPOptions` (in a
+            file a table of its options). What the transport's own `options` say comes first. None
+            takes that of `extends`.
         allow: As for `Pipeline`; added to that of `extends`.
         max_attempts: As for `Pipeline`. None takes that of `extends`.
         name: What the pipeline is called. None takes that of `extends`, or calls it after the
@@ -195,6 +198,7 @@ class Preset:
     )
     name: str | None = attrs.field(default=None, validator=_shaped(str | None))
     stores: Mapping[str, Any] = attrs.field(default=NOTHING, converter=stores_given, hash=False)
+    http: Any = attrs.field(default=None, hash=False)
 
 
 def preset_of(given: object, place: Place) -> Preset:

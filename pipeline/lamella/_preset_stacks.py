@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
-from inspect import signature
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import attrs
 
@@ -15,7 +15,7 @@ from lamella._named_stores import shared, store_of
 from lamella._order import arranged
 from lamella._preset_records import Preset, Use
 from lamella._registry import Kind, Registry, key_of
-from lamella._structuring import build, wrong_names
+from lamella._structuring import build, parameters_of, wrong_names
 
 
 @attrs.define
@@ -95,6 +95,7 @@ class Stack:
         max_attempts: As for `Pipeline`; None for its default.
         name: What the pipeline is called; None calls it after the preset.
         stores: Where things are counted and kept, by part; the process's own for the rest.
+        http: How the transport speaks HTTP, and where that was written; None as it does itself.
     """
 
     slots: list[Slot] = attrs.field(factory=list[Slot])
@@ -104,6 +105,7 @@ class Stack:
     max_attempts: int | None = None
     name: str | None = None
     stores: dict[str, Slot] = attrs.field(factory=dict[str, Slot])
+    http: tuple[Any, Place] | None = None
 
     def extend(self, preset: Preset, place: Place, names: Registry, mistakes: Mistakes) -> None:
         """Let a preset say what it says; what it does not stays.
@@ -128,6 +130,8 @@ class Stack:
         if preset.transport is not None:
             self.transport = Slot.of(preset.transport, place.at("transport"))
         self.store(preset.stores, place.at("stores"))
+        if preset.http is not None:
+            self.http = (preset.http, place.at("http"))
         if preset.max_attempts is not None:
             self.max_attempts = preset.max_attempts
         if preset.name is not None:
@@ -153,6 +157,17 @@ class Stack:
             except Misfit as misfit:
                 mistakes.add(slot.place, *misfit.findings)
         return made
+
+    def made_transport(self, names: Registry, mistakes: Mistakes) -> Any:
+        """The transport, made; None if that is not possible, and why is written down."""
+        slot = self.transport
+        if slot is None:
+            return None
+        if self.http is not None:
+            text = _speak(slot, *self.http, names)
+            if text:
+                mistakes.add(self.http[1], Finding((), text))
+        return slot.made("transports", names, mistakes)
 
     def _merge(self, slots: list[Slot], names: Registry, mistakes: Mistakes) -> None:
         seen: set[str] = set()
@@ -230,6 +245,38 @@ class Stack:
         return layers
 
 
+def _speak(slot: Slot, http: Any, place: Place, names: Registry) -> str:
+    """Have a transport speak HTTP so; empty, or what is wrong with that."""
+    if not isinstance(slot.given, Use):
+        return "is for a transport that is given by name; this one is an object: tell it itself"
+    use = slot.given.use
+    try:
+        types = parameters_of(names.factory("transports", use)).types
+    except LamellaError:
+        return ""  # there is none of that name, which is said where it is made
+    around = attrs.evolve(place, path=place.path[:-1])
+    if "http" in types:
+        slot.options.setdefault("http", (http, around))
+        return ""
+    wanted = types.get("options")
+    if not any(_has_http(each) for each in (wanted, *get_args(wanted))):
+        return f"the transport {use!r} speaks no HTTP that could be chosen; leave it out"
+    given, at = slot.options.get("options", (None, around))
+    if given is None:
+        slot.options["options"] = ({"http": http}, around)
+    elif isinstance(given, Mapping):
+        slot.options["options"] = ({"http": http, **cast("Mapping[str, Any]", given)}, at)
+    else:
+        return f"the options of {use!r} are an object, which says itself: {type(given).__name__}(http=...)"
+    return ""
+
+
+def _has_http(options: Any) -> bool:
+    return (
+        inspect.isclass(options) and attrs.has(options) and hasattr(attrs.fields(options), "http")
+    )
+
+
 def _no_change(name: str, change: Any, names: Registry) -> list[Finding]:
     """What is wrong with a value that is no change; where it may be an option's, of which."""
     if change is True or isinstance(change, Mapping):
@@ -263,7 +310,9 @@ def _offered(name: str, change: Any, names: Registry) -> str:
 def _first_option(name: str, names: Registry) -> str:
     """What a layer's first option is called; empty if nobody can say."""
     try:
-        first = next(iter(signature(names.factory("middlewares", name)).parameters.values()), None)
+        first = next(
+            iter(inspect.signature(names.factory("middlewares", name)).parameters.values()), None
+        )
     except (LamellaError, TypeError, ValueError):  # without it, what is said is true as well
         return ""
     return first.name if first is not None and first.kind is first.POSITIONAL_OR_KEYWORD else ""

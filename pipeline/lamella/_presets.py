@@ -66,6 +66,9 @@ def _build(
         stack = book.stack(called, mistakes)
     _transport_given(stack, transport, call, mistakes)
     _stores_given(stack, changes.pop("stores", None), call, mistakes)
+    http = changes.pop("http", None)
+    if http is not None:
+        stack.http = (http, call.at("http"))
     for layer, change in _layers_of(changes, stack, book.names, call, mistakes).items():
         stack.change(layer, change, call.at(layer), book.names, mistakes)
 
@@ -75,7 +78,7 @@ def _build(
         hint = "pass transport='openai', or 'mock' for answers without a network"
         mistakes.add(call, Finding((), f"nothing names a transport; {hint}"))
     else:
-        chosen = stack.transport.made("transports", book.names, mistakes)
+        chosen = stack.made_transport(book.names, mistakes)
     stores = stack.made_stores(book.names, mistakes)
     mistakes.raise_any()
     if stores:
@@ -290,6 +293,7 @@ def _layers_of(
         all_known = {
             *_OPTIONS,
             "config",
+            "http",
             "stores",
             "transport",
             *there,

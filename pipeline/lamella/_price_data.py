@@ -77,6 +77,8 @@ class GenaiPrices:
     """The prices of `genai-prices`; see the module."""
 
     name = "genai_prices"
+    edition = 0
+    """What has been read stays as it is."""
 
     def __init__(self) -> None:
         self.reading = Warm(self.load)

@@ -11,6 +11,8 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+import attrs
+
 from lamella._errors import ClosedError, ConfigurationError, DeadlineExceeded
 from lamella._layers import name_of
 from lamella._own_prices import Rows
@@ -34,17 +36,32 @@ Names: TypeAlias = Sequence[tuple[str, str]]
 """The names of one model, the best one first: whose it is, and what it is called there."""
 
 
+@attrs.frozen
+class Lasting:
+    """An answer that can be kept.
+
+    Attributes:
+        price: The price; None if there is none.
+        edition: Of the list: it holds for the day as long as the list has that one. None if it
+            holds for the day whatever happens.
+    """
+
+    price: Price | None
+    edition: int | None = None
+
+
 class _Kept:
     """A source in a list, with its reading.
 
     One whose reading fails is left alone for a while: it would be tried anew for every call.
     """
 
-    __slots__ = ("_failure", "_load", "_rested", "logged", "name", "price", "reading")
+    __slots__ = ("_failure", "_load", "_rested", "edition", "logged", "name", "price", "reading")
 
     def __init__(self, source: PriceSource) -> None:
         self.name = name_of(source)
         self.price: Callable[[str, str, dt.date], object] = source.price
+        self.edition: Callable[[], int] | int | None = getattr(source, "edition", None)
         self._load: Callable[[], object] | None = getattr(source, "load", None)
         self._failure: Exception | None = None
         self._rested = 0.0
@@ -106,6 +123,9 @@ class PriceList:
     def __init__(self, own: Rows, sources: Iterable[PriceSource]) -> None:
         self._own = own
         self._sources = tuple([_Kept(source) for source in sources])
+        editions = [one.edition for one in self._sources]
+        self._editions = tuple([edition for edition in editions if callable(edition)])
+        self._read = False
 
     def find(self, names: Names, wall: float, context: Context | None = None) -> Price | None:
         """The price on the day of `wall`; None if there is none.
@@ -128,28 +148,6 @@ class PriceList:
         """As `find`, with the name of the source; the program's own prices are `"own"`."""
         found = self._first(names, wall, context, read=True)
         return None if isinstance(found, _Kept) else found
-
-    def at_once(self, provider: str, model: str, wall: float) -> Price | None:
-        """The price under one name, where it is own or the first source's; what most calls need.
-
-        None may mean anything: `find` and `get` say more. Where there are own prices, no source is
-        asked, since one of them may hold under another name of the model.
-        """
-        own = self._own
-        if own:
-            rows = own.get(f"{provider}/{model}") or own.get(model)
-            return None if rows is None else price_on(rows, day_of(wall))
-        return self._first_source(provider, model, day_of(wall), wall) if self._sources else None
-
-    def _first_source(self, provider: str, model: str, day: dt.date, wall: float) -> Price | None:
-        source = self._sources[0]
-        if source.reading is not None and (not source.reading.done or source.failure(wall)):
-            return None
-        try:
-            said = source.price(provider, model, day)
-        except Exception:  # noqa: BLE001 - `find` and `get` meet it again, and say whose it is
-            return None
-        return said if isinstance(said, Price) else None
 
     async def get(self, names: Names, context: Context) -> Price | None:
         """As `find`, on today's day, with what has to be read first read off the event loop.
@@ -183,20 +181,59 @@ class PriceList:
     @property
     def read(self) -> bool:
         """Whether every source has read what it needs."""
-        return all(one.reading is None or one.reading.done for one in self._sources)
+        if not self._read:
+            for one in self._sources:
+                if one.reading is not None and not one.reading.done:
+                    return False
+            self._read = True  # and stays so
+        return self._read
+
+    def edition(self) -> int:
+        """How often what its sources know has changed, of those that say so."""
+        total = 0
+        for edition in self._editions:
+            total += edition()
+        return total
+
+    def lasting(self, names: Names, wall: float) -> Lasting | None:
+        """As `find`, where the answer can be kept; None where it has to be asked for each time.
+
+        A source's can be if it has an `edition`, see `PriceSource`, and if nothing is in the way of
+        asking it.
+        """
+        day = day_of(wall)
+        price = self._own_price(names, day)
+        if price is not None:
+            return Lasting(price)
+        edition = self.edition()
+        for provider, model in names:
+            for one in self._sources:
+                if one.edition is None or one.unread(wall) or one.failure(wall):
+                    return None
+                answer = one.asked(provider, model, day, wall)
+                if isinstance(answer, Price):
+                    return Lasting(answer, edition)
+                if answer is not None:
+                    return None  # it has failed; whoever asks now notes it
+        return Lasting(None, edition)
+
+    def _own_price(self, names: Names, day: dt.date) -> Price | None:
+        own = self._own
+        for provider, model in names if own else ():
+            rows = own.get(f"{provider}/{model}") or own.get(model)
+            price = None if rows is None else price_on(rows, day)
+            if price is not None:
+                return price
+        return None
 
     def _first(
         self, names: Names, wall: float, context: Context | None, *, read: bool
     ) -> tuple[Price, str] | _Kept | None:
         """The first price that is known; with `read=False`, the source that has to read first."""
-        own = self._own
         day = day_of(wall)
-        if own:
-            for provider, model in names:
-                rows = own.get(f"{provider}/{model}") or own.get(model)
-                price = None if rows is None else price_on(rows, day)
-                if price is not None:
-                    return price, "own"
+        price = self._own_price(names, day)
+        if price is not None:
+            return price, "own"
         for provider, model in names:
             for source in self._sources:
                 if not read and source.unread(wall) is not None:

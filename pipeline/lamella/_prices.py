@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from numbers import Rational
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Final, Self, TypeAlias, cast
 
@@ -53,6 +54,8 @@ _PLAIN_PARTS: Final = (
     "audio_output",
     "image_output",
 )
+_plain: Final = attrgetter(*_PLAIN_PARTS)
+"""Those parts of a usage, or of rates, in one step: there is a usage in every call."""
 
 
 class UnpricedError(LamellaError, LookupError):
@@ -158,14 +161,15 @@ class Rates:
     def tokens(self, usage: Usage, unpriced: list[str]) -> int:
         """Tokens times rate, summed: millionths of a nano-unit. Parts without one are appended."""
         total = 0
-        for part in _PLAIN_PARTS:
-            count: int = getattr(usage, part)
+        price: int | None
+        for part, count, price in zip(_PLAIN_PARTS, _plain(usage), _plain(self), strict=True):
             if count:
-                price: int | None = getattr(self, part)
                 if price is None:
                     unpriced.append(part)
                 else:
                     total += count * price
+        if not usage.cache_write:
+            return total
         for lifetime, count in usage.cache_write.items():
             if count:
                 price = self.cache_write.get(lifetime, self.cache_write.get(ANY_LIFETIME))
@@ -178,6 +182,8 @@ class Rates:
     def tools(self, usage: Usage, unpriced: list[str]) -> int:
         """Hosted tools, in nano-units. Those without a price are appended to `unpriced`."""
         total = 0
+        if not usage.tool_units:
+            return total
         for name, count in usage.tool_units.items():
             if count:
                 price = self.tool_units.get(name)

@@ -11,9 +11,10 @@ import hashlib
 from collections.abc import Callable
 from typing import Any, Final
 
-from lamella._canonical import encode, fields_form, form, leave_out
+from lamella._canonical import encode, fields_form, form, leave_out, remember
 from lamella._fingerprints import fingerprint
 from lamella._messages import Message
+from lamella._parts import PART_TYPES
 from lamella._requests import Request
 
 VERSION: Final = 1
@@ -30,6 +31,7 @@ the conversation whose tokens are counted.
 
 leave_out(Request, EXCLUDED)
 leave_out(Message, {"pinned"})  # it is not sent
+remember(Message, PART_TYPES)
 
 
 def request_key(request: Request[Any], *, inside: str = "") -> str:
@@ -51,13 +53,17 @@ def request_key(request: Request[Any], *, inside: str = "") -> str:
         TypeError: If a field holds something that has no canonical form. The message names the
             field and the type, and shows no content.
     """
+    return key_of_tenant(request, request.context.tenant, inside)
+
+
+def key_of_tenant(request: Request[Any], tenant: str | None, inside: str) -> str:
+    """The same for a tenant that need not be the one whom the request names."""
     kind = type(request)
     make = _MAKERS.get(kind)
     if make is None:
         make = _MAKERS[kind] = fields_form(kind, EXCLUDED)
     target = request.target
     aimed = None if target is None else [target.name, fingerprint(target.transport)]
-    tenant = request.context.tenant
     try:
         data = encode([VERSION, tenant, inside, aimed, kind.operation, make(request)])
     except (TypeError, ValueError, OverflowError, RecursionError) as error:

@@ -14,7 +14,7 @@ from lamella._attempts import AttemptBound
 from lamella._calls import Call
 from lamella._clock import Clock
 from lamella._context import NO_CONTEXT, Context
-from lamella._evolve import Evolvable
+from lamella._evolve import Evolvable, put
 from lamella._nothing import NOTHING
 from lamella._parts import JSONObject
 from lamella._responses import NO_HEAD, Head, Response
@@ -163,20 +163,23 @@ class Request(Evolvable, Generic[R_co]):
         trace = Trace(
             call_id, monotonic=ports.monotonic, wall=ports.wall(), parent_id=context.call_id
         )
-        fresh = context.evolve(
-            call_id=call_id,
-            parent_id=context.call_id,
-            trace=trace,
-            clock=Clock(ports.monotonic),
-            call=Call(trace),
-            deadline=None,
-            branch=f"/{purpose}",
-            asked_by=context.asked_by if asked_by is None else asked_by,
-            attempt=None,
-            bound=bound or AttemptBound(context.bound.limit),
-            idempotency_key=idempotency_key,
+        fresh = put(
+            context,
+            {
+                "call_id": call_id,
+                "parent_id": context.call_id,
+                "trace": trace,
+                "clock": Clock(ports.monotonic),
+                "call": Call(trace),
+                "deadline": None,
+                "branch": f"/{purpose}",
+                "asked_by": context.asked_by if asked_by is None else asked_by,
+                "attempt": None,
+                "bound": bound or AttemptBound(context.bound.limit),
+                "idempotency_key": idempotency_key,
+            },
         )
-        return self.evolve(context=fresh, stream=stream)
+        return put(self, {"context": fresh, "stream": stream})
 
     @property
     def unwritten(self) -> Message | None:
@@ -199,7 +202,7 @@ class Request(Evolvable, Generic[R_co]):
             target: Where to.
             branch: A further step of the branch, as for `branch`; None stays on it.
         """
-        changes = target.changes_for(self)
+        changes, renames = target.changes_for(self) if target.changes else NOTHING, target.renames
         context = self.context
         key = context.idempotency_key
         facts: dict[str, object] = {}
@@ -215,5 +218,7 @@ class Request(Evolvable, Generic[R_co]):
             if target.name == context.provider and target.transport is not here:
                 target = target.but(name=f"{target.name}#1")  # another one of the same name
             facts.update(provider=target.name, spare_credentials=0)
-        context = context.evolve(**facts) if facts else context
+        context = put(context, facts) if facts else context
+        if renames or not changes:  # the name of a model needs no conversion
+            return put(self, {"target": target, "context": context, **changes})
         return self.evolve(target=target, context=context, **changes)

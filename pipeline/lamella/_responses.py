@@ -103,13 +103,14 @@ class Response:
     __slots__ = (
         "__weakref__", "_answer", "_bridge", "_callbacks", "_clock", "_closing", "_context",
         "_ended", "_ender", "_error", "_events", "_guard", "_loop", "_outcome", "_read_over",
-        "_reading", "_source", "_told", "head",
+        "_reading", "_ready", "_source", "_told", "head",
     )  # fmt: skip
 
     def __init__(self, events: Sequence[Event] = (), head: Head = NO_HEAD) -> None:
         self._events: list[Event] = list(events)
         self.head = head
         self._source: Source | None = None
+        self._ready: Callable[[], Event | None] | None = None  # its events that are there already
         self._context: Context | None = None
         self._callbacks: list[Callback] = []
         self._outcome: Outcome | None = Outcome.COMPLETE
@@ -136,6 +137,7 @@ class Response:
         response = cls((), head)
         response._outcome = None
         response._source = source
+        response._ready = getattr(source, "ready", None)
         response._context = context
         response._guard = guard
         response._loop = current_loop()
@@ -149,10 +151,11 @@ class Response:
         copied rather than shared: what a call notes of it is that call's own.
         """
         response = self
-        if self._context is None or self._context.call_id != request.context.call_id:
-            response = self if self._context is None and self._source is None else self._replica()
-            response._context = request.context  # noqa: SLF001 - its own class
-        attempt = request.context.attempt
+        ours, context = self._context, request.context
+        if ours is None or ours.call is not context.call:
+            response = self if ours is None and self._source is None else self._replica()
+            response._context = context  # noqa: SLF001 - its own class
+        attempt = context.attempt
         if attempt is not None and (
             response.head.provider is None
             # A target is called what its choose layer calls it, not what its transport does.
@@ -310,7 +313,8 @@ class Response:
             LamellaError: What ended it, if it did not end well.
         """
         while self._outcome is None:
-            await self.pull()
+            if not self.take():
+                await self.pull()
         await self.settled()
         self._raise_if_broken()
         return self
@@ -325,12 +329,29 @@ class Response:
         if self._outcome is not Outcome.COMPLETE:
             self._must_be_complete()
 
+    def take(self) -> bool:
+        """Whether the next event was there already; it is then the last of `events`.
+
+        No time passes, so no clock has to run; and what ends the answer is left to `pull`.
+        """
+        ready = self._ready
+        if ready is None or self._reading:
+            return False
+        event = ready()
+        if event is None:
+            return False
+        if self._guard is not None:
+            self._guard.saw(event)
+        self._events.append(event)
+        return True
+
     async def pull(self) -> None:
         """Wait for the next event, which is then the last of `events`."""
         if self._outcome is not None:
             await self.settled()
             return
-        self._refuse_second_reader()
+        if self._reading:
+            raise _second_reader()
         guard, clock = self._guard, self._clock
         self._reading = True
         if clock is not None:
@@ -339,7 +360,8 @@ class Response:
             guard.arm()
         try:
             event = await self._source.__anext__()  # type: ignore[union-attr]
-            if self._closing and type(event) is not Finish:
+            last = type(event) is Finish
+            if self._closing and not last:
                 raise ClosedError("The source gave an event although it was closed.")
         except BaseException as error:  # noqa: BLE001 - _broke raises in every case
             await self._broke(error)
@@ -347,29 +369,20 @@ class Response:
             if guard is not None:
                 guard.saw(event)
             self._events.append(event)
-            if type(event) is Finish:
+            if last:
                 await self._finished()
         finally:
-            self._read_ended()
-
-    def _refuse_second_reader(self) -> None:
-        if self._reading:
-            msg = "Another task is already waiting for this response's next event."
-            hint = "Let one task read and hand events on, or iterate again once it is complete."
-            raise BusyError(msg, hint=hint)
+            self._reading = False
+            if clock is not None:
+                clock.hold()
+            if self._read_over is not None:
+                self._read_over.set()
 
     async def _finished(self) -> None:
         """The answer has ended well, unless a callback objects."""
         await self._end(Outcome.COMPLETE, None)
         if self._clock is not None and self._context is not None:  # the outermost level
             self._context.call.raise_failure()
-
-    def _read_ended(self) -> None:
-        self._reading = False
-        if self._clock is not None:
-            self._clock.hold()
-        if self._read_over is not None:
-            self._read_over.set()
 
     # --- ending ------------------------------------------------------------------------------
 
@@ -462,6 +475,7 @@ class Response:
             return
         self._outcome = outcome
         self._error = error
+        self._ready = None
         if self._guard is not None:
             self._guard.close()
         self._ender = True if self._loop is None else self._loop.task() or True
@@ -553,6 +567,8 @@ class Response:
             assert self._context is not None  # noqa: S101 - an open response has one
             source = TransformSource(self, transform)
             response = type(self).opened(source, self._context, self.head)
+            if self._ready is None:
+                response._ready = None  # to ask each level in vain would cost more than it saves
             self._carry_to(response)
             return response
         self._must_be_complete()
@@ -580,3 +596,10 @@ class Response:
         self._bridge = bridge
         if clock is not None:
             clock.hold()
+
+
+def _second_reader() -> BusyError:
+    return BusyError(
+        "Another task is already waiting for this response's next event.",
+        hint="Let one task read and hand events on, or iterate again once it is complete.",
+    )

@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 
 from lamella._failure_texts import FailureText
 from lamella._scrub_texts import GONE, clean_text
+from lamella._scrub_values import searched_for
 from lamella._secrets import Secret
 
 __all__ = ["ALLOWED_HEADERS", "GONE", "scrub"]
@@ -52,6 +53,11 @@ _DEEPEST: Final = 10
 _MOST_ITEMS: Final = 10_000
 _MOST_LETTERS: Final = 1_000_000
 _MOST_BITS: Final = 1024
+_MOST_KNOWN: Final = 2_000
+_SHORT: Final = 64
+_NUMBERS: Final = (int, float)
+_PLAIN: Final = (False, False)
+"""Of a name: neither that of a secret, nor that of headers."""
 _MORE: Final = "..."
 
 
@@ -74,19 +80,47 @@ def scrub(value: object) -> Any:
     return _Walk().value(value, 0)
 
 
+class _Harmless:
+    """Short texts in which there was nothing to remove: records say the same words again and again.
+
+    Args:
+        made_of: The values that secrets had revealed by then. There may be one in any text once
+            another has been revealed.
+    """
+
+    __slots__ = ("made_of", "names", "texts")
+
+    def __init__(self, made_of: tuple[str, ...]) -> None:
+        self.made_of = made_of
+        self.texts: set[str] = set()
+        self.names: dict[str, tuple[bool, bool]] = {}  # whether of a secret, whether of headers
+
+
+_harmless = _Harmless(())
+
+
+def _known_harmless() -> _Harmless:
+    global _harmless  # noqa: PLW0603 - begun anew only when another value has been revealed
+    values, known = searched_for(), _harmless
+    if known.made_of is not values or len(known.texts) + len(known.names) > _MOST_KNOWN:
+        known = _harmless = _Harmless(values)
+    return known
+
+
 class _Walk:
     """One value on its way, with how much of it there may be yet."""
 
-    __slots__ = ("_items", "_letters")
+    __slots__ = ("_items", "_known", "_letters")
 
     def __init__(self) -> None:
         self._items = _MOST_ITEMS
         self._letters = _MOST_LETTERS
+        self._known = _known_harmless()
 
     def value(self, value: object, depth: int) -> Any:
         if type(value) is str:
             return self._text(value)
-        if value is None or isinstance(value, bool | int | float):
+        if value is None or isinstance(value, _NUMBERS):
             return _number(value)
         if depth >= _DEEPEST:
             return _MORE
@@ -109,31 +143,56 @@ class _Walk:
     def _text(self, text: str) -> str:
         if self._letters <= 0:
             return _MORE
+        known = self._known.texts
+        if text in known:
+            self._letters -= len(text)
+            return text
         found = clean_text(text)
+        if found == text and len(text) <= _SHORT:
+            known.add(text)
         self._letters -= len(found)
         return found
 
     def _table(self, table: Mapping[object, object], depth: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
+        names, texts = self._known.names, self._known.texts
         for key, item in table.items():
             if self._items <= 0:
                 found[_MORE] = _MORE
                 break
             self._items -= 1
+            if type(key) is str and names.get(key) is _PLAIN and self._letters > 0:
+                # Nearly every field of every record, so without the way through all functions.
+                self._letters -= len(key)
+                if type(item) is str and item in texts and self._letters > 0:
+                    self._letters -= len(item)
+                    found[key] = item
+                else:
+                    found[key] = self.value(item, depth)
+                continue
             name = key if type(key) is str else self._words(key)
             found[self._text(name)] = self._named(name, item, depth)
         return found
 
     def _named(self, name: str, value: object, depth: int) -> Any:
-        if value is None or isinstance(value, bool | int | float):
+        if value is None or isinstance(value, _NUMBERS):
             return _number(value)
-        if _SECRET_NAMES.search(name):
+        secret, headers = self._known.names.get(name) or self._meaning(name)
+        if secret:
             return clean_text(repr(value)) if isinstance(value, Secret) else GONE
-        if _HEADERS.search(name):
+        if headers:
             pairs = _pairs(value)
             if pairs is not None:
                 return self._headers(pairs, depth)
         return self.value(value, depth)
+
+    def _meaning(self, name: str) -> tuple[bool, bool]:
+        """Whether a name is that of a secret, and whether it is that of headers."""
+        found = _SECRET_NAMES.search(name) is not None, _HEADERS.search(name) is not None
+        found = found if any(found) else _PLAIN
+        if name in self._known.texts:
+            self._known.names[name] = found
+        return found
 
     def _headers(self, pairs: list[tuple[str, object]], depth: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -155,8 +214,8 @@ class _Walk:
 
 
 def _number(value: object) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)  # JSON has no word for it
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)  # for which JSON has no word
     if isinstance(value, int) and value.bit_length() > _MOST_BITS:
         return f"<a number of {value.bit_length()} bits>"
     return value

@@ -61,6 +61,11 @@ def _each(text: str, value: str) -> list[tuple[int, int]]:
 _searcher = _Searcher(())
 
 
+def searched_for() -> tuple[str, ...]:
+    """The values that texts are searched for now; the same object until there is another one."""
+    return revealed_values()
+
+
 def without_revealed(text: str, instead: str) -> str:
     """The text with every value that a secret has revealed in this process replaced."""
     global _searcher  # noqa: PLW0603 - made anew only when another value has been revealed

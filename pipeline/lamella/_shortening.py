@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
+from operator import is_
 from typing import Protocol
 
 import attrs
@@ -35,6 +37,7 @@ from lamella._sizes import Size, sizes_within, target_of
 __all__ = [
     "History",
     "MessageTokens",
+    "Progress",
     "Shortened",
     "Shortener",
     "Size",
@@ -113,12 +116,71 @@ def shortened(
     return Shortened(tuple(kept), tokens, grown.tokens, tuple(grown.used), grown.fits)
 
 
+class Progress:
+    """How far a conversation has been gone through, so that its next turn costs what is new.
+
+    It is for one conversation, cut by the same rules each time. Any thread may use it, and where it
+    is asked about another one it begins anew.
+
+    Args:
+        strategies: As for `shortened`.
+        trigger: As for `shortened`.
+        target: As for `shortened`.
+        count: As for `shortened`.
+    """
+
+    __slots__ = ("_begin", "_there")
+
+    def __init__(
+        self, strategies: Sequence[Shortener], trigger: Size, target: Size, count: MessageTokens
+    ) -> None:
+        self._begin = partial(_Grown, strategies, trigger, target, count)
+        self._there: tuple[tuple[Message, ...], _Grown] | None = None
+
+    def new(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+        """What of a conversation has not been gone through."""
+        there = self._there
+        if there is None or not _goes_on(there[0], messages):
+            return messages
+        return messages[len(there[0]) :]
+
+    def shortened(self, messages: tuple[Message, ...], overhead: int = 0) -> tuple[Message, ...]:
+        """What `shortened` keeps of it; the very object that was given if that is all.
+
+        Args:
+            messages: All of it.
+            overhead: Tokens of what is sent besides the messages.
+        """
+        there = self._there
+        if there is not None and there[1].overhead == overhead and _goes_on(there[0], messages):
+            past, grown = there[0], there[1].copy()
+        else:
+            past, grown = (), self._begin(overhead)
+        rest = messages[len(past) :]
+        found = groups(rest)
+        # The last may grow: a call gets its results. A call without any may get them at any time.
+        for group in found[:-1]:
+            grown.add(group.messages)
+        if found:
+            last = found[-1]
+            if not unanswered(rest[: last.start]):
+                self._there = messages[: len(past) + last.start], grown
+                grown = grown.copy()
+            grown.add(last.messages)
+        return tuple(grown.messages) if grown.used else messages
+
+
+def _goes_on(past: tuple[Message, ...], messages: tuple[Message, ...]) -> bool:
+    """Whether a conversation begins with these very messages: equal ones may be pinned or not."""
+    return len(past) <= len(messages) and all(map(is_, past, messages))
+
+
 class _Grown:
     """A conversation that grows, and is cut each time that it has become too long."""
 
     __slots__ = (
-        "_asked", "_count", "_done", "_groups", "_of_past", "_overhead", "_strategies", "_target",
-        "_trigger", "messages", "tokens", "used",
+        "_asked", "_count", "_done", "_groups", "_of_past", "_strategies", "_target", "_trigger",
+        "messages", "overhead", "tokens", "used",
     )  # fmt: skip
 
     def __init__(
@@ -133,7 +195,7 @@ class _Grown:
         self._trigger = trigger
         self._target = target
         self._count = count
-        self._overhead = overhead
+        self.overhead = overhead
         self._groups: list[Group] = []
         self._asked = False  # whether the user has said something yet
         self._of_past = all(getattr(one, "only_past", False) for one in strategies)
@@ -141,6 +203,16 @@ class _Grown:
         self.messages: list[Message] = []
         self.used: dict[str, None] = {}
         self.tokens = 0 if trigger.tokens is None else overhead
+
+    def copy(self) -> _Grown:
+        """Another one that goes on from here."""
+        other = _Grown(self._strategies, self._trigger, self._target, self._count, self.overhead)
+        other._groups = list(self._groups)
+        other._asked, other._done = self._asked, self._done
+        other.messages = list(self.messages)
+        other.used = dict(self.used)
+        other.tokens = self.tokens
+        return other
 
     @property
     def fits(self) -> bool:
@@ -179,7 +251,7 @@ class _Grown:
         self.messages = list(history.messages)
         self._groups = list(history.groups)
         if self._trigger.tokens is not None:
-            self.tokens = self._overhead + self._counted() if self._untold else history.tokens
+            self.tokens = self.overhead + self._counted() if self._untold else history.tokens
 
     @property
     def _untold(self) -> bool:
@@ -190,7 +262,7 @@ class _Grown:
         return sum(map(self._count, self.messages))
 
     def _history(self, messages: tuple[Message, ...], tokens: int | None = None) -> History:
-        made = History(messages, self._target, self._count, self._overhead)
+        made = History(messages, self._target, self._count, self.overhead)
         if tokens is not None:
             made.__dict__["tokens"] = tokens
         return made
@@ -198,7 +270,7 @@ class _Grown:
     def _as_it_was_meant(self, shorter: History) -> History:
         """The same with our own target and counts, where a strategy has aimed at another."""
         own = shorter.target is self._target and shorter.count is self._count
-        if own and shorter.overhead == self._overhead:
+        if own and shorter.overhead == self.overhead:
             return shorter
         return self._history(shorter.messages)
 

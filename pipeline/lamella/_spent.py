@@ -60,6 +60,11 @@ def _unpriced(attempts: Iterable[Tried]) -> bool:
 
 def cost_of(attempts: Sequence[Tried]) -> Money | None:
     """What they cost; None if one was billed at an unknown price, or in another currency."""
+    if len(attempts) == 1:  # nearly every call
+        only = attempts[0]
+        if only.cost is None:
+            return Money(0) if only.outcome is Outcome.NOT_SENT else None
+        return only.cost or Money(0)
     if _unpriced(attempts):
         return None
     costs = costs_of(attempts)

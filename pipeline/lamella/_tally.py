@@ -121,17 +121,25 @@ class Tally:
         self._next = -math.inf
         self._number: str | None = None
 
-    def hit(self, answer: KeptAnswer, *, stale: bool = False) -> None:
-        """An answer has been used instead of a call."""
-        usage, cost = answer.usage, answer.cost
+    def hit(
+        self, answer: KeptAnswer, *, stale: bool = False, tokens: tuple[int, int] | None = None
+    ) -> None:
+        """An answer has been used instead of a call.
+
+        Args:
+            answer: The answer.
+            stale: Whether it was.
+            tokens: The answer's, if they are known.
+        """
+        sent, made = answer.tokens if tokens is None else tokens
+        cost = answer.cost
         with self._lock:
             self._changed += 1
             counts = self._counts
             counts["hits"] += 1
             counts["stale_hits"] += stale
-            if usage is not None:
-                counts["saved_input_tokens"] += usage.input_tokens
-                counts["saved_output_tokens"] += usage.output_tokens
+            counts["saved_input_tokens"] += sent
+            counts["saved_output_tokens"] += made
             if cost is not None:
                 money = self._tables["saved_money"]
                 money[cost.currency] = money.get(cost.currency, 0) + cost.nano

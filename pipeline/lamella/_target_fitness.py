@@ -47,6 +47,8 @@ class Fitness:
             those of `request.context.attributes["require"]`.
     """
 
+    __slots__ = ("_book", "_request", "_require", "_tokens")
+
     def __init__(
         self,
         request: Request[Any],
@@ -56,7 +58,8 @@ class Fitness:
     ) -> None:
         self._request = request
         self._book = book
-        own = request.context.attributes.get(REQUIRE)
+        attributes = request.context.attributes
+        own = attributes.get(REQUIRE) if attributes else None
         self._require = require if own is None else {**require, **_required(own)}
         self._tokens: float | None = None
 
@@ -91,14 +94,17 @@ class Fitness:
 
     def card(self, target: Target | None) -> ModelCard | None:
         """What is known of the model that would answer."""
+        request = self._request
         transport: Any = None if target is None else target.transport
         if transport is None:
             transport = self._own_transport()
         while (inner := getattr(transport, "transport", None)) is not None:
             transport = inner  # a pipeline's own
-        named: object = None if target is None else target.changes_for(self._request).get("model")
-        own = None if self._request.own_model else getattr(transport, "model", None)
-        model = named or self._request.model or own
+        model: object = request.model
+        if target is not None and target.changes:
+            model = target.changes_for(request).get("model") or model
+        if not model and not request.own_model:
+            model = getattr(transport, "model", None)
         if transport is None or not isinstance(model, str):
             return None
         return (self._book or shared_cards()).find(
@@ -108,10 +114,7 @@ class Fitness:
     def window(self, target: Target | None) -> int | None:
         """How many tokens of a conversation the model takes; None if nobody says."""
         card = self.card(target)
-        if card is None:
-            return None
-        limits = [one for one in (card.context_window, card.max_input_tokens) if one is not None]
-        return min(limits, default=None)
+        return None if card is None else _window(card)
 
     def _own_transport(self) -> Any:
         aimed = self._request.target
@@ -129,9 +132,9 @@ class Fitness:
 
     def _wrong_fields(self, target: Target) -> str | None:
         fields = self._request.__dict__
-        unknown = [name for name in target.changes if name not in fields]
-        if not unknown:
+        if target.changes.keys() <= fields.keys():
             return None
+        unknown = [name for name in target.changes if name not in fields]
         return f"requests of {self._request.operation!r} have no {', '.join(unknown)}"
 
     def _incapable(self, target: Target | None) -> str | None:
@@ -140,28 +143,27 @@ class Fitness:
         card = self.card(target)
         if card is None:
             return None
-        request = (
-            self._request
-            if target is None
-            else self._request.evolve(**target.changes_for(self._request))
-        )
+        request = self._request
+        if target is not None and not target.renames:
+            request = request.evolve(**target.changes_for(request))
         operation = request.operation
-        if card.operations and not card.operations & _DONE_BY.get(
-            operation, frozenset({operation})
+        if card.operations and not card.operations & (
+            _DONE_BY.get(operation) or frozenset({operation})
         ):
             return f"the model does not do {operation}"
-        missing = card.missing(stated_needs(request.needs))
+        needs = request.needs
+        missing = card.missing(stated_needs(needs)) if needs else ()
         if missing:
             return f"the model cannot do {', '.join(missing)}"
         return self._too_long(card, request)
 
     def _too_long(self, card: ModelCard, request: Request[Any]) -> str | None:
-        limits = [one for one in (card.context_window, card.max_input_tokens) if one is not None]
-        if not limits:
+        limit = _window(card)
+        if limit is None:
             return None
         tokens = self._input_tokens()
-        if tokens * DOUBT > min(limits):
-            return f"about {tokens:.0f} tokens do not fit into {min(limits)}"
+        if tokens * DOUBT > limit:
+            return f"about {tokens:.0f} tokens do not fit into {limit}"
         wanted = getattr(request, "max_output_tokens", None) or 0
         if card.max_output_tokens is not None and wanted > card.max_output_tokens:
             return f"max_output_tokens={wanted}, and the model writes {card.max_output_tokens}"
@@ -169,11 +171,43 @@ class Fitness:
 
     def _input_tokens(self) -> float:
         if self._tokens is None:
+            from lamella._token_content import text_tokens
             from lamella._tokens import input_usage
 
-            usage = input_usage(self._request, card=_ANY_MODEL)
-            self._tokens = 0 if usage is None else usage.input_tokens
+            tokens = text_tokens(self._request)
+            if tokens is None:
+                usage = input_usage(self._request, card=_ANY_MODEL)
+                tokens = 0 if usage is None else usage.input_tokens
+            self._tokens = tokens
         return self._tokens
+
+
+def _window(card: ModelCard) -> int | None:
+    """How many tokens of a conversation a model takes; None if nobody says."""
+    window, most = card.context_window, card.max_input_tokens
+    if window is None or most is None:
+        return most if window is None else window
+    return min(window, most)
+
+
+def cards_are_read() -> bool:
+    """Whether the library's own model cards have been read."""
+    return shared_reading.done
+
+
+def own_card(request: Request[Any]) -> ModelCard | None:
+    """What is known of the model that a request is for: as `Fitness(request).card(None)`."""
+    target, model = request.target, request.model
+    transport: Any = None if target is None else target.transport
+    if transport is None:
+        transport = request.context.transport
+    while (inner := getattr(transport, "transport", None)) is not None:
+        transport = inner  # a pipeline's own
+    if model is None and not request.own_model:
+        model = getattr(transport, "model", None)
+    if transport is None or not isinstance(model, str):
+        return None
+    return shared_cards().find(card_provider_of(transport), card_name_of(transport, model))
 
 
 def _required(given: Any) -> Mapping[str, Any]:

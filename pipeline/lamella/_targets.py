@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
@@ -27,6 +27,10 @@ def _is_nested(target: Any) -> bool:
     from lamella._pipeline import Pipeline
 
     return isinstance(target.transport, Pipeline)
+
+
+def _renames(target: Any) -> bool:
+    return len(target.changes) == 1 and "model" in target.changes
 
 
 def _branch(target: Any) -> str:
@@ -54,6 +58,7 @@ class Target:
         rest: Of a pool, for how many seconds later calls avoid a credential that was refused.
         nested: Whether its transport is a pipeline.
         branch: Its name as a step of a branch.
+        renames: Whether the model is all that it changes.
     """
 
     name: str
@@ -65,6 +70,7 @@ class Target:
     rest: float = REST_SECONDS
     nested: bool = attrs.field(init=False, default=attrs.Factory(_is_nested, takes_self=True))
     branch: str = attrs.field(init=False, default=attrs.Factory(_branch, takes_self=True))
+    renames: bool = attrs.field(init=False, default=attrs.Factory(_renames, takes_self=True))
 
     @classmethod
     def pool(
@@ -153,7 +159,7 @@ class Target:
         return f"<Target {' '.join(words)}>"
 
 
-async def send(request: Request[R], target: Target, call_next: Handler) -> R:
+def send(request: Request[R], target: Target, call_next: Handler) -> Awaitable[R]:
     """Send a request to a target, on a branch of its own. Every choose layer does it so.
 
     Args:
@@ -161,19 +167,19 @@ async def send(request: Request[R], target: Target, call_next: Handler) -> R:
         target: Where to.
         call_next: The handler inside the choose layer.
 
-    Raises:
-        CredentialsExhaustedError: If no credential of a pool is accepted.
-        LamellaError: What the target failed with.
+    Returns:
+        What is to be awaited for the answer; it raises what the target fails with, and
+        `CredentialsExhaustedError` if no credential of a pool is accepted.
     """
     if target.credentials:
         from lamella._key_pools import walk
 
-        return await walk(request, target, call_next)
+        return walk(request, target, call_next)
     request = request.aim(target, branch=target.branch)
     if target.nested:
         assert target.transport is not None  # noqa: S101 - a nested target has a pipeline
-        return await target.transport(request)
-    return await call_next(request)
+        return target.transport(request)
+    return call_next(request)
 
 
 def transports_of(layer: object) -> dict[str, Any]:

@@ -47,8 +47,10 @@ def stream_of(given: TextStream | str) -> TextStream:
 
 def write_text(stream: TextStream, text: str) -> None:
     """Write text, and see that it leaves this process; what the stream cannot say is escaped."""
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    if not text.isascii():
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        text = text.encode(encoding, "backslashreplace").decode(encoding)
+    stream.write(text)
     flush = getattr(stream, "flush", None)
     if flush is not None:
         flush()

@@ -14,7 +14,13 @@ from lamella._image_tokens import plausible
 from lamella._messages import Message
 from lamella._parts import Audio, File, Image, Opaque, Text, ToolCall, ToolResult
 from lamella._sound_lengths import sound_seconds
-from lamella._token_estimate import ESTIMATOR, looked_at, tokens_of_bytes
+from lamella._token_estimate import (
+    ESTIMATOR,
+    LOOKED_AT,
+    looked_at,
+    tokens,
+    tokens_of_bytes,
+)
 from lamella._token_framing import ANY_MODEL, MESSAGE_TOKENS, framing_of, tools_tokens
 from lamella._token_media import AUDIO_TOKENS, FILE_BYTES, is_text, kind_of
 from lamella._tools import Tool
@@ -50,6 +56,39 @@ def content_of(request: object) -> Content | None:
     if request.response_format is not None:
         content.texts.append(str(dict(request.response_format)))
     return content
+
+
+def text_tokens(request: object) -> int | None:
+    """The tokens of a conversation of text by the estimator; None where there is more to it.
+
+    It is what `Content.count` comes to without a model's card, in one go: it runs on every call.
+    """
+    if type(request) is not ChatRequest or request.tools or request.response_format is not None:
+        return None
+    found = characters = 0
+    for message in request.messages:
+        if message.name or type(message) is not Message:
+            return None
+        found += MESSAGE_TOKENS
+        for part in message.parts:
+            if type(part) is Text:
+                text = part.text
+            elif type(part) is ToolCall:
+                found += MESSAGE_TOKENS + tokens(part.name)
+                characters += len(part.name)
+                text = part.arguments
+            elif type(part) is ToolResult and len(part.content) == 1:
+                inner = part.content[0]
+                if type(inner) is not Text:
+                    return None
+                text = inner.text
+            else:
+                return None
+            characters += len(text)
+            if characters > LOOKED_AT:
+                return None
+            found += tokens(text)
+    return found
 
 
 class Content:

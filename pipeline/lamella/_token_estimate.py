@@ -23,7 +23,8 @@ _SHORT: Final = 7
 _WORD: Final = 16
 _SAMPLED: Final = 32_000
 _SLICE: Final = 8_000
-_LOOKED_AT: Final = 128_000
+LOOKED_AT: Final = 128_000
+"""Characters of several texts together; of more the longest stand for all."""
 _WORTH_IT: Final = 40
 """Characters; shorter texts are not remembered."""
 _REMEMBERED: Final = 8_192
@@ -78,14 +79,14 @@ def tokens_of(texts: Sequence[str]) -> int:
     Of more than 128,000 characters the longest texts stand for all: counting takes the event loop.
     """
     characters = sum(map(len, texts))
-    if characters <= _LOOKED_AT:
+    if characters <= LOOKED_AT:
         return sum(map(tokens, texts))
     found = covered = looked_at = 0
     for text in sorted(texts, key=len, reverse=True):
         found += tokens(text)
         covered += len(text)
         looked_at += min(len(text), _SAMPLED)
-        if looked_at >= _LOOKED_AT:
+        if looked_at >= LOOKED_AT:
             break
     return round(found * characters / covered)
 

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from lamella._context import is_given
 from lamella._events import (
     Event,
+    Finish,
     MediaDelta,
     ReasoningDelta,
     RefusalDelta,
     TextDelta,
     ToolCallDelta,
     Turn,
+    UsageReport,
 )
 from lamella._parts import Opaque
 from lamella._requests import Request
-from lamella._token_content import INLINE_CHARACTERS, Content, Counted, content_of
+from lamella._token_content import INLINE_CHARACTERS, Content, Counted, content_of, text_tokens
 from lamella._token_estimate import ESTIMATOR
 from lamella._token_framing import MESSAGE_TOKENS
 from lamella._token_media import AUDIO_BYTES, FILE_BYTES
@@ -42,10 +44,14 @@ __all__ = [
     "output_tokens",
     "output_usage",
     "rough_input",
+    "tokens_at_hand",
 ]
 
 DRAWN_IMAGE_TOKENS: Final = 1_290
 """What a picture of 1024 x 1024 is billed as that the model has made; others count 272 to 6,240."""
+
+
+_WORDLESS: Final = frozenset({Finish, UsageReport})
 
 
 class TokenCounter(Protocol):
@@ -90,6 +96,10 @@ def input_usage(
         ConfigurationError: If cards of the user's cannot be read, or the counter's vocabulary is
             gone or damaged.
     """
+    if card is None and counter is ESTIMATOR:
+        found = text_tokens(request)
+        if found is not None:
+            return Usage(uncached_input=found, estimated=True)
     content = content_of(request)
     if content is None:
         return None
@@ -138,8 +148,20 @@ async def counted_input(request: Request[Any], counter: TokenCounter = ESTIMATOR
     return None if content is None else _usage(await _counted(request, content, counter))
 
 
+def tokens_at_hand(request: Request[Any], counter: TokenCounter = ESTIMATOR) -> int | None:
+    """What `counted_tokens` gives, where nothing has to be waited for; None where something may.
+
+    It is known of conversations of text, and of calls of tools and their results, without tools, by
+    the estimator, as long as they are not very long.
+    """
+    return text_tokens(request) if counter is ESTIMATOR else None
+
+
 async def counted_tokens(request: Request[Any], counter: TokenCounter = ESTIMATOR) -> int:
     """How many tokens `counted_input` amounts to; 0 for what is not counted in tokens."""
+    found = tokens_at_hand(request, counter)
+    if found is not None:
+        return found
     content = content_of(request)
     return 0 if content is None else sum(await _counted(request, content, counter))
 
@@ -191,7 +213,15 @@ def output_usage(events: Iterable[Event], counter: TokenCounter = ESTIMATOR) -> 
 
 def output_tokens(events: Iterable[Event], counter: TokenCounter = ESTIMATOR) -> int:
     """How many tokens `output_usage` amounts to."""
-    return sum([pieces.total() for pieces in _pieces(events, counter)])
+    texts: list[str] = []
+    for event in events:
+        kind = type(event)
+        if kind is TextDelta:
+            if event.text:  # type: ignore[union-attr] # pyright: ignore[reportAttributeAccessIssue]
+                texts.append(event.text)  # type: ignore[union-attr] # pyright: ignore[reportAttributeAccessIssue, reportUnknownArgumentType, reportUnknownMemberType]
+        elif kind not in _WORDLESS:
+            return sum([pieces.total() for pieces in _pieces(events, counter)])
+    return max(len(texts), counter.count(["".join(texts)])) if texts else 0
 
 
 def _pieces(events: Iterable[Event], counter: TokenCounter) -> tuple[_Pieces, ...]:

@@ -7,13 +7,14 @@ metrics, tracing, audit, debugging) read them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from lamella._attempts import Attempt, AttemptBound, OpenAttempt
+from lamella._making import unfrozen
 from lamella._nothing import NOTHING
 from lamella._outcomes import Outcome
 from lamella._spent import cost_of, costs_by_layer, costs_of, usage_of
@@ -43,6 +44,9 @@ class Note:
     name: str
     fields: Mapping[str, Any]
     at: float
+
+
+_Note = unfrozen(Note)
 
 
 @attrs.frozen
@@ -91,6 +95,11 @@ class Trace:
         duration: Seconds it took; None while it is under way.
     """
 
+    __slots__ = (
+        "__weakref__", "_adopted", "_attempts", "_clock", "_monotonic", "_origin", "call_id",
+        "content", "duration", "notes", "outcome", "parent_id", "spans", "started",
+    )  # fmt: skip
+
     def __init__(
         self,
         call_id: str,
@@ -108,7 +117,8 @@ class Trace:
         self.outcome: Outcome | None = None
         self.duration: float | None = None
         self._monotonic = monotonic
-        self._origin = monotonic()
+        self._origin = origin = monotonic()
+        self._clock = monotonic, origin
         self._attempts: list[OpenAttempt] = []
         self._adopted: dict[Trace, _Adoption] = {}
 
@@ -121,13 +131,19 @@ class Trace:
 
     def note(self, layer: str, name: str, **fields: Any) -> None:
         """Write a fact down."""
-        self.notes.append(Note(layer, name, fields, self.now()))
+        new = object.__new__(_Note)
+        new.layer = layer
+        new.name = name
+        new.fields = fields
+        new.at = self._monotonic() - self._origin
+        new.__class__ = Note
+        self.notes.append(new)
 
     def open_attempt(self, branch: str, provider: str, model: str | None) -> OpenAttempt:
         """Begin the record of an attempt; the core does this where the wire phase begins."""
-        clock = self._monotonic, self._origin
-        attempt = OpenAttempt(len(self._attempts), branch, provider, model, clock)
-        self._attempts.append(attempt)
+        attempts = self._attempts
+        attempt = OpenAttempt(len(attempts), branch, provider, model, self._clock)
+        attempts.append(attempt)
         return attempt
 
     def of_turn(self, bound: AttemptBound) -> list[OpenAttempt]:
@@ -206,6 +222,11 @@ class Trace:
         for index in range(len(self._attempts), len(found)):
             found[index].index = index
         return tuple([attempt.record() for attempt in found])
+
+    @property
+    def own_attempts(self) -> Sequence[OpenAttempt]:
+        """Its own attempts as they are kept, without those adopted. Not to be written to."""
+        return self._attempts
 
     def _all(self) -> list[OpenAttempt]:
         """Its own attempts, and copies of the adopted ones in its own time and order."""

@@ -75,7 +75,7 @@ class Usage:
     @property
     def input_tokens(self) -> int:
         """All tokens of the request, cached ones included."""
-        written = sum(self.cache_write.values())
+        written = sum(self.cache_write.values()) if self.cache_write else 0
         return self.uncached_input + self.cache_read + written + self.audio_input + self.image_input
 
     @property

@@ -2,25 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeAlias
 
+from lamella._ports import run_in_thread
 from lamella.testing._http_framing import Reply
 from lamella.testing._http_server import HTTPServer
 from lamella.testing._http_wire import Received
-from lamella.transports._http import HTTPOptions, HTTPReply, HTTPRequest
+from lamella.transports._fast_client import FastHTTPClient
+from lamella.transports._http import HTTPClient, HTTPOptions, HTTPReply, HTTPRequest
 from lamella.transports._httpx_client import PooledHTTPClient
 
+CLIENTS = ("asyncio", "trio", "fast")
+"""The clients of the port, each on a loop that it works on: the standard one on both."""
 
-@asynccontextmanager
-async def client(**options: Any) -> AsyncIterator[PooledHTTPClient]:
-    """A client that is closed at the end."""
-    made = PooledHTTPClient(HTTPOptions(**options))
-    try:
-        yield made
-    finally:
-        await made.aclose()
+MakeClient: TypeAlias = Callable[..., AbstractAsyncContextManager[HTTPClient]]
+
+
+def on_loop_of(kind: str) -> str:
+    """The kind of event loop for one of the clients."""
+    return "trio" if kind == "trio" else "asyncio"
+
+
+def made(kind: str, *, thread: Any = run_in_thread, **options: Any) -> HTTPClient:
+    """One of the clients."""
+    if kind == "fast":
+        return FastHTTPClient(HTTPOptions(fast=True, **options), thread=thread)
+    return PooledHTTPClient(HTTPOptions(**options), thread=thread)
+
+
+def client_of(kind: str) -> MakeClient:
+    """Makes clients of a kind that are closed at the end."""
+
+    @asynccontextmanager
+    async def client(**options: Any) -> AsyncIterator[HTTPClient]:
+        client = made(kind, **options)
+        try:
+            yield client
+        finally:
+            await client.aclose()
+
+    return client
 
 
 def serving(*replies: Reply, then: Reply | None = None, **options: Any) -> HTTPServer:

@@ -16,23 +16,41 @@ import anyio.abc
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
-from http_wire import client, post, read, serving
+from http_wire import CLIENTS, MakeClient, client_of, made, on_loop_of, post, read, serving
 
 import lamella
 from lamella.testing._faults import Faults
 from lamella.testing._http_framing import Reply
 from lamella.transports._http import HTTPOptions, HTTPRequest
 from lamella.transports._http_library import http_library
-from lamella.transports._httpx_client import PooledHTTPClient
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=CLIENTS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Every rule holds for every client, on each event loop that it works on."""
+    return str(request.param)
+
+
+@pytest.fixture
+def anyio_backend(kind: str) -> str:
+    """An event loop that the client works on."""
+    return on_loop_of(kind)
+
+
+@pytest.fixture
+def client(kind: str) -> MakeClient:
+    """Makes clients that are closed at the end."""
+    return client_of(kind)
+
 
 # --- closing ---------------------------------------------------------------------------------
 
 STREAM = Reply(body=[b"one", b"two"], faults=Faults(stall_at=1))
 
 
-async def test_leaving_early_closes_the_socket_at_once() -> None:
+async def test_leaving_early_closes_the_socket_at_once(client: MakeClient) -> None:
     """An answer that is closed before its end takes its connection along."""
     async with serving(STREAM) as server, client() as http:
         reply = await http.send(post(server))
@@ -45,7 +63,7 @@ async def test_leaving_early_closes_the_socket_at_once() -> None:
         assert await read(await http.send(post(server))) == b"then"
 
 
-async def test_answer_that_is_never_read() -> None:
+async def test_answer_that_is_never_read(client: MakeClient) -> None:
     """Closing without reading closes the connection as well."""
     async with serving(STREAM) as server, client() as http:
         reply = await http.send(post(server))
@@ -54,7 +72,7 @@ async def test_answer_that_is_never_read() -> None:
         await server.until(lambda it: not it.open_connections)
 
 
-async def test_closing_under_a_read() -> None:
+async def test_closing_under_a_read(client: MakeClient) -> None:
     """A read that another task waits in raises as soon as the answer is closed."""
     async with serving(STREAM) as server, client() as http:
         reply = await http.send(post(server))
@@ -72,7 +90,7 @@ async def test_closing_under_a_read() -> None:
             await server.until(lambda it: not it.open_connections)
 
 
-async def test_cancelled_read() -> None:
+async def test_cancelled_read(client: MakeClient) -> None:
     """A read that is cancelled is no end of the body, and nothing leaks."""
     async with serving(STREAM) as server, client() as http:
         reply = await http.send(post(server))
@@ -86,7 +104,7 @@ async def test_cancelled_read() -> None:
 
 
 @pytest.mark.parametrize("faults", [Faults(hold_headers=math.inf), Faults(delay_after_headers=9)])
-async def test_cancelled_request(faults: Faults) -> None:
+async def test_cancelled_request(client: MakeClient, faults: Faults) -> None:
     """A request that is cancelled closes its connection and gives its place back."""
     held = Reply(body=[b"x"], faults=faults)
     async with serving(held) as server, client(max_connections=1) as http:
@@ -97,7 +115,7 @@ async def test_cancelled_request(faults: Faults) -> None:
         assert await read(await http.send(post(server))) == b"then"
 
 
-async def test_closing_the_client() -> None:
+async def test_closing_the_client(client: MakeClient) -> None:
     """Closing ends answers under way and requests that wait, with one and the same error."""
     stalled = Reply(body=[b"one", b"two"], faults=Faults(stall_at=1))
     async with serving(stalled) as server, client(max_connections=1) as http:
@@ -128,30 +146,32 @@ async def test_closing_the_client() -> None:
 # --- loops and threads -----------------------------------------------------------------------
 
 
-def test_several_event_loops_one_after_the_other() -> None:
+@pytest.mark.parametrize("kind", ["fast", "trio"], indirect=True)
+def test_several_event_loops_one_after_the_other(kind: str) -> None:
     """A client outlives the loops that it was used on."""
-    made = PooledHTTPClient()
+    http = made(kind)
 
     async def main() -> None:
         async with serving() as server:
-            assert await read(await made.send(post(server))) == b"then"
-            assert await read(await made.send(post(server))) == b"then"
+            assert await read(await http.send(post(server))) == b"then"
+            assert await read(await http.send(post(server))) == b"then"
             assert server.connections == 1
 
-    for backend in ("asyncio", "trio", "asyncio", "trio"):
+    for backend in ("asyncio", on_loop_of(kind), "asyncio", on_loop_of(kind)):
         anyio.run(main, backend=backend)
-    anyio.run(made.aclose)
+    anyio.run(http.aclose)
     gc.collect()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
-def test_after_a_fork() -> None:
+@pytest.mark.parametrize("kind", ["fast", "trio"], indirect=True)
+def test_after_a_fork(kind: str) -> None:
     """A client that was used before a fork works on both sides of it."""
-    made = PooledHTTPClient()
+    http = made(kind)
 
     async def main() -> None:
         async with serving() as server:
-            assert await read(await made.send(post(server))) == b"then"
+            assert await read(await http.send(post(server))) == b"then"
 
     anyio.run(main)
     child = os.fork()
@@ -166,7 +186,7 @@ def test_after_a_fork() -> None:
     anyio.run(main)
 
 
-async def test_closing_while_certificates_are_read(tls: ssl.SSLContext) -> None:
+async def test_closing_while_certificates_are_read(kind: str, tls: ssl.SSLContext) -> None:
     """A client that closes while a first request prepares sends nothing any more."""
     go = anyio.Event()
 
@@ -175,30 +195,30 @@ async def test_closing_while_certificates_are_read(tls: ssl.SSLContext) -> None:
         return function(*args)
 
     async with serving(tls=tls) as server:
-        made = PooledHTTPClient(HTTPOptions(verify=False), thread=slow_thread)
+        http = made(kind, verify=False, thread=slow_thread)
 
         async def ask() -> None:
             with pytest.raises(lamella.ClosedError):
-                await made.send(post(server))
+                await http.send(post(server))
 
         async with anyio.create_task_group() as group:
             group.start_soon(ask)
             await anyio.lowlevel.checkpoint()
-            await made.aclose()
+            await http.aclose()
             go.set()
         assert server.connections == 0
 
 
-async def test_closing_from_another_loop() -> None:
+async def test_closing_from_another_loop(kind: str) -> None:
     """Connections of other loops are closed on their loops."""
-    made = PooledHTTPClient()
+    http = made(kind)
     async with serving() as server:
         ready, failed = threading.Event(), list[BaseException]()
         idle = threading.Event()
 
         def elsewhere() -> None:
             async def main() -> None:
-                assert await read(await made.send(post(server))) == b"then"
+                assert await read(await http.send(post(server))) == b"then"
                 ready.set()
                 await anyio.to_thread.run_sync(idle.wait)
 
@@ -211,9 +231,9 @@ async def test_closing_from_another_loop() -> None:
         thread = threading.Thread(target=elsewhere)
         thread.start()
         await anyio.to_thread.run_sync(ready.wait)
-        assert await read(await made.send(post(server))) == b"then"
+        assert await read(await http.send(post(server))) == b"then"
         assert server.open_connections == 2
-        await made.aclose()
+        await http.aclose()
         with anyio.fail_after(30):
             await server.until(lambda it: not it.open_connections)
         idle.set()
@@ -221,7 +241,7 @@ async def test_closing_from_another_loop() -> None:
         assert not failed
 
 
-async def test_what_is_imported_first_is_imported_off_the_loop() -> None:
+async def test_what_is_imported_first_is_imported_off_the_loop(kind: str) -> None:
     """It takes a tenth of a second, which others' answers should not wait for; once is enough."""
     asked: list[Any] = []
 
@@ -232,13 +252,13 @@ async def test_what_is_imported_first_is_imported_off_the_loop() -> None:
     http_library.cache_clear()
     async with serving() as server:
         for _ in range(2):
-            made = PooledHTTPClient(thread=thread)
-            assert await read(await made.send(post(server))) == b"then"
-            await made.aclose()
-    assert asked == [http_library]
+            http = made(kind, thread=thread)
+            assert await read(await http.send(post(server))) == b"then"
+            await http.aclose()
+    assert asked == ([] if kind == "fast" else [http_library])
 
 
-async def test_many_at_once() -> None:
+async def test_many_at_once(client: MakeClient) -> None:
     """Two hundred requests at once get two hundred answers."""
     async with serving() as server, client(max_connections=50) as http:
         done: list[bytes] = []
@@ -256,7 +276,7 @@ async def test_many_at_once() -> None:
 # --- proxies ---------------------------------------------------------------------------------
 
 
-async def test_proxy_of_plain_http() -> None:
+async def test_proxy_of_plain_http(client: MakeClient) -> None:
     """A proxy gets the whole address, and who we are to it."""
     async with serving() as proxy:
         address = proxy.url.replace("//", "//user:p%40ss@")
@@ -269,7 +289,7 @@ async def test_proxy_of_plain_http() -> None:
         assert seen.headers["proxy-authorization"] == "Basic dXNlcjpwQHNz"
 
 
-async def test_proxy_that_refuses_a_tunnel() -> None:
+async def test_proxy_that_refuses_a_tunnel(client: MakeClient) -> None:
     """A proxy that does not connect is an error of connecting that names the option."""
     async with serving(then=Reply(403)) as proxy, client(proxy=proxy.url) as http:
         with pytest.raises(lamella.ConnectError, match=r"HTTPOptions\.proxy"):
@@ -277,7 +297,9 @@ async def test_proxy_that_refuses_a_tunnel() -> None:
         assert proxy.received[0].target == "acme.invalid:443"
 
 
-async def test_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_proxy_of_the_environment(
+    client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The environment's proxy is used, except for hosts in NO_PROXY and where it is not trusted."""
     async with serving() as proxy, serving() as server:
         monkeypatch.setenv("http_proxy", proxy.url)
@@ -313,7 +335,9 @@ def test_wrong_options(options: dict[str, Any], match: str) -> None:
 
 
 @pytest.mark.parametrize("proxy", ["socks4://127.0.0.1:1", "http://user:se/cret@127.0.0.1:1"])
-async def test_wrong_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+async def test_wrong_proxy_of_the_environment(
+    client: MakeClient, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
     """A proxy of the environment that cannot be used is named, and nothing of it is shown."""
     monkeypatch.setenv("http_proxy", proxy)
     async with client() as http:
@@ -324,26 +348,26 @@ async def test_wrong_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch, p
 
 
 @pytest.mark.parametrize("address", ["http://[::1]:1", "http://ü:ü@127.0.0.1:1"])
-async def test_unusual_proxies(address: str) -> None:
+async def test_unusual_proxies(client: MakeClient, address: str) -> None:
     """Numeric hosts of IPv6, and names and passwords beyond ASCII, are taken as they are meant."""
     async with client(proxy=address) as http:
         with pytest.raises(lamella.ConnectError) as caught:
             await http.send(HTTPRequest(method="GET", url="http://acme.invalid/"))
-    assert isinstance(caught.value.__cause__, http_library().core.ConnectError)
+    assert isinstance(caught.value.__cause__, http_library().core.ConnectError | OSError)
 
 
 @pytest.mark.parametrize(
     "url",
     ["ftp://host/", "host/path", "https://", "", "http://[::1", "http://a:99999/", "http://a/ü"],
 )
-async def test_wrong_addresses(url: str) -> None:
+async def test_wrong_addresses(client: MakeClient, url: str) -> None:
     """What is no address of HTTP is said to be none."""
     async with client() as http:
         with pytest.raises(lamella.ConfigurationError, match="HTTP"):
             await http.send(HTTPRequest(method="GET", url=url))
 
 
-async def test_header_that_cannot_be_sent() -> None:
+async def test_header_that_cannot_be_sent(client: MakeClient) -> None:
     """A header with a line break is refused, and not shown: it may be the key."""
     async with serving() as server, client() as http:
         request = HTTPRequest(
@@ -356,7 +380,7 @@ async def test_header_that_cannot_be_sent() -> None:
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "http://does-not-exist.invalid/"])
-async def test_errors_hold_no_key(url: str) -> None:
+async def test_errors_hold_no_key(client: MakeClient, url: str) -> None:
     """The frames that an error brings with it show no header, as reports print their variables."""
     async with client() as http:
         request = HTTPRequest(method="GET", url=url, headers=((b"X-Key", b"sk-secret"),))
@@ -367,9 +391,10 @@ async def test_errors_hold_no_key(url: str) -> None:
     assert "sk-secret" not in "".join(told.format())
 
 
-async def test_error_is_not_its_own_cause() -> None:
+async def test_error_is_not_its_own_cause(client: MakeClient, kind: str) -> None:
     """Whoever follows the causes of an error comes to an end."""
-    async with client(proxy="socks5://127.0.0.1:1") as http:
+    scheme = "http" if kind == "fast" else "socks5"
+    async with client(proxy=f"{scheme}://127.0.0.1:1") as http:
         with pytest.raises(lamella.LamellaError) as caught:
             await http.send(HTTPRequest(method="GET", url="http://acme.invalid/"))
     assert caught.value.__cause__ is not caught.value

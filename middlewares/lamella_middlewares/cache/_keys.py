@@ -6,9 +6,10 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
-from lamella import Handler, Request, inside, request_key
+from lamella import Handler, Request, inside
 from lamella._canonical import encode, form
 from lamella._evolve import changed
+from lamella._request_keys import key_of_tenant
 
 _REQUIRE: Final = "require"
 """The attribute with what the targets inside must be: an answer from another one will not do."""
@@ -21,9 +22,8 @@ def key_of(request: Request[Any], call_next: Handler, tenant: str, vary: Sequenc
         TypeError: If a field, or what it varies by, has no canonical form.
     """
     context = request.context
-    if context.tenant is None:  # then it has the layer's, as if it had named that
-        request = changed(request, "context", changed(context, "tenant", tenant))
-    key = request_key(request, inside=inside(call_next))
+    # Where it names no tenant it has the layer's, as if it had named that.
+    key = key_of_tenant(request, tenant, inside(call_next))
     require = context.attributes.get(_REQUIRE)
     if not vary and require is None:
         return key
@@ -64,4 +64,13 @@ def keys_of_inputs(
 
 def batches(request: Request[Any]) -> bool:
     """Whether a request has inputs that are answered one by one, each like every other."""
-    return hasattr(request, "inputs") and hasattr(request, "split") and hasattr(request, "merge")
+    kind = type(request)
+    found = _BATCHES.get(kind)
+    if found is None:
+        found = all([hasattr(request, name) for name in ("inputs", "split", "merge")])
+        _BATCHES[kind] = found
+    return found
+
+
+_BATCHES: dict[type, bool] = {}
+"""What is known of classes: asking an object for what it has not costs more than all else here."""

@@ -32,6 +32,8 @@ SPARE: Final = "spare"
 
 EXPIRED: Final = "expired"
 
+NO_TAGS: Final[frozenset[str]] = frozenset()
+
 
 class Lookup:
     """A request on its way past the cache.
@@ -67,12 +69,11 @@ class Lookup:
         self.tenant = tenant
         self.control = control
         self.head: Head = NO_HEAD
-        self.tags: frozenset[str] = frozenset()
+        self.tags: frozenset[str] = NO_TAGS
         self.storing = control.mode != "no_store"
         self.stored = False
         self.counted = control.__class__ is not WarmingUp
-        store = layer.store if layer.store is not None else request.context.ports.stores.blobs
-        self.near = getattr(store, "instant", False)
+        self.near = kept.near
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -149,6 +150,8 @@ class Lookup:
     def tags_now(self) -> frozenset[str]:
         """The words by which the answer can be purged."""
         chosen = self.layer.tags
+        if not chosen and not self.control.tags:
+            return NO_TAGS
         return tags_of(self.request, chosen, self.control.tags, layer=LAYER, called="Cache")
 
     def why_not(self, end: Ending) -> str:
@@ -191,11 +194,12 @@ class Lookup:
 
     def told(self, why: str, **fields: Any) -> None:
         """Note what the store has done: nothing, if there is a reason, which it has counted."""
+        note = self.context.trace.note
         if why:
-            self.context.note(LAYER, "cache.not_stored", why=why)
+            note(LAYER, "cache.not_stored", why=why)
         else:
             self.stored = True
-            self.context.note(LAYER, "cache.stored", **fields)
+            note(LAYER, "cache.stored", **fields)
 
 
 def saved(answers: list[KeptAnswer]) -> dict[str, Any]:

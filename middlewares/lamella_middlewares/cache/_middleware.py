@@ -155,11 +155,16 @@ class Cache(OwnStore):
         why = self._passes(request, control)
         if why:
             return await self._pass(request, call_next, control, why)
-        tenant = self._tenant_of(context)
+        tenant = tenant_of(context, self.tenant, LAYER, "Cache")
         several = batches(request)
+        find: Any = keys_of_inputs if several else key_of
+        ports = context.ports
         try:
-            kept = await self._kept(context.ports)
-            find: Any = keys_of_inputs if several else key_of
+            for known, kept in self._last:  # noqa: B007 - one at most, and used below
+                if known is ports:
+                    break
+            else:
+                kept = await self._kept(ports)
             found = find(request, call_next, tenant, self.vary)
         except TypeError as error:
             return await self._pass(request, call_next, control, str(error))
@@ -186,9 +191,6 @@ class Cache(OwnStore):
             raise missing(f"the request is not cached: {why}")
         request.context.note(LAYER, "cache.bypassed", why=why)
         return await call_next(request)
-
-    def _tenant_of(self, context: Context) -> str:
-        return tenant_of(context, self.tenant, LAYER, "Cache")
 
     def _count(self, kept: KeptAnswers, context: Context) -> None:
         """Have counts written down every few seconds, and when the layer is closed."""

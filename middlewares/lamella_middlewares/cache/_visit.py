@@ -6,16 +6,19 @@ from collections.abc import Awaitable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from lamella import Event, LamellaError, Request, Response
+from lamella import Event, Head, LamellaError, Request, Response, ending
 from lamella._answer_codec import KeptAnswer
-from lamella._keepable import cost_of_turn, replayed
+from lamella._held_answers import kept_head
+from lamella._keepable import cost_of_turn, replayed, why_not_kept
 from lamella_middlewares.cache._control import LAYER, CacheControl, missing
-from lamella_middlewares.cache._lookup import EXPIRED, FRESH, SPARE, STALE, Lookup, failure, saved
+from lamella_middlewares.cache._lookup import EXPIRED, FRESH, SPARE, STALE, Lookup, failure
 from lamella_middlewares.cache._outages import outage
 from lamella_middlewares.cache._refresh import refresh
 
 if TYPE_CHECKING:
     from lamella import Ending
+    from lamella._attempts import OpenAttempt
+    from lamella._held_answers import HeldAnswer
 
 
 class Visit(Lookup):
@@ -30,19 +33,23 @@ class Visit(Lookup):
         address = self._address = self.kept.address(self.tenant, key)
         mode, spare, why = self.control.mode, None, "asked to"
         if mode != "refresh":
-            found = await self.waited(partial(self.kept.get, address, counted=self.counted))
-            answer, why = found.answer, found.why
+            look = self.kept.get
+            if self.near:
+                found = await look(address, counted=self.counted)
+            else:
+                found = await self.waited(partial(look, address, counted=self.counted))
+            answer, why, held = found.answer, found.why, found.held
             if answer is not None:
                 why = self.use_of(answer)
                 if why == FRESH:
-                    return self._hit(answer)
+                    return self._hit(answer, held)
                 if why == STALE:
                     if mode == "use":
                         self._refresh(answer)
-                    return self._hit(answer, stale=True)
+                    return self._hit(answer, held, stale=True)
                 if why == SPARE:
                     if mode == "only_if_cached":
-                        return self._hit(answer, stale=True)
+                        return self._hit(answer, held, stale=True)
                     spare, why = answer, EXPIRED
                 if self.counted and spare is None:
                     self.kept.tally.miss(why)
@@ -50,7 +57,13 @@ class Visit(Lookup):
                 self.storing = False  # a store that is out costs one wait, not two
         if mode == "only_if_cached":
             raise missing(why)
-        self.context.note(LAYER, "cache.miss", why=why)
+        self.context.trace.note(LAYER, "cache.miss", why=why)
+        if spare is None and self.control.answer is None and self.layer.keep.refusals_for is None:
+            # As nearly always, so that it is done here, as `send` would.
+            if not self.storing:
+                return await self.call_next(self.request)
+            self.tags = self.tags_now()
+            return await ending(self.call_next, self.request, self._end, answered=self._answered)
         return await self.ask(spare)
 
     async def ask(self, spare: KeptAnswer | None = None) -> Response:
@@ -75,16 +88,26 @@ class Visit(Lookup):
             if missed:
                 self.kept.tally.miss(EXPIRED)
 
-    def _hit(self, answer: KeptAnswer, *, stale: bool = False, **fields: Any) -> Response:
+    def _hit(
+        self,
+        answer: KeptAnswer,
+        held: HeldAnswer | None = None,
+        *,
+        stale: bool = False,
+        **fields: Any,
+    ) -> Response:
+        tokens = answer.tokens if held is None else held.tokens
         if self.counted:
-            self.kept.tally.hit(answer, stale=stale)
-        self.context.note(
-            LAYER, "cache.hit", age=round(answer.age, 3), stale=stale, **saved([answer]), **fields
-        )
-        return self._replayed(answer)
+            self.kept.tally.hit(answer, stale=stale, tokens=tokens)
+        age = round(answer.age, 3)
+        saves: dict[str, Any] = {"saved_tokens": tokens[0] + tokens[1]}
+        if answer.cost is not None:
+            saves["saved_nano"] = {answer.cost.currency: answer.cost.nano}
+        self.context.trace.note(LAYER, "cache.hit", age=age, stale=stale, **saves, **fields)
+        return self._replayed(answer, None if held is None else held.head)
 
-    def _replayed(self, answer: KeptAnswer) -> Response:
-        response: Response = replayed(self.request, answer, piece=self.layer.piece)
+    def _replayed(self, answer: KeptAnswer, head: Head | None = None) -> Response:
+        response: Response = replayed(self.request, answer, piece=self.layer.piece, head=head)
         return response
 
     async def _take(self, given: Response) -> Response:
@@ -99,11 +122,20 @@ class Visit(Lookup):
     # --- keeping -----------------------------------------------------------------------------
 
     def _end(self, end: Ending) -> Awaitable[None] | None:
-        why = self.why_not(end)
+        context = self.context
+        attempts = context.trace.of_turn(context.bound)
+        keep = self.layer.keep
+        why = why_not_kept(
+            self.request,
+            end,
+            truncated=keep.truncated,
+            substitutes=keep.substitutes,
+            attempts=attempts,
+        )
         if why:
             self.left_out(why)
             return None
-        answer = self._answer(end.events)
+        answer = self._answer(end.events, attempts)
         if self.near:
             said = self.kept.put_now(self._address, answer, ttl=self.kept_for(answer.fresh_for))
             if said is not None:
@@ -111,16 +143,18 @@ class Visit(Lookup):
                 return None
         return self._put(answer)
 
-    def _answer(self, events: Sequence[Event]) -> KeptAnswer:
+    def _answer(
+        self, events: Sequence[Event], attempts: Sequence[OpenAttempt] | None = None
+    ) -> KeptAnswer:
         return KeptAnswer(
             events=tuple(events),
-            head=self.head,
+            head=kept_head(self.head),
             operation=self.request.operation,
             model=self.request.model,
             tenant=self.tenant,
             tags=self.tags,
             fresh_for=self.fresh_for(),
-            cost=cost_of_turn(self.context),
+            cost=cost_of_turn(self.context, attempts),
         )
 
     async def _put(self, answer: KeptAnswer) -> None:

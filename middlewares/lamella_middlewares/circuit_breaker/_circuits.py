@@ -53,6 +53,7 @@ class Circuits:
     def __init__(self, rules: Rules, max_circuits: int = MAX_CIRCUITS) -> None:
         self._rules = rules
         self._max_circuits = max_circuits
+        self._few = max_circuits // 2
         self._lock = fork_safe_lock()
         self._circuits: OrderedDict[tuple[str, str], Circuit] = OrderedDict()
         self._isolated: set[tuple[str, str | None]] = set()  # by hand; None for every model
@@ -60,6 +61,9 @@ class Circuits:
     def circuit(self, provider: str, model: str) -> Circuit:
         """The circuit of a provider and model."""
         key = (provider, model)
+        circuit = self._circuits.get(key)
+        if circuit is not None and len(self._circuits) <= self._few:
+            return circuit  # none will be forgotten soon: no order has to be kept
         with self._lock:
             circuit = self._circuits.get(key)
             if circuit is not None:

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from lamella import CircuitOpenError, Ending, Request
+from lamella import CircuitOpenError, Ending, Outcome, Request
 from lamella._watchdog import Alarm
 from lamella_middlewares.circuit_breaker._circuit import (
     Circuit,
@@ -78,8 +78,11 @@ class GuardedCall:
         if permit is None:
             return
         ports = self._request.context.ports
-        verdict = self._verdict(end)
-        change = self._circuit.end(permit, verdict, ports.monotonic(), hint_of(end), ports.random)
+        verdict: Verdict = "success"
+        hint = None
+        if end.outcome is not Outcome.COMPLETE or end.error is not None or self._slow:
+            verdict, hint = self._verdict(end), hint_of(end)
+        change = self._circuit.end(permit, verdict, ports.monotonic(), hint, ports.random)
         if change is not None:
             self.tell(change)
 

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from lamella import Dimension, Ending, Handler, LimitedError, Request, Response, ending
-from lamella._admission import admit
+from lamella import Dimension, Ending, LimitedError
+from lamella._admission import admit, admit_at_once
 from lamella._grants import at_once
-from lamella._held_places import HELD, held, holding
 from lamella._hold_times import HoldTimes
-from lamella._lines import SHORTEST, Terms
+from lamella._lines import SHORTEST
 from lamella._waiting_lines import waiting_lines
 from lamella_middlewares.concurrency._gate import dated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lamella import Context
     from lamella._grants import Grant
+    from lamella._lines import Terms
     from lamella._scopes import Scope
     from lamella._stores import Stores
-
-R = TypeVar("R", bound=Response)
 
 
 def dimension_of(key: Scope, limit: int) -> Dimension:
@@ -36,32 +35,37 @@ class Fixed:
         prefix: How its key begins.
         parts: The rest of its key.
         limit: How many may be in flight.
+
+    Attributes:
+        mark: What a place of it is known by.
     """
 
-    __slots__ = ("_dimensions", "_holds", "_left", "_limit", "_mark")
+    __slots__ = ("_dimensions", "_holds", "_left", "_limit", "mark")
 
     def __init__(self, prefix: Scope, parts: Scope, limit: int) -> None:
         key = prefix + parts
         self._dimensions = (dimension_of(key, limit),)
-        self._mark = (key, limit)
+        self.mark = (key, limit)
         self._limit = limit
         self._left = limit
         self._holds = HoldTimes()
 
-    async def pass_on(
-        self, request: Request[R], call_next: Handler, terms: Terms, weight: float
-    ) -> R:
-        """Send the request on once there is a place for it.
+    def at_once(self, context: Context) -> Visit | None:
+        """A place, where there is one without waiting or asking a store elsewhere."""
+        grant = admit_at_once(context, self._dimensions)
+        return None if grant is None else Visit(grant, self._holds, context.ports.monotonic)
+
+    async def visit(self, context: Context, terms: Terms, weight: float) -> Visit:
+        """A place, once there is one.
 
         Args:
-            request: The request.
-            call_next: The handler inside.
+            context: Of the request.
             terms: How to wait.
             weight: The tenant's share, above 0.
+
+        Raises:
+            LimitedError: If there is none in time.
         """
-        context = request.context
-        if HELD in context.attributes and held(context, self._mark):
-            return await call_next(request)  # this very attempt has its place, further out
         try:
             grant = await admit(
                 context, self._dimensions, terms, weight=weight, predict=self._predict
@@ -73,8 +77,7 @@ class Fixed:
             context.note("concurrency", "concurrency.waited", seconds=grant.waited)
         if not grant.immediate and grant.remaining:
             self._left = grant.remaining[0]
-        visit = _Visit(grant, self._holds, context.ports.monotonic)
-        return await ending(call_next, holding(request, self._mark, grant), visit)
+        return Visit(grant, self._holds, context.ports.monotonic)
 
     def gauge(self, stores: Stores) -> tuple[int, int, int]:
         """How many may be in flight, how many are, and how many of this process wait.
@@ -91,17 +94,21 @@ class Fixed:
         return self._holds.until(ahead + 1, self._limit)
 
 
-class _Visit:
-    """The callback of an attempt's ending."""
+class Visit:
+    """The callback of an attempt's ending.
 
-    __slots__ = ("_grant", "_holds", "_monotonic", "_since")
+    Attributes:
+        grant: Its place.
+    """
+
+    __slots__ = ("_holds", "_monotonic", "_since", "grant")
 
     def __init__(self, grant: Grant, holds: HoldTimes, monotonic: Callable[[], float]) -> None:
-        self._grant = grant
+        self.grant = grant
         self._holds = holds
         self._monotonic = monotonic
         self._since = monotonic()
 
     def __call__(self, _: Ending) -> Awaitable[None] | None:
         self._holds.add(self._monotonic() - self._since)
-        return self._grant.finish(None)
+        return self.grant.finish(None)

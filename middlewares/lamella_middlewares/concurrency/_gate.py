@@ -89,6 +89,13 @@ class Gate:
         """How many are inside; more than the limit for a while after it was lowered."""
         return len(self._inside)
 
+    def at_once(self, context: Context, *, streamed: bool) -> Place | None:
+        """A place, where there is one and nobody waits."""
+        if self.line.head() is not None:
+            return None
+        place = Place(self, context, streamed=streamed)
+        return place if self.admit(place) else None
+
     async def enter(
         self, context: Context, terms: Terms, weight: float, *, streamed: bool
     ) -> Place:

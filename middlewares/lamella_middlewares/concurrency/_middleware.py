@@ -189,16 +189,21 @@ class Concurrency:
         """
         context, parts = request.context, self._key(request)
         local = context.ports.stores.local
-        weight = self.weights.get(context.tenant or "", 1.0)
+        weight = self.weights.get(context.tenant or "", 1.0) if self.weights else 1.0
         if self.adaptive is None:
             make = partial(Fixed, self._prefix, parts, self.limit)
             fixed = local.get(self._place + parts, make)
-            return await fixed.pass_on(request, call_next, self._terms, weight)
+            if HELD in context.attributes and held(context, fixed.mark):
+                return await call_next(request)  # this very attempt has its place, further out
+            visit = fixed.at_once(context) or await fixed.visit(context, self._terms, weight)
+            return await ending(call_next, holding(request, fixed.mark, visit.grant), visit)
         key = self._prefix + parts
         if HELD in context.attributes and held(context, key):
             return await call_next(request)  # this very attempt has its place, further out
         gate = local.get(key, self._gate)
-        place = await gate.enter(context, self._terms, weight, streamed=request.stream)
+        place = gate.at_once(context, streamed=request.stream)
+        if place is None:
+            place = await gate.enter(context, self._terms, weight, streamed=request.stream)
         inner = holding(request, key, place)
         answered = place.answered if self.adaptive == "gradient" else None
         return await ending(call_next, inner, place, answered=answered)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
@@ -27,6 +27,7 @@ from lamella import (
 from lamella._prices import STANDARD_SERVICES
 
 if TYPE_CHECKING:
+    from lamella._price_lists import Lasting
     from lamella_middlewares.cost._middleware import Cost
 
 R = TypeVar("R", bound=Response)
@@ -48,85 +49,78 @@ _PROCESSED = frozenset({408, 504})
 
 
 class Meter:
-    """Watches one attempt. As a handler it passes on, and remembers the head of the answer.
+    """Watches one attempt, and remembers the head of the answer.
 
     Args:
         cost: The layer.
         request: What is sent.
-        call_next: The handler inside.
         attempt: The attempt.
         model: The model that is asked for.
         price: What that costs; None if nobody knows.
     """
 
-    __slots__ = ("__name__", "_asked", "_attempt", "_call_next", "_cost", "_head", "_model",
-                 "_request")  # fmt: skip
+    __slots__ = ("_asked", "_attempt", "_cost", "_head", "_kept", "_model", "_request")
 
     def __init__(
         self,
         cost: Cost,
         request: Request[Any],
-        call_next: Handler,
         attempt: OpenAttempt,
         model: str | None,
         price: Price | None,
     ) -> None:
-        self.__name__ = getattr(call_next, "__name__", "transport")
         self._cost = cost
         self._request = request
-        self._call_next = call_next
         self._attempt = attempt
         self._model = model
         self._asked = price
         self._head = NO_HEAD
+        self._kept: Lasting | None = None  # of the model that the head names
 
-    async def __call__(self, request: Request[R], /) -> R:
-        response = await self._call_next(request)
+    def answered(self, response: Response) -> None:
+        """The answer has come; of a stream, its beginning."""
         self._head = getattr(response, "head", NO_HEAD)
+
+    def reading(self) -> Awaitable[None] | None:
+        """What is to be read to know the price of the model that has answered; None if nothing."""
         served = self._head.model
-        if served is not None and served != self._model and not self._cost.read:
-            try:
-                await self._cost.read_for(request, self._attempt, (served, self._model))
-            except Exception:  # noqa: BLE001, S110 - it is asked again at the end, and noted there
-                pass  # the answer is paid for
-            except BaseException:
-                await response.aclose()
-                raise
-        return response
+        if served is None or served == self._model:
+            return None
+        models = (served, self._model)
+        self._kept = self._cost.lasting_for(self._request, self._attempt, models)
+        if self._kept is not None:
+            return None
+        return self._cost.read_for(self._request, self._attempt, models)
 
     def settle(self, end: Ending) -> None:
         """Write down what the attempt consumed and what that costs."""
         attempt = self._attempt
-        learned = self._learned()
+        learned = self._head if attempt.learned is None else self._learned(attempt.learned)
         price = self._price(learned)
         if self._head.cached or self._request.operation in FREE:
             attempt.usage = Usage()
             attempt.cost = Money(0, self._currency(price))
-        elif _unsent(attempt, end) or _refused_unread(end):
+        elif _unsent(attempt, end) or (end.error is not None and _refused_unread(end)):
             attempt.cost = Money(0, self._currency(price))
         else:
             attempt.usage = self._usage(end)
-            self._serve(learned)
+            if learned.service is not None:
+                self._serve(learned.service)
             self._bill(attempt, price, attempt.cost or learned.cost)
 
-    def _learned(self) -> Head:
+    def _learned(self, learned: Callable[[], Head]) -> Head:
         """What the answer has said of itself, to its end where it was streamed."""
-        learned = self._attempt.learned
-        if learned is None:
-            return self._head
         try:
             return learned()
         except Exception as error:  # noqa: BLE001 - code of others; the answer is not lost
             self._note("cost.unread", error=type(error).__name__)
             return self._head
 
-    def _serve(self, learned: Head) -> None:
+    def _serve(self, served: str) -> None:
         """The class of service that was given is the one that is billed."""
-        served, asked = learned.service, self._attempt.service
-        if served is None or served == asked:
-            return
+        asked = self._attempt.service
         self._attempt.service = served
-        if asked is not None and not {served, asked} <= STANDARD_SERVICES:
+        if asked not in {None, served} and not {served, asked} <= STANDARD_SERVICES:
             self._request.context.note("cost", "cost.service", asked=asked, served=served)
 
     def _bill(self, attempt: OpenAttempt, price: Price | None, stated: Money | None) -> None:
@@ -163,9 +157,12 @@ class Meter:
 
     def _price(self, learned: Head) -> Price | None:
         """The price of the model that answered, or else of the one that was asked."""
-        served = learned.model or self._head.model
+        named = self._head.model
+        served = learned.model or named
         price = self._asked
-        if served is not None and served != self._model:
+        if self._kept is not None and served == named:
+            price = self._kept.price
+        elif served is not None and served != self._model:
             try:
                 price = self._cost.price_for(self._request, self._attempt, (served, self._model))
             except Exception as error:  # noqa: BLE001 - the answer is paid for, and is not lost
@@ -173,9 +170,12 @@ class Meter:
         return self._cost.assumed if price is None else price
 
     def _usage(self, end: Ending) -> Usage | None:
+        complete = end.outcome is Outcome.COMPLETE
+        if complete and end.usage is not None:
+            return end.usage  # nearly every call
         attempt = self._attempt
         reported = end.usage or attempt.usage or attempt.broken_off()
-        if reported is not None and end.outcome is Outcome.COMPLETE:
+        if reported is not None and complete:
             return reported
         delivered = output_usage(end.events or attempt.received)
         if reported is not None:
@@ -193,6 +193,37 @@ class Meter:
         self._request.context.note(
             "cost", name, **fields, provider=self._attempt.provider, model=model
         )
+
+
+class Reader:
+    """A handler that has prices read, if need be, before it hands the answer on.
+
+    Args:
+        meter: What will ask for them.
+        call_next: The handler inside.
+    """
+
+    __slots__ = ("__name__", "_call_next", "_meter")
+
+    def __init__(self, meter: Meter, call_next: Handler) -> None:
+        self.__name__ = getattr(call_next, "__name__", "transport")
+        self._meter = meter
+        self._call_next = call_next
+
+    async def __call__(self, request: Request[R], /) -> R:
+        response = await self._call_next(request)
+        self._meter.answered(response)
+        waiting = self._meter.reading()
+        if waiting is None:
+            return response
+        try:
+            await waiting
+        except Exception:  # noqa: BLE001, S110 - it is asked again at the end, and noted there
+            pass  # the answer is paid for
+        except BaseException:
+            await response.aclose()
+            raise
+        return response
 
 
 def _unsent(attempt: OpenAttempt, end: Ending) -> bool:

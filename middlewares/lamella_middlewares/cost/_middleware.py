@@ -13,6 +13,7 @@ import attrs
 from lamella import (
     CardBook,
     ConfigurationError,
+    Context,
     Handler,
     OpenAttempt,
     Price,
@@ -27,9 +28,10 @@ from lamella._layers import name_of
 from lamella._options import refused
 from lamella._own_models import model_of
 from lamella._own_prices import own_prices, price_from
-from lamella._price_lists import Names, PriceList
+from lamella._price_lists import Lasting, Names, PriceList
 from lamella._target_fitness import card_name_of, card_provider_of, service_sent
-from lamella_middlewares.cost._meter import FREE, Meter
+from lamella_middlewares.cost._known import KnownPrices, Models
+from lamella_middlewares.cost._meter import FREE, Meter, Reader
 from lamella_middlewares.cost._refusal import refuse_model, refuse_service
 
 R = TypeVar("R", bound=Response)
@@ -81,6 +83,10 @@ def _list_of(cost: Any) -> PriceList:
     except ConfigurationError as error:
         said = error.message.removeprefix(f"sources={cost.sources!r}: ")
         raise type(error)(f"Cost(sources={cost.sources!r}): {said}", hint=error.hint) from None
+
+
+def _known_of(cost: Any) -> KnownPrices:
+    return KnownPrices(cost._list)  # noqa: SLF001 - its own class
 
 
 @middleware(
@@ -137,6 +143,9 @@ class Cost:
     _list: PriceList = attrs.field(
         init=False, repr=False, default=attrs.Factory(_list_of, takes_self=True)
     )
+    _known: KnownPrices = attrs.field(
+        init=False, repr=False, default=attrs.Factory(_known_of, takes_self=True)
+    )
 
     async def __call__(self, request: Request[R], call_next: Handler) -> R:
         """Send the request on and meter the attempt.
@@ -145,29 +154,34 @@ class Cost:
             RefusedError: If the model, or the class of service, has no price, and `unknown` does
                 not say what to do then; nothing is sent.
         """
-        attempt = request.context.attempt
+        context = request.context
+        attempt = context.attempt
         if attempt is None:
-            request.context.note("cost", "cost.skipped", why="no attempt is under way here")
+            context.note("cost", "cost.skipped", why="no attempt is under way here")
             return await call_next(request)
         # Before anything is sent: whatever is wrong with a card file must not cost an answer.
         transport = attempt.transport
-        model = model_of(request, transport)
-        price: Price | None = None
-        if model is not None:
-            wall = request.context.ports.wall()
-            price = self._list.at_once(self.provider or attempt.vendor, model, wall)
-        if price is None:
+        model = request.model or model_of(request, transport)
+        found = self._lasting(transport, attempt.vendor, (model,), context.ports.wall())
+        if found is None:
             names = self._names(transport, attempt.vendor, (model,))
-            price = await self._list.get(names, request.context)
+            price = await self._list.get(names, context)
+        else:
+            price = found.price
         if self.unknown == "refuse" and request.operation not in FREE:
             self._must_have(price, model, request, attempt)
-        meter = Meter(self, request, call_next, attempt, model, price)
-        return await ending(meter, request, meter.settle)
+        meter = Meter(self, request, attempt, model, price)
+        if not self._list.read:
+            return await ending(Reader(meter, call_next), request, meter.settle)
+        return await ending(call_next, request, meter.settle, answered=meter.answered)
 
     async def ready(self, request: Request[Any], /) -> None:
         """See `Pricing`."""
         if not self.read:
-            await self._list.get(self._names_of(request), request.context)
+            transport = self._transport_of(request)
+            models = (model_of(request, transport),)
+            names = self._names(transport, name_of(transport), models)
+            await self._list.get(names, request.context)
 
     def price_of(self, request: Request[Any], /) -> Price | None:
         """The price that holds now for the model a request is about to be sent to.
@@ -185,7 +199,9 @@ class Cost:
             ConfigurationError: If a card file of the user's cannot be read.
         """
         context = request.context
-        price = self._list.find(self._names_of(request), context.ports.wall(), context)
+        transport = self._transport_of(request)
+        models = (model_of(request, transport),)
+        price = self._price(transport, name_of(transport), models, context.ports.wall(), context)
         return self.assumed if price is None else price
 
     @property
@@ -193,32 +209,55 @@ class Cost:
         """Whether all prices are at hand."""
         return self._list.read
 
-    async def read_for(
-        self, request: Request[Any], attempt: OpenAttempt, models: Sequence[str | None]
-    ) -> None:
+    def lasting_for(
+        self, request: Request[Any], attempt: OpenAttempt, models: Models
+    ) -> Lasting | None:
+        """What `price_for` says, where that can be said without reading or asking anybody."""
+        wall = request.context.trace.started + attempt.start
+        return self._lasting(attempt.transport, attempt.vendor, models, wall)
+
+    async def read_for(self, request: Request[Any], attempt: OpenAttempt, models: Models) -> None:
         """Have read what `price_for` needs, off the event loop."""
-        await self._list.get(
-            self._names(attempt.transport, attempt.vendor, models), request.context
-        )
+        names = self._names(attempt.transport, attempt.vendor, models)
+        await self._list.get(names, request.context)
 
     def price_for(
-        self, request: Request[Any], attempt: OpenAttempt, models: Sequence[str | None]
+        self, request: Request[Any], attempt: OpenAttempt, models: Models
     ) -> Price | None:
         """The price of a model of these names, the best one first, when the attempt began."""
         context = request.context
-        names = self._names(attempt.transport, attempt.vendor, models)
-        return self._list.find(names, context.trace.started + attempt.start, context)
+        wall = context.trace.started + attempt.start
+        return self._price(attempt.transport, attempt.vendor, models, wall, context)
 
-    def _names_of(self, request: Request[Any]) -> Names:
+    def _price(
+        self, transport: object, vendor: str, models: Models, wall: float, context: Context
+    ) -> Price | None:
+        found = self._lasting(transport, vendor, models, wall)
+        if found is not None:
+            return found.price
+        return self._list.find(self._names(transport, vendor, models), wall, context)
+
+    def _lasting(
+        self, transport: object, vendor: str, models: Models, wall: float
+    ) -> Lasting | None:
+        """What is known already, or can be kept from now on; None where it has to be asked."""
+        found = self._known.get(transport, vendor, models, wall)
+        if found is None:
+            found = self._list.lasting(self._names(transport, vendor, models), wall)
+            if found is not None:
+                self._known.keep(transport, vendor, models, wall, found)
+        return found
+
+    def _transport_of(self, request: Request[Any]) -> Any:
         target = request.target
         transport: Any = None if target is None else target.transport
         if transport is None:
             transport = request.context.transport
         while (inner := getattr(transport, "transport", None)) is not None:
             transport = inner  # a pipeline's own
-        return self._names(transport, name_of(transport), (model_of(request, transport),))
+        return transport
 
-    def _names(self, transport: object, vendor: str, models: Sequence[str | None]) -> Names:
+    def _names(self, transport: object, vendor: str, models: Models) -> Names:
         """What a model may be called by who knows its price.
 
         The transport may go by a name of its own, and call models otherwise than the cards do.
@@ -238,6 +277,8 @@ class Cost:
     def _must_have(
         self, price: Price | None, model: str | None, request: Request[Any], attempt: OpenAttempt
     ) -> None:
+        if price is not None and getattr(request, "service_tier", None) is None:
+            return
         if price is None and model is None and request.own_model:
             return  # the transport has a model for it, and the answer says which
         service = None if price is None else service_sent(request, self.book)

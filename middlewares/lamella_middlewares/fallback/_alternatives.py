@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lamella import Request, Target
+from lamella._evolve import changed
 from lamella._provider_state import held_elsewhere, stripped
 from lamella._target_fitness import Fitness
 from lamella_middlewares.fallback._visits import Visits
@@ -23,7 +24,8 @@ def more_behind(request: Q, fallback: Fallback, targets: Sequence[Target]) -> Q:
         return request
     context = request.context
     known = partial(_any_suits, request, fallback, targets)
-    return request.evolve(context=context.evolve(other_targets=(*context.other_targets, known)))
+    context = changed(context, "other_targets", (*context.other_targets, known))
+    return changed(request, "context", context)
 
 
 def foreign_state(request: Request[Any], fallback: Fallback, target: Target | None) -> str | None:

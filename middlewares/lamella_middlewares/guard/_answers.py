@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
-from typing import TypeAlias, TypeVar, cast
+from typing import Final, TypeAlias, TypeVar, cast
 
 import anyio
 import attrs
@@ -15,6 +15,7 @@ from lamella import (
     ClosedError,
     Event,
     Finish,
+    Head,
     LamellaError,
     MisuseError,
     ReasoningDelta,
@@ -51,8 +52,36 @@ async def guard_answer(scene: Scene, rules: Sequence[Rule], response: R, *, wait
     else:
         guarded = await _changed_later(scene, make, response)
     if guarded.head.raw is not None:  # it would show the answer as it was
-        guarded.head = attrs.evolve(guarded.head, raw=None)
+        guarded.head = _without_raw(guarded.head)
     return guarded
+
+
+class _Unchanged:
+    """A transform that changes nothing."""
+
+    __slots__ = ()
+
+    def feed(self, event: Event) -> tuple[Event, ...]:
+        return (event,)
+
+    def flush(self) -> tuple[Event, ...]:
+        return ()
+
+
+_UNCHANGED: Final = _Unchanged()
+
+
+def passed(response: R) -> R:
+    """A complete answer that passes as it is, without what the provider has sent."""
+    if response.head.raw is None:
+        return response
+    guarded = response.transform(_UNCHANGED)  # another: inside of the guard it keeps that
+    guarded.head = _without_raw(guarded.head)
+    return guarded
+
+
+def _without_raw(head: Head) -> Head:
+    return attrs.evolve(head, raw=None)
 
 
 def _is_much(rules: Sequence[Rule], response: Response) -> bool:

@@ -10,13 +10,15 @@ import attrs
 
 from lamella import ConfigurationError, Handler, Request, Response, Secret, middleware
 from lamella._options import is_async, one_of, optional_seconds, refused, span_or_none, whole
-from lamella_middlewares.guard._answers import guard_answer
+from lamella_middlewares.guard._answers import guard_answer, passed
 from lamella_middlewares.guard._approvals import Approval
+from lamella_middlewares.guard._clear import Clear
 from lamella_middlewares.guard._requests import guard_request
 from lamella_middlewares.guard._rules import (
     Direction,
     FunctionRule,
     Rule,
+    clears,
     inspects,
     rules_of,
     waits,
@@ -76,6 +78,14 @@ def _of(*directions: str) -> Any:
 def _waits(guard: Any) -> bool:
     """Whether an answer has to wait for a rule or an approver."""
     return guard.approve is not None or any(waits(rule) for rule in guard._answers)  # noqa: SLF001
+
+
+def _clear(guard: Any) -> Clear | None:
+    """What passes at a glance; None where a rule has to be asked each time."""
+    requests, answers = guard._requests, guard._answers  # noqa: SLF001
+    if not all(map(clears, (*requests, *answers))):
+        return None
+    return Clear(requests, answers)
 
 
 def _with_look_behind(rule: Rule, look_behind: int | None) -> Rule:
@@ -156,6 +166,10 @@ class Guard:
         init=False, eq=False, repr=False, default=attrs.Factory(_waits, takes_self=True)
     )
 
+    _clear: Clear | None = attrs.field(
+        init=False, eq=False, repr=False, default=attrs.Factory(_clear, takes_self=True)
+    )
+
     async def __call__(self, request: Request[R], call_next: Handler) -> R:
         """Pass the request on as the rules let it, and its answer back likewise.
 
@@ -169,13 +183,15 @@ class Guard:
         if self.approval_key is not None:
             value = await self.approval_key.fetch(ports=request.context.ports)
             key = sha256(value.encode()).digest()
-        scene = Scene(self, request, call_next, key)
-        if self._requests:
+        clear, scene = self._clear, Scene(self, request, call_next, key)
+        if self._requests and (clear is None or not clear.request(request)):
             request = await guard_request(scene, self._requests)
         response = await call_next(request)
         if not self._answers:
             return response
         try:
+            if clear is not None and clear.answer(request, response):
+                return passed(response)
             return await guard_answer(scene, self._answers, response, waits=self._awaited)
         except BaseException:
             await response.aclose()

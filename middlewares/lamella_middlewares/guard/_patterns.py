@@ -70,6 +70,10 @@ class PatternRule(Rule):
     pattern: SafePattern
     replacement: str
 
+    def clears(self, text: str, /) -> bool:
+        """Whether the pattern is nowhere in it."""
+        return self.pattern.search(normal_text(text).text) is None
+
     def inspect(self, inspection: Inspection, /) -> Verdict:
         """Look for the pattern."""
         text, final = inspection.text, inspection.final
@@ -133,6 +137,10 @@ class LengthRule(Rule):
     look_behind: int | None
     characters: int
     action: Literal["block", "cut"]
+
+    def clears(self, text: str, /) -> bool:
+        """Whether it is no longer."""
+        return len(text) <= self.characters
 
     def inspect(self, inspection: Inspection, /) -> Verdict:
         """Count the characters."""

@@ -99,6 +99,11 @@ class TermsRule(Rule):
     replacement: str
     _automaton: Any = attrs.field(repr=False, eq=False)
 
+    def clears(self, text: str, /) -> bool:
+        """Whether no term is in it, not even as a part of a word."""
+        view = normal_text(text, fold_case=self.ignore_case)
+        return next(self._automaton.iter(view.text), None) is None
+
     def inspect(self, inspection: Inspection, /) -> Verdict:
         """Look for the terms."""
         text = inspection.text

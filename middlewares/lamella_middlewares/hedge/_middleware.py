@@ -122,11 +122,12 @@ class Hedge:
             return await call_next(request)
         context = request.context
         ports = context.ports
-        now = ports.monotonic()
-        key = (*self.load_key, context.provider, request.operation)
-        load = ports.stores.local.get(key, self._fresh_load)
+        local, provider, now = ports.stores.local, context.provider, ports.monotonic()
+        load = local.get((*self.load_key, provider, request.operation), self._fresh_load)
         load.called(now)
-        times = self._times(request)
+        # Where an answer comes in one piece its first event is its last: runs are kept apart.
+        how = "stream" if request.stream else "run"
+        times = local.get((*self.key, how, provider, request.model or ""), FirstEvents)
         delay = times.quantile(self.quantile, now, least=self.min_samples)
         delay = self.delay if delay is None else max(delay, self.min_delay)
         if delay is not None and context.left() <= delay:
@@ -134,12 +135,6 @@ class Hedge:
         if self.targets and not shared_reading.done:
             await shared_reading.ready(context)  # the second copy's timer cannot wait for it
         return await Race(self, request, call_next, times, load).run(delay)
-
-    def _times(self, request: Request[Any]) -> FirstEvents:
-        # Where an answer comes in one piece its first event is its last: runs are kept apart.
-        how = "stream" if request.stream else "run"
-        key = (*self.key, how, request.context.provider, request.model or "")
-        return request.context.ports.stores.local.get(key, FirstEvents)
 
     def _fresh_load(self) -> Load:
         return Load(self.max_extra, self.window)

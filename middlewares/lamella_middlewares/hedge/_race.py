@@ -107,7 +107,10 @@ class Race(Generic[R]):
         if failure is not None or self._context.bound.used > self._used + 1:
             self._heed_all(failure)
         if response is not None:
-            return await self._first_won(response)
+            if self._second is not None:
+                await self._first_won(response, self._second)
+            self._times.learn(response, self._context.ports.monotonic())
+            return response
         if failure is not None:
             return await self._first_failed(failure)
         return self._second_won()
@@ -118,7 +121,7 @@ class Race(Generic[R]):
         self._variables = copy_context()
         self._alarm = alarm = Alarm(self._look)
         response: R | None = None
-        with anyio.CancelScope() as scope:
+        with self._context.call.loop.scope() as scope:
             self._first = scope
             alarm.arm(delay)
             try:
@@ -223,17 +226,14 @@ class Race(Generic[R]):
 
     # --- the end -------------------------------------------------------------------------------
 
-    async def _first_won(self, response: R) -> R:
-        if self._second is not None:
-            try:
-                await self._second.end()
-            except BaseException:
-                await response.aclose()
-                raise
-            self._heed(self._second.error)
-            self._over("first")
-        self._times.learn(response, self._context.ports.monotonic())
-        return response
+    async def _first_won(self, response: R, second: SecondTask[R]) -> None:
+        try:
+            await second.end()
+        except BaseException:
+            await response.aclose()
+            raise
+        self._heed(second.error)
+        self._over("first")
 
     def _second_won(self) -> R:
         assert self._second is not None  # noqa: S101 - nothing else makes an end of the first

@@ -92,9 +92,12 @@ class LoadShed:
             LimitedError: If there is none in time; nothing is sent. `code` is `"overloaded"`.
         """
         context = request.context
-        room = context.ports.stores.local.get(self._key, self._make)
-        place = await room.enter(context, self.max_wait)
-        monotonic = context.ports.monotonic
+        ports = context.ports
+        room = ports.stores.local.get(self._key, self._make)
+        monotonic = ports.monotonic
+        place = room.at_once(context, monotonic())
+        if place is None:
+            place = await room.wait(context, self.max_wait)
         return await ending(call_next, request, lambda _: room.leave(place, monotonic()))
 
     def load(self, stores: Stores) -> Load:

@@ -106,11 +106,25 @@ class Room:
             DeadlineExceeded: If the deadline passes although nothing said so before.
             ClosedError: If the pipeline closes meanwhile.
         """
-        now = context.ports.monotonic()
+        place = self.at_once(context, context.ports.monotonic())
+        return await self.wait(context, max_wait) if place is None else place
+
+    def at_once(self, context: Context, now: float) -> Place | None:
+        """The place that a call has already, or a free one; None if it has to wait for one."""
         with self._lock:
-            place = self._shared(context) or self._free(context, now)
-        if place is not None:
-            return place
+            if context.call_id in self._calls or context.parent_id is not None:
+                place = self._shared(context)
+                if place is not None:
+                    return place
+            if self._queue.count or len(self._inside) >= self.size:
+                return None
+            if not self.overload.calm:
+                self.overload.entered(now, 0.0)
+            return self._place(context.call_id, context.call.loop, now)
+
+    async def wait(self, context: Context, max_wait: float | None) -> Place:
+        """A place for a call that has found none; see `enter`."""
+        now = context.ports.monotonic()
         call = Waiting(context, now, Waiter())
         limit = math.inf if max_wait is None else max_wait
         self._join(call, context, limit)
@@ -182,14 +196,6 @@ class Room:
             place.calls = (*place.calls, context.call_id)
             self._calls[context.call_id] = place.reference
         return place
-
-    def _free(self, context: Context, now: float) -> Place | None:
-        """A place that nobody has and nobody waits for."""
-        if self._queue.count or len(self._inside) >= self.size:
-            return None
-        if not self.overload.calm:
-            self.overload.entered(now, 0.0)
-        return self._place(context.call_id, context.call.loop, now)
 
     def _place(self, call_id: str, loop: Loop, now: float) -> Place:
         # The references' callback takes no lock, for the garbage may be collected anywhere.

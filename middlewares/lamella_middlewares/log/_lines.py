@@ -1,18 +1,23 @@
-"""Records as lines on a text stream: structlog renders them, with a logger of our own.
+"""Records as lines on a text stream: JSON for programs; for people, structlog renders them.
 
-The program's own structlog configuration is neither read nor changed.
+It does so with a logger of our own: the program's own structlog configuration is neither read nor
+changed. A line of JSON is what structlog would write, for a fraction of the time.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from lamella._text_sinks import TextStream, stream_of, write_text
 
 Format: TypeAlias = Literal["json", "console", "auto"]
+
+_encode: Final = json.JSONEncoder(default=str).encode
+"""Made once; `json.dumps` with an option makes an encoder for each text."""
 
 
 class Lines:
@@ -27,41 +32,58 @@ class Lines:
     def __init__(self, stream: TextStream | str, format: Format) -> None:
         self._given = stream
         self._format = format
+        self._stream: TextStream | None = None  # of the latest line
+        self._terminal = False
+        self._second = -1
+        self._stamp = ""
         self._loggers: dict[bool, Any] = {}
 
     def __call__(self, record: Mapping[str, Any]) -> None:
         """Write one record, and see that it leaves this process."""
         stream = stream_of(self._given)
+        if stream is not self._stream:
+            self._stream, self._terminal = stream, _is_terminal(stream)
+        as_json = self._format == "json" or (self._format == "auto" and not self._terminal)
+        line = self._as_json(record) if as_json else self._for_people(record)
+        write_text(stream, line + "\n")
+
+    def _as_json(self, record: Mapping[str, Any]) -> str:
+        fields = {"timestamp": self._timestamp(record["at"]), **record}
+        del fields["at"]
+        # Where they would stand if structlog had put them there.
+        fields["event"], fields["level"] = fields.pop("event"), fields.pop("level")
+        return _encode(fields)
+
+    def _for_people(self, record: Mapping[str, Any]) -> str:
         fields = dict(record)
         level, event = fields.pop("level"), fields.pop("event")
-        instant = dt.datetime.fromtimestamp(fields.pop("at"), dt.UTC)
-        stamp = instant.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        terminal = _is_terminal(stream)
-        if "traceback" in fields and not self._is_json(terminal=terminal):
+        stamp = self._timestamp(fields.pop("at"))
+        if "traceback" in fields:
             # Lines of their own, which the renderer puts last; indented, so that none of them can
             # be taken for a record.
             text = str(fields.pop("traceback")).replace("\n", "\n  ")
             fields["exception"] = f"  {text}"
-        logger = self._loggers.get(terminal) or self._made(terminal=terminal)
+        logger = self._loggers.get(self._terminal) or self._made(terminal=self._terminal)
         line: str = getattr(logger, level)(event, timestamp=stamp, **fields)
-        write_text(stream, line + "\n")
+        return line
 
-    def _is_json(self, *, terminal: bool) -> bool:
-        return self._format == "json" or (self._format == "auto" and not terminal)
+    def _timestamp(self, at: float) -> str:
+        """An instant in words, to the millisecond; many records are of the same second."""
+        second, micro = divmod(round(at * 1_000_000), 1_000_000)
+        if second != self._second:
+            self._stamp = dt.datetime.fromtimestamp(second, dt.UTC).isoformat()[:19]
+            self._second = second
+        return f"{self._stamp}.{micro // 1000:03}Z"
 
     def _made(self, *, terminal: bool) -> Any:
         import structlog
 
         plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") in {"dumb", "unknown"}
-        renderer: Any
-        if self._is_json(terminal=terminal):
-            renderer = structlog.processors.JSONRenderer(default=str)
-        else:
-            renderer = structlog.dev.ConsoleRenderer(
-                colors=terminal and not plain,
-                exception_formatter=structlog.dev.plain_traceback,
-                sort_keys=False,
-            )
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=terminal and not plain,
+            exception_formatter=structlog.dev.plain_traceback,
+            sort_keys=False,
+        )
         logger = structlog.wrap_logger(
             structlog.ReturnLogger(),
             processors=[structlog.processors.add_log_level, renderer],

@@ -92,8 +92,8 @@ class Log:
 
     async def __call__(self, request: Request[R], call_next: Handler) -> R:
         """Pass the request on, and write down how it ended."""
-        call = _Call(self, request, call_next)
-        return await ending(call, request, call.ended)
+        call = _Call(self, request)
+        return await ending(call_next, request, call.ended, answered=call.answered)
 
     def flush(self, timeout: float = EXIT_SECONDS) -> bool:
         """Wait until what is queued now has been written. Blocks; for the end of a program.
@@ -116,10 +116,10 @@ class Log:
 
     def wants(self, outcome: Outcome, call_id: str) -> bool:
         """Whether a call that ended so is written."""
-        level = level_of(outcome)
-        if LEVELS[level] < LEVELS[self.level]:
+        level = LEVELS[level_of(outcome)]
+        if level < LEVELS[self.level]:
             return False
-        if self.sample >= 1 or (self.keep_errors and LEVELS[level] > LEVELS["info"]):
+        if self.sample >= 1 or (self.keep_errors and level > LEVELS["info"]):
             return True
         return zlib.crc32(call_id.encode()) < self.sample * 2**32
 
@@ -129,22 +129,20 @@ class Log:
 
 
 class _Call:
-    """One request on its way. As a handler it passes on, and remembers the answer."""
+    """One request on its way."""
 
-    __slots__ = ("__name__", "_began", "_call_next", "_log", "_request", "_response")
+    __slots__ = ("_began", "_log", "_request", "_response")
 
-    def __init__(self, log: Log, request: Request[Any], call_next: Handler) -> None:
-        self.__name__ = getattr(call_next, "__name__", "transport")
+    def __init__(self, log: Log, request: Request[Any]) -> None:
         self._log = log
         self._request = request
-        self._call_next = call_next
         self._response: Response | None = None
         self._began = request.context.trace.now()
 
-    async def __call__(self, request: Request[R], /) -> R:
-        response = await self._call_next(request)
-        self._response = response
-        return response
+    def answered(self, response: Response) -> None:
+        """Remember the answer."""
+        if isinstance(response, Response):  # or a layer inside is wrong, which is said at the end
+            self._response = response
 
     def ended(self, end: Ending) -> None:
         """Queue the record."""

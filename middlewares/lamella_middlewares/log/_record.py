@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from lamella import (
-    Attempt,
+    Context,
     Ending,
+    Head,
     LamellaError,
     MisuseError,
     Note,
@@ -16,16 +17,19 @@ from lamella import (
     Response,
     Trace,
 )
+from lamella._spent import Tried, cost_of
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
+_NO_HEAD = Head()
+_COMPLETE = Outcome.COMPLETE
 _QUIET = frozenset({Outcome.COMPLETE, Outcome.LEFT, Outcome.CANCELLED})
 """A caller who stops, or is cancelled, has not failed."""
 
 
 def level_of(outcome: Outcome) -> str:
     """How loud an ending is: `warning` for what was refused here, `error` for what failed."""
-    if outcome in _QUIET:
+    if outcome is _COMPLETE or outcome in _QUIET:
         return "info"
     return "warning" if outcome is Outcome.NOT_SENT else "error"
 
@@ -42,49 +46,52 @@ def record_of(
         began: When it came here, in seconds since the call began.
     """
     context = request.context
-    trace, now = context.trace, context.trace.now()
-    attempts = trace.attempts
+    trace = context.trace
+    now = trace.now()
+    attempts: Sequence[Tried] = trace.attempts if trace.adopted else trace.own_attempts
+    head = _NO_HEAD if response is None else response.head
     served = _served(response, attempts)
+    provider = head.provider
+    if provider is None and served is not None:
+        provider = served.provider
+    outcome = end.outcome
     facts: dict[str, Any] = {
-        "level": level_of(end.outcome),
+        "level": level_of(outcome),
         "event": "call",
         "at": trace.started + now,
         "call_id": context.call_id,
         "operation": request.operation,
         "stream": request.stream,
         "model": request.model,
-        "provider": _provider(response, served),
-        "outcome": end.outcome.value,
+        "provider": provider,
+        "outcome": "complete" if outcome is _COMPLETE else outcome.value,
         "finish_reason": end.finish_reason,
         "duration": round(now - began, 6),
         "attempts": len(attempts),
     }
     if served is not None and served.first_event is not None:
         facts["time_to_first_event"] = round(served.first_event - began, 6)
-    _add_identity(facts, request, response)
+    _add_identity(facts, context)
+    if head.model is not None and head.model != request.model:
+        facts["served_model"] = head.model
+    if head.cached:
+        facts["cached"] = True
     _add_spent(facts, trace, attempts)
     if end.error is not None and isinstance(end.error, Exception):
         _add_failure(facts, end.error)
     return facts
 
 
-def _add_identity(facts: dict[str, Any], request: Request[Any], response: Response | None) -> None:
-    context = request.context
+def _add_identity(facts: dict[str, Any], context: Context) -> None:
     if context.tenant is not None:
         facts["tenant"] = context.tenant
     if context.parent_id is not None:
         facts["parent_id"] = context.parent_id
     if context.branch:
         facts["branch"] = context.branch
-    if response is not None:
-        head = response.head
-        if head.model is not None and head.model != request.model:
-            facts["served_model"] = head.model
-        if head.cached:
-            facts["cached"] = True
 
 
-def _served(response: Response | None, attempts: Sequence[Attempt]) -> Attempt | None:
+def _served(response: Response | None, attempts: Sequence[Tried]) -> Tried | None:
     """The attempt whose answer the caller got; without an answer, the last one."""
     if response is None:
         return attempts[-1] if attempts else None
@@ -95,25 +102,21 @@ def _served(response: Response | None, attempts: Sequence[Attempt]) -> Attempt |
     return attempts[attempt.index] if attempt is not None else None
 
 
-def _provider(response: Response | None, served: Attempt | None) -> str | None:
-    if response is not None and response.head.provider is not None:
-        return response.head.provider
-    return None if served is None else served.provider
-
-
-def _add_spent(facts: dict[str, Any], trace: Trace, attempts: Sequence[Attempt]) -> None:
+def _add_spent(facts: dict[str, Any], trace: Trace, attempts: Sequence[Tried]) -> None:
     """What the call has consumed and cost: all its attempts, losers and child calls included."""
     usage = attempts[0].usage if len(attempts) == 1 else trace.usage
-    if usage is not None and usage.total_tokens:
-        facts["input_tokens"] = usage.input_tokens
-        facts["output_tokens"] = usage.output_tokens
-        if usage.cache_read:
-            facts["cache_read_tokens"] = usage.cache_read
-        if usage.reasoning_output:
-            facts["reasoning_tokens"] = usage.reasoning_output
-        if usage.estimated:
-            facts["estimated"] = True
-    cost = trace.cost
+    if usage is not None:
+        read, written = usage.input_tokens, usage.output_tokens
+        if read or written:
+            facts["input_tokens"] = read
+            facts["output_tokens"] = written
+            if usage.cache_read:
+                facts["cache_read_tokens"] = usage.cache_read
+            if usage.reasoning_output:
+                facts["reasoning_tokens"] = usage.reasoning_output
+            if usage.estimated:
+                facts["estimated"] = True
+    cost = cost_of(attempts)
     if cost is not None:
         facts["cost"] = _decimal(cost.nano)
         facts["currency"] = cost.currency

@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING, Any, Final
 from lamella import ConfigurationError, Finding, InspectionError
 from lamella_middlewares.pii._choices import is_table
 from lamella_middlewares.pii._placeholders import FORM, KIND, OPEN
+from lamella_middlewares.pii._strategies import redacted
 
 if TYPE_CHECKING:
     from lamella import Detector
     from lamella_middlewares.pii._detect._scanner import Scanner
 
 LAYER: Final = "pii"
+
+AT_ONCE: Final = 4_096
+"""Characters that are looked into on the event loop; more are, in a thread. What looks like numbers
+all over takes up to 10 ms for so many."""
+
+_TOO_LONG_TO_SHOW: Final = 8 * AT_ONCE
 _SAID: Final = ("blocking", "reach")
 _SAID_BY_OURS: Final = (*_SAID, "needs", "opens")
 _BEHIND: Final = 256
@@ -31,12 +38,16 @@ class Inspector:
     Attributes:
         behind: How many characters before a finding may have to do with it. The library's own
             detectors look at words within some fifty characters; of others it is what they say.
+        clear: Knows the requests in which it finds nothing.
     """
 
-    __slots__ = ("_scanner", "behind")
+    __slots__ = ("_scanner", "behind", "clear")
 
     def __init__(self, scanner: Scanner, strangers: Iterable[Watched] = ()) -> None:
+        from lamella_middlewares.pii._clear import ClearRequests
+
         self._scanner = scanner
+        self.clear = ClearRequests(self)
         self.behind = max([_BEHIND, *[getattr(one, "reach", None) or 0 for one in strangers]])
 
     @property
@@ -63,6 +74,21 @@ class Inspector:
         else:
             return apart(text, found) if found and OPEN in text else found
         raise failure
+
+    def redacted(self, text: str, _: object = None) -> str:
+        """A text for observers, on whatever thread they are: one too long for that is not shown.
+
+        Raises:
+            InspectionError: As for `findings`.
+        """
+        if len(text) > _TOO_LONG_TO_SHOW:
+            return f"[{len(text)} characters]"
+        pieces: list[str] = []
+        done = 0
+        for finding in self.findings(text):
+            pieces += (text[done : finding.start], redacted(finding.kind))
+            done = finding.end
+        return "".join([*pieces, text[done:]]) if pieces else text
 
     def certain(self, text: str) -> tuple[Sequence[Finding], int]:
         """The same of a text that may go on, with the index up to which that is certain.

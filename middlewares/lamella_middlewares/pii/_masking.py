@@ -19,10 +19,6 @@ V = TypeVar("V")
 
 StrategyOf: TypeAlias = Callable[[str], Strategy]
 
-AT_ONCE: Final = 4_096
-"""Characters that are looked into on the event loop; more are, in a thread. What looks like numbers
-all over takes up to 10 ms for so many."""
-
 
 class TooMuch(Exception):
     """There is more in a request than is looked into at once."""
@@ -43,6 +39,7 @@ class Masking:
         blocked: The kinds that must not be sent, as far as found.
         unread: How many pictures and other parts were not looked into.
         failure: Why a text stays as it is that nobody could look into.
+        brackets: Whether something in it may be, or look like, a placeholder.
     """
 
     def __init__(
@@ -65,7 +62,7 @@ class Masking:
         self._lenient = lenient
         self._limit: int | None = None
         self._characters = 0
-        self._brackets = False
+        self.brackets = False
         self._values: dict[str, str] = {}
         self._repeats: Repeats | None = None
 
@@ -84,7 +81,7 @@ class Masking:
         found = map_texts(request, self._first, self._unread)
         if self._values:
             self._repeats = Repeats(self._values)
-        if self._brackets or self._repeats:
+        if self.brackets or self._repeats:
             found = map_texts(found, self._second)
         return found
 
@@ -101,7 +98,7 @@ class Masking:
         if self._limit is not None and self._characters > self._limit:
             raise TooMuch
         if OPEN in text:
-            self._brackets = True
+            self.brackets = True
         try:
             if self._characters > self._most:
                 raise too_long(self._most, "request")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from itertools import count
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
@@ -22,6 +23,7 @@ from lamella import (
 )
 from lamella._options import each_of, one_of
 from lamella_middlewares.pii import _choices
+from lamella_middlewares.pii._clear import ClearVisit
 from lamella_middlewares.pii._inspecting import Inspector, Watched, detector_of
 from lamella_middlewares.pii._keys import keys_of, must_be_a_key, must_have_sealing
 from lamella_middlewares.pii._loading import detectors_of, loading
@@ -64,11 +66,16 @@ def _blocks(pii: Any) -> bool:
     return any(chosen.get(kind, pii.strategy) == "block" for kind in pii.finds)
 
 
-def _name(pii: Any) -> str:
-    """The name of what finds things for it, which it shares with who finds the same things."""
+def _home(pii: Any) -> tuple[str, ...]:
+    """The place of what finds things for it, which it shares with who finds the same things."""
     # Nothing but the kinds decides what is found, unless somebody's own detectors do.
     same = not pii.detectors and not pii.allow
-    return ",".join(sorted(pii.finds)) if same else str(next(_instances))
+    return (*_HOME, ",".join(sorted(pii.finds)) if same else str(next(_instances)))
+
+
+def _lightly(pii: Any) -> bool:
+    """Whether a call needs nothing of the layer where nothing is found in its request."""
+    return pii.direction == "in" and pii.scope == "request" and pii.key is None
 
 
 @middleware(
@@ -167,7 +174,12 @@ class PII:
     blocks: bool = attrs.field(
         init=False, repr=False, default=attrs.Factory(_blocks, takes_self=True)
     )
-    _name: str = attrs.field(init=False, repr=False, default=attrs.Factory(_name, takes_self=True))
+    _home: tuple[str, ...] = attrs.field(
+        init=False, repr=False, default=attrs.Factory(_home, takes_self=True)
+    )
+    _lightly: bool = attrs.field(
+        init=False, repr=False, default=attrs.Factory(_lightly, takes_self=True)
+    )
 
     def __attrs_post_init__(self) -> None:
         """Check what several options say together."""
@@ -213,7 +225,10 @@ class PII:
             MisuseError: If there is no session where values are kept for one.
         """
         context = request.context
-        inspector = await self._inspector(context)
+        inspector = self._at_hand(context) or await self._inspector(context)
+        if self._lightly and inspector.clear.has(request, self.scan.max_characters):
+            visit = ClearVisit(inspector, request)
+            return await ending(call_next, request, visit.end, answered=visit.answered)
         sessions = self.scope == "session"
         if sessions and not context.session:
             raise MisuseError(
@@ -266,6 +281,12 @@ class PII:
         keys = keys_kept(stores.local, await self.key.fetch(ports=pipeline.ports))
         return await forget(stores.blobs, keys, tenant, session)
 
+    def _at_hand(self, context: Context) -> Inspector | None:
+        """What finds personal data; None if it is still to be loaded."""
+        if not loading(self.kinds).done:
+            return None
+        return context.ports.stores.local.get(self._home, partial(self._made, context))
+
     async def _inspector(self, context: Context) -> Inspector:
         """What finds personal data; made once, in a thread, as it takes imports."""
         loaded = loading(self.kinds)
@@ -274,7 +295,7 @@ class PII:
             if not loaded.done:  # the deadline has left no time for it
                 await context.sleep(0, what="loading PII's detectors")
         local = context.ports.stores.local
-        return local.get((*_HOME, self._name), lambda: self._made(context))
+        return local.get(self._home, lambda: self._made(context))
 
     def _made(self, context: Context) -> Inspector:
         from lamella_middlewares.pii._detect._kept import KeptFindings

@@ -21,12 +21,12 @@ from lamella import (
     TextChannels,
 )
 from lamella._answer_shape import as_read
-from lamella_middlewares.pii._inspecting import LAYER, failed
-from lamella_middlewares.pii._masking import AT_ONCE, Masking, TooMuch, blocked, unreadable
+from lamella_middlewares.pii._inspecting import AT_ONCE, LAYER, failed
+from lamella_middlewares.pii._masking import Masking, TooMuch, blocked, unreadable
 from lamella_middlewares.pii._restoring import Restoring, tokens_in, tools_of
 from lamella_middlewares.pii._screening import Screening
 from lamella_middlewares.pii._showing import Masked, answer_through
-from lamella_middlewares.pii._strategies import Strategy, redacted
+from lamella_middlewares.pii._strategies import Strategy
 from lamella_middlewares.pii._vault import FULL
 
 if TYPE_CHECKING:
@@ -39,8 +39,6 @@ R = TypeVar("R", bound=Response)
 T = TypeVar("T")
 
 logger = logging.getLogger("lamella")
-
-_TOO_LONG_TO_SHOW: Final = 8 * AT_ONCE
 
 
 class Passage(Generic[R]):
@@ -115,6 +113,8 @@ class Passage(Generic[R]):
         self._note_in(request, masking)
         if masking.failure is None:
             self._show(request, masked)
+            if masked is request and not (masking.unread or masking.brackets):
+                self._inspector.clear.remember(request)
         if not pii.looks_in:
             return request
         if masking.blocked:
@@ -296,8 +296,7 @@ class Passage(Generic[R]):
         if self._pii.looks_out:
             shown.answered(below, None)
         elif not self._inspector.blocking:
-            inspector = self._inspector
-            shown.answered(below, lambda text, _: _redacted(inspector, text))
+            shown.answered(below, self._inspector.redacted)
 
     # --- besides -------------------------------------------------------------------------------
 
@@ -393,15 +392,3 @@ def _without_raw(head: Any) -> Any:
 
 def _redact(_: str) -> Strategy:
     return "redact"
-
-
-def _redacted(inspector: Inspector, text: str) -> str:
-    """For observers, on whatever thread they are: what is too long for that is not shown."""
-    if len(text) > _TOO_LONG_TO_SHOW:
-        return f"[{len(text)} characters]"
-    pieces: list[str] = []
-    done = 0
-    for finding in inspector.findings(text):
-        pieces += (text[done : finding.start], redacted(finding.kind))
-        done = finding.end
-    return "".join([*pieces, text[done:]]) if pieces else text

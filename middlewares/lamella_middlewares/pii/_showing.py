@@ -23,6 +23,8 @@ from lamella import (
     ToolCall,
     map_texts,
 )
+from lamella._context import NO_CONTEXT
+from lamella._evolve import changed
 from lamella._surfaces import map_json
 
 Mask = Callable[[str, Surface], str]
@@ -39,7 +41,8 @@ class Masked(Shown):
     """
 
     def __init__(self, request: Request[Any]) -> None:
-        self.request = request
+        # Without the call, which has a trace that this is in: a ring would outlive the call.
+        self.request = changed(request, "context", NO_CONTEXT)
         self._found: Answer | None = None
         self._events: Sequence[Event] = ()
         self._kind: type[Response] = Response
@@ -52,8 +55,17 @@ class Masked(Shown):
             response: It, before anything was restored.
             mask: What masks its texts; None where that has been done.
         """
-        self._kind, self._mask = type(response), mask
-        self._events = response.events  # not the response, which knows the trace that this is in
+        self.came(type(response), response.events, mask)
+
+    def came(self, kind: type[Response], events: Sequence[Event], mask: Mask | None) -> None:
+        """Say what the model answered, as events: a response knows the trace that this is in.
+
+        Args:
+            kind: The class of the response.
+            events: What it had.
+            mask: As for `answered`. Nor may that know the trace.
+        """
+        self._kind, self._events, self._mask = kind, events, mask
 
     @property
     def answer(self) -> Answer | None:  # type: ignore[override] # pyright: ignore[reportIncompatibleVariableOverride]

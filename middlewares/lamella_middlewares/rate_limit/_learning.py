@@ -94,15 +94,22 @@ def stated(headers: Mapping[str, str], kind: Kind, wall: Callable[[], float]) ->
 
 
 class Learned:
-    """What this process has learnt for one key. Thread-safe."""
+    """What this process has learnt for one key. Thread-safe.
 
-    __slots__ = ("_held", "_lock", "_output", "_until")
+    Attributes:
+        has_held: Whether anything was ever held back.
+        has_paused: Whether the provider has ever refused.
+    """
+
+    __slots__ = ("_held", "_lock", "_output", "_until", "has_held", "has_paused")
 
     def __init__(self) -> None:
         self._lock = fork_safe_lock()
         self._until = -math.inf
         self._output = FIRST_OUTPUT
         self._held: dict[tuple[str, ...], int] = {}
+        self.has_held = False
+        self.has_paused = False
 
     @property
     def output(self) -> int:
@@ -120,6 +127,7 @@ class Learned:
         seconds = NO_HINT if hint is None or not hint > 0 else min(hint, LONGEST_PAUSE)
         with self._lock:
             self._until = max(self._until, now + seconds)
+            self.has_paused = True
         return seconds
 
     def paused(self, monotonic: Callable[[], float]) -> float:
@@ -153,4 +161,5 @@ class Learned:
     def hold(self, dimension: Dimension, amount: int) -> None:
         """So much more is held back."""
         with self._lock:
+            self.has_held = True
             self._held[dimension.key] = self._held.get(dimension.key, 0) + amount

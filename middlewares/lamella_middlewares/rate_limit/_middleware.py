@@ -19,7 +19,8 @@ from lamella import (
     ending,
     middleware,
 )
-from lamella._admission import admit
+from lamella._admission import admit, admit_at_once
+from lamella._grants import Grant
 from lamella._held_places import holding
 from lamella._lines import Terms
 from lamella._nothing import NOTHING
@@ -37,7 +38,7 @@ from lamella._options import (
 )
 from lamella._scopes import ScopeOf, scope_name, scope_of, shown_scope
 from lamella._tokenizers import CounterOf, counter_choice
-from lamella._tokens import counted_tokens
+from lamella._tokens import counted_tokens, tokens_at_hand
 from lamella._waiting_lines import waiting_lines
 from lamella_middlewares.rate_limit._account import Account, account_of
 from lamella_middlewares.rate_limit._learning import Learned
@@ -217,19 +218,25 @@ class RateLimit:
         context, rules = request.context, self._rules
         local, scope = context.ports.stores.local, self._scope(request)
         account = local.get((*rules.account, *scope), partial(account_of, rules, scope, local))
-        demand = await self._demand(request, account.learned) if rules.tokens else NO_DEMAND
-        grant = await admit(
-            context,
-            account.wanted(demand, context),
-            rules.terms,
-            weight=self.weights.get(context.tenant or "", 1.0),
-            gate=account.learned.paused,
+        learned, demand = account.learned, NO_DEMAND
+        if rules.tokens:
+            counter = self._counter_of(request)
+            tokens = tokens_at_hand(request, counter)
+            if tokens is None:
+                tokens = await counted_tokens(request, counter)
+            demand = self._demand(request, tokens, learned)
+        wanted = account.wanted(demand, context)
+        grant: Grant | None = admit_at_once(
+            context, wanted, learned.paused if learned.has_paused else None
         )
-        if not grant.immediate:
-            account.heard(grant.remaining)
-        visit = Visit(rules, context, demand, account.learned, grant)
-        if grant.waited > 0:
-            context.note(NAME, f"{NAME}.waited", seconds=grant.waited)
+        if grant is None:
+            weight = self.weights.get(context.tenant or "", 1.0)
+            grant = await admit(context, wanted, rules.terms, weight=weight, gate=learned.paused)
+            if not grant.immediate:
+                account.heard(grant.remaining)
+            if grant.waited > 0:
+                context.note(NAME, f"{NAME}.waited", seconds=grant.waited)
+        visit = Visit(rules, context, demand, learned, grant)
         if account.mark is not None:
             request = holding(request, account.mark, grant)
         return await ending(call_next, request, visit.settle, answered=visit.answered)
@@ -253,12 +260,11 @@ class RateLimit:
                 ]
         return found
 
-    async def _demand(self, request: Request[Any], learned: Learned) -> Demand:
-        """What the request will probably use."""
-        tokens = await counted_tokens(request, self._counter_of(request))
-        if not hasattr(request, "max_output_tokens"):
+    def _demand(self, request: Request[Any], tokens: int, learned: Learned) -> Demand:
+        """What the request, of so many tokens, will probably use."""
+        most: int | None = getattr(request, "max_output_tokens", -1)
+        if most == -1:
             return Demand(tokens)
-        most: int | None = getattr(request, "max_output_tokens", None)
         answers: int = getattr(request, "n", None) or 1
         if most is not None:
             return Demand(tokens, most * answers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
 import attrs
@@ -33,6 +33,10 @@ _PROCESSED: Final = frozenset({408, 504})
 """Statuses with which a provider, or a proxy before it, gives up on work that it has begun."""
 
 
+def _one_each(rules: Any) -> tuple[int, ...]:
+    return (1,) * len(rules.limits)
+
+
 @attrs.frozen
 class Rules:
     """What a layer's visits share.
@@ -44,6 +48,7 @@ class Rules:
         account: How the keys of what it keeps for itself begin.
         tokens: Whether any limit is in tokens.
         learn: Whether the provider's answers are listened to.
+        one_each: What is used of limits none of which is in tokens.
         wide: Whether attempts of branches inside belong to the request too: they do outside the
             layers that choose and repeat.
     """
@@ -55,6 +60,9 @@ class Rules:
     tokens: bool
     learn: bool
     wide: bool
+    one_each: tuple[int, ...] = attrs.field(
+        init=False, default=attrs.Factory(_one_each, takes_self=True)
+    )
 
 
 class Visit:
@@ -81,13 +89,13 @@ class Visit:
         self._learned = learned
         self._grant = grant
         self._head = NO_HEAD
-        self._marks = learned.marks() if rules.learn else NONE
+        self._marks = learned.marks() if rules.learn and learned.has_held else NONE
         self._since = context.trace.now()
 
     def answered(self, response: Response) -> None:
         """Its answer has begun."""
         self._head = head = getattr(response, "head", NO_HEAD)
-        if self._rules.learn and head.headers and not head.cached:
+        if head.headers and self._rules.learn and not head.cached:
             self._listen(head)
 
     def settle(self, end: Ending) -> Coroutine[Any, Any, None] | None:
@@ -98,33 +106,40 @@ class Visit:
 
     # --- what was used -------------------------------------------------------------------------
 
-    def _used(self, end: Ending) -> list[int] | None:
+    def _used(self, end: Ending) -> Sequence[int] | None:
         """Of each limit; None if nothing was sent."""
         if self._head.cached:
             return None
         sent = self._sent()
         if not sent:
             return None
-        limits = self._rules.limits
-        if not self._rules.tokens:
-            return [1] * len(limits)
+        rules = self._rules
+        limits = rules.limits
+        if not rules.tokens:
+            return rules.one_each
+        if len(sent) == 1 and sent[0].usage is not None:  # as mostly
+            usage = sent[0].usage
+            read, written = usage.input_tokens, usage.output_tokens
+            if end.outcome is Outcome.COMPLETE and not usage.estimated:
+                self._learned.saw_output(written)
+            return [used_of(limit, read, written) for limit in limits]
         read = written = 0
         for attempt in sent:
             more = self._spent(attempt, end)
             read, written = read + more[0], written + more[1]
-        usage = sent[0].usage if len(sent) == 1 and end.outcome is Outcome.COMPLETE else None
-        if usage is not None and not usage.estimated:
-            self._learned.saw_output(written)
         return [used_of(limit, read, written) for limit in limits]
 
     def _sent(self) -> list[OpenAttempt]:
         """The attempts that were made on its behalf, as far as anything of them was sent."""
         context, since = self._context, self._since
         mine = context.branch
+        attempts = context.trace.of_turn(context.bound)
+        if len(attempts) == 1 and attempts[0].branch == mine and attempts[0].start >= since:
+            return attempts if _was_sent(attempts[0]) else []  # as mostly
         found: list[OpenAttempt] = []
         inside: list[OpenAttempt] = []
         own = False
-        for each in context.trace.of_turn(context.bound):
+        for each in attempts:
             if each.start < since:
                 continue
             if each.branch == mine:
@@ -201,9 +216,11 @@ class Visit:
 def _was_sent(attempt: OpenAttempt) -> bool:
     if attempt.outcome is Outcome.NOT_SENT:
         return False
+    if attempt.sent:
+        return True
     # Not every transport says what it has sent, but whoever was answered has sent something.
     answered = attempt.outcome in _ANSWERED or attempt.first_event is not None
-    return attempt.sent or answered or isinstance(attempt.error, ProviderError)
+    return answered or isinstance(attempt.error, ProviderError)
 
 
 def _refused_unread(attempt: OpenAttempt, end: Ending) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from lamella import Handler, MisuseError, Request, Response, middleware
+from lamella._evolve import changed
 from lamella._options import flag, number, one_of, refused, seconds, span, whole
 from lamella._retry_budget import RetryBudget, balance_of, count_call
 from lamella._warm import Warm
@@ -16,6 +17,7 @@ from lamella_middlewares.retry._predicate import Foreign, foreign_predicate
 from lamella_middlewares.retry._waits import Jitter, Strategy
 
 R = TypeVar("R", bound=Response)
+Q = TypeVar("Q", bound=Request[Any])
 
 _trying: Final = Warm(partial(import_module, "lamella_middlewares.retry._again"))
 """Importing the tries after the first one, and tenacity with them, off the event loop."""
@@ -44,6 +46,13 @@ def _sane_multiplier(retry: Any, option: attrs.Attribute[Any], value: Any) -> No
         want = f"no multiplier: the strategy {retry.strategy!r} has none"
         raise refused(retry, option, value, want)
     number(1 if retry.strategy == "exponential" else 0)(retry, option, value)
+
+
+def _keyed(request: Q) -> Q:
+    """The request with an idempotency key of its own."""
+    context = request.context
+    context = changed(context, "idempotency_key", context.ports.new_id())
+    return changed(request, "context", context)
 
 
 @middleware(phase="attempt", rank=0, effects=("calls again",))
@@ -105,9 +114,7 @@ class Retry:
                 budget, and not the error, is why there was no further try.
         """
         if self.mint_idempotency_key and request.context.idempotency_key is None:
-            context = request.context
-            key = context.ports.new_id()
-            request = request.evolve(context=context.evolve(idempotency_key=key))
+            request = _keyed(request)
         try:
             response = await call_next(request)
         except Exception as error:  # noqa: BLE001 - judged there, and raised unless tried again
@@ -128,6 +135,5 @@ class Retry:
             attempt = response.context.attempt
         except (MisuseError, AttributeError):
             return  # an answer that some layer inside made by hand
-        if attempt is None:
-            return  # no traffic, no retries for it
-        count_call(balance_of(self.budget, request, request.context.provider), request)
+        if attempt is not None:  # or there was no traffic, and there are no retries for it
+            count_call(balance_of(self.budget, request, request.context.provider), request)

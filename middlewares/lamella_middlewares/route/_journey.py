@@ -138,10 +138,11 @@ class Journey(Trip[R]):
         ejected: list[Candidate] = []
         why, weights = self._why, route.weights.table
         for target, standing in zip(route.choices, self._group, strict=True):
-            name, conduct = target.name, standing.conduct
-            weight = weights.get(name, 1.0) if weights else 1.0
-            if not weight or name in why:
-                continue
+            conduct, weight = standing.conduct, 1.0
+            if weights or why:
+                weight = weights.get(target.name, 1.0)
+                if not weight or target.name in why:
+                    continue
             if conduct.spotless:
                 well.append(Candidate(target, standing, weight, 1.0, moment))
                 continue

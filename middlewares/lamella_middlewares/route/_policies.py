@@ -131,7 +131,10 @@ class Policy(Protocol):
 
 def pick(candidates: Sequence[Candidate], random: Random) -> Candidate:
     """One by chance, each as often as its weight says."""
-    left = random.random() * sum([one.weight for one in candidates])
+    whole = 0.0
+    for one in candidates:
+        whole += one.weight
+    left = random.random() * whole
     for one in candidates:
         left -= one.weight
         if left < 0:

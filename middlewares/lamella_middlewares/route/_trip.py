@@ -143,7 +143,7 @@ class Trip(Generic[R]):
             first = attempt.first_event
             usage = usage or attempt.usage
         if usage is not None:
-            standing.tokens.add(usage.total_tokens, now, USAGE_HALF_LIFE)
+            standing.tokens.add(usage.input_tokens + usage.output_tokens, now, USAGE_HALF_LIFE)
         latency, half_life = standing.latency[self._request.stream], self._route.half_life
         if first is not None and attempt is not None:
             latency.add(first - attempt.start, now, half_life)

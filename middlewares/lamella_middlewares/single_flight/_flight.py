@@ -6,7 +6,7 @@ last one who waits. Its events are kept once; each passenger reads them at its o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -27,6 +27,8 @@ from lamella._background import Work
 from lamella._closing import CLEANUP_SECONDS
 from lamella._ending import not_a_response
 from lamella._errors import copy_of
+from lamella._loops import Loop
+from lamella._responses import NO_HEAD
 from lamella_middlewares.single_flight._passenger import Passenger
 from lamella_middlewares.single_flight._weights import weight
 
@@ -43,6 +45,7 @@ class Flight:
         forget: Called once it can take no more passengers.
 
     Attributes:
+        call_id: The id of its call.
         streamed: Whether its answer is asked for as a stream.
         events: What has come of a streamed answer.
         head: What is known of the answer besides its events.
@@ -50,6 +53,13 @@ class Flight:
         error: What ended it, if it did not end well.
         ended: Whether nothing more will come.
     """
+
+    __slots__ = (
+        "_abandoned", "_call_next", "_end_of_it", "_event", "_forget", "_furthest", "_given",
+        "_landed", "_landing", "_passengers", "_patient", "_payer", "_read_ahead", "_response",
+        "_room", "_totals", "_waiting", "_work", "answer", "call_id", "ended", "error", "events",
+        "head", "request", "streamed",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -60,9 +70,10 @@ class Flight:
         forget: Callable[[Flight], None],
     ) -> None:
         self.request = request
+        self.call_id = request.context.call_id
         self.streamed = request.stream
         self.events: list[Event] = []
-        self.head = Head()
+        self.head: Head = NO_HEAD
         self.answer: Response | None = None
         self.error: BaseException | None = None
         self.ended = False
@@ -79,17 +90,12 @@ class Flight:
         self._end_of_it: anyio.Event | None = None
         self._landing: anyio.Event | None = None
         self._waiting: dict[Passenger, anyio.Event] = {}  # for the next event
-        self._event: Callable[[], anyio.Event] = anyio.Event
+        self._event = event_of(request.context.call.loop)
         self._totals: list[int] = []  # the weight of the events up to each
         self._furthest = 0  # how many events the quickest passenger has taken
         self._patient = 0  # how many passengers wait for the end only
         self._room: anyio.Event | None = None  # while it is paused
         self._given = False
-
-    @property
-    def call_id(self) -> str:
-        """The id of its call."""
-        return self.request.context.call_id
 
     def has_call(self, call_id: str) -> bool:
         """Whether a request of that call is aboard."""
@@ -121,7 +127,9 @@ class Flight:
         finally:
             self._end(None)
             try:
-                await self.request.context.call.close(outcome)
+                closing = self.request.context.call.over(outcome)
+                if closing is not None:
+                    await closing
             finally:
                 self._landed = True
                 if self._landing is not None:
@@ -174,11 +182,14 @@ class Flight:
 
     # --- waiting for it ----------------------------------------------------------------------
 
-    async def until_ended(self) -> None:
+    def until_ended(self) -> Awaitable[object]:
         """Wait until nothing more will come."""
-        if not self.ended:
-            self._end_of_it = self._end_of_it or anyio.Event()
-            await self._end_of_it.wait()
+        end = self._end_of_it
+        if end is None:
+            end = self._end_of_it = self._event()
+            if self.ended:
+                end.set()
+        return end.wait()
 
     async def until_begun(self, passenger: Passenger) -> None:
         """Wait until there is something to hand on: an event, an answer or an error."""
@@ -188,9 +199,6 @@ class Flight:
     async def news(self, passenger: Passenger) -> None:
         """Wait for the next event, or until `wake`."""
         event = self._waiting[passenger] = self._event()
-        self._event = type(
-            event
-        )  # that of this event loop: finding it out costs more than the rest
         await event.wait()
 
     def wake(self, passenger: Passenger) -> None:
@@ -224,7 +232,7 @@ class Flight:
         That time is the readers' and not the provider's, so the flight's clock stands still.
         """
         clock = self.request.context.clock
-        self._room = anyio.Event()
+        self._room = self._event()
         clock.hold()
         try:
             await self._room.wait()
@@ -245,9 +253,10 @@ class Flight:
         self._passengers[context.call_id] = passenger
         if passenger.patient:
             self._patient += 1
-            self._go_on()
+            if self._room is not None:
+                self._go_on()
         if self._payer is None:
-            context.note(LAYER, "single_flight.started", flight=self.call_id)
+            context.trace.note(LAYER, "single_flight.started", flight=self.call_id)
             self._charge(passenger)
         else:
             others = len(self._passengers) - 1
@@ -302,7 +311,7 @@ class Flight:
 
     async def _until_landed(self) -> None:
         if not self._landed:
-            self._landing = self._landing or anyio.Event()
+            self._landing = self._landing or self._event()
             await self._landing.wait()
 
     def error_for_passenger(self) -> BaseException:
@@ -316,3 +325,15 @@ class Flight:
             self._given = True
             return error
         return copy_of(error)
+
+
+_EVENTS: dict[type[Loop], type[anyio.Event]] = {}
+
+
+def event_of(loop: Loop) -> type[anyio.Event]:
+    """The backend's own class of events. `anyio.Event()` looks for the backend each time."""
+    kind = type(loop)
+    found = _EVENTS.get(kind)
+    if found is None:
+        found = _EVENTS[kind] = type(anyio.Event())
+    return found

@@ -61,6 +61,11 @@ def _sizes_wanted(layer: Any) -> tuple[Size, Size]:
     return trigger, trigger.scaled(_choices.TARGET) if target is None else target
 
 
+def _has_shares(layer: Any) -> bool:
+    """Whether a size is a share of the model's window, which has to be known then."""
+    return any(size.share is not None for size in _sizes_wanted(layer))
+
+
 def _no_limits() -> dict[int | None, tuple[Size, Size]]:
     return {}
 
@@ -189,6 +194,9 @@ class Summarise(OwnStore):
     _known: dict[int | None, tuple[Size, Size]] = attrs.field(
         init=False, repr=False, factory=_no_limits
     )
+    _shares: bool = attrs.field(
+        init=False, repr=False, default=attrs.Factory(_has_shares, takes_self=True)
+    )
     _decisive: tuple[Any, ...] = attrs.field(
         init=False, repr=False, default=attrs.Factory(_decisive, takes_self=True)
     )
@@ -203,20 +211,32 @@ class Summarise(OwnStore):
         if not _may_change(request):
             return await call_next(request)
         trigger, target = self._wanted
+        if self._is_short(request):
+            return await call_next(request)
         measured = _BY_MESSAGES
         limits: tuple[Size, Size] | None = trigger, target
         if _counts(trigger) or _counts(target):
             measured = await self._sizes.measure(request)
             limits = self._within(measured.window)
         if limits is None:
-            why = "nobody knows the context window of this model"
-            request.context.note(LAYER, "summarise.skipped", why=why, model=request.model)
+            _note_skipped(request)
         elif not limits[0].holds(measured.tokens, len(request.messages)):
             found = await self._planned(request, limits, measured)
             sent = await self._sent(request, call_next, found, measured.measure)
             if sent is not request.messages:
                 request = request.evolve(messages=sent)
         return await call_next(request)
+
+    def _is_short(self, request: ChatRequest) -> bool:
+        """Whether it needs no counting to know that the request is sent as it is."""
+        found = self._sizes.at_most(request, shares=self._shares)
+        if found is None:
+            return False
+        limits = self._within(found[1])
+        if limits is None:
+            _note_skipped(request)
+            return True
+        return limits[0].holds(found[0], len(request.messages))
 
     def _within(self, window: int | None) -> tuple[Size, Size] | None:
         """The trigger and the target in tokens and messages; None if there is no trigger then."""
@@ -334,6 +354,11 @@ class Summarise(OwnStore):
     def health(self, ports: Ports | None = None) -> PartHealth:
         """Whether who summarises answers. `Pipeline.health()` asks for it."""
         return self._writer(ports or default_ports()).health()
+
+
+def _note_skipped(request: ChatRequest) -> None:
+    why = "nobody knows the context window of this model"
+    request.context.note(LAYER, "summarise.skipped", why=why, model=request.model)
 
 
 def _counts(size: Size) -> bool:

@@ -11,32 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 import anyio
-import attrs
 
+from lamella._bulk_rows import LARGEST
+from lamella._bulk_source import Source
 from lamella.cli._run import STDIN
 
 if TYPE_CHECKING:
     from lamella._ports import ThreadPort
 
-LARGEST: Final = 16 * 1024 * 1024
-"""Bytes that a line may have; a longer one is refused and not kept in memory."""
-
-_PIECE: Final = 65_536
+_PIECE: Final = 262_144
 _MARK: Final = b"\xef\xbb\xbf"
 """What some programs begin a file in UTF-8 with."""
-
-
-@attrs.frozen
-class Line:
-    """One line.
-
-    Attributes:
-        index: Which, from 0; empty lines are not counted.
-        text: What stands on it; None if that is too long.
-    """
-
-    index: int
-    text: bytes | None
 
 
 def open_input(name: str) -> BinaryIO:
@@ -57,8 +42,8 @@ def open_input(name: str) -> BinaryIO:
         raise UsageError(msg, hint="Give a file of JSON lines, one request each.") from None
 
 
-class Lines:
-    """The lines of a file or a pipe that are not empty, for any number of takers.
+class Lines(Source):
+    """The lines of a file or a pipe that are not empty: bytes, or None for one that is too long.
 
     Args:
         file: What to read.
@@ -70,30 +55,40 @@ class Lines:
         self._file = file
         self._thread = thread
         self._limit = limit
-        self._waits = not stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-        self._lock = anyio.Lock()
+        found = os.fstat(file.fileno())
+        self._waits = not stat.S_ISREG(found.st_mode)
+        self._whole = 0 if self._waits else found.st_size
+        self._come = 0
         self._reading: anyio.CancelScope | None = None
-        self._ready: deque[Line] = deque()
+        self._ready: deque[bytes | None] = deque()
         self._begun: list[bytes] = []
         self._size = 0
         self._count = 0
         self._over = limit == 0
-        self.stopped = False
 
-    async def take(self) -> Line | None:
-        """The next line; None at the end, and as soon as `stop` was called."""
-        if not self._ready and not self._over:
-            async with self._lock:
-                while not self._ready and not self._over:
-                    await self._fill()
-        return self._ready.popleft() if self._ready else None
+    async def take(self, most: int) -> list[Any]:
+        """The next lines; none at the end, and as soon as `stop` was called."""
+        while not self._ready and not self._over:
+            await self._fill()
+        ready = self._ready
+        return [ready.popleft() for _ in range(min(most, len(ready)))]
 
     def stop(self) -> None:
-        """Give no more lines, also to those who wait for one. Call on the event loop."""
-        self.stopped = self._over = True
+        """Give no more lines, also to who waits for some. Call on the event loop."""
+        self._over = True
         self._ready.clear()
         if self._reading is not None:
             self._reading.cancel()
+
+    @property
+    def total(self) -> int | None:  # type: ignore[override]
+        """How many lines there are, from how long those are that were read; None of a pipe."""
+        if self._over and not self._ready:
+            return self._count
+        if not self._whole or not self._count:
+            return None
+        found = round(self._count * self._whole / max(self._come - self._size, 1))
+        return found if self._limit is None else min(found, self._limit)
 
     async def _fill(self) -> None:
         """Read a piece of the file, and find the lines that are whole by then."""
@@ -101,8 +96,9 @@ class Lines:
         with anyio.CancelScope() as self._reading:
             data = await self._read()
         self._reading = None
-        if self.stopped or data is None:
+        if data is None or self._over:
             return
+        self._come += len(data)
         if not data:
             self._over = True
             self._end_line()
@@ -143,7 +139,7 @@ class Lines:
             return
         if self._limit is not None and self._count >= self._limit:
             return
-        self._ready.append(Line(self._count, text))
+        self._ready.append(text)
         self._count += 1
         if self._count == self._limit:
             self._over = True

@@ -16,44 +16,56 @@ from lamella.cli._run import STDIN
 
 if TYPE_CHECKING:
     from lamella._ports import ThreadPort
+    from lamella.cli._errors import UsageError
 
 
 @contextmanager
-def opened_output(
-    name: str, source: BinaryIO, *, overwrite: bool
-) -> Generator[BinaryIO, None, None]:
-    """Open the file, or standard output, without a buffer that could be lost.
-
-    Args:
-        name: Where.
-        source: What is read, which is not replaced.
-        overwrite: Whether a file that is there is.
+def opened_stream(name: str) -> Generator[BinaryIO, None, None]:
+    """Open standard output, a device or a pipe, without a buffer that could be lost.
 
     Raises:
-        UsageError: If a file is there, or it cannot be written.
+        UsageError: If it cannot be written.
     """
     if name == STDIN:  # the word `-`, as for what is read
         buffered = sys.stdout.buffer
         yield cast("BinaryIO", getattr(buffered, "raw", buffered))
         return
-    with _opened(Path(name), source, overwrite=overwrite) as file:
-        yield file
+    try:
+        file = Path(name).open("wb", buffering=0)  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise cannot_be_written(name, error) from None
+    with file:
+        yield cast("BinaryIO", file)
 
 
-def _opened(path: Path, source: BinaryIO, *, overwrite: bool) -> BinaryIO:
+def cannot_be_written(name: str, error: OSError) -> UsageError:
+    """What is told of a file that cannot be written."""
     from lamella.cli._errors import UsageError
 
-    try:
-        if path.is_file():
-            if os.path.samestat(path.stat(), os.fstat(source.fileno())):
-                raise UsageError(f"{path} is read, and cannot be written as well.")
-            if not overwrite:
-                msg = f"{path} is there already and is not replaced."
-                raise UsageError(msg, hint="Give another name, or --overwrite.")
-        mode = "wb" if path.exists() else "xb"
-        return cast("BinaryIO", path.open(mode, buffering=0))
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror or error}.") from None
+    return UsageError(f"{name} cannot be written: {error.strerror or error}.")
+
+
+class AnswerStream:
+    """Lines that go to who reads them: none can be taken back, and nothing is put in its place.
+
+    Args:
+        file: Where.
+        thread: Runs blocking work off the loop.
+    """
+
+    def __init__(self, file: BinaryIO, thread: ThreadPort) -> None:
+        self._results = Results(file, thread)
+
+    async def add(self, line: bytes) -> None:
+        """Write a line; on return the system has it.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        await self._results.write(line)
+
+    async def finish(self) -> None:
+        """All is written."""
 
 
 class Results:

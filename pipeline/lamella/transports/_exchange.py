@@ -20,7 +20,7 @@ from lamella._closing import CLEANUP_SECONDS
 from lamella._errors import AuthenticationError, LamellaError, MisuseError, ProtocolError
 from lamella._events import Finish
 from lamella._requests import Request
-from lamella._responses import Head, Response
+from lamella._responses import NO_HEAD, Head, Response
 from lamella.transports._dialect import DEFAULT_OPTIONS, Dialect, DialectOptions, Headers
 from lamella.transports._headers import headers_beside
 from lamella.transports._http import HTTPClient, HTTPReply, HTTPRequest
@@ -61,58 +61,95 @@ _KEPT_NAMES = frozenset(
 )
 
 
+def _prepared(make: Callable[[Exchange], Any]) -> Any:
+    return attrs.field(init=False, repr=False, default=attrs.Factory(make, takes_self=True))
+
+
+def _known_of(exchange: Exchange) -> Callable[[], Headers | None] | None:
+    return getattr(exchange.authorize, "known", None)
+
+
+def _for_whole(exchange: Exchange) -> Headers:
+    return (*exchange.headers, *_WHOLE)
+
+
+def _for_stream(exchange: Exchange) -> Headers:
+    accepted = (b"Accept", exchange.dialect.stream_type.encode())
+    return (*exchange.headers, accepted, _AS_IT_COMES)
+
+
 @attrs.frozen(kw_only=True)
+class Asked:
+    """What one request has of its own on its way.
+
+    Attributes:
+        url: Where it goes.
+        options: The endpoint's quirks, as they hold for it.
+        stream: Whether the answer is asked for as a stream.
+        headers: Headers beside those of every request.
+    """
+
+    url: str
+    options: DialectOptions = DEFAULT_OPTIONS
+    stream: bool = False
+    headers: Headers = attrs.field(default=(), repr=False)
+
+
+@attrs.frozen(kw_only=True, eq=False)
 class Exchange:
-    """What one request over HTTP needs besides the request itself.
+    """What the requests of one dialect over HTTP have in common, prepared once.
 
     Attributes:
         client: The HTTP port.
         provider: The transport's name, for errors and the answer's head.
         dialect: Writes the request and reads the answer.
-        options: The endpoint's quirks.
-        url: Where the request goes.
-        authorize: Adds what proves who sends it.
-        headers: What else goes with it: content type, user agent.
+        authorize: Adds what proves who sends it. It may have a method `known`, which gives the
+            headers for that where nothing has to be awaited, and None otherwise.
+        headers: What else goes with each: content type, user agent.
         max_message_bytes: The bound on one message of a stream.
     """
 
     client: HTTPClient
     provider: str
     dialect: Dialect
-    url: str
     authorize: Authorize = attrs.field(repr=False)
     max_message_bytes: int
-    options: DialectOptions = DEFAULT_OPTIONS
     headers: Headers = attrs.field(default=(), repr=False)
+    _known: Callable[[], Headers | None] | None = _prepared(_known_of)
+    _whole: Headers = _prepared(_for_whole)
+    _streamed_headers: Headers = _prepared(_for_stream)
+    _joined: dict[bool, tuple[Headers, Headers]] = attrs.field(init=False, repr=False, factory=dict)
 
-    async def run(self, request: Request[R], *, stream: bool) -> R:
+    async def run(self, request: Request[R], asked: Asked) -> R:
         """Send a request; its response, complete or open.
 
         Args:
             request: What is asked, begun by a pipeline.
-            stream: Whether the answer is asked for as server-sent events.
+            asked: Where it goes, and how.
 
         Raises:
             LamellaError: Whatever goes wrong before the answer is committed.
         """
-        sent = await self._authorized(request, self._draft(request, stream=stream))
         attempt = request.context.attempt
+        body = encoded_json(self.dialect.encode(request, stream=asked.stream, options=asked.options))
+        if attempt is not None:
+            attempt.url = asked.url
+        sent = self._ready(request, asked, body)
+        if sent is None:
+            sent = await self._authorized(request, self._draft(request, asked, body, ()))
         if attempt is not None and attempt.headers:
             # After signing: proxies on the way may change such headers, so they go unsigned.
             sent = sent.with_headers(headers_beside(sent.headers, attempt.headers))
         try:
-            return await self._exchanged(request, sent)
+            reply = await self.client.send(sent)
+            try:
+                return await self._answer(request, reply)
+            except BaseException:
+                with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
+                    await reply.aclose()
+                raise
         except AuthenticationError:
             await self._have_key_renewed(request, sent)
-            raise
-
-    async def _exchanged(self, request: Request[R], sent: HTTPRequest) -> R:
-        reply = await self.client.send(sent)
-        try:
-            return await self._answer(request, reply)
-        except BaseException:
-            with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
-                await reply.aclose()
             raise
 
     async def _have_key_renewed(self, request: Request[R], sent: HTTPRequest) -> None:
@@ -129,32 +166,44 @@ class Exchange:
         if attempt.key_renewed:
             request.context.note(self.provider, "key.renewed", provider=self.provider)
 
-    def _draft(self, request: Request[R], *, stream: bool) -> HTTPRequest:
+    def _ready(self, request: Request[Any], asked: Asked, body: bytes) -> HTTPRequest | None:
+        """The request with the key in it, where that is known; None where it has to be awaited."""
+        known = None if self._known is None else self._known()
+        return None if known is None else self._draft(request, asked, body, known)
+
+    def _draft(
+        self, request: Request[Any], asked: Asked, body: bytes, known: Headers
+    ) -> HTTPRequest:
+        # Nothing here raises: no error's frame holds the key.
         context = request.context
         limits, attempt = context.limits, context.attempt
-        body = self.dialect.encode(request, stream=stream, options=self.options)
-
-        if attempt is not None:
-            attempt.url = self.url
 
         def sent() -> None:
             if attempt is not None:
                 attempt.sent = True
 
-        accepted = (
-            ((b"Accept", self.dialect.stream_type.encode()), _AS_IT_COMES) if stream else _WHOLE
-        )
+        own = (*asked.headers, *self.dialect.headers(request))
+        headers = self._headers(asked.stream, known)
         return HTTPRequest(
             method="POST",
-            url=self.url,
-            headers=(*self.headers, *self.dialect.headers(request), *accepted),
-            body=encoded_json(body),
+            url=asked.url,
+            headers=(*headers, *own) if own else headers,
+            body=body,
             provider=self.provider,
             connect=limits.connect,
             write=limits.write,
             on_sent=sent,
             ports=context.ports,
         )
+
+    def _headers(self, stream: bool, known: Headers) -> Headers:  # noqa: FBT001 - a key of what is kept
+        """Those of every request: the same object as long as the key is, so that who sends them
+        finds out once that they can be sent."""
+        kept = self._joined.get(stream)
+        if kept is None or kept[0] is not known:
+            prepared = self._streamed_headers if stream else self._whole
+            kept = self._joined[stream] = known, (*prepared, *known)
+        return kept[1]
 
     async def _authorized(self, request: Request[R], draft: HTTPRequest) -> HTTPRequest:
         attempt = request.context.attempt
@@ -178,7 +227,9 @@ class Exchange:
                 headers,
                 now=request.context.ports.wall(),
             )
-        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        kind = headers.get("content-type", "")
+        if kind != "application/json":
+            kind = kind.partition(";")[0].strip().lower()
         if kind == self.dialect.stream_type or (request.stream and kind not in _COMPLETE_KINDS):
             return await self._streamed(request, reply, known)
         if attempt is not None:
@@ -193,24 +244,13 @@ class Exchange:
             raise ProtocolError(msg, provider=self.provider, request_id=known)
         if attempt is not None:
             attempt.saw_event()
-        head = self._head(reply, known)
-        return request.answer(
-            events,
-            attrs.evolve(
-                head,
-                model=learned.model,
-                id=learned.id,
-                raw=raw,
-                service=learned.service or head.service,
-                cost=learned.cost,
-            ),
-        )
+        return request.answer(events, self._head(reply, known, learned, raw))
 
     async def _streamed(self, request: Request[R], reply: HTTPReply, known: str | None) -> R:
         decoder = self.dialect.decoder(request)
         reader = self.dialect.reader(self.max_message_bytes)
         source = StreamSource(reply, decoder, reader, known)
-        head = self._head(reply, known)
+        head = self._head(reply, known, NO_HEAD)
         attempt = request.context.attempt
         if attempt is not None:
             attempt.stated = getattr(decoder, "stated", None)
@@ -218,24 +258,20 @@ class Exchange:
                 attempt.service = head.service
             attempt.learned = partial(learned_by, decoder)
         response = await begin(request, source, head)
-        learned = learned_by(decoder)
-        response.head = attrs.evolve(
-            response.head,
-            model=learned.model,
-            id=learned.id,
-            service=learned.service or head.service,
-            cost=learned.cost,
-        )
+        response.head = self._head(reply, known, learned_by(decoder))
         return response
 
-    def _head(self, reply: HTTPReply, known: str | None) -> Head:
+    def _head(
+        self, reply: HTTPReply, known: str | None, learned: Head, raw: bytes | None = None
+    ) -> Head:
+        """What is known of an answer: by its headers, and by what it says itself."""
+        service = learned.service
+        if service is None and self.dialect.service_header:
+            service = served_as(reply.headers.get(self.dialect.service_header))
         return Head(
-            provider=self.provider,
-            request_id=known,
-            status=reply.status,
-            headers=_kept(reply.headers),
-            service=served_as(reply.headers.get(self.dialect.service_header)),
-        )
+            learned.model, self.provider, known, learned.id, reply.status, _kept(reply.headers),
+            raw, False, service, learned.cost,  # noqa: FBT003 - by place, as this is in every call
+        )  # fmt: skip
 
 
 _AS_IT_COMES = (b"Accept-Encoding", b"identity")
@@ -243,13 +279,24 @@ _WHOLE = ((b"Accept", b"application/json"), (b"Accept-Encoding", b"gzip, deflate
 _COMPLETE_KINDS = frozenset({"application/json", "text/html", "text/plain"})
 
 
+class _Names(dict[str, bool]):
+    """Whether the library understands a header, found out once for each name."""
+
+    def __missing__(self, name: str) -> bool:
+        if len(self) >= _MOST_NAMES:  # names come from servers
+            self.clear()
+        kept = self[name] = name in _KEPT_NAMES or name.startswith(_KEPT)
+        return kept
+
+
+_MOST_NAMES = 1_000
+_UNDERSTOOD = _Names()
+
+
 def _kept(headers: Mapping[str, str]) -> dict[str, str]:
     """The headers that the library understands."""
-    return {
-        name: value
-        for name, value in headers.items()
-        if name in _KEPT_NAMES or name.startswith(_KEPT)
-    }
+    understood = _UNDERSTOOD
+    return {name: value for name, value in headers.items() if understood[name]}
 
 
 def encoded_json(body: dict[str, Any]) -> bytes:
@@ -259,7 +306,7 @@ def encoded_json(body: dict[str, Any]) -> bytes:
         MisuseError: If it holds what JSON cannot say. Nothing of the request is quoted.
     """
     try:
-        return msgspec.json.encode(with_written(body), enc_hook=_plain)
+        return _ENCODER.encode(with_written(body))
     except (TypeError, ValueError, UnicodeEncodeError, RecursionError) as error:
         # Its text may quote the request.
         msg = f"The request holds something that JSON cannot say ({type(error).__name__})."
@@ -273,3 +320,6 @@ def _plain(value: object) -> object:
         return dict(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     msg = f"a {type(value).__name__}"
     raise TypeError(msg)
+
+
+_ENCODER = msgspec.json.Encoder(enc_hook=_plain)

@@ -16,7 +16,12 @@ from lamella._responses import Response
 from lamella.transports._dialect import DialectOptions
 from lamella.transports._exchange import Authorize
 from lamella.transports._headers import can_be_deadline_header, can_be_headers
-from lamella.transports._http import DEFAULT_HTTP_OPTIONS, HTTPClient, HTTPOptions
+from lamella.transports._http import (
+    DEFAULT_HTTP_OPTIONS,
+    HTTPClient,
+    HTTPOptions,
+    http_options,
+)
 
 if TYPE_CHECKING:
     from lamella._card_book import CardBook
@@ -60,7 +65,8 @@ class TransportOptions:
             that.
         cards: Where model cards are looked up; None is those built in and of plugins.
         card_provider: Whose cards hold for the models there; None is as the transport says.
-        http: Connections, proxies, TLS and bounds on sizes.
+        http: Connections, proxies, TLS and bounds on sizes. `"fast"` takes the fast client, which
+            costs a fraction of the standard one and is for asyncio alone: `HTTPOptions(fast=True)`.
         client: Sends requests in place of a client made with `http`; closed with the transport.
     """
 
@@ -73,7 +79,7 @@ class TransportOptions:
     dialect: DialectOptions | None = None
     cards: CardBook | None = attrs.field(default=None, validator=_can("find", "a CardBook"))
     card_provider: str | None = None
-    http: HTTPOptions = DEFAULT_HTTP_OPTIONS
+    http: HTTPOptions = attrs.field(default=DEFAULT_HTTP_OPTIONS, converter=http_options)
     client: HTTPClient | None = attrs.field(
         default=None, validator=_can("send", "an HTTPClient, which is made in code")
     )
@@ -203,12 +209,20 @@ class HTTPTransport:
     def _http(self, thread: ThreadPort) -> HTTPClient:
         """The client, made on first use; one for all loops, as one is closed."""
         if self._client is None:
-            from lamella.transports._httpx_client import PooledHTTPClient
-
             with self._making:
                 if self._client is None:
-                    self._client = PooledHTTPClient(self.options.http, thread=thread)
+                    self._client = _new_client(self.options.http, thread)
         return self._client
+
+
+def _new_client(options: HTTPOptions, thread: ThreadPort) -> HTTPClient:
+    if options.fast:
+        from lamella.transports._fast_client import FastHTTPClient
+
+        return FastHTTPClient(options, thread=thread)
+    from lamella.transports._httpx_client import PooledHTTPClient
+
+    return PooledHTTPClient(options, thread=thread)
 
 
 def key_header(

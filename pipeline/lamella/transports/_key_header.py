@@ -56,6 +56,12 @@ class KeyHeader:
                 self._changed(value)
         return request.with_headers(kept.headers)
 
+    def known(self) -> Headers | None:
+        """The header of now, if the key is at hand and the one of before; None: await a call."""
+        value = self._key.at_hand()
+        kept = self._known
+        return kept.headers if value is not None and value == kept.tell() else None
+
     async def renewed(self, request: HTTPRequest) -> bool:
         """Whether there is another key by now than the one that a request was refused with.
 

@@ -16,9 +16,6 @@ from lamella._errors import UnsupportedError
 from lamella._image_sizes import image_size
 from lamella._parts import File, Image, Part, Text, ToolResult
 
-_PLAIN = (Text,)
-
-
 @attrs.frozen(kw_only=True)
 class MediaLimits:
     """The limits of one model. None is no limit, or none that is known.
@@ -67,12 +64,11 @@ def check_media(request: object, limits: MediaLimits, *, provider: str) -> None:
     """
     if not isinstance(request, ChatRequest):
         return
-    found = [
-        (place, part)
-        for index, message in enumerate(request.messages)
-        if len(message.parts) != 1 or type(message.parts[0]) not in _PLAIN
-        for place, part in _media(message.parts, f"messages[{index}].parts")
-    ]
+    found: list[tuple[str, Image | File]] = []
+    for index, message in enumerate(request.messages):
+        parts = message.parts
+        if len(parts) != 1 or type(parts[0]) is not Text:
+            found += _media(parts, f"messages[{index}].parts")
     if not found:
         return
     pictures = sum([isinstance(part, Image) for _, part in found])

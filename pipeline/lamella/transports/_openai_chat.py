@@ -10,12 +10,17 @@ from lamella._chat import ChatRequest
 from lamella.transports._dialect import JSON, BaseDialect, DialectOptions
 from lamella.transports._openai_caching import openai_caching
 from lamella.transports._openai_chat_answer import ChatDecoder
+from lamella.transports._openai_chat_plain import plain_answer
 from lamella.transports._openai_chat_request import chat_body
 from lamella.transports._openai_limits import openai_limits
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lamella._cards import ModelCard
+    from lamella._events import Event
     from lamella._prompt_caching import PromptCaching
+    from lamella._responses import Head
     from lamella.transports._media_limits import MediaLimits
 
 
@@ -61,6 +66,12 @@ class OpenAIChat(BaseDialect):
     ) -> PromptCaching | None:
         """Marks, or a key, where the endpoint's quirks say so."""
         return openai_caching(options, card, marks=True)
+
+    def decode(
+        self, body: bytes, request: ChatRequest | None = None
+    ) -> tuple[Sequence[Event], Head]:
+        """The events of a complete answer; see `BaseDialect.decode`."""
+        return plain_answer(body) or super().decode(body, request)
 
     def decoder(self, request: ChatRequest) -> ChatDecoder:
         """A fresh reader for the stream that answers `request`."""

@@ -1,7 +1,7 @@
 """Chat Completions: how an answer is read, whole or in pieces, by the same code.
 
-Nearly every message of a stream is a plain piece of text or reasoning. `_PLAIN` is the type of just
-those, and msgspec checks it while it reads; whatever does not fit takes the general way below,
+Nearly every message of a stream is a plain piece of text or reasoning. `_PlainChunk` is the type of
+just those, and msgspec checks it while it reads; whatever does not fit takes the general way below,
 which is the one for complete answers too. So both give the same events.
 
 What has no field of its own is passed on as `Opaque`: entries of a content list that we do not
@@ -86,7 +86,7 @@ class _PlainChunk(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     usage: None = None
 
 
-_PLAIN = msgspec.json.Decoder(_PlainChunk)
+_decode_plain = msgspec.json.Decoder(_PlainChunk).decode
 
 
 class ChatDecoder:
@@ -121,7 +121,7 @@ class ChatDecoder:
             LamellaError: The provider's own error, where the message brings one.
         """
         try:
-            choice = _PLAIN.decode(data).choices[0]
+            choice = _decode_plain(data).choices[0]
         except NOT_THAT:
             choice = None
         if choice is None:
@@ -132,14 +132,14 @@ class ChatDecoder:
             return self._feed_any(event, data)
         delta = choice.delta
         text, thought = delta.content, delta.reasoning_content or delta.reasoning
-        if thought:
-            if text:
-                return self._feed_any(event, data)
-            reader.thoughts.append(thought)
-            return (ReasoningDelta(thought, choice.index),)
         if text:
+            if thought:
+                return self._feed_any(event, data)
             reader.texts.append(text)
             return (TextDelta(text, choice.index),)
+        if thought:
+            reader.thoughts.append(thought)
+            return (ReasoningDelta(thought, choice.index),)
         if text is not None:
             reader.spoke = True
         return ()

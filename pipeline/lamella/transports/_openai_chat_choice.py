@@ -32,12 +32,14 @@ _DELTA_FIELDS = {
     "role", "content", "refusal", "reasoning_content", "reasoning", "audio", "images",
     "tool_calls", "function_call", *KEPT_FIELDS,
 }  # fmt: skip
-_REASONS = {
+REASONS = {
     "function_call": "tool_calls",
     "eos": "stop",  # Together
     "model_length": "length",  # Mistral
     "sensitive": "content_filter",  # Zhipu
 }
+"""Other words for why an answer stopped."""
+
 FAILURES = {"error", "insufficient_system_resource", "network_error"}
 """What OpenRouter and Mistral, DeepSeek, and Zhipu end with where they broke off by a fault."""
 
@@ -126,7 +128,7 @@ class ChoiceReader:
         any call at some compatible servers.
         """
         reason = self.reason or "stop"
-        reason = _REASONS.get(reason, reason)
+        reason = REASONS.get(reason, reason)
         return "tool_calls" if reason == "stop" and self.calls else reason
 
     # --- the fields of a delta ---------------------------------------------------------------

@@ -60,14 +60,15 @@ def chat_body(
     Raises:
         UnsupportedError: If the API has no words for a part or a value.
     """
-    losses = Losses(
-        provider,
-        refuse_foreign=options.refuse_foreign,
-        cache_marks=options.quirks.get("cache_marks", False),
-    )
-    writer = _Writer(options, provider, losses)
+    writer: _Writer | None = None
     body: JSON = {} if request.model is None else {"model": request.model}
-    body["messages"] = [writer.message(message) for message in request.messages]
+    messages = body["messages"] = []
+    for message in request.messages:
+        written = None if message.extra else _plain(message, options)
+        if written is None:
+            writer = writer or _writer(options, provider)
+            written = writer.message(message)
+        messages.append(written)
     given = request.__dict__
     for name in _AS_IT_IS:
         value = given[name]
@@ -82,7 +83,8 @@ def chat_body(
         if request.logprobs:
             body["top_logprobs"] = request.logprobs
     if request.tools or request.tool_choice is not None:
-        _add_tools(body, request, provider, losses)
+        writer = writer or _writer(options, provider)
+        _add_tools(body, request, provider, writer.losses)
     if options.send_user and request.context.user is not None:
         body["user"] = request.context.user
     if stream:
@@ -91,8 +93,23 @@ def chat_body(
             body["stream_options"] = {"include_usage": True}
     if request.extra:
         merge_extra(body, request, provider=provider)
-    losses.declare(request)
+    if writer is not None:
+        writer.losses.declare(request)
     return body
+
+
+def _plain(message: Message, options: DialectOptions) -> JSON | None:
+    """A message of nothing but one text, of which nothing can be lost; None for others."""
+    parts = message.parts
+    if len(parts) != 1 or message.listed or message.name is not None:
+        return None
+    text = parts[0]
+    if type(text) is not Text or text.extra:
+        return None
+    role: str = message.role
+    if role == "system" or role == "developer":  # noqa: PLR1714 - a set is slower on the way of every call
+        role = "developer" if options.developer_role else "system"
+    return {"role": role, "content": text.text}
 
 
 def _add_tools(body: JSON, request: ChatRequest, provider: str, losses: Losses) -> None:
@@ -134,14 +151,23 @@ def _opaque(part: Opaque, provider: str, losses: Losses) -> Mapping[str, Any]:
     return part.data
 
 
+def _writer(options: DialectOptions, provider: str) -> _Writer:
+    losses = Losses(
+        provider,
+        refuse_foreign=options.refuse_foreign,
+        cache_marks=options.quirks.get("cache_marks", False),
+    )
+    return _Writer(options, provider, losses)
+
+
 class _Writer:
     """Writes messages for one endpoint."""
 
-    __slots__ = ("_developer", "_losses", "_provider", "_reasoning")
+    __slots__ = ("_developer", "_losses", "_provider", "_reasoning", "losses")
 
     def __init__(self, options: DialectOptions, provider: str, losses: Losses) -> None:
         self._provider = provider
-        self._losses = losses
+        self._losses = self.losses = losses
         self._developer = options.developer_role
         sends = options.quirks.get("send_reasoning", False)
         self._reasoning = options.reasoning_field if sends else None

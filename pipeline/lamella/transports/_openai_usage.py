@@ -11,7 +11,9 @@ for, so a strange count must not lose it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
 
 from lamella._nothing import NOTHING
 from lamella._usage import Usage
@@ -22,6 +24,61 @@ _INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details")
 _OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details")
 _CACHED = ("prompt_cache_hit_tokens", "cached_tokens")
 """Where DeepSeek and Moonshot put cached tokens: beside the totals, not in details."""
+
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)] | None
+
+
+class _InputDetails(msgspec.Struct, gc=False):
+    cached_tokens: Count = None
+    audio_tokens: Count = None
+    image_tokens: Count = None
+    cached_tokens_details: None = None
+    cache_write_tokens: None = None
+    cache_write_tokens_details: None = None
+
+
+class _OutputDetails(msgspec.Struct, gc=False):
+    reasoning_tokens: Count = None
+    audio_tokens: Count = None
+    image_tokens: Count = None
+
+
+class ChatUsage(msgspec.Struct, gc=False):
+    """What Chat Completions state as a rule. Fields that mean more, and are there, do not fit."""
+
+    prompt_tokens: Annotated[int, msgspec.Meta(ge=0)]
+    completion_tokens: Annotated[int, msgspec.Meta(ge=0)]
+    total_tokens: Count = None
+    prompt_tokens_details: _InputDetails | None = None
+    completion_tokens_details: _OutputDetails | None = None
+    input_tokens_details: None = None
+    output_tokens_details: None = None
+    prompt_cache_hit_tokens: None = None
+    cached_tokens: None = None
+    num_search_queries: None = None
+    server_tool_use: None = None
+    cost: None = None
+    cost_in_usd_ticks: None = None
+
+    def usage(self) -> Usage | None:
+        """The usage; None if its parts do not add up, which `usage_of` knows to make sense of."""
+        uncached, text = self.prompt_tokens, self.completion_tokens
+        if self.total_tokens is not None and self.total_tokens != uncached + text:
+            return None
+        cached = heard = seen = thought = spoken = drawn = 0
+        inputs, outputs = self.prompt_tokens_details, self.completion_tokens_details
+        if inputs is not None:
+            cached, heard = inputs.cached_tokens or 0, inputs.audio_tokens or 0
+            seen = inputs.image_tokens or 0
+            uncached -= cached + heard + seen
+        if outputs is not None:
+            thought, spoken = outputs.reasoning_tokens or 0, outputs.audio_tokens or 0
+            drawn = outputs.image_tokens or 0
+            text -= thought + spoken + drawn
+        if uncached < 0 or text < 0:
+            return None
+        return Usage(uncached, cached, NOTHING, heard, seen, text, thought, spoken, drawn)
+
 
 _LIFETIMES = {"ttl_30m_tokens": "30m", "ttl_12h_tokens": "12h", "ttl_5m_tokens": "5m"}
 
@@ -38,6 +95,10 @@ def usage_of(given: object, tool_units: Mapping[str, int] = NOTHING) -> Usage | 
     """
     if not isinstance(given, Mapping):
         return None
+    if not tool_units:
+        usage = _as_a_rule(given)  # pyright: ignore[reportUnknownArgumentType]
+        if usage is not None:
+            return usage
     stated: Mapping[str, Any] = given  # pyright: ignore[reportUnknownVariableType]
     prompt, answer = _count(stated, *_INPUT), _count(stated, *_OUTPUT)
     total = _count(stated, "total_tokens")
@@ -65,6 +126,14 @@ def usage_of(given: object, tool_units: Mapping[str, int] = NOTHING) -> Usage | 
         tool_units={**_tool_units(stated), **tool_units} or NOTHING,
         estimated=doubt or inputs.doubt or outputs.doubt,
     )
+
+
+def _as_a_rule(given: Mapping[str, Any]) -> Usage | None:
+    """The usage of the common shape; None for others."""
+    try:
+        return msgspec.convert(given, ChatUsage).usage()
+    except msgspec.ValidationError:
+        return None
 
 
 class _Rest:

@@ -27,6 +27,8 @@ _NO_PARAMETERS = frozenset(
     {"model", "messages", "inputs", "extra", "context", "target", "stream", "returns"}
 )
 
+_NOT_STATED: tuple[object, ...] = ((), [])
+
 
 def fit(
     request: Request[R],
@@ -75,16 +77,21 @@ def require(card: ModelCard, request: Request[Any], operation: str) -> None:
     Raises:
         UnsupportedError: The hint names what it can do.
     """
-    needs = stated_needs(request.needs)
+    needs = request.needs
+    if needs:
+        needs = stated_needs(needs)
+    elif not card.operations or operation in card.abilities:
+        return
     card.require(needs | {operation} if card.operations else needs)
 
 
 def _touches(owner: HasRules, api: str, request: Request[Any]) -> bool:
-    given = request.__dict__
-    return any(
-        given.get(name) not in (None, (), []) or name in request.extra
-        for name in owner.rule_book.plan(api)
-    )
+    given, extra = request.__dict__, request.extra
+    for name in owner.rule_book.plan(api):
+        value = given.get(name)
+        if (value is not None and value not in _NOT_STATED) or (extra and name in extra):
+            return True
+    return False
 
 
 def _parameters(request: Request[Any]) -> dict[str, Any]:

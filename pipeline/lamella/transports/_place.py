@@ -22,7 +22,7 @@ from lamella._requests import Request
 from lamella._responses import Response
 from lamella._shared_cards import shared_cards
 from lamella.transports._dialect import Dialect, DialectOptions, Headers
-from lamella.transports._exchange import ERROR_BYTES, Authorize, Exchange
+from lamella.transports._exchange import ERROR_BYTES, Asked, Authorize, Exchange
 from lamella.transports._headers import encoded_headers
 from lamella.transports._http import HTTPClient, HTTPReply, HTTPRequest
 from lamella.transports._media_limits import check_media
@@ -63,6 +63,29 @@ def _card_book(place: Place) -> CardBook:
     return place.given.cards or shared_cards()
 
 
+def _exchanges(place: Place) -> Mapping[str, Exchange]:
+    return {
+        operation: Exchange(
+            client=place.client,
+            provider=place.name,
+            dialect=dialect,
+            authorize=place.authorize,
+            headers=place.headers,
+            max_message_bytes=place.given.http.max_message_bytes,
+        )
+        for operation, dialect in place.dialects.items()
+    }
+
+
+def _tells(place: Place) -> bool:
+    """Whether requests have headers that say how far their call is."""
+    return place.given.attempt_header or place.given.deadline_header is not None
+
+
+_MOST_WAYS = 1_000
+"""Models and ways to ask them of which the addresses are remembered."""
+
+
 @attrs.frozen(kw_only=True, eq=False)
 class Place:
     """See the module.
@@ -101,6 +124,11 @@ class Place:
     _cards: CardBook = attrs.field(
         init=False, repr=False, default=attrs.Factory(_card_book, takes_self=True)
     )
+    _exchanges: Mapping[str, Exchange] = attrs.field(
+        init=False, repr=False, default=attrs.Factory(_exchanges, takes_self=True)
+    )
+    _tells: bool = attrs.field(init=False, repr=False, default=attrs.Factory(_tells, takes_self=True))
+    _ways: dict[tuple[str, str, bool], Asked] = attrs.field(init=False, repr=False, factory=dict)
 
     async def run(self, request: Request[R]) -> R:
         """Answer a request.
@@ -118,30 +146,36 @@ class Place:
             require(card, request, dialect.api)
             _check_media(dialect, card, request, self.name)
             stream = stream and ("streaming" in card.capabilities or not card.capabilities)
-        rules = (card, self.rules)
-        request, options = fit(request, dialect.api, self.options, rules, layer=self.name)
+        request, options = fit(
+            request, dialect.api, self.options, (card, self.rules), layer=self.name
+        )
         if card is not None and dialect.wants_card:
             options = attrs.evolve(options, card=card)
         if self.wire_model is not None:
             model = self.wire_model(model)
             request = request.evolve(model=model)
-        exchange = Exchange(
-            client=self.client,
-            provider=self.name,
-            dialect=dialect,
-            options=options,
-            url=self.locate(dialect.path(model, stream=stream), model),
-            authorize=self.authorize,
-            headers=(*self.headers, *self._headers_of(request)),
-            max_message_bytes=self.given.http.max_message_bytes,
-        )
         attempt = request.context.attempt
         if attempt is not None:
             if not stream:
                 attempt.expect_whole()
             if attempt.service is not None:  # a card may have left it out, or exchanged it
                 attempt.service = getattr(request, "service_tier", None)
-        return await exchange.run(request, stream=stream)
+        asked = self._asked(dialect, model, stream=stream)
+        headers = self._headers_of(request)
+        if headers or options is not asked.options:
+            asked = Asked(url=asked.url, options=options, stream=stream, headers=headers)
+        return await self._exchanges[request.operation].run(request, asked)
+
+    def _asked(self, dialect: Dialect, model: str, *, stream: bool) -> Asked:
+        """Where requests for a model go, found out once."""
+        key = dialect.operation, model, stream
+        asked = self._ways.get(key)
+        if asked is None:
+            if len(self._ways) >= _MOST_WAYS:  # models come from requests
+                self._ways.clear()
+            url = self.locate(dialect.path(model, stream=stream), model)
+            asked = self._ways[key] = Asked(url=url, options=self.options, stream=stream)
+        return asked
 
     def prompt_caching(self, request: Request[Any]) -> PromptCaching | None:
         """What the prompt cache takes that a request would meet; None for nothing."""
@@ -242,6 +276,8 @@ class Place:
 
     def _headers_of(self, request: Request[Any]) -> Headers:
         context, given = request.context, self.given
+        if context.idempotency_key is None and not self._tells:
+            return ()
         found: list[tuple[bytes, bytes]] = []
         if context.idempotency_key is not None:
             found += encoded_headers({"Idempotency-Key": context.idempotency_key})

@@ -18,6 +18,9 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
 _BOM = b"\xef\xbb\xbf"
 _END = b"\n\n"
+_DATA = b"data: "
+_EVENT = b"event: "
+_NEXT = _END + _DATA
 
 
 class EventReader:
@@ -49,6 +52,10 @@ class EventReader:
             data = self._with_newlines(data)
         pending = self._pending
         if not pending:
+            if data.count(b"\n") == 2 and data.startswith(_DATA) and data.endswith(_END):
+                self._check(len(data) - 2)
+                line = data[6:-2]
+                return [(None, line)] if line and not line.isspace() else []
             end = data.rfind(_END)
             if end < 0:
                 self._keep(data)
@@ -104,21 +111,25 @@ class EventReader:
             raise ResponseTooLargeError(msg, hint=hint)
 
     def _messages(self, whole: bytes) -> list[Message]:
-        messages: list[Message] = []
-        for part in whole.split(_END):
-            if part.startswith(b"data: ") and b"\n" not in part:
-                self._check(len(part))
-                data = part[6:]
-                if data and not data.isspace():
-                    messages.append((None, data))
-                continue
-            message = self._parse(part)
-            if message is not None:
-                messages.append(message)
-        return messages
+        if whole.startswith(_DATA):
+            lines = whole[6:].split(_NEXT)
+            if whole.count(b"\n") == 2 * len(lines) - 2:  # nothing but such lines: the rule
+                if len(whole) > self._max:
+                    for line in lines:
+                        self._check(len(line) + 6)
+                return [(None, line) for line in lines if line and not line.isspace()]
+        parsed = [self._parse(part) for part in whole.split(_END)]
+        return [message for message in parsed if message is not None]
 
     def _parse(self, part: bytes) -> Message | None:
         self._check(len(part))
+        if part.startswith(_EVENT):  # mostly one line each
+            kind, _, rest = part.partition(b"\n")
+            if rest.startswith(_DATA) and b"\n" not in rest:
+                data = rest[6:]
+                if not data or data.isspace():
+                    return None
+                return kind[7:].decode("utf-8", "replace") or None, data
         event: str | None = None
         lines: list[bytes] = []
         for line in part.split(b"\n"):

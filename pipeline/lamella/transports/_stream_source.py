@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import anyio
 
 from lamella._errors import ClosedError, ConnectionLostError, LamellaError, StreamTruncated
-from lamella._events import Event
+from lamella._events import Event, Finish
 from lamella.transports._dialect import Message, MessageReader, StreamDecoder
 from lamella.transports._http import HTTPReply
 
@@ -50,6 +50,10 @@ class StreamSource:
         self._pending: deque[Event] = deque()
         self._error: Exception | None = None
         self._over = False
+
+    def ready(self) -> Event | None:
+        pending = self._pending
+        return None if not pending or type(pending[0]) is Finish else pending.popleft()
 
     async def __anext__(self) -> Event:
         pending = self._pending

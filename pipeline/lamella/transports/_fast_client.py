@@ -1,0 +1,241 @@
+"""The fast HTTP client: the port over asyncio's sockets, with as little as possible in between.
+
+It costs a fraction of the standard client, and is for asyncio (and uvloop) alone. Each event loop
+has connections of its own. A request that finds a kept connection makes no task, no timer and no
+scope: it is one write, and one wait for the answer.
+"""
+
+from __future__ import annotations
+
+from asyncio import get_running_loop  # noqa: TID251 - for asyncio's loops alone, and says so
+from typing import TYPE_CHECKING
+
+import attrs
+
+from lamella._errors import ConfigurationError, LamellaError
+from lamella._loops import AsyncioLoop, PerLoop, current_loop
+from lamella._ports import ThreadPort, run_in_thread
+from lamella.transports._fast_connection import PIECE_BYTES, Connection
+from lamella.transports._fast_dialing import Route, proxy_authorization, route_to
+from lamella.transports._fast_pool import Pool
+from lamella.transports._fast_reply import FastReply
+from lamella.transports._http import HTTPOptions, HTTPReply, HTTPRequest, can_be_sent
+from lamella.transports._http_failures import bad_header, client_closed, lost_before_answer
+from lamella.transports._http_library import proxy_for, ssl_context
+from lamella.transports._http_target import Target, read_target
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+    from lamella.transports._addresses import Proxy
+
+_WAYS = 256
+_LINES = 256
+_BODILESS = frozenset({"GET", "HEAD", "DELETE"})
+_ADDED = frozenset({b"host", b"content-length", b"transfer-encoding"})
+_DEFAULT = HTTPOptions(fast=True)
+
+
+@attrs.define(eq=False)
+class _Way:
+    """What requests to one URL have in common.
+
+    Attributes:
+        shown: Host and port, for messages.
+        route: Whom their connections lead to.
+        start: What follows the method: the rest of the request line, and the first headers.
+    """
+
+    shown: str
+    route: Route
+    start: bytes = attrs.field(repr=False)
+
+
+class _Lines(dict[tuple[bytes, bytes], bytes]):
+    """Headers as they travel. Most are the same from request to request."""
+
+    def __missing__(self, header: tuple[bytes, bytes]) -> bytes:
+        if not can_be_sent(*header) or header[0].lower() in _ADDED:
+            return b""
+        if len(self) >= _LINES:  # full of what never comes again: ids, milliseconds
+            self.clear()
+        line = self[header] = b"%b: %b\r\n" % header
+        return line
+
+
+class FastHTTPClient:
+    """Sends requests over asyncio; see `HTTPClient`.
+
+    Args:
+        options: Bounds, proxies, TLS.
+        thread: Where files of certificates are read.
+    """
+
+    def __init__(
+        self, options: HTTPOptions = _DEFAULT, *, thread: ThreadPort = run_in_thread
+    ) -> None:
+        self._options = options
+        self._thread = thread
+        self._context: ssl.SSLContext | None = None
+        self._pools: PerLoop[Pool] = PerLoop(lambda: Pool(get_running_loop(), options))
+        self._latest: Pool | None = None
+        self._ways: dict[str, _Way] = {}
+        self._routes: dict[tuple[str, bytes, Proxy | None], Route] = {}
+        self._lines = _Lines()
+        self._closed = False
+
+    async def send(self, request: HTTPRequest) -> HTTPReply:
+        way = self._ways.get(request.url) or await self._find_way(request)
+        pool = self._latest
+        if pool is None or pool.closed or pool.loop is not get_running_loop():
+            pool = await self._pool(request)
+        connection = pool.take(way.route)
+        if connection is None:
+            connection = await self._connect(pool, way, request, fresh=False)
+        reply = self._reply(pool, way, request)
+        if not self._begin(connection, way, request, reply, request.on_sent):
+            pool.freed(connection)
+            raise bad_header(request.provider)
+        if await self._answered(connection, request, reply) or not reply.unanswered:
+            if reply.status:
+                return reply
+            raise _raised(reply)
+        # Once, on a connection that nobody has used, and without counting it as an attempt.
+        connection = await self._connect(pool, way, request, fresh=True)
+        reply = self._reply(pool, way, request)
+        self._begin(connection, way, request, reply, None)
+        if await self._answered(connection, request, reply):
+            return reply
+        raise _raised(reply)
+
+    def _begin(
+        self,
+        connection: Connection,
+        way: _Way,
+        request: HTTPRequest,
+        reply: FastReply,
+        on_sent: Callable[[], None] | None,
+    ) -> bool:
+        """Write a request, or the first piece of a large one; False if a header cannot be sent.
+
+        In a plain function: who waits later has no variable that holds the key.
+        """
+        lines = self._lines
+        written = [lines[header] for header in request.headers]
+        if b"" in written:
+            return False
+        body = request.body
+        method = request.method
+        length = len(body)
+        if length or method not in _BODILESS:
+            written.append(b"Content-Length: %d\r\n\r\n" % length)
+        else:
+            written.append(b"\r\n")
+        if length <= PIECE_BYTES:
+            written.append(body)
+        connection.begin(reply, method)
+        if on_sent is not None:
+            on_sent()
+        connection.write(b"".join([method.encode(), way.start, *written]))
+        return True
+
+    async def _answered(
+        self, connection: Connection, request: HTTPRequest, reply: FastReply
+    ) -> bool:
+        """Wait for an answer; False if there is none."""
+        try:
+            if connection.paused or len(request.body) > PIECE_BYTES:
+                rest = request.body if len(request.body) > PIECE_BYTES else b""
+                await connection.write_rest(memoryview(rest), request.write, reply)
+            if not reply.status and reply.error is None:
+                await reply.wait()
+        except BaseException:
+            await reply.aclose()
+            raise
+        return reply.status > 0
+
+    def _reply(self, pool: Pool, way: _Way, request: HTTPRequest) -> FastReply:
+        return FastReply(pool.loop, request.provider, way.shown, self._options.max_body_bytes)
+
+    def _can_be_sent(self, request: HTTPRequest) -> bool:
+        lines = self._lines
+        return all(lines[header] for header in request.headers)
+
+    async def _connect(
+        self, pool: Pool, way: _Way, request: HTTPRequest, *, fresh: bool
+    ) -> Connection:
+        who, where = request.provider, way.shown
+        if not self._can_be_sent(request):
+            raise bad_header(who)
+        return await pool.connect(way.route, who, where, request.connect, fresh=fresh)
+
+    # --- what is found out once --------------------------------------------------------------
+
+    async def _pool(self, request: HTTPRequest) -> Pool:
+        """The running loop's connections."""
+        if self._closed:
+            raise client_closed(request.provider)
+        if not isinstance(current_loop(), AsyncioLoop):
+            msg = "The fast HTTP client works on asyncio's event loops only; this one is trio's."
+            hint = "Leave http='fast' out: the standard client works on both."
+            raise ConfigurationError(msg, hint=hint, provider=request.provider)
+        pool = self._pools.get()
+        await pool.guard()
+        self._latest = pool
+        return pool
+
+    async def _find_way(self, request: HTTPRequest) -> _Way:
+        """How requests to a URL travel; the environment is asked for a proxy once for each."""
+        target = read_target(request.url)
+        proxy = proxy_for(target.scheme, target.name, self._options)
+        if proxy is not None and proxy.url.startswith("socks"):
+            msg = "The fast HTTP client takes no SOCKS proxy, which the environment names."
+            hint = "Leave http='fast' out, or set HTTPOptions(fast=True, trust_env=False)."
+            raise ConfigurationError(msg, hint=hint, provider=request.provider)
+        context = None
+        if target.scheme == "https" or (proxy is not None and proxy.encrypted):
+            context = self._context
+            if context is None:
+                context = self._context = await self._thread(ssl_context, self._options)
+        if len(self._ways) >= _WAYS:
+            self._ways.clear()
+            self._routes.clear()
+        way = _Way(target.shown, self._route(target, proxy, context), _start(target, proxy))
+        self._ways[request.url] = way
+        return way
+
+    def _route(self, target: Target, proxy: Proxy | None, context: ssl.SSLContext | None) -> Route:
+        """The one route object of an origin."""
+        key = (target.scheme, target.authority, proxy)
+        route = self._routes.get(key)
+        if route is None:
+            route = self._routes[key] = route_to(target, proxy, context)
+        return route
+
+    # --- the end -----------------------------------------------------------------------------
+
+    async def aclose(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._latest = None
+        here = current_loop()
+        for loop, pool in self._pools.items():
+            if loop is here:
+                await pool.aclose()
+            else:
+                loop.call_soon(pool.close)
+        self._pools.clear()
+
+
+def _raised(reply: FastReply) -> LamellaError:
+    return reply.error or lost_before_answer(reply.provider, reply.where)
+
+
+def _start(target: Target, proxy: Proxy | None) -> bytes:
+    path, extra = target.path, b""
+    if proxy is not None and target.scheme == "http":
+        path = b"http://%b%b" % (target.authority, path)
+        extra = proxy_authorization(proxy)
+    return b" %b HTTP/1.1\r\nHost: %b\r\n%b" % (path, target.authority, extra)

@@ -1,0 +1,303 @@
+"""One event loop's connections: who gets one, in which order, and when they are closed.
+
+Every operation takes the same time however many connections there are. Whoever finds all places
+taken waits in line; a place or a connection that becomes free goes to the head of the line.
+"""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 - this client is for asyncio's loops alone, and says so
+from collections import OrderedDict, deque
+from collections.abc import AsyncGenerator
+
+import anyio
+import attrs
+
+from lamella._errors import LamellaError
+from lamella.transports._fast_connection import Connection
+from lamella.transports._fast_dialing import Dialer, Route
+from lamella.transports._http import HTTPOptions
+from lamella.transports._http_failures import client_closed, connect_timeout, no_connection
+
+_READ_BYTES = 64 * 1024
+
+
+@attrs.define(eq=False)
+class _Waiter:
+    """Somebody in the line.
+
+    Attributes:
+        route: Whom a connection is wanted to.
+        turn: Ends the wait.
+        connection: What came: a connection, or None for a place to make one in.
+    """
+
+    route: Route
+    turn: asyncio.Future[None]
+    connection: Connection | None = None
+
+
+class Pool:
+    """The connections of one event loop; to be used on it alone.
+
+    Args:
+        loop: The loop.
+        options: Bounds and times.
+
+    Attributes:
+        loop: The loop.
+        closed: Whether it was closed.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_buffer",
+        "_dialer",
+        "_expiry",
+        "_guard",
+        "_idle",
+        "_idle_count",
+        "_max_connections",
+        "_max_idle",
+        "_open",
+        "_options",
+        "_routes",
+        "_sweeping",
+        "_taken",
+        "_waiters",
+        "closed",
+        "loop",
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, options: HTTPOptions) -> None:
+        self.loop = loop
+        self._buffer = memoryview(bytearray(_READ_BYTES))
+        self.closed = False
+        self._options = options
+        self._max_connections = options.max_connections
+        self._max_idle = options.max_idle
+        expiry = options.idle_expiry
+        self._expiry = None if expiry is None else float(expiry)  # type: ignore[arg-type]
+        self._idle: dict[Route, OrderedDict[Connection, None]] = {}
+        self._idle_count = 0
+        self._open: dict[Connection, Route] = {}
+        self._taken = 0  # places: connections, and those that are being made
+        self._waiters: deque[_Waiter] = deque()
+        self._sweeping: asyncio.TimerHandle | None = None
+        self._guard: AsyncGenerator[None, None] | None = None
+        self._dialer = Dialer(loop, options, self._new)
+
+    def _new(self) -> Connection:
+        limit = self._options.max_header_bytes
+        return Connection(self.loop, self._buffer, limit, self.freed, self.lost)
+
+    # --- getting a connection ----------------------------------------------------------------
+
+    def take(self, route: Route) -> Connection | None:
+        """A kept connection, if there is one."""
+        idle = self._idle.get(route)
+        while idle:
+            connection, _ = idle.popitem()  # the one used last: the likeliest to be alive
+            self._idle_count -= 1
+            expiry = self._expiry
+            expired = expiry is not None and self.loop.time() >= connection.idle_since + expiry
+            if not expired and not connection.stale():
+                return connection
+            connection.abort()
+        return None
+
+    async def connect(
+        self, route: Route, who: str, where: str, seconds: float | None, *, fresh: bool = False
+    ) -> Connection:
+        """A connection for which somebody waits: one that becomes free, or a new one.
+
+        Args:
+            route: Whom it leads to.
+            who: The provider, for messages.
+            where: Its address, for messages.
+            seconds: How long it may take, everything included; None for no limit.
+            fresh: Whether it must be a new one.
+
+        Raises:
+            LamellaError: Why there is none.
+        """
+        if seconds is None:
+            return await self._connect(route, who, where, fresh=fresh)
+        with anyio.move_on_after(seconds):
+            return await self._connect(route, who, where, fresh=fresh)
+        raise connect_timeout(who, where, seconds)
+
+    async def _connect(self, route: Route, who: str, where: str, *, fresh: bool) -> Connection:
+        if not self._place():
+            connection = await self._wait(route, who)
+            if connection is not None:
+                if not fresh:
+                    return connection
+                del self._open[connection]  # its place is ours
+                connection.abort()
+        return await self._dial(route, who, where)
+
+    def _place(self) -> bool:
+        """Take a place for a new connection, if there is one or can be."""
+        if self._taken >= self._max_connections and not (self._idle_count and self._evict()):
+            return False
+        self._taken += 1
+        return True
+
+    async def _wait(self, route: Route, who: str) -> Connection | None:
+        """Stand in line; a connection, or None for a place to make one in."""
+        waiter = _Waiter(route, self.loop.create_future())
+        self._waiters.append(waiter)
+        try:
+            await waiter.turn
+        except BaseException:
+            if waiter.turn.done() and not waiter.turn.cancelled():
+                self._pass_on(waiter.connection)
+            raise
+        if self.closed:
+            raise client_closed(who)
+        return waiter.connection
+
+    def _pass_on(self, connection: Connection | None) -> None:
+        """Give back what somebody got who does not want it any more."""
+        if connection is None:
+            self._vacate()
+        elif connection.open:
+            self.freed(connection)
+
+    async def _dial(self, route: Route, who: str, where: str) -> Connection:
+        try:
+            connection = await self._dialer.dial(route, who, where)
+            if self.closed or not connection.open:
+                connection.abort()
+                raise client_closed(who) if self.closed else no_connection(who, where)
+        except BaseException as error:
+            self._vacate()
+            if self.closed and isinstance(error, LamellaError):
+                raise client_closed(who) from None
+            raise
+        self._open[connection] = route
+        return connection
+
+    # --- giving it back ----------------------------------------------------------------------
+
+    def freed(self, connection: Connection) -> None:
+        """An answer is complete: the connection is for the head of the line, or kept."""
+        route = self._open[connection]
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if waiter.turn.done():
+                continue
+            if waiter.route != route:
+                self._waiters.appendleft(waiter)
+                connection.abort()  # which vacates its place, for a connection to elsewhere
+                return
+            waiter.connection = connection
+            waiter.turn.set_result(None)
+            return
+        self._keep(connection, route)
+
+    def _keep(self, connection: Connection, route: Route) -> None:
+        if self._idle_count >= self._max_idle and not (self._idle_count and self._evict(route)):
+            connection.abort()
+            return
+        idle = self._idle.get(route)
+        if idle is None:
+            idle = self._idle[route] = OrderedDict()
+        connection.idle_since = self.loop.time()
+        idle[connection] = None
+        self._idle_count += 1
+        if self._sweeping is None and self._expiry is not None:
+            self._sweeping = self.loop.call_later(self._expiry, self._sweep)
+
+    def _evict(self, route: Route | None = None) -> bool:
+        """Close the kept connection that was idle longest, preferably of a route."""
+        idle = self._idle.get(route) if route is not None else None
+        if not idle:
+            idle = next((each for each in self._idle.values() if each), None)
+        if not idle:
+            return False
+        connection, _ = idle.popitem(last=False)
+        self._idle_count -= 1
+        connection.abort()
+        return True
+
+    def lost(self, connection: Connection) -> None:
+        """A connection is of no use any more."""
+        route = self._open.pop(connection, None)
+        if route is None:
+            return  # it never was one: who makes it hears of it
+        idle = self._idle.get(route)
+        if idle is not None and connection in idle:
+            del idle[connection]
+            self._idle_count -= 1
+        self._vacate()
+
+    def _vacate(self) -> None:
+        """A place is free: the head of the line may have it."""
+        self._taken -= 1
+        while self._waiters and self._taken < self._max_connections:
+            waiter = self._waiters.popleft()
+            if not waiter.turn.done():
+                self._taken += 1
+                waiter.turn.set_result(None)
+                return
+
+    def _sweep(self) -> None:
+        """Close what was idle for too long, and look again when the next one will have been."""
+        self._sweeping = None
+        expiry = self._expiry
+        if expiry is None:
+            return
+        now, soonest = self.loop.time(), None
+        for idle in self._idle.values():
+            while idle:
+                first = next(iter(idle))
+                due = first.idle_since + expiry
+                if due > now:
+                    soonest = due if soonest is None else min(soonest, due)
+                    break
+                idle.popitem(last=False)
+                self._idle_count -= 1
+                first.abort()
+        self._idle = {route: idle for route, idle in self._idle.items() if idle}
+        if soonest is not None:
+            self._sweeping = self.loop.call_at(soonest, self._sweep)
+
+    # --- the end -----------------------------------------------------------------------------
+
+    async def guard(self) -> None:
+        """Have the connections closed when the loop ends, as nobody else would.
+
+        The event loop closes the generators that are still open when it ends.
+        """
+        if self._guard is None:
+            self._guard = self._open_until_closed()
+            await anext(self._guard)
+
+    async def _open_until_closed(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            self.close()
+            await asyncio.sleep(0)  # in which the sockets are closed
+
+    async def aclose(self) -> None:
+        """Close, and wait until the sockets are closed."""
+        self.close()
+        if self._guard is not None:
+            await self._guard.aclose()
+
+    def close(self) -> None:
+        """Close all connections; who uses or awaits one hears that the client was closed."""
+        self.closed = True
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            self._sweeping = None
+        waiters, self._waiters = self._waiters, deque()
+        for waiter in waiters:
+            if not waiter.turn.done():
+                self._taken += 1
+                waiter.turn.set_result(None)
+        for connection in list(self._open):
+            connection.close()
