@@ -25,6 +25,7 @@ MARKS = {
     "pyarrow": {"parquet"},
     "re2": {"guard", "pii"},
     "tiktoken": {"tokens"},
+    "uvloop": {"fast"},
 }
 
 

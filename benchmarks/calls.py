@@ -19,9 +19,9 @@ GAP: Final = 0.005
 """Seconds between a stream's first chunk and its others, where the first event is watched."""
 
 PLANS: Final[Mapping[str, Plan]] = {
-    ONE: Plan(7, 2_000, seconds=0.25),
-    MANY: Plan(7, 4_000, concurrency=64, seconds=0.25),
-    CROWD: Plan(3, 4_000, concurrency=512, seconds=0.25),
+    ONE: Plan(5, 2_000, seconds=0.25),
+    MANY: Plan(5, 4_000, concurrency=64, seconds=0.25),
+    CROWD: Plan(2, 4_000, concurrency=512, seconds=0.25),
     STREAM: Plan(5, 200, kind="stream", seconds=0.25),
     FIRST: Plan(5, 40, kind="first", seconds=0.3),
 }

@@ -37,14 +37,14 @@ def serve(opener: Opener, source: IO[str], answers: IO[str], runner: asyncio.Run
     """Do what each line says, until there are no more."""
     for line in source:
         try:
-            answer = {"ok": runner.run(_done(opener, json.loads(line)))}
+            answer: dict[str, Any] = {"ok": runner.run(_done(opener, json.loads(line)))}
         except Exception as error:  # noqa: BLE001 - told to the driver, whatever it is
             answer = {"error": f"{type(error).__name__}: {error}"[:400]}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
 
-async def _done(opener: Opener, order: dict[str, Any]) -> dict[str, Any]:
+async def _done(opener: Opener, order: dict[str, Any]) -> Any:
     kind, url = order.pop("do"), order.pop("url")
     if kind == "turn":
         return asdict(await turn(opener, Plan(**order["plan"]), url))

@@ -79,9 +79,9 @@ class _Link(asyncio.Protocol):
         del self._buffer[:end]
         return end
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         if self.whole is not None and not self.whole.done():
-            self.whole.set_exception(error or ConnectionResetError("the provider closed"))
+            self.whole.set_exception(exc or ConnectionResetError("the provider closed"))
 
 
 @asynccontextmanager
@@ -90,7 +90,8 @@ async def floor(url: str) -> AsyncIterator[Caller]:
     import msgspec
 
     loop = asyncio.get_running_loop()
-    port, _, path = url.rsplit(":", 1)[1].partition("/")
+    place, _, path = url.rsplit(":", 1)[1].partition("/")
+    port = int(place)
     head = f"POST /{path}/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: ".encode()
     encode, decode = msgspec.json.encode, msgspec.json.decode
     idle: list[_Link] = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -41,7 +42,13 @@ class ChildError(Exception):
 
 
 class Child:
-    """A contender's process. `ask` orders something and waits until it is done."""
+    """A contender's process. `ask` orders something and waits until it is done.
+
+    Attributes:
+        patience: Seconds after which a process that says nothing is given up.
+    """
+
+    patience = 120.0
 
     def __init__(
         self, command: Sequence[str], *, core: int | None = None, log: Path | None = None
@@ -78,8 +85,11 @@ class Child:
             raise ChildError(self._ended()) from error
 
     def answer(self) -> Any:
-        """The answer to the order before."""
+        """The answer to the order before; one order at a time."""
         assert self._process.stdout is not None
+        ready, _, _ = select.select([self._process.stdout], [], [], self.patience)
+        if not ready:
+            raise ChildError(f"it said nothing for {self.patience:g} s")
         line = self._process.stdout.readline()
         if not line:
             raise ChildError(self._ended())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any, Final
 
+ROOT: Final = Path(__file__).parents[1]
 FOLDER: Final = Path(__file__).parent / "results"
 NAME: Final = "speed.json"
 
@@ -23,11 +25,18 @@ class Results:
         self.found: dict[str, Any] = load(self.path) if self.path.exists() else {}
 
     def keep(self, part: str, value: Any) -> None:
-        """Write one part anew; the file is whole at any moment."""
-        self.found[part] = value
+        """Write one part anew; the file is always whole, and names no folder of here."""
+        self.found[part] = json.loads(_without_places(json.dumps(value)))
         aside = self.path.with_suffix(".new")
         aside.write_text(json.dumps(self.found, indent=1) + "\n")
         aside.replace(self.path)
+
+
+def _without_places(text: str) -> str:
+    """The same, where an error has said in which folder it was."""
+    for place, word in ((ROOT, "."), (Path(sys.prefix), "."), (Path.home(), "~")):
+        text = text.replace(str(place), word)
+    return text
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from benchmarks.prompts import fresh_prompts
 from benchmarks.turns import Caller, Opener
 
 WARM: Final = 32
-PATIENCE: Final = 3.0
+PATIENCE: Final = 1.5
 """Seconds after the last arrival, when those that are left are given up."""
 
 

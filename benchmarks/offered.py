@@ -22,7 +22,7 @@ WHO: Final = (SDK, EIGHT, EIGHT_FAST)
 
 
 def run(setting: Setting) -> dict[str, Any]:
-    """A series for each contender, event loop and number of processes."""
+    """A series for each contender and event loop, and with uvloop for two processes as well."""
     found: dict[str, Any] = {"series": [], "skipped": {}}
     cores = [setting.core] if setting.spare is None else [setting.core, setting.spare]
     with setting.upstream() as url:
@@ -30,9 +30,9 @@ def run(setting: Setting) -> dict[str, Any]:
             for loop in ("uvloop",) if setting.quick else ("asyncio", "uvloop"):
                 title = f"{entry.name}, {loop}"
                 try:
-                    each = _each_count(
-                        setting, command_of(entry, uvloop=loop == "uvloop"), url, cores
-                    )
+                    fast = loop == "uvloop"
+                    command = command_of(entry, uvloop=fast)
+                    each = _each_count(setting, command, url, cores if fast else cores[:1])
                     for processes, points in each:
                         series = {"name": entry.name, "loop": loop, "processes": processes}
                         found["series"].append({**series, "points": points})

@@ -64,14 +64,16 @@ def draw(found: Mapping[str, Any], folder: Path) -> list[str]:
 def _bars(axes: Any, rows: Sequence[Row], title: str, *, log: bool = False) -> None:
     """Horizontal bars with their figures; Lamella's are in its colour."""
     rows = sorted(rows, key=lambda row: row[1])
-    names, values = [row[0] for row in rows], [row[1] for row in rows]
+    names, values = [row[0].replace("`", "") for row in rows], [row[1] for row in rows]
     colours = [OURS if "Lamella" in name else OTHERS for name in names]
     bars = axes.barh(names, values, color=colours, height=0.7)
     axes.bar_label(bars, [_short(value) for value in values], padding=3, fontsize=8)
     axes.set_title(title)
     if log:
         axes.set_xscale("log")
-    axes.margins(x=0.18)
+    axes.margins(x=0.18, y=0.01)
+    axes.xaxis.set_visible(False)  # each bar says its figure
+    axes.spines["bottom"].set_visible(False)
     axes.tick_params(axis="y", length=0)
 
 
@@ -155,8 +157,7 @@ def _growth(found: Mapping[str, Any], pyplot: Any) -> Any:
             [int(n) for n in rows], values, "o-", color=colour, label=f"eight {label} layers"
         )
     right.set(title="CPU µs of a call", xlabel="KB of message, new each time")
-    right.set_xscale("log", base=2)
-    right.set_yscale("log")
+    _logarithmic(right, "xy")
     right.legend()
     return figure
 
@@ -174,12 +175,21 @@ def _scaling(found: Mapping[str, Any], pyplot: Any) -> Any:
         plural = "process" if processes == 1 else "processes"
         top.set(title=f"{processes} {plural}: answered a second", xlabel="offered a second")
         bottom.set(title=f"{processes} {plural}: latency, p99, ms", xlabel="offered a second")
-        bottom.set_yscale("log")
-        for each in (top, bottom):
-            each.set_xscale("log")
-        top.set_yscale("log")
+        _logarithmic(top, "xy")
+        _logarithmic(bottom, "xy")
     axes[0][0].legend(fontsize=7)
     return figure
+
+
+def _logarithmic(axes: Any, which: str) -> None:
+    """Logarithmic axes with plain numbers at 1, 2 and 5."""
+    ticker: Any = importlib.import_module("matplotlib.ticker")
+    for letter in which:
+        getattr(axes, f"set_{letter}scale")("log")
+        axis = getattr(axes, f"{letter}axis")
+        axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(lambda value, _: f"{value:,g}")
+        axis.set_minor_formatter(ticker.NullFormatter())
 
 
 def _line(top: Any, bottom: Any, one: Mapping[str, Any]) -> None:

@@ -60,7 +60,7 @@ def _row(promise: Promise, found: Found, slack: float) -> dict[str, Any]:
 
 def _said(value: float, unit: str) -> str:
     places = 0 if abs(value) >= 100 or value == int(value) else 1 if abs(value) >= 10 else 2
-    if not unit and value < 1:
+    if not unit and 0 < value < 1:
         places = 3 if value < 0.1 and round(value, 2) != value else 2
     return f"{value:.{places}f} {unit}".rstrip()
 
@@ -169,13 +169,12 @@ PROMISES: Final = (
         _ratio(EIGHT_FAST, LITELLM, ONE, MANY),
     ),
     Promise(
-        "calls in flight that are not at the provider at once, or not answered (fast transport)",
+        "of 5,000 calls, not at the provider at once or not answered (fast)",
         0,
         _missing_at_provider,
-        "calls",
     ),
-    Promise("memory of a call in flight (fast transport, eight layers)", 30, _each, "KB"),
+    Promise("memory of a call in flight (fast, eight layers)", 30, _each, "KB"),
     Promise("import of `lamella`", 100, _import("ms"), "ms"),
-    Promise("the openai SDK loaded by that", 0, _import("openai"), "times"),
-    Promise("threads after it", 1, _import("threads"), "threads"),
+    Promise("openai SDKs loaded by that", 0, _import("openai")),
+    Promise("threads after it", 1, _import("threads")),
 )

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from benchmarks import layers, long_conversations, observers, stores
+from benchmarks.bounds import A_CHUNK, A_HIT, ONE, OWN, STREAM, broken
 from benchmarks.contenders import BARE, EIGHT, EIGHT_FAST, PRODUCTION, SDK, Contender
 from benchmarks.figures import Figure
 from benchmarks.harness import Plan, measure, pin, upstream
@@ -20,28 +21,8 @@ from benchmarks.providers import PAIRS
 from benchmarks.semantic import smoke as semantic
 from benchmarks.turns import yardstick
 
-ONE, STREAM = "a call", "a stream"
-PLANS: Final[Mapping[str, Plan]] = {ONE: Plan(1, 40), STREAM: Plan(1, 10, kind="stream")}
+PLANS: Final[Mapping[str, Plan]] = {ONE: Plan(3, 30), STREAM: Plan(1, 10, kind="stream")}
 OURS: Final = (SDK, EIGHT, EIGHT_FAST, BARE, PRODUCTION)
-
-BOUNDS: Final[Mapping[tuple[str, str], float]] = {
-    (ONE, EIGHT.name): 1.1,
-    (ONE, EIGHT_FAST.name): 0.6,
-    (STREAM, EIGHT.name): 0.3,
-    (STREAM, EIGHT_FAST.name): 0.25,
-    (ONE, PRODUCTION.name): 2.5,
-    (STREAM, "Lamella, Anthropic"): 0.7,
-    (STREAM, "Lamella, Gemini"): 0.5,
-    (STREAM, "Lamella, Bedrock"): 0.8,
-}
-"""The most CPU time, as a share of the bare SDK's in the same run."""
-
-OWN: Final = 25.0
-"""The most yardsticks that eight layers take of a call, besides the scan of its text."""
-A_CHUNK: Final = 0.15
-"""The most yardsticks that they take of a chunk."""
-A_HIT: Final = 4.0
-"""The most yardsticks that a cache hit takes."""
 
 
 def main() -> int:
@@ -73,15 +54,6 @@ def _measured(contenders: Sequence[Contender], plan: Plan, url: str) -> list[Fig
         share = one.cpu / figures[0].cpu
         sys.stdout.write(f"{plan.kind}: {one.name}: {one.cpu:.0f} us, {share:.3f} of the SDK\n")
     return figures
-
-
-def broken(what: str, figures: Sequence[Figure]) -> list[str]:
-    """The bounds that are broken; the first of the figures is the SDK's."""
-    return [
-        f"TOO SLOW: {one.name}, {what}: {one.cpu / figures[0].cpu:.2f} of the SDK, over {bound}"
-        for one in figures
-        if (bound := BOUNDS.get((what, one.name))) is not None and one.cpu > bound * figures[0].cpu
-    ]
 
 
 def _own() -> list[str]:

@@ -7,7 +7,7 @@ from typing import TypeVar
 import attrs
 
 from lamella import DeadlineExceeded, Handler, Outcome, Request, Response, middleware
-from lamella._evolve import changed
+from lamella._evolve import informed
 from lamella._options import optional_seconds, span_or_none
 
 R = TypeVar("R", bound=Response)
@@ -49,5 +49,4 @@ class Deadline:
                     layer="deadline",
                 )
             until = min(until, context.deadline)
-        context = changed(context, "deadline", until)
-        return await call_next(changed(request, "context", context))
+        return await call_next(informed(request, "deadline", until))

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import attrs
 
 from lamella import Handler, Limits, Request, Response, middleware
-from lamella._evolve import changed
+from lamella._evolve import informed
 from lamella._limits import NO_LIMITS
 from lamella._options import flag, optional_seconds, span_or_none
 
@@ -72,9 +72,7 @@ class Timeout:
 
     async def __call__(self, request: Request[R], call_next: Handler) -> R:
         """Pass the request on with its limits."""
-        context = request.context
-        limits = self._limits
-        if context.limits is not NO_LIMITS:
-            limits = context.limits.tighten(limits)
-        context = changed(context, "limits", limits)
-        return await call_next(changed(request, "context", context))
+        limits, outer = self._limits, request.context.limits
+        if outer is not NO_LIMITS:
+            limits = outer.tighten(limits)
+        return await call_next(informed(request, "limits", limits))

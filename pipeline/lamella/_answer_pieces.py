@@ -36,14 +36,14 @@ def merged(events: Sequence[Event]) -> tuple[Event, ...]:
         if event.__class__ is TextDelta:
             if (
                 pieces is not None
-                and event.choice == choice  # type: ignore[union-attr]
-                and event.index == index  # type: ignore[union-attr]
-                and event.logprobs is None  # type: ignore[union-attr]
-                and not event.extra  # type: ignore[union-attr]
+                and event.choice == choice
+                and event.index == index
+                and event.logprobs is None
+                and not event.extra
             ):
-                pieces.append(event.text)  # type: ignore[union-attr]
+                pieces.append(event.text)
                 continue
-            choice, index = event.choice, event.index  # type: ignore[union-attr]
+            choice, index = event.choice, event.index
             joining.add(event)
             pieces = joining.pieces_of(choice)
         else:

@@ -105,7 +105,8 @@ class Asker:
         """Ask a row; whatever becomes of that is its result."""
         asked = row.asked
         if isinstance(asked, RowError):
-            return Asked(MapResult(row.index, row.id, None, asked), FAILED, type(asked).__name__)
+            result: MapResult[Any] = MapResult(row.index, row.id, None, asked, None, Money(0))
+            return Asked(result, FAILED, type(asked).__name__)
         began = self._monotonic()
         try:
             response = await self._run(asked, self._returns, self._row_timeout)

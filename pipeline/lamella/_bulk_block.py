@@ -103,8 +103,9 @@ async def answer_rows(
     )
     found: list[dict[str, Any]] = []
     async with run as work:
+        line: Any
         async for line in work:
-            form: dict[str, Any] = msgspec.json.decode(line)  # type: ignore[arg-type]
+            form: dict[str, Any] = msgspec.json.decode(line)
             form["index"] += first
             if on_result is not None:
                 await on_result(form)

@@ -98,22 +98,23 @@ def _as_json(value: Any) -> Any:
 
 def plain(value: Any) -> Any:
     """Nested values as JSON has them: the names of a structure that are null are not said."""
+    given: Any = value
     if isinstance(value, Mapping):
-        table: Mapping[Any, Any] = value
-        return {str(key): plain(item) for key, item in table.items() if item is not None}
-    if isinstance(value, list | tuple) or hasattr(value, "tolist"):
-        listed: Any = value.tolist() if hasattr(value, "tolist") else value
-        return [plain(item) for item in listed]
-    return cast("object", value)
+        return {str(key): plain(given[key]) for key in given if given[key] is not None}
+    if hasattr(given, "tolist"):  # an array, as some readers of tables give
+        given = given.tolist()
+    return [plain(item) for item in given] if type(given) in {list, tuple} else given
 
 
 def _as_map(value: Any) -> Any:
     """A column of maps gives pairs."""
     found = _as_json(value)
-    pairs: list[Any] = found if isinstance(found, list) else []
+    if not isinstance(found, list):
+        return found
+    pairs: Any = found  # pyright: ignore[reportUnknownVariableType]
     if pairs and all(isinstance(pair, list) and len(cast("Any", pair)) == 2 for pair in pairs):
         return {str(key): item for key, item in pairs}
-    return found
+    return pairs
 
 
 def _as_words(value: Any) -> Any:

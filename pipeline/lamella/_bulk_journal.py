@@ -131,6 +131,7 @@ class Journal:
             raise JournalError(msg, hint="Give it a place that can be written to.") from None
         try:
             work = partial(JournalRows.begin_run, configuration=configuration, restart=restart)
+            sums: bytes | None
             before, sums = await self._queue.ask(Step(work, writes=True))
             if before != configuration:
                 raise self._differs(before, configuration)
@@ -205,16 +206,16 @@ class Journal:
             JournalRows.admit, claims=claims, seen=self._seen, again=again, changed=changed
         )
         known: list[Known] = await self._queue.ask(Step(work, writes=True), keeps=True)
-        for place, one in zip(asked, known, strict=True):
+        for place, said in zip(asked, known, strict=True):
             admitted = found[place]
-            admitted.known = one
-            if one.verdict == "twice":
+            admitted.known = said
+            if said.verdict == "twice":
                 self._claimed.pop(admitted.key, None)
                 self._is_copy(admitted)
                 later.append(place)
-            elif one.verdict == "kept":
+            elif said.verdict == "kept":
                 self._claimed.pop(admitted.key, None)
-            elif one.verdict == "changed":
+            elif said.verdict == "changed":
                 raise self._changed(admitted.row)
         return sorted(later)
 
@@ -336,9 +337,9 @@ def hash_of(given: Any) -> bytes:
     """The hash of what a row asks, as it was given: equal for rows that say the same."""
     if isinstance(given, Request):
         return _hash_of_request(given)  # pyright: ignore[reportUnknownArgumentType]
+    table: Any = given
     if isinstance(given, Mapping):
-        table: Mapping[Any, Any] = given
-        given = {name: value for name, value in table.items() if name != "id"}
+        given = {name: table[name] for name in table if name != "id"}
     try:
         data = given if isinstance(given, bytes) else _encode(given)
     except (TypeError, ValueError, RecursionError, OverflowError):

@@ -35,7 +35,7 @@ class MapRun(Generic[R_co]):
     It is used once, on one event loop.
     """
 
-    def __init__(  # noqa: PLR0913 - rows, and what only files need
+    def __init__(
         self,
         pipeline: Pipeline,
         rows: Any,
@@ -93,7 +93,7 @@ class MapRun(Generic[R_co]):
         """End the rows under way, and let go of the journal; leaving the block does so.
 
         Args:
-            remove_journal: Whether to remove the journal's file.
+            remove_journal: Whether to remove the journal's file, if all rows were answered.
         """
         await self._begun.aclose(remove=remove_journal)
 

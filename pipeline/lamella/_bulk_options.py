@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias, TypedDict, TypeVar
@@ -30,8 +30,14 @@ Rows: TypeAlias = (
     | AsyncIterable[tuple[str | int, Request[R]]]
 )
 """Rows that are requests of one operation."""
-AnyRows: TypeAlias = Iterable[Any] | AsyncIterable[Any]
-"""Rows that are prompts or mappings, too."""
+_Given: TypeAlias = Mapping[str, Any] | str
+AnyRows: TypeAlias = (
+    Iterable[_Given]
+    | AsyncIterable[_Given]
+    | Iterable[tuple[str | int, _Given]]
+    | AsyncIterable[tuple[str | int, _Given]]
+)
+"""Rows that are prompts or mappings."""
 
 MOST: Final = 256
 """Rows under way at once at most, where the number adapts."""

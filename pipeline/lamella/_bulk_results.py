@@ -18,7 +18,6 @@ from lamella._trace_forms import money_form, usage_form
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from lamella._answer import Answer
     from lamella._events import Event
     from lamella._typed_forms import Form
 
@@ -145,17 +144,20 @@ def _answer_form(response: Any) -> dict[str, Any]:
 
 def _partial_form(error: Exception | None) -> dict[str, Any]:
     """What had arrived of an answer that failed."""
-    known = isinstance(error, LamellaError)
-    partial: Answer | None = error.partial if known else None
+    known = error if isinstance(error, LamellaError) else _NO_ERROR
+    partial = known.partial
     return {
         "text": "" if partial is None else partial.text,
         "refusal": None,
         "tool_calls": [],
         "finish_reason": None,
         "model": None,
-        "served_by": error.provider if known else None,
-        "usage": usage_form(error.usage) if known else None,
+        "served_by": known.provider,
+        "usage": usage_form(known.usage),
     }
+
+
+_NO_ERROR: Final = LamellaError()
 
 
 def line_of(form: Mapping[str, Any]) -> bytes:

@@ -162,16 +162,18 @@ class RowReader:
 
     def read(self, index: int, given: Any) -> Row:
         """What a row asks, whatever it is."""
+        whole: Any = given
         if isinstance(given, Request):
-            return Row(index, None, cast("Request[Any]", given), cast("Any", given))
+            return Row(index, None, whole, whole)
         if isinstance(given, RowError):  # as who has read it from a table found it
             return Row(index, None, given, str(given))
         named: Any = None
         try:
             if type(given) is tuple:
-                named, given = _pair(given)
+                named, given = _pair(whole)
+                whole = given
                 if isinstance(given, Request):
-                    return Row(index, named, cast("Request[Any]", given), cast("Any", given))
+                    return Row(index, named, whole, whole)
             table = _table(given)
             if named is None:
                 named = table.get("id")
@@ -252,10 +254,9 @@ def _table(given: Any) -> Mapping[str, Any]:
         given = _parsed(given)
     if isinstance(given, str):
         return {"prompt": given}
-    if isinstance(given, Mapping):
-        names: Mapping[Any, Any] = given
-        if all(type(name) is str for name in names):
-            return names
+    names: Any = given
+    if isinstance(given, Mapping) and all(type(name) is str for name in names):
+        return cast("Mapping[str, Any]", names)
     raise RowError("The row is neither an object nor text.")
 
 

@@ -36,7 +36,10 @@ if TYPE_CHECKING:
 WINDOW: Final = 1_000
 """Results that wait in memory for their turn, or for who reads them."""
 
-_LONGEST_STRIDE: Final = 500
+_AHEAD: Final = 256
+"""Rows that are read ahead where there is a journal, since looking one up takes as long as many."""
+
+_LONGEST_STRIDE: Final = 1_000
 """Rows that are looked up in the journal together while it has all of them."""
 
 
@@ -61,7 +64,7 @@ class Run:
         error: What has ended the run before its time.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts of one run
         self,
         pipeline: Pipeline,
         source: Source,
@@ -184,13 +187,15 @@ class Run:
         self._scope.cancel()
 
     async def aclose(self, *, remove: bool) -> None:
-        """End it, and let go of the journal."""
+        """End it, and let go of the journal, which can be removed if all rows were answered."""
         with anyio.CancelScope(shield=True):
             if not self.over.is_set():
                 self.cancel()
                 await self.over.wait()
             if self._journal is not None:
-                await self._journal.aclose(remove=remove)
+                report = self.report
+                whole = report.complete and not report.failed and self.error is None
+                await self._journal.aclose(remove=remove and whole)
 
     def _stop_for(self, error: LamellaError) -> None:
         if self.cause is None and not self.stopped:
@@ -212,8 +217,10 @@ class Run:
         return [self._backlog.popleft() for _ in range(min(most, len(self._backlog)))]
 
     async def _read(self, most: int) -> bool:
-        """Read more rows; False at the end. Rows that the journal has are passed in larger steps."""
-        given = await self._source.take(max(most, self._stride))
+        """Read more rows; False at the end. What the journal has is passed in larger steps."""
+        if self._journal is not None:
+            most = max(most, min(_AHEAD, 4 * self._pace.limit), self._stride)
+        given = await self._source.take(most)
         if not given or self.stopped:
             return False
         read, first = self._reader.read, self._taken
@@ -226,7 +233,7 @@ class Run:
             self._backlog.extend([Admitted(row, NEW, b"", b"") for row in rows])
             return True
         asked = await self._looked_up(self._journal, rows)
-        self._stride = 0 if asked else min(_LONGEST_STRIDE, max(2 * self._stride, 2 * most))
+        self._stride = 0 if asked else min(_LONGEST_STRIDE, 2 * most)
         self._backlog.extend(asked)
         return True
 
@@ -330,6 +337,9 @@ class Run:
 
     async def next(self) -> Any:
         """The next row's result, in the order of the rows; None at the end."""
+        if self._unread:
+            await self.over.wait()
+            return None
         while True:
             index = self._next
             if index in self._live:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Collection, Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
@@ -50,13 +50,14 @@ def source_of(rows: Any, ports: Ports) -> Source:
     """
     if isinstance(rows, Source):
         return rows
+    given: Any = rows
     if isinstance(rows, AsyncIterable):
-        return AsyncSource(cast("AsyncIterable[Any]", rows))
+        return AsyncSource(given)
     if isinstance(rows, str | bytes | dict) or not isinstance(rows, Iterable):
-        msg = f"map(...) was given something of the class {type(rows).__name__!r}, and no rows."
+        msg = f"map(...) was given something of the class {type(given).__name__!r}, and no rows."
         hint = "Give a list of requests or of rows, or whatever else can be iterated over."
         raise ConfigurationError(msg, hint=hint)
-    each: Iterable[Any] = rows
+    each: Iterable[Any] = given
     if isinstance(each, Collection):
         return NearSource(iter(each), len(each))
     return ThreadSource(iter(each), ports)
@@ -96,7 +97,7 @@ class ThreadSource(Source):
             with anyio.CancelScope() as self._scope:
                 found = await self._ports.thread(self._collect, most)
             self._scope = None
-        return [] if self._stopped else found
+            return found
 
     def _collect(self, most: int) -> list[Any]:
         monotonic = self._ports.monotonic

@@ -176,17 +176,9 @@ def _lasting(value: Any) -> bool:
     if kind in _SCALARS:
         return True
     if kind is tuple:
-        for item in value:
-            if not _lasting(item):
-                return False
-        return True
+        return all(_lasting(item) for item in value)
     names = _FROZEN.get(kind)
-    if names is None:
-        return False
-    for name in names:
-        if not _lasting(getattr(value, name)):
-            return False
-    return True
+    return names is not None and all(_lasting(getattr(value, name)) for name in names)
 
 
 def _mapping(value: Mapping[str, Any]) -> Form:

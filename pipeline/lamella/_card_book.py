@@ -113,6 +113,7 @@ class CardBook:
 
     Attributes:
         reading: The reading of its files, for a thread to do; see `Warm`.
+        registered: How many cards have been registered in code so far.
 
     Args:
         files: The user's card files: paths, parsed tables, or functions that give cards. Where two
@@ -133,6 +134,7 @@ class CardBook:
         self._plugins = tuple(plugins)
         self._builtin = builtin
         self._registered: list[Entry] = []
+        self.registered = 0
         self._layers: tuple[tuple[Entry, ...], ...] | None = None
         self._problems: tuple[ConfigurationError, ...] = ()
         self._opened: dict[str, _Opened] = {}
@@ -145,6 +147,7 @@ class CardBook:
             ConfigurationError: If one of them is no card.
         """
         self._registered.extend(_all_cards(cards, "CardBook.register"))
+        self.registered = len(self._registered)
 
     def find(self, provider: str, model: str) -> ModelCard | None:
         """The card of a model; None if nobody has described it.
@@ -160,11 +163,6 @@ class CardBook:
         if opened is None or opened.registered != len(self._registered):
             opened = self._open(provider)
         return opened.find(model)
-
-    @property
-    def registered(self) -> int:
-        """How many cards have been registered in code so far."""
-        return len(self._registered)
 
     def read(self) -> None:
         """Read what the first question would read, which takes tens of milliseconds.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import anyio
-
 from lamella._loops import Waiter, current_loop
+from lamella._transforms import TransformSource
 
 if TYPE_CHECKING:
     from lamella._context import Context
@@ -56,10 +55,11 @@ async def close_source(source: Source | None, context: Context | None) -> BaseEx
 
     That it failed, or took too long, is noted in the trace: the answer's own end matters more.
     """
-    if source is None:
+    if source is None or (type(source) is TransformSource and source.over):
         return None
     failure: Exception | None = None
-    with anyio.move_on_after(CLEANUP_SECONDS, shield=True) as scope:
+    loop = current_loop()
+    with loop.scope(deadline=loop.now() + CLEANUP_SECONDS, shield=True) as scope:
         try:
             await source.aclose()
         except Exception as error:  # noqa: BLE001 - noted below
@@ -68,7 +68,7 @@ async def close_source(source: Source | None, context: Context | None) -> BaseEx
             if scope.cancel_called:
                 raise
             # Task.cancel() of asyncio goes through shields: a task of its own closes it.
-            current_loop().spawn(source.aclose, "lamella interrupted close")
+            loop.spawn(source.aclose, "lamella interrupted close")
             return error
     if (failure is not None or scope.cancelled_caught) and context is not None:
         name = type(failure).__name__ if failure is not None else "TimeoutError"

@@ -33,10 +33,10 @@ class Cursor:
         response = self._response
         index = self._index
         events = response._events  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
-        if index < len(events) or (response._ready is not None and response.take()):  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
-            if response._ender is None:  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
-                self._index = index + 1
-                return _given(events[index])
+        ready = index < len(events) or (response._ready is not None and response.take())  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        if ready and response._ender is None:  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+            self._index = index + 1
+            return _given(events[index])
         return self.wait()
 
     async def wait(self) -> Event:

@@ -12,6 +12,7 @@ from typing import Any, Final, Self, TypeVar
 
 import attrs
 
+
 class Evolvable:
     """A frozen attrs class without slots whose copies are cheap."""
 
@@ -70,6 +71,20 @@ def put(record: E, fields: dict[str, Any]) -> E:
     copy = record.__dict__.copy()
     _fill(new, copy)
     copy.update(fields)
+    return new
+
+
+def informed(request: E, name: str, value: object) -> E:
+    """A copy of a request whose context has another value of one field: `changed`, of both."""
+    fields = request.__dict__.copy()
+    context = fields["context"]
+    facts = context.__dict__.copy()
+    facts[name] = value
+    kind: Any = type(context)
+    fields["context"] = fresh = object.__new__(kind)
+    _fill(fresh, facts)
+    new = object.__new__(type(request))
+    _fill(new, fields)
     return new
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lamella._answer_wrapping import Wrapping
 
 ANSWER_OVERHEAD: Final = 1600
-"""Bytes that an answer takes beside its texts and events, on CPython 3.11: rather more than less."""
+"""Bytes that an answer takes beside its texts and events, on CPython 3.11; not too few."""
 
 EVENT_OVERHEAD: Final = 400
 """Bytes that each of its events takes beside its texts, likewise."""
@@ -136,7 +136,7 @@ def held(
     return HeldAnswer(answer, size, place, wrapping)
 
 
-# --- how many bytes the texts of an event take; less than none if others could change it -----------
+# --- how many bytes the texts of an event take; less than none if others could change it --------
 
 _NOT_FROZEN: Final = -1
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from weakref import ref
 
-from lamella._evolve import changed
+from lamella._evolve import informed
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -47,13 +47,11 @@ def held(context: Context, mark: Hashable) -> bool:
 
 def holding(request: Request[R], mark: Hashable, place: Place) -> Request[R]:
     """The request, which knows of its place."""
-    context = request.context
     # Weak: who remembers the context of a call must not keep its place.
     places: tuple[tuple[Hashable, Any], ...] = ((mark, ref(place)),)
-    attributes = context.attributes
+    attributes = request.context.attributes
     if not attributes:  # nearly always
         attributes = {HELD: places}
     else:
         attributes = {**attributes, HELD: (*attributes.get(HELD, ()), *places)}
-    context = changed(context, "attributes", attributes)
-    return changed(request, "context", context)
+    return informed(request, "attributes", attributes)

@@ -109,9 +109,7 @@ def _in_attempts(
     return found
 
 
-def cost_of_turn(
-    context: Context, attempts: Sequence[OpenAttempt] | None = None
-) -> Money | None:
+def cost_of_turn(context: Context, attempts: Sequence[OpenAttempt] | None = None) -> Money | None:
     """What the attempts of a model turn cost; None if nobody knows, or they were none.
 
     Args:
@@ -129,9 +127,7 @@ def cost_of_turn(
     return total
 
 
-def replayed(
-    request: Request[R], answer: KeptAnswer, *, piece: int, head: Head | None = None
-) -> R:
+def replayed(request: Request[R], answer: KeptAnswer, *, piece: int, head: Head | None = None) -> R:
     """A kept answer as the response to a request: complete, with `head.cached`.
 
     Its events are those that were kept: the same kinds, ids, usage and finish. For a request that

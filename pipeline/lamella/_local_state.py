@@ -30,7 +30,7 @@ class LocalObjects:
     def get(self, key: tuple[str, ...], make: Callable[[], T]) -> T:
         """The object under `key`; see `LocalState.get`. `make` runs without any lock held."""
         objects = self._objects
-        # So few that none will be forgotten soon: no order has to be kept of who was asked for last.
+        # So few that none will be forgotten soon: the order in which they were used is not kept.
         if len(objects) <= self._few and (at_hand := objects.get(key)) is not None:
             found: T = at_hand
             return found

@@ -1,9 +1,9 @@
 """Frozen records, made quickly.
 
-A frozen class forbids plain assignment, so its constructor asks `object.__setattr__` for each field,
-which takes several times as long as a class that forbids nothing. Where a record is made for each
-event or each call, it is filled while it is of a class of the same layout that does not forbid it,
-and then becomes what it is. Nobody ever sees it before that.
+A frozen class forbids plain assignment, so its constructor asks `object.__setattr__` for each
+field, which takes several times as long as in a class that forbids nothing. A record that is made
+for each event or each call is filled while it is of a class of the same layout that does not forbid
+it, and then becomes what it is. Nobody ever sees it before that.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def unfrozen(cls: type[T]) -> type[Any]:
     Raises:
         TypeError: If its objects have a `__dict__`, so that nothing would be gained.
     """
-    if "__dict__" in dir(cls) and hasattr(object.__new__(cls), "__dict__"):
+    if hasattr(object.__new__(cls), "__dict__"):
         msg = f"{cls.__name__} has no slots, so that copying its fields is the faster way."
         raise TypeError(msg)
     plain = {

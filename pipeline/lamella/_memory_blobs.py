@@ -363,7 +363,7 @@ def _info(entry: Entry, now: float) -> BlobInfo:
     expires_in = None if entry.expires == math.inf else entry.expires - now
     age = max(0.0, now - entry.put_at)
     data = entry.data
-    size = len(data) if data.__class__ is bytes else data.size
+    size = len(data) if isinstance(data, bytes) else data.size
     return BlobInfo(entry.key, size, age, expires_in, entry.tags)
 
 

@@ -32,8 +32,7 @@ class Expiries:
         self._void(key)
         item = self._items[key] = [instant, key]
         heapq.heappush(self._heap, item)
-        if instant < self.soonest:
-            self.soonest = instant
+        self.soonest = min(self.soonest, instant)
         self._tidy()
 
     def discard(self, key: str) -> None:

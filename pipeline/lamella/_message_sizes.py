@@ -43,7 +43,7 @@ class Measure:
         card: What is known of the model; None if nothing is.
     """
 
-    __slots__ = ("_older", "_once", "_recent", "_toolsets", "card", "counter")
+    __slots__ = ("_known", "_older", "_once", "_recent", "_toolsets", "card", "counter")
 
     def __init__(self, counter: TokenCounter, card: ModelCard | None) -> None:
         self.counter = counter
@@ -54,14 +54,23 @@ class Measure:
         self._older: dict[int, int] = {}
         self._toolsets: dict[tuple[int, ...], tuple[Any, int]] = {}
         self._once: int | None = None
+        # The same by identity, which is told at a glance, of messages that nobody can write to.
+        self._known: Remembered[int] = Remembered()
 
     def __call__(self, message: Message, /) -> int:
         """How many tokens a message has, its role and delimiters included."""
+        at_hand = self._known.get(message)
+        if at_hand is not None:
+            return at_hand
         try:
             known = self._recent.get(hash(message))
         except TypeError:  # it holds a list, or a dict, where a tuple or a text should be
             return self._counted_alone(message)
-        return self._look_up(message) if known is None else known
+        if known is None:
+            known = self._look_up(message)
+        if is_fixed(message):
+            self._known.put(message, known)
+        return known
 
     def overhead(self, request: ChatRequest) -> int:
         """How many tokens of a request are no message's: tools, and the format of the answer."""
@@ -102,10 +111,14 @@ class Measure:
 
     def recalled(self, messages: Sequence[Message]) -> tuple[int, Sequence[Message]]:
         """What those messages have that were counted lately, and the others."""
-        recent = self._recent
+        recent, at_hand = self._recent, self._known.get
         counted = 0
         others: list[Message] = []
         for message in messages:
+            known = at_hand(message)
+            if known is not None:
+                counted += known
+                continue
             try:
                 known = recent.get(hash(message))
             except TypeError:
@@ -263,16 +276,16 @@ def _most_tokens(request: ChatRequest) -> int | None:
         if message.name is not None:
             found += _BYTES * len(message.name)
         for part in message.parts:
-            kind = type(part)
-            if kind is Text:
-                text = part.text  # type: ignore[union-attr] # pyright: ignore
-            elif kind is ToolCall:
-                found += _FRAME + _BYTES * len(part.name)  # type: ignore[union-attr]
-                text = part.arguments  # type: ignore[union-attr]
-            elif kind is ToolResult and len(part.content) == 1:  # type: ignore[union-attr]
-                text = getattr(part.content[0], "text", None)  # type: ignore[union-attr]
-                if text is None:
+            if type(part) is Text:
+                text = part.text
+            elif type(part) is ToolCall:
+                found += _FRAME + _BYTES * len(part.name)
+                text = part.arguments
+            elif type(part) is ToolResult and len(part.content) == 1:
+                inner = part.content[0]
+                if type(inner) is not Text:
                     return None
+                text = inner.text
             else:
                 return None
             found += _FRAME + (len(text) if text.isascii() else _BYTES * len(text))

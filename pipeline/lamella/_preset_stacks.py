@@ -248,7 +248,7 @@ class Stack:
 def _speak(slot: Slot, http: Any, place: Place, names: Registry) -> str:
     """Have a transport speak HTTP so; empty, or what is wrong with that."""
     if not isinstance(slot.given, Use):
-        return "is for a transport that is given by name; this one is an object: tell it itself"
+        return "is for a transport given by name; an object takes it itself: options=...(http=...)"
     use = slot.given.use
     try:
         types = parameters_of(names.factory("transports", use)).types
@@ -267,7 +267,7 @@ def _speak(slot: Slot, http: Any, place: Place, names: Registry) -> str:
     elif isinstance(given, Mapping):
         slot.options["options"] = ({"http": http, **cast("Mapping[str, Any]", given)}, at)
     else:
-        return f"the options of {use!r} are an object, which says itself: {type(given).__name__}(http=...)"
+        return f"belongs into the options, as they are an object: {type(given).__name__}(http=...)"
     return ""
 
 

@@ -118,6 +118,10 @@ class PriceList:
     Args:
         own: The program's own prices. They win, under any name of a model.
         sources: What else is asked, in order, under each name.
+
+    Attributes:
+        edition: Gives a number that rises when what its sources know has changed, of those that say
+            so.
     """
 
     def __init__(self, own: Rows, sources: Iterable[PriceSource]) -> None:
@@ -125,6 +129,7 @@ class PriceList:
         self._sources = tuple([_Kept(source) for source in sources])
         editions = [one.edition for one in self._sources]
         self._editions = tuple([edition for edition in editions if callable(edition)])
+        self.edition = self._editions[0] if len(self._editions) == 1 else self._all_editions
         self._read = False
 
     def find(self, names: Names, wall: float, context: Context | None = None) -> Price | None:
@@ -188,8 +193,7 @@ class PriceList:
             self._read = True  # and stays so
         return self._read
 
-    def edition(self) -> int:
-        """How often what its sources know has changed, of those that say so."""
+    def _all_editions(self) -> int:
         total = 0
         for edition in self._editions:
             total += edition()

@@ -182,8 +182,6 @@ class Rates:
     def tools(self, usage: Usage, unpriced: list[str]) -> int:
         """Hosted tools, in nano-units. Those without a price are appended to `unpriced`."""
         total = 0
-        if not usage.tool_units:
-            return total
         for name, count in usage.tool_units.items():
             if count:
                 price = self.tool_units.get(name)
@@ -338,8 +336,10 @@ def _units(price: Price, usage: Usage, service: str | None, unpriced: list[str])
     else:
         numerator, denominator = 1, MILLION
     rates = price.rates_for(usage.input_tokens) if price.tiers else price.rates
-    tokens = rates.tokens(usage, unpriced)
-    return tokens * numerator + rates.tools(usage, unpriced) * denominator, denominator
+    units = rates.tokens(usage, unpriced) * numerator
+    if usage.tool_units:
+        units += rates.tools(usage, unpriced) * denominator
+    return units, denominator
 
 
 def _unpriced(parts: list[str]) -> UnpricedError:

@@ -96,12 +96,11 @@ def is_fixed(message: Message) -> bool:
     return _are_fixed(message.parts)
 
 
-def _are_fixed(parts: Any) -> bool:
+def _are_fixed(parts: tuple[Any, ...]) -> bool:
     if type(parts) is not tuple:
         return False
-    several: tuple[Any, ...] = parts
-    for part in several:
-        kind = type(part)
+    for part in parts:
+        kind = part.__class__
         if kind is Text and part.extra is NOTHING and type(part.text) is str:
             continue  # as most are
         if kind is ToolResult and part.extra is NOTHING and _are_fixed(part.content):

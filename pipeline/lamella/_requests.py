@@ -202,7 +202,9 @@ class Request(Evolvable, Generic[R_co]):
             target: Where to.
             branch: A further step of the branch, as for `branch`; None stays on it.
         """
-        changes, renames = target.changes_for(self) if target.changes else NOTHING, target.renames
+        changes, renames = target.changes, target.renames
+        if changes and self.own_model:
+            changes = target.changes_for(self)
         context = self.context
         key = context.idempotency_key
         facts: dict[str, object] = {}

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import anyio
-import attrs
 
 from lamella._closing import CLEANUP_SECONDS, close_source
 from lamella._cursors import Cursor
@@ -27,8 +26,8 @@ from lamella._errors import (
     StreamTruncated,
 )
 from lamella._events import Event, Finish
+from lamella._heads import NO_HEAD, Head
 from lamella._loops import Loop, current_loop
-from lamella._nothing import NOTHING
 from lamella._outcomes import Outcome
 from lamella._transforms import Source, Transform, TransformSource, transformed
 
@@ -43,49 +42,7 @@ if TYPE_CHECKING:
     from lamella._trace import Trace
     from lamella._usage import Usage
 
-
-@attrs.frozen
-class Head:
-    """What is known of an answer besides its events.
-
-    Attributes:
-        model: The model that the provider says answered.
-        provider: Which transport it came through.
-        request_id: The provider's id of the request.
-        id: The provider's id of the answer.
-        status: The HTTP status; None where there was no HTTP.
-        headers: The headers that the library understands, with lower-case names: request ids, rate
-            limits, processing times.
-        raw: The provider's answer as it came, where it was not streamed.
-        cached: Whether it was replayed rather than paid for.
-        service: The class of service that the provider says it used, which is what it bills; None
-            where it does not say, or has not said so by the first event of a stream.
-        cost: What the provider itself says that it costs; None where it does not say.
-    """
-
-    model: str | None = None
-    provider: str | None = None
-    request_id: str | None = None
-    id: str | None = None
-    status: int | None = None
-    headers: Mapping[str, str] = attrs.field(default=NOTHING, repr=False)
-    raw: bytes | None = attrs.field(default=None, repr=False)
-    cached: bool = False
-    service: str | None = None
-    cost: Money | None = None
-
-    def through(self, provider: str) -> Head:
-        """The same of an answer that came through another transport.
-
-        `attrs.evolve` would do; this is in the way of every call, and takes half the time.
-        """
-        return Head(
-            self.model, provider, self.request_id, self.id, self.status, self.headers, self.raw,
-            self.cached, self.service, self.cost,
-        )  # fmt: skip
-
-
-NO_HEAD = Head()
+__all__ = ["NO_HEAD", "Head", "Response"]  # whoever has to do with one has to do with the others
 
 
 class Response:
@@ -568,7 +525,8 @@ class Response:
             source = TransformSource(self, transform)
             response = type(self).opened(source, self._context, self.head)
             if self._ready is None:
-                response._ready = None  # to ask each level in vain would cost more than it saves
+                # To ask each level in vain would cost more than it saves.
+                response._ready = None  # noqa: SLF001 - its own class
             self._carry_to(response)
             return response
         self._must_be_complete()

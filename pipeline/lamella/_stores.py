@@ -14,9 +14,9 @@ from typing import Any, Final, Protocol, TypeVar
 
 import attrs
 
-T = TypeVar("T")
+from lamella._making import unfrozen
 
-_set: Final = object.__setattr__
+T = TypeVar("T")
 
 
 @attrs.frozen
@@ -200,14 +200,15 @@ class Dimension:
         """
         if type(amount) is not int or amount < 0:
             return Dimension(self.key, amount, self.capacity, self.per, self.held, self.keep)
-        new = object.__new__(Dimension)
-        _set(new, "key", self.key)
-        _set(new, "amount", amount)
-        _set(new, "capacity", self.capacity)
-        _set(new, "per", self.per)
-        _set(new, "held", self.held)
-        _set(new, "keep", self.keep)
-        return new
+        new: Any = object.__new__(_Wanted)
+        new.key = self.key
+        new.amount = amount
+        new.capacity = self.capacity
+        new.per = self.per
+        new.held = self.held
+        new.keep = self.keep
+        new.__class__ = Dimension
+        return new  # type: ignore[no-any-return]
 
     def __attrs_post_init__(self) -> None:
         """Refuse numbers that no store could count exactly."""
@@ -223,6 +224,9 @@ class Dimension:
             )
         if self.keep is not None and not 0 < self.keep < math.inf:
             raise ValueError(f"Dimension: keep {self.keep!r} must be above 0 and finite, or None.")
+
+
+_Wanted: Final = unfrozen(Dimension)
 
 
 @attrs.frozen

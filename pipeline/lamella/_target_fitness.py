@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
+from weakref import ref
 
 from lamella._cards import ModelCard, stated_needs
 from lamella._errors import ConfigurationError, UnsupportedError
@@ -88,7 +89,7 @@ class Fitness:
             target: Where to; None is the pipeline's own transport with the request as it is.
         """
         why = self._wrong_tag(target) if self._require else None
-        if why is None and target is not None and target.changes:
+        if why is None and target is not None and target.changes and not target.renames:
             why = self._wrong_fields(target)
         return why or self._incapable(target)
 
@@ -102,14 +103,13 @@ class Fitness:
             transport = inner  # a pipeline's own
         model: object = request.model
         if target is not None and target.changes:
-            model = target.changes_for(request).get("model") or model
+            changes = target.changes_for(request) if request.own_model else target.changes
+            model = changes.get("model") or model
         if not model and not request.own_model:
             model = getattr(transport, "model", None)
         if transport is None or not isinstance(model, str):
             return None
-        return (self._book or shared_cards()).find(
-            card_provider_of(transport), card_name_of(transport, model)
-        )
+        return _card(self._book or shared_cards(), transport, model)
 
     def window(self, target: Target | None) -> int | None:
         """How many tokens of a conversation the model takes; None if nobody says."""
@@ -207,7 +207,30 @@ def own_card(request: Request[Any]) -> ModelCard | None:
         model = getattr(transport, "model", None)
     if transport is None or not isinstance(model, str):
         return None
-    return shared_cards().find(card_provider_of(transport), card_name_of(transport, model))
+    return _card(shared_cards(), transport, model)
+
+
+_cards: dict[tuple[int, str], tuple[ref[Any], CardBook, int, ModelCard | None]] = {}
+_MOST_CARDS: Final = 1024
+
+
+def _card(book: CardBook, transport: object, model: str) -> ModelCard | None:
+    """The card of a model, by what a transport calls it; remembered, for each call asks."""
+    known = _cards.get((id(transport), model))
+    registered = book.registered
+    if known is not None:
+        of, read, count, card = known
+        if count == registered and read is book and of() is transport:
+            return card
+    card = book.find(card_provider_of(transport), card_name_of(transport, model))
+    try:
+        of = ref(transport)
+    except TypeError:
+        return card  # a later transport could not be told from it
+    if len(_cards) >= _MOST_CARDS:
+        _cards.clear()
+    _cards[id(transport), model] = (of, book, registered, card)
+    return card
 
 
 def _required(given: Any) -> Mapping[str, Any]:

@@ -30,7 +30,7 @@ def _is_nested(target: Any) -> bool:
 
 
 def _renames(target: Any) -> bool:
-    return len(target.changes) == 1 and "model" in target.changes
+    return isinstance(target.changes, Mapping) and target.changes.keys() == {"model"}
 
 
 def _branch(target: Any) -> str:

@@ -143,13 +143,12 @@ class TextChannels:
         self, event: TextDelta | ReasoningDelta | RefusalDelta, key: tuple[object, ...]
     ) -> Iterable[Event]:
         current = self._run.get(event.choice)
-        ended: list[Event] = []
-        if current is None or current.key != key:
-            ended = self._end_run(event.choice)
-            channel = Channel(_FIELD[type(event)][1], event.choice)
-            current = self._run[event.choice] = _Open(event, key, self._make(channel))
-        ended += self._through(event, current)
-        return ended
+        if current is not None and current.key == key:  # as most go on with what was begun
+            return self._through(event, current)
+        ended = self._end_run(event.choice)
+        channel = Channel(_FIELD[type(event)][1], event.choice)
+        current = self._run[event.choice] = _Open(event, key, self._make(channel))
+        return [*ended, *self._through(event, current)]
 
     def _end_run(self, choice: int) -> list[Event]:
         current = self._run.pop(choice, None)
@@ -191,6 +190,8 @@ class TextChannels:
         field = _FIELD[type(event)][0]
         old = getattr(event, field)
         new = current.filter.feed(old) if old else old
+        if new == old and type(event) is TextDelta and not event.extra:
+            return (event,)
         changes: dict[str, Any] = {} if new == old else {field: new}
         if event_extra := getattr(event, "extra", None):
             extra = map_json(event_extra, self._whole(event.choice), _DATA)

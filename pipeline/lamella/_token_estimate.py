@@ -25,7 +25,7 @@ _SAMPLED: Final = 32_000
 _SLICE: Final = 8_000
 LOOKED_AT: Final = 128_000
 """Characters of several texts together; of more the longest stand for all."""
-_WORTH_IT: Final = 40
+_WORTH_IT: Final = 20
 """Characters; shorter texts are not remembered."""
 _REMEMBERED: Final = 8_192
 
@@ -38,7 +38,7 @@ def tokens(text: str) -> int:
     """About how many tokens a text has; see the module for the error.
 
     Of texts above 32,000 characters a quarter of that is looked at, in four places. Of the last
-    8,192 of more than 40 characters the count is remembered, by a hash and the length.
+    8,192 of more than 20 characters the count is remembered, by a hash and the length.
     """
     if len(text) <= _WORTH_IT:
         return _count(text)

@@ -144,6 +144,9 @@ async def counted_input(request: Request[Any], counter: TokenCounter = ESTIMATOR
         ConfigurationError: If the counter finds its vocabulary gone or damaged, or cards of the
             user's cannot be read.
     """
+    found = tokens_at_hand(request, counter)
+    if found is not None:
+        return Usage(uncached_input=found, estimated=True)
     content = content_of(request)
     return None if content is None else _usage(await _counted(request, content, counter))
 
@@ -214,12 +217,12 @@ def output_usage(events: Iterable[Event], counter: TokenCounter = ESTIMATOR) -> 
 def output_tokens(events: Iterable[Event], counter: TokenCounter = ESTIMATOR) -> int:
     """How many tokens `output_usage` amounts to."""
     texts: list[str] = []
+    events = events if isinstance(events, Sequence) else tuple(events)
     for event in events:
-        kind = type(event)
-        if kind is TextDelta:
-            if event.text:  # type: ignore[union-attr] # pyright: ignore[reportAttributeAccessIssue]
-                texts.append(event.text)  # type: ignore[union-attr] # pyright: ignore[reportAttributeAccessIssue, reportUnknownArgumentType, reportUnknownMemberType]
-        elif kind not in _WORDLESS:
+        if type(event) is TextDelta:
+            if event.text:
+                texts.append(event.text)
+        elif type(event) not in _WORDLESS:
             return sum([pieces.total() for pieces in _pieces(events, counter)])
     return max(len(texts), counter.count(["".join(texts)])) if texts else 0
 

@@ -112,6 +112,12 @@ class TransformSource:
         for event in self._cursor.unread():
             self._pending.extend(self._transform.feed(event))
 
+    @property
+    def over(self) -> bool:
+        """Whether the answer inside has ended, and who is told has been: closing does nothing."""
+        inner = self._inner
+        return inner._outcome is not None and inner._ender is None  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+
     async def aclose(self) -> None:
         await self._inner.aclose()
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,17 +9,6 @@ import pytest
 if TYPE_CHECKING:
     from benchmarks.pii.gold import Sample, Span
     from benchmarks.pii.metrics import Score
-
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(autouse=True)
-def _from_the_root(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Benchmarks are run from the root: `python -m benchmarks.pii`."""
-    monkeypatch.syspath_prepend(ROOT)
-    yield
-    for name in [name for name in sys.modules if name.partition(".")[0] == "benchmarks"]:
-        del sys.modules[name]
 
 
 def spans(*given: tuple[int, int, str]) -> tuple[Span, ...]:

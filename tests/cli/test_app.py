@@ -75,7 +75,7 @@ Commands:
   costs: Show what has been spent: a table, and a bar for each line.
   estimate: Say what a request would cost before it is sent: without an answer, as said, at most.
   explain: Show a preset's layers, outermost first, and where it comes from.
-  map: Ask many times: rows from a file of JSON lines, and an answer for each into another.
+  map: Ask many times: rows from a file, and an answer for each into another, in their order.
   mock: Serve the embedded provider over HTTP until Ctrl-C, in the words of many providers.
   models: List the models that are known: limits, modalities, and prices for a million tokens.
   plugins: List the plugins that are installed: what they contribute, and what is wrong with them.

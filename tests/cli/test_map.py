@@ -15,13 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from inline_snapshot import snapshot
 
-from lamella import Attempt, Money, Outcome, Usage
+from lamella import MapProgress, Money, RowError
+from lamella._bulk_report import Tally
+from lamella._bulk_results import line_of
+from lamella._bulk_rows import KNOWN, RowReader
 from lamella.cli._asking import Asking
-from lamella.cli._map_input import Line, Lines
+from lamella.cli._map_input import Lines
 from lamella.cli._map_output import Results
-from lamella.cli._map_results import Tally, line_of
-from lamella.cli._map_rows import KNOWN, Reader, RowError
-from lamella.cli._map_run import Progress
+from lamella.cli._map_progress import Progress, spent
 
 SCRIPTED = """
 [presets.mine]
@@ -68,6 +69,7 @@ def test_each_row_has_a_line(lamella: Any, tmp_path: Path) -> None:
             "refusal",
             "seconds",
             "served_by",
+            "system_fingerprint",
             "text",
             "tool_calls",
             "usage",
@@ -172,11 +174,10 @@ def test_a_used_up_budget_for_all_ends_the_run(
 def test_options_hold_where_a_row_is_silent(lamella: Any) -> None:
     """What a row says goes first; instructions of its own stand in place of `--system`."""
     asking = Asking(model="m", system="Be brief.", temperature=0.5, tenant="acme")
-    reader = Reader(asking, has_model=False)
+    reader = RowReader(asking.request([]), has_model=False)
 
     def request(row: Mapping[str, Any]) -> Any:
-        read = reader.read(Line(0, json.dumps(row).encode()))
-        return read.asked
+        return reader.read(0, json.dumps(row).encode()).asked
 
     plain = request({"prompt": "hi", "tags": {"team": "web"}, "user": None})
     assert [message.role for message in plain.messages] == ["system", "user"]
@@ -187,7 +188,7 @@ def test_options_hold_where_a_row_is_silent(lamella: Any) -> None:
     assert [message.text for message in said.messages] == ["Be long.", "hi"]
     assert (said.model, said.temperature, said.stop) == ("n", 0, ("x",))
     assert said.context.tenant == "b"
-    without = Reader(Asking(), has_model=False).read(Line(0, b'"hi"'))
+    without = RowReader(has_model=False, hint="Say --model.").read(0, b'"hi"')
     assert "--model" in str(without.asked)
 
 
@@ -268,17 +269,12 @@ class Pieces:
         return piece
 
 
-async def all_of(lines: Lines, takers: int) -> list[Line]:
-    """What so many takers get."""
-    found: list[Line] = []
-
-    async def take() -> None:
-        while (line := await lines.take()) is not None:
-            found.append(line)
-
-    async with anyio.create_task_group() as group:
-        for _ in range(takers):
-            group.start_soon(take)
+async def all_of(lines: Lines, most: int) -> list[bytes | None]:
+    """What is given, so many at a time."""
+    found: list[bytes | None] = []
+    while some := await lines.take(most):
+        assert len(some) <= most
+        found += some
     return found
 
 
@@ -286,22 +282,22 @@ async def all_of(lines: Lines, takers: int) -> list[Line]:
 @given(
     texts=st.lists(st.binary(max_size=12).map(lambda text: text.replace(b"\n", b"")), max_size=8),
     size=st.integers(1, 9),
-    takers=st.integers(1, 3),
+    most=st.integers(1, 3),
     limit=st.none() | st.integers(0, 4),
     ended=st.booleans(),
 )
 def test_lines_are_those_of_the_file(
-    texts: Sequence[bytes], size: int, takers: int, limit: int | None, *, ended: bool
+    texts: Sequence[bytes], size: int, most: int, limit: int | None, *, ended: bool
 ) -> None:
     """However a file comes in pieces, each line that is not empty is given once, in order."""
     data = b"\xef\xbb\xbf" + b"\n".join(texts) + (b"\n" if ended else b"")
     with Path(__file__).open("rb") as regular:
         file = cast("BinaryIO", Pieces(data, size, regular.fileno()))
         lines = Lines(file, straight, limit)
-        found = anyio.run(all_of, lines, takers)
+        found = anyio.run(all_of, lines, most)
     wanted = [text for text in texts if text.strip()][:limit]
-    assert [line.index for line in found] == list(range(len(wanted)))
-    assert [line.text for line in found] == wanted
+    assert found == wanted
+    assert lines.total == len(wanted)
 
 
 def test_a_line_beyond_all_bounds_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,8 +308,8 @@ def test_a_line_beyond_all_bounds_is_not_kept(monkeypatch: pytest.MonkeyPatch) -
     os.close(writing)
     with os.fdopen(reading, "rb", buffering=0) as file:
         found = anyio.run(all_of, Lines(cast("BinaryIO", file), straight), 2)
-    assert [line.text for line in found] == [None, b"y" * 10, None]
-    row = Reader(Asking(model="m"), has_model=False).read(found[0])
+    assert found == [None, b"y" * 10, None]
+    row = RowReader().read(0, found[0])
     assert "MiB" in str(row.asked)
 
 
@@ -331,11 +327,10 @@ VALUES = st.recursive(
 @given(row=st.dictionaries(st.sampled_from([*KNOWN, "other"]), VALUES, max_size=5) | VALUES)
 def test_any_row_is_a_request_or_says_why_it_is_none(row: Any) -> None:
     """No row breaks the run, whatever stands in it."""
-    reader = Reader(Asking(model="m"), has_model=False)
-    read = reader.read(Line(7, json.dumps(row).encode()))
+    read = RowReader().read(7, json.dumps(row).encode())
     assert read.index == 7
     if not isinstance(read.asked, RowError):
-        assert read.asked.messages
+        assert cast("Any", read.asked).messages
 
 
 # --- what is written, and shown ------------------------------------------------------------------
@@ -374,18 +369,17 @@ def test_half_a_letter_is_written_as_json_can() -> None:
 
 def test_sums_keep_currencies_and_unknown_costs_apart() -> None:
     """No amount is added to another currency's, and what is unknown is counted, not 0."""
-    tally = Tally(begun=4)
-
-    def attempt(cost: Money | None, outcome: Outcome = Outcome.COMPLETE) -> Attempt:
-        usage = Usage(uncached_input=2, text_output=1)
-        return Attempt(0, "", "mock", "m", 0.0, outcome=outcome, usage=usage, cost=cost)
-
-    tally.count([attempt(None)], None)
-    assert tally.spent() == "cost unknown"
-    tally.count([attempt(Money(5)), attempt(Money(7, "EUR"))], None)
-    tally.count([attempt(None, Outcome.NOT_SENT)], TimeoutError())
-    assert tally.spent() == "€0.000000007 and $0.000000005, 1 row of unknown cost"
-    assert (tally.running, tally.input_tokens, tally.output_tokens) == (1, 8, 4)
+    tally = Tally()
+    tally.spend((2, 1), {}, unpriced=True)
+    tally.ended("", ("m", ""))
+    assert spent(tally.report(1.0, "", 0)) == "cost unknown"
+    tally.spend((2, 1), {"USD": Money(5), "EUR": Money(7, "EUR")}, unpriced=False)
+    tally.ended("", ("m", ""))
+    tally.spend((0, 0), {}, unpriced=False)
+    tally.ended("TimeoutError", None)
+    report = tally.report(1.0, "", 0)
+    assert spent(report) == "€0.000000007 and $0.000000005, 1 row of unknown cost"
+    assert (report.rows, report.failed, report.input_tokens, report.output_tokens) == (3, 1, 4, 2)
 
 
 def test_a_terminal_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -395,10 +389,13 @@ def test_a_terminal_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("sys.stderr", shown)
     now = iter([0.0, 0.05, 2.0])
     progress = Progress(lambda: next(now), hidden=False)
-    tally = Tally(begun=1_200, done=1_000, failed=1)
-    progress.tell(tally)
+    told = MapProgress(1_000, 1, 0, 200, 4_000, 2.0, 500.0, 9_000.0, {}, 90.0, 256)
+    progress.tell(told)
     assert shown.getvalue() == ""
-    progress.tell(tally)
-    assert shown.getvalue() == ("\r1,000 done, 1 failed, 200 under way, 500.0 a second, $0\x1b[K")
+    progress.tell(told)
+    assert shown.getvalue() == (
+        "\r[=====               ] 25%, 1,000 of 4,000, 1 failed, 200 of 256 under way, "
+        "500.0 rows and 9,000 tokens a second, $0, 1:30 left\x1b[K"
+    )
     progress.clear()
     assert shown.getvalue().endswith("\r\x1b[K")

@@ -56,6 +56,21 @@ class Known:
         return self._price if model == self._model else None
 
 
+class Edited(Known):
+    """A source that says when it has been changed."""
+
+    edited = 0
+
+    def edition(self) -> int:
+        """See `PriceSource`."""
+        return self.edited
+
+    def edit(self, dollars: str) -> None:
+        """Have another price from now on."""
+        self._price = Price.of(input=dollars, output="1")
+        self.edited += 1
+
+
 class Broken:
     """A source whose service is down."""
 
@@ -159,6 +174,35 @@ async def test_sources_are_named_as_anything_registered_is() -> None:
             ConfigurationError, match=r"^Cost\(sources=.*\): (3 is no source|give a list)"
         ):
             Cost(sources=wrong)  # type: ignore[arg-type]
+
+
+async def test_what_an_edition_says_is_asked_once_a_day() -> None:
+    """Kept are answers of a source with an edition: for the day, and until that rises."""
+    source = Edited("m", "2")
+    pipe = Pipeline(
+        [Cost(sources=[source])], Scripted([ANSWER], repeat=True), ports=virtual_ports()
+    )
+
+    async def costs() -> tuple[Money | None, int]:
+        source.asked.clear()
+        return (await pipe.run(ASK)).cost, len(source.asked)
+
+    assert [await costs(), await costs()] == [(Money.of("2"), 1), (Money.of("2"), 0)]
+    source.edit("3")
+    assert [await costs(), await costs()] == [(Money.of("3"), 1), (Money.of("3"), 0)]
+    await anyio.sleep(86_400)
+    assert [await costs(), await costs()] == [(Money.of("3"), 1), (Money.of("3"), 0)]
+
+
+async def test_a_source_without_an_edition_is_asked_for_every_call() -> None:
+    """It may change its mind at any time."""
+    source = Known("m", "2")
+    pipe = Pipeline(
+        [Cost(sources=[source])], Scripted([ANSWER], repeat=True), ports=virtual_ports()
+    )
+    for count in (1, 2):
+        await pipe.run(ASK)
+        assert len(source.asked) == count
 
 
 async def test_prices_are_those_of_the_day() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import enum
 import math
+import pickle
 import random
 import subprocess
 import sys
@@ -43,6 +44,7 @@ from lamella import (
     middleware,
     request_key,
 )
+from lamella._canonical import form
 from lamella._parts import PART_TYPES
 from lamella._request_keys import EXCLUDED
 from lamella.testing import Scripted
@@ -500,3 +502,52 @@ async def test_a_layers_count_of_the_request_at_hand_has_a_key() -> None:
 
     await Pipeline([counting], Scripted(["a"])).run(ChatRequest.of("hello", model="m"))
     assert keys == [request_key(TokenCountRequest.of("hello", model="m"))]
+
+
+# --- what is remembered of a message -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 2000])
+def test_a_message_has_its_key_worked_out_once(size: int) -> None:
+    """And no copy of it takes that along, whatever is changed in it."""
+    message = Message("user", "x" * size, name="ada")
+    key = request_key(ChatRequest.of([message]))
+    assert request_key(ChatRequest.of([message])) == key
+    assert request_key(ChatRequest.of([Message("user", "x" * size, name="ada")])) == key
+    for twin in (copy.copy(message), copy.deepcopy(message), pickle.loads(pickle.dumps(message))):
+        assert twin == message
+        assert request_key(ChatRequest.of([twin])) == key
+    other = attrs.evolve(message, name="bob")
+    assert request_key(ChatRequest.of([other])) != key
+    assert request_key(ChatRequest.of([attrs.evolve(other, name="ada")])) == key
+
+
+@pytest.mark.parametrize("size", [1, 2000])
+def test_what_a_program_can_change_is_looked_at_each_time(size: int) -> None:
+    """Nobody should write into a message's JSON; who does gets no other one's answer."""
+    given: dict[str, Any] = {"a": "x" * size}
+    own: dict[str, Any] = {"b": [1]}
+    for message in (
+        Message("user", "Hi", extra=given),
+        Message("user", [Text("Hi", extra=given)]),
+        Message("user", [Opaque(given, provider="acme")]),
+        Message("tool", ToolResult("c", (Text("x", extra=given),))),
+        Message("user", [Text("Hi", extra=own), Opaque(given)]),
+    ):
+        request = ChatRequest.of([message])
+        before = request_key(request)
+        given["a"] += "y"
+        assert request_key(request) != before
+
+
+def test_a_message_is_not_taken_for_its_digest() -> None:
+    """Long messages are in keys as digests, which no text, bytes or extension can spell."""
+    message = Message("user", "x" * 2000)
+    key = request_key(ChatRequest.of([message]))
+    digest: Any = form(message)
+    for fake in (digest.data, digest.data.hex(), [digest.data]):
+        given: Any = ChatRequest.of("x").evolve(extra={"messages": fake})
+        assert request_key(given) != key
+        forged = attrs.evolve(message)
+        object.__setattr__(forged, "parts", fake)
+        assert request_key(ChatRequest.of("x").evolve(messages=(forged,))) != key

@@ -66,6 +66,8 @@ class Thresholds:
         if len(told) == len(shares) or not shares:
             return []
         reached = spent / account.capacity if account.capacity else 1.0
+        if reached < shares[0]:
+            return []
         return [share for share in shares if share <= reached and share not in told]
 
     async def tell(

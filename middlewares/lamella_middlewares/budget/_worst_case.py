@@ -14,7 +14,7 @@ import attrs
 
 from lamella import Opaque, Price, RefusedError, Request, TokenCounter, Usage, provided
 from lamella._price_sources import PRICES, Pricing
-from lamella._target_fitness import Fitness, service_sent
+from lamella._target_fitness import Fitness, cards_are_read, own_card, service_sent
 from lamella._tokens import counted_input, counted_tokens
 from lamella_middlewares.budget._ceilings import Ceiling, Read, ceiling_of
 from lamella_middlewares.budget._extras import NO_EXTRA, Extra, extra_of, referred
@@ -158,9 +158,12 @@ class Estimates:
 
 async def _by_card(request: Request[Any]) -> int | None:
     """The largest answer of the model that is about to be asked."""
-    fitness = Fitness(request)
-    await fitness.ready()
-    card = fitness.card(None)
+    if cards_are_read():
+        card = own_card(request)
+    else:
+        fitness = Fitness(request)
+        await fitness.ready()
+        card = fitness.card(None)
     return None if card is None else card.max_output_tokens
 
 

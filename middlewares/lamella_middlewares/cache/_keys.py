@@ -67,7 +67,7 @@ def batches(request: Request[Any]) -> bool:
     kind = type(request)
     found = _BATCHES.get(kind)
     if found is None:
-        found = all([hasattr(request, name) for name in ("inputs", "split", "merge")])
+        found = all(hasattr(request, name) for name in ("inputs", "split", "merge"))
         _BATCHES[kind] = found
     return found
 

@@ -103,15 +103,15 @@ class Lookup:
 
     # --- asking ------------------------------------------------------------------------------
 
-    async def send(
+    def send(
         self, request: Request[Any], told: Callable[[Ending], Awaitable[None] | None]
-    ) -> Response:
+    ) -> Awaitable[Response]:
         """Send a request on; what it ends with is told if it may be kept."""
         if not self.storing:
-            response: Response = await self.call_next(request)
+            response: Awaitable[Response] = self.call_next(request)
             return response
         self.tags = self.tags_now()
-        return await ending(self.call_next, request, told, answered=self._answered)
+        return ending(self.call_next, request, told, answered=self._answered)
 
     def _answered(self, response: Response) -> None:
         self.head = response.head

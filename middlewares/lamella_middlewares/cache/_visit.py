@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from lamella import Event, Head, LamellaError, Request, Response, ending
+from lamella import Event, Head, LamellaError, Request, Response
 from lamella._answer_codec import KeptAnswer
 from lamella._held_answers import kept_head
 from lamella._keepable import cost_of_turn, replayed, why_not_kept
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lamella import Ending
     from lamella._attempts import OpenAttempt
     from lamella._held_answers import HeldAnswer
+    from lamella._kept_answers import Found
 
 
 class Visit(Lookup):
@@ -33,11 +34,7 @@ class Visit(Lookup):
         address = self._address = self.kept.address(self.tenant, key)
         mode, spare, why = self.control.mode, None, "asked to"
         if mode != "refresh":
-            look = self.kept.get
-            if self.near:
-                found = await look(address, counted=self.counted)
-            else:
-                found = await self.waited(partial(look, address, counted=self.counted))
+            found = await self._look(address)
             answer, why, held = found.answer, found.why, found.held
             if answer is not None:
                 why = self.use_of(answer)
@@ -59,12 +56,14 @@ class Visit(Lookup):
             raise missing(why)
         self.context.trace.note(LAYER, "cache.miss", why=why)
         if spare is None and self.control.answer is None and self.layer.keep.refusals_for is None:
-            # As nearly always, so that it is done here, as `send` would.
-            if not self.storing:
-                return await self.call_next(self.request)
-            self.tags = self.tags_now()
-            return await ending(self.call_next, self.request, self._end, answered=self._answered)
+            return await self.send(self.request, self._end)  # as nearly always
         return await self.ask(spare)
+
+    def _look(self, address: str) -> Awaitable[Found]:
+        look = self.kept.get
+        if self.near:
+            return look(address, counted=self.counted)
+        return self.waited(partial(look, address, counted=self.counted))
 
     async def ask(self, spare: KeptAnswer | None = None) -> Response:
         """The answer of the handler inside, which is kept if it may be.

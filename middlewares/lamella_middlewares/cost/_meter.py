@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
@@ -59,7 +59,8 @@ class Meter:
         price: What that costs; None if nobody knows.
     """
 
-    __slots__ = ("_asked", "_attempt", "_cost", "_head", "_kept", "_model", "_request")
+    __slots__ = ("_asked", "_attempt", "_call_next", "_cost", "_head", "_kept", "_model",
+                 "_request")  # fmt: skip
 
     def __init__(
         self,
@@ -76,21 +77,40 @@ class Meter:
         self._asked = price
         self._head = NO_HEAD
         self._kept: Lasting | None = None  # of the model that the head names
+        self._call_next: Handler | None = None
 
     def answered(self, response: Response) -> None:
         """The answer has come; of a stream, its beginning."""
         self._head = getattr(response, "head", NO_HEAD)
 
-    def reading(self) -> Awaitable[None] | None:
-        """What is to be read to know the price of the model that has answered; None if nothing."""
+    def reading(self, call_next: Handler) -> Meter:
+        """Itself as a handler, that has prices read before it hands the answer on, if need be."""
+        self._call_next = call_next
+        return self
+
+    @property
+    def __name__(self) -> str:  # for the message where what is inside returns no response
+        return getattr(self._call_next, "__name__", "transport")
+
+    async def __call__(self, request: Request[R], /) -> R:
+        """Send the request on, and have read what it takes to price the model that answers."""
+        assert self._call_next is not None  # noqa: S101 - see `reading`
+        response = await self._call_next(request)
+        self._head = getattr(response, "head", NO_HEAD)
         served = self._head.model
         if served is None or served == self._model:
-            return None
-        models = (served, self._model)
-        self._kept = self._cost.lasting_for(self._request, self._attempt, models)
-        if self._kept is not None:
-            return None
-        return self._cost.read_for(self._request, self._attempt, models)
+            return response
+        models, cost, attempt = (served, self._model), self._cost, self._attempt
+        try:
+            self._kept = cost.lasting_for(request, attempt, models)
+            if self._kept is None:
+                await cost.read_for(request, attempt, models)
+        except Exception:  # noqa: BLE001, S110 - it is asked again at the end, and noted there
+            pass  # the answer is paid for
+        except BaseException:
+            await response.aclose()
+            raise
+        return response
 
     def settle(self, end: Ending) -> None:
         """Write down what the attempt consumed and what that costs."""
@@ -193,37 +213,6 @@ class Meter:
         self._request.context.note(
             "cost", name, **fields, provider=self._attempt.provider, model=model
         )
-
-
-class Reader:
-    """A handler that has prices read, if need be, before it hands the answer on.
-
-    Args:
-        meter: What will ask for them.
-        call_next: The handler inside.
-    """
-
-    __slots__ = ("__name__", "_call_next", "_meter")
-
-    def __init__(self, meter: Meter, call_next: Handler) -> None:
-        self.__name__ = getattr(call_next, "__name__", "transport")
-        self._meter = meter
-        self._call_next = call_next
-
-    async def __call__(self, request: Request[R], /) -> R:
-        response = await self._call_next(request)
-        self._meter.answered(response)
-        waiting = self._meter.reading()
-        if waiting is None:
-            return response
-        try:
-            await waiting
-        except Exception:  # noqa: BLE001, S110 - it is asked again at the end, and noted there
-            pass  # the answer is paid for
-        except BaseException:
-            await response.aclose()
-            raise
-        return response
 
 
 def _unsent(attempt: OpenAttempt, end: Ending) -> bool:

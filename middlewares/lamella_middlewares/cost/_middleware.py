@@ -31,7 +31,7 @@ from lamella._own_prices import own_prices, price_from
 from lamella._price_lists import Lasting, Names, PriceList
 from lamella._target_fitness import card_name_of, card_provider_of, service_sent
 from lamella_middlewares.cost._known import KnownPrices, Models
-from lamella_middlewares.cost._meter import FREE, Meter, Reader
+from lamella_middlewares.cost._meter import FREE, Meter
 from lamella_middlewares.cost._refusal import refuse_model, refuse_service
 
 R = TypeVar("R", bound=Response)
@@ -162,17 +162,21 @@ class Cost:
         # Before anything is sent: whatever is wrong with a card file must not cost an answer.
         transport = attempt.transport
         model = request.model or model_of(request, transport)
-        found = self._lasting(transport, attempt.vendor, (model,), context.ports.wall())
+        models, wall = (model,), context.ports.wall()
+        found = self._known.get(transport, attempt.vendor, models, wall)
         if found is None:
-            names = self._names(transport, attempt.vendor, (model,))
+            found = self._lasting(transport, attempt.vendor, models, wall)
+        if found is None:
+            names = self._names(transport, attempt.vendor, models)
             price = await self._list.get(names, context)
         else:
             price = found.price
-        if self.unknown == "refuse" and request.operation not in FREE:
+        unsure = price is None or getattr(request, "service_tier", None) is not None
+        if unsure and self.unknown == "refuse" and request.operation not in FREE:
             self._must_have(price, model, request, attempt)
         meter = Meter(self, request, attempt, model, price)
         if not self._list.read:
-            return await ending(Reader(meter, call_next), request, meter.settle)
+            return await ending(meter.reading(call_next), request, meter.settle)
         return await ending(call_next, request, meter.settle, answered=meter.answered)
 
     async def ready(self, request: Request[Any], /) -> None:
@@ -213,8 +217,10 @@ class Cost:
         self, request: Request[Any], attempt: OpenAttempt, models: Models
     ) -> Lasting | None:
         """What `price_for` says, where that can be said without reading or asking anybody."""
+        transport, vendor = attempt.transport, attempt.vendor
         wall = request.context.trace.started + attempt.start
-        return self._lasting(attempt.transport, attempt.vendor, models, wall)
+        found = self._known.get(transport, vendor, models, wall)
+        return self._lasting(transport, vendor, models, wall) if found is None else found
 
     async def read_for(self, request: Request[Any], attempt: OpenAttempt, models: Models) -> None:
         """Have read what `price_for` needs, off the event loop."""
@@ -232,7 +238,9 @@ class Cost:
     def _price(
         self, transport: object, vendor: str, models: Models, wall: float, context: Context
     ) -> Price | None:
-        found = self._lasting(transport, vendor, models, wall)
+        found = self._known.get(transport, vendor, models, wall)
+        if found is None:
+            found = self._lasting(transport, vendor, models, wall)
         if found is not None:
             return found.price
         return self._list.find(self._names(transport, vendor, models), wall, context)
@@ -240,12 +248,10 @@ class Cost:
     def _lasting(
         self, transport: object, vendor: str, models: Models, wall: float
     ) -> Lasting | None:
-        """What is known already, or can be kept from now on; None where it has to be asked."""
-        found = self._known.get(transport, vendor, models, wall)
-        if found is None:
-            found = self._list.lasting(self._names(transport, vendor, models), wall)
-            if found is not None:
-                self._known.keep(transport, vendor, models, wall, found)
+        """What can be kept from now on; None where it has to be asked each time."""
+        found = self._list.lasting(self._names(transport, vendor, models), wall)
+        if found is not None:
+            self._known.keep(transport, vendor, models, wall, found)
         return found
 
     def _transport_of(self, request: Request[Any]) -> Any:
@@ -277,8 +283,6 @@ class Cost:
     def _must_have(
         self, price: Price | None, model: str | None, request: Request[Any], attempt: OpenAttempt
     ) -> None:
-        if price is not None and getattr(request, "service_tier", None) is None:
-            return
         if price is None and model is None and request.own_model:
             return  # the transport has a model for it, and the answer says which
         service = None if price is None else service_sent(request, self.book)

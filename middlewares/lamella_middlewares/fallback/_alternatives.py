@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lamella import Request, Target
-from lamella._evolve import changed
+from lamella._evolve import informed
 from lamella._provider_state import held_elsewhere, stripped
 from lamella._target_fitness import Fitness
 from lamella_middlewares.fallback._visits import Visits
@@ -22,10 +22,8 @@ def more_behind(request: Q, fallback: Fallback, targets: Sequence[Target]) -> Q:
     """The request with those further targets behind it, besides those of layers outside."""
     if not targets:
         return request
-    context = request.context
     known = partial(_any_suits, request, fallback, targets)
-    context = changed(context, "other_targets", (*context.other_targets, known))
-    return changed(request, "context", context)
+    return informed(request, "other_targets", (*request.context.other_targets, known))
 
 
 def foreign_state(request: Request[Any], fallback: Fallback, target: Target | None) -> str | None:

@@ -78,7 +78,7 @@ class Clear:
             return False
         text: str | None = None
         for event in response.events:
-            if type(event) is TextDelta and text is None:
+            if type(event) is TextDelta and text is None and not event.extra:
                 text = event.text
             elif type(event) not in _WORDLESS:
                 return False
@@ -86,7 +86,7 @@ class Clear:
             return True
         if len(text) >= MUCH:
             return False
-        return all([rule.clears(text) for rule in self._answers])
+        return all(rule.clears(text) for rule in self._answers)
 
     def _looked_at(self, message: Message, room: int) -> int:
         """How many characters were looked at in a message that is clear; `room` if it is not."""

@@ -139,7 +139,7 @@ class _Call:
         self._response: Response | None = None
         self._began = request.context.trace.now()
 
-    def answered(self, response: Response) -> None:
+    def answered(self, response: object) -> None:
         """Remember the answer."""
         if isinstance(response, Response):  # or a layer inside is wrong, which is said at the end
             self._response = response

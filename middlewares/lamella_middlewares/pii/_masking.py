@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from lamella import BlockedError, Finding, InspectionError, Surface, map_texts
 from lamella_middlewares.pii._inspecting import LAYER, apart

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from lamella import Handler, MisuseError, Request, Response, middleware
-from lamella._evolve import changed
+from lamella._evolve import informed
 from lamella._options import flag, number, one_of, refused, seconds, span, whole
 from lamella._retry_budget import RetryBudget, balance_of, count_call
 from lamella._warm import Warm
@@ -50,9 +50,7 @@ def _sane_multiplier(retry: Any, option: attrs.Attribute[Any], value: Any) -> No
 
 def _keyed(request: Q) -> Q:
     """The request with an idempotency key of its own."""
-    context = request.context
-    context = changed(context, "idempotency_key", context.ports.new_id())
-    return changed(request, "context", context)
+    return informed(request, "idempotency_key", request.context.ports.new_id())
 
 
 @middleware(phase="attempt", rank=0, effects=("calls again",))

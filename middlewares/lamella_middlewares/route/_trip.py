@@ -69,7 +69,8 @@ class Trip(Generic[R]):
         self._call_next = call_next
         self._board = board
         self._group = board.group(context.provider, route.places)
-        self._turn = context.bound.turn
+        bound = context.bound
+        self._turn = bound if bound.outer is None else bound.turn
 
     def depart(self, choice: Candidate) -> None:
         """The call begins at a target."""
@@ -86,7 +87,10 @@ class Trip(Generic[R]):
 
     def __call__(self, request: Request[R], /) -> Awaitable[R]:
         """Send the request to the target."""
-        return send(request, self._target, self._call_next)
+        target = self._target
+        if target.credentials or target.nested:
+            return send(request, target, self._call_next)
+        return self._call_next(request.aim(target, branch=target.branch))
 
     def answered(self, response: Response) -> None:
         """The response has come; its attempt is known from now on."""

@@ -268,6 +268,16 @@ class Flight:
         context = passenger.request.context
         context.trace.adopt(self.request.context.trace, context.branch, context.bound)
 
+    def serve(self, passenger: Passenger) -> None:
+        """A call has had all of the answer: the two need not know of each other any more.
+
+        Else each flight would be left to the garbage collector, with all that belongs to its call.
+        """
+        passenger.served = True
+        self._passengers.pop(passenger.request.context.call_id, None)
+        if passenger is self._payer:
+            self._payer = None
+
     async def leave(self, passenger: Passenger) -> None:
         """Let a call go. With the last one the flight ends, and its books are closed."""
         context = passenger.request.context
@@ -285,9 +295,8 @@ class Flight:
         elif passenger is self._payer and not passenger.served:
             # Though the answer may be there: it is kept by who pays for it, and so by nobody else.
             for heir in self._passengers.values():
-                if not heir.served:
-                    self._hand_on(passenger, heir)
-                    break
+                self._hand_on(passenger, heir)
+                break
 
     def _hand_on(self, leaver: Passenger, heir: Passenger) -> None:
         """Another one pays from now on."""

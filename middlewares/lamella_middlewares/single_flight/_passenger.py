@@ -47,7 +47,7 @@ class Passenger:
             what="waiting for an answer that is shared with other calls",
         )
         if flight.answer is not None:
-            self.served = True
+            flight.serve(self)
             return flight.answer.adopt(request)
         if flight.ended and (self.patient or not flight.events):
             raise flight.error_for_passenger()
@@ -74,8 +74,9 @@ class Passenger:
             await flight.news(self)
         self._refuse_if_closed()
         self._taken = index + 1
-        self.served = flight.ended and self._taken == len(flight.events)
         flight.taken(index + 1)
+        if flight.ended and self._taken == len(flight.events) and not self.served:
+            flight.serve(self)
         return flight.events[index]
 
     async def aclose(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import anyio
 
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from lamella import MapReport, MapRun, Pipeline
     from lamella.cli._interrupts import Interrupts
     from lamella.cli._map_file import AnswerFile
+    from lamella.cli._map_output import AnswerStream
     from lamella.cli._map_progress import Progress
+
+    Target: TypeAlias = AnswerFile | AnswerStream
 
 CLEANING: Final = 2.5
 """Seconds that are kept for closing after the rows under way have had theirs."""
@@ -35,7 +38,7 @@ class Job:
     """
 
     def __init__(
-        self, pipeline: Pipeline, run: MapRun[Any], file: AnswerFile | None, progress: Progress
+        self, pipeline: Pipeline, run: MapRun[Any], file: Target | None, progress: Progress
     ) -> None:
         self._pipeline = pipeline
         self._run = run
@@ -43,6 +46,7 @@ class Job:
         self._progress = progress
         self.stopped: MapStoppedError | None = None
         self.report: MapReport | None = None
+        self._written = False
 
     async def work(self, interrupts: Interrupts, drain: float) -> None:
         """Answer all rows.
@@ -63,13 +67,10 @@ class Job:
                 with interrupts.draining(lambda: self._drain(drain), bound=bound):
                     await self._write_all()
             finally:
-                self.report = self._run.so_far
-                await self._run.aclose(remove_journal=self._succeeded)
-
-    @property
-    def _succeeded(self) -> bool:
-        report = self.report
-        return report is not None and report.complete and not report.failed and self._run.well
+                try:
+                    await self._run.aclose(remove_journal=self._written)
+                finally:
+                    self.report = self._run.so_far
 
     async def _write_all(self) -> None:
         try:
@@ -83,6 +84,7 @@ class Job:
             raise
         if self._file is not None:
             await self._file.finish()
+        self._written = True
 
     async def _lines(self) -> None:
         try:

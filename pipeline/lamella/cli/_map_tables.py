@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
@@ -39,7 +40,7 @@ def table_rows(name: str, form: Format) -> tuple[Iterator[Any], int | None]:
         raise UsageError(f"{name} cannot be read: {error.strerror or error}.") from None
 
 
-def _must_be_known(name: str, columns: Sequence[Any]) -> None:
+def _must_be_known(name: str, columns: Sequence[str]) -> None:
     unknown = [column for column in columns if column not in KNOWN]
     if unknown:
         msg = f"{name} has columns that no row has: {', '.join(map(repr, unknown[:5]))}."
@@ -52,7 +53,7 @@ def _csv_rows(name: str) -> Iterator[Any]:
     file = Path(name).open(encoding="utf-8-sig", newline="")  # noqa: SIM115 - see below
     try:
         with _readable(name):
-            columns = next(csv.reader(file), [])
+            columns = next(csv.reader(file), list[str]())
         _must_be_known(name, columns)
     except BaseException:
         file.close()
@@ -83,11 +84,11 @@ def _readable(name: str) -> Generator[None]:
 
 def _parquet() -> Any:
     try:
-        import pyarrow.parquet  # noqa: PLC0415 # pyright: ignore[reportMissingTypeStubs]
+        import_module("pyarrow.parquet")
+        return import_module("pyarrow")
     except ModuleNotFoundError:
         msg = "Parquet files need packages that are missing."
         raise UsageError(msg, hint='pip install "lamella[parquet]"') from None
-    return pyarrow
 
 
 def _parquet_rows(name: str) -> tuple[Iterator[Any], int | None]:

@@ -118,7 +118,9 @@ class Exchange:
     _known: Callable[[], Headers | None] | None = _prepared(_known_of)
     _whole: Headers = _prepared(_for_whole)
     _streamed_headers: Headers = _prepared(_for_stream)
-    _joined: dict[bool, tuple[Headers, Headers]] = attrs.field(init=False, repr=False, factory=dict)
+    _joined: dict[bool, tuple[Headers, Headers]] = attrs.field(
+        init=False, repr=False, factory=dict[bool, tuple[Headers, Headers]]
+    )
 
     async def run(self, request: Request[R], asked: Asked) -> R:
         """Send a request; its response, complete or open.
@@ -131,7 +133,9 @@ class Exchange:
             LamellaError: Whatever goes wrong before the answer is committed.
         """
         attempt = request.context.attempt
-        body = encoded_json(self.dialect.encode(request, stream=asked.stream, options=asked.options))
+        body = encoded_json(
+            self.dialect.encode(request, stream=asked.stream, options=asked.options)
+        )
         if attempt is not None:
             attempt.url = asked.url
         sent = self._ready(request, asked, body)
@@ -197,8 +201,10 @@ class Exchange:
         )
 
     def _headers(self, stream: bool, known: Headers) -> Headers:  # noqa: FBT001 - a key of what is kept
-        """Those of every request: the same object as long as the key is, so that who sends them
-        finds out once that they can be sent."""
+        """Those of every request, the same object as long as the key is the same.
+
+        Who sends them finds out once that they can be sent.
+        """
         kept = self._joined.get(stream)
         if kept is None or kept[0] is not known:
             prepared = self._streamed_headers if stream else self._whole

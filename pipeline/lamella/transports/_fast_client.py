@@ -15,6 +15,7 @@ import attrs
 from lamella._errors import ConfigurationError, LamellaError
 from lamella._loops import AsyncioLoop, PerLoop, current_loop
 from lamella._ports import ThreadPort, run_in_thread
+from lamella.transports._dialect import Headers
 from lamella.transports._fast_connection import PIECE_BYTES, Connection
 from lamella.transports._fast_dialing import Route, proxy_authorization, route_to
 from lamella.transports._fast_pool import Pool
@@ -83,6 +84,7 @@ class FastHTTPClient:
         self._ways: dict[str, _Way] = {}
         self._routes: dict[tuple[str, bytes, Proxy | None], Route] = {}
         self._lines = _Lines()
+        self._latest_headers: tuple[Headers, bytes] = ((), b"")
         self._closed = False
 
     async def send(self, request: HTTPRequest) -> HTTPReply:
@@ -121,23 +123,19 @@ class FastHTTPClient:
 
         In a plain function: who waits later has no variable that holds the key.
         """
-        lines = self._lines
-        written = [lines[header] for header in request.headers]
-        if b"" in written:
+        lines = self._written(request.headers)
+        if lines is None:
             return False
-        body = request.body
-        method = request.method
+        body, method = request.body, request.method
         length = len(body)
-        if length or method not in _BODILESS:
-            written.append(b"Content-Length: %d\r\n\r\n" % length)
-        else:
-            written.append(b"\r\n")
-        if length <= PIECE_BYTES:
-            written.append(body)
+        stated = b"Content-Length: %d\r\n\r\n" % length
+        if not length and method in _BODILESS:
+            stated = b"\r\n"
+        first = body if length <= PIECE_BYTES else b""
         connection.begin(reply, method)
         if on_sent is not None:
             on_sent()
-        connection.write(b"".join([method.encode(), way.start, *written]))
+        connection.write(b"".join((method.encode(), way.start, lines, stated, first)))
         return True
 
     async def _answered(
@@ -158,15 +156,23 @@ class FastHTTPClient:
     def _reply(self, pool: Pool, way: _Way, request: HTTPRequest) -> FastReply:
         return FastReply(pool.loop, request.provider, way.shown, self._options.max_body_bytes)
 
-    def _can_be_sent(self, request: HTTPRequest) -> bool:
-        lines = self._lines
-        return all(lines[header] for header in request.headers)
+    def _written(self, headers: Headers) -> bytes | None:
+        """Headers as they travel; None if one cannot be sent."""
+        latest, written = self._latest_headers
+        if headers is latest:  # mostly they are the same from request to request
+            return written
+        lines = [self._lines[header] for header in headers]
+        if b"" in lines:
+            return None
+        written = b"".join(lines)
+        self._latest_headers = (headers, written)
+        return written
 
     async def _connect(
         self, pool: Pool, way: _Way, request: HTTPRequest, *, fresh: bool
     ) -> Connection:
         who, where = request.provider, way.shown
-        if not self._can_be_sent(request):
+        if self._written(request.headers) is None:
             raise bad_header(who)
         return await pool.connect(way.route, who, where, request.connect, fresh=fresh)
 

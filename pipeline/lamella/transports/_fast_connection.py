@@ -104,7 +104,7 @@ class Connection(asyncio.BufferedProtocol):
         self._method = ""
         self._asked = 0.0
         self._left = _IN_HEAD
-        self._held = b""
+        self._held: bytes = b""
         self._head_bytes = 0
         self._chunks: Chunks | None = None
         self._keep = True

@@ -128,13 +128,18 @@ class Pool:
         raise connect_timeout(who, where, seconds)
 
     async def _connect(self, route: Route, who: str, where: str, *, fresh: bool) -> Connection:
-        if not self._place():
-            connection = await self._wait(route, who)
-            if connection is not None:
+        again = False
+        while not self._place():
+            connection = await self._wait(route, who, first=again)
+            if connection is None:
+                break  # a place
+            if connection.open:
                 if not fresh:
                     return connection
                 del self._open[connection]  # its place is ours
                 connection.abort()
+                break
+            again = True  # it closed before we woke up: its place was somebody else's
         return await self._dial(route, who, where)
 
     def _place(self) -> bool:
@@ -144,10 +149,13 @@ class Pool:
         self._taken += 1
         return True
 
-    async def _wait(self, route: Route, who: str) -> Connection | None:
+    async def _wait(self, route: Route, who: str, *, first: bool) -> Connection | None:
         """Stand in line; a connection, or None for a place to make one in."""
         waiter = _Waiter(route, self.loop.create_future())
-        self._waiters.append(waiter)
+        if first:
+            self._waiters.appendleft(waiter)
+        else:
+            self._waiters.append(waiter)
         try:
             await waiter.turn
         except BaseException:

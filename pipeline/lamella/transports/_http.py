@@ -200,9 +200,11 @@ class HTTPOptions:
             takes no SOCKS proxy.
         max_connections: Connections open at once, for each event loop; at least 1. More requests
             wait for one, which counts as connecting. Below HTTP/2 a connection serves one request
-            at a time, so this bounds the requests under way.
-        max_idle: Connections kept open for later; 0 keeps none. The pool looks at each of them on
-            every request, so that very many make requests slow.
+            at a time, so this bounds the requests under way. By default 1,000, and 10,000 of the
+            fast client; each takes one of the files that the system lets a process open.
+        max_idle: Connections kept open for later; 0 keeps none. By default 100, and 1,000 of the
+            fast client. The standard one looks at each of them on every request, so that very many
+            make requests slow.
         idle_expiry: Seconds after which an unused connection is closed; None for never. Keep it
             below the server's own, which closes without a word.
         http2: Whether to speak HTTP/2 where the server does. Needs `pip install 'lamella[http2]'`.

@@ -23,6 +23,7 @@ from anyio.streams.tls import TLSAttribute, TLSStream
 
 from lamella.transports._http import Resolve
 from lamella.transports._http_library import http_library
+from lamella.transports._http_sockets import tune
 from lamella.transports._http_stream import LoopStream, unstopped
 
 T = TypeVar("T")
@@ -238,7 +239,7 @@ class NetworkBackend:
         except _BROKEN as error:
             raise core.ConnectError(type(error).__name__) from error
         made = NetworkStream(unstopped(stream))
-        self._tune(made.get_extra_info("socket"))
+        tune(made.get_extra_info("socket"), self._keepalive)
         return made
 
     async def _connect(self, host: str, port: int, local: str | None) -> anyio.abc.SocketStream:
@@ -255,18 +256,6 @@ class NetworkBackend:
             except OSError as error:
                 failure = error
         raise failure
-
-    def _tune(self, raw: socket.socket) -> None:
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self._keepalive is None:
-            return
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        seconds = max(1, round(self._keepalive))
-        for name in ("TCP_KEEPIDLE", "TCP_KEEPALIVE"):  # Linux and Windows; macOS
-            option = getattr(socket, name, None)
-            if option is not None:
-                raw.setsockopt(socket.IPPROTO_TCP, option, seconds)
-                break
 
 
 async def _within(timeout: float | None, function: Callable[..., Awaitable[T]], *args: Any) -> T:

@@ -43,6 +43,7 @@ class PooledReply:
     ) -> None:
         self.status: int = response.status
         self.headers: Mapping[str, str] = _header_map(response.headers)
+        self._body = _body_of(response)
         self._response = response
         self._provider = provider
         self._left = self._max = max_bytes
@@ -92,14 +93,12 @@ class PooledReply:
         """The next bytes as they travelled."""
         if self._ended:
             raise StopAsyncIteration
-        if self._iterator is None:
-            self._iterator = aiter(self._response.stream)
         self._reading = True
         try:
-            if self._stream_id is None:
-                data: bytes = await anext(self._iterator)
-                while not data:
-                    data = await anext(self._iterator)
+            if self._body is not None:
+                data = await self._body.read()
+            elif self._stream_id is None:
+                data = await self._next_piece()
             else:
                 data = await self._read_multiplexed()
         except StopAsyncIteration:
@@ -113,7 +112,7 @@ class PooledReply:
             raise
         finally:
             self._reading = False
-        if self._closed:  # meanwhile, when the bytes were already here
+        if self._closed and self._iterator is not None:  # meanwhile, when bytes were already here
             await self._unwind()
         return data
 
@@ -126,15 +125,20 @@ class PooledReply:
             await self._network.aclose()
         await self._response.aclose()
 
+    async def _next_piece(self) -> bytes:
+        if self._iterator is None:
+            self._iterator = aiter(self._response.stream)
+        while True:
+            data: bytes = await anext(self._iterator)
+            if data:
+                return data
+
     async def _read_multiplexed(self) -> bytes:
         """A read of an HTTP/2 stream, which closing does not end: the connection stays open."""
         with anyio.CancelScope() as scope:
             self._scope = scope
             try:
-                while True:
-                    data: bytes = await anext(self._iterator)
-                    if data:
-                        return data
+                return await self._next_piece()
             finally:
                 self._scope = None
         raise self._closed_error()
@@ -197,6 +201,50 @@ class PooledReply:
         return ClosedError(msg, provider=self._provider)
 
 
+class _Body:
+    """An HTTP/1.1 body, read from its connection without the library's three nested generators.
+
+    Args:
+        receive: The connection's next event.
+        close: Closes the answer, and with it a connection that is in the middle of one.
+    """
+
+    __slots__ = ("_close", "_receive")
+
+    def __init__(self, receive: Any, close: Any) -> None:
+        self._receive = receive
+        self._close = close
+
+    async def read(self) -> bytes:
+        """The next bytes, never empty.
+
+        Raises:
+            StopAsyncIteration: At the end.
+        """
+        try:
+            while True:
+                event = await self._receive()
+                piece = getattr(event, "data", None)
+                if piece is None:
+                    break
+                if piece:
+                    return bytes(piece)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self._close()
+            raise
+        raise StopAsyncIteration
+
+
+def _body_of(response: Any) -> _Body | None:
+    """The body of an HTTP/1.1 answer; None where the library keeps its connection elsewhere."""
+    stream = getattr(response.stream, "_stream", None)
+    receive = getattr(getattr(stream, "_connection", None), "_receive_event", None)
+    if stream is None or receive is None:
+        return None
+    return _Body(receive, stream.aclose)
+
+
 def _left_over(response: Any) -> bool:
     """Whether bytes came after the end of an HTTP/1.1 answer; only the library's parser knows."""
     stream = getattr(response.stream, "_stream", None)
@@ -204,9 +252,23 @@ def _left_over(response: Any) -> bool:
     return parser is not None and bool(parser.trailing_data[0])
 
 
+class _Spelled(dict[bytes, str]):
+    """Names of headers as text in lower case, found out once for each spelling."""
+
+    def __missing__(self, name: bytes) -> str:
+        if len(self) >= _MOST_NAMES:  # names come from servers
+            self.clear()
+        text = self[name] = name.decode("latin-1").lower()
+        return text
+
+
+_MOST_NAMES = 1_000
+_SPELLED = _Spelled()
+
+
 def _header_map(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
     headers: dict[str, str] = {}
     for name, value in raw:
-        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        key, text = _SPELLED[name], value.decode("latin-1")
         headers[key] = f"{headers[key]}, {text}" if key in headers else text
     return headers

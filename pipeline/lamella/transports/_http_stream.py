@@ -39,7 +39,7 @@ class LoopStream(anyio.abc.ByteStream):
     """
 
     def __init__(self, stream: anyio.abc.ByteStream, transport: Any) -> None:
-        import asyncio
+        import asyncio  # noqa: TID251 - whose transport this is
 
         self._stream = stream  # which knows the socket's attributes, and owns the transport
         self._transport = transport
@@ -62,7 +62,7 @@ class LoopStream(anyio.abc.ByteStream):
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
         """Those of the connection."""
-        return self._stream.extra_attributes
+        return self._stream.extra_attributes  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
     @property
     def spoken(self) -> bool:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+import anyio
 import attrs
 
 from lamella._errors import ClosedError, ConfigurationError
 from lamella._fork_locks import fork_safe_lock
+from lamella._loops import PerLoop
 from lamella._nothing import NOTHING
 from lamella._ports import run_in_thread
 from lamella._requests import Request
@@ -108,6 +110,7 @@ class HTTPTransport:
         self._making = fork_safe_lock()
         self._closed = False
         self._opened: Place | None = None
+        self._opening = PerLoop(anyio.Lock)
 
     async def __call__(self, request: Request[R], /) -> R:
         """Answer a request.
@@ -179,11 +182,14 @@ class HTTPTransport:
 
     async def _open(self, thread: ThreadPort) -> Place:
         """Import, read the environment, and prepare what stays the same from request to request."""
-        self._must_be_open()
-        place = await self._make_place(thread)
-        self._must_be_open()
-        self._opened = place
-        return place
+        # One at a time on each loop: a thousand first calls would each need a thread for it.
+        async with self._opening.get():
+            if self._opened is None:
+                self._must_be_open()
+                place = await self._make_place(thread)
+                self._must_be_open()
+                self._opened = place
+        return self._opened
 
     async def _make_place(self, thread: ThreadPort) -> Place:
         """Where requests go. It may be made twice at once; each must do.

@@ -12,33 +12,37 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextvars import Context
 from functools import lru_cache
 from typing import Any
-from urllib.parse import urlsplit
 
 import anyio
 import attrs
 
 from lamella._errors import (
-    CertificateError,
-    ClosedError,
     ConfigurationError,
-    ConnectError,
-    ConnectionLostError,
     ConnectTimeout,
     LamellaError,
-    MisuseError,
-    ProtocolError,
-    ResponseTooLargeError,
-    WriteTimeout,
 )
 from lamella._loops import Loop, PerLoop, current_loop
 from lamella._ports import ThreadPort, run_in_thread
 from lamella.transports._addresses import Proxy
+from lamella.transports._dialect import Headers
 from lamella.transports._http import (
     DEFAULT_HTTP_OPTIONS,
     HTTPOptions,
     HTTPReply,
     HTTPRequest,
     can_be_sent,
+)
+from lamella.transports._http_failures import (
+    bad_header,
+    client_closed,
+    connect_timeout,
+    headers_too_large,
+    lost_before_answer,
+    no_connection,
+    no_http,
+    proxy_refused,
+    untrusted,
+    write_timeout,
 )
 from lamella.transports._http_library import (
     http_library,
@@ -48,6 +52,7 @@ from lamella.transports._http_library import (
 )
 from lamella.transports._http_network import NetworkBackend, blames_certificate, went_unanswered
 from lamella.transports._http_reply import PooledReply
+from lamella.transports._http_target import read_target
 
 _PIECE_BYTES = 64 * 1024
 _REFUSED_STREAM = 7
@@ -66,24 +71,11 @@ class _Target:
 
 @lru_cache(maxsize=256)
 def _target(address: str) -> _Target:
-    hint = "A base URL begins with https:// (or http://)."
-    try:
-        parts = urlsplit(address)
-        name, port = parts.hostname or "", parts.port
-        host = name.encode("ascii" if name.isascii() else "idna")
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        target = path.encode("ascii")
-    except ValueError:  # the codecs' errors are some, too
-        msg = "What cannot be read as an address is no address of HTTP."
-        raise ConfigurationError(msg, hint=hint) from None
-    if parts.scheme not in {"http", "https"} or not name:
-        msg = f"{parts.scheme or 'An address without scheme'!r} is no address of HTTP."
-        raise ConfigurationError(msg, hint=hint)
-    scheme = parts.scheme.encode()
-    url = http_library().core.URL(scheme=scheme, host=host, port=port, target=target)
-    shown = b"[%b]" % host if b":" in host else host
-    authority = shown if port is None else b"%b:%d" % (shown, port)
-    return _Target(url, parts.scheme, name, authority)
+    read = read_target(address)
+    url = http_library().core.URL(
+        scheme=read.scheme.encode(), host=read.host, port=read.port, target=read.path
+    )
+    return _Target(url, read.scheme, read.name, read.authority)
 
 
 @attrs.frozen
@@ -214,12 +206,13 @@ class PooledHTTPClient:
         self._context: ssl.SSLContext | None = None
         self._pools: PerLoop[_LoopPools] = PerLoop(lambda: _LoopPools(options))
         self._proxies: dict[tuple[str, str], Proxy | None] = {}
+        self._sendable: Headers = ()
         self._closed = False
 
     async def send(self, request: HTTPRequest) -> HTTPReply:
         route = await self._route(request)
         if self._closed:
-            raise self._closed_error(request)
+            raise client_closed(request.provider)
         pools = self._pools.get()
         await pools.guard()
         with anyio.CancelScope(deadline=_connected_by(request)) as scope:
@@ -229,8 +222,8 @@ class PooledHTTPClient:
             finally:
                 pools.sending.discard(scope)
         if self._closed:
-            raise self._closed_error(request)
-        raise _connect_timeout(request, route.target)
+            raise client_closed(request.provider)
+        raise _late(request, route.target)
 
     async def _route(self, request: HTTPRequest) -> _Route:
         if not library_imported():
@@ -274,51 +267,48 @@ class PooledHTTPClient:
     async def _exchange(
         self, pool: Any, request: HTTPRequest, target: _Target, body: _Body
     ) -> HTTPReply:
-        if not all(can_be_sent(*header) for header in request.headers):
-            raise _bad_header(request.provider)
+        if request.headers is not self._sendable:
+            if not all(can_be_sent(*header) for header in request.headers):
+                raise bad_header(request.provider)
+            self._sendable = request.headers  # mostly the same from request to request
         response = await pool.handle_async_request(_library_request(request, target, body))
-        size = sum(len(name) + len(value) + 4 for name, value in response.headers)
+        size = 0
+        for name, value in response.headers:
+            size += len(name) + len(value) + 4
         reply = PooledReply(
             response,
             provider=request.provider,
             max_bytes=self._options.max_body_bytes,
-            client_closed=lambda: self._closed,
+            client_closed=self._is_closed,
         )
         if size > self._options.max_header_bytes:
             await reply.aclose()
-            raise _headers_too_large(request.provider)
+            raise headers_too_large(request.provider)
         return reply
+
+    def _is_closed(self) -> bool:
+        return self._closed
 
     def _typed(
         self, error: Exception, request: HTTPRequest, target: _Target, *, sent: bool
     ) -> LamellaError:
         """The library's error in place of the HTTP library's, by name: there are two of those."""
         if isinstance(error, LamellaError) or self._closed:
-            return error if isinstance(error, LamellaError) else self._closed_error(request)
+            return error if isinstance(error, LamellaError) else client_closed(request.provider)
         kind, who = type(error).__name__, request.provider
         if kind in {"ConnectTimeout", "PoolTimeout"}:
-            return _connect_timeout(request, target)
+            return _late(request, target)
         if kind == "WriteTimeout":
-            msg = f"{who} took no more of the request for {request.write:.3g} s."
-            return WriteTimeout(msg, provider=who)
+            return write_timeout(who, request.write or 0.0)
         if kind == "LocalProtocolError":
-            return _bad_header(who)
+            return bad_header(who)
         where = target.authority.decode("latin-1")
         if not sent or kind == "ProxyError":
             return _connect_error(error, who, where)
         if kind == "RemoteProtocolError" and not _hung_up(error):
             too_long = "too long" in str(error)
-            return _headers_too_large(who) if too_long else _no_http(who)
-        msg = f"The connection to {who} ({where}) was lost before it answered."
-        return ConnectionLostError(msg, provider=who)
-
-    @staticmethod
-    def _closed_error(request: HTTPRequest) -> ClosedError:
-        return ClosedError(
-            f"The transport of {request.provider} was closed.",
-            hint="Make a new one; a closed transport stays closed.",
-            provider=request.provider,
-        )
+            return headers_too_large(who) if too_long else no_http(who)
+        return lost_before_answer(who, where)
 
     async def aclose(self) -> None:
         if self._closed:
@@ -338,16 +328,15 @@ def _library_request(request: HTTPRequest, target: _Target, body: _Body) -> Any:
     headers = [(b"Host", target.authority), *request.headers]
     if request.body or request.method not in {"GET", "HEAD", "DELETE"}:
         headers.append((b"Content-Length", b"%d" % len(request.body)))
-    extensions = {"timeout": {"write": request.write}}
-    return http_library().core.Request(
-        request.method, target.url, headers=headers, content=body, extensions=extensions
-    )
-
-
-def _bad_header(who: str) -> MisuseError:
-    msg = "A header of the request holds what no header can hold, or is one that is added here."
-    hint = "Keys, names and ids must be one line of printable ASCII."
-    return MisuseError(msg, hint=hint, provider=who)
+    # Past its constructor, which looks at every header once more.
+    kind = http_library().core.Request
+    made = kind.__new__(kind)
+    made.method = request.method.encode("ascii")
+    made.url = target.url
+    made.headers = headers
+    made.stream = body
+    made.extensions = {"timeout": {"write": request.write}}
+    return made
 
 
 def _shown(error: Exception) -> BaseException | None:
@@ -367,36 +356,17 @@ def _spawner(loop: Loop, pools: _LoopPools) -> Callable[[], None]:
     return lambda: Context().run(loop.spawn, pools.aclose, "lamella http close")
 
 
-def _connect_timeout(request: HTTPRequest, target: _Target) -> ConnectTimeout:
+def _late(request: HTTPRequest, target: _Target) -> ConnectTimeout:
     where = target.authority.decode("latin-1")
-    limit = "the limit" if request.connect is None else f"{request.connect:.3g} s"
-    return ConnectTimeout(
-        f"No connection to {request.provider} ({where}) within {limit}.",
-        hint="If the machine is busy, HTTPOptions.max_connections may be too small.",
-        provider=request.provider,
-    )
-
-
-def _headers_too_large(who: str) -> ResponseTooLargeError:
-    msg = f"The headers of {who}'s answer are larger than HTTPOptions.max_header_bytes."
-    return ResponseTooLargeError(msg, provider=who)
-
-
-def _no_http(who: str) -> ProtocolError:
-    return ProtocolError(f"What {who} sent is no HTTP.", provider=who)
+    return connect_timeout(request.provider, where, request.connect)
 
 
 def _connect_error(error: Exception, who: str, where: str) -> LamellaError:
     if blames_certificate(error):
-        msg = f"The certificate or TLS of {who} ({where}) was not accepted."
-        hint = "Check the address; a private authority is given by HTTPOptions(verify='ca.pem')."
-        return CertificateError(msg, hint=hint, provider=who)
+        return untrusted(who, where)
     if type(error).__name__ == "ProxyError":
-        msg = f"The proxy refused to connect to {where}."
-        hint = "Check HTTPOptions.proxy, or the proxy variables of the environment."
-        return ConnectError(msg, hint=hint, provider=who, retryable=False)
-    msg = f"No connection to {who} ({where}) could be made."
-    return ConnectError(msg, hint="Check the address, the network and proxies.", provider=who)
+        return proxy_refused(who, where)
+    return no_connection(who, where, error.__cause__)
 
 
 def _certainly_not_taken(error: Exception) -> bool:

@@ -16,6 +16,7 @@ from lamella._errors import UnsupportedError
 from lamella._image_sizes import image_size
 from lamella._parts import File, Image, Part, Text, ToolResult
 
+
 @attrs.frozen(kw_only=True)
 class MediaLimits:
     """The limits of one model. None is no limit, or none that is known.

@@ -60,15 +60,8 @@ def chat_body(
     Raises:
         UnsupportedError: If the API has no words for a part or a value.
     """
-    writer: _Writer | None = None
     body: JSON = {} if request.model is None else {"model": request.model}
-    messages = body["messages"] = []
-    for message in request.messages:
-        written = None if message.extra else _plain(message, options)
-        if written is None:
-            writer = writer or _writer(options, provider)
-            written = writer.message(message)
-        messages.append(written)
+    body["messages"], writer = _messages(request, options, provider)
     given = request.__dict__
     for name in _AS_IT_IS:
         value = given[name]
@@ -88,14 +81,27 @@ def chat_body(
     if options.send_user and request.context.user is not None:
         body["user"] = request.context.user
     if stream:
-        body["stream"] = True
-        if options.stream_usage:
-            body["stream_options"] = {"include_usage": True}
+        _add_stream(body, options)
     if request.extra:
         merge_extra(body, request, provider=provider)
     if writer is not None:
         writer.losses.declare(request)
     return body
+
+
+def _messages(
+    request: ChatRequest, options: DialectOptions, provider: str
+) -> tuple[list[JSON], _Writer | None]:
+    """The messages, and what wrote those that are not plain; None where all are."""
+    writer: _Writer | None = None
+    messages: list[JSON] = []
+    for message in request.messages:
+        written = None if message.extra else _plain(message, options)
+        if written is None:
+            writer = writer or _writer(options, provider)
+            written = writer.message(message)
+        messages.append(written)
+    return messages, writer
 
 
 def _plain(message: Message, options: DialectOptions) -> JSON | None:
@@ -110,6 +116,12 @@ def _plain(message: Message, options: DialectOptions) -> JSON | None:
     if role == "system" or role == "developer":  # noqa: PLR1714 - a set is slower on the way of every call
         role = "developer" if options.developer_role else "system"
     return {"role": role, "content": text.text}
+
+
+def _add_stream(body: JSON, options: DialectOptions) -> None:
+    body["stream"] = True
+    if options.stream_usage:
+        body["stream_options"] = {"include_usage": True}
 
 
 def _add_tools(body: JSON, request: ChatRequest, provider: str, losses: Losses) -> None:

@@ -127,8 +127,12 @@ class Place:
     _exchanges: Mapping[str, Exchange] = attrs.field(
         init=False, repr=False, default=attrs.Factory(_exchanges, takes_self=True)
     )
-    _tells: bool = attrs.field(init=False, repr=False, default=attrs.Factory(_tells, takes_self=True))
-    _ways: dict[tuple[str, str, bool], Asked] = attrs.field(init=False, repr=False, factory=dict)
+    _tells: bool = attrs.field(
+        init=False, repr=False, default=attrs.Factory(_tells, takes_self=True)
+    )
+    _ways: dict[tuple[str, str, bool], Asked] = attrs.field(
+        init=False, repr=False, factory=dict[tuple[str, str, bool], Asked]
+    )
 
     async def run(self, request: Request[R]) -> R:
         """Answer a request.
