@@ -142,7 +142,7 @@ class OpenAttempt:
         self.transport: object = None
         self.vendor = provider
         self.bound: AttemptBound | None = None
-        self.start = self._now()
+        self.start = clock[0]() - clock[1]
         self.first_event: float | None = None
         self.end: float | None = None
         self.outcome: Outcome | None = None
@@ -169,10 +169,6 @@ class OpenAttempt:
         self.streamed = False
         self.interruption: Callable[[], LamellaError | None] | None = None
 
-    def _now(self) -> float:
-        """Seconds since the call began."""
-        return self._monotonic() - self._origin
-
     def asks(self, transport: object, model: str | None) -> bool:
         """Whether it goes to that transport for that model; None is the transport's own."""
         return self.transport is transport and model in (self.named_model, self.model)
@@ -185,10 +181,14 @@ class OpenAttempt:
         usage = None if self.stated is None else self.stated()
         return None if usage is None else attrs.evolve(usage, estimated=True)
 
+    def leaves(self) -> None:
+        """The first byte is about to leave this process."""
+        self.sent = True
+
     def saw_event(self) -> None:
         """The first semantic event has come."""
         if self.first_event is None:
-            self.first_event = self._now()
+            self.first_event = self._monotonic() - self._origin
 
     def expect_whole(self) -> None:
         """The answer comes in one piece, so there is no first event whose limit could pass.
@@ -200,7 +200,7 @@ class OpenAttempt:
     def close(self, outcome: Outcome, error: BaseException | None) -> None:
         """The attempt has ended. Only the first ending counts."""
         if self.outcome is None:
-            self.end = self._now()
+            self.end = self._monotonic() - self._origin
             self.outcome = outcome
             self.error = error
             self.received = ()

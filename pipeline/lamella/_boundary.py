@@ -27,7 +27,7 @@ from lamella._errors import (
     TimedOutError,
 )
 from lamella._events import Finish
-from lamella._evolve import changed
+from lamella._evolve import informed
 from lamella._layers import name_of
 from lamella._limits import NO_LIMITS
 from lamella._observers import tell_closed, tell_opened
@@ -88,7 +88,7 @@ async def _sent(
     scope = call.loop.scope()
     vigil = _Vigil(context, record, scope)
     record.interruption = vigil.why
-    request = changed(request, "context", changed(context, "attempt", record))
+    request = informed(request, "attempt", record)
     call.enter(scope)
     response: R | None = None
     try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 import msgspec
 
+from lamella._bulk_errors import RowError
 from lamella._bulk_journal_rows import ANSWERED, BROKEN_OFF, FAILED, MAY_PASS
 from lamella._bulk_report import UNKNOWN
 from lamella._bulk_results import MapResult
@@ -21,8 +22,8 @@ from lamella._errors import (
     OverloadedError,
     QuotaError,
     RateLimitError,
-    RowError,
 )
+from lamella._evolve import changed
 from lamella._money import Money
 from lamella._outcomes import Outcome
 from lamella._spent import cost_of, costs_of, usage_of
@@ -101,12 +102,20 @@ class Asker:
         self._stop = stop
         self._too_dear = 0
 
-    async def ask(self, row: Row) -> Asked:
-        """Ask a row; whatever becomes of that is its result."""
+    async def ask(self, row: Row, key: str | None = None) -> Asked:
+        """Ask a row; whatever becomes of that is its result.
+
+        Args:
+            row: The row.
+            key: Its idempotency key, unless its request has one; None for none.
+        """
         asked = row.asked
         if isinstance(asked, RowError):
             result: MapResult[Any] = MapResult(row.index, row.id, None, asked, None, Money(0))
             return Asked(result, FAILED, type(asked).__name__)
+        if key is not None and asked.context.idempotency_key is None:
+            context = changed(asked.context, "idempotency_key", key)
+            asked = changed(asked, "context", context)
         began = self._monotonic()
         try:
             response = await self._run(asked, self._returns, self._row_timeout)

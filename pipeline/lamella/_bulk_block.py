@@ -82,12 +82,23 @@ async def answer_rows(
         rows: As lines of `lamella map` have them.
         options: How they are asked.
         first: The index of the first row.
-        on_result: Told each result once it is there; what it raises ends the rows under way.
+        on_result: Told each result as soon as it is there, so not in their order, several at a time:
+            `index` says which. A row keeps its place under way until it has returned; what it
+            raises ends the rows under way, and is raised.
 
     Raises:
         ConfigurationError: If an option is wrong.
         MapStoppedError: If not all rows were begun, as each would have met the same error.
     """
+    found: dict[int, dict[str, Any]] = {}
+
+    async def ended(line: bytes) -> None:
+        form: dict[str, Any] = msgspec.json.decode(line)
+        found[form["index"]] = form
+        form["index"] += first
+        if on_result is not None:
+            await on_result(form)
+
     defaults = options.defaults()
     has_model = getattr(pipeline.transport, "model", "") is not None
     run: MapRun[Any] = MapRun(
@@ -100,14 +111,9 @@ async def answer_rows(
         ),
         form=Lines(),
         reader=RowReader(defaults, has_model=has_model),
+        deliver=ended,
     )
-    found: list[dict[str, Any]] = []
     async with run as work:
-        line: Any
-        async for line in work:
-            form: dict[str, Any] = msgspec.json.decode(line)
-            form["index"] += first
-            if on_result is not None:
-                await on_result(form)
-            found.append(form)
-    return found
+        async for _ in work:  # delivered already
+            continue
+    return [found[index] for index in range(len(found))]

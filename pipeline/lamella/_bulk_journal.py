@@ -18,9 +18,10 @@ import anyio
 import attrs
 import msgspec
 
+from lamella._bulk_errors import JournalError, RowError
 from lamella._bulk_journal_rows import FORM, Claim, Entry, JournalRows, Known
 from lamella._bulk_lock import JournalLock
-from lamella._errors import JournalError, RowError, copy_of
+from lamella._errors import copy_of
 from lamella._requests import Request
 from lamella._sqlite_file import SQLiteFile, Step
 from lamella._sqlite_queue import Queue
@@ -112,13 +113,17 @@ class Journal:
         self._batch = _Batch()
         self._wake = anyio.Event()
         self._closing = False
+        self._identity = b""
 
-    async def open(self, configuration: Mapping[str, str], *, restart: bool) -> bytes | None:
+    async def open(
+        self, configuration: Mapping[str, str], *, restart: bool, identity: str
+    ) -> bytes | None:
         """Take the journal for this run: the sums of what it has.
 
         Args:
             configuration: What decides the answers, besides the rows: a digest for each word.
             restart: Whether to forget what it has.
+            identity: What tells this journal from others, if it has nothing for that yet.
 
         Raises:
             JournalError: If another run is at it, or it was begun with another configuration.
@@ -130,13 +135,20 @@ class Journal:
             msg = f"The journal {str(self.path)!r} cannot be locked: {error.strerror or error}."
             raise JournalError(msg, hint="Give it a place that can be written to.") from None
         try:
-            work = partial(JournalRows.begin_run, configuration=configuration, restart=restart)
+            work = partial(
+                JournalRows.begin_run,
+                configuration=configuration,
+                restart=restart,
+                identity=identity,
+            )
             sums: bytes | None
-            before, sums = await self._queue.ask(Step(work, writes=True))
+            before, sums, known = await self._queue.ask(Step(work, writes=True))
+            self._identity = _bytes(known)
             if before != configuration:
                 raise self._differs(before, configuration)
         except BaseException:
-            await self._let_go()
+            with anyio.CancelScope(shield=True):  # no other run may have it before it is closed
+                await self._let_go()
             raise
         return sums
 
@@ -172,6 +184,12 @@ class Journal:
             waiting = await self._look_up(found, waiting, again, changed=changed)
         return found
 
+    def key_of(self, admitted: Admitted) -> str:
+        """A row's idempotency key: the same in each run on this journal, and in no other."""
+        seen = hashlib.blake2b(self._identity, digest_size=16, usedforsecurity=False)
+        seen.update(b"%b:%b" % (admitted.hash, admitted.key))
+        return f"row-{seen.hexdigest()}"
+
     def _named(self, row: Row) -> Admitted:
         try:
             hashed = hash_of(row.given)
@@ -190,13 +208,18 @@ class Journal:
         """Look some up; those that have to be looked up again, under another key."""
         later: list[int] = []
         asked: list[int] = []
+        put_off: set[bytes] = set()  # whose copies wait, so that they are numbered in their order
         for place in places:
             one = found[place]
+            if one.row.id is None and one.hash in put_off:
+                later.append(place)
+                continue
             if one.row.id is None and (copies := self._copies.get(one.hash)):
                 self._copies[one.hash] = copies + 1
                 one.key = b"h%b#%d" % (one.hash, copies + 1)
             if one.key in self._claimed:
                 self._is_copy(one)
+                put_off.add(one.hash)
                 later.append(place)
             else:
                 self._claimed[one.key] = one.row.index
@@ -213,7 +236,8 @@ class Journal:
                 self._claimed.pop(admitted.key, None)
                 self._is_copy(admitted)
                 later.append(place)
-            elif said.verdict == "kept":
+            elif said.verdict == "kept" and said.number is not None:
+                self._seen.add(said.number)
                 self._claimed.pop(admitted.key, None)
             elif said.verdict == "changed":
                 raise self._changed(admitted.row)
@@ -266,9 +290,11 @@ class Journal:
 
     async def _write(self) -> None:
         batch, self._batch = self._batch, _Batch()
-        work = partial(JournalRows.keep, entries=batch.entries, sums=self._sums(), seen=self._seen)
+        work = partial(JournalRows.keep, entries=batch.entries, sums=self._sums())
         try:
-            await self._queue.ask(Step(work, size=batch.size, writes=True), keeps=True)
+            step = Step(work, size=batch.size, writes=True)
+            # Only what is committed has a place: a transaction that fails may be tried again.
+            self._seen.update(await self._queue.ask(step, keeps=True))
         except Exception as error:  # noqa: BLE001 - those who wait are told
             batch.error = error
         finally:

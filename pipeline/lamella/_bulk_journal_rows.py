@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import attrs
 
+from lamella._bulk_errors import JournalError
 from lamella._sqlite_file import Contents
 from lamella._sqlite_schema import FileForm
 
@@ -106,9 +107,15 @@ class JournalRows(Contents):
     """The steps. Those that write run inside a transaction."""
 
     def begin_run(
-        self, configuration: Mapping[str, str], *, restart: bool
-    ) -> tuple[Mapping[str, str], bytes | None]:
-        """Begin a run: the configuration that the journal was begun with, and its sums."""
+        self, configuration: Mapping[str, str], *, restart: bool, identity: str
+    ) -> tuple[Mapping[str, str], bytes | None, str]:
+        """Begin a run: the configuration that the journal was begun with, its sums, its identity.
+
+        Args:
+            configuration: Of this run.
+            restart: Whether to forget all.
+            identity: The journal's, if it has none yet.
+        """
         link = self.connection
         if restart:
             for table in ("results", "places", "run"):
@@ -122,10 +129,12 @@ class JournalRows(Contents):
         before: Mapping[str, str] = json.loads(known)
         if before == configuration:
             link.execute("DELETE FROM places")
-        return before, found.get("sums")
+        link.execute("INSERT OR IGNORE INTO run VALUES ('identity', ?)", (identity,))
+        (known,) = link.execute("SELECT value FROM run WHERE name = 'identity'").fetchone()
+        return before, found.get("sums"), known
 
     def admit(
-        self, claims: Sequence[Claim], seen: set[int] | Any, again: frozenset[int], *, changed: bool
+        self, claims: Sequence[Claim], seen: Container[int], again: frozenset[int], *, changed: bool
     ) -> list[Known]:
         """What is known of rows; the places of those whose results are there are written down.
 
@@ -135,6 +144,7 @@ class JournalRows(Contents):
             again: The states in which a row is asked again.
             changed: Whether a row that was answered, and asks something else now, is asked again.
         """
+        self._must_be_begun()
         execute = self.connection.execute
         found: list[Known] = []
         places: list[tuple[int, int]] = []
@@ -154,13 +164,13 @@ class JournalRows(Contents):
                 of = None if model is None else (model, fingerprint)
                 found.append(Known("kept", number, kind, of))
                 places.append((place, number))
-                seen.add(number)
         if places:
             self.connection.executemany("INSERT OR REPLACE INTO places VALUES (?, ?)", places)
         return found
 
-    def keep(self, entries: Iterable[Entry], sums: bytes, seen: Any) -> None:
-        """Write results, their places, and the sums over all of them."""
+    def keep(self, entries: Iterable[Entry], sums: bytes) -> list[int]:
+        """Write results, their places, and the sums over all of them: the results' numbers."""
+        self._must_be_begun()
         link = self.connection
         (last,) = link.execute("SELECT ifnull(max(number), 0) FROM results").fetchone()
         rows: list[tuple[Any, ...]] = []
@@ -181,10 +191,18 @@ class JournalRows(Contents):
         link.executemany("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
         link.executemany("INSERT OR REPLACE INTO places VALUES (?, ?)", places)
         link.execute("INSERT OR REPLACE INTO run VALUES ('sums', ?)", (sums,))
-        seen.update([number for _, number in places])
+        return [number for _, number in places]
+
+    def _must_be_begun(self) -> None:
+        """A file that was put in place of the journal, or made anew, has no run."""
+        if self.connection.execute(_BEGUN).fetchone() is None:
+            msg = "The journal was removed or replaced while its rows were run."
+            hint = "What it had is not in the one that is there: put it back, and begin again."
+            raise JournalError(msg, hint=hint)
 
     def page(self, place: int) -> list[tuple[int, bytes]]:
         """The results from a place on, in order: some of them."""
+        self._must_be_begun()
         found: list[tuple[int, bytes]] = []
         size = 0
         for row in self.connection.execute(_PAGE, (place, _PAGE_ROWS)):
@@ -195,6 +213,7 @@ class JournalRows(Contents):
         return found
 
 
+_BEGUN: Final = "SELECT 1 FROM run WHERE name = 'configuration'"
 _LOOK: Final = "SELECT number, hash, state, kind, model, fingerprint FROM results WHERE key = ?"
 _PAGE: Final = (
     "SELECT place, data FROM places JOIN results USING (number) "

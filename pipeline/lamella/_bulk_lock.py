@@ -6,12 +6,19 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
-from lamella._errors import JournalError
+from lamella._bulk_errors import JournalError
+from lamella._fork_locks import fork_safe_lock
+
+_guard: Final = fork_safe_lock()  # no fork between taking a lock and noting that it is held
+_held: set[JournalLock] = set()
 
 
 class JournalLock:
     """The lock of a journal: a file beside it, which goes with the lock. Blocks for no time.
+
+    A forked child has no part in it, so that it is free once the process that took it has ended.
 
     Args:
         journal: The journal's path.
@@ -29,6 +36,11 @@ class JournalLock:
             JournalError: If another run has it, in this process or in another.
             OSError: If there can be no such file.
         """
+        with _guard:
+            self._take()
+            _held.add(self)
+
+    def _take(self) -> None:
         while True:
             handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
             try:
@@ -43,7 +55,9 @@ class JournalLock:
 
     def release(self) -> None:
         """Give it back, and remove the file."""
-        handle, self._handle = self._handle, None
+        with _guard:
+            _held.discard(self)
+            handle, self._handle = self._handle, None
         if handle is None:
             return
         with suppress(OSError):  # some systems keep a file while it is open
@@ -74,3 +88,18 @@ class JournalLock:
         except FileNotFoundError:
             return False
         return os.path.samestat(found, os.fstat(handle))
+
+    def forget(self) -> None:
+        """In a forked child: the lock is the parent's, and stays with it."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            os.close(handle)
+
+
+def _forget_all() -> None:
+    while _held:
+        _held.pop().forget()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_forget_all)

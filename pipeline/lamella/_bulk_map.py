@@ -7,12 +7,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from lamella._bulk_configuration import configuration_of
+from lamella._bulk_errors import MapStoppedError
 from lamella._bulk_options import MapOptions
 from lamella._bulk_results import Answers, MapResult
 from lamella._bulk_rows import RowReader
 from lamella._bulk_run import Run
 from lamella._bulk_source import Source, source_of
-from lamella._errors import MapStoppedError, MisuseError, copy_of
+from lamella._errors import MisuseError, copy_of
 from lamella._responses import Response
 
 if TYPE_CHECKING:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 import attrs
 import msgspec
 
+import lamella._bulk_errors as row_errors
 import lamella._errors as errors
-from lamella._errors import LamellaError, RowError, StructureError
+from lamella._bulk_errors import RowError
+from lamella._errors import LamellaError, StructureError
 from lamella._money import Money
 from lamella._responses import Response
 from lamella._trace_forms import money_form, usage_form
@@ -95,7 +97,8 @@ def _words(error: Exception) -> str:
 
 def error_of(form: Mapping[str, Any]) -> LamellaError:
     """The error that a form stands for, of its own class where that is the library's."""
-    found: Any = getattr(errors, str(form["type"]), None)
+    name = str(form["type"])
+    found: Any = getattr(errors, name, None) or getattr(row_errors, name, None)
     kind: type[LamellaError] = LamellaError
     if isinstance(found, type) and issubclass(found, LamellaError):
         kind = found

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 import attrs
 import msgspec
 
-from lamella._errors import RowError
+from lamella._bulk_errors import RowError
 from lamella._requests import Request
 
 if TYPE_CHECKING:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from lamella._bulk_asking import Asked, Asker, Ceiling
+from lamella._bulk_errors import JournalError, RowError
 from lamella._bulk_journal import Admitted, Journal
 from lamella._bulk_journal_rows import BROKEN_OFF, FAILED, MAY_PASS, NEW, Entry
 from lamella._bulk_report import MapProgress, MapReport, Tally
 from lamella._bulk_results import MapResult
-from lamella._bulk_source import AsyncSource
 from lamella._bulk_work import Work
-from lamella._errors import LamellaError, RowError
+from lamella._errors import LamellaError
 from lamella._loops import current_loop
 from lamella._many import first_error
 from lamella._ports import run_in_thread
@@ -37,7 +37,7 @@ WINDOW: Final = 1_000
 """Results that wait in memory for their turn, or for who reads them."""
 
 _AHEAD: Final = 256
-"""Rows that are read ahead where there is a journal, since looking one up takes as long as many."""
+"""Rows that are read ahead, since a thread, or the journal, takes as long for one as for many."""
 
 _LONGEST_STRIDE: Final = 1_000
 """Rows that are looked up in the journal together while it has all of them."""
@@ -132,7 +132,11 @@ class Run:
         self._began = self._pipeline.ports.monotonic()
         if self._journal is not None:
             options = self._options
-            sums = await self._journal.open(self._configuration, restart=options.restart)
+            sums = await self._journal.open(
+                self._configuration,
+                restart=options.restart,
+                identity=self._pipeline.ports.new_id(),
+            )
             if sums is not None:
                 self.tally.go_on(sums)
         current_loop().spawn(self._serve, "lamella map", copy_context())
@@ -159,8 +163,7 @@ class Run:
     async def _do_all(self) -> None:
         try:
             async with anyio.create_task_group() as group:
-                if isinstance(self._source, AsyncSource):
-                    group.start_soon(self._source.pull)
+                group.start_soon(self._source.pull)
                 if self._journal is not None:
                     group.start_soon(self._journal.write)
                 await self._work.run()
@@ -206,20 +209,24 @@ class Run:
 
     async def _take(self, most: int) -> list[Admitted] | None:
         """The next rows to be asked: some, none yet, or None at the end."""
+        room = _AHEAD
         if self._journal is None and not self._unread:
             while len(self._live) >= WINDOW and not self.stopped:
                 await self._change()
-        if self._ceiling is not None:
-            most = await self._afforded(most)
+            room = WINDOW - len(self._live)
         while not self._backlog:
             if self.stopped or not await self._read(most):
                 return None
-        return [self._backlog.popleft() for _ in range(min(most, len(self._backlog)))]
+        if self._ceiling is not None:
+            room = await self._afforded(most)
+        if self.stopped:
+            return None
+        backlog = self._backlog
+        return [backlog.popleft() for _ in range(min(max(room, 1), len(backlog)))]
 
     async def _read(self, most: int) -> bool:
         """Read more rows; False at the end. What the journal has is passed in larger steps."""
-        if self._journal is not None:
-            most = max(most, min(_AHEAD, 4 * self._pace.limit), self._stride)
+        most = max(most, min(_AHEAD, 4 * self._pace.limit), self._stride)
         given = await self._source.take(most)
         if not given or self.stopped:
             return False
@@ -283,11 +290,12 @@ class Run:
 
     async def _answer(self, admitted: Admitted) -> None:
         try:
-            asked = await self._asker.ask(admitted.row)
-            if self._journal is None:
-                await self._give(asked)
+            journal = self._journal
+            if journal is None:
+                await self._give(await self._asker.ask(admitted.row))
             else:
-                await self._keep(self._journal, admitted, asked)
+                asked = await self._asker.ask(admitted.row, journal.key_of(admitted))
+                await self._keep(journal, admitted, asked)
         except BaseException:
             self._broken_off += 1
             raise

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Collection, Iterable, Iterator
+from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from lamella._errors import ConfigurationError
+from lamella._errors import ConfigurationError, copy_of
+from lamella._loops import current_loop
 
 if TYPE_CHECKING:
     from lamella._ports import Ports
-
-_LONGEST: Final = 0.02
-"""Seconds for which a thread collects rows while the first of them waits."""
 
 
 class Source:
@@ -26,6 +25,9 @@ class Source:
     """
 
     total: int | None = None
+
+    async def pull(self) -> None:
+        """Collect rows as they are wanted; to be run beside those who take them."""
 
     async def take(self, most: int) -> list[Any]:
         """The next rows: at least one and `most` at most; none at the end."""
@@ -43,7 +45,7 @@ def source_of(rows: Any, ports: Ports) -> Source:
     """What gives the rows of an iterable.
 
     A collection is read on the event loop. Any other iterable may block, so it is read in a thread,
-    one at a time, though not always in the same.
+    one at a time, though not always in the same; an asynchronous one by a task of its own.
 
     Raises:
         ConfigurationError: If it is no iterable of rows.
@@ -79,41 +81,78 @@ class NearSource(Source):
 
 
 class ThreadSource(Source):
-    """Rows of an iterator that may block."""
+    """Rows of an iterator that may block, collected ahead in threads.
+
+    A row that is there is given while the thread waits for the next.
+    """
 
     def __init__(self, rows: Iterator[Any], ports: Ports) -> None:
         self._rows = rows
         self._ports = ports
+        self._ready: deque[Any] = deque()
+        self._wanted = 0
+        self._hungry = False  # whether the loop waits, and the thread is to tell it of a row
+        self._more = anyio.Event()  # set when there are rows, or the end
+        self._room = anyio.Event()  # set when rows are wanted
+        self._over = False
+        self._error: Exception | None = None
         self._scope: anyio.CancelScope | None = None
-        self._lock = anyio.Lock()
-        self._stopped = False
 
-    async def take(self, most: int) -> list[Any]:
-        found: list[Any] = []
-        async with self._lock:
-            if self._stopped:
-                return found
+    async def pull(self) -> None:
+        tell = partial(current_loop().call_soon, self._tell)
+        try:
             # A thread that is left to itself ends with the row it waits for.
             with anyio.CancelScope() as self._scope:
-                found = await self._ports.thread(self._collect, most)
-            self._scope = None
-            return found
+                while not self._over:
+                    while len(self._ready) >= self._wanted:
+                        self._room = anyio.Event()
+                        await self._room.wait()
+                    if await self._ports.thread(self._collect, tell):
+                        return
+                    self._tell()
+        except Exception as error:  # noqa: BLE001 - raised once the rows before it are given
+            self._error = error
+        finally:
+            self._over = True
+            self._tell()
 
-    def _collect(self, most: int) -> list[Any]:
-        monotonic = self._ports.monotonic
-        found: list[Any] = []
-        until = 0.0
+    def _collect(self, tell: Callable[[], object]) -> bool:
+        """In a thread: some rows; whether there are no more."""
         for row in self._rows:
-            found.append(row)
-            now = monotonic()
-            if len(found) == 1:
-                until = now + _LONGEST
-            if len(found) >= most or now >= until or self._stopped:
-                break
+            self._ready.append(row)
+            if self._hungry:
+                self._hungry = False
+                tell()
+            if self._over or len(self._ready) >= self._wanted:
+                return False
+        return True
+
+    def _tell(self) -> None:
+        self._more.set()
+
+    async def take(self, most: int) -> list[Any]:
+        ready = self._ready
+        self._wanted = most
+        self._room.set()
+        while not ready:
+            if self._over:
+                if self._error is not None:
+                    raise copy_of(self._error)
+                return []
+            self._more = anyio.Event()
+            self._hungry = True
+            if not ready:  # else it came before the thread could know
+                await self._more.wait()
+        self._hungry = False
+        found = [ready.popleft() for _ in range(min(most, len(ready)))]
+        self._wanted = most - len(found)
         return found
 
     def stop(self) -> None:
-        self._stopped = True
+        self._over = True
+        self._ready.clear()
+        self._more.set()
+        self._room.set()
         if self._scope is not None:
             self._scope.cancel()
 
@@ -140,7 +179,6 @@ class AsyncSource(Source):
         self._scope: anyio.CancelScope | None = None
 
     async def pull(self) -> None:
-        """Collect rows as they are wanted; to be run beside those who take them."""
         try:
             with anyio.CancelScope() as self._scope:
                 while not self._over:

@@ -20,8 +20,8 @@ class Work(Generic[T]):
     """Items, worked off by as many tasks as the pace allows. For one event loop.
 
     Args:
-        take: Gives the next items, at most as many as it is asked for; None at the end. It is never
-            asked twice at once.
+        take: Gives the next items, some at least; None at the end. It is told how many places are
+            free, and never asked twice at once.
         do: Does one. What it raises ends the work.
         pace: How many may be under way.
 
@@ -39,7 +39,8 @@ class Work(Generic[T]):
         self._do = do
         self._pace = pace
         self._ready: deque[T] = deque()
-        self._taking: anyio.Event | None = None
+        self._taking = False
+        self._taken: anyio.Event | None = None
         self._over = False
         self._workers = 0
         self._group: TaskGroup | None = None
@@ -90,10 +91,11 @@ class Work(Generic[T]):
         while not self._ready:
             if self._over:
                 return False
-            if self._taking is not None:
-                await self._taking.wait()
+            if self._taking:
+                self._taken = self._taken or anyio.Event()
+                await self._taken.wait()
                 continue
-            event = self._taking = anyio.Event()
+            self._taking = True
             try:
                 found = await self._take(max(1, self._pace.limit - self.running))
                 if found is None:
@@ -101,6 +103,8 @@ class Work(Generic[T]):
                 elif not self._over:
                     self._ready.extend(found)
             finally:
-                self._taking = None
-                event.set()
+                self._taking = False
+                if self._taken is not None:
+                    self._taken.set()
+                    self._taken = None
         return True

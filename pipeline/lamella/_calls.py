@@ -115,9 +115,11 @@ class Call:
 
     def over(self, outcome: Outcome) -> Awaitable[None] | None:
         """`close`: None where nothing was left open, so that nothing is to be awaited."""
-        leaks = self.end()
-        if leaks:
-            return self._close_all(leaks, outcome)
+        if self._born:
+            leaks = self.end()
+            if leaks:
+                return self._close_all(leaks, outcome)
+        self.ended = True
         self._finish(outcome)
         return None
 

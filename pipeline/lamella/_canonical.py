@@ -14,12 +14,15 @@ import hashlib
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping
 from operator import attrgetter
-from typing import Any, TypeAlias, get_args, get_origin
+from typing import Any, TypeAlias, TypeVar, get_args, get_origin
 
 import attrs
 import msgspec
 
 from lamella._nothing import NOTHING
+from lamella._remembered import Remembered
+
+T = TypeVar("T")
 
 Form: TypeAlias = Any
 """A value as the encoder takes it: scalars, lists, mappings, and `Ext` for the names of classes."""
@@ -34,9 +37,6 @@ _AS_IT_IS = frozenset(
 
 _EMPTY: tuple[Any, ...] = ()
 """What many fields are, and the encoder takes as it is: there is one of it in a process."""
-
-_SCALARS = frozenset({str, int, float, bool, type(None), bytes, type(NOTHING)})
-"""What never changes."""
 
 _LONGEST = 256
 """Bytes up to which what is remembered of an object is itself; of a longer one it is a digest."""
@@ -102,18 +102,14 @@ def leave_out(kind: type, names: Collection[str]) -> None:
     _WITHOUT[kind] = frozenset(names)
 
 
-def remember(kind: type, parts: Collection[type]) -> None:
-    """Have the form of each object of a class kept with it, in its slot `_form`.
-
-    It is kept of objects that cannot change: of nothing but scalars, tuples and such parts.
+def remember(kind: type[T], is_fixed: Callable[[T], bool]) -> None:
+    """Have the form of each object of a class remembered for as long as the object lives.
 
     Args:
-        kind: The class: a frozen one.
-        parts: Frozen classes that its objects are made of.
+        kind: The class.
+        is_fixed: Whether nobody can change such an object.
     """
-    _REMEMBERED.add(kind)
-    for one in (kind, *parts):
-        _FROZEN[one] = [field.name for field in attrs.fields(one)]
+    _FORMS[kind] = _remembering(fields_form(kind, _left_out(kind)), is_fixed)
 
 
 def _left_out(kind: type) -> frozenset[str]:
@@ -138,8 +134,6 @@ def _learn(kind: type[Any]) -> Callable[[Any], Form]:
     make: Callable[[Any], Form] = _refuse
     if attrs.has(kind):
         make = fields_form(kind, _left_out(kind))
-        if kind in _REMEMBERED:
-            make = _remembering(make)
     else:
         for known, one in _ABSTRACT:
             if issubclass(kind, known):
@@ -149,36 +143,25 @@ def _learn(kind: type[Any]) -> Callable[[Any], Form]:
     return make
 
 
-def _remembering(make: Callable[[Any], Form]) -> Callable[[Any], Form]:
+def _remembering(make: Callable[[T], Form], is_fixed: Callable[[T], bool]) -> Callable[[T], Form]:
     """Forms that are encoded once for each object, and of long ones the digest."""
+    known: Remembered[Form] = Remembered()
 
-    def remembered(value: Any) -> Form:
-        try:
-            return value._form  # noqa: SLF001 - this is who it is for
-        except AttributeError:
-            pass
+    def remembered(value: T) -> Form:
+        found: Form = known.get(value)
+        if found is not None:
+            return found
         data = encode(make(value))
         if len(data) <= _LONGEST:
-            found: Form = msgspec.Raw(data)
+            found = msgspec.Raw(data)
         else:
             made = hashlib.sha256(data, usedforsecurity=False).digest()
             found = msgspec.msgpack.Ext(_DIGEST, made)
-        if _lasting(value):
-            object.__setattr__(value, "_form", found)
+        if is_fixed(value):
+            known.put(value, found)
         return found
 
     return remembered
-
-
-def _lasting(value: Any) -> bool:
-    """Whether nobody can change a value: JSON that a program holds on to it can."""
-    kind = value.__class__
-    if kind in _SCALARS:
-        return True
-    if kind is tuple:
-        return all(_lasting(item) for item in value)
-    names = _FROZEN.get(kind)
-    return names is not None and all(_lasting(getattr(value, name)) for name in names)
 
 
 def _mapping(value: Mapping[str, Any]) -> Form:
@@ -233,12 +216,6 @@ _ABSTRACT: tuple[tuple[Any, Callable[[Any], Form]], ...] = (
 
 _WITHOUT: dict[type, frozenset[str]] = {}
 """Fields that are left out, by class."""
-
-_REMEMBERED: set[type] = set()
-"""Classes whose objects keep their forms."""
-
-_FROZEN: dict[type, list[str]] = {}
-"""Classes whose objects do not change, unless what is in one of these fields does."""
 
 _FORMS: dict[type, Callable[[Any], Form]] = {list: _formed, tuple: _formed}
 """How values of each class that has been met are formed."""

@@ -37,7 +37,7 @@ def _must_be_limits(_: object, __: object, value: object) -> None:
         raise TypeError(msg)
 
 
-class _NotBegun:
+class NotBegun:
     """Stands for what only a running call has; says so when it is used."""
 
     def __init__(self, name: str) -> None:
@@ -56,7 +56,7 @@ class _NotBegun:
 
 
 def _given_by_call(name: str) -> Any:
-    return attrs.field(default=cast("Any", _NotBegun(name)), repr=False)
+    return attrs.field(default=cast("Any", NotBegun(name)), repr=False)
 
 
 @attrs.frozen(slots=False, kw_only=True, eq=False)
@@ -207,7 +207,7 @@ class Context(Evolvable):
 
 def is_given(port: object) -> bool:
     """Whether a context's field has been set, by a call or by the caller."""
-    return not isinstance(port, _NotBegun)
+    return not isinstance(port, NotBegun)
 
 
 NO_CONTEXT = Context()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -16,7 +15,6 @@ from lamella._token_estimate import ESTIMATOR
 from lamella._tokens import INLINE_CHARACTERS
 
 if TYPE_CHECKING:
-    from lamella._messages import Message
     from lamella._ports import ThreadPort
 
 _INLINE_MESSAGES: Final = 300
@@ -64,16 +62,23 @@ class SendLimits:
 
         Instructions, what is pinned, and the last question with all that follows always stay.
         """
-        new: Sequence[Message] = self._progress.new(request.messages)
-        long = len(new) > _INLINE_MESSAGES
-        if self.trigger.tokens is not None and not long:
-            _, new = self._measure.recalled(new)
-            long = self._measure.unseen(new) > INLINE_CHARACTERS or self._measure.takes_long(
-                request
-            )
-        return await thread(self._shortened, request) if long else self._shortened(request)
+        if self._takes_long(request):
+            return await thread(self._shortened, request)
+        return self._shortened(request)
+
+    def _takes_long(self, request: ChatRequest) -> bool:
+        counts, measure = self.trigger.tokens is not None, self._measure
+        if counts and measure.takes_long(request):
+            return True
+        new = self._progress.new(request.messages, self._overhead(request))
+        if not counts or len(new) > _INLINE_MESSAGES:
+            return len(new) > _INLINE_MESSAGES
+        _, uncounted = measure.recalled(new)
+        return measure.unseen(uncounted) > INLINE_CHARACTERS
 
     def _shortened(self, request: ChatRequest) -> ChatRequest:
-        overhead = 0 if self.trigger.tokens is None else self._measure.overhead(request)
-        found = self._progress.shortened(request.messages, overhead)
+        found = self._progress.shortened(request.messages, self._overhead(request))
         return request if found is request.messages else request.evolve(messages=found)
+
+    def _overhead(self, request: ChatRequest) -> int:
+        return 0 if self.trigger.tokens is None else self._measure.overhead(request)

@@ -77,7 +77,6 @@ if TYPE_CHECKING:
 
     from lamella._answer import Answer
     from lamella._attempts import Attempt
-    from lamella._bulk_report import MapReport
     from lamella._money import Money
     from lamella._parts import ToolCall
     from lamella._typed_problems import Problem
@@ -206,13 +205,6 @@ class PluginError(ConfigurationError):
 
 class SecretError(ConfigurationError):
     """Raised when a secret reference cannot be resolved. The secret itself is never shown."""
-
-
-class JournalError(ConfigurationError):
-    """Raised when a journal of rows cannot be gone on with.
-
-    Another run is at it, or it was begun with another pipeline, other options, or other rows.
-    """
 
 
 class MisuseError(LamellaError):
@@ -381,26 +373,6 @@ class TemplateError(RefusedError):
     template: str = ""
     version: str | None = None
     problems: tuple[str, ...] = ()
-
-
-class RowError(RefusedError):
-    """Raised, or rather kept as its result, when a row is no request; nothing of it is sent."""
-
-    code = "invalid_row"
-
-
-class MapStoppedError(RefusedError):
-    """Raised after the last result of many rows if not all of them were begun.
-
-    What was begun has its results; with a journal the next run goes on from there. The cause
-    (`__cause__`) is the error that every further row would have met; None for a ceiling on cost.
-
-    Attributes:
-        report: What the run has come to.
-    """
-
-    code = "map_stopped"
-    report: MapReport | None = None
 
 
 class TargetsFailedError(LamellaError):

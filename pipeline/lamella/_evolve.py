@@ -68,9 +68,7 @@ def changed(record: E, name: str, value: object) -> E:
 def put(record: E, fields: dict[str, Any]) -> E:
     """A copy with other values of fields, which are known to be some and to be right."""
     new = object.__new__(type(record))
-    copy = record.__dict__.copy()
-    _fill(new, copy)
-    copy.update(fields)
+    _fill(new, record.__dict__ | fields)
     return new
 
 

@@ -64,5 +64,25 @@ class Head:
         return new  # type: ignore[no-any-return]
 
 
+def bare(head: Head, *, cached: bool) -> Head:
+    """What a head says of an answer wherever it is given: not what it cost, nor how it came.
+
+    Args:
+        head: Of the answer as it came.
+        cached: What to say of it: whether it is replayed.
+    """
+    new = object.__new__(_Head)
+    new.model = head.model
+    new.provider = head.provider
+    new.request_id = head.request_id
+    new.id = head.id
+    new.status = head.status
+    new.headers = NOTHING
+    new.raw = new.service = new.cost = None
+    new.cached = cached
+    new.__class__ = Head
+    return new  # type: ignore[no-any-return]
+
+
 _Head = unfrozen(Head)
 NO_HEAD = Head()

@@ -14,8 +14,8 @@ from lamella._answer_codec import KeptAnswer
 from lamella._answer_pieces import merged
 from lamella._events import Finish, ReasoningDelta, TextDelta, ToolCallDelta, UsageReport
 from lamella._evolve import changed, put
+from lamella._heads import Head, bare
 from lamella._nothing import NOTHING
-from lamella._responses import Head
 from lamella._usage import Usage
 
 if TYPE_CHECKING:
@@ -82,12 +82,12 @@ class HeldAnswer:
 
 def kept_head(head: Head) -> Head:
     """What is kept of what is known of an answer."""
-    return Head(head.model, head.provider, head.request_id, head.id, head.status)
+    return bare(head, cached=False)
 
 
 def replay_head(head: Head) -> Head:
     """What is said of an answer that was kept and not paid for."""
-    return Head(head.model, head.provider, head.request_id, head.id, head.status, cached=True)
+    return bare(head, cached=True)
 
 
 def held(
@@ -150,19 +150,19 @@ def _of_text(event: TextDelta) -> int:
     text = event.text
     if text.__class__ is not str or event.logprobs is not None or event.extra is not NOTHING:
         return _NOT_FROZEN
-    return _length(text)
+    return len(text) if text.isascii() else 4 * len(text)
 
 
 def _of_reasoning(event: ReasoningDelta) -> int:
     if event.text.__class__ is not str or event.extra is not NOTHING:
         return _NOT_FROZEN
-    return _length(event.text) + len(event.signature or "") + len(event.id or "")
+    return _length(event.text) + _length(event.signature or "") + _length(event.id or "")
 
 
 def _of_call(event: ToolCallDelta) -> int:
     if event.arguments.__class__ is not str or event.extra is not NOTHING:
         return _NOT_FROZEN
-    return _length(event.arguments) + len(event.id or "") + _length(event.name or "")
+    return _length(event.arguments) + _length(event.id or "") + _length(event.name or "")
 
 
 def _of_usage(event: UsageReport) -> int:

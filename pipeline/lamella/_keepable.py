@@ -73,20 +73,19 @@ def why_not_kept(
 def _in_events(events: Sequence[Event], *, truncated: bool) -> str:
     says_something = False
     for event in reversed(events):
-        kind = event.__class__
-        if kind is TextDelta:
-            if not says_something and event.text != "":  # type: ignore[union-attr] # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+        if type(event) is TextDelta:
+            if not says_something and event.text != "":
                 says_something = True
-        elif isinstance(event, Finish):
+        elif type(event) is UsageReport:
+            if event.usage.tool_units:
+                return "stateful"
+        elif type(event) is Finish:
             for reason in (event.reason, *event.reasons):
                 if reason not in _GOOD and not (truncated and reason == "length"):
                     return reason if reason in _NAMED else "finish"
-        elif isinstance(event, RefusalDelta):
+        elif type(event) is RefusalDelta:
             return "refusal"
-        elif isinstance(event, UsageReport):
-            if event.usage.tool_units:
-                return "stateful"
-        elif event.semantic and kind is not ReasoningDelta:  # thoughts alone are no answer
+        elif event.semantic and type(event) is not ReasoningDelta:  # thoughts alone are no answer
             says_something = True
     return "" if says_something else "empty"
 

@@ -134,14 +134,34 @@ class KeptAnswers:
             address: Where.
             counted: Whether it is a miss if there is nothing: not where no call has asked.
         """
+        found = self.look(address, counted=counted)
+        return await found if isinstance(found, Coroutine) else found
+
+    def look(
+        self, address: str, *, counted: bool = True
+    ) -> Found | Coroutine[Any, Any, Found]:
+        """Likewise, without being awaited where what is found is at hand."""
+        if self._memory is None:
+            return self._asked(address, counted=counted)
+        there = self._memory.get_now(address)
+        if there is None:
+            if counted:
+                self.tally.miss("absent")
+            return _ABSENT
+        kept, age = there
+        if kept.__class__ is HeldAnswer:
+            return Found(kept.at(age), "", kept)
+        return self._asked(address, (kept, age), counted=counted)
+
+    async def _asked(
+        self, address: str, there: tuple[Any, float] | None = None, *, counted: bool
+    ) -> Found:
+        """What a store says, or what was `there` in memory in some form."""
         try:
-            if self._memory is None:
+            if there is None:
                 blob = await self._store.get(address)
             else:
-                there = self._memory.get_now(address)
-                if there is not None and there[0].__class__ is HeldAnswer:
-                    return Found(there[0].at(there[1]), "", there[0])
-                blob = None if there is None else Blob(bytes(there[0]), there[1])
+                blob = Blob(bytes(there[0]), there[1])
             found = _ABSENT if blob is None else await self._wrapping.opened(address, blob)
         except Exception as error:  # noqa: BLE001 - whatever it is, the call goes on without
             self._failed(error)

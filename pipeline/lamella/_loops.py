@@ -219,37 +219,55 @@ def current_loop() -> Loop:
     Raises:
         RuntimeError: Outside any event loop.
     """
-    # Neither backend is imported here: a program that runs one has imported it. Another thread may
-    # be half-way through importing trio, though.
-    lowlevel = _modules.get("trio.lowlevel")
-    if lowlevel is not None:
-        in_trio_run = getattr(lowlevel, "in_trio_run", None)
-        if in_trio_run is not None and in_trio_run():
-            token = lowlevel.current_trio_token()
-            return _known(token) or _remember(token, TrioLoop(lowlevel, token))
+    # Neither backend is imported here: a program that runs one has imported it.
+    lowlevel = _lowlevel or _find_trio()
+    if lowlevel is not None and lowlevel.in_trio_run():
+        token = lowlevel.current_trio_token()
+        return _known(token) or _remember(token, TrioLoop(lowlevel, token))
     asyncio = _modules.get("asyncio")
     if asyncio is None:
         msg = "This needs a running event loop, asyncio's or trio's."
         raise RuntimeError(msg)
     native = asyncio.get_running_loop()
-    found = _LOOPS.get(id(native))
-    if found is not None and found[0]() is native:
-        return found[1]
-    return _remember(native, AsyncioLoop(native))
+    latest = _latest
+    if latest is not None and latest[0]() is native:  # mostly it is the same one
+        return latest[1]
+    return _known(native) or _remember(native, AsyncioLoop(native))
 
 
 _modules: Final = sys.modules
+_lowlevel: Any = None
+"""trio's, once somebody has imported it."""
+_latest: tuple[ref[Any], Loop] | None = None
+"""The loop of asyncio's that was asked for last, on whatever thread."""
+
+
+def _find_trio() -> Any:
+    global _lowlevel  # noqa: PLW0603 - it is looked for until it is found
+    lowlevel = _modules.get("trio.lowlevel")
+    if hasattr(lowlevel, "in_trio_run"):  # another thread may be half-way through importing it
+        _lowlevel = lowlevel
+        return lowlevel
+    return None
 
 
 def _known(native: object) -> Loop | None:
+    global _latest  # noqa: PLW0603 - see there
     found = _LOOPS.get(id(native))
-    return found[1] if found is not None and found[0]() is native else None
+    if found is None or found[0]() is not native:
+        return None
+    _latest = found
+    return found[1]
 
 
 def _remember(native: Any, loop: Loop) -> Loop:
     key = id(native)
 
     def forget(reference: ref[Any]) -> None:
+        global _latest  # noqa: PLW0603 - see there
+        latest = _latest
+        if latest is not None and latest[0] is reference:
+            _latest = None
         found = _LOOPS.get(key)
         if found is not None and found[0] is reference:
             del _LOOPS[key]

@@ -115,7 +115,9 @@ class MemoryBlobs:
         with self._lock:
             now = self._monotonic()
             entry = self._look(key, now)
-        return None if entry is None else (entry.data, max(0.0, now - entry.put_at))
+        if entry is None:
+            return None
+        return entry.data, (now - entry.put_at if now > entry.put_at else 0.0)
 
     async def get_many(self, keys: Sequence[str]) -> Mapping[str, Blob]:
         """The values under these keys, of those that there are and have not expired.
@@ -263,13 +265,14 @@ class MemoryBlobs:
     def _checked(
         self, key: str, data: Any, length: int, ttl: float | None, tags: frozenset[str]
     ) -> Entry:
-        if ttl is not None and math.isnan(ttl):
+        if ttl is not None and ttl != ttl:  # noqa: PLR0124 - nan, told without a call
             raise ValueError(
                 "MemoryBlobs.put: ttl is nan; give seconds, or None to keep the value."
             )
-        size = ENTRY_OVERHEAD + length + _text_size(key)
+        # Of texts an upper bound of their bytes, without encoding them.
+        size = ENTRY_OVERHEAD + length + len(key) * (1 if key.isascii() else 4)
         for tag in tags:
-            size += TAG_OVERHEAD + _text_size(tag)
+            size += TAG_OVERHEAD + len(tag) * (1 if tag.isascii() else 4)
         if size > self._max_entry_bytes:
             # The key is left out of the message: it may name a person.
             raise ValueError(
@@ -325,7 +328,10 @@ class MemoryBlobs:
         self._size += entry.size
         self._entries[entry.key] = entry
         for tag in entry.tags:
-            self._tagged.setdefault(tag, {})[entry.key] = entry
+            if tag in self._tagged:
+                self._tagged[tag][entry.key] = entry
+            else:
+                self._tagged[tag] = {entry.key: entry}
         if entry.expires < math.inf:
             self._expiries.set(entry.key, entry.expires)
         self._eviction.added(entry, old)
@@ -395,8 +401,3 @@ async def _let_others_run() -> None:
     import anyio.lowlevel
 
     await anyio.lowlevel.checkpoint()
-
-
-def _text_size(text: str) -> int:
-    """An upper bound of the bytes of a text, without encoding it."""
-    return len(text) * (1 if text.isascii() else 4)

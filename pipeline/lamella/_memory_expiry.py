@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator
 from typing import Any, Final
 
 _INSTANT: Final = 0
 _KEY: Final = 1
+_SLACK: Final = 64
 
 
 class Expiries:
@@ -29,16 +29,24 @@ class Expiries:
 
     def set(self, key: str, instant: float) -> None:
         """Let `key` expire at `instant` and at no other."""
-        self._void(key)
-        item = self._items[key] = [instant, key]
-        heapq.heappush(self._heap, item)
-        self.soonest = min(self.soonest, instant)
-        self._tidy()
+        items, heap = self._items, self._heap
+        old = items.get(key)
+        if old is not None:
+            old[_KEY] = ""
+        item = items[key] = [instant, key]
+        heapq.heappush(heap, item)
+        if instant < self.soonest:
+            self.soonest = instant
+        if len(heap) > 2 * len(items) + _SLACK:
+            self._tidy()
 
     def discard(self, key: str) -> None:
         """Let `key` not expire."""
-        self._void(key)
-        self._tidy()
+        item = self._items.pop(key, None)
+        if item is not None:
+            item[_KEY] = ""
+            if len(self._heap) > 2 * len(self._items) + _SLACK:
+                self._tidy()
 
     def clear(self) -> None:
         """Let nothing expire."""
@@ -46,28 +54,21 @@ class Expiries:
         self._items.clear()
         self.soonest = math.inf
 
-    def due(self, now: float, *, most: int | None = None) -> Iterator[str]:
+    def due(self, now: float, *, most: int | None = None) -> list[str]:
         """Take out the keys whose instant has come, at most `most` of them (None: all)."""
-        heap = self._heap
-        while heap and heap[0][_INSTANT] <= now and most != 0:
+        heap, items = self._heap, self._items
+        found: list[str] = []
+        while heap and heap[0][_INSTANT] <= now and len(found) != most:
             item = heapq.heappop(heap)
             key: str = item[_KEY]
-            self.soonest = heap[0][_INSTANT] if heap else math.inf
-            if self._items.get(key) is item:
-                del self._items[key]
-                if most is not None:
-                    most -= 1
-                yield key
-
-    def _void(self, key: str) -> None:
-        item = self._items.pop(key, None)
-        if item is not None:
-            item[_KEY] = ""
+            if items.get(key) is item:
+                del items[key]
+                found.append(key)
+        self.soonest = heap[0][_INSTANT] if heap else math.inf
+        return found
 
     def _tidy(self) -> None:
         """Drop what holds no longer, once that is most. Each time is paid for by many changes."""
-        heap = self._heap
-        if len(heap) > 2 * len(self._items) + 64:
-            heap[:] = self._items.values()  # in place: `due` may be under way
-            heapq.heapify(heap)
-            self.soonest = heap[0][_INSTANT] if heap else math.inf
+        heap = self._heap = list(self._items.values())
+        heapq.heapify(heap)
+        self.soonest = heap[0][_INSTANT] if heap else math.inf

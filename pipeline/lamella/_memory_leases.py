@@ -221,7 +221,8 @@ class MemoryLeases:
         """
         with self._lock:
             instant = self._monotonic()
-            self._now = max(self._now, instant)
+            if instant > self._now:
+                self._now = instant
             now = ticks(self._now)
             if self._dropped or self._expiries.soonest <= now:
                 self._clear(now)
@@ -245,15 +246,19 @@ class MemoryLeases:
             ValueError: If there is not one amount, 0 or more, for each dimension; nothing changes.
         """
         dimensions = hold.dimensions
+        as_thought = False  # as mostly: one rate, of which was used what was reserved
         if amounts is not None:
-            amounts = _checked(amounts, dimensions)
+            if len(amounts) == 1 == len(dimensions) and type(amounts[0]) is int:
+                as_thought = amounts[0] == dimensions[0].amount and not dimensions[0].held
+            if not as_thought:
+                amounts = _checked(amounts, dimensions)
         with self._lock:
             if hold not in self._holds:
                 return
             self._holds.remove(hold)
-            if amounts is not None and len(dimensions) == 1:  # as mostly: one rate, used as thought
+            if as_thought:
                 bucket, gap, _ = hold.parts[0]
-                if type(bucket) is Bucket and dimensions[0].amount == amounts[0]:
+                if type(bucket) is Bucket:
                     bucket.give_back(0, gap)
                     return
             self._give(dimensions, hold.parts, amounts)

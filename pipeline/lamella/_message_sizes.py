@@ -17,6 +17,7 @@ from lamella._message_words import characters_of, hash_of
 from lamella._messages import Message
 from lamella._parts import Text, ToolCall, ToolResult
 from lamella._remembered import Remembered, is_fixed
+from lamella._target_fitness import Fitness, cards_are_read, own_card
 from lamella._token_estimate import ESTIMATOR
 from lamella._token_framing import ANY_MODEL, framing_of, tools_tokens
 from lamella._tokenizers import counter_choice, counter_for
@@ -221,8 +222,6 @@ class MessageSizes:
         most = _most_tokens(request)
         if most is None or not shares:
             return None if most is None else (most, None)
-        from lamella._target_fitness import cards_are_read, own_card
-
         return (most, window_of(request, own_card(request))) if cards_are_read() else None
 
     async def measure(self, request: ChatRequest) -> Measured:
@@ -236,8 +235,6 @@ class MessageSizes:
             ConfigurationError: If model cards of the user's cannot be read, or the counter finds
                 its vocabulary gone or damaged.
         """
-        from lamella._target_fitness import Fitness
-
         fitness = Fitness(request)
         if not fitness.at_hand:
             await fitness.ready()

@@ -55,16 +55,8 @@ def _part(item: object) -> Part:
     raise TypeError(msg)
 
 
-class _Remembering:
-    """Room for what is worked out of a message once, for it never changes; no part of its value."""
-
-    __slots__ = ("_form",)
-
-    _form: Any  # what it is in keys of requests; unset until somebody asks
-
-
 @attrs.frozen
-class Message(_Remembering):
+class Message:
     """One message of a conversation.
 
     Attributes:

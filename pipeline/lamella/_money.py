@@ -8,6 +8,8 @@ from typing import Self
 
 import attrs
 
+from lamella._making import unfrozen
+
 _NANO = 1_000_000_000
 _MOST_DIGITS = 40  # "1e999999999" is a number, and would fill the memory
 _SIGNS = {"USD": "$", "EUR": "€", "GBP": "£"}
@@ -100,3 +102,20 @@ class Money:
             msg = f"Cannot mix {self.currency} and {other.currency}: convert one of them first."
             raise ValueError(msg)
         return other
+
+
+def money(nano: int, currency: str) -> Money:
+    """An amount that is known to be whole: each call has some, and this takes a fifth of the time.
+
+    Args:
+        nano: Billionths of one unit.
+        currency: An ISO 4217 code.
+    """
+    new = object.__new__(_Money)
+    new.nano = nano
+    new.currency = currency
+    new.__class__ = Money
+    return new  # type: ignore[no-any-return]
+
+
+_Money = unfrozen(Money)

@@ -6,11 +6,9 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
-    AsyncExitStack,
 )
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
-import anyio
 import attrs
 
 from lamella._assembly import as_layer, as_transport, listed, place_of, terminal_of
@@ -18,8 +16,7 @@ from lamella._attempts import DEFAULT_ATTEMPTS, AttemptBound
 from lamella._background import Background
 from lamella._calls import Call
 from lamella._clock import Clock
-from lamella._closing import Closing
-from lamella._context import is_given
+from lamella._context import NotBegun
 from lamella._ending import not_a_response, outcome_of
 from lamella._errors import ClosedError, ConfigurationError, LamellaError, NotBegunError
 from lamella._evolve import put
@@ -31,11 +28,10 @@ from lamella._many import Progress, run_many
 from lamella._once import Once, Streaming
 from lamella._order import Doubt, arranged, check_order
 from lamella._outcomes import Outcome
-from lamella._ownership import release, use
+from lamella._pipeline_closing import Closable
 from lamella._ports import default_ports
 from lamella._requests import Request
 from lamella._responses import Response
-from lamella._targets import transports_of
 from lamella._trace import Trace
 
 if TYPE_CHECKING:
@@ -55,11 +51,8 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=Response)
 T = TypeVar("T")
 
-CLOSE_SECONDS = 5.0
-"""How long closing one layer, transport or store may take."""
 
-
-class Pipeline:
+class Pipeline(Closable):
     """Layers around a transport. Itself a handler: it may be another pipeline's transport.
 
     Made once and used by any number of tasks, threads and event loops. It needs no `async with`;
@@ -138,10 +131,7 @@ class Pipeline:
         }
         self._running: set[Call] = set()
         self._drained: list[Waiter] = []
-        self._closed = False
-        self._closing = Closing()
-        for thing in self._parts():
-            use(thing, self)
+        self._open()
 
     # --- running -----------------------------------------------------------------------------
 
@@ -176,14 +166,15 @@ class Pipeline:
             context.__dict__["deadline"] = context.clock.now() + within
         outcome = Outcome.COMPLETE
         try:
-            response = await self._chain(request)(request)
+            chain = self._chains.get((type(request), request.context.timed))
+            response: Any = await (chain or self._chain(request))(request)
             if not isinstance(response, Response):
                 raise not_a_response(response, self._outermost)
             response = response.adopt(request)
-            if not response.complete:
+            if response.outcome is not Outcome.COMPLETE:
                 await response.collect()
             call.raise_failure()
-            return cast("R", response)
+            return response  # type: ignore[no-any-return]
         except BaseException as error:
             outcome = outcome_of(error)
             if isinstance(error, LamellaError):
@@ -503,82 +494,23 @@ class Pipeline:
 
         return build_preset(cls, name, transport, overrides)
 
-    # --- closing -----------------------------------------------------------------------------
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
-
-    async def aclose(self, *, drain: float = 0.0) -> None:
-        """Close: refuse new calls, end running ones, release what is held open. Idempotent.
-
-        Any task may call it, on any event loop; who comes later waits for the first. Layers close
-        outermost first, then the transport, then stores of its own; what other pipelines still use
-        stays open. Work that closing interrupts ends with `ClosedError`. A part that fails to close
-        keeps no other from it; its error is raised once all have had their turn. Cancelling
-        `aclose` ends the draining, not the closing.
-
-        Args:
-            drain: Seconds that running calls get to finish by themselves.
-        """
-        if not self._closing.begin():
-            await self._closing.wait()
-            return
-        self._closed = True
-        try:
-            async with AsyncExitStack() as stack:
-                for part in reversed(self._parts()):
-                    stack.push_async_callback(self._let_go, part)
-                stack.push_async_callback(self._background.aclose)
-                stack.push_async_callback(self._interrupt)
-                if drain > 0:
-                    with anyio.move_on_after(drain):
-                        await self._wait_until_drained()
-        finally:
-            self._closing.finish()
-
-    def _parts(self) -> tuple[Any, ...]:
-        """What it holds open and may share with others, in the order of closing."""
-        aimed_at = [
-            transport for layer in self.layers for transport in transports_of(layer).values()
-        ]
-        parts = (*self.layers, *aimed_at, self.transport, *self._stores)
-        return tuple({id(part): part for part in parts}.values())
-
-    async def _let_go(self, part: Any) -> None:
-        if release(part, self):
-            await _close(part)
-
-    async def _interrupt(self) -> None:
-        for call in list(self._running):
-            if not call.interrupt():
-                self._running.discard(call)
-        with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-            await self._wait_until_drained()
-
-    async def _wait_until_drained(self) -> None:
-        while self._running:
-            waiter = Waiter()
-            self._drained.append(waiter)
-            if self._running:
-                await waiter.wait()
-
     # --- the core's own ----------------------------------------------------------------------
 
     def _begin(self, request: Request[R], *, returns: Any, stream: bool) -> Request[R]:
         if not isinstance(request, Request):  # pyright: ignore[reportUnnecessaryIsInstance]
             msg = f"A pipeline runs requests, not {type(request).__name__}."
             raise TypeError(msg + ' Write ChatRequest.of("...", model="...").')
-        self._refuse_if_closed()
+        if self._closed:
+            self._refuse_if_closed()
         given = request.context
         if given.deadline is not None and not given.begun:
             msg = "Context(deadline=...) was given, but it is an instant on the clock of a call."
             raise ConfigurationError(msg, hint="Put Deadline(seconds) among the layers.")
         if returns is not None:
             request = self._to_return(request, returns)
-        ports = given.ports if is_given(given.ports) else self.ports
+        ports: Any = given.ports
+        if type(ports) is NotBegun:
+            ports = self._ports or default_ports()
         call_id = ports.new_id()
         trace = Trace(call_id, monotonic=ports.monotonic, wall=ports.wall())
         call = Call(trace)
@@ -599,7 +531,9 @@ class Pipeline:
         waiting = call.over(outcome)
         if waiting is not None:
             return self._end_after(waiting, call)
-        self._ended(call)
+        self._running.discard(call)
+        if self._drained:
+            self._ended(call)
         return None
 
     async def _end_after(self, waiting: Awaitable[None], call: Call) -> None:
@@ -655,11 +589,3 @@ class Pipeline:
         return any("value" in info.provides for info in self.infos) or (
             isinstance(inner, Pipeline) and inner._provides_values  # noqa: SLF001 - its own class
         )
-
-
-async def _close(thing: Any) -> None:
-    close = getattr(thing, "aclose", None)
-    if close is None:
-        return
-    with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-        await close()

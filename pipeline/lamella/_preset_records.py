@@ -178,8 +178,9 @@ class Preset:
             name, a table with `use` and options, or in code a store. A part that is not named is
             that of `extends`, or the process's own.
         http: How a transport that is given by name speaks HTTP: `"fast"`, or `HTTPOptions` (in a
-            file a table of its options). What the transport's own `options` say comes first. None
-            takes that of `extends`.
+            file a table of its options). What the transport's own `options` say comes first; a
+            transport that later takes its place and speaks no HTTP does without. None takes that of
+            `extends`.
         allow: As for `Pipeline`; added to that of `extends`.
         max_attempts: As for `Pipeline`. None takes that of `extends`.
         name: What the pipeline is called. None takes that of `extends`, or calls it after the

@@ -95,7 +95,8 @@ class Stack:
         max_attempts: As for `Pipeline`; None for its default.
         name: What the pipeline is called; None calls it after the preset.
         stores: Where things are counted and kept, by part; the process's own for the rest.
-        http: How the transport speaks HTTP, and where that was written; None as it does itself.
+        http: How the transport speaks HTTP, where that was written, and of which transport; None as
+            it does itself.
     """
 
     slots: list[Slot] = attrs.field(factory=list[Slot])
@@ -105,7 +106,7 @@ class Stack:
     max_attempts: int | None = None
     name: str | None = None
     stores: dict[str, Slot] = attrs.field(factory=dict[str, Slot])
-    http: tuple[Any, Place] | None = None
+    http: tuple[Any, Place, Slot | None] | None = None
 
     def extend(self, preset: Preset, place: Place, names: Registry, mistakes: Mistakes) -> None:
         """Let a preset say what it says; what it does not stays.
@@ -131,12 +132,16 @@ class Stack:
             self.transport = Slot.of(preset.transport, place.at("transport"))
         self.store(preset.stores, place.at("stores"))
         if preset.http is not None:
-            self.http = (preset.http, place.at("http"))
+            self.speak(preset.http, place)
         if preset.max_attempts is not None:
             self.max_attempts = preset.max_attempts
         if preset.name is not None:
             self.name = preset.name
         self.allow = (*self.allow, *preset.allow)
+
+    def speak(self, http: Any, place: Place) -> None:
+        """Let the transport speak HTTP so."""
+        self.http = (http, place.at("http"), self.transport)
 
     def store(self, stores: Mapping[str, Any], place: Place) -> None:
         """Let things be counted and kept elsewhere; None is the process's own store."""
@@ -164,9 +169,10 @@ class Stack:
         if slot is None:
             return None
         if self.http is not None:
-            text = _speak(slot, *self.http, names)
-            if text:
-                mistakes.add(self.http[1], Finding((), text))
+            http, place, of = self.http
+            text = _speak(slot, http, place, names)
+            if text and of is slot:  # one in its place, as for a test, does without
+                mistakes.add(place, Finding((), text))
         return slot.made("transports", names, mistakes)
 
     def _merge(self, slots: list[Slot], names: Registry, mistakes: Mistakes) -> None:

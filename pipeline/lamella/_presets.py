@@ -68,7 +68,7 @@ def _build(
     _stores_given(stack, changes.pop("stores", None), call, mistakes)
     http = changes.pop("http", None)
     if http is not None:
-        stack.http = (http, call.at("http"))
+        stack.speak(http, call)
     for layer, change in _layers_of(changes, stack, book.names, call, mistakes).items():
         stack.change(layer, change, call.at(layer), book.names, mistakes)
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import datetime as dt
 import logging
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 import attrs
 
@@ -50,6 +51,14 @@ class Lasting:
     edition: int | None = None
 
 
+def _edition_of(source: PriceSource) -> Callable[[], int] | None:
+    """What gives its edition; None if it has none. A number may be another one the next time."""
+    edition = getattr(source, "edition", None)
+    if edition is None or callable(edition):
+        return cast("Callable[[], int] | None", edition)
+    return partial(getattr, source, "edition")
+
+
 class _Kept:
     """A source in a list, with its reading.
 
@@ -61,7 +70,7 @@ class _Kept:
     def __init__(self, source: PriceSource) -> None:
         self.name = name_of(source)
         self.price: Callable[[str, str, dt.date], object] = source.price
-        self.edition: Callable[[], int] | int | None = getattr(source, "edition", None)
+        self.edition = _edition_of(source)
         self._load: Callable[[], object] | None = getattr(source, "load", None)
         self._failure: Exception | None = None
         self._rested = 0.0
@@ -119,17 +128,13 @@ class PriceList:
         own: The program's own prices. They win, under any name of a model.
         sources: What else is asked, in order, under each name.
 
-    Attributes:
-        edition: Gives a number that rises when what its sources know has changed, of those that say
-            so.
     """
 
     def __init__(self, own: Rows, sources: Iterable[PriceSource]) -> None:
         self._own = own
         self._sources = tuple([_Kept(source) for source in sources])
         editions = [one.edition for one in self._sources]
-        self._editions = tuple([edition for edition in editions if callable(edition)])
-        self.edition = self._editions[0] if len(self._editions) == 1 else self._all_editions
+        self._editions = tuple([edition for edition in editions if edition is not None])
         self._read = False
 
     def find(self, names: Names, wall: float, context: Context | None = None) -> Price | None:
@@ -193,10 +198,17 @@ class PriceList:
             self._read = True  # and stays so
         return self._read
 
-    def _all_editions(self) -> int:
+    def edition(self) -> int | None:
+        """A number that rises when what its sources know has changed, of those that say so.
+
+        None if one of them has failed to say it: then nothing that it knows can be kept.
+        """
         total = 0
-        for edition in self._editions:
-            total += edition()
+        try:
+            for edition in self._editions:
+                total += edition()
+        except Exception:  # noqa: BLE001 - code of others; it is asked for each call instead
+            return None
         return total
 
     def lasting(self, names: Names, wall: float) -> Lasting | None:
@@ -210,6 +222,8 @@ class PriceList:
         if price is not None:
             return Lasting(price)
         edition = self.edition()
+        if edition is None:
+            return None
         for provider, model in names:
             for one in self._sources:
                 if one.edition is None or one.unread(wall) or one.failure(wall):

@@ -18,8 +18,8 @@ class PriceSource(Protocol):
 
     A source that has to read something first may have a method `load()`, without arguments: it is
     called once, in a thread, before the first question. One may have a `name`, for messages; and an
-    `edition`, a number, or a method without arguments that gives a number which rises whenever its
-    answers may have changed: then they are kept for the day, and not asked for at every call.
+    `edition`: a number, or a method without arguments that gives one, which rises whenever its
+    answers may have changed. Then they are kept for the day, and not asked for at every call.
     """
 
     def price(self, provider: str, model: str, day: dt.date, /) -> Price | None:

@@ -26,7 +26,7 @@ from typing import Any, Final, Self, TypeAlias, cast
 import attrs
 
 from lamella._errors import LamellaError
-from lamella._money import Money
+from lamella._money import Money, money
 from lamella._usage import Usage
 
 NANO: Final = 1_000_000_000
@@ -305,7 +305,7 @@ class Price:
         numerator, denominator = _units(self, usage, service, unpriced)
         if unpriced:
             raise _unpriced(unpriced)
-        return Money((2 * numerator + denominator) // (2 * denominator), self.currency)
+        return money((2 * numerator + denominator) // (2 * denominator), self.currency)
 
     def unpriced(self, usage: Usage, *, service: str | None = None) -> tuple[str, ...]:
         """The parts of `usage` that have no price; empty if `cost` would give an amount."""

@@ -12,21 +12,24 @@ from weakref import ref
 
 from lamella._messages import Message
 from lamella._nothing import NOTHING
-from lamella._parts import Reasoning, Refusal, Text, ToolCall, ToolResult
+from lamella._parts import Audio, File, Image, Reasoning, Refusal, Text, ToolCall, ToolResult
 
 V = TypeVar("V")
 
 MOST: Final = 50_000
 """Objects of which something is remembered, for each that remembers; some 15 MB."""
 
-_WORDS: Final[Mapping[type, tuple[str, ...]]] = {
+_FIELDS: Final[Mapping[type, tuple[str, ...]]] = {
     Refusal: ("text",),
     Reasoning: ("text", "signature", "id", "redacted"),
     ToolCall: ("id", "name", "arguments", "kind"),
+    Image: ("url", "data", "media_type", "detail"),
+    Audio: ("data", "format", "id", "transcript"),
+    File: ("data", "id", "url", "filename", "media_type"),
 }
-"""Parts with nothing but text besides `extra`, and where it is."""
+"""What parts hold besides `extra`."""
 
-_FIXED: Final = frozenset({str, bool, type(None)})
+_FIXED: Final = frozenset({str, bytes, bool, type(None)})
 
 
 class Note(ref[Any], Generic[V]):
@@ -80,20 +83,20 @@ def _forgetting(notes: dict[int, Note[Any]]) -> Callable[[Any], None]:
 
     def forget(note: Note[Any]) -> None:
         if notes.get(note.key) is note:
-            del notes[note.key]
+            notes.pop(note.key, None)  # another thread may have forgotten all meanwhile
 
     return forget
 
 
 def is_fixed(message: Message) -> bool:
-    """Whether nothing in a message can change: text, calls of tools and their results alone.
+    """Whether nothing in a message can change.
 
     Args:
         message: Frozen as it is, it may hold JSON that its maker still writes to.
     """
     if type(message) is not Message or message.extra is not NOTHING:
         return False
-    return _are_fixed(message.parts)
+    return type(message.name) in _FIXED and _are_fixed(message.parts)
 
 
 def _are_fixed(parts: tuple[Any, ...]) -> bool:
@@ -105,7 +108,7 @@ def _are_fixed(parts: tuple[Any, ...]) -> bool:
             continue  # as most are
         if kind is ToolResult and part.extra is NOTHING and _are_fixed(part.content):
             continue
-        fields = _WORDS.get(kind)
+        fields = _FIELDS.get(kind)
         if fields is None or part.extra is not NOTHING:
             return False
         for field in fields:

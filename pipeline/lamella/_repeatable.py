@@ -38,9 +38,9 @@ def stateless(request: Request[Any]) -> bool:
     if extra and any(extra.get(name) for name in _STATEFUL_FIELDS):
         return False
     seen: object = request
-    if not isinstance(seen, ChatRequest) or not seen.tools:
+    if type(seen) is not ChatRequest and not isinstance(seen, ChatRequest):
         return True
-    return not any(isinstance(tool, Opaque) for tool in seen.tools)
+    return not seen.tools or not any(isinstance(tool, Opaque) for tool in seen.tools)
 
 
 def repeatable(request: Request[Any]) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from lamella._canonical import encode, fields_form, form, leave_out, remember
 from lamella._fingerprints import fingerprint
 from lamella._messages import Message
-from lamella._parts import PART_TYPES
+from lamella._remembered import is_fixed
 from lamella._requests import Request
 
 VERSION: Final = 1
@@ -31,7 +31,7 @@ the conversation whose tokens are counted.
 
 leave_out(Request, EXCLUDED)
 leave_out(Message, {"pinned"})  # it is not sent
-remember(Message, PART_TYPES)
+remember(Message, is_fixed)
 
 
 def request_key(request: Request[Any], *, inside: str = "") -> str:

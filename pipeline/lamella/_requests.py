@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
 import attrs
 
@@ -59,9 +59,9 @@ class Request(Evolvable, Generic[R_co]):
 
     def answer(self, events: Iterable[Event], /, head: Head = NO_HEAD) -> R_co:
         """A complete response to this request, made of events that end with `Finish`."""
-        response = self.response_type(tuple(events), head)
+        response: Any = self.response_type(tuple(events), head)
         response._context = self.context  # noqa: SLF001 - the two are made for each other
-        return cast("R_co", response)
+        return response  # type: ignore[no-any-return]
 
     def open(self, source: Source, /, head: Head = NO_HEAD, guard: Guard | None = None) -> R_co:
         """An open response to this request. Transports use `begin`, which ends in this."""

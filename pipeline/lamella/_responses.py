@@ -493,7 +493,7 @@ class Response:
             self._callbacks.append(callback)
             return None
         try:
-            waiting = callback(self._ending())
+            waiting = callback(self._told or self._ending())
         except Exception as error:  # noqa: BLE001 - raised where there is nobody to note it
             self._callback_failed(error)
             return None

@@ -137,12 +137,9 @@ class Progress:
         self._begin = partial(_Grown, strategies, trigger, target, count)
         self._there: tuple[tuple[Message, ...], _Grown] | None = None
 
-    def new(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
-        """What of a conversation has not been gone through."""
-        there = self._there
-        if there is None or not _goes_on(there[0], messages):
-            return messages
-        return messages[len(there[0]) :]
+    def new(self, messages: tuple[Message, ...], overhead: int = 0) -> tuple[Message, ...]:
+        """What of a conversation has not been gone through; the arguments as for `shortened`."""
+        return messages[len(self._from(messages, overhead)[0]) :]
 
     def shortened(self, messages: tuple[Message, ...], overhead: int = 0) -> tuple[Message, ...]:
         """What `shortened` keeps of it; the very object that was given if that is all.
@@ -151,11 +148,8 @@ class Progress:
             messages: All of it.
             overhead: Tokens of what is sent besides the messages.
         """
-        there = self._there
-        if there is not None and there[1].overhead == overhead and _goes_on(there[0], messages):
-            past, grown = there[0], there[1].copy()
-        else:
-            past, grown = (), self._begin(overhead)
+        past, there = self._from(messages, overhead)
+        grown = self._begin(overhead) if there is None else there.copy()
         rest = messages[len(past) :]
         found = groups(rest)
         # The last may grow: a call gets its results. A call without any may get them at any time.
@@ -168,6 +162,15 @@ class Progress:
                 grown = grown.copy()
             grown.add(last.messages)
         return tuple(grown.messages) if grown.used else messages
+
+    def _from(
+        self, messages: tuple[Message, ...], overhead: int
+    ) -> tuple[tuple[Message, ...], _Grown | None]:
+        """How much of a conversation has been gone through, and what that has come to."""
+        there = self._there
+        if there is None or there[1].overhead != overhead or not _goes_on(there[0], messages):
+            return (), None
+        return there
 
 
 def _goes_on(past: tuple[Message, ...], messages: tuple[Message, ...]) -> bool:

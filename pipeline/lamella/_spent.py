@@ -64,7 +64,7 @@ def cost_of(attempts: Sequence[Tried]) -> Money | None:
         only = attempts[0]
         if only.cost is None:
             return Money(0) if only.outcome is Outcome.NOT_SENT else None
-        return only.cost or Money(0)
+        return only.cost if only.cost.nano else Money(0)
     if _unpriced(attempts):
         return None
     costs = costs_of(attempts)

@@ -40,7 +40,8 @@ class BlobInfo:
 
     Attributes:
         key: Its key.
-        size: Bytes of its data.
+        size: Bytes of its data. Of an object that a store in memory keeps as it is, those that it
+            counts: more than its data has.
         age: Seconds since it was put.
         expires_in: Seconds until it expires; None if it does not.
         tags: The tags it was put with.

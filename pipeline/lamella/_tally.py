@@ -150,6 +150,12 @@ class Tally:
         Args:
             why: One of few words: each is counted apart.
         """
+        with self._lock:
+            counts = self._tables["missed"]
+            if why in counts:  # as mostly
+                counts[why] += 1
+                self._changed += 1
+                return
         self._count("missed", why)
 
     def stored(self, size: int) -> None:

@@ -156,10 +156,13 @@ class Trace:
         Args:
             bound: A bound of that turn (`context.bound`).
         """
-        turn = bound.turn
+        turn = bound if bound.outer is None else bound.turn
+        attempts = self._attempts
+        if len(attempts) == 1 and attempts[0].bound is turn and not self._adopted:
+            return [attempts[0]]  # as mostly
         found = [
             attempt
-            for attempt in self._attempts
+            for attempt in attempts
             if attempt.bound is turn or (attempt.bound is not None and attempt.bound.turn is turn)
         ]
         for trace, adoption in self._adopted.items():
@@ -205,7 +208,7 @@ class Trace:
         """The call has ended."""
         if self.outcome is None:
             self.outcome = outcome
-            self.duration = self.now()
+            self.duration = self._monotonic() - self._origin
 
     @property
     def finished(self) -> bool:

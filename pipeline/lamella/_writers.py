@@ -13,8 +13,9 @@ import threading  # noqa: TID251 - see above
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from threading import get_ident  # noqa: TID251 - which thread it is, and no other
 from typing import Any, TypeAlias
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 import anyio
 
@@ -48,14 +49,16 @@ class Writer:
         self.dropped = 0
         self.failed = 0
         self.last_failure: str | None = None
+        with _lock:
+            _all.add(self)
 
     def _begin(self) -> None:
         """A fresh queue; also for a forked child, which has no thread and repeats no records."""
-        self._process = os.getpid()
         self._queue: deque[Mapping[str, Any]] = deque()
         self._wake = threading.Event()
         self._hurry = threading.Event()
         self._thread: threading.Thread | None = None
+        self._ident = 0  # the thread's, while it runs
         self._put = 0  # how many have been queued
         self._under_way = 0  # the number of the one that the sink has now; 0 if none
         self._waiting: list[tuple[int, threading.Event]] = []  # for all up to that number
@@ -69,8 +72,7 @@ class Writer:
     def put(self, record: Mapping[str, Any]) -> None:
         """Queue a record; never waits, never raises."""
         with self._lock:
-            self._in_this_process()
-            if self._thread is threading.current_thread():
+            if self._ident == get_ident():
                 self._drop()
                 return
             if len(self._queue) >= self._limit:
@@ -78,7 +80,8 @@ class Writer:
                 self._drop()
             self._queue.append(record)
             self._put += 1
-            self._ensure_thread()
+            if self._thread is None:
+                self._ensure_thread()
         if not self._wake.is_set():
             self._wake.set()
 
@@ -90,10 +93,9 @@ class Writer:
         """
         done = threading.Event()
         with self._lock:
-            self._in_this_process()
             if self._settled() >= self._put:
                 return True
-            if self._thread is threading.current_thread():
+            if self._ident == get_ident():
                 return False  # the sink would wait for itself
             waiter = (self._put, done)
             self._waiting.append(waiter)
@@ -110,8 +112,6 @@ class Writer:
 
     async def aflush(self, timeout: float = EXIT_SECONDS) -> None:
         """Wait, at most `timeout` seconds, until nothing is queued or being written."""
-        with self._lock:
-            self._in_this_process()  # a forked child has nobody who would write its parent's
         if self.drained():
             return
         self.hurry()
@@ -140,10 +140,6 @@ class Writer:
 
     # --- with the lock held, or in the thread ----------------------------------------------------
 
-    def _in_this_process(self) -> None:
-        if self._process != os.getpid():
-            self._begin()
-
     def _drop(self) -> None:
         self.dropped += 1
         self._unreported += 1
@@ -167,6 +163,7 @@ class Writer:
 
     def _run(self) -> None:
         wake, hurry = self._wake, self._hurry
+        self._ident = get_ident()
         while True:
             if wake.wait(IDLE_SECONDS):
                 hurry.wait(GATHER_SECONDS)
@@ -176,7 +173,7 @@ class Writer:
                 continue
             with self._lock:
                 if not self._queue:
-                    self._thread = None
+                    self._thread, self._ident = None, 0
                     return
 
     def _drain(self) -> None:
@@ -208,6 +205,7 @@ class Writer:
             self.written += 1
 
 
+_all: WeakSet[Writer] = WeakSet()
 _writers: WeakValueDictionary[tuple[object, ...], Writer] = WeakValueDictionary()
 _lock = fork_safe_lock()
 _registered = False
@@ -242,3 +240,12 @@ def flush_all(timeout: float = EXIT_SECONDS) -> bool:
         left = end - time.monotonic()  # noqa: TID251
         done = writer.flush(max(0.0, left)) and done
     return done
+
+
+def _begin_anew() -> None:
+    for writer in list(_all):
+        writer._begin()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_begin_anew)

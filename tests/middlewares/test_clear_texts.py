@@ -14,6 +14,7 @@ from lamella import (
     BlockedError,
     ChatRequest,
     ChatResponse,
+    File,
     Finding,
     Image,
     InspectionError,
@@ -22,7 +23,15 @@ from lamella import (
     Text,
 )
 from lamella.testing import Scripted, virtual_ports
-from lamella_middlewares.guard import Guard, Rule, blocked_terms, max_length, pattern
+from lamella_middlewares.guard import (
+    Guard,
+    Rule,
+    allow,
+    block,
+    blocked_terms,
+    max_length,
+    pattern,
+)
 from lamella_middlewares.guard._rules import Inspection
 from lamella_middlewares.pii import PII
 
@@ -176,3 +185,84 @@ async def test_a_rule_of_somebody_is_always_asked() -> None:
     for _ in range(3):
         await pipeline.run(request)
     assert mine.seen == 3
+
+
+class Marks:
+    """A detector of what reads like what is put in its place."""
+
+    kinds = ("secret",)
+    reach = 16
+
+    def find(self, text: str) -> list[Finding]:
+        """Where the mark stands."""
+        place = text.find("[SECRET]")
+        return [Finding(place, place + 8, "secret", 1.0)] if place >= 0 else []
+
+
+async def test_what_is_found_is_found_again() -> None:
+    """What reads as its mask does leaves the request as it was, and is blocked each time."""
+    pipeline, transport = guarded(PII(kinds=(), detectors=(Marks(),), strategy="block"))
+    request = ChatRequest.of("the [SECRET] plan", model="m")
+    for _ in range(3):
+        with pytest.raises(BlockedError):
+            await pipeline.run(request)
+    assert not transport.requests
+
+
+async def test_what_cannot_be_looked_into_is_never_clear() -> None:
+    """A picture is refused at every turn, a document is masked, however clear the rest is."""
+    from lamella_middlewares.pii import Scan
+
+    layer = PII(kinds=(), detectors=(Codes(),), scan=Scan(unread="refuse"))
+    pipeline, transport = guarded(layer)
+    picture = Message.user([Text("look"), Image(data=b"a", media_type="image/png")])
+    note = Message.user(File(data=b"all is well", filename="a.txt"))
+    for _ in range(2):
+        await pipeline.run(ChatRequest.of([note], model="m"))
+        assert transport.requests[-1].messages[0] is note
+        with pytest.raises(InspectionError):
+            await pipeline.run(ChatRequest.of([note, picture], model="m"))
+    wrong = Message.user(File(data=SECRET.encode(), filename="a.txt"))
+    await pipeline.run(ChatRequest.of([note, wrong], model="m"))
+    assert "ID-4711" not in repr(transport.requests[-1].messages[1].parts[0].data)
+
+
+class NoX(Rule):
+    """Refuses one letter."""
+
+    name = "no_x"
+
+    def clears(self, text: str, /) -> bool:
+        """Whether it is not there."""
+        return "x" not in text
+
+    def inspect(self, inspection: Inspection, /) -> Any:
+        """Look for it."""
+        return block("x") if "x" in inspection.text else allow()
+
+
+class NoXNorY(NoX):
+    """Refuses another one, too, and says nothing of what is clear."""
+
+    def inspect(self, inspection: Inspection, /) -> Any:
+        """Look for both."""
+        return block("y") if "y" in inspection.text else super().inspect(inspection)
+
+
+class Broken(NoX):
+    """Cannot say what is clear."""
+
+    def clears(self, text: str, /) -> bool:
+        """It fails."""
+        raise RuntimeError(text)
+
+
+@pytest.mark.parametrize(("rule", "word"), [(NoXNorY(), "y"), (Broken(), "x")])
+async def test_who_cannot_say_what_is_clear_is_asked(rule: Rule, word: str) -> None:
+    """What a rule's base class takes for clear is none of its own; so with one that fails."""
+    pipeline, transport = guarded(Guard([rule]), word)
+    with pytest.raises(BlockedError):
+        await pipeline.run(ChatRequest.of(word, model="m"))
+    assert not transport.requests
+    with pytest.raises(BlockedError):
+        await pipeline.run(ChatRequest.of("fine", model="m"))

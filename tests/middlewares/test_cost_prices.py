@@ -194,6 +194,41 @@ async def test_what_an_edition_says_is_asked_once_a_day() -> None:
     assert [await costs(), await costs()] == [(Money.of("3"), 1), (Money.of("3"), 0)]
 
 
+class Numbered(Edited):
+    """The same, with a number in the place of the method."""
+
+    @property
+    def edition(self) -> int:  # type: ignore[override]
+        """See `PriceSource`."""
+        return self.edited
+
+
+async def test_an_edition_may_be_a_number_that_rises() -> None:
+    """It is looked at for each call, as a method is asked."""
+    source = Numbered("m", "2")
+    pipe = Pipeline([Cost(sources=[source])], Scripted([ANSWER], repeat=True))
+    assert [(await pipe.run(ASK)).cost for _ in "ab"] == [Money.of("2")] * 2
+    assert len(source.asked) == 1
+    source.edit("3")
+    assert (await pipe.run(ASK)).cost == Money.of("3")
+
+
+class Unsure(Known):
+    """A source that cannot say which edition it is."""
+
+    def edition(self) -> int:
+        """Fails."""
+        raise OSError("no route to host")
+
+
+async def test_who_cannot_tell_its_edition_is_asked_for_every_call() -> None:
+    """No call fails of it, and nothing is kept."""
+    source = Unsure("m", "2")
+    pipe = Pipeline([Cost(sources=[source])], Scripted([ANSWER], repeat=True))
+    assert [(await pipe.run(ASK)).cost for _ in "ab"] == [Money.of("2")] * 2
+    assert len(source.asked) >= 2
+
+
 async def test_a_source_without_an_edition_is_asked_for_every_call() -> None:
     """It may change its mind at any time."""
     source = Known("m", "2")

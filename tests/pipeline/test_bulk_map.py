@@ -29,6 +29,7 @@ from lamella import (
     Pipeline,
     RowOptions,
     ServerError,
+    StoreUnavailableError,
     Usage,
     answer_rows,
 )
@@ -390,15 +391,22 @@ async def test_a_source_that_fails_ends_the_run() -> None:
 
 
 async def test_a_journal_that_cannot_be_written_ends_the_run(tmp_path: Path) -> None:
-    """No row counts as done whose result is not on disk."""
+    """No row counts as done whose result could not be written, and its error is told."""
     journal = tmp_path / "work.journal"
-    pipeline = pipeline_of(Provider())
-    await pipeline.map(["a"], journal=journal).report()
-    with sqlite3.connect(journal) as link:
-        link.execute("DROP TABLE places")
-    link.close()
-    with pytest.raises(Exception, match="journal"):
-        await pipeline.map(["a", "b"], journal=journal).report()
+
+    class Breaking(Provider):
+        async def __call__(self, request: Any) -> Any:
+            if request.messages[-1].text == "c":
+                link = sqlite3.connect(journal)
+                link.execute("DROP TABLE places")
+                link.close()
+            return await super().__call__(request)
+
+    work = pipeline_of(Breaking()).map(["a", "b", "c", "d"], journal=journal, concurrency=1)
+    with pytest.raises(StoreUnavailableError, match="journal"):
+        await work.report()
+    assert work.so_far.rows == 2
+    assert not work.so_far.complete
 
 
 async def test_blocks_of_rows_are_answered_without_files() -> None:

@@ -116,6 +116,19 @@ def test_what_is_packed_on_purpose_is_kept_as_bytes(options: dict[str, Any]) -> 
     assert not is_held(store, address)
 
 
+def test_half_a_character_is_held_and_packed_alike() -> None:
+    """A text that is no Unicode comes back as it was, held and from its bytes."""
+    _, one, address = put(plain("half \ud800"))
+
+    async def both() -> None:
+        found = (await one.get(address)).answer
+        listed = [answer async for _, answer in one.listed()]
+        assert found is not None
+        assert [answer and answer.events for answer in listed] == [found.events]
+
+    anyio.run(both)
+
+
 def test_pieces_are_joined() -> None:
     """A stream's thousand pieces are not held each."""
     store, one, address = put(plain(events=(*[TextDelta("ab")] * 200, Finish("stop"))))

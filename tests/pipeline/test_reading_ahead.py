@@ -133,6 +133,22 @@ async def test_reading_ahead_changes_nothing(
     assert await told(ReadsAhead(whole), levels, stream=stream, leave=leave) == slowly
 
 
+async def test_a_read_that_has_not_begun_reads_nothing() -> None:
+    """An event that is there is handed to who awaits it, not to who was cancelled before that."""
+    source = ReadsAhead([[TextDelta("a"), TextDelta("b"), TextDelta("c"), Finish("stop")]])
+
+    async def transport(request: Any) -> Any:
+        return await begin(request, source)
+
+    async with Pipeline([], transport).stream(HELLO) as response:
+        reader: Any = aiter(response)
+        assert await anext(reader) == TextDelta("a")
+        reader.__anext__().close()  # as a task does that is cancelled before its first step
+        second, third = reader.__anext__(), reader.__anext__()
+        assert [await second, await third] == [TextDelta("b"), TextDelta("c")]
+        assert [event async for event in reader] == [Finish("stop")]
+
+
 async def test_the_clock_of_a_limit_sees_what_is_read_ahead() -> None:
     """A silence counts from the last event, that was read without a wait, on."""
     silent = ReadsAhead([[TextDelta("a"), TextDelta("b"), TextDelta("c")]])

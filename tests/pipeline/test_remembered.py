@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from lamella import ChatRequest, Image, Message, Opaque, Reasoning, Text, ToolCall
+from lamella import Audio, ChatRequest, File, Image, Message, Opaque, Reasoning, Text, ToolCall
 from lamella._plain_requests import has_only_messages
-from lamella._remembered import Remembered, is_fixed
+from lamella._remembered import Remembered, _forgetting, is_fixed  # pyright: ignore[reportPrivateUsage]
 from lamella._surfaces import map_texts
 
 
@@ -40,6 +40,28 @@ def test_it_is_bounded() -> None:
         assert known.get(message) == number
 
 
+def test_an_object_dies_while_all_is_forgotten() -> None:
+    """Whichever thread is first, nothing is raised where nobody could catch it."""
+    known: Remembered[int] = Remembered()
+
+    class Late(dict[int, Any]):
+        """Another thread forgets all just after the note was found."""
+
+        def get(self, key: int, default: Any = None) -> Any:
+            found = super().get(key, default)
+            self.clear()
+            return found
+
+    notes = Late()
+    forget = _forgetting(notes)
+    message = Message.user("hello")
+    known.put(message, 1)
+    note = known._notes[id(message)]  # pyright: ignore[reportPrivateUsage]
+    notes[note.key] = note
+    forget(note)
+    assert not notes
+
+
 def test_it_travels_empty() -> None:
     """In another process the objects are others."""
     known: Remembered[int] = Remembered(most=3)
@@ -56,7 +78,10 @@ def test_it_travels_empty() -> None:
         (Message.tool("1", "found"), True),
         (Message("user", "words", extra={"a": ["list"]}), False),
         (Message.user([Text("words", extra={"cache": []})]), False),
-        (Message.user([Image(url="https://example.com/a.png")]), False),
+        (Message.user([Image(url="https://example.com/a.png"), File(data=b"a")]), True),
+        (Message.tool("1", [Image(data=b"a"), Audio(data=b"b", format="wav")]), True),
+        (Message.user([Image(data=b"a", extra={"cache": []})]), False),
+        (Message("user", "words", name=["ada"]), False),  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
         (Message.user([Opaque({"type": "new"})]), False),
         (Message.user([Text(["no", "text"])]), False),  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     ],

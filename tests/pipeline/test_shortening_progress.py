@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 from random import Random
+from typing import Any
 
+import anyio
 import attrs
 from histories import history
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lamella import ChatRequest, Message, Size, SlidingWindow
+from lamella._conversation_limits import SendLimits
 from lamella._message_sizes import Measure, MessageSizes
 from lamella._shortening import Progress, shortened, target_of
 from lamella._token_content import content_of
@@ -51,7 +54,8 @@ def test_each_turn_is_cut_as_if_all_of_it_were_gone_through(
         found = progress.shortened(said, overhead if tokens else 0)
         assert found == expected.messages
         assert (found is said) == (expected.messages is said or not expected.used)
-        assert progress.new(said) == said[len(said) - len(progress.new(said)) :]
+        new = progress.new(said, overhead if tokens else 0)
+        assert new == said[len(said) - len(new) :]
 
 
 @settings(max_examples=40, deadline=None)
@@ -74,6 +78,24 @@ def test_text_alone_is_told_at_a_glance() -> None:
     assert tokens_at_hand(ChatRequest.of(said)) == 12 + ESTIMATOR.count(["what?", "that", "I see"])
     assert MessageSizes(None).at_most(ChatRequest.of(said), shares=False) is not None
     assert tokens_at_hand(ChatRequest.of(said, tools=[_tool()])) is None
+
+
+def test_what_is_cut_anew_is_cut_in_a_thread() -> None:
+    """Other tools leave other room: then all of a long conversation is gone through again."""
+    threads: list[Any] = []
+
+    async def thread(function: Any, *args: Any) -> Any:
+        threads.append(function)
+        return function(*args)
+
+    limits = SendLimits.of(None, 3_000)
+    assert limits is not None
+    said = tuple(history(7, turns=400))
+    plain = ChatRequest.of(said)
+    tooled = ChatRequest.of(said, tools=[_tool()])
+    for request, expected in ((plain, 1), (plain, 1), (tooled, 2), (tooled, 2), (plain, 3)):
+        anyio.run(limits.within, request, thread)
+        assert len(threads) == expected
 
 
 def _tool() -> dict[str, object]:

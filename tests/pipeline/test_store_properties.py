@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import Any, TypeVar
 
 import attrs
+import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -399,6 +400,17 @@ def test_what_is_given_back_is_as_if_it_had_never_been(steps: list[tuple[str, in
         assert all(gaps_add_up(bucket) for bucket in store._buckets.values())
         level = replay(dimension, history, Fraction(seconds) - 64)
         assert now(store.level(dimension)) == math.floor(level)
+
+
+@pytest.mark.parametrize("per", [0.0, 1.0])
+def test_what_is_held_comes_back_whatever_was_used(per: float) -> None:
+    """Also where as much was used as was taken, and of a rate too."""
+    store = MemoryLeases(monotonic=lambda: 64.0, max_buckets=10)
+    places = Dimension(("x",), 2, 3, per=per, held=True)
+    hold = store.hold((places,), LOOP)
+    assert isinstance(hold, Hold)
+    store.end(hold, (2,))
+    assert now(store.level(places)) == 3
 
 
 @settings(max_examples=500, deadline=None, database=None)

@@ -133,9 +133,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Closing ends everything that waits, and every connection."""
-        self.pool.close()
-        for gate in list(self.dialing.gates):
-            gate.set_result(True)
+        self.loop.call_soon(self.pool.close)
         waiting = [task for _, task in self.asking]
         self.settle()
         for task in waiting:

@@ -110,7 +110,8 @@ class Lookup:
         if not self.storing:
             response: Awaitable[Response] = self.call_next(request)
             return response
-        self.tags = self.tags_now()
+        if self.layer.tags or self.control.tags:
+            self.tags = self.tags_now()
         return ending(self.call_next, request, told, answered=self._answered)
 
     def _answered(self, response: Response) -> None:
@@ -180,7 +181,8 @@ class Lookup:
         if fresh_for is None:
             return None
         stale: Any = self.layer.stale
-        return float(fresh_for + max(stale.while_revalidate, stale.if_error))
+        soon, late = stale.while_revalidate, stale.if_error
+        return float(fresh_for + (late if late > soon else soon))
 
     async def put(self, function: Callable[[], Awaitable[str]], **fields: Any) -> None:
         """Keep something, not for long: whoever waits for the answer waits for this as well."""

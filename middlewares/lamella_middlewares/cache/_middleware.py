@@ -152,7 +152,10 @@ class Cache(OwnStore):
         """
         context = request.context
         control = control_of(context)
-        why = self._passes(request, control)
+        if control.mode == "bypass":
+            why = "asked to"
+        else:
+            why = _keeping.why_passed(request, self.when, always=control.always)
         if why:
             return await self._pass(request, call_next, control, why)
         tenant = tenant_of(context, self.tenant, LAYER, "Cache")
@@ -177,12 +180,6 @@ class Cache(OwnStore):
         if not visit.near:
             self._count(kept, context)
         return cast("R", await visit.answer(found))
-
-    def _passes(self, request: Request[Any], control: CacheControl) -> str:
-        """Why the request passes without being looked up; empty if it does not."""
-        if control.mode == "bypass":
-            return "asked to"
-        return _keeping.why_passed(request, self.when, always=control.always)
 
     async def _pass(
         self, request: Request[R], call_next: Handler, control: CacheControl, why: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from lamella import Event, Head, LamellaError, Request, Response
 from lamella._answer_codec import KeptAnswer
 from lamella._held_answers import kept_head
 from lamella._keepable import cost_of_turn, replayed, why_not_kept
+from lamella._kept_answers import Found
 from lamella_middlewares.cache._control import LAYER, CacheControl, missing
 from lamella_middlewares.cache._lookup import EXPIRED, FRESH, SPARE, STALE, Lookup, failure
 from lamella_middlewares.cache._outages import outage
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from lamella import Ending
     from lamella._attempts import OpenAttempt
     from lamella._held_answers import HeldAnswer
-    from lamella._kept_answers import Found
 
 
 class Visit(Lookup):
@@ -34,7 +34,11 @@ class Visit(Lookup):
         address = self._address = self.kept.address(self.tenant, key)
         mode, spare, why = self.control.mode, None, "asked to"
         if mode != "refresh":
-            found = await self._look(address)
+            if self.near:
+                looked = self.kept.look(address, counted=self.counted)
+            else:
+                looked = self._look(address)
+            found = looked if isinstance(looked, Found) else await looked
             answer, why, held = found.answer, found.why, found.held
             if answer is not None:
                 why = self.use_of(answer)
@@ -59,11 +63,8 @@ class Visit(Lookup):
             return await self.send(self.request, self._end)  # as nearly always
         return await self.ask(spare)
 
-    def _look(self, address: str) -> Awaitable[Found]:
-        look = self.kept.get
-        if self.near:
-            return look(address, counted=self.counted)
-        return self.waited(partial(look, address, counted=self.counted))
+    def _look(self, address: str) -> Coroutine[Any, Any, Found]:
+        return self.waited(partial(self.kept.get, address, counted=self.counted))
 
     async def ask(self, spare: KeptAnswer | None = None) -> Response:
         """The answer of the handler inside, which is kept if it may be.

@@ -120,7 +120,11 @@ class Meter:
         if self._head.cached or self._request.operation in FREE:
             attempt.usage = Usage()
             attempt.cost = Money(0, self._currency(price))
-        elif _unsent(attempt, end) or (end.error is not None and _refused_unread(end)):
+        elif (
+            (attempt.preparing and not attempt.sent)  # nothing left this process
+            or end.outcome is Outcome.NOT_SENT
+            or (end.error is not None and _refused_unread(end))
+        ):
             attempt.cost = Money(0, self._currency(price))
         else:
             attempt.usage = self._usage(end)
@@ -213,11 +217,6 @@ class Meter:
         self._request.context.note(
             "cost", name, **fields, provider=self._attempt.provider, model=model
         )
-
-
-def _unsent(attempt: OpenAttempt, end: Ending) -> bool:
-    """Whether nothing of the request left this process, whatever put an end to it."""
-    return end.outcome is Outcome.NOT_SENT or (attempt.preparing and not attempt.sent)
 
 
 def _refused_unread(end: Ending) -> bool:

@@ -258,8 +258,18 @@ def reviews(made: Rule) -> bool:
 
 
 def clears(made: Rule) -> bool:
-    """Whether it can tell at once that a text is clear."""
-    return type(made).clears is not Rule.clears and inspects(made) and not reviews(made)
+    """Whether it can tell at once that a text is clear.
+
+    Who overrides `inspect` of a rule that can has made another of it, and is to say so itself.
+    """
+    if not inspects(made) or reviews(made):
+        return False
+    for kind in type(made).__mro__:
+        if "clears" in kind.__dict__:
+            return kind is not Rule
+        if "inspect" in kind.__dict__:
+            return False
+    return False
 
 
 def waits(made: Rule) -> bool:

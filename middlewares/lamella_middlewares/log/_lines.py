@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 import os
 from collections.abc import Mapping
 from typing import Any, Final, Literal, TypeAlias
@@ -69,7 +70,10 @@ class Lines:
 
     def _timestamp(self, at: float) -> str:
         """An instant in words, to the millisecond; many records are of the same second."""
-        second, micro = divmod(round(at * 1_000_000), 1_000_000)
+        second = math.floor(at)
+        micro = round((at - second) * 1_000_000)  # of the exact rest, as `datetime` rounds it
+        if micro == 1_000_000:
+            second, micro = second + 1, 0
         if second != self._second:
             self._stamp = dt.datetime.fromtimestamp(second, dt.UTC).isoformat()[:19]
             self._second = second

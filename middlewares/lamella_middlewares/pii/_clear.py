@@ -6,9 +6,19 @@ and never by its words, so that those of a conversation are looked into once and
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from lamella import ChatRequest, InspectionError, Message, Response, Surface, Text, map_texts
+from lamella import (
+    ChatRequest,
+    Finish,
+    InspectionError,
+    Message,
+    Response,
+    Surface,
+    Text,
+    UsageReport,
+    map_texts,
+)
 from lamella._plain_requests import has_only_messages
 from lamella._remembered import Remembered, is_fixed
 from lamella_middlewares.pii._inspecting import AT_ONCE, LAYER
@@ -21,8 +31,11 @@ if TYPE_CHECKING:
     from lamella_middlewares.pii._inspecting import Inspector
 
 
+_WORDLESS: Final = frozenset({Finish, UsageReport})
+
+
 class _Found(Exception):
-    """There is something in a message."""
+    """There is something in a message, or may be."""
 
 
 class ClearRequests:
@@ -83,7 +96,7 @@ class ClearRequests:
                 size = _characters(message)
                 if size > room:
                     return None
-                map_texts(message, self._nothing_in)
+                map_texts(message, self._nothing_in, _unread)
         except (InspectionError, _Found):  # who masks it sees that again, and says what is to be
             return None
         self._known.put(message, size)
@@ -93,6 +106,10 @@ class ClearRequests:
         if OPEN in text or self._inspector.findings(text):
             raise _Found
         return text
+
+
+def _unread(_: Surface) -> None:
+    raise _Found  # something that nobody can look into
 
 
 def _characters(message: Message) -> int:
@@ -146,6 +163,8 @@ class ClearVisit:
 
 def _has_brackets(events: tuple[Event, ...]) -> bool:
     for event in events:
+        if type(event) in _WORDLESS:
+            continue
         text: Any = getattr(event, "text", "") or getattr(event, "arguments", "")
         if text and OPEN in text:
             return True

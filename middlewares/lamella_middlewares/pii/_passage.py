@@ -113,7 +113,8 @@ class Passage(Generic[R]):
         self._note_in(request, masking)
         if masking.failure is None:
             self._show(request, masked)
-            if masked is request and not (masking.unread or masking.brackets):
+            # What was found may stand there as it was: a value that reads like what is put instead.
+            if not (masking.counts or masking.unread or masking.brackets):
                 self._inspector.clear.remember(request)
         if not pii.looks_in:
             return request

@@ -22,7 +22,7 @@ from lamella._grants import Grant, at_once, in_background
 from lamella._lines import Terms
 from lamella._tokens import output_tokens
 from lamella_middlewares.rate_limit._learning import NONE, Learned, Stated, stated
-from lamella_middlewares.rate_limit._limits import Demand, Limit, used_of
+from lamella_middlewares.rate_limit._limits import Demand, Kind, Limit, used_of
 
 NO_HEAD: Final = Head()
 
@@ -37,6 +37,12 @@ def _one_each(rules: Any) -> tuple[int, ...]:
     return (1,) * len(rules.limits)
 
 
+def _stated_of(rules: Any) -> tuple[tuple[int, Kind], ...]:
+    kinds = [limit.kind for limit in rules.limits]
+    # The shorter span comes first, and headers are of that.
+    return tuple([(kinds.index(kind), kind) for kind in dict.fromkeys(kinds)])
+
+
 @attrs.frozen
 class Rules:
     """What a layer's visits share.
@@ -49,6 +55,7 @@ class Rules:
         tokens: Whether any limit is in tokens.
         learn: Whether the provider's answers are listened to.
         one_each: What is used of limits none of which is in tokens.
+        stated: The limits that a provider's answer may speak of: their places and kinds.
         wide: Whether attempts of branches inside belong to the request too: they do outside the
             layers that choose and repeat.
     """
@@ -62,6 +69,9 @@ class Rules:
     wide: bool
     one_each: tuple[int, ...] = attrs.field(
         init=False, default=attrs.Factory(_one_each, takes_self=True)
+    )
+    stated: tuple[tuple[int, Kind], ...] = attrs.field(
+        init=False, default=attrs.Factory(_stated_of, takes_self=True)
     )
 
 
@@ -134,8 +144,11 @@ class Visit:
         context, since = self._context, self._since
         mine = context.branch
         attempts = context.trace.of_turn(context.bound)
-        if len(attempts) == 1 and attempts[0].branch == mine and attempts[0].start >= since:
-            return attempts if _was_sent(attempts[0]) else []  # as mostly
+        if len(attempts) == 1:  # as mostly
+            only = attempts[0]
+            if only.branch == mine and only.start >= since:
+                answered = only.sent and only.outcome is Outcome.COMPLETE
+                return attempts if answered or _was_sent(only) else []
         found: list[OpenAttempt] = []
         inside: list[OpenAttempt] = []
         own = False
@@ -171,16 +184,12 @@ class Visit:
 
     def _listen(self, head: Head) -> None:
         """Hold back what the server has less of."""
-        grant, seen = self._grant, set[str]()
-        for limit, dimension, remaining in zip(
-            self._rules.limits, grant.dimensions, grant.remaining, strict=True
-        ):
-            if limit.kind in seen:  # the shorter span comes first, and headers are of that
+        grant = self._grant
+        for place, kind in self._rules.stated:
+            said = stated(head.headers, kind, self._context.ports.wall)
+            if said is None or said.remaining >= (remaining := grant.remaining[place]):
                 continue
-            seen.add(limit.kind)
-            said = stated(head.headers, limit.kind, self._context.ports.wall)
-            if said is None or said.remaining >= remaining:
-                continue
+            dimension = grant.dimensions[place]
             missing = self._learned.missing(dimension, remaining, said, self._marks)
             if missing:
                 self._hold(grant, dimension, missing, said)

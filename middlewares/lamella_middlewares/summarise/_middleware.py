@@ -66,7 +66,7 @@ def _has_shares(layer: Any) -> bool:
     return any(size.share is not None for size in _sizes_wanted(layer))
 
 
-def _no_limits() -> dict[int | None, tuple[Size, Size]]:
+def _no_limits() -> dict[int | None, tuple[Size, Size] | None]:
     return {}
 
 
@@ -191,7 +191,7 @@ class Summarise(OwnStore):
     _wanted: tuple[Size, Size] = attrs.field(
         init=False, repr=False, default=attrs.Factory(_sizes_wanted, takes_self=True)
     )
-    _known: dict[int | None, tuple[Size, Size]] = attrs.field(
+    _known: dict[int | None, tuple[Size, Size] | None] = attrs.field(
         init=False, repr=False, factory=_no_limits
     )
     _shares: bool = attrs.field(
@@ -240,13 +240,13 @@ class Summarise(OwnStore):
 
     def _within(self, window: int | None) -> tuple[Size, Size] | None:
         """The trigger and the target in tokens and messages; None if there is no trigger then."""
-        known = self._known.get(window)
-        if known is None:
-            if len(self._known) >= _WINDOWS:  # other threads may be here as well
-                self._known.clear()
+        try:
+            return self._known[window]
+        except KeyError:
             known = sizes_within(*self._wanted, window)
-            if known is not None:
-                self._known[window] = known
+        if len(self._known) >= _WINDOWS:  # other threads may be here as well
+            self._known.clear()
+        self._known[window] = known
         return known
 
     async def _planned(
@@ -358,7 +358,7 @@ class Summarise(OwnStore):
 
 def _note_skipped(request: ChatRequest) -> None:
     why = "nobody knows the context window of this model"
-    request.context.note(LAYER, "summarise.skipped", why=why, model=request.model)
+    request.context.trace.note(LAYER, "summarise.skipped", why=why, model=request.model)
 
 
 def _counts(size: Size) -> bool:

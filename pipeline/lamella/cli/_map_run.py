@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import anyio
 
-from lamella._errors import MapStoppedError
+from lamella._bulk_errors import MapStoppedError
 from lamella._loops import current_loop
 from lamella.cli._map_progress import rows
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 import msgspec
 
 from lamella._bulk_columns import COLUMNS, flat, from_columns
+from lamella._bulk_errors import RowError
 from lamella._bulk_rows import KNOWN, LARGEST
-from lamella._errors import RowError
 from lamella.cli._errors import UsageError
 
 if TYPE_CHECKING:

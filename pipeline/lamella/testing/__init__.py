@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from lamella.testing._http_server import HTTPServer
     from lamella.testing._http_wire import Received
     from lamella.testing._lease_conformance import check_lease_store
+    from lamella.testing._mock_batches import MockBatches
     from lamella.testing._mock_faults import MockFaults
     from lamella.testing._mock_server import MockServer
     from lamella.testing._mock_service import MockRequest
@@ -71,6 +72,7 @@ __all__ = (
     "Item",
     "Ledger",
     "Load",
+    "MockBatches",
     "MockFaults",
     "MockRequest",
     "MockServer",
@@ -123,6 +125,7 @@ _HOMES = {
     "Item": "_scripted_source",
     "Ledger": "_simulated_ledger",
     "Load": "_simulated_load",
+    "MockBatches": "_mock_batches",
     "MockFaults": "_mock_faults",
     "MockRequest": "_mock_service",
     "MockServer": "_mock_server",

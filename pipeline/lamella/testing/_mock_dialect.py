@@ -11,6 +11,7 @@ from lamella._mock_answers import Answer
 from lamella._mock_rejections import Rejection
 from lamella.testing._http_framing import Reply
 from lamella.testing._http_wire import Received
+from lamella.testing._mock_batches import MockBatches
 from lamella.testing._mock_faults import MockFaults
 
 
@@ -24,6 +25,7 @@ class MockSettings:
         answer: Asked first for what to say.
         latency_per_token: Seconds before each token but the first.
         reasoning_field: Where OpenAI's chat API puts reasoning; None leaves it out.
+        batches: How OpenAI's batches go.
     """
 
     keys: Collection[str] = attrs.field(default=(), repr=False)
@@ -31,6 +33,7 @@ class MockSettings:
     answer: Answer | None = None
     latency_per_token: float = 0.0
     reasoning_field: str | None = "reasoning_content"
+    batches: MockBatches = attrs.field(factory=MockBatches)
 
 
 @attrs.frozen(kw_only=True)

@@ -18,6 +18,7 @@ from lamella._mock_answers import Answer
 from lamella._options import seconds
 from lamella.testing._http_connection import Early
 from lamella.testing._http_server import HTTPServer
+from lamella.testing._mock_batches import MockBatches
 from lamella.testing._mock_dialect import MockSettings
 from lamella.testing._mock_dialects import mock_dialects
 from lamella.testing._mock_faults import Script, Steps
@@ -67,6 +68,7 @@ class MockServer:
         latency_per_token: The same before each further token.
         reasoning_field: Where the chat API puts a model's thinking; None leaves it out, as OpenAI's
             own does.
+        batches: How OpenAI's batches go, and what goes wrong with them.
         host: The address to listen on.
         port: The port; 0 takes any free one, which stands here once it is started.
         tls: Makes it speak HTTPS.
@@ -86,6 +88,7 @@ class MockServer:
     latency: float = attrs.field(default=0.0, converter=seconds, validator=_not_negative)
     latency_per_token: float = attrs.field(default=0.0, converter=seconds, validator=_not_negative)
     reasoning_field: str | None = "reasoning_content"
+    batches: MockBatches = attrs.field(factory=MockBatches)
     host: str = "127.0.0.1"
     port: int = 0
     tls: ssl.SSLContext | None = attrs.field(default=None, repr=False)
@@ -105,6 +108,7 @@ class MockServer:
                     answer=self.answer,
                     latency_per_token=self.latency_per_token,
                     reasoning_field=self.reasoning_field,
+                    batches=self.batches,
                 )
             ),
             requests=self.requests,

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lamella.transports._losses import Losses
     from lamella.transports._mock import Mock
     from lamella.transports._openai import OpenAI, OpenAIOptions
+    from lamella.transports._openai_batch import BatchProgress, OpenAIBatch, OpenAIBatchOptions
     from lamella.transports._place import Place
     from lamella.transports._retry_hints import retry_after
     from lamella.transports._sse import EventReader
@@ -44,6 +45,7 @@ _HOMES = {
     "AzureOpenAI": "_azure",
     "AzureOptions": "_azure",
     "BaseDialect": "_dialect",
+    "BatchProgress": "_openai_batch",
     "Credential": "_credentials",
     "Dialect": "_dialect",
     "DialectOptions": "_dialect",
@@ -59,6 +61,8 @@ _HOMES = {
     "MessageReader": "_dialect",
     "Mock": "_mock",
     "OpenAI": "_openai",
+    "OpenAIBatch": "_openai_batch",
+    "OpenAIBatchOptions": "_openai_batch",
     "OpenAIOptions": "_openai",
     "Place": "_place",
     "PooledHTTPClient": "_httpx_client",
@@ -83,6 +87,7 @@ __all__ = [
     "AzureOpenAI",
     "AzureOptions",
     "BaseDialect",
+    "BatchProgress",
     "Credential",
     "Dialect",
     "DialectOptions",
@@ -98,6 +103,8 @@ __all__ = [
     "MessageReader",
     "Mock",
     "OpenAI",
+    "OpenAIBatch",
+    "OpenAIBatchOptions",
     "OpenAIOptions",
     "Place",
     "PooledHTTPClient",

@@ -63,9 +63,7 @@ class Credential:
     def at_hand(self) -> str | None:
         """The key, if it was given itself, so that there is nothing to read or to wait for."""
         source = self.source
-        if isinstance(source, Secret) and source.reference is None:
-            return source.reveal()
-        return None
+        return source.at_hand() if isinstance(source, Secret) else None
 
     async def renewed(self, refused: Callable[[], str], *, ports: Ports | None = None) -> bool:
         """Ask again, as a provider has refused a key; whether there is another one now.

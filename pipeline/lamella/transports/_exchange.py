@@ -19,15 +19,22 @@ from lamella._begin import begin
 from lamella._closing import CLEANUP_SECONDS
 from lamella._errors import AuthenticationError, LamellaError, MisuseError, ProtocolError
 from lamella._events import Finish
+from lamella._making import unfrozen
 from lamella._requests import Request
 from lamella._responses import NO_HEAD, Head, Response
-from lamella.transports._dialect import DEFAULT_OPTIONS, Dialect, DialectOptions, Headers
+from lamella.transports._dialect import (
+    DEFAULT_OPTIONS,
+    BaseDialect,
+    Dialect,
+    DialectOptions,
+    Headers,
+)
 from lamella.transports._headers import headers_beside
 from lamella.transports._http import HTTPClient, HTTPReply, HTTPRequest
 from lamella.transports._http_errors import request_id
 from lamella.transports._stable_tools import with_written
 from lamella.transports._stated_bills import learned_by, served_as
-from lamella.transports._stream_source import StreamSource, read_all, read_some
+from lamella.transports._stream_source import StreamSource, read_all, read_some, whole_of
 
 R = TypeVar("R", bound=Response)
 
@@ -67,6 +74,11 @@ def _prepared(make: Callable[[Exchange], Any]) -> Any:
 
 def _known_of(exchange: Exchange) -> Callable[[], Headers | None] | None:
     return getattr(exchange.authorize, "known", None)
+
+
+def _own_headers_of(exchange: Exchange) -> Callable[[Any], Headers] | None:
+    headers = exchange.dialect.headers
+    return None if getattr(headers, "__func__", None) is BaseDialect.headers else headers
 
 
 def _for_whole(exchange: Exchange) -> Headers:
@@ -116,6 +128,7 @@ class Exchange:
     max_message_bytes: int
     headers: Headers = attrs.field(default=(), repr=False)
     _known: Callable[[], Headers | None] | None = _prepared(_known_of)
+    _own_headers: Callable[[Any], Headers] | None = _prepared(_own_headers_of)
     _whole: Headers = _prepared(_for_whole)
     _streamed_headers: Headers = _prepared(_for_stream)
     _joined: dict[bool, tuple[Headers, Headers]] = attrs.field(
@@ -181,24 +194,22 @@ class Exchange:
         # Nothing here raises: no error's frame holds the key.
         context = request.context
         limits, attempt = context.limits, context.attempt
-
-        def sent() -> None:
-            if attempt is not None:
-                attempt.sent = True
-
-        own = (*asked.headers, *self.dialect.headers(request))
+        own = asked.headers
+        if self._own_headers is not None:
+            own = (*own, *self._own_headers(request))
         headers = self._headers(asked.stream, known)
-        return HTTPRequest(
-            method="POST",
-            url=asked.url,
-            headers=(*headers, *own) if own else headers,
-            body=body,
-            provider=self.provider,
-            connect=limits.connect,
-            write=limits.write,
-            on_sent=sent,
-            ports=context.ports,
-        )
+        draft = object.__new__(_Request)
+        draft.method = "POST"
+        draft.url = asked.url
+        draft.headers = (*headers, *own) if own else headers
+        draft.body = body
+        draft.provider = self.provider
+        draft.connect = limits.connect
+        draft.write = limits.write
+        draft.on_sent = None if attempt is None else attempt.leaves
+        draft.ports = context.ports
+        draft.__class__ = HTTPRequest
+        return draft  # type: ignore[no-any-return]
 
     def _headers(self, stream: bool, known: Headers) -> Headers:  # noqa: FBT001 - a key of what is kept
         """Those of every request, the same object as long as the key is the same.
@@ -238,10 +249,12 @@ class Exchange:
             kind = kind.partition(";")[0].strip().lower()
         if kind == self.dialect.stream_type or (request.stream and kind not in _COMPLETE_KINDS):
             return await self._streamed(request, reply, known)
-        if attempt is not None:
+        if attempt is not None and attempt.streamed:
             attempt.expect_whole()
         try:
-            raw = await read_all(reply)
+            raw = whole_of(reply)
+            if raw is None:
+                raw = await read_all(reply)
             events, learned = self.dialect.decode_reply(raw, headers, request)
         except LamellaError as error:
             raise error.copy(request_id=known) from error.__cause__
@@ -274,12 +287,23 @@ class Exchange:
         service = learned.service
         if service is None and self.dialect.service_header:
             service = served_as(reply.headers.get(self.dialect.service_header))
-        return Head(
-            learned.model, self.provider, known, learned.id, reply.status, _kept(reply.headers),
-            raw, False, service, learned.cost,  # noqa: FBT003 - by place, as this is in every call
-        )  # fmt: skip
+        head = object.__new__(_Head)
+        head.model = learned.model
+        head.provider = self.provider
+        head.request_id = known
+        head.id = learned.id
+        head.status = reply.status
+        head.headers = _kept(reply.headers)
+        head.raw = raw
+        head.cached = False
+        head.service = service
+        head.cost = learned.cost
+        head.__class__ = Head
+        return head  # type: ignore[no-any-return]
 
 
+_Request = unfrozen(HTTPRequest)
+_Head = unfrozen(Head)
 _AS_IT_COMES = (b"Accept-Encoding", b"identity")
 _WHOLE = ((b"Accept", b"application/json"), (b"Accept-Encoding", b"gzip, deflate"))
 _COMPLETE_KINDS = frozenset({"application/json", "text/html", "text/plain"})
@@ -302,7 +326,11 @@ _UNDERSTOOD = _Names()
 def _kept(headers: Mapping[str, str]) -> dict[str, str]:
     """The headers that the library understands."""
     understood = _UNDERSTOOD
-    return {name: value for name, value in headers.items() if understood[name]}
+    kept: dict[str, str] = {}
+    for name in headers:  # a comprehension would be one more call
+        if understood[name]:
+            kept[name] = headers[name]
+    return kept
 
 
 def encoded_json(body: dict[str, Any]) -> bytes:

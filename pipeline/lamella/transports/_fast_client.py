@@ -7,9 +7,13 @@ scope: it is one write, and one wait for the answer.
 
 from __future__ import annotations
 
-from asyncio import get_running_loop  # noqa: TID251 - for asyncio's loops alone, and says so
+from asyncio import (  # noqa: TID251 - for asyncio's loops alone, and says so
+    AbstractEventLoop,
+    get_running_loop,
+)
 from typing import TYPE_CHECKING
 
+import anyio
 import attrs
 
 from lamella._errors import ConfigurationError, LamellaError
@@ -36,6 +40,9 @@ _LINES = 256
 _BODILESS = frozenset({"GET", "HEAD", "DELETE"})
 _ADDED = frozenset({b"host", b"content-length", b"transfer-encoding"})
 _DEFAULT = HTTPOptions(fast=True)
+_TRIES = (False, True)
+"""Where a kept connection turns out to be closed, the request is sent once more, on a connection
+that nobody has used, and without counting it as an attempt."""
 
 
 @attrs.define(eq=False)
@@ -81,6 +88,7 @@ class FastHTTPClient:
         self._context: ssl.SSLContext | None = None
         self._pools: PerLoop[Pool] = PerLoop(lambda: Pool(get_running_loop(), options))
         self._latest: Pool | None = None
+        self._reading = PerLoop(anyio.Lock)
         self._ways: dict[str, _Way] = {}
         self._routes: dict[tuple[str, bytes, Proxy | None], Route] = {}
         self._lines = _Lines()
@@ -90,25 +98,28 @@ class FastHTTPClient:
     async def send(self, request: HTTPRequest) -> HTTPReply:
         way = self._ways.get(request.url) or await self._find_way(request)
         pool = self._latest
-        if pool is None or pool.closed or pool.loop is not get_running_loop():
+        if pool is None or pool.closed or pool.loop is not _running_loop():
             pool = await self._pool(request)
-        connection = pool.take(way.route)
-        if connection is None:
-            connection = await self._connect(pool, way, request, fresh=False)
-        reply = self._reply(pool, way, request)
-        if not self._begin(connection, way, request, reply, request.on_sent):
-            pool.freed(connection)
-            raise bad_header(request.provider)
-        if await self._answered(connection, request, reply) or not reply.unanswered:
+        for fresh in _TRIES:
+            connection = None if fresh else pool.take(way.route)
+            if connection is None:
+                connection = await self._connect(pool, way, request, fresh=fresh)
+            reply = FastReply(pool.loop, request.provider, way.shown, self._options.max_body_bytes)
+            if not self._begin(connection, way, request, reply, None if fresh else request.on_sent):
+                pool.freed(connection)
+                raise bad_header(request.provider)
+            try:
+                if connection.paused or len(request.body) > PIECE_BYTES:
+                    await _write_rest(connection, request, reply)
+                if not reply.status and reply.error is None:
+                    await reply.waiting()
+            except BaseException:
+                await reply.aclose()
+                raise
             if reply.status:
                 return reply
-            raise _raised(reply)
-        # Once, on a connection that nobody has used, and without counting it as an attempt.
-        connection = await self._connect(pool, way, request, fresh=True)
-        reply = self._reply(pool, way, request)
-        self._begin(connection, way, request, reply, None)
-        if await self._answered(connection, request, reply):
-            return reply
+            if not reply.unanswered:
+                break
         raise _raised(reply)
 
     def _begin(
@@ -123,7 +134,8 @@ class FastHTTPClient:
 
         In a plain function: who waits later has no variable that holds the key.
         """
-        lines = self._written(request.headers)
+        headers, written = self._latest_headers  # mostly the same from request to request
+        lines = written if headers is request.headers else self._written(request.headers)
         if lines is None:
             return False
         body, method = request.body, request.method
@@ -133,34 +145,17 @@ class FastHTTPClient:
             stated = b"\r\n"
         first = body if length <= PIECE_BYTES else b""
         connection.begin(reply, method)
-        if on_sent is not None:
-            on_sent()
-        connection.write(b"".join((method.encode(), way.start, lines, stated, first)))
-        return True
-
-    async def _answered(
-        self, connection: Connection, request: HTTPRequest, reply: FastReply
-    ) -> bool:
-        """Wait for an answer; False if there is none."""
         try:
-            if connection.paused or len(request.body) > PIECE_BYTES:
-                rest = request.body if len(request.body) > PIECE_BYTES else b""
-                await connection.write_rest(memoryview(rest), request.write, reply)
-            if not reply.status and reply.error is None:
-                await reply.wait()
-        except BaseException:
-            await reply.aclose()
+            if on_sent is not None:
+                on_sent()
+            connection.write(b"".join((method.encode(), way.start, lines, stated, first)))
+        except BaseException:  # nobody would ever end an exchange that did not begin
+            connection.abort()
             raise
-        return reply.status > 0
-
-    def _reply(self, pool: Pool, way: _Way, request: HTTPRequest) -> FastReply:
-        return FastReply(pool.loop, request.provider, way.shown, self._options.max_body_bytes)
+        return True
 
     def _written(self, headers: Headers) -> bytes | None:
         """Headers as they travel; None if one cannot be sent."""
-        latest, written = self._latest_headers
-        if headers is latest:  # mostly they are the same from request to request
-            return written
         lines = [self._lines[header] for header in headers]
         if b"" in lines:
             return None
@@ -187,8 +182,15 @@ class FastHTTPClient:
             hint = "Leave http='fast' out: the standard client works on both."
             raise ConfigurationError(msg, hint=hint, provider=request.provider)
         pool = self._pools.get()
+        if pool.closed:  # its loop has ended its generators and is run once more
+            self._pools.pop()
+            pool = self._pools.get()
         await pool.guard()
         self._latest = pool
+        if self._closed:  # by another thread, which did not see this pool
+            self._latest = None
+            await pool.aclose()
+            raise client_closed(request.provider)
         return pool
 
     async def _find_way(self, request: HTTPRequest) -> _Way:
@@ -201,22 +203,28 @@ class FastHTTPClient:
             raise ConfigurationError(msg, hint=hint, provider=request.provider)
         context = None
         if target.scheme == "https" or (proxy is not None and proxy.encrypted):
-            context = self._context
-            if context is None:
-                context = self._context = await self._thread(ssl_context, self._options)
-        if len(self._ways) >= _WAYS:
+            context = self._context or await self._read_context()
+        if len(self._ways) >= _WAYS:  # full of what never comes again: the addresses of batches
             self._ways.clear()
-            self._routes.clear()
         way = _Way(target.shown, self._route(target, proxy, context), _start(target, proxy))
         self._ways[request.url] = way
         return way
 
+    async def _read_context(self) -> ssl.SSLContext:
+        # One at a time on each loop: a thousand first requests would each read all authorities.
+        async with self._reading.get():
+            if self._context is None:
+                self._context = await self._thread(ssl_context, self._options)
+            return self._context
+
     def _route(self, target: Target, proxy: Proxy | None, context: ssl.SSLContext | None) -> Route:
-        """The one route object of an origin."""
+        """The one route object of an origin: kept connections are found by it."""
         key = (target.scheme, target.authority, proxy)
         route = self._routes.get(key)
         if route is None:
-            route = self._routes[key] = route_to(target, proxy, context)
+            if len(self._routes) >= _WAYS:
+                self._routes.clear()
+            route = self._routes.setdefault(key, route_to(target, proxy, context))
         return route
 
     # --- the end -----------------------------------------------------------------------------
@@ -226,13 +234,27 @@ class FastHTTPClient:
             return
         self._closed = True
         self._latest = None
-        here = current_loop()
+        here, mine = current_loop(), None
         for loop, pool in self._pools.items():
             if loop is here:
-                await pool.aclose()
+                mine = pool
             else:
                 loop.call_soon(pool.close)
         self._pools.clear()
+        if mine is not None:  # last: who is cancelled here has closed everything
+            await mine.aclose()
+
+
+def _running_loop() -> AbstractEventLoop | None:
+    try:
+        return get_running_loop()
+    except RuntimeError:  # trio's
+        return None
+
+
+async def _write_rest(connection: Connection, request: HTTPRequest, reply: FastReply) -> None:
+    rest = request.body if len(request.body) > PIECE_BYTES else b""
+    await connection.write_rest(memoryview(rest), request.write, reply)
 
 
 def _raised(reply: FastReply) -> LamellaError:

@@ -78,6 +78,7 @@ class Connection(asyncio.BufferedProtocol):
         "_reply",
         "_transport",
         "_unread",
+        "_whole",
         "exchanges",
         "idle_since",
         "open",
@@ -111,6 +112,7 @@ class Connection(asyncio.BufferedProtocol):
         self._ended = False
         self.paused = False
         self._unread = False
+        self._whole = True
         self._drained: asyncio.Future[None] | None = None
         self.exchanges = 0
         self.idle_since = 0.0
@@ -137,24 +139,26 @@ class Connection(asyncio.BufferedProtocol):
     async def write_rest(self, body: memoryview, seconds: float | None, reply: FastReply) -> None:
         """Write what is left of a request while the peer takes it and has not answered.
 
+        An answer before the whole request ends that: nobody wants the rest. The peer still waits
+        for it, so that nothing else can be sent on this connection.
+
         Raises:
             WriteTimeout: If the peer took nothing of the next piece in time.
         """
-        at = 0
+        at, end = 0, len(body)
+        self._whole = end == 0
         while True:
-            if not await self._taken(seconds):
+            if not await self._taken(seconds, reply):
                 raise write_timeout(reply.provider, seconds or 0.0)
-            if not self.open or at >= len(body):
-                return
-            if reply.status:  # an answer before the whole request: nobody wants the rest
-                self._keep = False
+            if self._whole or reply.status or not self.open:
                 return
             self._transport.write(body[at : at + PIECE_BYTES])
             at += PIECE_BYTES
+            self._whole = at >= end
 
-    async def _taken(self, seconds: float | None) -> bool:
-        """Wait until the system took what was written; False if that takes too long."""
-        while self.paused and self.open:
+    async def _taken(self, seconds: float | None, reply: FastReply) -> bool:
+        """Wait until the system took what was written, or for an answer; False if too long."""
+        while self.paused and self.open and not reply.status:
             waiter = self._drained = self._loop.create_future()
             if seconds is None:
                 await waiter
@@ -262,8 +266,8 @@ class Connection(asyncio.BufferedProtocol):
             surplus = len(data) - left
             if surplus < 0:
                 self._left = -surplus
-                if data:
-                    self._add(reply, data)
+                if data and not reply.add(data):
+                    self._stop_reading()
                 reply.wake()
                 return
             if surplus:
@@ -278,8 +282,8 @@ class Connection(asyncio.BufferedProtocol):
                 self._keep = False
         else:
             ended = False
-        if data:
-            self._add(reply, data)
+        if data and not reply.add(data) and not ended:
+            self._stop_reading()
         if ended:
             self._complete(reply)
         else:
@@ -288,11 +292,12 @@ class Connection(asyncio.BufferedProtocol):
     def _read_head(self, reply: FastReply, data: bytes) -> bytes | None:
         """Read an answer's head; what follows it. None if more of it is to come."""
         while True:
-            held = len(self._held)
-            if held:
+            start = 0
+            if self._held:
+                start = max(0, len(self._held) - 3)
                 data = self._held + data
                 self._held = b""
-            end = data.find(b"\r\n\r\n", max(0, held - 3))
+            end = data.find(b"\r\n\r\n", start)
             size = len(data) if end < 0 else end
             if self._head_bytes + size > self._max_header_bytes and self._too_large(data, size):
                 self._fail(headers_too_large(reply.provider))
@@ -315,6 +320,8 @@ class Connection(asyncio.BufferedProtocol):
         if length == CHUNKED:
             self._chunks = Chunks(self._max_header_bytes)
         reply.begin(status, headers)
+        if self._drained is not None:
+            self._drain()
         return data
 
     def _too_large(self, data: bytes, size: int) -> bool:
@@ -328,15 +335,16 @@ class Connection(asyncio.BufferedProtocol):
         if not b"HTTP/1.".startswith(start) or b"\n\n" in data or b"\n\r\n" in data:
             raise NoHTTPError
 
-    def _add(self, reply: FastReply, data: bytes) -> None:
-        if not reply.add(data) and not self._unread:
+    def _stop_reading(self) -> None:
+        if not self._unread:
             self._unread = True
             self._transport.pause_reading()
 
     def _complete(self, reply: FastReply) -> None:
         self._reply = None
-        if self._keep and not self._ended and not self.paused:
-            self.resume_reading()
+        if self._keep and self._whole and not self._ended and not self.paused:
+            if self._unread:
+                self.resume_reading()
             self._freed(self)
         else:
             self.abort()

@@ -21,6 +21,8 @@ from lamella.transports._http_failures import as_failure, proxy_refused, untrust
 from lamella.transports._http_sockets import system_addresses, tune
 from lamella.transports._http_target import Target
 
+_HANDSHAKE_SECONDS = 24 * 3600.0
+"""In place of asyncio's own limit: the one on connecting includes the handshake."""
 _STAGGER_SECONDS = 0.25
 """How long one address is tried before the next one joins in (RFC 8305)."""
 
@@ -122,7 +124,12 @@ class Dialer:
             connection = await self._race(await self._addresses(host, port), port)
         else:
             connection = await self._in_turn(await resolve(host, port), port)
-        tune(connection.transport.get_extra_info("socket"), _seconds(self.options.tcp_keepalive))
+        raw = connection.transport.get_extra_info("socket")
+        try:
+            tune(raw, _seconds(self.options.tcp_keepalive))
+        except OSError:  # some systems say so of a socket whose peer has hung up
+            connection.abort()
+            raise
         return connection
 
     async def _addresses(self, host: str, port: int) -> list[str]:
@@ -189,7 +196,11 @@ class Dialer:
     async def _secure(self, connection: Connection, context: ssl.SSLContext, name: str) -> None:
         context.set_alpn_protocols(["http/1.1"])
         transport = await self.loop.start_tls(
-            connection.transport, connection, context, server_hostname=name
+            connection.transport,
+            connection,
+            context,
+            server_hostname=name,
+            ssl_handshake_timeout=_HANDSHAKE_SECONDS,
         )
         if transport is None or not connection.open:
             msg = "the connection was closed during the handshake"

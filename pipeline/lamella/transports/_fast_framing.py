@@ -57,14 +57,15 @@ def read_head(raw: bytes, method: str) -> tuple[int, dict[str, str], bool, int]:
     if "transfer-encoding" in headers:
         if headers["transfer-encoding"].lower() != "chunked":
             raise NoHTTPError
-        length, keep = CHUNKED, keep and "content-length" not in headers
+        # Who speaks 1.0 does not know chunks: somebody in between passed on what it cannot read.
+        length, keep = CHUNKED, keep and version == 1 and "content-length" not in headers
     else:
         stated = headers.get("content-length")
         length = UNTIL_CLOSED if stated is None else _length(stated)
-    if status < 200 or status in _BODILESS or method == "HEAD":
-        length = 0
-    elif method == "CONNECT":  # what follows is not HTTP, or a refusal that nobody reads
+    if method == "CONNECT":  # what follows is not HTTP, or a refusal that nobody reads
         length = UNTIL_CLOSED
+    elif status < 200 or status in _BODILESS or method == "HEAD":
+        length = 0
     return status, headers, keep and length != UNTIL_CLOSED, length
 
 

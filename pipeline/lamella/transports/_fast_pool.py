@@ -7,7 +7,7 @@ taken waits in line; a place or a connection that becomes free goes to the head 
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - this client is for asyncio's loops alone, and says so
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import AsyncGenerator
 
 import anyio
@@ -53,6 +53,7 @@ class Pool:
         "__weakref__",
         "_buffer",
         "_dialer",
+        "_dialing",
         "_expiry",
         "_guard",
         "_idle",
@@ -82,7 +83,8 @@ class Pool:
         self._idle_count = 0
         self._open: dict[Connection, Route] = {}
         self._taken = 0  # places: connections, and those that are being made
-        self._waiters: deque[_Waiter] = deque()
+        self._waiters: OrderedDict[_Waiter, None] = OrderedDict()
+        self._dialing: set[anyio.CancelScope] = set()
         self._sweeping: asyncio.TimerHandle | None = None
         self._guard: AsyncGenerator[None, None] | None = None
         self._dialer = Dialer(loop, options, self._new)
@@ -133,13 +135,14 @@ class Pool:
             connection = await self._wait(route, who, first=again)
             if connection is None:
                 break  # a place
-            if connection.open:
-                if not fresh:
-                    return connection
+            if fresh and connection.open:
                 del self._open[connection]  # its place is ours
                 connection.abort()
                 break
-            again = True  # it closed before we woke up: its place was somebody else's
+            if not connection.stale():
+                return connection
+            connection.abort()
+            again = True  # it broke before we woke up: its place was somebody else's
         return await self._dial(route, who, where)
 
     def _place(self) -> bool:
@@ -152,14 +155,15 @@ class Pool:
     async def _wait(self, route: Route, who: str, *, first: bool) -> Connection | None:
         """Stand in line; a connection, or None for a place to make one in."""
         waiter = _Waiter(route, self.loop.create_future())
+        self._waiters[waiter] = None
         if first:
-            self._waiters.appendleft(waiter)
-        else:
-            self._waiters.append(waiter)
+            self._waiters.move_to_end(waiter, last=False)
         try:
             await waiter.turn
         except BaseException:
-            if waiter.turn.done() and not waiter.turn.cancelled():
+            if waiter in self._waiters:
+                del self._waiters[waiter]
+            elif not waiter.turn.cancelled():  # it was our turn
                 self._pass_on(waiter.connection)
             raise
         if self.closed:
@@ -175,10 +179,9 @@ class Pool:
 
     async def _dial(self, route: Route, who: str, where: str) -> Connection:
         try:
-            connection = await self._dialer.dial(route, who, where)
-            if self.closed or not connection.open:
-                connection.abort()
-                raise client_closed(who) if self.closed else no_connection(who, where)
+            connection = await self._dialled(route, who, where)
+            if connection is None or not connection.open:
+                raise no_connection(who, where)
         except BaseException as error:
             self._vacate()
             if self.closed and isinstance(error, LamellaError):
@@ -187,23 +190,46 @@ class Pool:
         self._open[connection] = route
         return connection
 
+    async def _dialled(self, route: Route, who: str, where: str) -> Connection | None:
+        """A new connection; None if the client was closed meanwhile."""
+        connection = None
+        with anyio.CancelScope() as scope:
+            self._dialing.add(scope)
+            try:
+                connection = await self._dialer.dial(route, who, where)
+            finally:
+                self._dialing.discard(scope)
+        if self.closed and connection is not None:
+            connection.abort()
+            return None
+        return connection
+
     # --- giving it back ----------------------------------------------------------------------
 
     def freed(self, connection: Connection) -> None:
         """An answer is complete: the connection is for the head of the line, or kept."""
         route = self._open[connection]
-        while self._waiters:
-            waiter = self._waiters.popleft()
-            if waiter.turn.done():
-                continue
-            if waiter.route != route:
-                self._waiters.appendleft(waiter)
-                connection.abort()  # which vacates its place, for a connection to elsewhere
-                return
+        waiter = self._head() if self._waiters else None
+        if waiter is None:
+            self._keep(connection, route)
+        elif waiter.route is route:
             waiter.connection = connection
-            waiter.turn.set_result(None)
-            return
-        self._keep(connection, route)
+            self._call(waiter)
+        else:
+            connection.abort()  # which vacates its place, for a connection to elsewhere
+
+    def _head(self) -> _Waiter | None:
+        """Whose turn is next. Who was cancelled but has not woken up yet stands in no line."""
+        while self._waiters:
+            waiter = next(iter(self._waiters))
+            if not waiter.turn.done():
+                return waiter
+            del self._waiters[waiter]
+        return None
+
+    def _call(self, waiter: _Waiter) -> None:
+        del self._waiters[waiter]
+        waiter.turn.set_result(None)
 
     def _keep(self, connection: Connection, route: Route) -> None:
         if self._idle_count >= self._max_idle and not (self._idle_count and self._evict(route)):
@@ -244,12 +270,10 @@ class Pool:
     def _vacate(self) -> None:
         """A place is free: the head of the line may have it."""
         self._taken -= 1
-        while self._waiters and self._taken < self._max_connections:
-            waiter = self._waiters.popleft()
-            if not waiter.turn.done():
-                self._taken += 1
-                waiter.turn.set_result(None)
-                return
+        waiter = self._head()
+        if waiter is not None and self._taken < self._max_connections:
+            self._taken += 1
+            self._call(waiter)
 
     def _sweep(self) -> None:
         """Close what was idle for too long, and look again when the next one will have been."""
@@ -287,14 +311,17 @@ class Pool:
         try:
             yield
         finally:
-            self.close()
-            await asyncio.sleep(0)  # in which the sockets are closed
+            self._guard = None  # it is at work: whoever closes meanwhile lets it be
+            if not self.closed:
+                await self.aclose()
 
     async def aclose(self) -> None:
         """Close, and wait until the sockets are closed."""
         self.close()
-        if self._guard is not None:
-            await self._guard.aclose()
+        await asyncio.sleep(0)  # in which they are
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            await guard.aclose()  # at once: nobody, the ending loop least, finds it at work
 
     def close(self) -> None:
         """Close all connections; who uses or awaits one hears that the client was closed."""
@@ -302,10 +329,10 @@ class Pool:
         if self._sweeping is not None:
             self._sweeping.cancel()
             self._sweeping = None
-        waiters, self._waiters = self._waiters, deque()
-        for waiter in waiters:
-            if not waiter.turn.done():
-                self._taken += 1
-                waiter.turn.set_result(None)
+        for scope in list(self._dialing):
+            scope.cancel()
+        while (waiter := self._head()) is not None:
+            self._taken += 1
+            self._call(waiter)
         for connection in list(self._open):
             connection.close()

@@ -120,10 +120,23 @@ class FastReply:
 
     # --- the caller's side -------------------------------------------------------------------
 
-    async def wait(self) -> None:
-        """Wait for what comes next."""
+    def waiting(self) -> Future[None]:
+        """What is to be awaited for what comes next."""
         waiter = self._waiter = self._loop.create_future()
-        await waiter
+        return waiter
+
+    def whole(self) -> bytes | None:
+        """The whole body, if all of it has come, as it is; None if it has to be read."""
+        if self.connection is not None or self.error is not None or self._inflater is not None:
+            return None
+        if self._broken or self._closed or self._unknown or self._held > self._left:
+            return None
+        pieces = self._pieces
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._pieces = []
+        self._left -= self._held
+        self._held = 0
+        return data
 
     async def __anext__(self) -> bytes:
         if self._broken or self._closed or self._unknown:
@@ -141,19 +154,17 @@ class FastReply:
     async def _read(self) -> bytes:
         """The next bytes as they travelled."""
         pieces = self._pieces
-        if not pieces:
+        while not pieces:  # what came may have been framing alone: the size of the next chunk
             if self.connection is None:
                 raise self._end()
             try:
-                await self.wait()
+                await self.waiting()
             except BaseException:  # cancelled: what comes from now on is nobody's
                 self._broken = True
                 self._abort()
                 raise
             if self._closed:
                 raise answer_closed(self.provider)
-            if not pieces:
-                raise self._end()
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
         self._held = 0

@@ -177,7 +177,7 @@ def _can_be_fast(options: HTTPOptions, _: object, value: bool) -> None:  # noqa:
     if options.http2:
         msg = "HTTPOptions(fast=True, http2=True): the fast client speaks HTTP/1.1 only."
         raise ConfigurationError(msg, hint=hint)
-    if options.proxy is not None and options.proxy.startswith("socks"):
+    if options.proxy is not None and options.proxy.lower().startswith("socks"):
         msg = "HTTPOptions(fast=True, proxy='socks5...'): the fast client takes no SOCKS proxy."
         raise ConfigurationError(msg, hint=hint)
 
@@ -224,8 +224,8 @@ class HTTPOptions:
         tcp_keepalive: Seconds of silence after which the system probes whether the peer is alive:
             some networks forget connections that wait long for an answer. None sends no probes.
         max_body_bytes: The most bytes of an answer's body, decompressed; at least 1.
-        max_header_bytes: The most bytes of an answer's headers; at least 1. The library beneath
-            gives up at 100 KiB in any case.
+        max_header_bytes: The most bytes of an answer's headers; at least 1. The library beneath the
+            standard client gives up at 100 KiB in any case.
         max_message_bytes: The most bytes of one message of a stream; at least 1.
     """
 

@@ -24,7 +24,6 @@ from anyio.streams.tls import TLSAttribute, TLSStream
 from lamella.transports._http import Resolve
 from lamella.transports._http_library import http_library
 from lamella.transports._http_sockets import tune
-from lamella.transports._http_stream import LoopStream, unstopped
 
 T = TypeVar("T")
 
@@ -61,15 +60,8 @@ class NetworkStream:
         http2: Whether HTTP/2 was agreed on.
     """
 
-    def __init__(
-        self,
-        stream: anyio.abc.ByteStream,
-        *,
-        http2: bool = False,
-        plain: anyio.abc.ByteStream | None = None,
-    ) -> None:
+    def __init__(self, stream: anyio.abc.ByteStream, *, http2: bool = False) -> None:
         self._stream = stream
-        self._plain = stream if plain is None else plain
         self._raw: socket.socket | None = stream.extra(SocketAttribute.raw_socket, None)  # noqa: S610 - anyio's
         self._held = b""
         self._exchanges = 0
@@ -110,7 +102,7 @@ class NetworkStream:
             self._answered = False
             self._exchanges += 1
             self._asked = anyio.current_time()
-            if self._exchanges > 1 and self._has_spoken():
+            if self._exchanges > 1 and _readable(self._raw):
                 # Its end; or what nobody had asked for, which would pass for the answer.
                 raise self._unanswered(http_library().core.ReadError())
             self._held = buffer
@@ -182,7 +174,7 @@ class NetworkStream:
                 raise core.ConnectError(type(error).__name__) from error
             raise
         agreed = stream.extra(TLSAttribute.alpn_protocol, None)  # noqa: S610 - anyio's
-        return NetworkStream(stream, http2=agreed == "h2", plain=self._plain)
+        return NetworkStream(stream, http2=agreed == "h2")
 
     def get_extra_info(self, info: str) -> Any:
         if info == "is_readable":
@@ -200,12 +192,7 @@ class NetworkStream:
         if now < self._trusted_until:
             return False
         self._trusted_until = now + _TRUST_SECONDS
-        return self._has_spoken()
-
-    def _has_spoken(self) -> bool:
-        """Whether there is something to read, here or with the system."""
-        plain = self._plain
-        return (type(plain) is LoopStream and plain.spoken) or _readable(self._raw)
+        return _readable(self._raw)
 
     def _attribute(self, wanted: Any) -> Any:
         return self._stream.extra(wanted, None)  # noqa: S610 - anyio's, not Django's
@@ -238,7 +225,7 @@ class NetworkBackend:
             raise core.ConnectTimeout from error
         except _BROKEN as error:
             raise core.ConnectError(type(error).__name__) from error
-        made = NetworkStream(unstopped(stream))
+        made = NetworkStream(stream)
         tune(made.get_extra_info("socket"), self._keepalive)
         return made
 

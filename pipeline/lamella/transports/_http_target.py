@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from urllib.parse import urlsplit
 
 import attrs
 
 from lamella._errors import ConfigurationError
+
+_VISIBLE = re.compile(rb"[!-~]+")
 
 
 @attrs.frozen
@@ -50,7 +53,7 @@ def read_target(address: str) -> Target:
     Raises:
         ConfigurationError: If it is no address of HTTP.
     """
-    hint = "A base URL begins with https:// (or http://)."
+    hint = "A base URL begins with https:// (or http://), and a space in it is written %20."
     try:
         parts = urlsplit(address)
         name, port = parts.hostname or "", parts.port
@@ -61,6 +64,10 @@ def read_target(address: str) -> Target:
         raise ConfigurationError(msg, hint=hint) from None
     if parts.scheme not in {"http", "https"} or not name:
         msg = f"{parts.scheme or 'An address without scheme'!r} is no address of HTTP."
+        raise ConfigurationError(msg, hint=hint)
+    if not _VISIBLE.fullmatch(path) or not _VISIBLE.fullmatch(host):
+        # The request line, or the next header, would begin in the middle of it.
+        msg = "An address with spaces or control characters is no address of HTTP."
         raise ConfigurationError(msg, hint=hint)
     shown = b"[%b]" % host if b":" in host else host
     authority = shown if port is None else b"%b:%d" % (shown, port)

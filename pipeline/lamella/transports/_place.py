@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import anyio
 import attrs
@@ -134,51 +134,53 @@ class Place:
         init=False, repr=False, factory=dict[tuple[str, str, bool], Asked]
     )
 
-    async def run(self, request: Request[R]) -> R:
-        """Answer a request.
+    def run(self, request: Request[R]) -> Awaitable[R]:
+        """Answer a request: what is to be awaited for that.
 
         Raises:
             LamellaError: Whatever goes wrong before the answer is committed.
         """
-        dialect = self._dialect(request)
-        request = self._with_model(request, dialect)
+        dialect = self.dialects.get(request.operation) or self._no_dialect(request)
+        if request.model is None:
+            request = self._with_model(request, dialect)
         model = request.model or ""
-        card = self._card(model)
-        wanted = request.stream or request.context.limits.stream_runs
-        stream = wanted and request.streams
+        card = None if self.card_provider is None else self._card(model)
+        context, options = request.context, self.options
+        stream = (request.stream or context.limits.stream_runs) and request.streams
         if card is not None:
             require(card, request, dialect.api)
             _check_media(dialect, card, request, self.name)
             stream = stream and ("streaming" in card.capabilities or not card.capabilities)
-        request, options = fit(
-            request, dialect.api, self.options, (card, self.rules), layer=self.name
-        )
+        if card is not None or self.rules is not None:
+            owners = card, self.rules
+            request, options = fit(request, dialect.api, options, owners, layer=self.name)
         if card is not None and dialect.wants_card:
             options = attrs.evolve(options, card=card)
         if self.wire_model is not None:
             model = self.wire_model(model)
             request = request.evolve(model=model)
-        attempt = request.context.attempt
+        attempt = context.attempt
         if attempt is not None:
-            if not stream:
+            if attempt.streamed and not stream:
                 attempt.expect_whole()
             if attempt.service is not None:  # a card may have left it out, or exchanged it
                 attempt.service = getattr(request, "service_tier", None)
-        asked = self._asked(dialect, model, stream=stream)
-        headers = self._headers_of(request)
+        asked = self._ways.get((dialect.operation, model, stream))
+        if asked is None:
+            asked = self._find_way(dialect, model, stream=stream)
+        own = self._tells or context.idempotency_key is not None
+        headers = self._headers_of(request) if own else ()
         if headers or options is not asked.options:
             asked = Asked(url=asked.url, options=options, stream=stream, headers=headers)
-        return await self._exchanges[request.operation].run(request, asked)
+        return self._exchanges[request.operation].run(request, asked)
 
-    def _asked(self, dialect: Dialect, model: str, *, stream: bool) -> Asked:
+    def _find_way(self, dialect: Dialect, model: str, *, stream: bool) -> Asked:
         """Where requests for a model go, found out once."""
-        key = dialect.operation, model, stream
-        asked = self._ways.get(key)
-        if asked is None:
-            if len(self._ways) >= _MOST_WAYS:  # models come from requests
-                self._ways.clear()
-            url = self.locate(dialect.path(model, stream=stream), model)
-            asked = self._ways[key] = Asked(url=url, options=self.options, stream=stream)
+        if len(self._ways) >= _MOST_WAYS:  # models come from requests
+            self._ways.clear()
+        url = self.locate(dialect.path(model, stream=stream), model)
+        asked = Asked(url=url, options=self.options, stream=stream)
+        self._ways[dialect.operation, model, stream] = asked
         return asked
 
     def prompt_caching(self, request: Request[Any]) -> PromptCaching | None:
@@ -257,17 +259,12 @@ class Place:
             provider, model if self.card_model is None else self.card_model(model)
         )
 
-    def _dialect(self, request: Request[Any]) -> Dialect:
-        dialect = self.dialects.get(request.operation)
-        if dialect is None:
-            can = ", ".join(sorted(self.dialects))
-            msg = f"The transport {self.name!r} cannot do {request.operation or 'this'!r}."
-            raise UnsupportedError(msg, hint=f"It has: {can}.", provider=self.name)
-        return dialect
+    def _no_dialect(self, request: Request[Any]) -> NoReturn:
+        can = ", ".join(sorted(self.dialects))
+        msg = f"The transport {self.name!r} cannot do {request.operation or 'this'!r}."
+        raise UnsupportedError(msg, hint=f"It has: {can}.", provider=self.name)
 
     def _with_model(self, request: Request[R], dialect: Dialect) -> Request[R]:
-        if request.model is not None:
-            return request
         model = dialect.default_model or self.model
         if model is None:
             msg = f"The request names no model, and the transport {self.name!r} has no default."
@@ -280,8 +277,6 @@ class Place:
 
     def _headers_of(self, request: Request[Any]) -> Headers:
         context, given = request.context, self.given
-        if context.idempotency_key is None and not self._tells:
-            return ()
         found: list[tuple[bytes, bytes]] = []
         if context.idempotency_key is not None:
             found += encoded_headers({"Idempotency-Key": context.idempotency_key})

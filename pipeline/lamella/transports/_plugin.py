@@ -16,4 +16,5 @@ def lamella_transports() -> Mapping[str, Any]:
         "azure": "lamella.transports:AzureOpenAI",
         "mock": "lamella.transports:Mock",
         "openai": "lamella.transports:OpenAI",
+        "openai_batch": "lamella.transports:OpenAIBatch",
     }

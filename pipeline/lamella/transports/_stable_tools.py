@@ -149,19 +149,20 @@ _SCHEMA_FIELDS: Final = frozenset({"input_schema", "parameters"})
 
 def with_written(body: dict[str, Any]) -> dict[str, Any]:
     """A body in which written tools are their JSON, at the top or one below."""
-    found = _with_raw(body)
-    for name, value in body.items():
-        if type(value) is dict:
-            new = _with_raw(value)  # pyright: ignore[reportUnknownArgumentType]
-            if new is not value:
-                found = {**found, name: new}
+    found = body
+    for name in body:
+        value = body[name]
+        if name == "tools":
+            found = {**found, "tools": _raw(value)}
+        elif type(value) is dict and "tools" in value:
+            inner: dict[str, Any] = value
+            found = {**found, name: {**inner, "tools": _raw(inner["tools"])}}
     return found
 
 
-def _with_raw(body: dict[str, Any]) -> dict[str, Any]:
-    tools = body.get("tools")
+def _raw(tools: object) -> object:
     json = tools.json if isinstance(tools, WrittenTools) else None
-    return body if json is None else {**body, "tools": msgspec.Raw(json)}
+    return tools if json is None else msgspec.Raw(json)
 
 
 def _plain(value: object) -> object:

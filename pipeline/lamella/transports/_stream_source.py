@@ -117,6 +117,12 @@ class StreamSource:
                 return
 
 
+def whole_of(reply: HTTPReply) -> bytes | None:
+    """The whole body, if all of it has come and the client can say so; None if it is to be read."""
+    whole = getattr(reply, "whole", None)
+    return None if whole is None else whole()
+
+
 async def read_all(reply: HTTPReply) -> bytes:
     """The whole body.
 

@@ -24,14 +24,14 @@ from lamella._packing import Packer
 WEEK: Final = 7 * 24 * 3600.0
 
 
-def _a_name(_: object, __: object, value: object) -> None:
+def _a_name(_: object, __: object, value: Any) -> None:
     if not isinstance(value, str) or not value.strip():
         msg = f"Job(name={value!r}): a job is known by its name."
         raise ConfigurationError(msg, hint="Give it one that says which rows it is about.")
 
 
-def _a_time(_: object, __: object, value: object) -> None:
-    if not is_number(value) or not 0 < float(value) < float("inf"):
+def _a_time(_: object, __: object, value: Any) -> None:
+    if not is_number(value) or not 0 < value < float("inf"):
         msg = f"Job(keep={value!r}) is no time."
         raise ConfigurationError(msg, hint="Give seconds, above 0; a week is usual.")
 

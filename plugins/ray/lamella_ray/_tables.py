@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any, Final
 
 from lamella._bulk_columns import COLUMNS, from_columns
@@ -29,7 +30,7 @@ def with_answers(block: Any, answers: Sequence[Mapping[str, Any]], prefix: str) 
         prefix: What the names of the new columns begin with. Columns of the block that are called
             so are replaced.
     """
-    import pyarrow as pa
+    pa: Any = import_module("pyarrow")
 
     types = {
         bool: pa.bool_(),

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from lamella import ConfigurationError, LamellaError, Pipeline, RowOptions, answer_rows
+from lamella import ConfigurationError, MapStoppedError, Pipeline, RowOptions, answer_rows
 from lamella._bulk_columns import flat
 from lamella_ray._kept_rows import Job, KeptRows
 from lamella_ray._tables import ANSWER_COLUMNS, rows_of, with_answers
@@ -69,7 +69,7 @@ class Worker:
         self._kept = None
         if task.job is not None:
             self._kept = KeptRows(task.job, self._pipeline, task.options)
-        self._stopped: LamellaError | None = None
+        self._stopped: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __call__(self, block: Any) -> AsyncIterator[Any]:
@@ -92,7 +92,8 @@ class Worker:
         kept = self._kept
 
         async def ended(result: Mapping[str, Any]) -> None:
-            number = left[result["index"]]
+            index: int = result["index"]
+            number = left[index]
             found[number] = answer = _answer_of(result)
             if kept is not None:
                 await kept.keep(rows[number], answer)
@@ -100,9 +101,9 @@ class Worker:
         try:
             asked = [rows[number] for number in left]
             await answer_rows(self._pipeline, asked, self._task.options, on_result=ended)
-        except LamellaError as error:
-            # What would meet every further row: those that were answered stay so.
-            self._stopped = error
+        except MapStoppedError as error:
+            # What every further row would have met. Those that were answered stay so.
+            self._stopped = error.__cause__ or error
 
     def _not_asked(self) -> Mapping[str, Any]:
         nothing: dict[str, Any] = dict.fromkeys(ANSWER_COLUMNS)
@@ -121,10 +122,17 @@ class Worker:
         if loop is None or not loop.is_running():
             return
         closing = asyncio.run_coroutine_threadsafe(self._pipeline.aclose(drain=CLOSING), loop)
-        if asyncio._get_running_loop() is loop:  # which cannot wait for itself
+        if _is_running_here(loop):  # it cannot wait for itself
             return
-        with suppress(Exception):
+        with suppress(Exception):  # nobody is there to be told, and the process ends
             closing.result(CLOSING)
+
+
+def _is_running_here(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
 
 
 def _answer_of(result: Mapping[str, Any]) -> dict[str, Any]:

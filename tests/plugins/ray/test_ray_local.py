@@ -109,7 +109,7 @@ def test_two_workers_spend_one_budget_and_the_rest_is_asked_later(
     """Of 60 rows forty find room in the budget; a raised one lets the others through."""
 
     def layers(limit: int) -> Callable[[], list[Any]]:
-        return lambda: [Budget(requests=limit, window="month", name="rows")]
+        return lambda: [Budget(requests=limit, namespace="rows")]
 
     make = maker(provider.url, valkey.tcp, layers(40), "budget")
     options = RowOptions(model="m", concurrency=4)

@@ -12,6 +12,8 @@ _WORD: Final = re.compile(r"(?<![0-9])[^\W\d_]+")
 _ESCAPED: Final = re.compile(r"\\[nrt]")
 _ELSEWHERE: Final = re.compile(r"\\?[\n;|}]|\\n|, ?\\?[\"']")
 """What ends a field, behind which another one begins: its name says nothing of what was before."""
+_BETWEEN: Final = r"(?:[^A-Za-z]|\\[nrt])*"
+"""What may stand between the parts of a word, for RE2: what Python calls no letter, and more."""
 
 
 class Near:
@@ -28,11 +30,12 @@ class Near:
         after: How many behind it.
     """
 
-    __slots__ = ("_after", "_before", "_beginnings", "_phrases", "_single", "_unspaced")
+    __slots__ = ("_after", "_before", "_beginnings", "_parts", "_phrases", "_single", "_unspaced")
 
     def __init__(self, words: Iterable[str], *, before: int, after: int = 0) -> None:
         words = tuple(words)
         parts = [_WORD.findall(word.lower()) for word in words]
+        self._parts = tuple(parts)
         self._single = frozenset("".join(part) for part in parts)
         self._phrases = tuple(f" {' '.join(part)} " for part in parts if len(part) > 1)
         self._beginnings = frozenset(part[0] for part in parts if len(part) > 1)
@@ -53,6 +56,18 @@ class Near:
             return self._in(text[end : elsewhere.start()], cut=False, left=False)
         return self._in(text[end:last], cut=text[last : last + 1].isalpha(), left=False)
 
+    def beside(self, digits: int) -> str:
+        """What is in any text with so many digits on end and one of the words around, for RE2.
+
+        It may be in others too: how far from each other they are is not looked at.
+        """
+        words = sorted({_BETWEEN.join(map(_as_written, part)) for part in self._parts if part})
+        apart = f"(?:^|[^A-Za-z]|\\\\[nrt]|[0-9][A-Za-z])(?i:{'|'.join(words)})(?:$|[^A-Za-z])"
+        unspaced = "|".join(map(re.escape, sorted(self._unspaced)))
+        word = f"(?:{apart}|(?i:{unspaced}))" if unspaced else f"(?:{apart})"
+        number = f"[0-9]{{{digits - 1}}}"  # as one of them may be what bounds the word
+        return f"{word}(?s:.*){number}|{number}(?s:.*){word}"
+
     def _in(self, window: str, *, cut: bool, left: bool) -> bool:
         """Whether one is in a window, whose first (`left`) or last word may have been cut."""
         if "\\" in window:
@@ -68,3 +83,8 @@ class Near:
             if any(phrase in joined for phrase in self._phrases):
                 return True
         return not window.isascii() and any(word in window for word in self._unspaced)
+
+
+def _as_written(part: str) -> str:
+    """For RE2, which does not know that a capital I with a dot is an i, and a dot, in lower case."""
+    return f"{part[:-1]}[i\u0130]" if part[-1] == "i" else part

@@ -36,10 +36,11 @@ from lamella_middlewares.pii._detect._phone_plans import (
     MOST_DIGITS,
     NAMED,
     SPACED,
+    WORDED,
     national_lengths,
 )
 from lamella_middlewares.pii._detect._phone_registry import Registry
-from lamella_middlewares.pii._detect._phone_run import GAP, RUN, Run, is_dash, shape
+from lamella_middlewares.pii._detect._phone_run import GAP, Run, is_dash, runs, shape
 
 _EXTENSION: Final = re.compile(rf"(?:{EXTENSION})(?![0-9A-Za-z])", re.IGNORECASE)
 _DATE: Final = re.compile(
@@ -65,17 +66,24 @@ _TRUNK: Final = re.compile(r"0[1-9][0-9]*")
 _MOBILE: Final = re.compile(r"07[0-9]{9}")
 _AMERICAN: Final = re.compile(r"1?[2-9][0-9]{2}[2-9][0-9]{6}")
 
+_LEAST: Final = 7
+"""Digits of a number that is written without anything between them."""
+_MOBILE_SIZE: Final = 11
+
 REACH: Final = 40 + 4 * (MOST_DIGITS + 3) + 24 + 16
 """Context, a number with separators, an extension or context behind it."""
 
 
 def _read(text: str) -> Iterator[Finding]:
     registry: Registry | None = None
-    for match in RUN.finditer(text):
-        if _is_date_or_fraction(text, *match.span()):
+    for start, end in runs(text):
+        if text[start:end].isdigit():
+            if _says_nothing(text, start, end):
+                continue
+        elif _is_date_or_fraction(text, start, end):
             continue
         registry = registry or Registry()
-        run = Run(text, *match.span())
+        run = Run(text, start, end)
         first = 0
         while first < len(run.groups):
             found = _from_group(run, first, registry) if _may_begin(run, first) else None
@@ -87,6 +95,21 @@ def _read(text: str) -> Iterator[Finding]:
             if not letter_or_digit(text, end):
                 yield Finding(start, end, "phone", confidence)
             run.base = first = last + 1
+
+
+def _says_nothing(text: str, start: int, end: int) -> bool:
+    """A quick look: whether digits on end are just a number, as most are.
+
+    It takes a plus sign, a mobile's form, or a word around to make them a telephone's.
+    """
+    size = end - start
+    if size < _LEAST or letter_or_digit(text, start - 1):
+        return True
+    if text[start - 1 : start] == "+" or text.endswith("+(", 0, start):
+        return False
+    if size == _MOBILE_SIZE and text.startswith("07", start):
+        return False
+    return not WORDED.around(text, start, end)
 
 
 def _may_begin(run: Run, first: int) -> bool:
@@ -349,11 +372,22 @@ def _is_other(run: Run, first: int, last: int) -> bool:
     return any(form.fullmatch(written) for form in (_DATE, _YEARS, _ADDRESS))
 
 
+def _of_forms() -> str:
+    """Six digits with something between, or on end what speaks for them.
+
+    That is a plus sign, the form of British mobiles, or a word around.
+    """
+    gap, digit = f"[{GAP}]{{1,3}}[0-9]", f"[{GAP}]{{0,3}}[0-9]"
+    grouped = [f"[0-9]{{{first}}}{gap}(?:{digit}){{{5 - first}}}" for first in range(1, 6)]
+    alone = (rf"\+\(?[0-9]{{{_LEAST}}}", "07[0-9]{9}", WORDED.beside(_LEAST))
+    return "|".join((*grouped, *alone))
+
+
 PHONE: Final = NumberDetector(
     "phone",
     _read,
     reach=REACH,
-    sign=Sign(rf"[0-9](?:[{GAP}]{{0,3}}[0-9]){{5}}", plain=has_digit),
+    sign=Sign(_of_forms(), plain=has_digit),
     opens=at_numbers(GAP, least=6, lead=2, behind=26, most=REACH),
 )
 """Finds telephone numbers."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
 from typing import Final
@@ -13,7 +14,11 @@ from lamella_middlewares.pii._detect._phone_plans import WORDED
 GAP: Final = rf" \t./(){DASHES}"
 """What may stand between the digits of one number, up to three characters at a time."""
 
-RUN: Final = re.compile(rf"[0-9](?:[{GAP}]{{0,3}}[0-9]){{5,}}")
+_NEXT: Final = re.compile(
+    rf"[^0-9]*(?:([0-9](?:[{GAP}]{{0,3}}[0-9]){{5,}})|[0-9](?:[{GAP}]{{0,3}}[0-9]){{0,4}})?"
+)
+"""What is no digit, and then a run, or one that is too short: to match what is to be passed over
+takes a third of the time that a search takes."""
 MOST_GROUPS: Final = 8
 """In which one number is written: a sign, a code, an area, and pairs."""
 
@@ -22,6 +27,13 @@ _JOINT: Final = re.compile(
 )
 _DIGITS: Final = re.compile(r"[0-9]+")
 _DASH: Final = re.compile(rf"[{DASHES}]")
+
+
+def runs(text: str) -> Iterator[tuple[int, int]]:
+    """Where six digits and more are, with little between them."""
+    for found in _NEXT.finditer(text):
+        if found[1] is not None:
+            yield found.span(1)
 
 
 class Run:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import Any, Final
 
@@ -16,6 +16,10 @@ from lamella_middlewares.pii._detect._overlaps import resolved
 
 KEPT_FROM: Final = 200
 """Characters from which on the findings of a text are kept: below, looking again is as quick."""
+
+_LOOK_FIRST: Final = 4_000
+"""Characters up to which a text is looked at before it is asked for: most have nothing, and to look
+takes little longer than the digest of them."""
 
 Find = Callable[[str], Iterable[Finding]]
 
@@ -58,6 +62,7 @@ class Scanner:
             steps.append((number, getattr(detector, "needs", None), detector.find))
         self._look = Look(signs)
         self._steps = tuple(steps)
+        self._signless = len(signs) < len(steps)
         allowed = tuple(allow)
         self._allowed = frozenset(_folded(value) for value in allowed if isinstance(value, str))
         self._patterns = tuple(value for value in allowed if not isinstance(value, str))
@@ -71,7 +76,7 @@ class Scanner:
     def maybe(self, text: str) -> bool:
         """Whether something could be in the text: False is certain, and quick to say."""
         view = _view(text).text
-        return any(True for _ in self._asked(view))
+        return bool(self._asked(view))
 
     def scan(self, text: str) -> tuple[Finding, ...]:
         """What is in the text, from left to right, no two on one character.
@@ -84,10 +89,16 @@ class Scanner:
         cache = self._cache
         if cache is None or len(text) < KEPT_FROM:
             return self._scan(text)
+        view, asked = None, ()
+        if len(text) <= _LOOK_FIRST:
+            view = _view(text)
+            asked = self._asked(view.text)
+            if not asked:
+                return ()
         digest = cache.digest(self._mark, text)
         found = cache.get(digest)
         if found is None:
-            found = self._scan(text)
+            found = self._scan(text) if view is None else self._found(view, asked)
             cache.put(digest, found)
         return found
 
@@ -105,7 +116,7 @@ class Scanner:
         text = text[: settled(text)]
         view = _view(text)
         edge = min((_open_from(d, view.text) for d in self._detectors), default=len(view.text))
-        raw = self._raw(view.text)
+        raw = _raw(view.text, self._asked(view.text))
         # By falling end, each that goes on beyond the edge moves it to where it begins.
         for finding in sorted(raw, key=_end, reverse=True):
             if finding.end <= edge:
@@ -120,21 +131,23 @@ class Scanner:
 
     def _scan(self, text: str) -> tuple[Finding, ...]:
         view = _view(text)
-        raw = self._raw(view.text)
+        asked = self._asked(view.text)
+        return self._found(view, asked) if asked else ()
+
+    def _found(self, view: NormalText, asked: Sequence[Find]) -> tuple[Finding, ...]:
+        raw = _raw(view.text, asked)
         return tuple(self._in_source(view, raw)) if raw else ()
 
-    def _raw(self, text: str) -> list[Finding]:
-        found: list[Finding] = []
-        for find in self._asked(text):
-            found.extend(find(text))
-        return found
-
-    def _asked(self, text: str) -> Iterator[Find]:
+    def _asked(self, text: str) -> Sequence[Find]:
         """What finds something in a text, of the detectors whose sign is there."""
         seen = self._look.seen(text)
-        for sign, needs, find in self._steps:
-            if (sign is None or sign in seen) and (needs is None or needs(text)):
-                yield find
+        if not seen and not self._signless:
+            return ()
+        return [
+            find
+            for sign, needs, find in self._steps
+            if (sign is None or sign in seen) and (needs is None or needs(text))
+        ]
 
     def _in_source(self, view: NormalText, raw: list[Finding]) -> list[Finding]:
         """The findings that hold, where they are in the original."""
@@ -178,6 +191,13 @@ class Scanner:
             return True
         whole = (0, len(value))
         return any(match.span() == whole for p in self._patterns for match in p.finditer(value))
+
+
+def _raw(text: str, asked: Sequence[Find]) -> list[Finding]:
+    found: list[Finding] = []
+    for find in asked:
+        found.extend(find(text))
+    return found
 
 
 def _view(text: str) -> NormalText:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from json import loads
 from typing import Any, cast
 
 import attrs
@@ -15,9 +16,11 @@ from lamella._mock_tokens import input_usage
 from lamella.testing._http_framing import Reply
 from lamella.testing._http_wire import Received
 from lamella.testing._mock_dialect import Asked, MockSettings
+from lamella.testing._mock_faults import MockFaults
 from lamella.testing._mock_openai import _chat as chat
 from lamella.testing._mock_openai import _responses as responses
 from lamella.testing._mock_openai._azure import filtered_document, filtered_frames
+from lamella.testing._mock_openai._batches import Batches
 from lamella.testing._mock_openai._embeddings import embeddings_document
 from lamella.testing._mock_openai._moderation import moderation_document, moderation_request
 from lamella.testing._mock_openai._requests import (
@@ -52,6 +55,10 @@ MODELS = ("mock", "mock-small", "mock-reasoning", "mock-embedding")
 _UNNAMED = {"token_count": MODELS[0], "moderation": "omni-moderation-latest"}
 """The models of APIs whose requests need not name one."""
 
+_BATCHED = ("/v1/files", "/v1/batches")
+_PLAIN = Place("models")
+"""Whose keys files and batches take."""
+
 _LIMITS = (
     ("openai-processing-ms", "1"),
     ("x-ratelimit-limit-requests", "10000"),
@@ -69,6 +76,10 @@ class MockOpenAI:
 
     settings: MockSettings
     _kept: dict[str, list[Message]] = attrs.field(init=False, factory=dict[str, list[Message]])
+    _batches: Batches = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._batches = Batches(self.settings.batches, self._line)
 
     def speaks(self, received: Received) -> bool:
         """Every address that is nobody else's, so that a wrong one is told in these words."""
@@ -81,6 +92,11 @@ class MockOpenAI:
     def answer(self, asked: Asked) -> tuple[Reply, float]:
         """The answer of the API that the path names."""
         received = asked.received
+        if received.path.startswith(_BATCHED):
+            check_key(_PLAIN, received.headers, self.settings.keys)
+            found = self._batches.reply(received, asked.body)
+            if found is not None:
+                return attrs.evolve(found, faults=asked.faults.wire), 0.0
         place = find_place(received.method, received.path, received.query)
         check_key(place, received.headers, self.settings.keys)
         if place.api == "models":
@@ -108,6 +124,21 @@ class MockOpenAI:
         azure = is_azure(received.path)
         named = ("apim-request-id", number) if azure else ("openai-version", "2020-10-01")
         return (("x-request-id", number), named, *_LIMITS)
+
+    def _line(self, received: Received, path: str, body: JSON) -> tuple[int, Any]:
+        """The status and the body of the answer to one line of a batch."""
+        name, _, text = str(body.get("model") or "").partition(";")
+        faults = MockFaults.of(text) or MockFaults()
+        one = attrs.evolve(received, method="POST", path=path)
+        try:
+            status = faults.wire.status
+            if status is not None and status >= 300:
+                raise Rejection(status, faults.error, "")
+            reply, _ = self.answer(Asked(received=one, body=body, model=name, faults=faults))
+        except Rejection as rejection:
+            return rejection.status, rejection.body
+        assert isinstance(reply.body, bytes)  # noqa: S101 - batches have no streams
+        return reply.status, loads(reply.body)
 
     # --- the APIs ----------------------------------------------------------------------------
 
