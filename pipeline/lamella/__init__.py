@@ -286,7 +286,7 @@ _LAZY = {
 }
 """Public names that few programs need, by the module that is loaded when one is used."""
 
-__all__ = (
+__all__: tuple[str, ...] = (
     "Answer",
     "ApprovalRequired",
     "Attempt",

@@ -89,12 +89,12 @@ async def _sent(
     vigil = _Vigil(context, record, scope)
     record.interruption = vigil.why
     request = informed(request, "attempt", record)
-    call.enter(scope)
+    call.scopes.add(scope)
     response: R | None = None
     try:
         with scope:
             response = await call_next(request)
-        if scope.cancelled_caught:
+        if response is None and scope.cancelled_caught:
             raise vigil.why() or closed_error("an attempt ran")
         if not isinstance(response, Response):
             raise not_a_response(response, call_next)
@@ -114,7 +114,7 @@ async def _sent(
         if vigil.alarm is not None:
             vigil.alarm.disarm()
         record.interruption = None
-        call.leave(scope)
+        call.scopes.discard(scope)
     record.committed = request.stream
     response.hear(partial(_close, record, request))
     return response

@@ -82,7 +82,7 @@ async def answer_rows(
         rows: As lines of `lamella map` have them.
         options: How they are asked.
         first: The index of the first row.
-        on_result: Told each result as soon as it is there, so not in their order, several at a time:
+        on_result: Told each result as soon as it is there: not in order, and several at a time;
             `index` says which. A row keeps its place under way until it has returned; what it
             raises ends the rows under way, and is raised.
 

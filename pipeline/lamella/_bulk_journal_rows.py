@@ -159,7 +159,7 @@ class JournalRows(Contents):
             elif before != hash_ and state == ANSWERED and not changed:
                 found.append(Known("changed"))
             elif before != hash_ or state in again:
-                found.append(Known("again", number))
+                found.append(Known("again", number, kind))
             else:
                 of = None if model is None else (model, fingerprint)
                 found.append(Known("kept", number, kind, of))

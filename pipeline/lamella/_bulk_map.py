@@ -50,7 +50,7 @@ class MapRun(Generic[R_co]):
         self._deliver = deliver
         self._options = options
         self._source: Source = source_of(rows, pipeline.ports)
-        self._form = form or _answers(options.returns)
+        self._form = form or _answers(pipeline, options.returns)
         if reader is None:
             has_model = getattr(pipeline.transport, "model", "") is not None
             reader = RowReader(options.defaults, has_model=has_model)
@@ -176,9 +176,13 @@ class MapRun(Generic[R_co]):
         return error
 
 
-def _answers(returns: Any) -> Answers:
+def _answers(pipeline: Pipeline, returns: Any) -> Answers:
     if returns is None:
         return Answers()
+    from lamella._chat import ChatRequest
+
+    # No row could be asked if this pipeline has no values to give.
+    pipeline._to_return(ChatRequest(messages=[]), returns)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     from lamella._returns import asked_type
     from lamella._typed_forms import form_of
 

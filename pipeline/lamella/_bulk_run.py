@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from lamella._bulk_asking import Asked, Asker, Ceiling
-from lamella._bulk_errors import JournalError, RowError
+from lamella._bulk_errors import RowError
 from lamella._bulk_journal import Admitted, Journal
 from lamella._bulk_journal_rows import BROKEN_OFF, FAILED, MAY_PASS, NEW, Entry
 from lamella._bulk_report import MapProgress, MapReport, Tally

@@ -34,7 +34,7 @@ class Call:
     """
 
     __slots__ = (
-        "__weakref__", "_after", "_born", "_failure", "_scopes", "closing", "ended", "loop",
+        "__weakref__", "_after", "_born", "_failure", "closing", "ended", "loop", "scopes",
         "trace",
     )  # fmt: skip
 
@@ -44,7 +44,7 @@ class Call:
         self.ended = False
         self.closing = False
         self._born: list[ref[Response]] = []
-        self._scopes: set[anyio.CancelScope] = set()
+        self.scopes: set[anyio.CancelScope] = set()  # of work that a closing pipeline interrupts
         self._failure: Exception | None = None
         self._after: dict[object, Callable[[], object]] | None = None
 
@@ -69,11 +69,11 @@ class Call:
 
     def enter(self, scope: anyio.CancelScope) -> None:
         """Work is under way that a closing pipeline has to interrupt."""
-        self._scopes.add(scope)
+        self.scopes.add(scope)
 
     def leave(self, scope: anyio.CancelScope) -> None:
         """That work is over."""
-        self._scopes.discard(scope)
+        self.scopes.discard(scope)
 
     def failed(self, failure: Exception) -> None:
         """A callback failed on an answer that ended well; the first one reaches the consumer."""
@@ -120,7 +120,9 @@ class Call:
             if leaks:
                 return self._close_all(leaks, outcome)
         self.ended = True
-        self._finish(outcome)
+        self.trace.finish(outcome)
+        if self._after:
+            self._tell()
         return None
 
     async def _close_all(self, leaks: list[Response], outcome: Outcome) -> None:
@@ -154,7 +156,7 @@ class Call:
         return self.loop.call_soon(self._interrupt)
 
     def _interrupt(self) -> None:
-        for scope in list(self._scopes):
+        for scope in list(self.scopes):
             scope.cancel()
         for reference in list(self._born):
             response = reference()

@@ -29,6 +29,9 @@ class Finding:
 class Detector(Protocol):
     """Finds things of some kinds in texts. Thread-safe, and keeps nothing of what it saw.
 
+    What it finds depends on the text alone, for who asks it remembers that: where a list of terms
+    has changed, make another detector.
+
     Two more attributes may be there. `reach: int` is the most characters that it looks at around
     one finding, from the first character of context to the last of the finding; without it, a
     detector is taken to need whole texts. `blocking: bool` is whether it takes long (a model, a

@@ -225,6 +225,18 @@ class UsageReport:
     choice: int = 0
 
 
+_UsageReport = unfrozen(UsageReport)
+
+
+def usage_report(usage: Usage) -> UsageReport:
+    """`UsageReport(usage)`, in half the time."""
+    new = object.__new__(_UsageReport)
+    new.usage = usage
+    new.choice = 0
+    new.__class__ = UsageReport
+    return new  # type: ignore[no-any-return]
+
+
 @attrs.frozen
 class Finish:
     """The end of a good answer, and always its last event.

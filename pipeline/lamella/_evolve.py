@@ -56,6 +56,13 @@ _fill: Final = Evolvable.__dict__["__dict__"].__set__
 E = TypeVar("E", bound=Evolvable)
 
 
+def made(cls: type[E], fields: dict[str, Any]) -> E:
+    """A record of these fields: all that it has, known to be right. The dict becomes its own."""
+    new = object.__new__(cls)
+    _fill(new, fields)
+    return new
+
+
 def changed(record: E, name: str, value: object) -> E:
     """A copy with another value of one field, which is known to be one and to be right."""
     new = object.__new__(type(record))
@@ -78,8 +85,7 @@ def informed(request: E, name: str, value: object) -> E:
     context = fields["context"]
     facts = context.__dict__.copy()
     facts[name] = value
-    kind: Any = type(context)
-    fields["context"] = fresh = object.__new__(kind)
+    fields["context"] = fresh = object.__new__(context.__class__)
     _fill(fresh, facts)
     new = object.__new__(type(request))
     _fill(new, fields)

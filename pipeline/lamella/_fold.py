@@ -7,6 +7,7 @@ and no context switch; a layer costs one call.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from types import FunctionType
 from typing import Any, TypeAlias
 
 from lamella._boundary import attempt
@@ -73,8 +74,13 @@ def _wire(layers: Sequence[tuple[Any, LayerInfo]]) -> int:
 
 
 def _step(layer: Callable[[Any, Step], Awaitable[Any]], call_next: Step, name: str) -> Step:
+    # A method is called in half of the time of an object that has it.
+    given: Any = layer
+    method = isinstance(type(given).__call__, FunctionType)
+    call: Callable[[Any, Step], Awaitable[Any]] = given.__call__ if method else given
+
     def step(request: Any) -> Awaitable[Any]:
-        return layer(request, call_next)
+        return call(request, call_next)
 
     step.__name__ = name
     return step

@@ -84,5 +84,21 @@ def bare(head: Head, *, cached: bool) -> Head:
     return new  # type: ignore[no-any-return]
 
 
+def learned_head(model: str | None, id: str | None, raw: bytes, service: str | None) -> Head:
+    """What a complete answer says of itself; who read it says by what way it came."""
+    new = object.__new__(_Head)
+    new.model = model
+    new.provider = new.request_id = None
+    new.id = id
+    new.status = None
+    new.headers = NOTHING
+    new.raw = raw
+    new.cached = False
+    new.service = service
+    new.cost = None
+    new.__class__ = Head
+    return new  # type: ignore[no-any-return]
+
+
 _Head = unfrozen(Head)
 NO_HEAD = Head()

@@ -174,6 +174,8 @@ def _of_usage(event: UsageReport) -> int:
 
 
 def _of_finish(event: Finish) -> int:
+    if event.reasons.__class__ is not tuple:  # a transport's own list
+        return _NOT_FROZEN
     size = _length(event.reason)
     for reason in event.reasons:
         size += _WORD_OVERHEAD + _length(reason)

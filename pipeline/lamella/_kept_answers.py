@@ -137,9 +137,7 @@ class KeptAnswers:
         found = self.look(address, counted=counted)
         return await found if isinstance(found, Coroutine) else found
 
-    def look(
-        self, address: str, *, counted: bool = True
-    ) -> Found | Coroutine[Any, Any, Found]:
+    def look(self, address: str, *, counted: bool = True) -> Found | Coroutine[Any, Any, Found]:
         """Likewise, without being awaited where what is found is at hand."""
         if self._memory is None:
             return self._asked(address, counted=counted)

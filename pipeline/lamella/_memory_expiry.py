@@ -35,8 +35,7 @@ class Expiries:
             old[_KEY] = ""
         item = items[key] = [instant, key]
         heapq.heappush(heap, item)
-        if instant < self.soonest:
-            self.soonest = instant
+        self.soonest = min(self.soonest, instant)
         if len(heap) > 2 * len(items) + _SLACK:
             self._tidy()
 

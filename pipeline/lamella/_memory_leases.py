@@ -221,8 +221,7 @@ class MemoryLeases:
         """
         with self._lock:
             instant = self._monotonic()
-            if instant > self._now:
-                self._now = instant
+            self._now = max(self._now, instant)
             now = ticks(self._now)
             if self._dropped or self._expiries.soonest <= now:
                 self._clear(now)

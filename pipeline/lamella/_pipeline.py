@@ -307,7 +307,7 @@ class Pipeline(Closable):
         Args:
             rows: A list or any other iterable, asynchronous ones too, of requests, of pairs of an
                 id and a request, of prompts, or of mappings as lines of `lamella map` have them.
-                They are taken as places become free; an iterable that is no collection is read in
+                They are taken up to 256 ahead; an iterable that is no collection is read in
                 a thread.
             **options: `journal` (the path of a file in which each result is kept before its row
                 counts as done; None for none), `concurrency` (a number, or by itself

@@ -23,11 +23,12 @@ _FIELDS: Final[Mapping[type, tuple[str, ...]]] = {
     Refusal: ("text",),
     Reasoning: ("text", "signature", "id", "redacted"),
     ToolCall: ("id", "name", "arguments", "kind"),
+    ToolResult: ("call_id", "error", "listed"),
     Image: ("url", "data", "media_type", "detail"),
     Audio: ("data", "format", "id", "transcript"),
     File: ("data", "id", "url", "filename", "media_type"),
 }
-"""What parts hold besides `extra`."""
+"""What parts hold besides `extra`, and other parts."""
 
 _FIXED: Final = frozenset({str, bytes, bool, type(None)})
 
@@ -106,12 +107,12 @@ def _are_fixed(parts: tuple[Any, ...]) -> bool:
         kind = part.__class__
         if kind is Text and part.extra is NOTHING and type(part.text) is str:
             continue  # as most are
-        if kind is ToolResult and part.extra is NOTHING and _are_fixed(part.content):
-            continue
         fields = _FIELDS.get(kind)
         if fields is None or part.extra is not NOTHING:
             return False
         for field in fields:
             if type(getattr(part, field)) not in _FIXED:
                 return False
+        if kind is ToolResult and not _are_fixed(part.content):
+            return False
     return True

@@ -53,8 +53,10 @@ _DEEPEST: Final = 10
 _MOST_ITEMS: Final = 10_000
 _MOST_LETTERS: Final = 1_000_000
 _MOST_BITS: Final = 1024
+_BIG: Final = 1 << 64
 _MOST_KNOWN: Final = 2_000
 _SHORT: Final = 64
+_ID_LETTERS: Final = 32
 _NUMBERS: Final = (int, float)
 _PLAIN: Final = (False, False)
 """Of a name: neither that of a secret, nor that of headers."""
@@ -77,7 +79,10 @@ def scrub(value: object) -> Any:
         A text for a text; tables and lists of JSON values; whole numbers, finite ones, True, False
         and None as they are; for all else its words.
     """
-    return _Walk().value(value, 0)
+    walk = _Walk()
+    if type(value) is dict:
+        return walk.table(cast("dict[object, object]", value), 1)
+    return walk.value(value, 0)
 
 
 class _Harmless:
@@ -125,7 +130,7 @@ class _Walk:
         if depth >= _DEEPEST:
             return _MORE
         if isinstance(value, Mapping):
-            return self._table(cast("Mapping[object, object]", value), depth + 1)
+            return self.table(cast("Mapping[object, object]", value), depth + 1)
         if isinstance(value, list | tuple | set | frozenset):
             return self._list(cast("list[object]", value), depth + 1)
         if isinstance(value, FailureText):
@@ -148,30 +153,42 @@ class _Walk:
             self._letters -= len(text)
             return text
         found = clean_text(text)
-        if found == text and len(text) <= _SHORT:
+        an_id = len(text) == _ID_LETTERS and text.isalnum()  # which is another one each time
+        if found == text and len(text) <= _SHORT and not an_id:
             known.add(text)
         self._letters -= len(found)
         return found
 
-    def _table(self, table: Mapping[object, object], depth: int) -> dict[str, Any]:
+    def table(self, table: Mapping[object, object], depth: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
         names, texts = self._known.names, self._known.texts
+        letters = self._letters
         for key, item in table.items():
             if self._items <= 0:
                 found[_MORE] = _MORE
                 break
             self._items -= 1
-            if type(key) is str and names.get(key) is _PLAIN and self._letters > 0:
+            if type(key) is str and key in texts and letters > len(key):
                 # Nearly every field of every record, so without the way through all functions.
-                self._letters -= len(key)
-                if type(item) is str and item in texts and self._letters > 0:
-                    self._letters -= len(item)
+                if type(item) is str:
+                    if item in texts and names.get(key) is _PLAIN:
+                        letters -= len(key) + len(item)
+                        found[key] = item
+                        continue
+                elif (
+                    item is None
+                    or (type(item) is int and -_BIG < item < _BIG)
+                    or (type(item) is float and item - item == 0)  # finite
+                    or type(item) is bool
+                ):
+                    letters -= len(key)
                     found[key] = item
-                else:
-                    found[key] = self.value(item, depth)
-                continue
+                    continue
+            self._letters = letters
             name = key if type(key) is str else self._words(key)
             found[self._text(name)] = self._named(name, item, depth)
+            letters = self._letters
+        self._letters = letters
         return found
 
     def _named(self, name: str, value: object, depth: int) -> Any:

@@ -118,14 +118,6 @@ class Secret:
         """Why a plugin's source could not be asked again, while an earlier value is still used."""
         return None if self._shared is None else self._shared.problem
 
-    def at_hand(self) -> str | None:
-        """The value, if it was given itself; None if it has to be read or asked for."""
-        if self._given is None:
-            return None
-        value = self._given()
-        remember(value)
-        return value
-
     def reveal(self) -> str:
         """The value.
 

@@ -203,7 +203,7 @@ def own_card(request: Request[Any]) -> ModelCard | None:
         transport = request.context.transport
     while (inner := getattr(transport, "transport", None)) is not None:
         transport = inner  # a pipeline's own
-    if model is None and not request.own_model:
+    if not model and not request.own_model:
         model = getattr(transport, "model", None)
     if transport is None or not isinstance(model, str):
         return None
@@ -212,6 +212,7 @@ def own_card(request: Request[Any]) -> ModelCard | None:
 
 _cards: dict[tuple[int, str], tuple[ref[Any], CardBook, int, ModelCard | None]] = {}
 _MOST_CARDS: Final = 1024
+_LONGEST_NAME: Final = 512  # models' names come from requests
 
 
 def _card(book: CardBook, transport: object, model: str) -> ModelCard | None:
@@ -223,6 +224,8 @@ def _card(book: CardBook, transport: object, model: str) -> ModelCard | None:
         if count == registered and read is book and of() is transport:
             return card
     card = book.find(card_provider_of(transport), card_name_of(transport, model))
+    if len(model) > _LONGEST_NAME:
+        return card
     try:
         of = ref(transport)
     except TypeError:

@@ -180,7 +180,8 @@ class Writer:
         while True:
             with self._lock:
                 self._under_way = 0
-                self._tell_waiting()
+                if self._waiting:
+                    self._tell_waiting()
                 if not self._queue:
                     return
                 self._under_way = self._put - len(self._queue) + 1
@@ -189,11 +190,10 @@ class Writer:
             self._write({**item, "dropped": unreported} if unreported else item)
 
     def _tell_waiting(self) -> None:
-        if self._waiting:
-            settled = self._settled()
-            for number, done in self._waiting:
-                if number <= settled:
-                    done.set()
+        settled = self._settled()
+        for number, done in self._waiting:
+            if number <= settled:
+                done.set()
 
     def _write(self, record: Mapping[str, Any]) -> None:
         try:

@@ -12,58 +12,63 @@ from typing import Any
 
 import pytest
 
+from lamella.cli._map_tables import LineTable
+from lamella.testing import MockServer
+
 ROWS = 120
 PLACES = 8
+KILLS = ((30, "asyncio"), (75, "trio"))
+"""After so many requests, and on which loop."""
 
 WORKER = f"""
-import os, sys
+import sys
 import anyio
-from lamella import ChatResponse, Pipeline
-
-counted = os.open("asked", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-
-async def answer(request):
-    text = request.messages[-1].text
-    os.write(counted, text.encode() + b"\\n")
-    await anyio.sleep(0.01)
-    return ChatResponse.of(text)
+from lamella import Pipeline
 
 async def main():
-    rows = [{{"id": number, "prompt": str(number)}} for number in range({ROWS})]
-    pipeline = Pipeline([], answer)
-    answer.fingerprint = "answer"
-    async with pipeline.map(rows, journal="work.journal", concurrency={PLACES}) as work:
-        found = [(result.index, result.response.text) async for result in work]
-    assert found == [(number, str(number)) for number in range({ROWS})], found
+    rows = [{{"id": number, "prompt": str(number), "model": "m"}} for number in range({ROWS})]
+    async with Pipeline([], "openai") as pipeline:
+        async with pipeline.map(rows, journal="work.journal", concurrency={PLACES}) as work:
+            found = [(result.index, result.response.text) async for result in work]
+    assert found == [(number, f"re {{number}}") for number in range({ROWS})], found
 
-anyio.run(main)
+anyio.run(main, backend=sys.argv[1])
 print("whole")
 """
 
 
 @pytest.mark.skipif(os.name == "nt", reason="it has no such signals")
 def test_a_killed_run_is_gone_on_from(processes: Any, tmp_path: Path) -> None:
-    """After `kill -9`, twice, all results are there once, and few rows were asked again.
+    """After `kill -9`, on either loop, all results are there once, and in order.
 
-    As many at most as were under way, each time.
+    The provider is asked again for at most as many rows as were under way, each time.
     """
-    asked = tmp_path / "asked"
+    asked: list[str] = []
 
-    def count() -> int:
-        return len(asked.read_bytes().splitlines()) if asked.exists() else 0
+    def answer(request: Any) -> str:
+        asked.append(request.messages[-1].text)
+        return f"re {asked[-1]}"
 
-    for until in (30, 75):
-        process = processes.start(code=WORKER)
-        while count() < until:
-            assert process.poll() is None, processes.end(process).err
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    done = processes.end(processes.start(code=WORKER))
+    with MockServer(answer=answer, latency=0.004).start_in_thread() as server:
+        variables = {"OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "any"}
+
+        def start(backend: str) -> Any:
+            return processes.start(backend, code=WORKER, environment=variables)
+
+        for kills, (until, backend) in enumerate(KILLS, 1):
+            process = start(backend)
+            while len(asked) < until:
+                assert process.poll() is None, processes.end(process).err
+                time.sleep(0.002)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            time.sleep(0.05)  # what was sent by then arrives
+            again = len(asked) - len(set(asked))
+            assert again <= (kills - 1) * PLACES
+        done = processes.end(start("asyncio"))
     assert done.out == "whole\n", done.err
-    texts = asked.read_text().splitlines()
-    assert {int(text) for text in texts} == set(range(ROWS))
-    assert len(texts) <= ROWS + 2 * PLACES
+    assert set(asked) == {str(number) for number in range(ROWS)}
+    assert len(asked) <= ROWS + len(KILLS) * PLACES
 
 
 def lines_of(path: Path) -> list[Any]:
@@ -162,3 +167,49 @@ def test_a_budget_stops_the_run_and_a_larger_one_goes_on(lamella: Any, tmp_path:
     assert lamella(*command, "--budget", "1").code == 0
     assert len(lines_of(tmp_path / "answers.jsonl")) == 20
     assert lamella(*command, "--budget", "much").code == 2
+
+
+@pytest.mark.parametrize("journal", [True, False])
+def test_a_full_disk_is_told_and_nothing_is_lost(
+    lamella: Any, tmp_path: Path, *, journal: bool
+) -> None:
+    """Of the journal or of the file of answers: no half file, and the same command goes on."""
+    resource = pytest.importorskip("resource")
+    (tmp_path / "rows.jsonl").write_text(f'"mock: say {"x" * 4000}"\n' * 60)
+    more = [] if journal else ["--no-journal"]
+    command = ("map", "rows.jsonl", "answers.jsonl", "--concurrency", "4", *more)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, before[1]))
+    try:
+        done = lamella(*command)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert done.code == 1, done.err
+    assert ("journal" in done.err, "File too large" in done.err) == (journal, not journal)
+    kept = ["answers.jsonl.journal", "rows.jsonl"] if journal else ["rows.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == kept
+    done = lamella(*command)
+    assert (done.code, "The journal had" in done.err) == (0, journal), done.err
+    assert [line["index"] for line in lines_of(tmp_path / "answers.jsonl")] == list(range(60))
+
+
+def test_a_file_that_has_failed_once_is_not_put_in_its_place(
+    lamella: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where some lines could not be written, the others do not stand for all of them."""
+    monkeypatch.setattr("lamella.cli._map_file._TOGETHER", 2)
+    write = LineTable.add
+    failures = iter([OSError(28, "No space left on device")])
+
+    def add(table: LineTable, lines: Any) -> None:
+        for failure in failures:
+            raise failure
+        write(table, lines)
+
+    monkeypatch.setattr(LineTable, "add", add)
+    (tmp_path / "rows.jsonl").write_text('"mock: say a"\n' * 5)
+    done = lamella("map", "rows.jsonl", "answers.jsonl")
+    assert (done.code, "No space left" in done.err) == (1, True)
+    assert not (tmp_path / "answers.jsonl").exists()
+    assert lamella("map", "rows.jsonl", "answers.jsonl").code == 0
+    assert len(lines_of(tmp_path / "answers.jsonl")) == 5

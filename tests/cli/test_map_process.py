@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +118,37 @@ def test_a_reader_who_leaves_ends_the_run(processes: Any, tmp_path: Path) -> Non
     assert done.code == 141
     assert "Traceback" not in done.err
     assert len(records(tmp_path)) == 2
+
+
+def test_sigterm_leaves_what_is_done_in_the_file(processes: Any, tmp_path: Path) -> None:
+    """It is put in its place with the lines that there are, in order, and the journal stays."""
+    (tmp_path / "lamella.toml").write_text(PRESET)
+    rows = [QUICK, ENDLESS, *[QUICK] * 20]
+    (tmp_path / "rows.jsonl").write_text("".join([json.dumps(row) + "\n" for row in rows]))
+    command = ("map", "rows.jsonl", "answers.jsonl", "-p", "mine", "--concurrency", "2")
+    process = processes.start(*command, "--drain", "0.05")
+    journal = tmp_path / "answers.jsonl.journal"
+    while not journal.exists() or kept_in(journal) < 21:
+        assert process.poll() is None, processes.end(process).err
+        anyio.run(anyio.sleep, 0.01)
+    assert not (tmp_path / "answers.jsonl").exists()
+    process.send_signal(signal.SIGTERM)
+    done = processes.end(process)
+    assert done.code == 143, done.err
+    assert "Broken off: 1 row under way" in done.err
+    assert "The same command goes on from answers.jsonl.journal." in done.err
+    written = (tmp_path / "answers.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(line)["index"] for line in written] == [0, *range(2, 22)]
+    assert sorted(path.name for path in tmp_path.glob("*answers*")) == [
+        "answers.jsonl", "answers.jsonl.journal",
+    ]  # fmt: skip
+
+
+def kept_in(journal: Path) -> int:
+    """How many results a journal has."""
+    with closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as link:
+        try:
+            (found,) = link.execute("SELECT count(*) FROM results").fetchone()
+        except sqlite3.OperationalError:  # it is being made
+            return 0
+    return int(found)

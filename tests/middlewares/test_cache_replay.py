@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 from caches import ASK, called, stack, streamed
 from hypothesis import given
@@ -22,6 +23,7 @@ from lamella import (
     Usage,
     UsageReport,
 )
+from lamella._answer_codec import KeptAnswer
 from lamella.testing import ScriptedAnswer, run_virtual
 from lamella_middlewares.cache import Cache
 
@@ -150,3 +152,14 @@ def test_any_answer_comes_back(
     paid, free = run_virtual(both, backend=backend)
     assert free.head.cached
     assert free.answer == paid.answer
+
+
+async def test_what_is_kept_in_memory_is_a_whole_answer() -> None:
+    """It has every field of a kept answer, and equals one that its constructor makes."""
+    pipeline, _ = stack(ScriptedAnswer(["Hi.", Finish("stop")], head=HEAD))
+    await pipeline.run(ASK)
+    blobs: Any = pipeline.ports.stores.blobs
+    (entry,) = blobs._entries.values()
+    kept = entry.data.at(0.0)
+    assert kept == KeptAnswer(**vars(kept))
+    assert set(vars(kept)) == {field.name for field in attrs.fields(KeptAnswer)}

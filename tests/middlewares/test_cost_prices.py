@@ -194,6 +194,16 @@ async def test_what_an_edition_says_is_asked_once_a_day() -> None:
     assert [await costs(), await costs()] == [(Money.of("3"), 1), (Money.of("3"), 0)]
 
 
+async def test_no_name_that_anybody_may_send_fills_the_memory() -> None:
+    """A long one is looked up for each call, and not kept."""
+    source = Edited("m" * 100_000, "2")
+    cost = Cost(sources=[source])
+    pipe = Pipeline([cost], Scripted([ANSWER], repeat=True))
+    long = ChatRequest.of("hello there", model="m" * 100_000)
+    assert [(await pipe.run(long)).cost for _ in "ab"] == [Money.of("2")] * 2
+    assert not cost._known._found
+
+
 class Numbered(Edited):
     """The same, with a number in the place of the method."""
 

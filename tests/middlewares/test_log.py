@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import io
 import json
 import math
@@ -17,6 +18,8 @@ from typing import Any
 import anyio
 import pytest
 import structlog
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from lamella import (
     ChatRequest,
@@ -36,6 +39,7 @@ from lamella._writers import Writer, _begin_anew
 from lamella.testing import Scripted, each_step, virtual_ports
 from lamella_middlewares.cost import Cost
 from lamella_middlewares.log import Log
+from lamella_middlewares.log._lines import Lines
 from lamella_middlewares.retry import Retry
 
 pytestmark = pytest.mark.anyio
@@ -283,6 +287,18 @@ async def test_json_lines_are_one_object_each() -> None:
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [line["outcome"] for line in lines] == ["complete", "complete"]
     assert lines[0]["timestamp"] == "2025-01-01T00:00:00.000Z"
+
+
+@given(at=st.floats(0, 4e9))
+@example(at=186958804.9999995)  # half a microsecond before the second
+@example(at=3377173540.9309993)
+@settings(max_examples=30, deadline=None, database=None)
+def test_a_timestamp_is_what_datetime_makes_of_the_instant(at: float) -> None:
+    """To the digit: cut off after the milliseconds, never rounded up into another second."""
+    stream = io.StringIO()
+    Lines(stream, "json")({"at": at, "event": "call", "level": "info"})
+    said = dt.datetime.fromtimestamp(at, dt.UTC).isoformat(timespec="milliseconds")
+    assert json.loads(stream.getvalue())["timestamp"] == said.replace("+00:00", "Z")
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])

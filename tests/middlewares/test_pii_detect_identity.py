@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lamella import Detector
@@ -177,3 +177,24 @@ def test_prefixes_decide(prefix: str, number: int) -> None:
     """What is found is exactly what HMRC may give out."""
     text = f"{prefix}{number:06}B"
     assert _found(UK_NINO, text) == ([text] if could_be_nino(prefix) else [])
+
+
+_BEFORE = st.sampled_from(("", " ", "5", "5a", "a", "\\n", "\\t", "-", "é", "\u4e00"))
+_WORDS = st.sampled_from((
+    *("ssn", "social security", "tax id", "Tax-ID", "SocialSecurity", "tin", "ITIN", "irs"),
+    *("nhs", "NHS no", "health number", "chi", "CHİ", "tax\\nnumber", "meeting", "order"),
+))  # fmt: skip
+_GAPS = st.sampled_from((" ", ": ", "\n", "\\n", "-", "_", ' "', " is "))
+_NUMBERS = st.sampled_from(("123456788", "912701234", "123.45.6788", "943 476 5919", "9434765919"))
+
+
+@settings(max_examples=300)
+@given(
+    st.tuples(_BEFORE, _WORDS, _GAPS, _NUMBERS).map("".join)
+    | st.tuples(_NUMBERS, _GAPS, _WORDS, _BEFORE).map("".join)
+)
+def test_where_something_is_found_its_sign_is_there(text: str) -> None:
+    """A scanner asks no detector about texts without its sign."""
+    for detector in (US_SSN, US_ITIN, UK_NHS):
+        if list(detector.find(text)):
+            assert detector.sign.within(text)

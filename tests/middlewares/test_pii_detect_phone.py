@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from lamella_middlewares.pii._detect import _phone_registry
 from lamella_middlewares.pii._detect._phone import PHONE
 from lamella_middlewares.pii._detect._phone_plans import calling_codes, national_lengths
+from lamella_middlewares.pii._detect._phone_run import GAP, runs
 
 
 @pytest.fixture(params=["phonenumbers", "own"])
@@ -236,3 +238,11 @@ def test_findings_are_numbers(text: str) -> None:
         assert 6 <= len(digits) <= 18
         assert not text[end : end + 1].isalnum()
         assert not text[: finding.start][-1:].isalnum()
+
+
+@given(st.text("0123456789 -.(),a\n", max_size=80))
+def test_runs_are_all_places_with_six_digits_and_little_between(text: str) -> None:
+    """What lies before a run is passed over, and no run with it."""
+    gap = f"[{GAP}]{{0,3}}"
+    expected = [found.span() for found in re.finditer(rf"[0-9](?:{gap}[0-9]){{5,}}", text)]
+    assert list(runs(text)) == expected

@@ -18,6 +18,7 @@ from lamella import (
     ChatRequest,
     ChatResponse,
     ConfigurationError,
+    Context,
     DeadlineExceeded,
     EmbeddingRequest,
     JournalError,
@@ -491,3 +492,33 @@ def test_whenever_it_dies_nothing_is_lost_or_doubled(
             assert result.response is not None
             assert result.response.text == str(result.index)
     assert len(asked) <= 12 - len(poison) + places * len(deaths)
+
+
+async def test_a_journal_gives_rows_idempotency_keys(tmp_path: Path) -> None:
+    """A key is the row's own, the same in each run on a journal, and another in other journals."""
+    keys: list[str | None] = []
+
+    class Keyed(Provider):
+        async def __call__(self, request: Any) -> Any:
+            keys.append(request.context.idempotency_key)
+            raise ServerError("not now", retryable=True)
+
+    mine = ChatRequest.of("b", context=Context(idempotency_key="mine"))
+    rows: list[Any] = ["a", "a", {"id": 7, "prompt": "a"}, mine]
+    first, other = tmp_path / "first", tmp_path / "other"
+    plan: list[tuple[Path, dict[str, Any]]] = [
+        (first, {}),
+        (first, {"retry_failed": True}),
+        (other, {}),
+        (first, {"restart": True}),
+    ]
+    for seed, (journal, options) in enumerate(plan):
+        pipeline = Pipeline([], Keyed(), ports=virtual_ports(seed))
+        await pipeline.map(rows, journal=journal, concurrency=1, **options).report()
+    runs = [keys[start : start + 4] for start in range(0, 16, 4)]
+    assert runs[0] == runs[1]
+    assert all(run[3] == "mine" for run in runs)
+    assert len({key for run in (runs[0], runs[2], runs[3]) for key in run[:3]}) == 9
+    keys.clear()
+    await pipeline_of(Keyed()).map(["a"]).report()
+    assert keys == [None]

@@ -90,10 +90,11 @@ CHANGEABLE = (
     TextDelta("x", extra={"a": 1}),
     TextDelta("x", logprobs=[{}]),
     UsageReport(Usage(cache_write={"5m": 1})),
+    Finish("stop", reasons=["stop"]),  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 )
 
 
-@pytest.mark.parametrize("event", CHANGEABLE, ids=["extra", "logprobs", "usage"])
+@pytest.mark.parametrize("event", CHANGEABLE, ids=["extra", "logprobs", "usage", "reasons"])
 def test_what_others_could_change_is_kept_as_bytes(event: Any) -> None:
     """Whoever holds the event cannot change what is found."""
     store, _, address = put(plain(events=(event, Finish("stop"))))

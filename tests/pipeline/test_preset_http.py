@@ -53,6 +53,14 @@ def test_the_transports_own_options_come_first() -> None:
     assert options_of(transport=beside, http="fast").fast
 
 
+def test_another_transport_in_its_place() -> None:
+    """One that takes the place of a preset's, as for a test, does without what it cannot take."""
+    own = Preset(extends="production", transport="openai", http="fast")
+    for other in ("mock", OpenAI("sk-test-0123456789")):
+        assert Pipeline.preset(own, transport=other).transport is not None
+    assert options_of(own, transport="groq").fast
+
+
 @pytest.mark.parametrize(
     ("transport", "http", "match"),
     [

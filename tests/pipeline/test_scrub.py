@@ -372,3 +372,16 @@ def test_an_error_that_cannot_say_what_it_is_is_no_other_error() -> None:
             raise ZeroDivisionError
 
     assert "Mute: <no words>" in FailureText.of(Mute()).written(clean_text)
+
+
+def test_a_name_that_has_been_seen_before_means_the_same() -> None:
+    """Names with numbers are known from then on: a secret's text goes, and odd numbers are told."""
+    for _ in range(3):
+        assert scrub({"api_key": 5, "n": 1.5, "on": True}) == {"api_key": 5, "n": 1.5, "on": True}
+        assert scrub({"api_key": "word", "n": math.inf, "on": None}) == {
+            "api_key": GONE,
+            "n": "inf",
+            "on": None,
+        }
+        assert scrub({"n": 1 << 2000}) == {"n": "<a number of 2001 bits>"}
+        assert scrub({"n": -(1 << 100), "api_key": ["word"]}) == {"n": -(1 << 100), "api_key": GONE}

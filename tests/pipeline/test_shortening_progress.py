@@ -90,7 +90,7 @@ def test_what_is_cut_anew_is_cut_in_a_thread() -> None:
 
     limits = SendLimits.of(None, 3_000)
     assert limits is not None
-    said = tuple(history(7, turns=400))
+    said = tuple(history(7, turns=160))
     plain = ChatRequest.of(said)
     tooled = ChatRequest.of(said, tools=[_tool()])
     for request, expected in ((plain, 1), (plain, 1), (tooled, 2), (tooled, 2), (plain, 3)):

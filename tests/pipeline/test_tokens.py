@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from typing import Any
 
 import pytest
@@ -52,6 +54,35 @@ def test_an_estimate_is_never_negative_and_bounded_by_bytes(text: str) -> None:
     """No tokenizer makes more tokens than there are bytes."""
     size = len(text.encode("utf-8", "surrogatepass"))
     assert 0 <= estimate.tokens(text) <= max(1, size)
+
+
+_PIECE = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+|[\r\n]+|[ \t]{2,}|[!-/:-@\[-`{-~]+|[^\x00-\x7f]+")
+_RUNS = st.tuples(
+    st.sampled_from("abZQ09 \t\r\n.-_~\x00\x7f\x80é\u1fff\u2014\u2e7f\u2e80\u2fff字\ud800\uffff😀"),
+    st.sampled_from((1, 1, 2, 3, 7, 8, 14, 15, 16, 17, 31)),
+)
+
+
+def _piece_by_piece(text: str) -> int:
+    total = 0
+    for piece in _PIECE.findall(text):
+        length, first = len(piece), piece[0]
+        if not first.isascii():
+            halves = [1 if one < "\u2e80" else 2 if one < "\U00010000" else 5 for one in piece]
+            total += math.ceil(sum(halves) / 2)
+        elif first.isspace():
+            total += 1
+        else:
+            short = 7 if length <= 16 and first.isalpha() else 3 if first.isalnum() else 2
+            total += math.ceil(length / short)
+    return total
+
+
+@settings(max_examples=150)
+@given(st.lists(_RUNS, max_size=40).map(lambda runs: "".join(one * times for one, times in runs)))
+def test_counting_classes_gives_what_the_rule_gives_piece_by_piece(text: str) -> None:
+    """The rule cuts a text into pieces; the estimate is the same, and cuts nothing."""
+    assert estimate.tokens(text) == _piece_by_piece(text)
 
 
 def test_long_texts_are_sampled_in_four_places() -> None:

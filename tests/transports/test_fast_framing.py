@@ -117,6 +117,24 @@ def test_any_cut(loop: asyncio.AbstractEventLoop, answer: Answer, places: list[i
     assert freed == ([connection] * 2 if answer.kept else [])
 
 
+def test_read_as_it_comes(loop: asyncio.AbstractEventLoop) -> None:
+    """Who reads while it comes reads the same, though some of what comes is framing alone."""
+    chunked = head(200, [("Transfer-Encoding", "chunked")]) + b"5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n"
+    stated = head(103, []) + head(200, [("Content-Length", "6")]) + b"hello!"
+
+    async def main(raw: bytes) -> bytes:
+        connection, _ = connected(loop, lambda _: None, lambda _: None)
+        reading = loop.create_task(body_of(reply_on(loop, connection)))
+        for at in range(len(raw)):
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            feed(connection, raw[at : at + 1])
+        return await reading
+
+    for raw in (chunked, stated):
+        assert loop.run_until_complete(main(raw)) == b"hello!"
+
+
 @settings(max_examples=60)
 @given(
     answer=answers(),
@@ -212,6 +230,12 @@ def test_what_could_be_read_in_two_ways(loop: asyncio.AbstractEventLoop, raw: by
         (
             "POST",
             b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            b"",
+            False,
+        ),
+        (
+            "POST",
+            b"HTTP/1.0 200\r\nConnection:keep-alive\r\nTransfer-Encoding:chunked\r\n\r\n0\r\n\r\n",
             b"",
             False,
         ),

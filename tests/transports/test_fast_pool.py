@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import attrs
+import pytest
 from fast_wire import Wire, connected, feed, reply_on
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -144,6 +145,65 @@ class PoolMachine(RuleBasedStateMachine):
 
 TestPool = PoolMachine.TestCase
 TestPool.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
+
+
+def test_places_of_those_who_left() -> None:
+    """Who went away stands in no line: waiting takes no memory afterwards."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        pool: Any = Pool(loop, HTTPOptions(fast=True, max_connections=1))
+        pool._dialer = Dialing(pool)
+        for _ in range(5):
+            with pytest.raises(lamella.ConnectTimeout):
+                await pool.connect(ROUTES[0], "acme", "acme.test", 0.0)
+        asked = [loop.create_task(pool.connect(ROUTES[0], "acme", "", None)) for _ in range(6)]
+        for task in asked[1:]:
+            await asyncio.sleep(0)
+            task.cancel()
+        await asyncio.sleep(0)
+        assert len(pool._waiters) == 0
+        assert pool._taken == 1
+        pool.close()
+        with pytest.raises(lamella.ClosedError):
+            await asked[0]
+
+    asyncio.run(main())
+
+
+def test_what_broke_while_it_was_handed_over() -> None:
+    """A connection that says something nobody asked for is not taken by who waited for it."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        pool: Any = Pool(loop, HTTPOptions(fast=True, max_connections=1))
+        dialing = pool._dialer = Dialing(pool)
+
+        async def dialled() -> Connection:
+            task = loop.create_task(pool.connect(ROUTES[0], "acme", "", None))
+            await asyncio.sleep(0)
+            while not task.done():
+                for gate in dialing.gates:
+                    if not gate.done():
+                        gate.set_result(True)
+                await asyncio.sleep(0)
+            connection: Connection = task.result()
+            reply_on(loop, connection)
+            return connection
+
+        first = await dialled()
+        waiting = loop.create_task(dialled())
+        for _ in range(3):
+            await asyncio.sleep(0)
+        feed(first, ANSWER)
+        first._poll = lambda _: [("readable", 1)]  # more has come than the answer
+        second = await waiting
+        assert second is not first
+        assert not first.open
+        pool.close()
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
 
 
 def test_first_come_first_served() -> None:

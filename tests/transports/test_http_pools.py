@@ -358,7 +358,18 @@ async def test_unusual_proxies(client: MakeClient, address: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["ftp://host/", "host/path", "https://", "", "http://[::1", "http://a:99999/", "http://a/ü"],
+    [
+        "ftp://host/",
+        "host/path",
+        "https://",
+        "",
+        "http://[::1",
+        "http://a:99999/",
+        "http://a/ü",
+        "http://a/ b",
+        "http://a b/",
+        "http://a/\x7f",
+    ],
 )
 async def test_wrong_addresses(client: MakeClient, url: str) -> None:
     """What is no address of HTTP is said to be none."""

@@ -120,17 +120,17 @@ async def test_rows_are_one_batch() -> None:
 async def test_layers_apply() -> None:
     """Only masked text leaves the process, and the bill is that of the batch's price."""
     cards = {"openai/mock": lamella.Price.of(input="1", output="1", services={"batch": "1/2"})}
-    async with MockServer() as server:
-        async with batching(server, PII(), Retry(), Cost(prices=cards)) as (pipeline, _):
-            response = await pipeline.run(say("mock: echo ann@example.com"))
-            usage = response.usage
-            (line,) = await uploaded(server)
+    async with (
+        MockServer() as server,
+        batching(server, PII(), Retry(), Cost(prices=cards)) as (pipeline, _),
+    ):
+        response = await pipeline.run(say("mock: echo ann@example.com"))
+        usage = response.usage
+        (line,) = await uploaded(server)
     assert "ann@example.com" in response.text
     assert "ann@example.com" not in json.dumps(line)
     assert usage is not None
-    assert response.trace.cost == lamella.Money(
-        (usage.input_tokens + usage.output_tokens) * 500
-    )
+    assert response.trace.cost == lamella.Money((usage.input_tokens + usage.output_tokens) * 500)
 
 
 async def test_every_operation_has_its_way() -> None:
@@ -153,21 +153,27 @@ async def test_what_goes_wrong_with_rows() -> None:
     async with MockServer(batches=plan) as server, batching(server) as (pipeline, _):
         found = await answers(pipeline, ROWS)
         assert found == ["batch_line_missing", "invalid_request", *TEXTS[2:]]
+
+    async with MockServer() as server, batching(server) as (pipeline, _):
         rows = [{"prompt": "hi", "model": f"mock;status={status}"} for status in (400, 429, 500)]
         statuses = [getattr(error, "status", None) for error in await errors(pipeline, rows)]
         assert statuses == [400, 429, 500]
 
-    async with MockServer(batches=MockBatches(expired={2})) as server:
-        async with batching(server) as (pipeline, _):
-            first, error, last = await errors(pipeline, ROWS[:3])
+    async with (
+        MockServer(batches=MockBatches(expired={2})) as server,
+        batching(server) as (pipeline, _),
+    ):
+        first, error, last = await errors(pipeline, ROWS[:3])
     assert first is last is None
     assert isinstance(error, lamella.ServerError)
     assert (error.code, error.retryable) == ("batch_expired", True)
 
-    async with MockServer(batches=MockBatches(refused="token_limit_exceeded")) as server:
-        async with batching(server) as (pipeline, _):
-            with pytest.raises(lamella.RateLimitError):
-                await pipeline.run(say("mock: say 1"))
+    async with (
+        MockServer(batches=MockBatches(refused="token_limit_exceeded")) as server,
+        batching(server) as (pipeline, _),
+    ):
+        with pytest.raises(lamella.RateLimitError):
+            await pipeline.run(say("mock: say 1"))
 
 
 async def test_retry_asks_again_what_had_no_answer() -> None:
@@ -180,18 +186,17 @@ async def test_retry_asks_again_what_had_no_answer() -> None:
 
 async def test_batches_are_cut() -> None:
     """No batch has more requests, more inputs, more bytes or more models than one may have."""
-    async with MockServer() as server:
-        async with batching(server, max_lines=4) as (pipeline, _):
-            assert await answers(pipeline, ROWS) == TEXTS
-            assert asked(server)["POST /v1/batches"] == 2
-            async with anyio.create_task_group() as group:
-                for _ in range(3):
-                    request = EmbeddingRequest.of(["a", "b"], model="mock-embedding")
-                    group.start_soon(pipeline.run, request)
-            assert asked(server)["POST /v1/batches"] == 4
-            rows = [{"prompt": "mock: say 1", "model": model} for model in ("mock", "mock-small")]
-            assert await answers(pipeline, rows) == ["1", "1"]
-            assert asked(server)["POST /v1/batches"] == 6
+    async with MockServer() as server, batching(server, max_lines=4) as (pipeline, _):
+        assert await answers(pipeline, ROWS) == TEXTS
+        assert asked(server)["POST /v1/batches"] == 2
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                request = EmbeddingRequest.of(["a", "b"], model="mock-embedding")
+                group.start_soon(pipeline.run, request)
+        assert asked(server)["POST /v1/batches"] == 4
+        rows = [{"prompt": "mock: say 1", "model": model} for model in ("mock", "mock-small")]
+        assert await answers(pipeline, rows) == ["1", "1"]
+        assert asked(server)["POST /v1/batches"] == 6
     async with MockServer() as server, batching(server, max_bytes=1) as (pipeline, _):
         assert await answers(pipeline, ROWS[:2]) == TEXTS[:2]
         assert asked(server)["POST /v1/batches"] == 2
@@ -201,33 +206,36 @@ async def test_the_provider_fails_for_a_while() -> None:
     """Uploads, batches and looks that fail are tried again; no batch is made twice."""
     paths = {
         "/files": "status=503|ok",
-        "/v1/batches": "reset_after_headers|ok",
+        "/v1/batches": "reset_before_headers|ok",
         "/batches/batch_mock_1": "status=500|reset|ok",
         "/content": "truncate=0|ok",
     }
-    paths["/v1/batches"] = "delay=0; reset_before_headers|ok"
     async with MockServer(paths=paths) as server, batching(server) as (pipeline, _):
         assert await answers(pipeline, ROWS) == TEXTS
-        print(asked(server))
-        assert asked(server)["GET /v1/batches"] == 1
+        seen = asked(server)
+        assert (seen["GET /v1/batches"], seen["POST /v1/batches"]) == (1, 1)
 
 
 async def test_a_key_that_is_refused_is_told() -> None:
     """What every request would meet is told to those who wait, at once or after some looks."""
-    async with MockServer(paths={"/files": "status=401"}) as server:
-        async with batching(server) as (pipeline, _):
-            with pytest.raises(lamella.AuthenticationError):
-                await pipeline.run(say("mock: say 1"))
-    async with MockServer(paths={"/batch_mock_1": ["status=401"] * 3}) as server:
-        async with batching(server) as (pipeline, _):
-            with pytest.raises(lamella.AuthenticationError):
-                await pipeline.run(say("mock: say 1"))
+    async with (
+        MockServer(paths={"/files": "status=401"}) as server,
+        batching(server) as (pipeline, _),
+    ):
+        with pytest.raises(lamella.AuthenticationError):
+            await pipeline.run(say("mock: say 1"))
+    async with (
+        MockServer(paths={"/batch_mock_1": ["status=401"] * 3}) as server,
+        batching(server) as (pipeline, _),
+    ):
+        with pytest.raises(lamella.AuthenticationError):
+            await pipeline.run(say("mock: say 1"))
 
 
 # --- resuming ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seconds", [3, 6, 30, 100])
+@pytest.mark.parametrize("seconds", [6, 100])
 async def test_a_later_run_goes_on_with_the_batch(tmp_path: Path, seconds: float) -> None:
     """A run that is broken off at any time is gone on from: no row is paid twice."""
     kept, rows = tmp_path / "batches", tmp_path / "rows"
@@ -240,6 +248,20 @@ async def test_a_later_run_goes_on_with_the_batch(tmp_path: Path, seconds: float
             # Another journal of rows is another run: its rows have keys of their own.
             assert await answers(pipeline, ROWS, journal=tmp_path / "others") == TEXTS
         assert asked(server)["POST /v1/batches"] == 2
+
+
+async def test_masks_are_the_same_in_a_later_run(tmp_path: Path) -> None:
+    """With a key, `PII` masks a row as before, so that it is found in its batch."""
+    masks = PII(key=lamella.Secret.of_value("0123456789abcdef"))
+    rows, kept = [{"id": 1, "prompt": "mock: echo ann@example.com"}], tmp_path / "batches"
+    async with MockServer(batches=MockBatches(polls=3)) as server:
+        async with batching(server, masks, journal=kept, seed=1) as (pipeline, _):
+            with anyio.move_on_after(100):
+                await answers(pipeline, rows, journal=tmp_path / "rows")
+        async with batching(server, masks, journal=kept, seed=2) as (pipeline, _):
+            (text,) = await answers(pipeline, rows, journal=tmp_path / "rows")
+        assert "ann@example.com" in text
+        assert asked(server)["POST /v1/batches"] == 1
 
 
 async def test_answers_outlive_who_asked(tmp_path: Path) -> None:
@@ -256,11 +278,9 @@ async def test_answers_outlive_who_asked(tmp_path: Path) -> None:
             assert (await pipeline.run(other)).text == "2"  # the key is reused for another thing
 
 
-@pytest.mark.parametrize(
-    ("point", "batches", "files"), [("begin", 1, 1), ("uploaded", 1, 1), ("create", 1, 1)]
-)
+@pytest.mark.parametrize("point", ["begin", "uploaded", "create"])
 async def test_a_process_that_dies_between_two_steps(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str, batches: int, files: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
     """Whatever a process had done of making a batch when it died, there is one batch in the end."""
     from lamella.transports._batch_api import BatchAPI
@@ -281,11 +301,11 @@ async def test_a_process_that_dies_between_two_steps(
                 await answers(pipeline, ROWS, journal=rows)
         async with batching(server, journal=kept, seed=2) as (pipeline, _):
             assert await answers(pipeline, ROWS, journal=rows) == TEXTS
-        assert asked(server)["POST /v1/batches"] == batches
-        assert asked(server)["POST /v1/files"] == files
+        seen = asked(server)
+        assert (seen["POST /v1/files"], seen["POST /v1/batches"]) == (1, 1)
 
 
-async def test_cancelling(tmp_path: Path) -> None:
+async def test_cancelling() -> None:
     """A cancelled call leaves its batch; `cancel` ends batches, and their rows are not retried."""
     async with MockServer(batches=MockBatches(polls=50)) as server:
         async with batching(server, Retry()) as (pipeline, transport):
@@ -302,7 +322,6 @@ async def test_cancelling(tmp_path: Path) -> None:
                 group.start_soon(cancel)
                 assert await answers(pipeline, ROWS[:2]) == ["batch_cancelled"] * 2
         assert asked(server)["POST /v1/batches"] == 2
-    assert not list(tmp_path.iterdir())
 
 
 async def test_a_call_that_is_cancelled_while_it_gathers_is_not_sent() -> None:

@@ -10,6 +10,9 @@ from lamella import (
     EmbeddingRequest,
     EmbeddingResponse,
     Handler,
+    MapReport,
+    MapResult,
+    MapRun,
     ModerationRequest,
     ModerationResponse,
     Pipeline,
@@ -17,6 +20,7 @@ from lamella import (
     Response,
     Returns,
     Source,
+    SyncMapRun,
     Values,
     begin,
     ending,
@@ -161,6 +165,28 @@ async def values(source: Source) -> None:
     assert_type(pipeline.run_sync(chat, returns=Person).value, Person)
 
 
+async def rows(source: Source) -> None:
+    """What many rows give."""
+    pipeline = Pipeline([], Universal(source))
+    embed = EmbeddingRequest.of("hi")
+
+    async with pipeline.map([embed], journal="x.journal", concurrency=4) as vectors:
+        async for result in vectors:
+            assert_type(result, MapResult[EmbeddingResponse])
+            assert_type(result.response, EmbeddingResponse | None)
+    async with pipeline.map([("a", ChatRequest.of("hi"))], concurrency="adaptive") as chats:
+        assert_type([one async for one in chats], list[MapResult[ChatResponse]])
+    assert_type(pipeline.map(["hi"]), MapRun[ChatResponse[Any]])
+    assert_type(
+        pipeline.map([{"id": 7, "prompt": "hi"}], returns=Person), MapRun[ChatResponse[Any]]
+    )
+    assert_type(await pipeline.map(["hi"]).report(), MapReport)
+    with pipeline.map_sync([embed]) as work:
+        assert_type(work, SyncMapRun[EmbeddingResponse])
+        assert_type(list(work), list[MapResult[EmbeddingResponse]])
+    assert_type(pipeline.map_sync(["hi"]).progress.done, int)
+
+
 @tool
 async def look_up(number: str, *, about: ToolContext) -> int:
     """A function as a tool."""
@@ -188,6 +214,8 @@ async def wrong(source: Source) -> None:
     pipeline = Pipeline([], Universal(source))
     await pipeline.run("hi")  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, reportArgumentType]
     await pipeline.run(EmbeddingRequest.of("hi"), returns=Person)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, reportArgumentType]
+    pipeline.map([3])  # type: ignore[arg-type] # pyright: ignore[reportCallIssue, reportArgumentType]
+    pipeline.map(["hi"], concurency=1)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue]
     Pipeline([3])  # type: ignore[list-item] # pyright: ignore[reportArgumentType]
     Pipeline([], transport=len)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     (await pipeline.run(EmbeddingRequest.of("hi"))).text  # type: ignore[attr-defined] # noqa: B018 # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]

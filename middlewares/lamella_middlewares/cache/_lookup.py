@@ -181,8 +181,7 @@ class Lookup:
         if fresh_for is None:
             return None
         stale: Any = self.layer.stale
-        soon, late = stale.while_revalidate, stale.if_error
-        return float(fresh_for + (late if late > soon else soon))
+        return float(fresh_for + max(stale.while_revalidate, stale.if_error))
 
     async def put(self, function: Callable[[], Awaitable[str]], **fields: Any) -> None:
         """Keep something, not for long: whoever waits for the answer waits for this as well."""

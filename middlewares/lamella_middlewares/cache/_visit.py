@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lamella import Event, Head, LamellaError, Request, Response
 from lamella._answer_codec import KeptAnswer
+from lamella._evolve import made
 from lamella._held_answers import kept_head
 from lamella._keepable import cost_of_turn, replayed, why_not_kept
 from lamella._kept_answers import Found
@@ -34,10 +35,7 @@ class Visit(Lookup):
         address = self._address = self.kept.address(self.tenant, key)
         mode, spare, why = self.control.mode, None, "asked to"
         if mode != "refresh":
-            if self.near:
-                looked = self.kept.look(address, counted=self.counted)
-            else:
-                looked = self._look(address)
+            looked = self._look(address)
             found = looked if isinstance(looked, Found) else await looked
             answer, why, held = found.answer, found.why, found.held
             if answer is not None:
@@ -63,7 +61,9 @@ class Visit(Lookup):
             return await self.send(self.request, self._end)  # as nearly always
         return await self.ask(spare)
 
-    def _look(self, address: str) -> Coroutine[Any, Any, Found]:
+    def _look(self, address: str) -> Found | Coroutine[Any, Any, Found]:
+        if self.near:
+            return self.kept.look(address, counted=self.counted)
         return self.waited(partial(self.kept.get, address, counted=self.counted))
 
     async def ask(self, spare: KeptAnswer | None = None) -> Response:
@@ -146,15 +146,21 @@ class Visit(Lookup):
     def _answer(
         self, events: Sequence[Event], attempts: Sequence[OpenAttempt] | None = None
     ) -> KeptAnswer:
-        return KeptAnswer(
-            events=tuple(events),
-            head=kept_head(self.head),
-            operation=self.request.operation,
-            model=self.request.model,
-            tenant=self.tenant,
-            tags=self.tags,
-            fresh_for=self.fresh_for(),
-            cost=cost_of_turn(self.context, attempts),
+        return made(
+            KeptAnswer,
+            {
+                "events": tuple(events),
+                "head": kept_head(self.head),
+                "operation": self.request.operation,
+                "model": self.request.model,
+                "tenant": self.tenant,
+                "tags": self.tags,
+                "fresh_for": self.fresh_for(),
+                "cost": cost_of_turn(self.context, attempts),
+                "question": "",
+                "vector": (),
+                "age": 0.0,
+            },
         )
 
     async def _put(self, answer: KeptAnswer) -> None:

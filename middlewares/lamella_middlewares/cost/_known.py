@@ -21,6 +21,9 @@ Models: TypeAlias = tuple[str | None, ...]
 _MOST: Final = 1024
 """How many answers are kept. Models' names come from requests, so that there must be a bound."""
 
+_LONGEST: Final = 512
+"""Letters of names that are kept; a program that hands on its users' words may get any name."""
+
 
 class KnownPrices:
     """What a price list has answered. Thread-safe and bounded.
@@ -56,6 +59,8 @@ class KnownPrices:
         self, transport: object, vendor: str, models: Models, wall: float, found: Lasting
     ) -> None:
         """Remember what was found; not for a transport that cannot be told from a later one."""
+        if sum([len(model or "") for model in models]) > _LONGEST:
+            return
         try:
             of = ref(transport)
         except TypeError:

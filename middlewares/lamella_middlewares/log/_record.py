@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from lamella import (
-    Context,
     Ending,
     Head,
     LamellaError,
@@ -71,7 +70,12 @@ def record_of(
     }
     if served is not None and served.first_event is not None:
         facts["time_to_first_event"] = round(served.first_event - began, 6)
-    _add_identity(facts, context)
+    if context.tenant is not None:
+        facts["tenant"] = context.tenant
+    if context.parent_id is not None:
+        facts["parent_id"] = context.parent_id
+    if context.branch:
+        facts["branch"] = context.branch
     if head.model is not None and head.model != request.model:
         facts["served_model"] = head.model
     if head.cached:
@@ -80,15 +84,6 @@ def record_of(
     if end.error is not None and isinstance(end.error, Exception):
         _add_failure(facts, end.error)
     return facts
-
-
-def _add_identity(facts: dict[str, Any], context: Context) -> None:
-    if context.tenant is not None:
-        facts["tenant"] = context.tenant
-    if context.parent_id is not None:
-        facts["parent_id"] = context.parent_id
-    if context.branch:
-        facts["branch"] = context.branch
 
 
 def _served(response: Response | None, attempts: Sequence[Tried]) -> Tried | None:
@@ -124,9 +119,8 @@ def _add_spent(facts: dict[str, Any], trace: Trace, attempts: Sequence[Tried]) -
 
 def _decimal(nano: int) -> str:
     """Whole units without an exponent. Decimals would leave a context variable in the caller's."""
-    whole, rest = divmod(abs(nano), 1_000_000_000)
-    digits = f"{whole}.{rest:09d}".rstrip("0").rstrip(".")
-    return f"-{digits}" if nano < 0 else digits
+    padded = f"{nano:010d}" if nano >= 0 else f"{nano:011d}"  # the sign counts
+    return f"{padded[:-9]}.{padded[-9:]}".rstrip("0").rstrip(".")
 
 
 def _add_failure(facts: dict[str, Any], error: Exception) -> None:

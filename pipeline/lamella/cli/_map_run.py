@@ -75,8 +75,10 @@ class Job:
     async def _write_all(self) -> None:
         try:
             await self._lines()
-        except BaseException:
-            if self._file is not None and self._run.well:  # a signal: what is done is written
+        except BaseException as error:
+            # After a signal what is done is written; a file that has failed has lost lines.
+            signalled = not isinstance(error, Exception)
+            if signalled and self._file is not None and self._run.well:
                 self._run.cancel()
                 with anyio.CancelScope(shield=True):
                     await self._lines()

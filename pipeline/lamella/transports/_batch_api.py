@@ -86,6 +86,8 @@ class BatchAPI:
 
     Attributes:
         client: The HTTP port.
+        careful: The same for what must not be done twice: it keeps no connections, since a client
+            sends a request again that met the end of a kept one.
         provider: Who is asked, for messages.
         root: The API's address, up to and including `/v1`.
         headers: What goes with each request.
@@ -94,6 +96,7 @@ class BatchAPI:
     """
 
     client: HTTPClient
+    careful: HTTPClient
     provider: str
     root: str
     headers: Headers = attrs.field(repr=False)
@@ -129,7 +132,8 @@ class BatchAPI:
             "metadata": {TOKEN: token},
         }
         body = msgspec.json.encode(said)
-        return self._read(await self._asked("POST", "/batches", ports, body=body), BatchState)
+        data = await self._asked("POST", "/batches", ports, body=body, client=self.careful)
+        return self._read(data, BatchState)
 
     async def find(self, token: str, since: float, ports: Ports) -> BatchState | None:
         """The batch with our token that was made since an instant; None if there is none.
@@ -175,7 +179,8 @@ class BatchAPI:
         Raises:
             LamellaError: If the file cannot be read to its end.
         """
-        reply = await self._sent("GET", f"/files/{file}/content", ports)
+        draft = self._draft("GET", f"/files/{file}/content", ports)
+        reply = await self._sent(draft, ports, self.client)
         try:
             found: list[bytes] = []
             rest: list[bytes] = []
@@ -201,41 +206,51 @@ class BatchAPI:
     # --- requests --------------------------------------------------------------------------------
 
     async def _asked(
-        self, method: str, path: str, ports: Ports, *, body: bytes = b"", kind: str = ""
+        self,
+        method: str,
+        path: str,
+        ports: Ports,
+        *,
+        body: bytes = b"",
+        kind: str = "application/json",
+        client: HTTPClient | None = None,
     ) -> bytes:
         """The body of the answer to a request."""
-        reply = await self._sent(method, path, ports, body=body, kind=kind)
+        headers = ((b"Content-Type", kind.encode()),) if body else ()
+        draft = self._draft(method, path, ports, headers, body)
+        reply = await self._sent(draft, ports, client or self.client)
         try:
             return await read_all(reply)
         finally:
             with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
                 await reply.aclose()
 
-    async def _sent(
-        self, method: str, path: str, ports: Ports, *, body: bytes = b"", kind: str = ""
-    ) -> HTTPReply:
-        """An answer whose status is a success. A key that is refused is asked for again, once."""
-        headers = tuple([pair for pair in self.headers if pair[0].lower() != b"content-type"])
-        said = kind or "application/json"
-        draft = HTTPRequest(
+    def _draft(
+        self, method: str, path: str, ports: Ports, headers: Headers = (), body: bytes = b""
+    ) -> HTTPRequest:
+        others = [pair for pair in self.headers if pair[0].lower() != b"content-type"]
+        return HTTPRequest(
             method=method,
             url=self.root + path,
-            headers=(*headers, (b"Content-Type", said.encode())) if body else headers,
+            headers=(*others, *headers),
             body=body,
             provider=self.provider,
             ports=ports,
         )
+
+    async def _sent(self, draft: HTTPRequest, ports: Ports, client: HTTPClient) -> HTTPReply:
+        """An answer whose status is a success. A key that is refused is asked for again, once."""
         sent = await self.authorize(draft)
         try:
-            return await self._answered(sent, ports)
+            return await self._answered(sent, ports, client)
         except AuthenticationError:
             renewed = getattr(self.authorize, "renewed", None)
             if renewed is None or not await renewed(sent):
                 raise
-        return await self._answered(await self.authorize(draft), ports)
+        return await self._answered(await self.authorize(draft), ports, client)
 
-    async def _answered(self, sent: HTTPRequest, ports: Ports) -> HTTPReply:
-        reply = await self.client.send(sent)
+    async def _answered(self, sent: HTTPRequest, ports: Ports, client: HTTPClient) -> HTTPReply:
+        reply = await client.send(sent)
         if 200 <= reply.status < 300:
             return reply
         try:

@@ -60,10 +60,10 @@ class Credential:
             remember(key)
         return key
 
-    def at_hand(self) -> str | None:
-        """The key, if it was given itself, so that there is nothing to read or to wait for."""
-        source = self.source
-        return source.at_hand() if isinstance(source, Secret) else None
+    @property
+    def fixed(self) -> bool:
+        """Whether the key was given itself: then it stays the same, with nothing to wait for."""
+        return isinstance(self.source, Secret) and self.source.reference is None
 
     async def renewed(self, refused: Callable[[], str], *, ports: Ports | None = None) -> bool:
         """Ask again, as a provider has refused a key; whether there is another one now.

@@ -197,7 +197,10 @@ class Exchange:
         own = asked.headers
         if self._own_headers is not None:
             own = (*own, *self._own_headers(request))
-        headers = self._headers(asked.stream, known)
+        joined = self._joined.get(asked.stream)
+        if joined is None or joined[0] is not known:
+            joined = self._join(asked.stream, known)
+        headers = joined[1]
         draft = object.__new__(_Request)
         draft.method = "POST"
         draft.url = asked.url
@@ -211,16 +214,14 @@ class Exchange:
         draft.__class__ = HTTPRequest
         return draft  # type: ignore[no-any-return]
 
-    def _headers(self, stream: bool, known: Headers) -> Headers:  # noqa: FBT001 - a key of what is kept
-        """Those of every request, the same object as long as the key is the same.
+    def _join(self, stream: bool, known: Headers) -> tuple[Headers, Headers]:  # noqa: FBT001 - a key of what is kept
+        """The headers of every request, the same object as long as the key is the same.
 
         Who sends them finds out once that they can be sent.
         """
-        kept = self._joined.get(stream)
-        if kept is None or kept[0] is not known:
-            prepared = self._streamed_headers if stream else self._whole
-            kept = self._joined[stream] = known, (*prepared, *known)
-        return kept[1]
+        prepared = self._streamed_headers if stream else self._whole
+        joined = self._joined[stream] = known, (*prepared, *known)
+        return joined
 
     async def _authorized(self, request: Request[R], draft: HTTPRequest) -> HTTPRequest:
         attempt = request.context.attempt

@@ -8,7 +8,7 @@ scope: it is one write, and one wait for the answer.
 from __future__ import annotations
 
 from asyncio import (  # noqa: TID251 - for asyncio's loops alone, and says so
-    AbstractEventLoop,
+    _get_running_loop,  # pyright: ignore[reportPrivateUsage] - which gives None on trio's
     get_running_loop,
 )
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import anyio
 import attrs
 
-from lamella._errors import ConfigurationError, LamellaError
+from lamella._errors import ConfigurationError
 from lamella._loops import AsyncioLoop, PerLoop, current_loop
 from lamella._ports import ThreadPort, run_in_thread
 from lamella.transports._dialect import Headers
@@ -40,9 +40,6 @@ _LINES = 256
 _BODILESS = frozenset({"GET", "HEAD", "DELETE"})
 _ADDED = frozenset({b"host", b"content-length", b"transfer-encoding"})
 _DEFAULT = HTTPOptions(fast=True)
-_TRIES = (False, True)
-"""Where a kept connection turns out to be closed, the request is sent once more, on a connection
-that nobody has used, and without counting it as an attempt."""
 
 
 @attrs.define(eq=False)
@@ -98,9 +95,10 @@ class FastHTTPClient:
     async def send(self, request: HTTPRequest) -> HTTPReply:
         way = self._ways.get(request.url) or await self._find_way(request)
         pool = self._latest
-        if pool is None or pool.closed or pool.loop is not _running_loop():
+        if pool is None or pool.closed or pool.loop is not _get_running_loop():
             pool = await self._pool(request)
-        for fresh in _TRIES:
+        fresh = False
+        while True:
             connection = None if fresh else pool.take(way.route)
             if connection is None:
                 connection = await self._connect(pool, way, request, fresh=fresh)
@@ -118,9 +116,10 @@ class FastHTTPClient:
                 raise
             if reply.status:
                 return reply
-            if not reply.unanswered:
-                break
-        raise _raised(reply)
+            if fresh or not reply.unanswered:
+                raise reply.error or lost_before_answer(reply.provider, reply.where)
+            # Once, on a connection that nobody has used, and without counting it as an attempt.
+            fresh = True
 
     def _begin(
         self,
@@ -245,20 +244,9 @@ class FastHTTPClient:
             await mine.aclose()
 
 
-def _running_loop() -> AbstractEventLoop | None:
-    try:
-        return get_running_loop()
-    except RuntimeError:  # trio's
-        return None
-
-
 async def _write_rest(connection: Connection, request: HTTPRequest, reply: FastReply) -> None:
     rest = request.body if len(request.body) > PIECE_BYTES else b""
     await connection.write_rest(memoryview(rest), request.write, reply)
-
-
-def _raised(reply: FastReply) -> LamellaError:
-    return reply.error or lost_before_answer(reply.provider, reply.where)
 
 
 def _start(target: Target, proxy: Proxy | None) -> bytes:

@@ -56,10 +56,10 @@ class Connection(asyncio.BufferedProtocol):
         open: Whether it is of use.
         paused: Whether the system has not yet taken all that was written.
         idle_since: When the last answer was complete, on the loop's clock.
+        taken: When somebody got it for another request.
     """
 
     __slots__ = (
-        "_asked",
         "_buffer",
         "_chunks",
         "_drained",
@@ -83,6 +83,7 @@ class Connection(asyncio.BufferedProtocol):
         "idle_since",
         "open",
         "paused",
+        "taken",
     )
 
     def __init__(
@@ -103,7 +104,6 @@ class Connection(asyncio.BufferedProtocol):
         self._poll: Callable[[int], Any] | None = None
         self._reply: FastReply | None = None
         self._method = ""
-        self._asked = 0.0
         self._left = _IN_HEAD
         self._held: bytes = b""
         self._head_bytes = 0
@@ -116,6 +116,7 @@ class Connection(asyncio.BufferedProtocol):
         self._drained: asyncio.Future[None] | None = None
         self.exchanges = 0
         self.idle_since = 0.0
+        self.taken = 0.0
         self.open = True
 
     # --- requests ----------------------------------------------------------------------------
@@ -127,8 +128,6 @@ class Connection(asyncio.BufferedProtocol):
         self._left = _IN_HEAD
         self._head_bytes = 0
         self.exchanges += 1
-        if self.exchanges > 1:
-            self._asked = self._loop.time()
         reply.connection = self
 
     def write(self, data: bytes) -> bool:
@@ -375,7 +374,7 @@ class Connection(asyncio.BufferedProtocol):
             self._fail(truncated(who) if self._ended else lost_in_answer(who))
             return
         silent = not self._held and not self._head_bytes
-        early = self.exchanges > 1 and self._loop.time() < self._asked + _STALE_SECONDS
+        early = self.exchanges > 1 and self._loop.time() < self.taken + _STALE_SECONDS
         self._fail(lost_before_answer(who, reply.where), unanswered=silent and early)
 
     def _fail(self, error: LamellaError, *, unanswered: bool = False) -> None:

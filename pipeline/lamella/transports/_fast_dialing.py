@@ -217,7 +217,7 @@ class Dialer:
             % (to, to, proxy_authorization(proxy))
         )
         if not reply.status and reply.error is None:
-            await reply.wait()
+            await reply.waiting()
         if isinstance(reply.error, ClosedError):
             raise reply.error
         if reply.error is not None:

@@ -17,20 +17,63 @@ UNTIL_CLOSED: Final = -2
 _MAX_SIZE_LINE = 1024
 _KNOWN_LINES = 512
 _KNOWN_LINE_CHARACTERS = 256
+_KNOWN_LENGTHS = 4096
 _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [\t -~\x80-\xff]*)?")
 _HEADER_LINE = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t -~\x80-\xff]*)")
 _CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[\t ]*(?:;[^\r\n]*)?")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _BODILESS = frozenset({204, 304})
 
-_lines: dict[str, tuple[str, str]] = {}
-"""Header lines that were seen before, taken apart."""
-_starts: dict[str, tuple[int, int]] = {}
-"""Status lines likewise: version and status."""
-
 
 class NoHTTPError(Exception):
     """What came is no HTTP. Never leaves the client."""
+
+
+class _Starts(dict[str, tuple[int, int]]):
+    """Status lines, taken apart once: version and status."""
+
+    def __missing__(self, line: str) -> tuple[int, int]:
+        found = _STATUS_LINE.fullmatch(line)
+        if found is None:
+            raise NoHTTPError
+        result = (int(found[1]), int(found[2]))
+        if len(self) < _KNOWN_LINES and len(line) < _KNOWN_LINE_CHARACTERS:
+            self[line] = result
+        return result
+
+
+class _Lines(dict[str, tuple[str, str]]):
+    """Header lines, taken apart once."""
+
+    def __missing__(self, line: str) -> tuple[str, str]:
+        found = _HEADER_LINE.fullmatch(line)
+        if found is None:
+            raise NoHTTPError
+        result = (found[1].lower(), found[2].strip("\t "))
+        if len(line) < _KNOWN_LINE_CHARACTERS:
+            if len(self) >= _KNOWN_LINES:  # full of what never comes again: dates, ids
+                self.clear()
+            self[line] = result
+        return result
+
+
+class _Lengths(dict[str, int]):
+    """Stated lengths, read once."""
+
+    def __missing__(self, stated: str) -> int:
+        given = stated
+        if not stated.isdecimal() and "," in stated:  # said twice, which is fine if it is the same
+            said = {each.strip() for each in stated.split(",")}
+            stated = said.pop() if len(said) == 1 else ""
+        if _LENGTH.fullmatch(stated) is None:
+            raise NoHTTPError
+        result = int(stated)
+        if len(self) < _KNOWN_LENGTHS and len(given) < _KNOWN_LINE_CHARACTERS:
+            self[given] = result
+        return result
+
+
+_starts, _lines, _lengths = _Starts(), _Lines(), _Lengths()
 
 
 def read_head(raw: bytes, method: str) -> tuple[int, dict[str, str], bool, int]:
@@ -45,12 +88,12 @@ def read_head(raw: bytes, method: str) -> tuple[int, dict[str, str], bool, int]:
     """
     lines = raw.decode("latin-1").split("\r\n")
     first = lines[0]
-    version, status = _starts.get(first) or _read_start(first)
+    version, status = _starts[first]
     headers: dict[str, str] = {}
     known = _lines
     del lines[0]
     for line in lines:
-        name, value = known.get(line) or _read_line(line)
+        name, value = known[line]
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     options = headers.get("connection")
     keep = version == 1 if options is None else _keeps(options, version)
@@ -61,7 +104,7 @@ def read_head(raw: bytes, method: str) -> tuple[int, dict[str, str], bool, int]:
         length, keep = CHUNKED, keep and version == 1 and "content-length" not in headers
     else:
         stated = headers.get("content-length")
-        length = UNTIL_CLOSED if stated is None else _length(stated)
+        length = UNTIL_CLOSED if stated is None else _lengths[stated]
     if method == "CONNECT":  # what follows is not HTTP, or a refusal that nobody reads
         length = UNTIL_CLOSED
     elif status < 200 or status in _BODILESS or method == "HEAD":
@@ -69,40 +112,9 @@ def read_head(raw: bytes, method: str) -> tuple[int, dict[str, str], bool, int]:
     return status, headers, keep and length != UNTIL_CLOSED, length
 
 
-def _read_start(line: str) -> tuple[int, int]:
-    found = _STATUS_LINE.fullmatch(line)
-    if found is None:
-        raise NoHTTPError
-    result = (int(found[1]), int(found[2]))
-    if len(_starts) < _KNOWN_LINES and len(line) < _KNOWN_LINE_CHARACTERS:
-        _starts[line] = result
-    return result
-
-
-def _read_line(line: str) -> tuple[str, str]:
-    found = _HEADER_LINE.fullmatch(line)
-    if found is None:
-        raise NoHTTPError
-    result = (found[1].lower(), found[2].strip("\t "))
-    if len(line) < _KNOWN_LINE_CHARACTERS:
-        if len(_lines) >= _KNOWN_LINES:  # full of what never comes again: dates, ids
-            _lines.clear()
-        _lines[line] = result
-    return result
-
-
 def _keeps(options: str, version: int) -> bool:
     said = {option.strip() for option in options.lower().split(",")}
     return "close" not in said and (version == 1 or "keep-alive" in said)
-
-
-def _length(stated: str) -> int:
-    if not stated.isdecimal() and "," in stated:  # said twice, which is fine if it is the same
-        said = {each.strip() for each in stated.split(",")}
-        stated = said.pop() if len(said) == 1 else ""
-    if _LENGTH.fullmatch(stated) is None:
-        raise NoHTTPError
-    return int(stated)
 
 
 _sizes: dict[bytes, int] = {}

@@ -102,7 +102,8 @@ class Pool:
             connection, _ = idle.popitem()  # the one used last: the likeliest to be alive
             self._idle_count -= 1
             expiry = self._expiry
-            expired = expiry is not None and self.loop.time() >= connection.idle_since + expiry
+            now = connection.taken = self.loop.time()
+            expired = expiry is not None and now >= connection.idle_since + expiry
             if not expired and not connection.stale():
                 return connection
             connection.abort()
@@ -140,6 +141,7 @@ class Pool:
                 connection.abort()
                 break
             if not connection.stale():
+                connection.taken = self.loop.time()
                 return connection
             connection.abort()
             again = True  # it broke before we woke up: its place was somebody else's

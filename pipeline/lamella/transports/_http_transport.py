@@ -217,11 +217,17 @@ class HTTPTransport:
         if self._client is None:
             with self._making:
                 if self._client is None:
-                    self._client = _new_client(self.options.http, thread)
+                    self._client = new_client(self.options.http, thread)
         return self._client
 
 
-def _new_client(options: HTTPOptions, thread: ThreadPort) -> HTTPClient:
+def new_client(options: HTTPOptions, thread: ThreadPort) -> HTTPClient:
+    """A client for requests; nothing is opened or read yet.
+
+    Args:
+        options: Connections, proxies, TLS and bounds.
+        thread: Runs what blocks.
+    """
     if options.fast:
         from lamella.transports._fast_client import FastHTTPClient
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from lamella._revealed import remember
 from lamella._secret_values import hidden
 from lamella.transports._headers import encoded_headers
 
@@ -35,10 +36,11 @@ class KeyHeader:
         changed: Told each key that is not the one before.
     """
 
-    __slots__ = ("_changed", "_header", "_key", "_known")
+    __slots__ = ("_changed", "_fixed", "_header", "_key", "_known")
 
     def __init__(self, key: Credential, header: str, changed: Callable[[str], None] | None) -> None:
         self._key = key
+        self._fixed = key.fixed
         self._header = header
         self._changed = changed
         self._known = _Known("", ())
@@ -57,10 +59,12 @@ class KeyHeader:
         return request.with_headers(kept.headers)
 
     def known(self) -> Headers | None:
-        """The header of now, if the key is at hand and the one of before; None: await a call."""
-        value = self._key.at_hand()
+        """The header, if the key stays the same and was used before; None: await a call."""
         kept = self._known
-        return kept.headers if value is not None and value == kept.tell() else None
+        if not self._fixed or not kept.headers:
+            return None
+        remember(kept.tell())
+        return kept.headers
 
     async def renewed(self, request: HTTPRequest) -> bool:
         """Whether there is another key by now than the one that a request was refused with.

@@ -15,6 +15,7 @@ from lamella.transports._batch_api import BatchAPI, BatchState
 from lamella.transports._batch_client import BatchClient
 from lamella.transports._batch_journal import BatchJournal
 from lamella.transports._http import MEBIBYTE
+from lamella.transports._http_transport import new_client
 from lamella.transports._openai import API, OpenAI, OpenAIOptions
 from lamella.transports._openai_embeddings import OpenAIEmbeddings
 
@@ -142,6 +143,7 @@ class OpenAIBatch(OpenAI):
         self._line_bytes = given.http.max_body_bytes
         self._journal = BatchJournal(_Place(journal).journal)
         self._batches: BatchClient | None = None
+        self._careful: HTTPClient | None = None
 
     async def batches(self) -> list[BatchProgress]:
         """How far the batches are that the journal knows and that are not over.
@@ -183,6 +185,8 @@ class OpenAIBatch(OpenAI):
         if self._batches is not None:
             self._closed = True
             await self._batches.aclose()
+        if self._careful is not None:
+            await self._careful.aclose()
         await super().aclose()
 
     async def _office(self) -> Office:
@@ -195,7 +199,10 @@ class OpenAIBatch(OpenAI):
         inner = super()._http(thread)
         with self._making:
             if self._batches is None:
-                self._batches = BatchClient(inner, self._journal, self._given_options)
+                given = self._given_options
+                self._batches = BatchClient(inner, self._journal, given)
+                if given.client is None:
+                    self._careful = new_client(attrs.evolve(given.http, max_idle=0), thread)
         return self._batches
 
     @property
@@ -212,6 +219,7 @@ class OpenAIBatch(OpenAI):
         batches.bind(
             BatchAPI(
                 client=client,
+                careful=self._careful or client,
                 provider=self.name,
                 root=place.locate("", ""),
                 headers=place.headers,

@@ -20,7 +20,7 @@ import msgspec
 
 from lamella._chat import ChatRequest
 from lamella._errors import LamellaError
-from lamella._events import Event, Finish, ReasoningDelta, TextDelta, UsageReport
+from lamella._events import Event, Finish, ReasoningDelta, UsageReport, text_delta
 from lamella._nothing import NOTHING
 from lamella._parts import Opaque
 from lamella._responses import NO_HEAD, Head
@@ -136,7 +136,7 @@ class ChatDecoder:
             if thought:
                 return self._feed_any(event, data)
             reader.texts.append(text)
-            return (TextDelta(text, choice.index),)
+            return (text_delta(text, choice.index),)
         if thought:
             reader.thoughts.append(thought)
             return (ReasoningDelta(thought, choice.index),)
@@ -211,11 +211,12 @@ class ChatDecoder:
         if "x_groq" in chunk:
             self._groq(mapping_of(chunk, "x_groq"))
         if self.head.id is None or self.head.model is None:
-            self.head = attrs.evolve(
-                self.head,
-                model=self.head.model or text_of(chunk, "model"),
-                id=self.head.id or text_of(chunk, "id"),
-            )
+            model = self.head.model or text_of(chunk, "model")
+            known = self.head.id or text_of(chunk, "id")
+            if self.head is NO_HEAD:  # the first chunk, of every stream
+                self.head = Head(model, id=known)
+            else:
+                self.head = attrs.evolve(self.head, model=model, id=known)
         self.head = with_service(self.head, chunk.get("service_tier"))
         events = self._unknown_fields(chunk)
         choices: object = chunk.get("choices") or ()

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from lamella._events import Event, Finish, TextDelta, UsageReport
-from lamella._responses import Head
+from lamella._events import Event, Finish, text_delta, usage_report
+from lamella._heads import Head, learned_head
 from lamella.transports._openai_chat_choice import FAILURES, REASONS
 from lamella.transports._openai_usage import ChatUsage
 from lamella.transports._stated_bills import served_as
@@ -71,15 +71,40 @@ def plain_answer(body: bytes) -> tuple[Sequence[Event], Head] | None:
         return None
     usage = answer.usage.usage()
     choice = answer.choices[0]
-    reason = choice.finish_reason or "stop"
-    if usage is None or reason in FAILURES or answer.object == "error":
+    if usage is None or answer.object == "error":
         return None
-    events: list[Event] = [UsageReport(usage), Finish(REASONS.get(reason, reason))]
-    service = answer.service_tier
-    head = Head(
-        answer.model or None, None, None, answer.id or None, raw=body,
-        service=None if service is None else served_as(service),
-    )  # fmt: skip
-    if choice.message.content:
-        events.insert(0, TextDelta(choice.message.content))
-    return events, head
+    finish = _FINISHES[choice.finish_reason or "stop"]
+    if finish is None:
+        return None
+    said, service = choice.message.content, answer.service_tier
+    if service is not None:
+        service = _SERVICES[service] if type(service) is str else served_as(service)
+    report = usage_report(usage)
+    head = learned_head(answer.model or None, answer.id or None, body, service)
+    return [text_delta(said), report, finish] if said else [report, finish], head
+
+
+class _Finishes(dict[str, Finish | None]):
+    """The end for each word that says why an answer is over; None for those of failures."""
+
+    def __missing__(self, reason: str) -> Finish | None:
+        finish = None if reason in FAILURES else Finish(REASONS.get(reason, reason))
+        if len(self) < _MOST_WORDS and len(reason) < _LONGEST_WORD:  # words come from servers
+            self[reason] = finish
+        return finish
+
+
+class _Services(dict[str, str | None]):
+    """The class of service that each word names."""
+
+    def __missing__(self, said: str) -> str | None:
+        service = served_as(said)
+        if len(self) < _MOST_WORDS and len(said) < _LONGEST_WORD:
+            self[said] = service
+        return service
+
+
+_MOST_WORDS: Final = 100
+_LONGEST_WORD: Final = 100
+_FINISHES: Final = _Finishes()
+_SERVICES: Final = _Services()

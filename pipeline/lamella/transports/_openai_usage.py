@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
+from lamella._making import unfrozen
 from lamella._nothing import NOTHING
 from lamella._usage import Usage
 
@@ -77,9 +78,17 @@ class ChatUsage(msgspec.Struct, gc=False):
             text -= thought + spoken + drawn
         if uncached < 0 or text < 0:
             return None
-        return Usage(uncached, cached, NOTHING, heard, seen, text, thought, spoken, drawn)
+        new = object.__new__(_Usage)  # no count is below 0: there is nothing for Usage to check
+        new.uncached_input, new.cache_read, new.cache_write = uncached, cached, NOTHING
+        new.audio_input, new.image_input = heard, seen
+        new.text_output, new.reasoning_output = text, thought
+        new.audio_output, new.image_output = spoken, drawn
+        new.tool_units, new.estimated = NOTHING, False
+        new.__class__ = Usage
+        return new  # type: ignore[no-any-return]
 
 
+_Usage = unfrozen(Usage)
 _LIFETIMES = {"ttl_30m_tokens": "30m", "ttl_12h_tokens": "12h", "ttl_5m_tokens": "5m"}
 
 

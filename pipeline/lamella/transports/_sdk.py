@@ -22,7 +22,9 @@ from lamella._errors import (
 from lamella.transports._http import HTTPClient, HTTPReply, HTTPRequest
 from lamella.transports._http_library import http_library
 
-_DROPPED = frozenset({"host", "content-length", "connection", "accept-encoding"})
+_DROPPED = frozenset(
+    {"host", "content-length", "transfer-encoding", "connection", "accept-encoding"}
+)
 
 
 def sdk_imported() -> bool:

@@ -117,7 +117,10 @@ class EventReader:
                 if len(whole) > self._max:
                     for line in lines:
                         self._check(len(line) + 6)
-                return [(None, line) for line in lines if line and not line.isspace()]
+                # No byte above a space is one: most lines are not asked whether they are empty.
+                return [
+                    (None, line) for line in lines if line and (line[0] > 32 or not line.isspace())
+                ]
         parsed = [self._parse(part) for part in whole.split(_END)]
         return [message for message in parsed if message is not None]
 

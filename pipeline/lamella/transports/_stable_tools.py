@@ -150,12 +150,11 @@ _SCHEMA_FIELDS: Final = frozenset({"input_schema", "parameters"})
 def with_written(body: dict[str, Any]) -> dict[str, Any]:
     """A body in which written tools are their JSON, at the top or one below."""
     found = body
-    for name in body:
-        value = body[name]
+    for name, value in body.items():
         if name == "tools":
             found = {**found, "tools": _raw(value)}
         elif type(value) is dict and "tools" in value:
-            inner: dict[str, Any] = value
+            inner: dict[str, Any] = value  # pyright: ignore[reportUnknownVariableType]
             found = {**found, name: {**inner, "tools": _raw(inner["tools"])}}
     return found
 

@@ -44,7 +44,12 @@ from lamella_middlewares.pii._detect._address_signs import (
     street_to_come,
 )
 from lamella_middlewares.pii._detect._near import Near
-from lamella_middlewares.pii._detect._numbers import DIGITS, NumberDetector, letter_or_digit
+from lamella_middlewares.pii._detect._numbers import (
+    DIGITS,
+    NumberDetector,
+    has_digit,
+    letter_or_digit,
+)
 
 _GAP: Final = r"(?:[ ,\t\r\n]|\\n){1,4}"
 _WORD: Final = r"[^\W\d_]{1,24}(?:['\u2019.\-][^\W\d_]{1,24}){0,2}\.?"
@@ -288,7 +293,7 @@ def _opens(text: str) -> int:
             break
     first = max(0, len(text) - REACH)
     tail = text[first:]
-    if SIGN.within(tail):
+    if has_digit(tail) and SIGN.within(tail):
         for finding in _read(tail):
             if may_go_on(tail[finding.end :]):
                 return min(edge, first + finding.start)

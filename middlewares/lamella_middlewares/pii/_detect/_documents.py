@@ -209,7 +209,9 @@ _OPEN: Final = re.compile(r"(?<![A-Za-z0-9-])(?:[A-Z]{1,3} )?[A-Za-z0-9-]*(?: [0
 
 def _opens(text: str) -> int:
     first = max(0, len(text) - LICENCE_REACH)
-    found = _OPEN.search(text, first)
+    # Looked for from the initials before the last word on, whatever digits are behind that.
+    space = text.rfind(" ", first, len(text.rstrip(" 0123456789")))
+    found = _OPEN.search(text, max(first, space - 3))
     return first if found is None else found.start()
 
 

@@ -52,12 +52,13 @@ _USER: Final = re.compile("://[^\\s/?#\"'<>,;|()@]*:[^\\s/?#\"'<>,;|()]*\\Z")
 
 
 _SPELLED: Final = re.compile(r"\[(?:at|@)\]|\((?:at|@)\)|\{at\}|<at>", re.IGNORECASE)
+_BRACKETS: Final = "[({<"
 
 
 def _has_at(text: str) -> bool:
     if "@" in text or "%40" in text:
         return True
-    return any(bracket in text for bracket in "[({<") and _SPELLED.search(text) is not None
+    return any(bracket in text for bracket in _BRACKETS) and _SPELLED.search(text) is not None
 
 
 _SIGN: Final = Sign(f"@|%40|(?i:{_SPELLED.pattern})", plain=_has_at)
@@ -101,6 +102,8 @@ def _opens(text: str) -> int:
     spelled = _AT_END.search(text, max(0, length - 4))
     if spelled is not None:
         edge = min(edge, _local(text, spelled.start()))
+    if not any(map(text.__contains__, _BRACKETS)):
+        return edge
     for sign in _SPELLED.finditer(text, first):
         if _DOT_END.match(text, sign.end()):
             place = len(text[: sign.start()].removesuffix(" "))

@@ -182,7 +182,7 @@ def _is_tied(text: str, start: int, end: int, joint: str) -> bool:
 _GAP: Final = rf" .{DASHES}"
 _NINE: Final = Sign(
     rf"(?:^|[^0-9])[0-9]{{3}}[{_GAP}][0-9]{{2}}[{_GAP}][0-9]{{4}}(?:$|[^0-9])"
-    f"|{_SSN_WORDS.beside(9)}|{_ITIN_WORDS.beside(9)}",
+    f"|{_SSN_WORDS.written()}|{_ITIN_WORDS.written()}",
     plain=has_long_number,
 )
 """Nine digits in the layout; on end a word has to be around."""
@@ -205,7 +205,7 @@ UK_NHS: Final = NumberDetector(
     reach=REACH,
     sign=Sign(
         rf"(?:^|[^0-9])[0-9]{{3}}[{_GAP}][0-9]{{3}}[{_GAP}][0-9]{{4}}(?:$|[^0-9])"
-        f"|{_NHS_WORDS.beside(10)}",
+        f"|{_NHS_WORDS.written()}",
         plain=has_long_number,
     ),
     opens=at_numbers(_GAP, least=10, lead=0, behind=18, most=REACH),

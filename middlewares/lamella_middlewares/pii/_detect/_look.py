@@ -51,20 +51,23 @@ class Look:
 
     Args:
         signs: The signs; what is seen is told by their numbers.
+
+    Attributes:
+        quick: Whether RE2 looks, which is known as soon as somebody has looked.
     """
 
     def __init__(self, signs: Iterable[Sign]) -> None:
         self._signs = tuple(signs)
         self._set: Any = None
+        self.quick = False
 
     def seen(self, text: str) -> Collection[int]:
         """The numbers of the signs that are in a text, which has no half of a surrogate pair."""
-        if not self._signs:
-            return ()
-        if _engine.name() == "re2":
-            together = self._set
-            if together is None:
-                together = self._set = _together(tuple([s.expression for s in self._signs]))
+        together = self._set
+        if together is None and self._signs and _engine.name() == "re2":
+            together = self._set = _together(tuple([s.expression for s in self._signs]))
+            self.quick = True
+        if together is not None:
             found: list[int] | None = together.Match(text)
             return found or ()
         asked: dict[Callable[[str], bool], bool] = {}

@@ -56,17 +56,14 @@ class Near:
             return self._in(text[end : elsewhere.start()], cut=False, left=False)
         return self._in(text[end:last], cut=text[last : last + 1].isalpha(), left=False)
 
-    def beside(self, digits: int) -> str:
-        """What is in any text with so many digits on end and one of the words around, for RE2.
+    def written(self) -> str:
+        """What is in any text in which one of the words is around something, for RE2.
 
-        It may be in others too: how far from each other they are is not looked at.
+        It may be in others too. Words of scripts without spaces may stand inside longer ones, which
+        is not looked for.
         """
-        words = sorted({_BETWEEN.join(map(_as_written, part)) for part in self._parts if part})
-        apart = f"(?:^|[^A-Za-z]|\\\\[nrt]|[0-9][A-Za-z])(?i:{'|'.join(words)})(?:$|[^A-Za-z])"
-        unspaced = "|".join(map(re.escape, sorted(self._unspaced)))
-        word = f"(?:{apart}|(?i:{unspaced}))" if unspaced else f"(?:{apart})"
-        number = f"[0-9]{{{digits - 1}}}"  # as one of them may be what bounds the word
-        return f"{word}(?s:.*){number}|{number}(?s:.*){word}"
+        words = sorted({_BETWEEN.join(map(_as_written, part)) for part in self._parts})
+        return f"(?:^|[^A-Za-z]|\\\\[nrt]|[0-9][A-Za-z])(?i:{'|'.join(words)})(?:$|[^A-Za-z])"
 
     def _in(self, window: str, *, cut: bool, left: bool) -> bool:
         """Whether one is in a window, whose first (`left`) or last word may have been cut."""
@@ -86,5 +83,5 @@ class Near:
 
 
 def _as_written(part: str) -> str:
-    """For RE2, which does not know that a capital I with a dot is an i, and a dot, in lower case."""
+    """For RE2: in lower case a capital I with a dot is an i, behind which a word ends."""
     return f"{part[:-1]}[i\u0130]" if part[-1] == "i" else part

@@ -91,9 +91,9 @@ def _read(text: str) -> Iterator[Finding]:
                 first += 1
                 continue
             last, confidence = found
-            start, end = _edges(run, first, last)
-            if not letter_or_digit(text, end):
-                yield Finding(start, end, "phone", confidence)
+            begins, ends = _edges(run, first, last)
+            if not letter_or_digit(text, ends):
+                yield Finding(begins, ends, "phone", confidence)
             run.base = first = last + 1
 
 
@@ -103,7 +103,7 @@ def _says_nothing(text: str, start: int, end: int) -> bool:
     It takes a plus sign, a mobile's form, or a word around to make them a telephone's.
     """
     size = end - start
-    if size < _LEAST or letter_or_digit(text, start - 1):
+    if not _LEAST <= size <= MOST_DIGITS + 2 or letter_or_digit(text, start - 1):
         return True
     if text[start - 1 : start] == "+" or text.endswith("+(", 0, start):
         return False
@@ -372,22 +372,11 @@ def _is_other(run: Run, first: int, last: int) -> bool:
     return any(form.fullmatch(written) for form in (_DATE, _YEARS, _ADDRESS))
 
 
-def _of_forms() -> str:
-    """Six digits with something between, or on end what speaks for them.
-
-    That is a plus sign, the form of British mobiles, or a word around.
-    """
-    gap, digit = f"[{GAP}]{{1,3}}[0-9]", f"[{GAP}]{{0,3}}[0-9]"
-    grouped = [f"[0-9]{{{first}}}{gap}(?:{digit}){{{5 - first}}}" for first in range(1, 6)]
-    alone = (rf"\+\(?[0-9]{{{_LEAST}}}", "07[0-9]{9}", WORDED.beside(_LEAST))
-    return "|".join((*grouped, *alone))
-
-
 PHONE: Final = NumberDetector(
     "phone",
     _read,
     reach=REACH,
-    sign=Sign(_of_forms(), plain=has_digit),
+    sign=Sign(rf"[0-9](?:[{GAP}]{{0,3}}[0-9]){{5}}", plain=has_digit),
     opens=at_numbers(GAP, least=6, lead=2, behind=26, most=REACH),
 )
 """Finds telephone numbers."""

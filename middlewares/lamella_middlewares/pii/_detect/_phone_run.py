@@ -32,7 +32,7 @@ _DASH: Final = re.compile(rf"[{DASHES}]")
 def runs(text: str) -> Iterator[tuple[int, int]]:
     """Where six digits and more are, with little between them."""
     for found in _NEXT.finditer(text):
-        if found[1] is not None:
+        if found.lastindex is not None:
             yield found.span(1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import count
 from typing import Any, Final
 
@@ -62,7 +63,9 @@ class Scanner:
             steps.append((number, getattr(detector, "needs", None), detector.find))
         self._look = Look(signs)
         self._steps = tuple(steps)
-        self._signless = len(signs) < len(steps)
+        self._finds = tuple([find for _, _, find in steps])
+        self._signed = len(signs) == len(steps) and all(needs is None for _, needs, _ in steps)
+        self._opens = tuple([_opening(detector) for detector in detectors])
         allowed = tuple(allow)
         self._allowed = frozenset(_folded(value) for value in allowed if isinstance(value, str))
         self._patterns = tuple(value for value in allowed if not isinstance(value, str))
@@ -89,8 +92,9 @@ class Scanner:
         cache = self._cache
         if cache is None or len(text) < KEPT_FROM:
             return self._scan(text)
-        view, asked = None, ()
-        if len(text) <= _LOOK_FIRST:
+        view: NormalText | None = None
+        asked: Sequence[Find] = ()
+        if len(text) <= _LOOK_FIRST and self._look.quick:
             view = _view(text)
             asked = self._asked(view.text)
             if not asked:
@@ -109,13 +113,11 @@ class Scanner:
         nothing that reaches beyond it. The index is 0 while a detector needs the whole text, and
         often far behind `len(text) - reach`: a key may be long, but mostly none has begun.
         """
-        if any(
-            _reach(detector) is None and _opens(detector) is None for detector in self._detectors
-        ):
+        if None in self._opens:
             return (), 0
         text = text[: settled(text)]
         view = _view(text)
-        edge = min((_open_from(d, view.text) for d in self._detectors), default=len(view.text))
+        edge = min([opens(view.text) for opens in self._opens if opens], default=len(view.text))
         raw = _raw(view.text, self._asked(view.text))
         # By falling end, each that goes on beyond the edge moves it to where it begins.
         for finding in sorted(raw, key=_end, reverse=True):
@@ -141,8 +143,9 @@ class Scanner:
     def _asked(self, text: str) -> Sequence[Find]:
         """What finds something in a text, of the detectors whose sign is there."""
         seen = self._look.seen(text)
-        if not seen and not self._signless:
-            return ()
+        if self._signed:
+            finds = self._finds
+            return [finds[number] for number in sorted(seen)] if seen else ()
         return [
             find
             for sign, needs, find in self._steps
@@ -217,16 +220,17 @@ def _reach(detector: Any) -> int | None:
     return getattr(detector, "reach", None)
 
 
-def _opens(detector: Any) -> Callable[[str], int] | None:
-    """The detector's own answer to where something may have begun, where it has one."""
-    return getattr(detector, "opens", None)
+def _opening(detector: Any) -> Callable[[str], int] | None:
+    """What says where something may have begun; None for a detector that needs whole texts."""
+    opens: Callable[[str], int] | None = getattr(detector, "opens", None)
+    reach = _reach(detector)
+    if opens is None and reach is not None:
+        return partial(_within, reach)
+    return opens
 
 
-def _open_from(detector: Detector, text: str) -> int:
-    opens = _opens(detector)
-    if opens is not None:
-        return opens(text)
-    return max(0, len(text) - (_reach(detector) or 0))
+def _within(reach: int, text: str) -> int:
+    return max(0, len(text) - reach)
 
 
 def _start(finding: Finding) -> int:
