@@ -59,7 +59,7 @@ class Judge:
         whys: The judgements, in order.
     """
 
-    def __init__(self, **options: bool) -> None:
+    def __init__(self, **options: Any) -> None:
         self.whys: list[str] = []
         self._options = options
 

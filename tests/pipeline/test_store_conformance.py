@@ -249,7 +249,7 @@ class ListsByNumber(MemoryBlobs):
         self, *, prefix: str = "", tag: str | None = None, cursor: str = ""
     ) -> BlobPage:
         found = [
-            BlobInfo(key, len(entry.data), 0.0, None, entry.tags)
+            BlobInfo(key, len(bytes(entry.data)), 0.0, None, entry.tags)
             for key, entry in sorted(self._entries.items())
             if key.startswith(prefix) and (tag is None or tag in entry.tags)
         ]
