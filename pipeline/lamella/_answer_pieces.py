@@ -33,7 +33,7 @@ def merged(events: Sequence[Event]) -> tuple[Event, ...]:
     joining = _Joining()
     pieces, choice, index = None, 0, 0  # of the text that the last event was a piece of
     for event in events:
-        if event.__class__ is TextDelta:
+        if type(event) is TextDelta:
             if (
                 pieces is not None
                 and event.choice == choice

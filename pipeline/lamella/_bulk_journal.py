@@ -53,7 +53,9 @@ class Numbers:
         for number in numbers:
             self.add(number)
 
-    def __contains__(self, number: int) -> bool:
+    def __contains__(self, number: object) -> bool:
+        if not isinstance(number, int):
+            return False
         place, bit = divmod(number, 8)
         return place < len(self._bits) and bool(self._bits[place] >> bit & 1)
 

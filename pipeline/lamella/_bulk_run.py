@@ -75,6 +75,8 @@ class Run:
         deliver: Callable[[Any], Awaitable[None]] | None = None,
     ) -> None:
         self._pipeline = pipeline
+        # For others a key would promise what they need not keep: that they answer it once.
+        self._keyed = getattr(pipeline.transport, "answers_by_key", False) is True
         self._source = source
         self._reader = reader
         self._options = options
@@ -294,7 +296,8 @@ class Run:
             if journal is None:
                 await self._give(await self._asker.ask(admitted.row))
             else:
-                asked = await self._asker.ask(admitted.row, journal.key_of(admitted))
+                key = journal.key_of(admitted) if self._keyed else None
+                asked = await self._asker.ask(admitted.row, key)
                 await self._keep(journal, admitted, asked)
         except BaseException:
             self._broken_off += 1

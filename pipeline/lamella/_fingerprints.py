@@ -66,9 +66,10 @@ def inside(call_next: Any) -> str:
     Args:
         call_next: The handler that the layer was given.
     """
-    found = getattr(call_next, _MARK, None)
+    found: Any = getattr(call_next, _MARK, None)
     if found.__class__ is Inside:
-        return found._digest or found.digest  # noqa: SLF001 - its own module
+        known: str = found._digest or found.digest  # noqa: SLF001 - its own module
+        return known
     return digest(fingerprint(call_next))
 
 

@@ -30,7 +30,8 @@ def _is_nested(target: Any) -> bool:
 
 
 def _renames(target: Any) -> bool:
-    return isinstance(target.changes, Mapping) and target.changes.keys() == {"model"}
+    changes: Any = target.changes
+    return isinstance(changes, Mapping) and list(changes) == ["model"]  # pyright: ignore[reportUnknownArgumentType]
 
 
 def _branch(target: Any) -> str:

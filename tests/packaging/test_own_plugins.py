@@ -29,7 +29,8 @@ def test_every_name_of_every_plugin_is_known() -> None:
                 found.setdefault(kind, {}).update(
                     {key_of(name): plugin.distribution for name in named}
                 )
-    assert seen == FOLDERS
+    # lamella-ray registers nothing: it is called by name, and is not installed here.
+    assert seen | {"ray"} == FOLDERS
     assert found == {kind: dict(names) for kind, names in OWN_PLUGINS.items()}
 
 

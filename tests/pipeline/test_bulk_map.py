@@ -499,6 +499,8 @@ async def test_a_journal_gives_rows_idempotency_keys(tmp_path: Path) -> None:
     keys: list[str | None] = []
 
     class Keyed(Provider):
+        answers_by_key = True
+
         async def __call__(self, request: Any) -> Any:
             keys.append(request.context.idempotency_key)
             raise ServerError("not now", retryable=True)
@@ -521,4 +523,6 @@ async def test_a_journal_gives_rows_idempotency_keys(tmp_path: Path) -> None:
     assert len({key for run in (runs[0], runs[2], runs[3]) for key in run[:3]}) == 9
     keys.clear()
     await pipeline_of(Keyed()).map(["a"]).report()
-    assert keys == [None]
+    Keyed.answers_by_key = False
+    await pipeline_of(Keyed()).map(["a"], journal=tmp_path / "third").report()
+    assert keys == [None, None]

@@ -120,6 +120,9 @@ class OpenAIBatch(OpenAI):
         ConfigurationError: If something given cannot be meant, or does not fit together.
     """
 
+    answers_by_key: ClassVar[bool] = True
+    """Whether what was asked under an idempotency key is answered once, whoever asks again."""
+
     def __init__(  # noqa: PLR0913 - as OpenAI's, and the journal
         self,
         api_key: Key | None = None,
