@@ -86,7 +86,12 @@ def test_what_has_to_be_passed_on_is_read_the_general_way() -> None:
     """The common shape has nothing in it but text and usage."""
     message: dict[str, Any] = {"role": "assistant", "content": "Hello"}
     usage: dict[str, Any] = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
-    plain: dict[str, Any] = {"id": "a1", "model": "m", "choices": [{"message": message}], "usage": usage}
+    plain: dict[str, Any] = {
+        "id": "a1",
+        "model": "m",
+        "choices": [{"message": message}],
+        "usage": usage,
+    }
     assert plain_answer(msgspec.json.encode(plain)) is not None
     for changed in (
         {**plain, "citations": ["x"]},
