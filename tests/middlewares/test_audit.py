@@ -137,7 +137,7 @@ async def test_large_content_has_the_same_digest(tmp_path: Path) -> None:
     (intent,) = records(tmp_path, "intent")
     made = DIGESTS.content("acme", "messages", request.messages)
     assert intent["request_digests"] == {"messages": made}
-    assert "digest" in [getattr(function, "__name__", "") for function in threads]
+    assert "content" in [getattr(function, "__name__", "") for function in threads]
 
 
 async def test_a_file_can_say_what_code_can(tmp_path: Path, monkeypatch: Any) -> None:

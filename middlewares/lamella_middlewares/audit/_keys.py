@@ -89,10 +89,7 @@ class DigestKey:
         Raises:
             TypeError: If the value has no canonical form.
         """
-        return self.digest(content_bytes(tenant, field, value))
-
-    def digest(self, data: bytes) -> str:
-        """The digest of bytes that `content_bytes` made."""
+        data = content_bytes(tenant, field, value)
         return hmac.digest(self._content, data, "sha256").hex()
 
     def identity(self, what: str, tenant: str | None, name: str) -> str:

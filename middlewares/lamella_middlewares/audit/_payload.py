@@ -317,6 +317,20 @@ def tool_names(answer: Any) -> list[str]:
     return [_short(call.name) or "" for message in messages for call in message.tool_calls]
 
 
+def length_of(value: Any) -> int:
+    """Characters and bytes of content, roughly: those that are long enough to matter."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, tuple | list):
+        items = cast("Sequence[Any]", value)
+        return sum([length_of(item) for item in items])
+    return sum([length_of(getattr(value, name, "")) for name in _LONG])
+
+
+_LONG: Final = ("parts", "text", "data", "arguments", "content")
+"""What of messages and their parts may be long."""
+
+
 def plain(value: Any) -> Any:
     """Content as JSON values, for sealing: bytes in base64, objects by the names of their fields.
 

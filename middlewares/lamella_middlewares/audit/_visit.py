@@ -17,7 +17,6 @@ from lamella import (
     Response,
 )
 from lamella_middlewares.audit._keeper import Keeper
-from lamella_middlewares.audit._keys import content_bytes
 from lamella_middlewares.audit._payload import (
     Fields,
     Start,
@@ -25,6 +24,7 @@ from lamella_middlewares.audit._payload import (
     content_fields,
     identity_of,
     intent_of,
+    length_of,
     outcome_of,
     plain,
     tool_names,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=Response)
 
 IN_THREAD: Final = 256 * 1024
-"""Bytes of content above which its digest is made in a thread."""
+"""Characters and bytes of content above which its digest is made in a thread."""
 
 _UNWRITTEN: Final = (AuditError, ConfigurationError, OSError, TypeError, ValueError)
 """What keeps a record from being written: the disk, a secret, or content without a form."""
@@ -156,9 +156,10 @@ class Visit:
             return found
         made: dict[str, str] = {}
         for field, value in content:
-            data = content_bytes(self._request.context.tenant, field, value)
-            long = len(data) > IN_THREAD
-            made[field] = await ports.thread(digests.digest, data) if long else digests.digest(data)
+            args = (self._request.context.tenant, field, value)
+            long = length_of(value) > IN_THREAD
+            make = digests.content
+            made[field] = await ports.thread(make, *args) if long else make(*args)
         return {**found, f"{what}_digests": made, "digest_key": digests.id}
 
     async def _sealed(
