@@ -151,7 +151,8 @@ class Upstream(asyncio.Protocol):
 
         def due() -> None:
             Upstream.waiting -= 1
-            self._transport.write(answer)
+            if not self._transport.is_closing():  # the client may have given up
+                self._transport.write(answer)
 
         asyncio.get_running_loop().call_later(seconds, due)
 

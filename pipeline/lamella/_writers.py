@@ -25,8 +25,9 @@ Sink: TypeAlias = Callable[[Mapping[str, Any]], object]
 
 IDLE_SECONDS = 2.0
 """After so long without a record the thread ends; the next record starts another."""
-GATHER_SECONDS = 0.01
-"""How long the thread lets records gather: waking it for each would cost more than writing it."""
+GATHER_SECONDS = 0.1
+"""How long the thread lets records gather. Waking it for each would cost more than writing it; and
+while it writes, it and the event loop take the interpreter from each other."""
 EXIT_SECONDS = 1.0
 """How long the end of the process waits for records that are still queued, of all writers."""
 
