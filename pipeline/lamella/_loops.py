@@ -261,18 +261,18 @@ def _known(native: object) -> Loop | None:
 
 
 def _remember(native: Any, loop: Loop) -> Loop:
-    key = id(native)
+    key, known = id(native), _LOOPS  # at the interpreter's end the module's own names have gone
 
     def forget(reference: ref[Any]) -> None:
         global _latest  # noqa: PLW0603 - see there
         latest = _latest
         if latest is not None and latest[0] is reference:
             _latest = None
-        found = _LOOPS.get(key)
+        found = known.get(key)
         if found is not None and found[0] is reference:
-            del _LOOPS[key]
+            del known[key]
 
-    _LOOPS[key] = ref(native, forget), loop
+    known[key] = ref(native, forget), loop
     return loop
 
 
