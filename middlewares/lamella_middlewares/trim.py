@@ -20,13 +20,14 @@ from lamella import (
 from lamella._keeping import of_table
 from lamella._message_sizes import Measured, MessageSizes, in_thread
 from lamella._options import one_of, refused
-from lamella._shortening import Shortened, Shortener, Size, shortened, sizes_within
+from lamella._shortening import Shortened, Shortener, Size, shortened
 from lamella._shortening_strategies import (
     Strategies,
     drop_tool_results,
     sliding_window,
     strategies_of,
 )
+from lamella._size_limits import SizeLimits
 from lamella._target_fitness import DOUBT
 from lamella._tokens import TokenCounter
 
@@ -39,7 +40,6 @@ _HINT: Final = (
 _AGENTS: Final = (
     " In a turn with many calls of tools, DropToolResults(current=3) among the strategies helps."
 )
-_WINDOWS: Final = 256
 _QUICK: Final = 4_000
 """Tokens. More than that may have pieces that take long to count."""
 
@@ -89,15 +89,8 @@ def _sizes(layer: Any) -> MessageSizes:
     return MessageSizes(layer.counter)
 
 
-def _has_shares(layer: Any) -> bool:
-    """Whether a size is a share of the model's window, which has to be known then."""
-    target = layer.target
-    return layer.trigger.share is not None or (target is not None and target.share is not None)
-
-
-def _no_limits() -> dict[int | None, tuple[Size, Size] | None]:
-    """What trigger and target come to, by the window that they are shares of."""
-    return {}
+def _limits_of(layer: Any) -> SizeLimits:
+    return SizeLimits(layer.trigger, layer.target)
 
 
 @middleware(phase="shape", rank=50, requests=ChatRequest, effects=("changes requests",))
@@ -141,12 +134,8 @@ class Trim:
         init=False, eq=False, repr=False, default=attrs.Factory(_sizes, takes_self=True)
     )
 
-    _known: dict[int | None, tuple[Size, Size] | None] = attrs.field(
-        init=False, eq=False, repr=False, factory=_no_limits
-    )
-
-    _shares: bool = attrs.field(
-        init=False, eq=False, repr=False, default=attrs.Factory(_has_shares, takes_self=True)
+    _limits: SizeLimits = attrs.field(
+        init=False, eq=False, repr=False, default=attrs.Factory(_limits_of, takes_self=True)
     )
 
     async def __call__(self, request: ChatRequest, call_next: Handler) -> ChatResponse:
@@ -156,41 +145,19 @@ class Trim:
             ContextLengthError: If it cannot be made to fit, before anything is sent.
             ConfigurationError: If a file of model cards or a vocabulary cannot be read.
         """
-        if self._is_short(request):
+        if self._limits.surely_hold(self._sizes, request, _note_skipped):
             return await call_next(request)
         trigger, target = self.trigger, self.target
         measured: Measured | None = None
         if _counts(trigger) or (target is not None and _counts(target)):
             measured = await self._sizes.measure(request)
         tokens, window = (0, None) if measured is None else (measured.tokens, measured.window)
-        limits = self._within(window)
+        limits = self._limits.within(window)
         if limits is None:
             _note_skipped(request)
         elif not limits[0].holds(tokens, len(request.messages)):
             return await call_next(await self._trimmed(request, limits, measured))
         return await call_next(request)
-
-    def _is_short(self, request: ChatRequest) -> bool:
-        """Whether it needs no counting to know that the request is sent as it is."""
-        found = self._sizes.at_most(request, shares=self._shares)
-        if found is None:
-            return False
-        limits = self._within(found[1])
-        if limits is None:
-            _note_skipped(request)
-            return True
-        return limits[0].holds(found[0], len(request.messages))
-
-    def _within(self, window: int | None) -> tuple[Size, Size] | None:
-        """The trigger and the target in tokens and messages; None if there is no trigger then."""
-        known = self._known
-        found = known.get(window)
-        if found is None:  # another thread may clear what is remembered, so it is not asked twice
-            found = sizes_within(self.trigger, self.target, window)
-            if len(known) >= _WINDOWS:
-                known.clear()
-            known[window] = found
-        return found
 
     async def _trimmed(
         self, request: ChatRequest, limits: tuple[Size, Size], measured: Measured | None

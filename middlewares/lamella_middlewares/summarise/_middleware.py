@@ -34,8 +34,9 @@ from lamella._message_sizes import Measure, Measured, MessageSizes, in_thread
 from lamella._options import one_of, optional_seconds, seconds, span, span_or_none, whole
 from lamella._own_store import OwnStore
 from lamella._ports import default_ports
-from lamella._shortening import Shortener, Size, sizes_within
+from lamella._shortening import Shortener, Size
 from lamella._shortening_strategies import drop_tool_results
+from lamella._size_limits import SizeLimits
 from lamella._tenants import must_choose
 from lamella._token_estimate import ESTIMATOR
 from lamella._tokens import TokenCounter
@@ -48,9 +49,6 @@ from lamella_middlewares.summarise._texts import FRAME_TOKENS
 from lamella_middlewares.summarise._visit import Visit
 from lamella_middlewares.summarise._writer import Writer
 
-_WINDOWS: Final = 32
-"""How many models' sizes are remembered."""
-
 _BY_MESSAGES: Final = Measured(Measure(ESTIMATOR, None), 0, None)
 """What counts where only the number of messages decides."""
 
@@ -61,13 +59,8 @@ def _sizes_wanted(layer: Any) -> tuple[Size, Size]:
     return trigger, trigger.scaled(_choices.TARGET) if target is None else target
 
 
-def _has_shares(layer: Any) -> bool:
-    """Whether a size is a share of the model's window, which has to be known then."""
-    return any(size.share is not None for size in _sizes_wanted(layer))
-
-
-def _no_limits() -> dict[int | None, tuple[Size, Size] | None]:
-    return {}
+def _limits_of(layer: Any) -> SizeLimits:
+    return SizeLimits(*_sizes_wanted(layer))
 
 
 def _decisive(layer: Any) -> tuple[Any, ...]:
@@ -191,11 +184,8 @@ class Summarise(OwnStore):
     _wanted: tuple[Size, Size] = attrs.field(
         init=False, repr=False, default=attrs.Factory(_sizes_wanted, takes_self=True)
     )
-    _known: dict[int | None, tuple[Size, Size] | None] = attrs.field(
-        init=False, repr=False, factory=_no_limits
-    )
-    _shares: bool = attrs.field(
-        init=False, repr=False, default=attrs.Factory(_has_shares, takes_self=True)
+    _limits: SizeLimits = attrs.field(
+        init=False, repr=False, default=attrs.Factory(_limits_of, takes_self=True)
     )
     _decisive: tuple[Any, ...] = attrs.field(
         init=False, repr=False, default=attrs.Factory(_decisive, takes_self=True)
@@ -211,13 +201,13 @@ class Summarise(OwnStore):
         if not _may_change(request):
             return await call_next(request)
         trigger, target = self._wanted
-        if self._is_short(request):
+        if self._limits.surely_hold(self._sizes, request, _note_skipped):
             return await call_next(request)
         measured = _BY_MESSAGES
         limits: tuple[Size, Size] | None = trigger, target
         if _counts(trigger) or _counts(target):
             measured = await self._sizes.measure(request)
-            limits = self._within(measured.window)
+            limits = self._limits.within(measured.window)
         if limits is None:
             _note_skipped(request)
         elif not limits[0].holds(measured.tokens, len(request.messages)):
@@ -226,28 +216,6 @@ class Summarise(OwnStore):
             if sent is not request.messages:
                 request = request.evolve(messages=sent)
         return await call_next(request)
-
-    def _is_short(self, request: ChatRequest) -> bool:
-        """Whether it needs no counting to know that the request is sent as it is."""
-        found = self._sizes.at_most(request, shares=self._shares)
-        if found is None:
-            return False
-        limits = self._within(found[1])
-        if limits is None:
-            _note_skipped(request)
-            return True
-        return limits[0].holds(found[0], len(request.messages))
-
-    def _within(self, window: int | None) -> tuple[Size, Size] | None:
-        """The trigger and the target in tokens and messages; None if there is no trigger then."""
-        try:
-            return self._known[window]
-        except KeyError:
-            known = sizes_within(*self._wanted, window)
-        if len(self._known) >= _WINDOWS:  # other threads may be here as well
-            self._known.clear()
-        self._known[window] = known
-        return known
 
     async def _planned(
         self, request: ChatRequest, limits: tuple[Size, Size], measured: Measured

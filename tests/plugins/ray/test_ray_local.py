@@ -66,7 +66,7 @@ def maker(url: str, valkey: str, layers: Callable[[], list[Any]], name: str) -> 
     """A function that makes the pipeline of each worker."""
 
     def make() -> Pipeline:
-        store = {"use": "redis", "url": valkey, "namespace": name}
+        store = {"use": "redis", "url": valkey, "namespace": name, "timeout": 60.0}
         stores = {"leases": store, "blobs": store}
         return Pipeline(layers(), OpenAI("k", base_url=url), stores=stores)
 
