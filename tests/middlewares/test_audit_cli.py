@@ -229,7 +229,7 @@ def test_heads_are_printed(audit: Audited) -> None:
     place.write_text(signed.out)
     assert audit("verify", audit.log, "--head", str(place), "--key", public("a")).code == 0
     (path,) = segments(Path(audit.log))
-    path.write_bytes(path.read_bytes().replace(b"ada", b"eve"))
+    path.write_bytes(path.read_bytes().replace(b'"ada"', b'"eve"'))
     assert audit("head", audit.log, "--merge").code == 1
 
 
@@ -309,7 +309,7 @@ def test_what_is_printed_has_the_names_that_the_guide_gives(audit: Audited) -> N
     (merged,) = audit("head", audit.log, "--merge").lines
     (proof,) = audit("prove", audit.log, "--seq", "1").lines
     since = audit("prove", audit.log, "--since", audit.heads).lines[0]
-    path.write_bytes(path.read_bytes().replace(b"ada", b"eve"))
+    path.write_bytes(path.read_bytes().replace(b'"ada"', b'"eve"'))
     report = json.loads(audit("verify", audit.log, "--json").out)
     assert report.keys() == told["report"]
     assert report["segments"][0].keys() == told["of `segments`"]
